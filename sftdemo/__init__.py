@@ -1,0 +1,38 @@
+"""Fine-tune chat models on labelled text and see, measured and by blind vote, whether they got better."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sftdemo.comparison import compare as compare
+    from sftdemo.config import EvaluateConfig as EvaluateConfig
+    from sftdemo.config import GenerateConfig as GenerateConfig
+    from sftdemo.config import TrainConfig as TrainConfig
+    from sftdemo.data import read as read
+    from sftdemo.evaluation import evaluate as evaluate
+    from sftdemo.models import load as load
+    from sftdemo.scoring import score as score
+    from sftdemo.training import train as train
+
+_HOMES = {
+    "TrainConfig": "config",
+    "GenerateConfig": "config",
+    "EvaluateConfig": "config",
+    "read": "data",
+    "train": "training",
+    "evaluate": "evaluation",
+    "load": "models",
+    "compare": "comparison",
+    "score": "scoring",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded at first use: `import sftdemo` brings neither torch nor gradio. A module must not have the name of a
+    # function here, or the import system would put the module in the function's place.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sftdemo' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"sftdemo.{_HOMES[name]}"), name)

@@ -1,0 +1,110 @@
+"""The command line: `python -m sftdemo COMMAND`. Each command loads only what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from sftdemo import commands
+from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.errors import UserError
+from sftdemo.flags import add_flags
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their flags; settings come from the config dataclasses."""
+    root = argparse.ArgumentParser(prog="python -m sftdemo", description=sys.modules["sftdemo"].__doc__)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="One JSON object on stdout, everything else on stderr.")
+    verbs = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def verb(name: str, help: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=help, description=help, parents=[shared])
+        added.set_defaults(act=getattr(commands, "manage_runs" if name == "runs" else name))
+        return added
+
+    check = verb("check", "Read and validate data; exit status 1 if rows are at fault.")
+    check.add_argument("data", metavar="DATA", help=ReadConfig.__dataclass_fields__["data"].metadata["help"])
+    add_flags(check, ReadConfig, skip=("data",))
+    add_flags(check, TrainConfig, only=("model",))
+    check.add_argument(
+        "--row", type=int, metavar="K", help="Show the tokens of example K (from 1) as they are trained on."
+    )
+
+    train = verb("train", "Fine-tune; Ctrl-C stops and keeps what was learned.")
+    source = train.add_mutually_exclusive_group(required=True)
+    add_flags(source, TrainConfig, only=("data",))
+    source.add_argument("--run", metavar="FOLDER", help=argparse.SUPPRESS)  # how the app starts a run it has made
+    add_flags(train, TrainConfig, skip=("data",))
+
+    evaluate = verb("evaluate", "Measure base and tuned on the same held-out rows.")
+    evaluate.add_argument("run", metavar="RUN")
+    add_flags(evaluate, EvaluateConfig)
+
+    compare = verb("compare", "Answer one prompt with base and tuned, in one batch.")
+    compare.add_argument("run", metavar="RUN")
+    compare.add_argument("--prompt", required=True, metavar="TEXT")
+    add_flags(compare, GenerateConfig)
+
+    score = verb("score", "Score rows of predictions and references without a model.")
+    score.add_argument("file", metavar="FILE.jsonl")
+    score.add_argument("--language", choices=("en", "zh", "auto"), default="auto")
+    score.add_argument("--tokenizer", help="BLEU's tokenizer; default: 13a, or zh for Chinese.")
+
+    chat = verb("chat", "Talk to base and tuned side by side in the terminal.")
+    chat.add_argument("run", metavar="RUN")
+    add_flags(chat, GenerateConfig)
+
+    listed = verb("runs", "List, show, compare or delete runs.")
+    listed.add_argument("action", nargs="?", choices=("list", "show", "compare", "delete"), default="list")
+    listed.add_argument("names", nargs="*", metavar="RUN")
+
+    votes = verb("votes", "The totals of the blind votes on a run, or the votes themselves.")
+    votes.add_argument("run", metavar="RUN")
+    votes.add_argument("--export", choices=("csv", "jsonl", "dpo"))
+
+    export = verb("export", "Copy a run's model to a folder of its own.")
+    export.add_argument("run", metavar="RUN")
+    export.add_argument("--to", required=True, metavar="DIR")
+    export.add_argument("--merge", action="store_true", help="Merge the adapter into the base weights.")
+
+    app = verb("app", "Serve the web app.")
+    app.add_argument("--host", default=None, help="The address to listen on; default: 127.0.0.1.")
+    app.add_argument("--port", type=int, default=None, help="Default: 7860.")
+
+    verb("demo", "The whole main job on sample data: train, evaluate, print the table.")
+    return root
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status (0 done, 1 data or run at fault, 2 wrong usage, 130 stopped)."""
+    options = parser().parse_args(arguments)
+    # Whatever a library prints must not get between a machine and its JSON.
+    output, sys.stdout = sys.stdout, sys.stderr if options.json else sys.stdout
+    try:
+        result: commands.Result = options.act(options)
+    except UserError as error:
+        print(f"sftdemo: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("sftdemo: stopped.", file=sys.stderr)
+        return 130
+    finally:
+        sys.stdout = output
+    if options.json:
+        print(json.dumps(result.value, ensure_ascii=False, default=_plain))
+    elif result.text:
+        print(result.text)
+    return result.exit_code
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

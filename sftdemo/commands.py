@@ -1,0 +1,224 @@
+"""What each command does: flags in, a JSON value and a text for people out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sftdemo import runs
+from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.errors import UsageError, UserError
+from sftdemo.flags import from_flags
+
+DEMO = {"data": "support_tickets", "epochs": 1.0}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A command's JSON value, its text for people, and its exit status."""
+
+    value: Any
+    text: str = ""
+    exit_code: int = 0
+
+
+def report(text: str) -> None:
+    """A line of progress; stdout is for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Bar:
+    """A progress bar on stderr."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int, **shown: str) -> None:
+        from tqdm import tqdm
+
+        if not total:
+            return
+        if self._bar is None:
+            self._bar = tqdm(total=total, unit=self.unit, file=sys.stderr, mininterval=1.0)
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._bar.close()
+
+
+def _training_bar() -> Callable[[dict[str, Any]], None]:
+    bar = Bar("step")
+
+    def progress(row: dict[str, Any]) -> None:
+        shown = {"loss": f"{row['loss']:.3f}", "tok/s": f"{row['tokens_per_s']:.0f}"} if "loss" in row else {}
+        bar(row["step"], row["total"], **shown)
+
+    return progress
+
+
+def check(options: argparse.Namespace) -> Result:
+    from sftdemo.inspection import inspect
+
+    value = inspect(from_flags(options, ReadConfig), getattr(options, "model", TrainConfig.model), options.row, report)
+    lines = [f"{value['examples']} examples, layout {value['format']}, task {value['task']}."]
+    lines += [f"line {fault['line']}: {fault['problem']} {fault['remedy']}" for fault in value["faults"]]
+    if value["labels"]:
+        lines.append("Labels: " + ", ".join(f"{label} {count}" for label, count in value["labels"].items()))
+    if value["tokens"]:
+        lines.append(
+            "Tokens a row: median {p50}, 95 % under {p95}, longest {max}; ".format(**value["tokens"])
+            + f"{value['supervised_tokens']} learned in all."
+        )
+    lines.append(f"{value['duplicates']} duplicate rows, {value['leaked']} held-out rows that also stand in train.")
+    for token in value.get("xray", []):
+        lines.append(f"{token['id']:>7} {'learned' if token['supervised'] else '       '} {token['text']!r}")
+    return Result(value, "\n".join(lines), 1 if value["faults"] else 0)
+
+
+def train(options: argparse.Namespace) -> Result:
+    from sftdemo.training import train
+
+    run = None
+    if options.run:
+        run = runs.find(options.run)
+        config = TrainConfig.from_json(run.config()["settings"])
+    else:
+        config = from_flags(options, TrainConfig)
+    summary = train(config, run, _training_bar(), report)
+    text = (
+        f"Run {summary['run']}: {summary['status']} after {summary['steps']} steps in {summary['seconds']:.0f} s, "
+        f"{summary['tokens_per_s']:.0f} tokens/s."
+    )
+    if summary["eval_loss"] is not None:
+        text += f" Validation loss {summary['first_eval_loss']:.3f} → {summary['eval_loss']:.3f}."
+    return Result(summary, text, 130 if summary["status"] == "stopped" else 0)
+
+
+def evaluate(options: argparse.Namespace) -> Result:
+    from sftdemo.evaluation import evaluate
+
+    run = runs.find(options.run)
+    scores = evaluate(run, from_flags(options, EvaluateConfig), progress=Bar("row"), report=report)
+    return Result(scores, table(scores))
+
+
+def table(scores: dict[str, Any]) -> str:
+    """Base, tuned and their difference, a line a metric, and the sentence that sums up."""
+    lines = [
+        f"{'on ' + str(scores['n']) + ' rows':<20} {'base':>8} {'tuned':>8} {'difference':>12}   95 % interval        p"
+    ]
+    for metric, difference in scores["difference"].items():
+        digits = 3 if metric in ("exact_match", "accuracy", "macro_f1", "likelihood_accuracy") else 1
+        low, high = (f"{difference[end]:+.{digits}f}" for end in ("low", "high"))
+        lines.append(
+            f"{metric:<20} {scores['base'][metric]:>8.{digits}f} {scores['tuned'][metric]:>8.{digits}f} "
+            f"{difference['delta']:>+12.{digits}f}   {low:>8} to {high:<8} {difference['p']:>6.4f}"
+        )
+    return "\n".join([*lines, scores["summary"]["en"]])
+
+
+def compare(options: argparse.Namespace) -> Result:
+    from sftdemo.comparison import compare
+
+    value = compare(options.run, options.prompt, from_flags(options, GenerateConfig))
+    speeds = value["tokens_per_s"]
+    text = "\n\n".join(f"{side} ({speeds[side]:.1f} tokens/s)\n{value[side]}" for side in ("base", "tuned"))
+    return Result(value, text)
+
+
+def score(options: argparse.Namespace) -> Result:
+    from sftdemo.scoring import read_predictions, score
+
+    value = score(read_predictions(Path(options.file)), language=options.language, tokenizer=options.tokenizer)
+    lines = [f"{key:<12} {number:.4f}" for key, number in value.items() if isinstance(number, float)]
+    return Result(value, "\n".join([f"{value['n']} rows", *lines, *value["signatures"].values()]))
+
+
+def chat(options: argparse.Namespace) -> Result:
+    from sftdemo import models
+
+    config = from_flags(options, GenerateConfig)
+    pair = models.load(options.run, report)
+    report("Both sides answer each line you write; an empty line ends the chat.")
+    histories: dict[str, list[dict[str, str]]] = {"base": [], "tuned": []}
+    while line := _ask():
+        for history in histories.values():
+            history.append({"role": "user", "content": line})
+        texts = {"base": "", "tuned": ""}
+        for chunk in pair.stream(histories, config):
+            texts[chunk.side] += chunk.text
+        for side, history in histories.items():
+            history.append({"role": "assistant", "content": texts[side].strip()})
+            print(f"{side}: {texts[side].strip()}\n")
+    return Result(histories)
+
+
+def _ask() -> str:
+    try:
+        return input("you: ").strip()
+    except EOFError:
+        return ""
+
+
+def manage_runs(options: argparse.Namespace) -> Result:
+    names = options.names
+    if options.action == "list":
+        listed = [runs.overview(run) for run in runs.list_runs()]
+        lines = [f"{row['name']:<40} {row['state']:<10} {row['data']:<24} {row['method']}" for row in listed]
+        return Result(listed, "\n".join(lines) or "No runs yet; `python -m sftdemo train --data …` makes one.")
+    if not names:
+        raise UsageError(f"runs {options.action} needs the name of a run.")
+    found = [runs.find(name) for name in names]
+    if options.action == "delete":
+        for run in found:
+            run.delete()
+        return Result({"deleted": names}, f"Deleted: {', '.join(names)}.")
+    if options.action == "show":
+        shown = [runs.details(run) for run in found]
+        return Result(shown[0] if len(shown) == 1 else shown, json.dumps(shown, ensure_ascii=False, indent=1))
+    if len(found) < 2:
+        raise UsageError("runs compare needs two runs or more.")
+    value = runs.differences(found)
+    return Result(value, json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def votes(options: argparse.Namespace) -> Result:
+    from sftdemo.votes import Store
+
+    run = runs.find(options.run)
+    if options.export:
+        text = Store().export(run, options.export)
+        return Result({"format": options.export, "text": text}, text.rstrip("\n"))
+    totals = Store().totals(run.name, None)
+    return Result(totals.to_json(), "\n".join(f"{key:<10} {value}" for key, value in totals.to_json().items()))
+
+
+def export(options: argparse.Namespace) -> Result:
+    from sftdemo.export import export
+
+    target = export(options.run, Path(options.to), options.merge, report)
+    return Result({"run": options.run, "to": str(target), "merged": options.merge}, f"Exported to {target}.")
+
+
+def app(options: argparse.Namespace) -> Result:
+    from sftdemo.ui import launch
+
+    launch(host=options.host, port=options.port)
+    return Result({"status": "closed"})
+
+
+def demo(options: argparse.Namespace) -> Result:
+    from sftdemo.evaluation import evaluate
+    from sftdemo.training import train
+
+    summary = train(TrainConfig.from_json(DEMO), progress=_training_bar(), report=report)
+    if summary["status"] == "stopped":
+        raise UserError(f"Stopped; run {summary['run']} keeps what was learned.")
+    scores = evaluate(summary["run"], progress=Bar("row"), report=report)
+    return Result({"train": summary, "evaluate": scores}, table(scores))

@@ -1,0 +1,25 @@
+"""One prompt, both answers: the `compare` command, its Python call and the /compare endpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sftdemo import models
+from sftdemo.config import GenerateConfig
+
+if TYPE_CHECKING:
+    from sftdemo.generate import Pair
+    from sftdemo.runs import Run
+
+
+def compare(
+    run: str | Run, prompt: str, config: GenerateConfig | None = None, pair: Pair | None = None
+) -> dict[str, Any]:
+    """{"base": str, "tuned": str, "tokens_per_s": {"base": float, "tuned": float}}, both from one batch."""
+    pair = pair or models.load(run)
+    texts = {"base": "", "tuned": ""}
+    speeds = {"base": 0.0, "tuned": 0.0}
+    for chunk in pair.stream([{"role": "user", "content": prompt}], config):
+        texts[chunk.side] += chunk.text
+        speeds[chunk.side] = round(chunk.tokens_per_s, 2)
+    return {side: text.strip() for side, text in texts.items()} | {"tokens_per_s": speeds}

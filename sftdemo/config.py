@@ -1,0 +1,190 @@
+"""Every setting, declared once: its default, help, bounds and choices give the flag, the form, the docs and the JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from sftdemo.errors import UsageError
+
+DEFAULT_MODEL = "smollm2-135m"
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    group: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A dataclass field that carries its own help text, bounds (inclusive) and choices."""
+    return field(default=default, metadata={"help": help, "group": group, "low": low, "high": high, "choices": choices})
+
+
+def value_type(spec: dataclasses.Field[Any], owner: type) -> tuple[type, bool]:
+    """The plain type of a setting (str, int, float or bool) and whether None is allowed."""
+    hint = typing.get_type_hints(owner)[spec.name]
+    if isinstance(hint, types.UnionType):
+        plain = [part for part in typing.get_args(hint) if part is not type(None)]
+        return plain[0], True
+    return hint, False
+
+
+class Settings:
+    """What the config dataclasses share: all their faults at once, and JSON in and out."""
+
+    def problems(self) -> list[str]:
+        """Every setting that is out of bounds or not among its choices, one line each."""
+        found = []
+        for spec in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, spec.name)
+            kind, optional = value_type(spec, type(self))
+            low, high, choices = (spec.metadata[key] for key in ("low", "high", "choices"))
+            if value is None and optional:
+                continue
+            number = kind in (int, float)
+            if (number and (isinstance(value, bool) or not isinstance(value, int | float))) or (
+                not number and not isinstance(value, kind)
+            ):
+                found.append(f"{spec.name} is {value!r}; give a value of type {kind.__name__}.")
+            elif kind is int and value != int(value):
+                found.append(f"{spec.name} is {value!r}; give a whole number.")
+            elif choices and value not in choices:
+                found.append(f"{spec.name} is {value!r}; choose one of: {', '.join(choices)}.")
+            elif low is not None and not value >= low:
+                found.append(f"{spec.name} is {value!r}; the least is {low:g}.")
+            elif high is not None and not value <= high:
+                found.append(f"{spec.name} is {value!r}; the most is {high:g}.")
+        return found
+
+    def check(self) -> Self:
+        """Return self, or raise UsageError naming every problem."""
+        if found := self.problems():
+            raise UsageError(" ".join(found))
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Build from a JSON object; an unknown key is an error."""
+        known = {spec.name for spec in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(values) - known):
+            raise UsageError(f"Unknown setting {', '.join(unknown)}; known are: {', '.join(sorted(known))}.")
+        return cls(**values).check()
+
+
+@dataclass(frozen=True)
+class ReadConfig(Settings):
+    """How a file is turned into examples."""
+
+    data: str = setting("", "A file, a folder, the name of a sample set, or a Hub id.", group="Data")
+    format: str = setting(
+        "auto",
+        "The layout of a row; auto finds it.",
+        group="Data",
+        choices=(
+            "auto",
+            "messages",
+            "sharegpt",
+            "prompt_completion",
+            "instruction",
+            "text_label",
+            "source_target",
+        ),
+    )
+    columns: str | None = setting(
+        None, "Column names where they differ, as role=column pairs: text=tweet,label=mood.", group="Data"
+    )
+    instruction: str | None = setting(
+        None, "What the user asks, with columns in braces: 'Translate to French: {source}'.", group="Data"
+    )
+    system: str | None = setting(None, "A system prompt put before every example that has none.", group="Data")
+    seed: int = setting(42, "Decides the split, the rows taken, their order and the new weights.", group="Data", low=0)
+
+
+@dataclass(frozen=True)
+class TrainConfig(ReadConfig):
+    """One fine-tuning run."""
+
+    model: str = setting(DEFAULT_MODEL, "A local folder, a Hub id, or smollm2-135m.", group="Model")
+    method: str = setting(
+        "lora", "lora trains small added matrices; full trains every weight.", group="Model", choices=("lora", "full")
+    )
+    quantization: str = setting(
+        "none",
+        "Keep the frozen weights in 8 bits (int8) or 4 bits (nf4) to save memory; lora only.",
+        group="Model",
+        choices=("none", "int8", "nf4"),
+    )
+    precision: str = setting(
+        "auto",
+        "The arithmetic; auto takes bfloat16 where the processor has units for it.",
+        group="Model",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    name: str | None = setting(None, "The run's name; default: data, method and time.", group="Run")
+    max_examples: int | None = setting(None, "Train on this many rows, drawn by the seed.", group="Data", low=1)
+    max_length: int = setting(
+        1024, "The longest row in tokens; a longer one is left out and counted.", group="Data", low=16
+    )
+    epochs: float = setting(1.0, "How many times each row is seen.", group="Optimizer", low=0.01, high=100)
+    learning_rate: float | None = setting(
+        None, "The peak learning rate; default: 5e-4 for lora, 5e-5 for full.", group="Optimizer", low=1e-8, high=1
+    )
+    batch_size: int = setting(8, "Rows in one forward pass.", group="Optimizer", low=1, high=1024)
+    gradient_accumulation: int = setting(
+        1, "Forward passes before the weights move.", group="Optimizer", low=1, high=1024
+    )
+    warmup_ratio: float = setting(0.05, "The share of steps in which the rate rises.", group="Optimizer", low=0, high=1)
+    weight_decay: float = setting(0.0, "How strongly weights are pulled to zero.", group="Optimizer", low=0, high=1)
+    lora_r: int = setting(16, "The rank of the added matrices.", group="LoRA", low=1, high=256)
+    lora_alpha: int = setting(32, "Their scale, divided by the rank.", group="LoRA", low=1, high=1024)
+    lora_dropout: float = setting(0.0, "The share of LoRA inputs dropped in training.", group="LoRA", low=0, high=0.9)
+    checkpoint_every: int = setting(100, "Save a checkpoint every so many steps; 0 saves none.", group="Run", low=0)
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        if self.method == "full" and self.quantization != "none":
+            found.append(f"method full can't train {self.quantization} weights; use method lora, or quantization none.")
+        return found
+
+    @property
+    def peak_learning_rate(self) -> float:
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 5e-4 if self.method == "lora" else 5e-5
+
+
+@dataclass(frozen=True)
+class GenerateConfig(Settings):
+    """How answers are generated."""
+
+    max_new_tokens: int = setting(256, "The longest answer, in tokens.", group="Answer", low=1, high=8192)
+    temperature: float = setting(0.0, "0 always takes the likeliest token.", group="Answer", low=0, high=2)
+    top_p: float = setting(
+        1.0, "Draw from the likeliest tokens that reach this share.", group="Answer", low=0.01, high=1
+    )
+    seed: int = setting(42, "The seed of the draw; the same for both sides.", group="Answer", low=0)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Settings):
+    """One evaluation of a run."""
+
+    data: str | None = setting(None, "Other data to evaluate on; default: the run's own held-out rows.", group="Data")
+    max_examples: int | None = setting(
+        None, "Evaluate on this many held-out rows, drawn by the seed.", group="Data", low=1
+    )
+    batch_size: int = setting(16, "Rows answered together.", group="Answer", low=1, high=1024)
+    max_new_tokens: int | None = setting(
+        None, "The longest answer; default: what the references need.", group="Answer", low=1, high=8192
+    )
+    seed: int = setting(42, "Decides the rows taken and the resampling.", group="Data", low=0)

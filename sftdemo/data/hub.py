@@ -1,0 +1,109 @@
+"""Data sets of the Hugging Face Hub, fetched by the library `datasets` in a process of its own and kept as Parquet."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from sftdemo.errors import UserError
+from sftdemo.runs import home
+
+PATIENCE = 8.0
+_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?::([\w.-]+))?")
+_REQUEST_SECONDS = "10"
+
+
+def parse(source: str) -> tuple[str, str | None] | None:
+    """("owner/name", subset or None), if the source looks like a Hub id."""
+    match = _ID.fullmatch(source)
+    return (match[1], match[2]) if match else None
+
+
+def fetch(name: str, subset: str | None) -> Path:
+    """A folder under SFTDEMO_HOME with one Parquet file a split; what is there already is not fetched again.
+
+    Raises UserError if the Hub doesn't answer within 8 seconds, or the download fails.
+    """
+    folder = home() / "hub" / "sets" / re.sub(r"[^\w.-]+", "--", f"{name}--{subset}" if subset else name)
+    if not folder.is_dir():
+        _ask(name)
+        _download(name, subset, folder)
+    return folder
+
+
+def _ask(name: str) -> None:
+    """Return once the Hub has answered, whatever it says. DNS has no time limit of its own, so a thread is waited for."""
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    answered = threading.Event()
+    url = f"{os.environ.get('HF_ENDPOINT') or 'https://huggingface.co'}/api/datasets/{name}"
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(url, timeout=PATIENCE).close()
+        except urllib.error.HTTPError:
+            answered.set()
+        except (OSError, http.client.HTTPException):
+            return
+        answered.set()
+
+    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("0", "", "false", "no"):
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+    if not answered.is_set():
+        raise UserError(
+            f"There is no file or sample {name!r}, and the Hugging Face Hub doesn't answer; "
+            "check the path or the network, or download the data set's file yourself and give its path."
+        )
+
+
+def _download(name: str, subset: str | None, folder: Path) -> None:
+    """The library keeps its caches where the environment says at import, hence the child process."""
+    caches = home() / "hub"
+    places = {
+        "HF_HUB_CACHE": caches / "hub",
+        "HF_DATASETS_CACHE": caches / "datasets",
+        "HF_XET_CACHE": caches / "xet",
+        "HF_ASSETS_CACHE": caches / "assets",
+        "HF_MODULES_CACHE": caches / "modules",
+    }
+    environment = {
+        **os.environ,
+        **{key: str(path) for key, path in places.items()},
+        "HF_HUB_DOWNLOAD_TIMEOUT": _REQUEST_SECONDS,
+        "HF_HUB_ETAG_TIMEOUT": _REQUEST_SECONDS,
+    }
+    command = [sys.executable, "-m", "sftdemo.data.hub", name, subset or "", str(folder)]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        reason = re.sub(r"^[\w.]+(Error|Exception): ", "", reason).rstrip(".")
+        raise UserError(f"The data set {name!r} can't be fetched: {reason}.")
+
+
+def save(name: str, subset: str | None, folder: Path) -> None:
+    """Load the set (a Hub id, or a local folder) and write a Parquet file for each split; class numbers get their names."""
+    import datasets
+
+    loaded = datasets.load_dataset(name, subset)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    part.mkdir(parents=True)
+    for split, rows in loaded.items():
+        for column, feature in rows.features.items():
+            if isinstance(feature, datasets.ClassLabel):
+                names = [feature.names[value] if value is not None and value >= 0 else None for value in rows[column]]
+                rows = rows.remove_columns(column).add_column(column, names)
+        rows.to_parquet(str(part / f"{split}.parquet"))
+    part.rename(folder)
+
+
+if __name__ == "__main__":
+    save(sys.argv[1], sys.argv[2] or None, Path(sys.argv[3]))

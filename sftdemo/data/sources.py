@@ -1,0 +1,120 @@
+"""What the user gave, found: a file, a folder, a sample, or a data set of the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import sftdemo
+from sftdemo.data import hub
+from sftdemo.data.formats import split_name
+from sftdemo.data.readers import SUFFIXES, Table, read_table, suffix_of
+from sftdemo.data.recipes import RECIPES, made
+from sftdemo.errors import UserError
+
+SAMPLES = Path(sftdemo.__file__).parents[1] / "datasets"
+
+
+@dataclass
+class Found:
+    """A source's short name, its rows and the hash of its bytes."""
+
+    name: str
+    table: Table = field(default_factory=Table)
+    sha256: str = ""
+
+
+def sample_names() -> list[str]:
+    return sorted({*(path.stem for path in SAMPLES.glob("*.jsonl")), *RECIPES})
+
+
+def card_path(sample: str) -> Path:
+    """A sample's card: beside its data, a recipe's beside the code."""
+    folder = Path(__file__).parent if sample in RECIPES else SAMPLES
+    return folder / f"{sample}.md"
+
+
+def front_matter(path: Path) -> dict[str, str]:
+    """The `key: value` lines between the first two `---` lines; empty without a card."""
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if not lines or lines[0].strip() != "---":
+        return {}
+    found = {}
+    for line in lines[1:]:
+        if line.strip() == "---":
+            break
+        key, colon, value = line.partition(":")
+        if colon:
+            found[key.strip()] = value.strip().strip("\"'")
+    return found
+
+
+def find(source: str) -> Found:
+    """Resolve and read: first as a path, then as a sample, then as a Hub id ("owner/name" or "owner/name:subset").
+
+    Raises UserError if there is no such thing.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _folder(path)
+    if path.is_file():
+        return _files(path.stem, [(None, path)])
+    if source in RECIPES:
+        return from_rows(source, made(source))
+    if source in sample_names():
+        return _files(source, [(None, SAMPLES / f"{source}.jsonl")])
+    known = f"the samples are: {', '.join(sample_names())}"
+    if suffix_of(source) not in SUFFIXES and (named := hub.parse(source)):
+        found = _folder(hub.fetch(*named))
+        found.name = named[0].split("/")[1]
+        return found
+    raise UserError(f"There is no file, folder or sample {source!r}; {known}.")
+
+
+def from_rows(name: str, rows: Iterable[dict[str, str]]) -> Found:
+    """Rows made in memory, as if they stood in a JSONL file."""
+    data = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
+    return Found(name, read_table(f"{name}.jsonl", data), hashlib.sha256(data).hexdigest())
+
+
+def _folder(path: Path) -> Found:
+    """Its files named train, validation or test (as `test.csv` or `test-00000-of-00002.parquet`), or its only one."""
+    files = sorted(item for item in path.iterdir() if item.is_file() and suffix_of(item.name) in SUFFIXES)
+    files = [item for item in files if not item.name.startswith(".") and item.stem.lower() not in _NO_DATA]
+    named = [(split, item) for item in files if (split := split_name(_first_word(item.stem)))]
+    if named:
+        return _files(path.resolve().name, [*named])
+    if len(files) == 1:
+        return _files(path.resolve().name, [(None, files[0])])
+    what = f"The folder {str(path)!r} has {len(files)} data files" if files else f"No data file is in {str(path)!r}"
+    remedy = "name them train, validation and test, or give one" if files else f"give a file in {', '.join(SUFFIXES)}"
+    raise UserError(f"{what}; {remedy}.")
+
+
+_NO_DATA = {"readme", "license", "licence", "dataset_infos", "requirements"}
+
+
+def _first_word(stem: str) -> str:
+    for mark in "-_.":
+        stem = stem.split(mark, 1)[0]
+    return stem
+
+
+def _files(name: str, files: list[tuple[str | None, Path]]) -> Found:
+    """All the files' rows; the hash is over their bytes in the order of their names."""
+    table, digest = Table(), hashlib.sha256()
+    for split, path in files:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{str(path)!r} can't be read: {error.strerror}.") from None
+        digest.update(data)
+        part = read_table(path.name, data, split)
+        table.rows += part.rows
+        table.faults += part.faults
+    return Found(name, table, digest.hexdigest())

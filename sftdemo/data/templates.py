@@ -1,0 +1,83 @@
+"""What the user is made to ask: templates with columns in braces, and the default ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from sftdemo.errors import UserError
+
+_PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_KANA_HANGUL = re.compile(r"[\u3040-\u30ff\uac00-\ud7af]")
+_LABELS_SHOWN, _LABEL_CHARACTERS = 8, 80
+
+
+def written_in_han(text: str) -> bool:
+    """Chinese characters, and none of the Japanese or Korean scripts."""
+    return bool(_HAN.search(text)) and not _KANA_HANGUL.search(text)
+
+
+def mostly_han(texts: Iterable[str]) -> bool:
+    verdicts = [written_in_han(text) for text in texts]
+    return 2 * sum(verdicts) > len(verdicts)
+
+
+def _parse(text: str) -> Iterator[tuple[str, bool]]:
+    """(text, False) and (placeholder, True) in turn."""
+    at = 0
+    for match in _PIECE.finditer(text):
+        yield text[at : match.start()], False
+        at = match.end()
+        name = match.group(1)
+        yield (match.group(0)[0], False) if name is None else (name.strip(), True)
+    yield text[at:], False
+
+
+def with_body(text: str, body: str) -> str:
+    """The template; if it has no placeholder, `body` after a blank line."""
+    return text if any(is_name for _, is_name in _parse(text)) else f"{text}\n\n{body}"
+
+
+class Template:
+    """A text with columns in braces: "Translate to French: {source}". A brace itself is written twice."""
+
+    def __init__(self, text: str, roles: Mapping[str, str], columns: Iterable[str]) -> None:
+        """A placeholder is a role (a key of `roles`, whose value is the column) or a column; others raise UserError."""
+        columns = list(columns)
+        self.pieces: list[tuple[str, bool]] = []
+        for piece, is_name in _parse(text):
+            name = roles.get(piece, piece) if is_name else piece
+            if is_name and name not in columns:
+                there = ", ".join(f"{{{column}}}" for column in columns)
+                raise UserError(
+                    f"The instruction has the placeholder {{{piece}}}, which is no column; there are: {there}. "
+                    "Write a brace itself twice: {{ or }}."
+                )
+            self.pieces.append((name, is_name))
+        self.columns = [name for name, is_name in self.pieces if is_name]
+
+    def render(self, values: Mapping[str, str]) -> str:
+        return "".join(values[piece] if is_name else piece for piece, is_name in self.pieces)
+
+
+def classification(labels: Iterable[str]) -> str:
+    """The default question for text/label rows; it lists the labels if they are few and short."""
+    ordered = sorted(labels)
+    shown = len(ordered) <= _LABELS_SHOWN and sum(map(len, ordered)) <= _LABEL_CHARACTERS
+    if mostly_han(ordered):
+        which = f"属于哪一类：{_literal('、'.join(ordered))}" if shown else "属于哪一类"
+        return f"判断下面的文本{which}。只回答类别。\n\n{{text}}"
+    which = f" as one of: {_literal(', '.join(ordered))}" if shown else ""
+    return f"Classify this text{which}. Answer with the label only.\n\n{{text}}"
+
+
+def translation(sources: Iterable[str], targets: Iterable[str]) -> str:
+    """The default question for source/target rows."""
+    if mostly_han(targets):
+        return "Translate to Chinese:\n{source}"
+    return "Translate to English:\n{source}" if mostly_han(sources) else "Translate:\n{source}"
+
+
+def _literal(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")

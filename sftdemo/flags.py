@@ -1,0 +1,37 @@
+"""Config dataclasses as command-line flags: one flag a setting, with its help, choices and default."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import TypeVar
+
+from sftdemo.config import Settings, value_type
+
+C = TypeVar("C", bound=Settings)
+
+
+def add_flags(
+    parser: argparse._ActionsContainer, config: type[Settings], only: tuple[str, ...] = (), skip: tuple[str, ...] = ()
+) -> None:
+    """One flag for each setting; a flag not given stays out of the namespace, so defaults live in the config alone."""
+    for spec in dataclasses.fields(config):  # type: ignore[arg-type]
+        if spec.name in skip or (only and spec.name not in only):
+            continue
+        kind, optional = value_type(spec, config)
+        choices = spec.metadata["choices"]
+        default = "" if optional or spec.default == "" else f" Default: {spec.default}."
+        parser.add_argument(
+            "--" + spec.name.replace("_", "-"),
+            type=kind,
+            choices=choices,
+            default=argparse.SUPPRESS,
+            metavar=None if choices else spec.name.upper(),
+            help=(spec.metadata["help"] + default).replace("%", "%%"),
+        )
+
+
+def from_flags(options: argparse.Namespace, config: type[C]) -> C:
+    """The config the flags ask for, checked."""
+    names = {spec.name for spec in dataclasses.fields(config)}  # type: ignore[arg-type]
+    return config.from_json({name: value for name, value in vars(options).items() if name in names})

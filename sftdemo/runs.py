@@ -1,0 +1,280 @@
+"""A run is a folder: its config, status, metrics, data, model and evaluations, and how they are read and written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sftdemo.errors import UserError
+
+ACTIVE = ("queued", "running", "stopping")
+SPLITS = ("train", "validation", "test")
+LEADING = ("accuracy", "chrf", "exact_match")  # what is shown first, where it was measured
+_NAME = re.compile(r"[\w][\w.-]{0,99}", re.UNICODE)
+
+
+def home() -> Path:
+    """Where all state lives: SFTDEMO_HOME, or ~/.sftdemo."""
+    return Path(os.environ.get("SFTDEMO_HOME") or "~/.sftdemo").expanduser()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that readers see the old text or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_jsonl(path: Path) -> Iterator[Any]:
+    """The complete lines of a JSONL file; a line still being written is left for the next read."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def process_start(pid: int) -> float | None:
+    """When the process began, in seconds since the epoch, or None if it is gone; tells a reused pid apart."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.NoSuchProcess:
+        return None
+    except psutil.AccessDenied:
+        return 0.0  # somebody else's process: not one of ours
+
+
+def _alive(status: dict[str, Any]) -> bool:
+    """Whether the process that wrote this status still runs; its start time tells a reused pid apart."""
+    began = process_start(status["pid"])
+    return began is not None and abs(began - (status.get("process_start") or 0.0)) <= 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder. Each file in it has one writer at a time: the training process while it lives."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def log_path(self) -> Path:
+        return self.path / "train.log"
+
+    def config(self) -> dict[str, Any]:
+        """{"settings": TrainConfig as JSON, "data_sha256", "versions", "model_source", "format", "task", …}."""
+        return read_json(self.path / "config.json")  # type: ignore[no-any-return]
+
+    def status(self) -> dict[str, Any]:
+        """The status as written; a run whose process is gone without a last word reads as failed."""
+        status = self._written_status()
+        if status["state"] not in ACTIVE or not status.get("pid") or _alive(status):
+            return status
+        status = self._written_status()  # its last word may have come in between
+        if status["state"] in ACTIVE:
+            status |= {
+                "state": "failed",
+                "error": "The training process ended without a word: it was killed, or the machine ran out of memory or "
+                "was restarted. The log may say more.",
+                "eta_s": None,
+            }
+        return status
+
+    def _written_status(self) -> dict[str, Any]:
+        try:
+            return read_json(self.path / "status.json")  # type: ignore[no-any-return]
+        except FileNotFoundError:
+            return {"state": "failed", "error": "status.json is missing."}
+
+    def write_status(self, state: str, pid: int | None = None, **values: Any) -> None:
+        """Replace the status; `values` are step, total, eta_s, error, and what the end of a run reports.
+
+        `pid` is the process whose end would be the run's end; default: this one.
+        """
+        pid = pid or os.getpid()
+        write_json(
+            self.path / "status.json",
+            {"state": state, "pid": pid, "process_start": process_start(pid), "updated": time.time(), **values},
+        )
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The logged steps so far."""
+        path = self.path / "metrics.jsonl"
+        return list(read_jsonl(path)) if path.exists() else []
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def examples(self, split: str) -> list[dict[str, Any]]:
+        """The examples of one split as they were trained on or held out."""
+        path = self.path / "data" / f"{split}.jsonl"
+        return list(read_jsonl(path)) if path.exists() else []
+
+    def ask_to_stop(self) -> None:
+        """Leave the word for the training process: it stops after its step and keeps what was learned."""
+        (self.path / "stop").touch()
+
+    @property
+    def stop_asked(self) -> bool:
+        return (self.path / "stop").exists()
+
+    def evaluations(self) -> list[str]:
+        """The names of the finished evaluations, newest first."""
+        found = (self.path / "evaluations").glob("*/scores.json")
+        return [path.parent.name for path in _newest_first(found)]
+
+    def scores(self, evaluation: str) -> dict[str, Any]:
+        return read_json(self.path / "evaluations" / evaluation / "scores.json")  # type: ignore[no-any-return]
+
+    def outputs(self, evaluation: str) -> list[dict[str, Any]]:
+        """[{"row", "messages", "references", "label", "base", "tuned", …}] in the order they were evaluated."""
+        return list(read_jsonl(self.path / "evaluations" / evaluation / "outputs.jsonl"))
+
+    def delete(self) -> None:
+        """Remove the folder; refused while it trains."""
+        if self.status()["state"] in ACTIVE:
+            raise UserError(f"Run {self.name} is still training; stop it first.")
+        shutil.rmtree(self.path)
+
+
+def valid_name(name: str) -> str:
+    """The name, if it can be a folder's; no separators, no leading dot."""
+    if not _NAME.fullmatch(name):
+        raise UserError(f"{name!r} can't be a run's name; use letters, digits, '-', '_' and '.'.")
+    return name
+
+
+def create(name: str | None, hint: str, config: dict[str, Any]) -> Run:
+    """Make the folder of a new run, with its config. Without a name, `hint` and the time make one."""
+    folder = home() / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    if name is None:
+        stem = re.sub(r"[^\w.-]+", "-", hint).strip("-.")[:60] or "run"
+        name = stem = f"{stem}-{time.strftime('%m%d-%H%M%S')}"
+        number = 1
+        while (folder / name).exists():
+            number += 1
+            name = f"{stem}-{number}"
+    run = Run(folder / valid_name(name))
+    try:
+        run.path.mkdir()
+    except FileExistsError:
+        raise UserError(f"There is a run named {name!r} already; choose another name, or delete it.") from None
+    try:
+        write_json(run.path / "config.json", config)
+    except OSError:
+        shutil.rmtree(run.path, ignore_errors=True)  # a half-made run would block its name
+        raise
+    return run
+
+
+def find(name: str) -> Run:
+    """The run of that name, or the run in that folder."""
+    for path in (home() / "runs" / name, Path(name)):
+        if name and (path / "config.json").is_file():
+            return Run(path)
+    known = ", ".join(run.name for run in list_runs()[:5]) or "none yet"
+    raise UserError(f"There is no run {name!r} in {home() / 'runs'}; the newest are: {known}.")
+
+
+def list_runs() -> list[Run]:
+    """All runs, newest first."""
+    return [Run(path.parent) for path in _newest_first((home() / "runs").glob("*/config.json"))]
+
+
+def _newest_first(paths: Iterable[Path]) -> list[Path]:
+    dated = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile, in another tab
+            dated.append((path.stat().st_mtime, path))
+    return [path for _, path in sorted(dated, reverse=True)]
+
+
+def latest() -> Run:
+    """The newest run that has a model."""
+    for run in list_runs():
+        if run.status()["state"] in ("finished", "stopped"):
+            return run
+    raise UserError("No run has finished yet; train one first.")
+
+
+def overview(run: Run) -> dict[str, Any]:
+    """One line of the list of runs: what it is, how it stands, and the leading figure of its newest evaluation."""
+    config, status = run.config(), run.status()
+    settings = config["settings"]
+    row = {
+        "name": run.name,
+        "data": config.get("data", {}).get("name") or settings["data"],
+        "model": settings["model"],
+        "method": settings["method"],
+        "quantization": settings["quantization"],
+        "state": status["state"],
+        "created": (run.path / "config.json").stat().st_mtime,
+        "metric": None,
+        "base": None,
+        "tuned": None,
+    }
+    if names := run.evaluations():
+        scores = run.scores(names[0])
+        metric = next(name for name in LEADING if scores["tuned"].get(name) is not None)
+        row |= {"metric": metric, "base": scores["base"][metric], "tuned": scores["tuned"][metric]}
+    return row
+
+
+def details(run: Run) -> dict[str, Any]:
+    """All that is known of a run but its examples and outputs."""
+    return {
+        "name": run.name,
+        "path": str(run.path),
+        "status": run.status(),
+        "config": run.config(),
+        "evaluations": {name: run.scores(name) for name in run.evaluations()},
+    }
+
+
+def differences(found: list[Run]) -> dict[str, Any]:
+    """The settings in which runs differ, and the newest scores of each: {"settings": {name: {run: value}}, "scores": …}."""
+    settings = {run.name: run.config()["settings"] for run in found}
+    names = [name for name in settings[found[0].name] if len({str(one.get(name)) for one in settings.values()}) > 1]
+    return {
+        "settings": {name: {run: one.get(name) for run, one in settings.items()} for name in names},
+        "scores": {run.name: run.scores(run.evaluations()[0])["tuned"] if run.evaluations() else None for run in found},
+    }

@@ -1,0 +1,361 @@
+"""Is the difference real? Intervals by bootstrap over rows, p by randomisation or McNemar, and a sentence that says it.
+
+Both systems answered the same rows, so rows are resampled in pairs. A score is a function of sums over rows (matches
+and lengths for BLEU, the value itself for a mean): summing each resample is one matrix product.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+from sftdemo import metrics
+from sftdemo.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[np.float64]]
+
+CONFIDENCE = 0.95
+FEW_ROWS = 30
+RESAMPLES = 2000
+
+_NAMES = {
+    "accuracy": ("accuracy", "准确率"),
+    "exact_match": ("exact match", "完全匹配率"),
+    "chrf": ("chrF", "chrF"),
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Tuned minus base, its 95 % interval, and how often chance alone would differ as much."""
+
+    delta: float
+    low: float
+    high: float
+    p: float
+
+    def to_json(self) -> dict[str, float]:
+        return asdict(self)
+
+    @property
+    def clear(self) -> bool:
+        """Both the test and the interval speak against no difference."""
+        return self.p < 1 - CONFIDENCE and not self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A score to compare: each system's statistics, (rows, columns), and the score of their sums, (…, columns) → (…).
+
+    The statistics are arrays or scipy.sparse matrices. `limit` is the highest score. `rate` marks values of 0 and 1,
+    tested by McNemar.
+    """
+
+    base: Any
+    tuned: Any
+    score: Callable[[Array], Array]
+    limit: float = 100.0
+    rate: bool = False
+
+
+def wilson(successes: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The Wilson interval of a rate; (0, 1) when nothing was counted."""
+    if not n:
+        return 0.0, 1.0
+    if not 0 <= successes <= n:
+        raise UserError(f"{successes} of {n} is not a rate; give a count from 0 to {n}.")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    rate = successes / n
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (rate * (1 - rate) / n + z * z / (4 * n * n)) ** 0.5
+    # At 0 and n rounding would leave the rate just outside.
+    return (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
+
+
+# Resampling
+
+
+def _chunks(total: int, n: int) -> Iterator[int]:
+    """Sizes that add up to `total`, each small enough for a (size, n) matrix of 16 MB."""
+    size = max(1, 2_000_000 // n)
+    while total > 0:
+        yield min(size, total)
+        total -= size
+
+
+def _draws(n: int, resamples: int, seed: int) -> Iterator[Array]:
+    """How often each of n rows was drawn, (chunk, n)."""
+    import numpy as np
+
+    rng = np.random.default_rng([seed, 0])
+    for size in _chunks(resamples, n):
+        rows = rng.integers(0, n, (size, n)) + n * np.arange(size)[:, None]
+        yield np.bincount(rows.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+
+
+def _swaps(n: int, trials: int, seed: int) -> Iterator[Array]:
+    """1 where the two systems' answers to a row change places, (chunk, n)."""
+    import numpy as np
+
+    rng = np.random.default_rng([seed, 1])
+    for size in _chunks(trials, n):
+        yield rng.integers(0, 2, (size, n), dtype=np.int8).astype(np.float64)
+
+
+def _interval(spread: Array, delta: float, n: int, limit: float) -> tuple[float, float]:
+    """The middle 95 % of the resampled differences.
+
+    Plain percentiles are too narrow on few rows; Hesterberg (2015) takes the tails that Student's t asks for. Where all
+    resamples agree on a difference, they know nothing of rows that behave otherwise, which may be as many as Wilson's
+    interval leaves.
+    """
+    import numpy as np
+    from scipy.stats import norm, t
+
+    if not delta and not spread.any():
+        return 0.0, 0.0
+    if np.ptp(spread) < 1e-9 * limit:
+        rest = 1 - wilson(n, n)[0]
+        middle = delta * (1 - rest)
+        return max(middle - rest * limit, -limit), min(middle + rest * limit, limit)
+    tail = norm.cdf((n / (n - 1)) ** 0.5 * t.ppf((1 - CONFIDENCE) / 2, n - 1))
+    low, high = np.quantile(spread, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _mcnemar(change: Any) -> float:
+    """The exact two-sided p of rates: are rows that got better and rows that got worse equally many?"""
+    from scipy.stats import binomtest
+
+    better, worse = int((change > 0).sum()), int((change < 0).sum())
+    p = binomtest(better, better + worse).pvalue if better + worse else 1.0
+    return max(float(p), sys.float_info.min)  # some thousand rows that all got better give 0, which no chance has
+
+
+def paired_differences(
+    measures: Mapping[str, Measure], seed: int = 42, resamples: int = RESAMPLES
+) -> dict[str, Difference]:
+    """Every measure's Difference; all have the same n ≥ 1 rows, and all see the same resamples.
+
+    p is (hits + 1) / (resamples + 1) over random swaps of the two systems, a tie being a hit. Measures that are the
+    same row by row have p = 1 and the interval (0, 0).
+    """
+    import numpy as np
+
+    found = {name: Difference(0.0, 0.0, 0.0, 1.0) for name in measures}
+    moving = {name: measure for name, measure in measures.items() if abs(measure.tuned - measure.base).sum()}
+    if not moving:
+        return found
+    n = next(iter(moving.values())).base.shape[0]
+    every = np.ones((1, n))
+    sums = {name: (every @ measure.base, every @ measure.tuned) for name, measure in moving.items()}
+    deltas = {
+        name: float((moving[name].score(tuned) - moving[name].score(base))[0]) for name, (base, tuned) in sums.items()
+    }
+    spread: dict[str, list[Array]] = {name: [] for name in moving}
+    for draws in _draws(n, resamples, seed):
+        for name, measure in moving.items():
+            spread[name].append(measure.score(draws @ measure.tuned) - measure.score(draws @ measure.base))
+    hits = dict.fromkeys(moving, 0)
+    for swaps in _swaps(n, resamples, seed):
+        for name, measure in moving.items():
+            base, tuned = sums[name]
+            moved = swaps @ (measure.tuned - measure.base)
+            chance = measure.score(tuned - moved) - measure.score(base + moved)
+            hits[name] += int((abs(chance) >= abs(deltas[name]) - 1e-9 * measure.limit).sum())
+    for name, measure in moving.items():
+        low, high = _interval(np.concatenate(spread[name]), deltas[name], n, measure.limit)
+        p = _mcnemar(measure.tuned - measure.base) if measure.rate else (hits[name] + 1) / (resamples + 1)
+        found[name] = Difference(deltas[name], low, high, p)
+    return found
+
+
+def _pair(statistics: Callable[[Any], Any], base: Any, tuned: Any) -> tuple[Any, Any]:
+    return statistics(base), statistics(tuned)
+
+
+def mean_measure(base: Sequence[float], tuned: Sequence[float], limit: float = 100.0, rate: bool = False) -> Measure:
+    """A score that is the mean of one value a row."""
+    import numpy as np
+
+    n = len(base)
+    columns = _pair(lambda values: np.asarray(values, dtype=np.float64)[:, None], base, tuned)
+    return Measure(*columns, score=lambda sums: sums[:, 0] / n, limit=limit, rate=rate)
+
+
+def paired_difference(
+    base: Sequence[float], tuned: Sequence[float], seed: int = 42, resamples: int = RESAMPLES, limit: float = 100.0
+) -> Difference:
+    """The Difference of two means over the same rows; values of only 0 and 1 are tested as rates."""
+    if not base or len(base) != len(tuned):
+        raise UserError(f"{len(base)} base and {len(tuned)} tuned values; give one each, at least one.")
+    rate = set(base) | set(tuned) <= {0, 1}
+    measure = mean_measure(base, tuned, 1.0 if rate else limit, rate)
+    return paired_differences({"": measure}, seed, resamples)[""]
+
+
+# Corpus scores
+
+
+def bleu_scores(sums: Array, order: int) -> Array:
+    """sacrebleu's corpus BLEU (exp smoothing) of sums [length, reference length, matches…, totals…]: (k, ·) → (k,)."""
+    import numpy as np
+
+    length, wanted = sums[:, 0], sums[:, 1]
+    matches, totals = sums[:, 2 : 2 + order], sums[:, 2 + order :]
+    # Each order without a match counts half as much as the one before, in place of 0.
+    misses = 2.0 ** np.cumsum(matches == 0, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(np.where(matches > 0, matches, 1 / misses) / totals).mean(axis=1)
+        brevity = np.minimum(0, 1 - wanted / length)
+        scores = 100 * np.exp(brevity + logs)
+    possible = (matches.sum(axis=1) > 0) & (totals > 0).all(axis=1)
+    return np.where(possible, np.minimum(scores, 100), 0.0)
+
+
+def chrf_scores(sums: Array, beta: int = 2) -> Array:
+    """sacrebleu's corpus chrF of sums [predicted, wanted, matches] for each order: (k, 3 · orders) → (k,)."""
+    import numpy as np
+
+    predicted, wanted, matches = (sums[:, start::3] for start in range(3))
+    used = (predicted > 0) & (wanted > 0)
+    orders = np.maximum(used.sum(axis=1), 1)
+    precision = (matches / np.maximum(predicted, 1) * used).sum(axis=1) / orders
+    recall = (matches / np.maximum(wanted, 1) * used).sum(axis=1) / orders
+    denominator = beta**2 * precision + recall
+    scores: Array = 100 * (1 + beta**2) * precision * recall / np.where(denominator > 0, denominator, 1)
+    return scores
+
+
+def macro_f1_scores(sums: Array) -> Array:
+    """The mean F1 of the classes that occur, of sums [right…, predicted…, true…]: (k, 3 · classes) → (k,)."""
+    import numpy as np
+
+    right, predicted, true = np.split(sums, 3, axis=1)
+    present = true > 0
+    f1 = 2 * right / np.maximum(predicted + true, 1)
+    scores: Array = (f1 * present).sum(axis=1) / present.sum(axis=1)
+    return scores
+
+
+def _label_statistics(predicted: Sequence[int], true: Sequence[int], classes: int) -> Any:
+    """What macro_f1_scores sums, row by row, sparse: at most three ones a row."""
+    import numpy as np
+    from scipy.sparse import csr_matrix
+
+    guess, truth = np.asarray(predicted), np.asarray(true)
+    rows = np.arange(len(truth))
+    parsed, right = guess < classes, guess == truth
+    columns = np.concatenate([truth[right], classes + guess[parsed], 2 * classes + truth])
+    ones = np.concatenate([rows[right], rows[parsed], rows])
+    return csr_matrix((np.ones(len(ones)), (ones, columns)), shape=(len(truth), 3 * classes))
+
+
+def _text_measures(
+    base: Sequence[str], tuned: Sequence[str], references: metrics.References, language: str
+) -> dict[str, Measure]:
+    import numpy as np
+    from sacrebleu.metrics import CHRF
+
+    streams = metrics.transposed(references)
+    bleu, chrf = metrics.bleu_engine(references, language), CHRF()
+
+    def sums(engine: Any) -> tuple[Any, Any]:
+        # Private, but what sacrebleu's own significance tests rest on; a test holds the sums to the public score.
+        return _pair(lambda texts: np.asarray(engine._extract_corpus_statistics(texts, streams)), base, tuned)
+
+    def exact(texts: Sequence[str]) -> list[float]:
+        return [metrics.exact(text, right) for text, right in zip(texts, references, strict=True)]
+
+    base_rows, tuned_rows = _pair(lambda texts: metrics.rouge_rows(texts, references), base, tuned)
+    return {
+        "bleu": Measure(*sums(bleu), score=lambda sums: bleu_scores(sums, bleu.max_ngram_order)),
+        "chrf": Measure(*sums(chrf), score=chrf_scores),
+        **{
+            kind: mean_measure([row[kind].f for row in base_rows], [row[kind].f for row in tuned_rows])
+            for kind in metrics.ROUGE_KINDS
+        },
+        "exact_match": mean_measure(*_pair(exact, base, tuned), limit=1.0, rate=True),
+    }
+
+
+def _right(answers: Sequence[Any], labels: Sequence[Any]) -> list[float]:
+    return [float(answer == label) for answer, label in zip(answers, labels, strict=True)]
+
+
+def differences(
+    *,
+    base_outputs: Sequence[str],
+    tuned_outputs: Sequence[str],
+    references: metrics.References,
+    labels: Sequence[str] | None = None,
+    label_names: Sequence[str] | None = None,
+    base_likelihood: Sequence[str | None] | None = None,
+    tuned_likelihood: Sequence[str | None] | None = None,
+    language: str = "auto",
+    seed: int = 42,
+) -> dict[str, dict[str, float]]:
+    """{metric: {"delta", "low", "high", "p"}} for bleu, chrf, rouge1, rouge2, rougeL, exact_match; with the rows' true
+    `labels` (of the declared `label_names`) also accuracy and macro_f1, and with the labels that each model found
+    likeliest, likelihood_accuracy."""
+    if not references or not len(base_outputs) == len(tuned_outputs) == len(references):
+        counts = f"{len(base_outputs)} base outputs, {len(tuned_outputs)} tuned outputs, {len(references)} references"
+        raise UserError(f"{counts}; give one each, at least one.")
+    language = metrics.resolve_language(language, references)
+    measures = _text_measures(base_outputs, tuned_outputs, references, language)
+    if labels is not None:
+        names = list(label_names) if label_names is not None else sorted(set(labels))
+        true = metrics.parse_true_labels(labels, names)
+        base, tuned = _pair(lambda texts: metrics.parse_labels(texts, names), base_outputs, tuned_outputs)
+        measures["accuracy"] = mean_measure(_right(base, true), _right(tuned, true), limit=1.0, rate=True)
+        found = _pair(lambda side: _label_statistics(side, true, len(names)), base, tuned)
+        measures["macro_f1"] = Measure(*found, score=macro_f1_scores, limit=1.0)
+    if labels is not None and base_likelihood is not None and tuned_likelihood is not None:
+        right = _right(base_likelihood, labels), _right(tuned_likelihood, labels)
+        measures["likelihood_accuracy"] = mean_measure(*right, limit=1.0, rate=True)
+    return {name: difference.to_json() for name, difference in paired_differences(measures, seed).items()}
+
+
+# The sentence
+
+
+def leading_metric(difference: Mapping[str, Any], references: metrics.References) -> str:
+    """The score to decide by: accuracy with labels; exact match where most references have under 4 words or Han
+    characters; else chrF, which needs no words and so serves every language."""
+    if "accuracy" in difference:
+        return "accuracy"
+    tokenize = metrics.Tokenizer().tokenize
+    short = sum(min(len(tokenize(text)) for text in texts) < 4 for texts in references)
+    return "exact_match" if 2 * short > len(references) else "chrf"
+
+
+def summary(difference: Mapping[str, Mapping[str, float]], references: metrics.References) -> dict[str, str]:
+    """{"en", "zh"}: one plain sentence on the leading metric, which claims a difference only where it is clear."""
+    n = len(references)
+    if n < FEW_ROWS:
+        return {
+            "en": f"{n} rows are too few to tell; evaluate on {FEW_ROWS} or more.",
+            "zh": f"只有 {n} 行，太少，无法判断；请至少用 {FEW_ROWS} 行评估。",
+        }
+    metric = leading_metric(difference, references)
+    found = Difference(**difference[metric])
+    english, chinese = _NAMES[metric]
+    digits = 1 if metric == "chrf" else 2
+    delta = f"{found.delta:+.{digits}f}"
+    low, high = (f"{value:.{digits}f}" for value in (found.low, found.high))
+    if not found.clear:
+        verdict, verdict_zh = "there is no clear difference", "没有明显差别"
+    elif found.delta > 0:
+        verdict, verdict_zh = "the tuned model is better", "微调后的模型更好"
+    else:
+        verdict, verdict_zh = "the tuned model is worse", "微调后的模型更差"
+    return {
+        "en": f"On {n} rows {verdict}: {delta} {english}, 95 % interval {low} to {high}.",
+        "zh": f"在 {n} 行上，{verdict_zh}：{chinese} {delta}，95% 区间 {low} 至 {high}。",
+    }

@@ -1,0 +1,188 @@
+"""One training from data to a model folder: what is checked before anything is written, and how a run begins and ends."""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sftdemo import data, hub, runs
+from sftdemo.config import TrainConfig
+from sftdemo.errors import DataError, Fault, UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from sftdemo.data import Dataset, Example
+    from sftdemo.encoding import Encoded
+
+Progress = Callable[[dict[str, Any]], None]
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
+VALIDATION_SHARE = 0.1  # of the training rows, as many rows at most go into validation loss …
+LEAST_VALIDATION = 20  # … but this many where there are so many
+
+
+class Interruption:
+    """SIGINT and SIGTERM: before training polls `asked` they interrupt at once, from then on the first one only asks."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.polled = False
+
+    def handle(self, number: int, frame: Any) -> None:
+        if self.asked or not self.polled:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Prepared:
+    """All that training needs, checked before anything is written: examples, token ids, the model's folder.
+
+    `rows` are the encoded train and validation rows, without those over max_length, which `too_long` counts.
+    """
+
+    def __init__(self, config: TrainConfig, report: hub.Report) -> None:
+        self.config = config.check()
+        self.dataset = _read(config)
+        splits = self.dataset.splits
+        # From here on torch is needed; faults in the data have been told before its import.
+        from sftdemo import models
+
+        self.base, self.model_source = hub.find(config.model, report)
+        self.tokenizer = models.tokenizer(self.base)
+        least = max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"])))
+        measured = {"train": splits["train"], "validation": data.take(splits["validation"], least, config.seed)}
+        encoded = {split: encode(examples, self.tokenizer, self.dataset.source) for split, examples in measured.items()}
+        self.rows = {
+            split: [row for row in rows if len(row.ids) <= config.max_length] for split, rows in encoded.items()
+        }
+        self.too_long = {split: len(encoded[split]) - len(rows) for split, rows in self.rows.items()}
+        if not self.rows["train"]:
+            raise UserError(f"No row fits into max_length {config.max_length}; raise it, or give shorter rows.")
+        if dropped := sum(self.too_long.values()):
+            report(f"{dropped} rows are over max_length {config.max_length} tokens and are left out.")
+        weights = models.weights_bytes(self.base)
+        full = config.method == "full"
+        # Full tuning holds weights, gradients and two moments; its checkpoint weights and moments, beside the model.
+        models.check_memory((4 if full else 1) * weights, "The model and its optimizer")
+        models.check_disk(runs.home(), (4 * weights if full else 0) + 200_000_000, "The run")
+        self.dtype, self.precision = models.training_precision(config.precision)
+
+    def run_config(self) -> dict[str, Any]:
+        """The run's config.json: every setting and all that is needed to repeat it."""
+        dataset = self.dataset
+        return {
+            "settings": self.config.to_json(),
+            "data": {
+                "source": dataset.source,
+                "name": dataset.name,
+                "format": dataset.format,
+                "task": dataset.task,
+                "sha256": dataset.sha256,
+                "labels": dataset.labels,
+                "mapping": dataset.mapping,
+                "instruction": dataset.instruction,
+                "sizes": {split: len(rows) for split, rows in dataset.splits.items()},
+                "too_long": self.too_long,
+            },
+            "base_model": str(self.base),
+            "model_source": self.model_source,
+            "precision": self.precision,
+            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        }
+
+
+def _read(config: TrainConfig) -> Dataset:
+    """The data in its three splits, train cut to max_examples; DataError with every fault."""
+    dataset = data.read(config)
+    if dataset.faults:
+        raise DataError(dataset.faults)
+    dataset = data.split(dataset, config.seed)
+    dataset.splits["train"] = data.take(dataset.splits["train"], config.max_examples, config.seed)
+    return dataset
+
+
+def encode(examples: list[Example], tokenizer: PreTrainedTokenizerBase, source: str) -> list[Encoded]:
+    """Encode all examples; DataError names every one the chat template doesn't allow a safe mask for."""
+    from sftdemo import encoding
+
+    faults, rows = [], []
+    for number, example in enumerate(examples, 1):
+        try:
+            rows.append(encoding.encode(tokenizer, example["messages"]))
+        except encoding.TemplateError as error:
+            faults.append(Fault(example.get("meta", {}).get("line", number), "messages", str(error), "", source))
+    if faults:
+        raise DataError(faults)
+    return rows
+
+
+def train(
+    config: TrainConfig,
+    run: runs.Run | None = None,
+    progress: Progress | None = None,
+    report: hub.Report = hub.silent,
+) -> dict[str, Any]:
+    """Fine-tune and return the `train` command's JSON. Without `run` a folder is made once the data proved good.
+
+    Interrupted by a signal or by `Run.ask_to_stop`, it keeps what was learned and reports status "stopped".
+    Raises UserError for what the user can mend; a run that exists then says "failed" with the reason.
+    """
+    interruption = Interruption()
+    with interruption.caught():
+        try:
+            if run:
+                run.write_status("running", step=0, total=0, phase="preparing")
+            prepared = Prepared(config, report)
+            report(f"Arithmetic: {prepared.precision}.")
+            if run:
+                runs.write_json(run.path / "config.json", prepared.run_config())
+            else:
+                run = runs.create(config.name, f"{prepared.dataset.name}-{config.method}", prepared.run_config())
+                run.write_status("running", step=0, total=0, phase="preparing")
+            for split, examples in prepared.dataset.splits.items():
+                runs.write_jsonl(run.path / "data" / f"{split}.jsonl", examples)
+            from sftdemo.trainer import fit
+
+            return fit(prepared, run, interruption, progress, report)
+        except BaseException as error:
+            if run:
+                _note_failure(run, error, report)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise UserError(f"The disk under {_place(error)} is full; make room and train again.") from error
+            raise
+
+
+def _place(error: OSError) -> Path:
+    return Path(error.filename).parent if error.filename else runs.home()
+
+
+def _note_failure(run: runs.Run, error: BaseException, report: hub.Report) -> None:
+    """Leave the reason in status.json; a full disk may refuse even that, and then the process' end tells."""
+    if isinstance(error, KeyboardInterrupt):
+        state, text = "stopped", "Stopped before the first step; nothing was learned."
+    elif isinstance(error, UserError):
+        state, text = "failed", str(error)
+    else:
+        state, text = "failed", f"{type(error).__name__}: {error}"
+    try:
+        run.write_status(state, error=text)
+    except OSError as full:
+        report(f"The run's status could not be written: {full}.")

@@ -1,0 +1,84 @@
+"""The web app: the page is put together here, and served."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from typing import Any
+
+from sftdemo.runs import home
+
+MOST_UPLOADED = "200mb"
+
+
+def build() -> Any:
+    """The whole page as gr.Blocks; nothing heavy is imported and nothing is read from disk yet."""
+    import gradio as gr
+
+    from sftdemo.ui import api, chat_tab, data_tab, evaluate_tab, page, runs_tab, train_tab, vote_tab
+    from sftdemo.ui.forms import wire
+    from sftdemo.ui.texts import label
+
+    with gr.Blocks(title="sftdemo", analytics_enabled=False) as blocks:
+        api.build()  # first, so that the public names are free
+        shared = page.begin(blocks)
+        with gr.Tabs(selected="data", elem_id="steps", overflow_behavior="wrap") as shared.tabs:
+            with gr.Tab(label("step_data"), id="data"):
+                data_tab.build(shared)
+            with gr.Tab(label("step_train"), id="train"):
+                to_evaluate = train_tab.build(shared)
+            with gr.Tab(label("step_evaluate"), id="evaluate"):
+                evaluate_tab.build(shared, to_evaluate)
+            with gr.Tab(label("step_chat"), id="chat"):
+                chat_tab.build(shared)
+            with gr.Tab(label("step_vote"), id="vote") as vote:
+                vote_tab.build(shared, vote)
+            with gr.Tab(label("step_runs"), id="runs", alignment="right") as all_runs:
+                runs_tab.build(shared, all_runs)
+        wire(shared.chip.click, lambda: {shared.tabs: gr.Tabs(selected="runs")}, None, [shared.tabs])
+    return blocks
+
+
+def warm() -> None:
+    """Import what the first click will need, behind the page that is already served."""
+    try:
+        from sftdemo.ui import data_tab
+
+        data_tab.warm()
+    except Exception:  # noqa: BLE001 (what is really wrong is said when it is used)
+        traceback.print_exc(file=sys.stderr)
+
+
+def launch(host: str | None = None, port: int | None = None, **options: Any) -> Any:
+    """Serve the app; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT count where no argument is given.
+
+    Only this machine can reach it, unless a host says otherwise or it runs on a Space. `options` go to Gradio's launch.
+    """
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(home() / "tmp"))
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    from sftdemo.ui import evaluate_tab, style
+    from sftdemo.ui.texts import i18n
+
+    exports = evaluate_tab.exports().resolve()
+    exports.mkdir(parents=True, exist_ok=True)
+    blocks = build()
+    blocks.queue(api_open=False)
+    usual_host = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
+    threading.Timer(1.0, warm).start()
+    return blocks.launch(
+        server_name=host or os.environ.get("GRADIO_SERVER_NAME") or usual_host,
+        server_port=port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860),
+        theme=style.theme(),
+        css_paths=[style.CSS_PATH],
+        head=style.HEAD,
+        i18n=i18n(),
+        allowed_paths=[str(exports)],
+        max_file_size=MOST_UPLOADED,
+        footer_links=["api", "settings"],
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        **options,
+    )

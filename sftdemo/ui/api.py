@@ -1,0 +1,87 @@
+"""The public endpoints: what a script may ask of the running app. Everything else on the page is private."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import gradio as gr
+
+from sftdemo import runs
+from sftdemo.config import EvaluateConfig, GenerateConfig
+from sftdemo.errors import UserError
+from sftdemo.ui import evaluate_tab, forms, runs_tab, vote_tab, work
+from sftdemo.ui.page import find_ready
+from sftdemo.votes import Store
+
+
+def as_fault(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn a UserError into the error Gradio sends to its clients."""
+
+    @functools.wraps(endpoint)
+    def answer(*arguments: Any) -> Any:
+        try:
+            return endpoint(*arguments)
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    return answer
+
+
+@as_fault
+def compare(
+    run: str, prompt: str, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 42
+) -> dict[str, Any]:
+    """Both answers to a prompt: {"base": str, "tuned": str, "tokens_per_s": {"base": float, "tuned": float}}."""
+    given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    config = forms.config(GenerateConfig, given)
+    if not prompt.strip():
+        raise UserError("The prompt is empty; give some text.")
+    found: dict[str, Any] = {"base": "", "tuned": "", "tokens_per_s": {}}
+    pair = work.pair(find_ready(run).name)
+    for chunk in pair.stream([{"role": "user", "content": prompt}], config):
+        found[chunk.side] += chunk.text
+        found["tokens_per_s"][chunk.side] = round(chunk.tokens_per_s, 2)
+    return found
+
+
+@as_fault
+def evaluate(run: str, max_examples: int = evaluate_tab.FIRST_ROWS) -> dict[str, Any]:
+    """Evaluate base and tuned on held-out rows and return the scores."""
+    chosen = find_ready(run)
+    config = forms.config(EvaluateConfig, {"max_examples": max_examples})
+    *_, last = evaluate_tab.follow(chosen, config, evaluate_tab.held_out(chosen))
+    return evaluate_tab.public_scores(last.scores or {})
+
+
+@as_fault
+def list_runs() -> list[dict[str, Any]]:
+    """All runs, newest first, with state and main metric."""
+    return [runs_tab.summary(run) for run in runs.list_runs()]
+
+
+@as_fault
+def vote_next(run: str, rater: str) -> dict[str, Any]:
+    """The rater's next pair, without names: {"done", "ballot", "position", "total", "prompt", "answer_a", "answer_b"}."""
+    chosen = find_ready(run)
+    name = evaluate_tab.latest(chosen)
+    if not name:
+        raise UserError(f"Run {chosen.name} has no evaluation yet; evaluate it first.")
+    return vote_tab.public(Store().next_pair(chosen, name, rater))
+
+
+@as_fault
+def vote(ballot: str, choice: str, rater: str) -> dict[str, Any]:
+    """Store a vote (a, b, tie, bad or skip); the answer, which tells the sides, comes once it is on disk."""
+    return asdict(Store().vote(ballot, choice, rater))
+
+
+def build() -> None:
+    """Publish the endpoints; model work waits in one line with the page's own."""
+    gr.api(compare, api_name="compare", concurrency_id="model", concurrency_limit=1)
+    gr.api(evaluate, api_name="evaluate", concurrency_id="model", concurrency_limit=1)
+    gr.api(list_runs, api_name="runs", concurrency_limit=None)
+    gr.api(vote_next, api_name="vote_next", concurrency_limit=None)
+    gr.api(vote, api_name="vote", concurrency_limit=None)

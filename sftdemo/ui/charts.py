@@ -1,0 +1,220 @@
+"""Charts as inline SVG and HTML: light, themed by the style sheet, redrawn without flicker."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sftdemo.ui.html import cut, esc
+from sftdemo.ui.texts import number, say
+
+METRICS = ("accuracy", "macro_f1", "likelihood_accuracy", "exact_match", "bleu", "chrf", "rouge1", "rouge2", "rougeL")
+RATES = ("accuracy", "macro_f1", "likelihood_accuracy", "exact_match")
+Point = tuple[float, float]
+
+
+@dataclass
+class Curve:
+    """The losses of one run: (step, loss) points of training and of validation."""
+
+    name: str
+    train: list[Point] = field(default_factory=list)
+    validation: list[Point] = field(default_factory=list)
+
+
+def curve(name: str, metrics: Sequence[Mapping[str, Any]]) -> Curve:
+    """The curve in the rows of a run's metrics.jsonl; rows may hold a loss, an eval_loss, or both."""
+    made = Curve(name)
+    for row in metrics:
+        for key, points in (("loss", made.train), ("eval_loss", made.validation)):
+            value = row.get(key)
+            if value is not None and math.isfinite(value):
+                points.append((float(row["step"]), float(value)))
+    return made
+
+
+def thinned(points: Sequence[Point], most: int = 400) -> list[Point]:
+    """At most about `most` of the points, the last always among them."""
+    stride = max(1, math.ceil(len(points) / most))
+    return [*points[:-1:stride], points[-1]] if points else []
+
+
+def smoothed(points: Sequence[Point], weight: float = 0.7) -> list[Point]:
+    """The running mean of the losses, started without a pull to zero."""
+    made, mean, mass = [], 0.0, 0.0
+    for step, loss in points:
+        mean, mass = weight * mean + (1 - weight) * loss, weight * mass + (1 - weight)
+        made.append((step, mean / mass))
+    return made
+
+
+def ticks(high: float, count: int = 4) -> list[float]:
+    """Round numbers from 0 to at least `high`."""
+    high = max(high, 1e-9)
+    raw = high / count
+    power = 10 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
+    return [step * i for i in range(math.ceil(high / step - 1e-9) + 1)]
+
+
+def loss_chart(curves: Sequence[Curve], lang: str, total: float | None = None) -> str:
+    """Training (faint, with its running mean) and validation loss over the steps. One run is drawn in the accent."""
+    points = [point for one in curves for point in (*one.train, *one.validation)]
+    if not points:
+        return ""
+    width, height, left, bottom = 760, 230, 34, 22
+    x_high = max(total or 0, *(step for step, _ in points), 1)
+    y_marks = ticks(max(loss for _, loss in points) * 1.05)
+    y_high = y_marks[-1]
+
+    def path(line: Sequence[Point], classes: str) -> str:
+        spots = [
+            (left + (width - left) * s / x_high, (height - bottom) * (1 - loss / y_high)) for s, loss in thinned(line)
+        ]
+        return f'<path class="{classes}" d="M{" L".join(f"{x:.1f},{y:.1f}" for x, y in spots)}"/>' if spots else ""
+
+    parts = []
+    for mark in y_marks:
+        y = (height - bottom) * (1 - mark / y_high)
+        parts.append(f'<line class="grid" x1="{left}" x2="{width}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{mark:g}</text>')
+    parts.append(f'<text x="{left}" y="{height - 4}">0</text>')
+    parts.append(
+        f'<text x="{width}" y="{height - 4}" text-anchor="end">{say(lang, "chart_step", step=f"{x_high:g}")}</text>'
+    )
+    legend = []
+    for index, one in enumerate(curves):
+        hue = 1 if len(curves) == 1 else index
+        parts.append(path(one.train, f"l{hue} faint") + path(smoothed(one.train), f"l{hue}"))
+        parts.append(path(one.validation, f"l{hue} dashed"))
+        for step, loss in one.validation[-1:]:
+            x, y = left + (width - left) * step / x_high, (height - bottom) * (1 - loss / y_high)
+            parts.append(f'<circle class="d{hue}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
+        label = say(lang, "chart_train") if len(curves) == 1 else esc(one.name)
+        legend.append(f'<span><i class="k{hue}"></i>{label}</span>')
+        if one.validation and len(curves) == 1:
+            legend.append(f'<span><i class="k{hue} dash"></i>{say(lang, "chart_validation")}</span>')
+    if len(curves) > 1:
+        legend.append(f"<span>{say(lang, 'chart_dashed')}</span>")
+    title = say(lang, "chart_loss")
+    return (
+        f'<svg class="chart" viewBox="0 -8 {width} {height + 8}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
+        f'<div class="legend">{"".join(legend)}</div>'
+    )
+
+
+def histogram(values: Sequence[int], title: str, bins: int = 24) -> str:
+    """How the lengths are spread, with the median and the longest marked in words."""
+    if not values:
+        return ""
+    width, height = 320, 110
+    low, high = min(values), max(values)
+    span = max(high - low + 1, 1)
+    bins = min(bins, span)
+    counts = [0] * bins
+    for value in values:
+        counts[min((value - low) * bins // span, bins - 1)] += 1
+    tallest, room = max(counts), width / bins
+    bars = "".join(
+        f'<rect class="tuned" x="{i * room:.1f}" width="{max(room - 1.5, 1):.1f}" y="{height * (1 - n / tallest):.1f}"'
+        f' height="{height * n / tallest:.1f}" rx="1.5"><title>{n}</title></rect>'
+        for i, n in enumerate(counts)
+    )
+    axis = (
+        f'<text x="0" y="{height + 14}">{low}</text><text x="{width}" y="{height + 14}" text-anchor="end">{high}</text>'
+    )
+    return f'<svg class="chart" viewBox="0 0 {width} {height + 18}" role="img" aria-label="{esc(title)}">{bars}{axis}</svg>'
+
+
+def label_bars(labels: Mapping[str, int], most: int = 8) -> str:
+    """How often each label occurs, the most frequent first."""
+    ordered = sorted(labels.items(), key=lambda item: -item[1])
+    top = ordered[0][1] if ordered else 1
+    rows = [
+        f'<span>{esc(cut(name, 24))}</span><div class="bar" style="width:{100 * n / top:.1f}%"></div><span class="num">{n}</span>'
+        for name, n in ordered[:most]
+    ]
+    if len(ordered) > most:
+        rows.append(f'<span class="muted">+ {len(ordered) - most}</span><span></span><span></span>')
+    return f'<div class="bars">{"".join(rows)}</div>'
+
+
+def shown(metric: str, value: float) -> str:
+    """A score as the field writes it: rates in percent, the others on their scale of 100."""
+    return f"{100 * value:.1f} %" if metric in RATES else f"{value:.1f}"
+
+
+def lane(metric: str, value: float, side: str, name: str, interval: tuple[float, float] | None) -> str:
+    """One bar with its number, and whiskers where there is an interval."""
+    scale = 100.0 if metric in RATES else 1.0
+    share = min(max(value * scale, 0.0), 100.0)
+    text = f"{name} {shown(metric, value)}"
+    inside = share > 45 and side == "tuned" and interval is None
+    place = f"left:{max(share, 0):.1f}%" if share < 45 else "left:0"
+    whisker = ""
+    if interval:
+        low, high = (min(max(edge * scale, 0.0), 100.0) for edge in interval)
+        whisker = f'<span class="ci" style="left:{low:.1f}%;width:{max(high - low, 0.3):.1f}%"></span>'
+        place = f"left:{max(share, high):.1f}%" if max(share, high) < 62 else "left:0"
+        inside = place == "left:0" and side == "tuned"
+    elif side == "base" and share >= 45:
+        inside = True
+    return (
+        f'<div class="lane {side}-lane"><div class="fill" style="width:{share:.1f}%"></div>{whisker}'
+        f'<span class="v{" in" if inside else ""}" style="{place}">{esc(text)}</span></div>'
+    )
+
+
+def score_rows(scores: Mapping[str, Any], lang: str) -> str:
+    """Every metric as two bars, base grey and tuned accent; the whisker is the interval of the gain."""
+    rows = []
+    for metric in METRICS:
+        base, tuned = scores["base"].get(metric), scores["tuned"].get(metric)
+        if base is None or tuned is None:
+            continue
+        gain = scores.get("difference", {}).get(metric) or {}
+        known = gain.get("low") is not None and gain.get("high") is not None
+        interval = (base + gain["low"], base + gain["high"]) if known else None
+        pair = lane(metric, base, "base", say(lang, "name_base"), None)
+        pair += lane(metric, tuned, "tuned", say(lang, "name_tuned"), interval)
+        scale = 100 if metric in RATES else 1
+        spread = f'<span class="ci">{scale * gain["low"]:+.1f} … {scale * gain["high"]:+.1f}</span>' if known else ""
+        rows.append(
+            f'<div class="score"><div class="metric">{say(lang, "metric_" + metric)}<span class="why">{say(lang, "why_" + metric)}</span></div>'
+            f'<div class="pair">{pair}</div><div class="gain">{scale * (tuned - base):+.1f}{spread}</div></div>'
+        )
+    return f'<div class="scores">{"".join(rows)}</div>'
+
+
+def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]], side: str, lang: str) -> str:
+    """True labels down, answers across, the last column for answers that are no label."""
+    names = [*labels, say(lang, "name_unparsed")]
+    head = "".join(f'<th title="{esc(name)}">{esc(cut(name, 9))}</th>' for name in names)
+    body = []
+    for i, (label, row) in enumerate(zip(labels, matrix, strict=False)):
+        whole = max(sum(row), 1)
+        cells = "".join(
+            f'<td class="{"d" if i == j else ""}" style="background:color-mix(in srgb, var(--{side}) {75 * n / whole:.0f}%, transparent)">{n}</td>'
+            for j, n in enumerate(row)
+        )
+        body.append(f'<tr><th title="{esc(label)}">{esc(cut(label, 18))}</th>{cells}</tr>')
+    name = f'<span class="chip {side}">{say(lang, "name_" + side)}</span>'
+    return f'<div>{name}<div class="scroll"><table class="cm"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div></div>'
+
+
+def vote_bar(wins: int, ties: int, both_bad: int, losses: int, lang: str) -> str:
+    """Votes for the tuned model, ties, both bad, and votes for the base, as shares of one bar."""
+    parts = (
+        ("w", wins, "vote_wins"),
+        ("t", ties, "vote_ties"),
+        ("bb", both_bad, "vote_bads"),
+        ("l", losses, "vote_losses"),
+    )
+    cells = "".join(
+        f'<div class="{css}" style="flex:{n}" title="{say(lang, key, n=number(n))}">{say(lang, key, n=number(n))}</div>'
+        for css, n, key in parts
+        if n
+    )
+    return f'<div class="wtl">{cells}</div>'

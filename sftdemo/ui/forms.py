@@ -1,0 +1,108 @@
+"""Settings as form fields, made from where the settings are declared; and faults, said on the page and in a toast."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import gradio as gr
+
+from sftdemo.config import Settings, value_type
+from sftdemo.errors import UserError
+from sftdemo.ui import html
+from sftdemo.ui.texts import help_key, label
+
+
+def groups(owner: type[Settings], leave_out: set[str]) -> dict[str, list[dataclasses.Field[Any]]]:
+    """The settings of a config class by their group, in the order they are declared."""
+    found: dict[str, list[dataclasses.Field[Any]]] = {}
+    for spec in dataclasses.fields(owner):  # type: ignore[arg-type]
+        if spec.name not in leave_out:
+            found.setdefault(spec.metadata["group"], []).append(spec)
+    return found
+
+
+def field(owner: type[Settings], name: str, **options: Any) -> Any:
+    """The component for one setting, with its name, help, default, bounds and choices."""
+    spec = next(spec for spec in dataclasses.fields(owner) if spec.name == name)  # type: ignore[arg-type]
+    kind, _ = value_type(spec, owner)
+    meta = spec.metadata
+    options = {"label": label(f"set_{name}"), "info": label(help_key(owner, name)), "value": spec.default} | options
+    options.setdefault("elem_id", f"{owner.__name__}-{name}")
+    if meta["choices"]:
+        return gr.Dropdown(choices=list(meta["choices"]), **options)
+    if kind in (int, float):
+        whole = 0 if kind is int else None
+        made = gr.Number(minimum=meta["low"], maximum=meta["high"], precision=whole, **options)
+        # Gradio would say a broken bound in a toast alone; the config checks them all, and the page says it in its place.
+        made.preprocess = lambda payload: payload
+        return made
+    return gr.Textbox(max_lines=1, **options)
+
+
+def values(owner: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the form's fields hold, as settings: an empty field is the setting's own default."""
+    made = {}
+    for spec in dataclasses.fields(owner):  # type: ignore[arg-type]
+        if spec.name not in given:
+            continue
+        value = given[spec.name]
+        kind, _ = value_type(spec, owner)
+        if isinstance(value, str):
+            value = value.strip()
+        if value is None or value == "":
+            value = spec.default
+        elif kind is int and isinstance(value, float) and value == int(value):
+            value = int(value)
+        elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        made[spec.name] = value
+    return made
+
+
+def config(owner: type[Settings], given: Mapping[str, Any]) -> Any:
+    """The checked config that the form describes; raises UsageError naming every problem."""
+    return owner.from_json(values(owner, given))
+
+
+def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Iterator[Any]]:
+    """Run a handler that returns or yields {component: value}; a UserError is said at `place` and in a toast.
+
+    Success clears the place. A generator gives the page its text before the toast is raised.
+    """
+
+    @functools.wraps(handler)
+    def safe(*arguments: Any) -> Iterator[Any]:
+        try:
+            result = handler(*arguments)
+            for update in result if inspect.isgenerator(result) else [result]:
+                yield {place: "", **(update or {})}
+        except UserError as error:
+            yield {place: html.fault(str(error))}
+            raise gr.Error(str(error), print_exception=False) from None
+
+    return safe
+
+
+def wire(
+    trigger: Callable[..., Any],
+    handler: Callable[..., Any],
+    inputs: Any = None,
+    outputs: Any = None,
+    place: Any = None,
+    **options: Any,
+) -> Any:
+    """Connect an event of the page: private, without Gradio's own veil, and with a place for faults.
+
+    A click while the last one is still being worked on waits for its turn, instead of being lost.
+    """
+    options = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"} | options
+    if "concurrency_id" not in options:
+        options.setdefault("concurrency_limit", None)
+    outputs = list(outputs or [])
+    if place is not None:
+        handler, outputs = shown_errors(handler, place), [*outputs, place]
+    return trigger(handler, inputs, outputs, **options)

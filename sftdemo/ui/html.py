@@ -1,0 +1,107 @@
+"""Small pieces of HTML that every tab is made of; everything from outside passes through `esc`."""
+
+from __future__ import annotations
+
+import difflib
+import html
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+# gr.HTML reads ${…} and {{…}} as templates, so text from data and models must not contain them.
+_TEMPLATE = str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;"})
+
+
+def esc(value: object) -> str:
+    """Text made safe for HTML and for Gradio's templates."""
+    return html.escape(str(value)).translate(_TEMPLATE)
+
+
+def block(content: str, classes: str = "") -> str:
+    return f'<div class="s {classes}">{content}</div>'
+
+
+def sheet(content: str, title: str = "") -> str:
+    return block((f"<h3>{esc(title)}</h3>" if title else "") + content, "sheet")
+
+
+def empty(title: str, text: str) -> str:
+    """The state of a screen that waits for something: what, and how to get it."""
+    return block(f"<b>{esc(title)}</b>{esc(text)}", "state empty")
+
+
+def fault(text: str) -> str:
+    """What went wrong, where it went wrong; nothing for no fault."""
+    return f'<div class="s state fault" role="alert">{esc(text)}</div>' if text else ""
+
+
+def chip(text: str, kind: str = "plain") -> str:
+    return f'<span class="chip {kind}">{esc(text)}</span>'
+
+
+def cut(text: str, length: int) -> str:
+    """The text on one line, shortened to `length` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def plain(content: object) -> str:
+    """The text of a message's content: Gradio sends a list of blocks, everyone else a string."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Mapping):
+        return str(content.get("text") or "")
+    if isinstance(content, Iterable):
+        return "".join(plain(part) for part in content)
+    return ""
+
+
+def bubbles(messages: Iterable[Mapping[str, Any]]) -> str:
+    """A conversation as chat bubbles; the assistant's side, which is learned, in the accent."""
+    rows = (f'<div class="says {esc(m["role"])}">{esc(m["content"])}</div>' for m in messages)
+    return f'<div class="bubbles">{"".join(rows)}</div>'
+
+
+def figures(pairs: Iterable[tuple[str, str]]) -> str:
+    """Numbers set large with their names below; pairs of (number, name)."""
+    cells = (
+        f'<div class="figure"><div class="n">{esc(n)}</div><div class="l">{esc(name)}</div></div>' for n, name in pairs
+    )
+    return f'<div class="figures">{"".join(cells)}</div>'
+
+
+def track(share: float) -> str:
+    return f'<div class="track"><i style="width:{100 * min(max(share, 0.0), 1.0):.1f}%"></i></div>'
+
+
+def table(headers: Iterable[str], rows: Iterable[tuple[str | None, Iterable[str], bool]]) -> str:
+    """A table of (pick value or None, cells as HTML, selected) rows; a row with a value can be picked."""
+    body = []
+    for pick, cells, selected in rows:
+        picking = (
+            f' data-pick="{esc(pick)}" tabindex="0" aria-selected="{str(selected).lower()}"' if pick is not None else ""
+        )
+        body.append(f"<tr{picking}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    head = "".join(f"<th>{esc(name)}</th>" for name in headers)
+    return f'<div class="s scroll rows"><table class="t"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
+def card(pick: str, content: str, pressed: bool) -> str:
+    return f'<button class="card" data-pick="{esc(pick)}" aria-pressed="{str(pressed).lower()}">{content}</button>'
+
+
+def words(text: str) -> list[str]:
+    """Words with the space after them; Han and kana characters each alone."""
+    return re.findall(r"[぀-ヿ㐀-鿿]\s*|[^\s぀-ヿ㐀-鿿]+\s*|\s+", text)
+
+
+def differences(old: str, new: str) -> tuple[str, str]:
+    """Both texts as HTML with the words that only one has marked: del in the old, ins in the new."""
+    a, b = words(old), words(new)
+    left, right = [], []
+    matcher = difflib.SequenceMatcher(None, [w.strip() for w in a], [w.strip() for w in b], autojunk=False)
+    for tag, a0, a1, b0, b1 in matcher.get_opcodes():
+        gone, came = esc("".join(a[a0:a1])), esc("".join(b[b0:b1]))
+        left.append(gone if tag == "equal" or not gone else f"<del>{gone}</del>")
+        right.append(came if tag == "equal" or not came else f"<ins>{came}</ins>")
+    return "".join(left), "".join(right)

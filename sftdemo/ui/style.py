@@ -1,0 +1,133 @@
+"""How the app looks: the theme, the style sheet, and the few lines of script the page itself needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+CSS_PATH = Path(__file__).with_name("style.css")
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif"]
+MONO = ["ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "Consolas", "monospace"]
+
+# The language and the brightness are the browser's unless chosen; the choice is put in place before Gradio starts.
+# The cookie tells the server which language its own sentences are to have.
+HEAD = """
+<script>
+(() => {
+  const lang = localStorage.getItem("sftdemo-lang");
+  if (lang) {
+    Object.defineProperty(navigator, "language", {get: () => lang === "zh" ? "zh-CN" : "en"});
+    document.cookie = `sftdemo_lang=${lang};path=/;SameSite=Lax;max-age=31536000`;
+  }
+  const url = new URL(location.href), theme = localStorage.getItem("sftdemo-theme");
+  if (theme && url.searchParams.get("__theme") !== theme) {
+    url.searchParams.set("__theme", theme);
+    history.replaceState(null, "", url);
+  }
+  window.sftdemo = {
+    lang() {
+      localStorage.setItem("sftdemo-lang", navigator.language.startsWith("zh") ? "en" : "zh");
+      location.reload();
+    },
+    theme() {
+      const dark = document.body.classList.toggle("dark");
+      localStorage.setItem("sftdemo-theme", dark ? "dark" : "light");
+    },
+  };
+  // The keys of the vote: never while typing, while an input method composes, held down or with a modifier.
+  const keys = {1: "vote-a", 2: "vote-b", 3: "vote-tie", 4: "vote-bad", s: "vote-skip", u: "vote-undo", Enter: "vote-next"};
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest?.("input, textarea, select, [contenteditable=true]");
+    if (typing || event.isComposing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Enter" && event.target.closest?.("button:not([role=tab]), a, tr")) return;
+    const button = document.getElementById(keys[event.key.length === 1 ? event.key.toLowerCase() : event.key] || "-");
+    if (button && button.offsetParent && !button.disabled) { event.preventDefault(); button.click(); }
+  });
+})();
+</script>
+"""
+
+# One listener for every list one can pick from: a click, or Enter on the focused row, sends its data-pick.
+PICK_JS = """
+const send = (event) => {
+  const row = event.target.closest('[data-pick]');
+  if (row && element.contains(row)) { event.preventDefault(); trigger('select', {value: row.dataset.pick}); }
+};
+element.addEventListener('click', send);
+element.addEventListener('keydown', (event) => {
+  if (event.key === 'Enter' && event.target.matches('tr[data-pick]')) send(event);
+});
+"""
+HEADER_JS = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-do]');
+  if (button) window.sftdemo[button.dataset.do]();
+});
+"""
+
+
+def theme() -> Any:
+    """Neutral greys, system fonts, the accent of *tuned* on main buttons and nowhere else."""
+    import gradio as gr
+
+    made = gr.themes.Base(
+        primary_hue=gr.themes.colors.blue,
+        neutral_hue=gr.themes.colors.gray,
+        font=FONTS,
+        font_mono=MONO,
+        radius_size=gr.themes.sizes.radius_lg,
+    )
+    return made.set(
+        body_background_fill="var(--bench)",
+        body_background_fill_dark="var(--bench)",
+        body_text_color="var(--ink)",
+        body_text_color_dark="var(--ink)",
+        body_text_color_subdued="var(--muted)",
+        body_text_color_subdued_dark="var(--muted)",
+        background_fill_primary="var(--sheet)",
+        background_fill_primary_dark="var(--sheet)",
+        background_fill_secondary="var(--bench)",
+        background_fill_secondary_dark="var(--bench)",
+        block_background_fill="var(--sheet)",
+        block_background_fill_dark="var(--sheet)",
+        block_border_color="var(--line)",
+        block_border_color_dark="var(--line)",
+        block_border_width="1px",
+        block_label_text_color="var(--muted)",
+        block_title_text_color="var(--ink)",
+        block_title_text_weight="600",
+        block_info_text_color="var(--muted)",
+        block_info_text_color_dark="var(--muted)",
+        block_shadow="none",
+        border_color_primary="var(--line)",
+        border_color_primary_dark="var(--line)",
+        border_color_accent="var(--tuned)",
+        color_accent="var(--tuned)",
+        color_accent_soft="var(--tuned-soft)",
+        color_accent_soft_dark="var(--tuned-soft)",
+        input_background_fill="var(--sheet)",
+        input_background_fill_dark="var(--sheet)",
+        input_border_color="var(--line)",
+        input_border_color_dark="var(--line)",
+        input_border_color_focus="var(--tuned)",
+        input_border_color_focus_dark="var(--tuned)",
+        input_border_width="1px",
+        slider_color="var(--tuned)",
+        slider_color_dark="var(--tuned)",
+        button_primary_background_fill="var(--tuned)",
+        button_primary_background_fill_dark="var(--tuned)",
+        button_primary_background_fill_hover="var(--tuned-text)",
+        button_primary_background_fill_hover_dark="var(--tuned-text)",
+        button_primary_text_color="var(--on-tuned)",
+        button_primary_text_color_dark="var(--on-tuned)",
+        button_primary_border_color="transparent",
+        button_secondary_background_fill="var(--sheet)",
+        button_secondary_background_fill_dark="var(--sheet)",
+        button_secondary_background_fill_hover="var(--base-soft)",
+        button_secondary_background_fill_hover_dark="var(--base-soft)",
+        button_secondary_border_color="var(--line)",
+        button_secondary_border_color_dark="var(--line)",
+        button_secondary_text_color="var(--ink)",
+        button_secondary_text_color_dark="var(--ink)",
+        button_border_width="1px",
+    )

@@ -1,0 +1,80 @@
+"""The words of the page: which language a request gets, and a sentence by its key."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.ui.text_en import EN
+from sftdemo.ui.text_zh import ZH
+
+OWNERS = (ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig)
+
+
+def help_key(owner: type, name: str) -> str:
+    """The key of a setting's help; settings of one name mean different things where their owners aren't related."""
+    return f"help_{name}" if issubclass(owner, ReadConfig) else f"help_{owner.__name__}_{name}"
+
+
+def _of_settings() -> dict[str, str]:
+    """Names and help of every setting, from where they are declared."""
+    found = {}
+    for owner in OWNERS:
+        for spec in dataclasses.fields(owner):
+            found[f"set_{spec.name}"] = spec.name.replace("_", " ").capitalize()
+            found[help_key(owner, spec.name)] = spec.metadata["help"]
+            found[f"group_{spec.metadata['group']}"] = spec.metadata["group"]
+    return found
+
+
+TEXTS: dict[str, dict[str, str]] = {"en": {**_of_settings(), **EN}, "zh": ZH}
+
+
+@cache
+def i18n() -> Any:
+    """The same words for Gradio's labels; every Chinese locale gets the one Chinese there is."""
+    import gradio as gr
+
+    return gr.I18n(**{"en": TEXTS["en"], "zh-CN": TEXTS["zh"], "zh": TEXTS["zh"], "zh-TW": TEXTS["zh"]})
+
+
+def label(key: str) -> Any:
+    """A label that the browser fills in, in its own language."""
+    if key not in TEXTS["en"]:
+        raise KeyError(key)
+    return i18n()(key)
+
+
+def say(lang: str, key: str, **values: object) -> str:
+    """A sentence made by the server."""
+    return TEXTS[lang][key].format(**values)
+
+
+def language(request: Any) -> str:
+    """ "zh" or "en": the one chosen on the page, else the browser's first."""
+    if request is None:
+        return "en"
+    chosen: Mapping[str, str] = getattr(request, "cookies", None) or {}
+    if chosen.get("sftdemo_lang") in TEXTS:
+        return chosen["sftdemo_lang"]
+    asked = (dict(request.headers).get("accept-language") or "").lower()
+    return "zh" if asked.startswith("zh") else "en"
+
+
+def number(value: float) -> str:
+    return f"{value:,}"
+
+
+def duration(lang: str, seconds: float) -> str:
+    """A time span in words, no finer than is useful."""
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return say(lang, "time_s", s=whole)
+    if 600 <= whole < 3600:
+        return say(lang, "time_m0", m=whole // 60)
+    if whole < 600:
+        return say(lang, "time_m", m=whole // 60, s=whole % 60)
+    return say(lang, "time_h", h=whole // 3600, m=whole % 3600 // 60)

@@ -1,0 +1,239 @@
+"""2 Train: the whole plan in a sentence, one button, and what happens while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from sftdemo import jobs, runs
+from sftdemo.config import DEFAULT_MODEL, ReadConfig, TrainConfig
+from sftdemo.errors import UserError
+from sftdemo.ui import charts, data_tab, forms, html, work
+from sftdemo.ui.forms import wire
+from sftdemo.ui.page import Page
+from sftdemo.ui.texts import duration, label, language, number, say
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"max_examples": 150, "epochs": 1.0},
+    "balanced": {"max_examples": 600, "epochs": 2.0},
+    "thorough": {"max_examples": None, "epochs": 3.0},
+}
+DEFAULT_PRESET = "balanced"
+FROM_DATA_TAB = {spec.name for spec in fields(ReadConfig)} - {"seed"}
+MODEL_NAMES = {DEFAULT_MODEL: "SmolLM2-135M"}
+BYTES_A_TOKEN, TEMPLATE_TOKENS = 3.5, 35  # rough, for the estimate before a tokenizer is at hand
+USUAL_SPEED = 300.0  # tokens/s of the default model on two cores; a finished run's own speed takes its place
+LOG_BYTES = 20_000
+
+
+def tokens_of(rows: Sequence[Mapping[str, Any]]) -> float:
+    """About how many tokens a row has, from the bytes of some."""
+    some = rows[:200]
+    total = sum(len(message["content"].encode()) for row in some for message in row["messages"])
+    return TEMPLATE_TOKENS + total / BYTES_A_TOKEN / max(len(some), 1)
+
+
+def measured_speed(config: TrainConfig) -> float | None:
+    """Tokens a second of the newest finished run of the same kind."""
+    same = ("model", "method", "quantization")
+    for run in runs.list_runs()[:20]:
+        speed = run.status().get("tokens_per_s")
+        settings = run.config().get("settings", {})
+        if speed and all(settings.get(key) == getattr(config, key) for key in same):
+            return float(speed)
+    return None
+
+
+def estimate(config: TrainConfig, rows: Sequence[Mapping[str, Any]], speed: float | None) -> float:
+    """About how many seconds the training takes."""
+    n = min(len(rows), config.max_examples or len(rows))
+    return n * config.epochs * tokens_of(rows) / (speed or USUAL_SPEED) + 12
+
+
+def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> str:
+    """The plan in one sentence: model, method, rows, epochs, time."""
+    speed = measured_speed(config)
+    n = min(len(rows), config.max_examples or len(rows))
+    method = say(lang, f"method_{config.method}")
+    if config.quantization != "none":
+        method += f" ({config.quantization})"
+    parts = [
+        html.esc(MODEL_NAMES.get(config.model, config.model)),
+        method,
+        say(lang, "rows_n", n=number(n)),
+        say(lang, "epochs_n", n=f"{config.epochs:g}"),
+    ]
+    time = say(lang, "plan_time", t=duration(lang, estimate(config, rows, speed)))
+    basis = say(lang, "plan_measured" if speed else "plan_guess")
+    return html.block(
+        f'<div class="big" id="plan">{" · ".join(parts)} <span class="muted">— {time}</span></div><div class="muted small">{basis}</div>'
+    )
+
+
+def live(run: runs.Run, lang: str) -> str:
+    """The state of one run: its figures and its curve, in words when it ended."""
+    status, metrics = run.status(), run.metrics()
+    state, step, total = status["state"], status.get("step") or 0, status.get("total") or 0
+    curve = charts.curve(run.name, metrics)
+    chart = charts.loss_chart([curve], lang, total)
+    name = html.chip(run.name)
+    if state == "failed":
+        head = html.fault(say(lang, "train_failed", error=status.get("error") or "?"))
+    elif state == "stopped" and not work.is_ready(run):
+        head = html.fault(say(lang, "train_stopped_empty"))
+    elif state in ("finished", "stopped"):
+        head = f'<div class="big" id="train-done">{done_sentence(status, curve, lang)}</div>'
+    else:
+        doing = "preparing" if state == "running" and not total else state
+        head = f'<div class="big">{say(lang, "train_" + doing)}</div>{html.track(step / total if total else 0)}'
+    shown = []
+    if total:
+        shown.append((f"{step} / {total}", say(lang, "figure_step")))
+    if curve.train:
+        shown.append((f"{charts.smoothed(curve.train)[-1][1]:.2f}", say(lang, "figure_loss")))
+    if curve.validation:
+        shown.append((f"{curve.validation[-1][1]:.2f}", say(lang, "figure_validation")))
+    speed = status.get("tokens_per_s") or next(
+        (row["tokens_per_s"] for row in reversed(metrics) if row.get("tokens_per_s")), None
+    )
+    if speed:
+        shown.append((f"{speed:,.0f}", say(lang, "figure_speed")))
+    if state == "running" and status.get("eta_s") is not None:
+        shown.append((duration(lang, status["eta_s"]), say(lang, "figure_left")))
+    return html.block(f"<p>{name}</p>{head}{html.figures(shown)}{chart}", "sheet")
+
+
+def done_sentence(status: Mapping[str, Any], curve: charts.Curve, lang: str) -> str:
+    """How long it took and what became of the validation loss."""
+    spent = duration(lang, status["seconds"]) if status.get("seconds") else ""
+    said = [say(lang, "train_done_" + status["state"], t=spent)]
+    first = status.get("first_eval_loss")
+    if first is None and len(curve.validation) > 1:
+        first = curve.validation[0][1]
+    last = status.get("eval_loss")
+    if first is not None and last is not None:
+        said.append(say(lang, "train_losses", first=f"{first:.2f}", last=f"{last:.2f}"))
+    elif last is not None:
+        said.append(say(lang, "train_loss", last=f"{last:.2f}"))
+    return " ".join(said)
+
+
+def log_tail(run: runs.Run) -> str:
+    """The end of the training log, the last state of each progress line only."""
+    if not run.log_path.exists():
+        return ""
+    with run.log_path.open("rb") as file:
+        file.seek(max(run.log_path.stat().st_size - LOG_BYTES, 0))
+        text = file.read().decode("utf-8", "replace")
+    lines = [line.rsplit("\r", 1)[-1] for line in text.splitlines()[-200:]]
+    return f'<pre class="cmd log">{html.esc(chr(10).join(lines))}</pre>'
+
+
+def build(page: Page) -> Any:
+    """The tab's components and how they are connected; returns the Evaluate button, which is the next tab's to wire."""
+    watched = gr.State("")
+    sentence = gr.HTML("", elem_id="train-plan")
+    choices = [(label(f"preset_{name}"), name) for name in PRESETS]
+    preset = gr.Radio(choices, value=DEFAULT_PRESET, show_label=False, container=False, elem_id="presets")
+    with gr.Accordion(label("train_settings"), open=False):
+        made: dict[str, Any] = {}
+        for group, specs in forms.groups(TrainConfig, FROM_DATA_TAB).items():
+            gr.Markdown(label(f"group_{group}"), elem_classes="group")
+            with gr.Row():
+                for spec in specs:
+                    start = (
+                        {"value": PRESETS[DEFAULT_PRESET][spec.name]} if spec.name in PRESETS[DEFAULT_PRESET] else {}
+                    )
+                    made[spec.name] = forms.field(TrainConfig, spec.name, min_width=240, **start)
+        gr.Markdown(label("train_command"), elem_classes="group")
+        command = gr.HTML("", elem_id="train-command")
+    fault = gr.HTML("", elem_id="train-fault")
+    with gr.Row():
+        start = gr.Button(label("train_go"), variant="primary", elem_classes="main-button", elem_id="fine-tune")
+        stop = gr.Button(label("stop_keep"), visible=False, elem_classes="main-button", elem_id="train-stop")
+        evaluate = gr.Button(
+            label("train_evaluate"), variant="primary", visible=False, elem_classes="main-button", elem_id="to-evaluate"
+        )
+    view = gr.HTML("", elem_id="train-view")
+    with gr.Accordion(label("train_log"), open=False, visible=False) as log_box:
+        log = gr.HTML("")
+    names = list(made)
+    views = [watched, view, start, stop, evaluate, log_box, log]
+
+    def settings(chosen: Mapping[str, Any], given: Sequence[Any]) -> TrainConfig:
+        made_config: TrainConfig = forms.config(TrainConfig, {**chosen, **dict(zip(names, given, strict=True))})
+        return made_config
+
+    def describe(request: gr.Request, chosen: dict[str, Any], *values: Any) -> dict[Any, Any]:
+        lang = language(request)
+        if not chosen:
+            return {
+                sentence: html.empty(say(lang, "wait_data"), say(lang, "wait_data_text")),
+                start: gr.update(interactive=False),
+            }
+        config = settings(chosen, values)
+        rows = data_tab.read(chosen).splits.get("train", [])
+        shown = f'<pre class="cmd">{html.esc(jobs.command(config))}</pre>'
+        return {sentence: plan(config, rows, lang), command: shown, start: gr.update(interactive=bool(rows))}
+
+    def take_preset(name: str) -> dict[Any, Any]:
+        if name not in PRESETS:
+            raise UserError(f"There is no preset {name!r}.")
+        return {made[key]: value for key, value in PRESETS[name].items()}
+
+    def refresh(name: str, lang: str) -> dict[Any, Any]:
+        run = runs.find(name)
+        state = run.status()["state"]
+        running, done = state in runs.ACTIVE, work.is_ready(run)
+        return {
+            view: live(run, lang),
+            start: gr.update(
+                visible=not running,
+                variant="secondary" if done else "primary",
+                value=label("train_again" if done else "train_go"),
+            ),
+            stop: gr.update(visible=running, interactive=state != "stopping"),
+            evaluate: gr.update(visible=done),
+            log_box: gr.update(visible=True),
+            log: log_tail(run),
+        }
+
+    def fine_tune(request: gr.Request, chosen: dict[str, Any], *values: Any) -> dict[Any, Any]:
+        if not chosen:
+            raise UserError(say(language(request), "wait_data_text"))
+        config = settings(chosen, values)
+        work.release()
+        run = jobs.start(config)
+        return {watched: run.name, page.timer: gr.Timer(active=True), **refresh(run.name, language(request))}
+
+    def ask_stop(name: str, request: gr.Request) -> dict[Any, Any]:
+        jobs.stop(runs.find(name))
+        return refresh(name, language(request))
+
+    def tick(name: str, chosen_run: str, request: gr.Request) -> dict[Any, Any]:
+        if not name:
+            return {view: gr.skip()}
+        ended = work.is_ready(runs.find(name))
+        news = refresh(name, language(request))
+        return news | ({page.run: name} if ended and chosen_run != name else {})
+
+    def open_page(request: gr.Request) -> dict[Any, Any]:
+        busy = jobs.active()
+        return {watched: busy[0].name, **refresh(busy[0].name, language(request))} if busy else {watched: ""}
+
+    fields_in = [page.data, *made.values()]
+    changes = partial(gr.on, [page.data.change, *(field.change for field in made.values())])
+    wire(changes, describe, fields_in, [sentence, command, start], fault, trigger_mode="always_last")
+    preset_fields = [made[key] for key in PRESETS[DEFAULT_PRESET]]
+    taken = wire(preset.input, take_preset, [preset], preset_fields, fault)
+    # The fields' own change events can come between two fields; this one sees them all.
+    wire(taken.then, describe, fields_in, [sentence, command, start], fault)
+    wire(start.click, fine_tune, fields_in, [*views, page.timer], fault, trigger_mode="once")
+    wire(stop.click, ask_stop, [watched], views, fault)
+    page.tick = wire(page.tick.then, tick, [watched, page.run], [*views, page.run], fault)
+    wire(page.blocks.load, open_page, None, views)
+    return evaluate

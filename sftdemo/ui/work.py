@@ -1,0 +1,157 @@
+"""The model work of this process: the pair that is loaded, and the evaluation that runs, whoever watches it."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sftdemo import runs
+from sftdemo.config import EvaluateConfig
+from sftdemo.errors import UserError
+from sftdemo.runs import Run
+
+_lock = threading.RLock()
+_loaded: tuple[str, Any] | None = None
+
+
+def silent(_: str) -> None:
+    """The report of a caller who shows none."""
+
+
+def _key(run: Run) -> str:
+    return f"{run.path}@{(run.path / 'config.json').stat().st_mtime}"
+
+
+def is_loaded(name: str) -> bool:
+    """Whether the run's pair can answer without being loaded first."""
+    return _loaded is not None and _loaded[0] == _key(runs.find(name))
+
+
+def pair(name: str, report: Callable[[str], None] = silent) -> Any:
+    """The run's two models; one run at a time is kept in memory."""
+    global _loaded
+    with _lock:
+        run = runs.find(name)
+        if not is_ready(run):
+            raise UserError(f"Run {run.name} has no model to talk to: its state is {run.status()['state']}.")
+        key = _key(run)
+        if _loaded is None or _loaded[0] != key:
+            from sftdemo import models
+
+            _loaded = None
+            _loaded = (key, models.load(run, report))
+        return _loaded[1]
+
+
+def release() -> None:
+    """Give the memory of the loaded pair back, so that training has it."""
+    global _loaded
+    with _lock:
+        _loaded = None
+
+
+@dataclass
+class Evaluation:
+    """One evaluation that runs, or has run, in this process."""
+
+    run: Run
+    config: EvaluateConfig
+    total: int
+    done: int = 0
+    started: float = field(default_factory=time.monotonic)
+    scores: dict[str, Any] | None = None
+    error: str = ""
+    note: str = ""
+    stop: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+    @property
+    def active(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+    @property
+    def eta_s(self) -> float | None:
+        spent = time.monotonic() - self.started
+        return spent / self.done * (self.total - self.done) if self.done else None
+
+    def progress(self, done: int, total: int) -> None:
+        if not self.done:
+            self.started = time.monotonic() - 1e-3
+        self.done, self.total = done, total
+
+    def work(self) -> None:
+        """Evaluate; what goes wrong is kept for the page."""
+        from sftdemo.evaluation import evaluate
+
+        def report(text: str) -> None:
+            self.note = text
+
+        try:
+            loaded = pair(self.run.name, report)
+            self.note, self.started = "", time.monotonic()
+            self.scores = evaluate(self.run, self.config, loaded, self.progress, self.stop.is_set)
+        except UserError as error:
+            self.error = str(error)
+        except Exception as error:  # noqa: BLE001 (a thread has nobody above it to tell)
+            traceback.print_exc()
+            self.error = f"{type(error).__name__}: {error}"
+
+
+_evaluation: Evaluation | None = None
+
+
+def evaluation() -> Evaluation | None:
+    """The latest evaluation of this process."""
+    return _evaluation
+
+
+def start_evaluation(run: Run, config: EvaluateConfig, total: int) -> Evaluation:
+    """Begin in a thread of its own, so that a closed page loses nothing; one at a time."""
+    global _evaluation
+    with _lock:
+        if _evaluation and _evaluation.active:
+            raise UserError(f"An evaluation of {_evaluation.run.name} is running; wait for it, or stop it first.")
+        _evaluation = Evaluation(run, config, total)
+        _evaluation.thread = threading.Thread(target=_evaluation.work, name="evaluate", daemon=True)
+        _evaluation.thread.start()
+        return _evaluation
+
+
+@dataclass(frozen=True)
+class Work:
+    """One line of the bar at the top: what runs, how far it is and how long it still takes."""
+
+    kind: str
+    name: str
+    done: int
+    total: int
+    eta_s: float | None
+    state: str
+
+
+def running(newest: int = 60) -> list[Work]:
+    """All that runs now: training found in the run folders, evaluations of this process."""
+    found = []
+    for run in runs.list_runs()[:newest]:
+        status = run.status()
+        if status["state"] in runs.ACTIVE:
+            total = status.get("total") or 0
+            found.append(Work("train", run.name, status.get("step") or 0, total, status.get("eta_s"), status["state"]))
+    if _evaluation and _evaluation.active:
+        state = "stopping" if _evaluation.stop.is_set() else "running"
+        one = _evaluation
+        found.append(Work("evaluate", one.run.name, one.done, one.total, one.eta_s, state))
+    return found
+
+
+def ready_runs() -> list[Run]:
+    """The runs that have a model, newest first; one stopped before its first step has none."""
+    return [run for run in runs.list_runs() if is_ready(run)]
+
+
+def is_ready(run: Run) -> bool:
+    return run.status()["state"] in ("finished", "stopped") and run.model_path.is_dir()

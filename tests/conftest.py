@@ -1,0 +1,144 @@
+"""A fresh home for every test, and tiny real models: a tokenizer trained here, two layers, saved as any model is."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+# Two layers of 64 don't feed two threads, and waiting for each other costs more than it brings.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# One word tells the label.
+TEXTS = ("good fine great lovely nice", "bad awful sad poor dreadful")
+PLACES = ["film", "book", "song", "meal", "room", "phone", "train", "park"]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has its own SFTDEMO_HOME and no network for models."""
+    path = tmp_path / "home"
+    monkeypatch.setenv("SFTDEMO_HOME", str(path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return path
+
+
+def make_tokenizer(template: str = CHATML):
+    """A byte-level BPE trained on a few sentences; its end-of-turn token is also its pad token, as in the shipped model."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    specials = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
+    corpus = [f"user assistant system the {place} was {' '.join(TEXTS)} 好的 谢谢 ." for place in PLACES]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    core.train_from_iterator(corpus, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """The ChatML tokenizer of `tiny`."""
+    return make_tokenizer()
+
+
+def make_model(tokenizer):
+    """A two-layer Llama with grouped heads and tied embeddings, untrained: it babbles on."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+@pytest.fixture(scope="session")
+def babbler(tmp_path_factory: pytest.TempPathFactory, tokenizer) -> str:
+    """The folder of the untrained model."""
+    folder = tmp_path_factory.mktemp("babbler")
+    make_model(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, tokenizer) -> str:
+    """The folder of the model once it has learned to repeat a word: a base that fine-tuning can build on."""
+    model = make_model(tokenizer)
+    learn_to_repeat(model, tokenizer)
+    folder = tmp_path_factory.mktemp("tiny")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def learn_to_repeat(model, tokenizer, steps: int = 80) -> None:
+    """Asked with two adjectives, it answers with the first and stops."""
+    import torch
+
+    from sftdemo.encoding import encode
+    from sftdemo.packing import Collator
+
+    draw = random.Random(1)
+    adjectives = " ".join(TEXTS).split()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(steps):
+        rows = []
+        for _ in range(24):
+            one, other = draw.sample(adjectives, 2)
+            asked = {"role": "user", "content": f"the {draw.choice(PLACES)} was {one} and {other}"}
+            rows.append(encode(tokenizer, [asked, {"role": "assistant", "content": one}]))
+        batch = Collator(packed=False)(rows)
+        logits = model(
+            input_ids=batch["input_ids"], position_ids=batch["position_ids"], logits_to_keep=batch["logits_to_keep"]
+        ).logits
+        torch.nn.functional.cross_entropy(logits, batch["labels"]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def label_rows(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """Distinct rows whose label a small model can learn from one word."""
+    draw = random.Random(seed)
+    rows = []
+    for number in range(count):
+        kind = number % 2
+        words = [draw.choice(TEXTS[kind].split()) for _ in range(2)]
+        text = f"the {draw.choice(PLACES)} {number} was {words[0]} and {words[1]}"
+        rows.append({"text": text, "label": ("good", "bad")[kind], "split": "test" if number % 5 == 4 else "train"})
+    return rows
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> str:
+    """A file of 100 labelled rows, 20 of them held out."""
+    path = tmp_path / "moods.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in label_rows(100)), encoding="utf-8")
+    return str(path)

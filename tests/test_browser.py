@@ -1,0 +1,258 @@
+"""The app in Chromium, as a newcomer meets it; with a tiny model, so that the whole walk takes a minute."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed")
+expect = sync_api.expect
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")]
+
+ROOT = Path(__file__).parents[1]
+TABS = ("data", "train", "evaluate", "chat", "vote", "runs")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+SLOW_MS = 120_000  # two shared cores may take this long for a step
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def serve(home: Path) -> tuple[str, subprocess.Popen[bytes]]:
+    """Start `python app.py` on a free port and wait until it answers."""
+    port = free_port()
+    environment = {**os.environ, "SFTDEMO_HOME": str(home), "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "app.log").open("wb") as log:
+        app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}/"
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+            return url, app
+        except OSError:
+            assert app.poll() is None, (home / "app.log").read_text()
+            time.sleep(0.25)
+    end(app)
+    raise AssertionError((home / "app.log").read_text())
+
+
+def end(app: subprocess.Popen[bytes]) -> None:
+    app.terminate()
+    try:
+        app.wait(20)
+    except subprocess.TimeoutExpired:
+        app.kill()
+        app.wait()
+
+
+@pytest.fixture(scope="module")
+def app_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("app") / "home"
+
+
+@pytest.fixture(scope="module")
+def url(app_home: Path) -> Iterator[str]:
+    url, app = serve(app_home)
+    yield url
+    end(app)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Any, url: str) -> Iterator[Callable[..., Any]]:
+    """Open the app in a context of its own; at the end the page must have asked nobody but the app and logged no error."""
+    contexts, strangers, errors = [], [], []
+
+    def opened(width: int = 1280, **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on(
+            "request",
+            lambda asked: None if asked.url.startswith((url, "data:", "blob:")) else strangers.append(asked.url),
+        )
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(url)
+        page.wait_for_selector("#verdict", timeout=SLOW_MS)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not strangers and not errors
+
+
+def go(page: Any, tab: str) -> None:
+    """Click the step's tab; tabs of tabs don't count."""
+    page.locator("#steps > .tab-wrapper button[role=tab]").nth(TABS.index(tab)).click()
+
+
+def fine_tune(page: Any, model: str, data: str | None = None) -> None:
+    """From the open page to a tuned model: choose data unless the sample will do, name the model, click Fine-tune."""
+    if data:
+        page.locator("#upload input[type=file]").set_input_files(data)
+        expect(page.locator("#verdict")).to_contain_text("100 rows", timeout=SLOW_MS)
+    page.click("#to-train")
+    page.get_by_role("button", name="Settings", exact=False).first.click()
+    page.locator("#TrainConfig-model textarea, #TrainConfig-model input").first.fill(model)
+    expect(page.locator("#train-command")).to_contain_text(model, timeout=SLOW_MS)
+    page.click("#fine-tune")
+    expect(page.locator("#train-done")).to_contain_text("Validation loss", timeout=SLOW_MS)
+
+
+def vote(page: Any, key: str) -> str:
+    """Vote by key and return what is said once it is stored."""
+    page.keyboard.press(key)
+    said = page.locator("#revealed")
+    expect(said).to_be_visible(timeout=SLOW_MS)
+    return str(said.inner_text())
+
+
+# Without a model
+
+
+def test_a_newcomer_finds_everything_chosen(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    expect(page.locator("#samples [aria-pressed=true]")).to_contain_text("support tickets", ignore_case=True)
+    expect(page.locator("#to-train")).to_be_enabled()
+    page.click("#to-train")
+    expect(page.locator("#plan")).to_contain_text("SmolLM2-135M")
+    expect(page.locator("#fine-tune")).to_be_enabled()
+
+
+def test_a_step_that_must_wait_says_for_what(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    for tab in ("evaluate", "chat", "vote"):
+        go(page, tab)
+        expect(page.locator(f"#{tab}-gate")).to_contain_text("Waits for a tuned model")
+
+
+def test_every_sample_can_be_looked_at(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    cards = page.locator("#samples [data-pick]")
+    assert cards.count() >= 5
+    for index in range(cards.count()):
+        cards.nth(index).click()
+        expect(cards.nth(index)).to_have_attribute("aria-pressed", "true", timeout=SLOW_MS)
+        expect(page.locator("#verdict")).to_contain_text("ready")
+
+
+def test_a_faulty_file_is_explained_and_the_good_rows_kept(open_page: Callable[..., Any], tmp_path: Path) -> None:
+    page = open_page()
+    bad = tmp_path / "bad.jsonl"
+    rows = [f'{{"text": "number {i} <b>bold</b>", "label": "{"ab"[i % 2]}"}}' for i in range(20)]
+    bad.write_text("\n".join([*rows, '{"text": "no label"}', "not json"]) + "\n")
+    page.locator("#upload input[type=file]").set_input_files(str(bad))
+    expect(page.locator("#verdict")).to_contain_text("2 rows need you", timeout=SLOW_MS)
+    expect(page.get_by_text("not json").or_(page.get_by_text("22", exact=True)).first).to_be_visible()
+    assert page.locator("#data-examples b").count() == 0, "text from a file must not become HTML"
+
+
+def test_a_broken_bound_is_said_on_the_page(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    page.click("#to-train")
+    page.get_by_role("button", name="Settings", exact=False).first.click()
+    page.locator("#TrainConfig-epochs input").fill("-1")
+    expect(page.locator("#train-fault")).to_contain_text("epochs is -1", timeout=SLOW_MS)
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+def test_language_follows_the_browser(open_page: Callable[..., Any], locale: str) -> None:
+    page = open_page(locale=locale)
+    chinese = locale.startswith("zh")
+    expect(page.locator("#to-train")).to_have_text("继续：训练" if chinese else "Continue to training")
+    expect(page.locator("#verdict")).to_contain_text("可以训练" if chinese else "ready")
+    go(page, "train")
+    expect(page.locator("#fine-tune")).to_have_text("开始微调" if chinese else "Fine-tune")
+
+
+def test_language_can_be_chosen(open_page: Callable[..., Any]) -> None:
+    page = open_page(locale="en-US")
+    page.click("[data-do=lang]")
+    expect(page.locator("#to-train")).to_have_text("继续：训练", timeout=SLOW_MS)
+    expect(page.locator("#verdict")).to_contain_text("可以训练")
+
+
+def test_dark_follows_the_browser_and_can_be_chosen(open_page: Callable[..., Any]) -> None:
+    page = open_page(color_scheme="dark")
+    expect(page.locator("body")).to_have_class(re.compile("dark"))
+    page.click("[data-do=theme]")
+    expect(page.locator("body")).not_to_have_class(re.compile("dark"))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_screen_scrolls_sideways(open_page: Callable[..., Any], width: int) -> None:
+    page = open_page(width)
+    for tab in TABS:
+        go(page, tab)
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
+
+
+# With a tiny model
+
+
+def test_the_whole_walk(open_page: Callable[..., Any], tiny: str, labelled: str, app_home: Path) -> None:
+    page = open_page()
+    fine_tune(page, tiny, labelled)
+    expect(page.locator("#run-chip")).to_contain_text("moods")
+
+    page.click("#to-evaluate")
+    expect(page.locator("#claim")).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#evaluate-bars")).to_contain_text("Accuracy")
+    page.locator("#outputs tr[data-pick]").first.click()
+    expect(page.locator("#opened-row")).to_contain_text("Row 0")
+
+    page.click("#to-chat")
+    page.locator("#chat-prompts [data-pick]").first.click()
+    expect(page.locator("#chat-input textarea")).not_to_be_empty()
+    page.click("#chat-send")
+    for side in ("base", "tuned"):
+        expect(page.locator(f"#head-{side}")).to_contain_text("tokens/s", timeout=SLOW_MS)
+    expect(page.locator("#chat-send")).to_be_visible(timeout=SLOW_MS)
+    page.click("#chat-clear")
+    expect(page.locator("#chat-tuned .bot")).to_have_count(0)
+
+    go(page, "vote")
+    if page.locator("#vote-view .answer").count():
+        assert not re.search(r"\b(base|tuned)\b", page.locator("#vote-view").inner_html())
+        vote(page, "1")
+        assert (app_home / "votes.sqlite").exists()
+        page.keyboard.press("u")
+        expect(page.locator("#revealed")).to_have_count(0, timeout=SLOW_MS)
+
+    go(page, "runs")
+    page.locator("#runs-table tr[data-pick]").first.click()
+    page.click("#runs-delete")
+    page.click("#runs-sure")
+    expect(page.locator("#runs-table")).to_contain_text("No runs here", timeout=SLOW_MS)
+    assert not list((app_home / "runs").iterdir())

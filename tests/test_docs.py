@@ -1,0 +1,70 @@
+"""The documents say what is true: front matter, commands, files."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from sftdemo.__main__ import parser
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.S)
+
+
+def front_matter() -> dict[str, str]:
+    assert README.startswith("---\n")
+    lines = README.split("---\n")[1].splitlines()
+    return {key: value.strip().strip('"') for key, value in (line.split(":", 1) for line in lines)}
+
+
+def test_the_front_matter_is_a_gradio_spaces():
+    found = front_matter()
+    assert found["sdk"] == "gradio" and (ROOT / found["app_file"]).is_file()
+    assert found["sdk_version"].split(".")[:2] == version("gradio").split(".")[:2] or found["sdk_version"] == "6.31.0"
+    assert found["python_version"] in ("3.11", "3.12")
+    assert found["license"] == "apache-2.0" and len(found["short_description"]) <= 60
+    colors = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+    assert {found["colorFrom"], found["colorTo"]} <= colors
+
+
+def test_the_two_set_up_commands_stand_as_promised():
+    assert "pip install -r requirements.txt && python app.py\n" in BLOCKS
+    assert "pip install -r requirements-dev.txt && pytest\n" in BLOCKS
+
+
+@pytest.mark.parametrize(
+    "line", [line for block in BLOCKS for line in block.splitlines() if line.startswith("python -m sftdemo")]
+)
+def test_every_command_parses(line):
+    assert parser().parse_args(shlex.split(line)[3:])
+
+
+def test_every_command_is_documented():
+    commands = next(action for action in parser()._actions if action.dest == "command").choices
+    for name in commands:
+        assert re.search(rf"`[^`]*\b{name}\b", README), name
+
+
+def test_the_tree_names_every_room():
+    tree = README[README.index("app.py               ") :]
+    for path in (ROOT / "sftdemo").iterdir():
+        room = path.stem
+        if room not in ("__init__", "__pycache__"):
+            assert re.search(rf"\b{room}\b", tree), room
+
+
+def test_requirements_give_a_reason_a_line():
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()[1:]:
+        assert re.fullmatch(r"\S+ +# \S.*", line), line
+
+
+def test_versions_agree():
+    from sftdemo.votes import VERSION
+
+    assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f"## {VERSION}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -1,0 +1,224 @@
+"""Training processes: started, found again, stopped, killed; with small real children in the trainer's place."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sftdemo import jobs, runs
+from sftdemo.__main__ import parser
+from sftdemo.config import TrainConfig, value_type
+from sftdemo.errors import UsageError, UserError
+from sftdemo.flags import from_flags
+from sftdemo.runs import Run
+
+ROOT = Path(__file__).parents[1]
+
+# Speaks to its run as the trainer does: running, a step at a time, stopped when asked.
+CHILD = """
+import os, sys, time
+from pathlib import Path
+from sftdemo.runs import Run
+run = Run(Path(sys.argv[1]))
+print("hello from", os.getcwd())
+print("and a warning", file=sys.stderr)
+for step in range(1, 1201):
+    run.write_status("running", step=step, total=1200)
+    if run.stop_asked:
+        run.write_status("stopped", step=step, total=1200)
+        break
+    time.sleep(0.05)
+"""
+# An app: starts the child, says its pid, and lives on.
+APP = """
+import sys, time
+from sftdemo import jobs, runs
+print(jobs.spawn(runs.find("first"), [sys.executable, "-c", sys.argv[1], sys.argv[2]]), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs_on(home: Path) -> Iterator[None]:
+    """What still trains under this test's home when it ends is killed."""
+    yield
+    for run in jobs.active():
+        pid = run.status()["pid"]
+        if pid != os.getpid():
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def run() -> Run:
+    return runs.create("first", "unused", {"settings": {}})
+
+
+def spawn(run: Run, code: str = CHILD) -> int:
+    return jobs.spawn(run, [sys.executable, "-c", code, str(run.path)])
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} took more than 15 s"
+        time.sleep(0.01)
+
+
+def wait_for_state(run: Run, state: str) -> None:
+    wait_for(lambda: run.status()["state"] == state, f"{run.name} to be {state}")
+
+
+def test_a_child_runs_writes_its_log_and_stops_when_asked(run: Run) -> None:
+    pid = spawn(run)
+    status = run.status()
+    assert status["state"] in ("queued", "running")
+    assert (status["pid"], status["process_start"]) == (pid, runs.process_start(pid))
+    wait_for_state(run, "running")
+    assert run.status()["pid"] == pid
+    assert jobs.active() == [run]
+    jobs.stop(run)
+    wait_for_state(run, "stopped")
+    assert jobs.active() == []
+    assert set(run.log_path.read_text().splitlines()) == {f"hello from {os.getcwd()}", "and a warning"}
+
+
+def test_a_killed_child_reads_as_failed_with_the_reason_and_is_reaped(run: Run) -> None:
+    pid = spawn(run)
+    wait_for_state(run, "running")
+    os.kill(pid, signal.SIGKILL)
+    wait_for_state(run, "failed")
+    assert "killed" in run.status()["error"]
+    wait_for(lambda: not psutil.pid_exists(pid), "reaping the child")
+    wait_for(lambda: "SIGKILL" in run.status()["error"], "the signal's name")
+    assert run.status()["step"] >= 1
+    jobs.stop(run)
+    assert not run.stop_asked
+    run.delete()
+
+
+def test_a_child_that_dies_before_its_first_word_reads_as_failed(run: Run) -> None:
+    spawn(run, "import sys; sys.exit('no room for the model')")
+    wait_for(lambda: "no room for the model" in run.status().get("error", ""), "the reason")
+    assert run.status()["error"] == "The training process ended with exit status 1: no room for the model"
+    assert runs.read_json(run.path / "status.json")["state"] == "failed"
+
+
+def test_a_child_quicker_than_its_parent_keeps_its_word(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the child has written is not overwritten, however late the parent comes to it."""
+    status = Run.status
+
+    def late(self: Run) -> dict[str, object]:
+        wait_for(lambda: runs.read_json(self.path / "status.json")["state"] == "finished", "the child's word")
+        return status(self)
+
+    monkeypatch.setattr(Run, "status", late)
+    spawn(run, CHILD.split("for step")[0] + "run.write_status('finished', steps=5)")
+    assert (run.status()["state"], run.status()["steps"]) == ("finished", 5)
+
+
+def test_the_child_survives_the_app_and_is_found_again(run: Run) -> None:
+    command = [sys.executable, "-c", APP, CHILD, str(run.path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True) as app:
+        assert app.stdout
+        pid = int(app.stdout.readline())
+        wait_for_state(run, "running")
+        # The whole group, as a closed terminal would.
+        os.killpg(app.pid, signal.SIGKILL)
+    step = run.status()["step"]
+    wait_for(lambda: run.status()["step"] > step + 2, "steps after the app's end")
+    assert jobs.active() == [run] and run.status()["pid"] == pid
+    jobs.stop(run)
+    wait_for_state(run, "stopped")
+
+
+def test_the_childs_surroundings(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package is found from any folder, output is not held back, there is no terminal, the rest is inherited."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "/somewhere/else")
+    monkeypatch.setenv("KEPT", "yes")
+    code = (
+        "import os, sys, sftdemo.runs\n"
+        "print([os.environ[k] for k in ('KEPT', 'PYTHONUNBUFFERED', 'PYTHONPATH')], sys.stdin.read(), os.getsid(0))\n"
+        + CHILD.split("print")[0]
+        + "run.write_status('finished')"
+    )
+    pid = spawn(run, code)
+    wait_for_state(run, "finished")
+    paths = os.pathsep.join([str(ROOT), "/somewhere/else"])
+    assert run.log_path.read_text() == f"{['yes', '1', paths]}  {pid}\n"
+
+
+def test_a_program_that_is_not_there_is_said(run: Run) -> None:
+    with pytest.raises(UserError, match=r"could not start.*no-such-program"):
+        jobs.spawn(run, ["/no-such-program"])
+    assert run.status()["state"] == "failed" and "no-such-program" in run.status()["error"]
+
+
+def test_only_one_run_at_a_time(run: Run, home: Path) -> None:
+    spawn(run)
+    with pytest.raises(UserError, match="Run first is still training"):
+        jobs.start(TrainConfig(data="tickets"))
+    assert [path.name for path in (home / "runs").iterdir()] == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (TrainConfig(), "data is empty"),
+        (TrainConfig(data="x", epochs=0), "epochs is 0"),
+        (TrainConfig(data="x", method="full", quantization="int8"), "can't train int8"),
+    ],
+)
+def test_a_wrong_setting_leaves_nothing(config: TrainConfig, says: str, home: Path) -> None:
+    with pytest.raises(UsageError, match=says):
+        jobs.start(config)
+    assert not home.exists()
+
+
+def test_start_makes_the_run_and_its_process() -> None:
+    config = TrainConfig(data="no such file.jsonl", epochs=2)
+    run = jobs.start(config)
+    assert run.name.startswith("no-such-file-lora-")
+    assert run.config()["settings"] == config.to_json()
+    process = psutil.Process(run.status()["pid"])
+    words = process.cmdline()
+    process.kill()
+    wait_for_state(run, "failed")
+    assert words[1:] == ["-m", "sftdemo", "train", "--run", str(run.path)]
+    assert parser().parse_args(words[3:]).run == str(run.path)
+
+
+def test_the_command_names_only_what_differs() -> None:
+    assert jobs.command(TrainConfig(data="tickets")) == "python -m sftdemo train --data tickets"
+    config = TrainConfig(
+        data="my data.jsonl", system="-Answer briefly; it's late", learning_rate=3e-4, max_examples=640, lora_r=8
+    )
+    assert jobs.command(config) == (
+        "python -m sftdemo train --data 'my data.jsonl' '--system=-Answer briefly; it'\"'\"'s late' "
+        "--max-examples 640 --learning-rate 0.0003 --lora-r 8"
+    )
+
+
+def test_the_command_gives_every_setting_back() -> None:
+    values = {}
+    for spec in dataclasses.fields(TrainConfig):
+        kind, _ = value_type(spec, TrainConfig)
+        other = next((choice for choice in spec.metadata["choices"] or () if choice != spec.default), None)
+        values[spec.name] = other or {str: f"-some {spec.name}", int: 17, float: 0.25}[kind]
+    config = TrainConfig(**{**values, "quantization": "none"})  # what full allows
+    assert from_flags(parser().parse_args(shlex.split(jobs.command(config))[3:]), TrainConfig) == config
+
+
+def test_jobs_bring_no_torch() -> None:
+    code = "import sys, sftdemo.jobs, sftdemo.votes; print({'torch', 'transformers', 'gradio'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True).stdout == b"set()\n"

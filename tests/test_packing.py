@@ -1,0 +1,114 @@
+"""Packed rows give the loss and gradients that padded rows give, and neighbours never see each other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sftdemo import attention
+from sftdemo.attention import packed_attention
+from sftdemo.encoding import encode
+from sftdemo.models import load_base
+from sftdemo.packing import Collator, pack
+from sftdemo.trainer import token_loss
+
+QUESTIONS = [("the film was good", "nice"), ("the film was bad and the song too", "poor . sad"), ("the room", "fine")]
+
+
+@pytest.fixture
+def rows(tokenizer):
+    chats = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in QUESTIONS]
+    return [encode(tokenizer, chat) for chat in chats]
+
+
+@pytest.fixture
+def model(tiny):
+    from pathlib import Path
+
+    return load_base(Path(tiny), torch.float32)
+
+
+def loss_and_gradients(model, batch):
+    model.zero_grad()
+    batch = dict(batch)
+    batch.pop("row_tokens")
+    labels = batch.pop("labels")
+    loss = token_loss(model(**batch), labels, labels.numel())
+    loss.backward()
+    return loss.item(), [parameter.grad.clone() for parameter in model.parameters()]
+
+
+def test_a_common_prefix_is_kept_once():
+    assert pack([[1, 2, 3, 4], [1, 2, 5], [1, 2, 3]], 9) == ([1, 2, 3, 4, 5, 3], [0, 1, 2, 3, 2, 2], (2, 2, 1, 1))
+    assert pack([[1, 2, 3], [1, 2, 4]], 1) == ([1, 2, 3, 2, 4], [0, 1, 2, 1, 2], (1, 2, 2))
+    assert pack([[1, 2, 3]], 9) == ([1, 2, 3], [0, 1, 2], (0, 3))
+    assert pack([[7, 1], [8, 1]], 9) == ([7, 1, 8, 1], [0, 1, 0, 1], (0, 2, 2))
+
+
+def test_only_learned_tokens_are_asked_for(rows):
+    batch = Collator(packed=True)(rows)
+    assert batch["labels"].tolist() == [
+        token for row in rows for token, keep in zip(row.ids, row.supervised, strict=True) if keep
+    ]
+    assert int(batch["logits_to_keep"].sum()) == len(batch["labels"])
+    assert batch["row_tokens"] == sum(len(row.ids) for row in rows)
+    assert batch["packing"][0] > 2, "the rows begin alike"
+
+
+def test_packed_equals_padded(model, rows):
+    plain, gradients = loss_and_gradients(model, Collator(packed=False)(rows))
+    assert attention.enable(model)
+    packed, packed_gradients = loss_and_gradients(model, Collator(packed=True)(rows))
+    assert packed == pytest.approx(plain, rel=1e-6)
+    for one, other in zip(gradients, packed_gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_accumulation_by_tokens_equals_one_batch(model, rows):
+    """1 x 3 rows and 3 x 1 row: the same gradients, though the rows differ in their number of learned tokens."""
+    assert attention.enable(model)
+    _, whole = loss_and_gradients(model, Collator(packed=True)(rows))
+    learned = sum(sum(row.supervised) for row in rows)
+    model.zero_grad()
+    for row in rows:
+        batch = Collator(packed=True)([row])
+        batch.pop("row_tokens")
+        labels = batch.pop("labels")
+        token_loss(model(**batch), labels, learned).backward()
+    for one, parameter in zip(whole, model.parameters(), strict=True):
+        torch.testing.assert_close(one, parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_neighbours_are_invisible(model, rows):
+    assert attention.enable(model)
+    first, second, third = (row.ids for row in rows)
+    outputs = []
+    for neighbour in (second, [token + 1 for token in second]):
+        ids, positions, packing = pack([first, neighbour, third], 0)
+        out = model(torch.tensor([ids]), position_ids=torch.tensor([positions]), packing=packing).logits[0]
+        outputs.append(torch.cat([out[: len(first)], out[-len(third) :]]))
+    assert torch.equal(*outputs)
+
+
+@pytest.mark.parametrize("packing", [(0, 12), (0, 5, 7), (3, 4, 5), (4, 1, 7)])
+def test_row_by_row_equals_a_block_mask(packing):
+    """The CPU's path against SDPA with the mask other devices get."""
+    torch.manual_seed(1)
+    query, key, value = torch.randn(1, 4, 12, 8), torch.randn(1, 2, 12, 8), torch.randn(1, 2, 12, 8)
+    got, _ = packed_attention(torch.nn.Module(), query, key, value, None, packing=packing)
+    mask = attention._block_mask(packing, torch.device("cpu"))
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
+    torch.testing.assert_close(got, wanted.transpose(1, 2), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_with_a_window_keeps_its_own_attention(tokenizer):
+    from transformers import MistralConfig, MistralForCausalLM
+
+    config = MistralConfig(
+        vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, sliding_window=2, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+    )  # fmt: skip
+    model = MistralForCausalLM(config)
+    before = model.config._attn_implementation
+    assert not attention.enable(model)
+    assert model.config._attn_implementation == before

@@ -1,0 +1,234 @@
+"""Real trainings of a tiny model: every mode learns, leaves exactly its files, stops when told, and fails in words."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sftdemo import data, models, runs
+from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
+from sftdemo.errors import DataError, UserError
+from sftdemo.evaluation import evaluate
+from sftdemo.export import export
+from sftdemo.training import train
+
+MODES = [("lora", "none"), ("lora", "int8"), ("lora", "nf4"), ("full", "none")]
+
+
+def config(labelled: str, tiny: str, **changes) -> TrainConfig:
+    settings = {"data": labelled, "model": tiny, "name": "r", "epochs": 4.0, "learning_rate": 5e-3, **changes}
+    return TrainConfig.from_json(settings)
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("method", "quantization"), MODES, ids=["-".join(mode) for mode in MODES])
+def test_every_mode_learns_and_can_be_talked_to(labelled, tiny, method, quantization):
+    before = load_file(f"{tiny}/model.safetensors")
+    summary = train(config(labelled, tiny, method=method, quantization=quantization))
+    run = runs.find("r")
+    assert summary["status"] == run.status()["state"] == "finished"
+    assert summary["eval_loss"] < 0.7 * summary["first_eval_loss"]
+    assert summary["steps"] == 4 * 9 and summary["tokens_per_s"] > 0
+    weights = {
+        "lora": {"adapter_model.safetensors", "adapter_config.json"},
+        "full": {"model.safetensors", "config.json"},
+    }
+    words = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"}
+    assert files(run.model_path) == weights[method] | words
+    assert files(run.path) - {f"model/{name}" for name in files(run.model_path)} == {
+        "config.json", "status.json", "metrics.jsonl", "README.md",
+        "data/train.jsonl", "data/validation.jsonl", "data/test.jsonl",
+    }  # fmt: skip
+    for name, tensor in load_file(f"{tiny}/model.safetensors").items():
+        assert torch.equal(tensor, before[name]), "the base's files are untouched"
+    scores = evaluate(run)
+    assert scores["tuned"]["accuracy"] >= 0.9 > scores["base"]["accuracy"]
+    assert scores["difference"]["accuracy"]["low"] > 0
+
+
+def test_the_adapter_has_rank_times_dimensions_parameters(labelled, tiny):
+    train(config(labelled, tiny, epochs=0.2, lora_r=4))
+    saved = load_file(runs.find("r").model_path / "adapter_model.safetensors")
+    square, narrow, wide = 64, 32, 128
+    layer = 2 * (square + square) + 2 * (square + narrow) + 3 * (square + wide)
+    assert sum(tensor.numel() for tensor in saved.values()) == 2 * 4 * layer
+
+
+def test_metrics_and_card_tell_the_run(labelled, tiny):
+    train(config(labelled, tiny))
+    run = runs.find("r")
+    rows = run.metrics()
+    steps = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, 37))
+    assert {"step", "epoch", "loss", "learning_rate", "grad_norm", "tokens_per_s"} <= steps[0].keys()
+    assert len([row for row in rows if "eval_loss" in row]) >= 3, "before, on the way, after"
+    assert max(row["learning_rate"] for row in steps) == pytest.approx(5e-3)
+    known = run.config()
+    assert known["data"]["sizes"] == {"train": 72, "validation": 8, "test": 20}
+    assert known["data"]["sha256"] in (run.path / "README.md").read_text(encoding="utf-8")
+    assert known["settings"]["seed"] == 42 and known["versions"]["torch"] == torch.__version__
+
+
+def test_the_same_seed_gives_the_same_weights(labelled, tiny):
+    for name in ("a", "b"):
+        train(config(labelled, tiny, name=name, epochs=0.5))
+    one, other = (load_file(runs.find(name).model_path / "adapter_model.safetensors") for name in ("a", "b"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_accumulation_gives_the_losses_of_the_whole_batch(labelled, tiny):
+    for name, batch, accumulation in (("whole", 8, 1), ("parts", 2, 4)):
+        train(config(labelled, tiny, name=name, batch_size=batch, gradient_accumulation=accumulation, epochs=0.5))
+    whole, parts = ([row["loss"] for row in runs.find(name).metrics() if "loss" in row] for name in ("whole", "parts"))
+    assert parts == pytest.approx(whole, rel=1e-3)
+
+
+def test_full_tuning_saves_no_trace_of_our_attention(labelled, tiny):
+    train(config(labelled, tiny, method="full", epochs=0.2))
+    assert "packed" not in (runs.find("r").model_path / "config.json").read_text()
+
+
+def test_the_data_are_saved_as_they_were_used(labelled, tiny):
+    train(config(labelled, tiny, max_examples=24, epochs=0.5))
+    run = runs.find("r")
+    used = run.examples("train")
+    assert len(used) == 24 == run.config()["data"]["sizes"]["train"]
+    whole = data.split(data.read(labelled), 42)
+    assert run.examples("test") == whole.splits["test"]
+    assert all(example in whole.splits["train"] for example in used)
+
+
+def test_stop_keeps_what_was_learned(labelled, tiny):
+    def stop_at_five(row):
+        if row["step"] == 5:
+            runs.find("r").ask_to_stop()
+
+    summary = train(config(labelled, tiny), progress=stop_at_five)
+    run = runs.find("r")
+    assert summary["status"] == run.status()["state"] == "stopped"
+    assert 5 <= summary["steps"] <= 6
+    assert models.load(run).complete([[{"role": "user", "content": "bad"}]], GenerateConfig(max_new_tokens=3))
+
+
+def test_a_signal_stops_and_keeps(labelled, tiny):
+    def interrupt(row):
+        if row["step"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    summary = train(config(labelled, tiny), progress=interrupt)
+    assert summary["status"] == "stopped" and runs.find("r").model_path.is_dir()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_rows_over_the_limit_are_left_out_and_counted(labelled, tiny, tmp_path):
+    rows = Path(labelled).read_text().splitlines()
+    rows.append(json.dumps({"text": "bad " * 300, "label": "bad", "split": "train"}))
+    Path(labelled).write_text("\n".join(rows), encoding="utf-8")
+    said = []
+    train(config(labelled, tiny, max_length=200, epochs=0.2), report=said.append)
+    assert runs.find("r").config()["data"]["too_long"]["train"] == 1
+    assert "1 rows are over max_length 200 tokens and are left out." in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_length": 16}, "No row fits into max_length 16"),
+        ({"model": "nowhere/at/all"}, "There is no model 'nowhere/at/all'"),
+        ({"data": "nothing.jsonl"}, "There is no file"),
+        ({"columns": "text=nope"}, "nope"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(labelled, tiny, home, changes, words):
+    with pytest.raises(UserError) as caught:
+        train(config(labelled, tiny, **changes))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert not (home / "runs").exists()
+
+
+def test_all_faults_of_the_data_come_at_once(tiny, tmp_path, home):
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"text": "a", "label": "x"}\n{"text": "", "label": "x"}\nnot json\n', encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        train(config(str(path), tiny))
+    assert {fault.line for fault in caught.value.faults} >= {2, 3}
+    assert not (home / "runs").exists()
+
+
+def test_a_disk_too_small_is_refused_before_anything_is_written(labelled, tiny, home, monkeypatch):
+    import shutil
+
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000_000))
+    with pytest.raises(UserError, match=r"needs about 200 MB under .* and 10 MB are free; make room"):
+        train(config(labelled, tiny))
+    assert not home.exists()
+
+
+def test_a_disk_that_fills_up_fails_the_run_in_words(labelled, tiny, monkeypatch):
+    def full(self, row):
+        raise OSError(28, "No space left on device", str(self.path / "metrics.jsonl"))
+
+    monkeypatch.setattr(runs.Run, "append_metrics", full)
+    with pytest.raises(UserError, match=r"The disk under .* is full; make room and train again"):
+        train(config(labelled, tiny))
+    assert runs.find("r").status()["state"] == "failed"
+
+
+def test_merged_export_answers_like_the_adapter(labelled, tiny, tmp_path):
+    train(config(labelled, tiny))
+    run = runs.find("r")
+    merged = export(run, tmp_path / "merged", merge=True)
+    plain = export(run, tmp_path / "plain")
+    assert "model.safetensors" in files(merged) and "adapter_model.safetensors" in files(plain)
+    ids = torch.tensor([[3, 4, 5, 6, 7]])
+    pair = models.load(run)
+    pair.sides[0].rows.tuned_from = 0
+    with torch.no_grad():
+        wanted = pair.sides[0].model(ids).logits
+        torch.testing.assert_close(models.load_base(merged, torch.float32)(ids).logits, wanted, rtol=1e-3, atol=1e-4)
+    with pytest.raises(UserError, match="is not an empty folder"):
+        export(run, merged)
+
+
+def test_evaluation_repeats_to_the_last_digit_and_from_its_file(labelled, tiny):
+    from sftdemo.evaluation import score_outputs
+
+    train(config(labelled, tiny))
+    run = runs.find("r")
+    one = evaluate(run, EvaluateConfig(max_examples=15, batch_size=4))
+    time.sleep(1.1)  # evaluations are named by the second
+    other = evaluate(run, EvaluateConfig(max_examples=15, batch_size=4))
+    figures = ("n", "base", "tuned", "difference", "confusion", "summary")
+    assert [one[key] for key in figures] == [other[key] for key in figures]
+    saved = run.outputs(one["evaluation"])
+    assert len(saved) == 15 and {"base", "tuned", "base_likelihood", "tuned_likelihood"} <= saved[0].keys()
+    assert score_outputs(saved, one["labels"], 42)["difference"] == one["difference"]
+
+
+def test_an_evaluation_that_is_stopped_writes_nothing(labelled, tiny):
+    train(config(labelled, tiny, epochs=0.2))
+    run = runs.find("r")
+    with pytest.raises(UserError, match=r"Stopped after \d+ of 20 rows"):
+        evaluate(run, EvaluateConfig(batch_size=4), should_stop=lambda: True)
+    assert run.evaluations() == []
+
+
+def test_training_in_a_thread_leaves_signals_alone(labelled, tiny):
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=train, args=(config(labelled, tiny, epochs=0.2),))
+    thread.start()
+    thread.join()
+    assert runs.find("r").status()["state"] == "finished"
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,0 +1,324 @@
+"""The web app without a browser: texts, forms, the logic behind the widgets, the endpoints."""
+
+from __future__ import annotations
+
+import ast
+import string
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from sftdemo import runs
+from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.errors import UsageError, UserError
+from sftdemo.ui import build, charts, chat_tab, data_tab, evaluate_tab, forms, html, runs_tab, train_tab, vote_tab, work
+from sftdemo.ui.texts import TEXTS, duration, language, say
+
+UI = Path(forms.__file__).parent
+
+
+def request(**headers: str) -> SimpleNamespace:
+    cookies = {"sftdemo_lang": headers.pop("cookie")} if "cookie" in headers else {}
+    return SimpleNamespace(headers={name.replace("_", "-"): value for name, value in headers.items()}, cookies=cookies)
+
+
+def made_run(name: str = "made", state: str = "finished", **settings: object) -> runs.Run:
+    """A run's folder as training and evaluation leave it, with two rows of answers."""
+    config = TrainConfig(data="support_tickets", name=name, **settings)  # type: ignore[arg-type]
+    data = {"name": "support_tickets", "sizes": {"train": 9, "validation": 1, "test": 2}, "labels": {"a": 1}}
+    run = runs.create(name, name, {"settings": config.to_json(), "data": data})
+    run.model_path.mkdir()
+    run.write_status(state, step=4, total=4, tokens_per_s=100.0, seconds=61.0, eval_loss=0.42, first_eval_loss=2.31)
+    for step in range(1, 5):
+        run.append_metrics({"step": step, "loss": 3.0 / step})
+    return run
+
+
+def add_evaluation(run: runs.Run, name: str = "one") -> None:
+    folder = run.path / "evaluations" / name
+    ask = [{"role": "user", "content": "Which one?\n\nMy parcel is late."}]
+    rows = [
+        {
+            "row": 0,
+            "messages": ask,
+            "references": ["delivery"],
+            "label": "delivery",
+            "base": "Hm.",
+            "tuned": "delivery",
+        },
+        {"row": 1, "messages": ask, "references": ["billing"], "label": "billing", "base": "same", "tuned": "same"},
+    ]
+    runs.write_jsonl(folder / "outputs.jsonl", rows)
+    difference = {"accuracy": {"delta": 0.5, "low": 0.1, "high": 0.9, "p": 0.04}}
+    scores = {"n": 2, "base": {"accuracy": 0.0}, "tuned": {"accuracy": 0.5}, "difference": difference}
+    runs.write_json(folder / "scores.json", scores | {"outputs": str(folder / "outputs.jsonl"), "labels": []})
+
+
+# Texts
+
+
+def test_languages_have_the_same_keys_and_the_same_places() -> None:
+    assert TEXTS["en"].keys() == TEXTS["zh"].keys()
+    for key, text in TEXTS["en"].items():
+        if key.startswith("help_"):
+            continue  # help texts quote braces as data; they are never filled in
+        names = [
+            {name for _, name, _, _ in string.Formatter().parse(each) if name} for each in (text, TEXTS["zh"][key])
+        ]
+        assert names[0] == names[1], key
+
+
+def test_every_key_in_the_code_exists() -> None:
+    """Literal keys of say() and label(); keys put together from parts are met by the tests below."""
+    for path in UI.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in ("say", "label"):
+                continue
+            key = node.args[1 if node.func.id == "say" else 0]  # type: ignore[attr-defined]
+            if isinstance(key, ast.Constant):
+                assert key.value in TEXTS["en"], f"{path.name}: {key.value}"
+
+
+def test_keys_put_together_from_parts_exist() -> None:
+    keys = {f"state_{state}" for state in (*runs.ACTIVE, "finished", "stopped", "failed")}
+    keys |= {f"train_{state}" for state in runs.ACTIVE} | {f"preset_{name}" for name in train_tab.PRESETS}
+    keys |= {f"metric_{m}" for m in charts.METRICS} | {f"why_{m}" for m in charts.METRICS} | data_tab.ROLE_KEYS
+    keys |= {f"filter_{name}" for name in evaluate_tab.FILTERS} | {f"vote_{choice}" for choice in vote_tab.BUTTONS}
+    keys |= {f"voted_{winner}" for winner in ("base", "tuned", "tie", "bad", "skip")}
+    assert keys <= TEXTS["en"].keys()
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (request(accept_language="zh-CN,zh;q=0.9"), "zh"),
+        (request(accept_language="en-US"), "en"),
+        (request(accept_language="fr"), "en"),
+        (request(accept_language="en-US", cookie="zh"), "zh"),
+        (request(accept_language="zh-TW", cookie="en"), "en"),
+        (request(cookie="../etc"), "en"),
+        (None, "en"),
+    ],
+)
+def test_language_is_the_chosen_one_or_the_browsers(asked: SimpleNamespace | None, expected: str) -> None:
+    assert language(asked) == expected
+
+
+def test_duration_is_no_finer_than_useful() -> None:
+    assert [duration("en", s) for s in (5.2, 108, 1724, 7300)] == ["5 s", "1 min 48 s", "28 min", "2 h 1 min"]
+
+
+# Forms
+
+
+@pytest.mark.parametrize("owner", [ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig])
+def test_every_setting_has_a_field_with_its_default_and_bounds(owner: type) -> None:
+    for spec in fields(owner):
+        made = forms.field(owner, spec.name)
+        meta = spec.metadata
+        if spec.default is not None:
+            assert made.value == spec.default, spec.name
+        if meta["choices"]:
+            assert [value for _, value in made.choices] == list(meta["choices"])
+        elif made.get_block_name() == "number":
+            assert (made.minimum, made.maximum) == (meta["low"], meta["high"])
+        assert made.label.key == f"set_{spec.name}"
+        assert TEXTS["en"][made.info.key] == meta["help"]
+
+
+def test_form_values_become_the_config_they_describe() -> None:
+    given = {"data": " x.jsonl ", "columns": "", "epochs": 2, "batch_size": 4.0, "learning_rate": None, "name": None}
+    assert forms.config(TrainConfig, given) == TrainConfig(data="x.jsonl", epochs=2.0, batch_size=4)
+
+
+def test_every_wrong_setting_is_named() -> None:
+    with pytest.raises(UsageError, match=r"epochs is -1.*batch_size is 2\.5"):
+        forms.config(TrainConfig, {"epochs": -1, "batch_size": 2.5})
+
+
+def test_presets_hold_settings_only() -> None:
+    names = {spec.name for spec in fields(TrainConfig)}
+    for values in train_tab.PRESETS.values():
+        assert values.keys() <= names
+        forms.config(TrainConfig, values)
+
+
+def test_a_fault_is_said_on_the_page_and_in_a_toast() -> None:
+    import gradio as gr
+
+    def handler() -> dict[str, str]:
+        raise UserError("no <b> here")
+
+    said = forms.shown_errors(handler, "place")()
+    assert "no &lt;b&gt; here" in next(said)["place"]
+    with pytest.raises(gr.Error, match="no <b> here"):
+        next(said)
+    assert list(forms.shown_errors(lambda: {"x": 1}, "place")()) == [{"place": "", "x": 1}]
+
+
+# Pieces of HTML
+
+
+def test_text_from_outside_is_neither_html_nor_a_template() -> None:
+    shown = html.esc("<img src=x> ${alert(1)} {{x}} `y`")
+    assert not set("<>${}`") & set(shown.replace("&", ""))
+
+
+def test_differences_mark_only_the_words_that_differ() -> None:
+    assert html.differences("a red cat", "a blue cat") == ("a <del>red </del>cat", "a <ins>blue </ins>cat")
+    assert html.differences("我爱猫", "我爱狗") == ("我爱<del>猫</del>", "我爱<ins>狗</ins>")
+    assert html.differences("same", "same") == ("same", "same")
+
+
+def test_chatbot_contents_are_flattened() -> None:
+    blocks = [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]
+    assert chat_tab.messages(blocks) == [{"role": "user", "content": "ab"}]
+    assert chat_tab.messages(None) == []
+
+
+# Charts
+
+
+def test_curves_leave_out_what_is_no_number() -> None:
+    made = charts.curve("r", [{"step": 1, "loss": float("nan")}, {"step": 2, "loss": 1.5, "eval_loss": 2.0}])
+    assert (made.train, made.validation) == ([(2.0, 1.5)], [(2.0, 2.0)])
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_end() -> None:
+    points = [(float(i), 1.0) for i in range(12_345)]
+    thin = charts.thinned(points)
+    assert len(thin) <= 402 and thin[0] == points[0] and thin[-1] == points[-1]
+    assert charts.thinned([]) == []
+
+
+def test_smoothing_has_no_pull_to_zero() -> None:
+    assert charts.smoothed([(1, 2.0), (2, 2.0)]) == [(1, pytest.approx(2.0)), (2, pytest.approx(2.0))]
+
+
+@pytest.mark.parametrize("high", [0.0, 0.004, 1.0, 3.7, 12_000.0])
+def test_ticks_reach_the_highest_value(high: float) -> None:
+    marks = charts.ticks(high)
+    assert marks[0] == 0 and marks[-1] >= high and 2 <= len(marks) <= 7
+
+
+def test_charts_draw_nothing_from_nothing() -> None:
+    assert charts.loss_chart([charts.Curve("r")], "en") == "" and charts.histogram([], "t") == ""
+    assert "<rect" in charts.histogram([5, 5, 5], "t")
+
+
+# The tabs' logic
+
+
+def test_mark_compares_whole_labels_and_words_in_common() -> None:
+    label = {"label": "a", "references": ["a"]}
+    assert evaluate_tab.mark(label | {"base": "The label is a", "tuned": "A"}) == "better"
+    assert evaluate_tab.mark(label | {"base": "a", "tuned": "b"}) == "worse"
+    assert evaluate_tab.mark(label | {"base": "b", "tuned": "c"}) == "differ"
+    assert evaluate_tab.mark(label | {"base": "b ", "tuned": "b"}) == "same"
+    text = {"label": None, "references": ["le chat noir"]}
+    assert evaluate_tab.mark(text | {"base": "the black cat", "tuned": "le chat"}) == "better"
+
+
+def test_a_spreadsheet_runs_nothing() -> None:
+    row = {"row": 0, "messages": [{"role": "user", "content": "=1+1"}], "references": ["x"], "base": "@a", "tuned": "b"}
+    assert evaluate_tab.as_csv([row]).splitlines()[1] == "0,'=1+1,x,,'@a,b"
+
+
+def test_votes_needed() -> None:
+    assert vote_tab.votes_needed(20, 2) == 0
+    assert vote_tab.votes_needed(0, 0) is None and vote_tab.votes_needed(5, 5) is None
+    more = vote_tab.votes_needed(6, 3)
+    assert more and 10 < more < 60
+
+
+def test_coalesced_updates_lose_no_text() -> None:
+    chunks = [
+        SimpleNamespace(side=s, text=t, tokens_per_s=1.0, finish_reason=None) for s in ("base", "tuned") for t in "abc"
+    ]
+    exchange = chat_tab.Exchange({side: chat_tab.Side([]) for side in chat_tab.SIDES})
+    *_, last = chat_tab.coalesced(iter(chunks), exchange, every=60)
+    assert {side: state.text for side, state in last.sides.items()} == {"base": "abc", "tuned": "abc"}
+
+
+def test_settings_that_differ() -> None:
+    chosen = [made_run("one"), made_run("two", lora_r=8)]
+    assert runs_tab.setting_differences(chosen) == [("lora_r", ["16", "8"])]
+    assert "one" in runs_tab.comparison(chosen, "en")
+
+
+def test_a_run_without_a_model_is_not_offered() -> None:
+    made_run("good")
+    made_run("empty", "stopped").model_path.rmdir()
+    made_run("bad", "failed")
+    assert [run.name for run in work.ready_runs()] == ["good"]
+
+
+def test_estimate_uses_the_speed_that_was_measured() -> None:
+    rows = [{"messages": [{"role": "user", "content": "x" * 350}]}] * 100
+    config = TrainConfig(data="d")
+    assert train_tab.measured_speed(config) is None
+    made_run()
+    assert train_tab.measured_speed(config) == 100.0
+    assert train_tab.estimate(config, rows, 100.0) == pytest.approx(100 * 135 / 100 + 12)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("state", ["queued", "running", "stopping", "finished", "stopped", "failed"])
+def test_every_state_of_a_run_is_drawn(lang: str, state: str) -> None:
+    run = made_run(state=state)
+    run.write_status(state, step=2, total=4, eta_s=30, seconds=61.0, eval_loss=0.42, first_eval_loss=2.31, error="why")
+    shown = train_tab.live(run, lang)
+    assert run.name in shown and "svg" in shown
+    assert ("2.31 → 0.42" in shown) == (state in ("finished", "stopped"))
+    assert ("why" in shown) == (state == "failed")
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_an_evaluation_is_drawn(lang: str) -> None:
+    run = made_run()
+    add_evaluation(run)
+    scores, rows = run.scores("one"), evaluate_tab.chosen_rows(run.outputs("one"), "all")
+    assert "+50.0" in charts.score_rows(scores, lang)
+    table = evaluate_tab.outputs_table(rows, lang, None)
+    assert say(lang, "mark_better") in table and "My parcel is late." in table
+    assert "<ins>delivery</ins>" in evaluate_tab.opened(rows[0], lang)
+    assert [row["row"] for row in evaluate_tab.chosen_rows(rows, "better")] == [0]
+    assert say(lang, "metric_accuracy") in runs_tab.runs_table([run], 25, "", lang)
+
+
+def test_a_pair_to_vote_on_tells_no_names() -> None:
+    run = made_run()
+    add_evaluation(run)
+    pair = vote_tab.public(vote_tab.Store().next_pair(run, "one", "me"))
+    shown = vote_tab.cards(pair, "en")
+    assert not {"tuned", "base"} & set(shown.replace('"', " ").replace("-", " ").split())
+    revealed = {"base_side": "a", "choice": "b", "winner": "tuned"}
+    assert "base" in vote_tab.cards(pair, "en", revealed)
+    assert vote_tab.public(None) == {"done": True}
+
+
+def test_a_thousand_runs_are_listed_without_reading_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(60):
+        made_run(f"run{i:03}")
+    read: list[str] = []
+    config = runs.Run.config
+    monkeypatch.setattr(runs.Run, "config", lambda run: (read.append(run.name), config(run))[1])
+    shown = runs_tab.runs_table(runs_tab.matching("RUN"), runs_tab.PAGE_ROWS, "", "en")
+    assert shown.count("data-pick") == len(read) == runs_tab.PAGE_ROWS
+    assert [run.name for run in runs_tab.matching("059")] == ["run059"]
+
+
+# The page
+
+
+def test_the_public_endpoints_are_exactly_these() -> None:
+    blocks = build()
+    public = {fn.api_name for fn in blocks.fns.values() if fn.api_visibility != "private"}
+    assert public == {"compare", "evaluate", "runs", "vote_next", "vote"}
+    model = [fn for fn in blocks.fns.values() if fn.concurrency_id == "model"]
+    assert len(model) >= 4 and all(fn.concurrency_limit == 1 for fn in model)
+    assert not list(UI.glob("*.pyi"))
