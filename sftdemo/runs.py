@@ -185,7 +185,6 @@ def valid_name(name: str) -> str:
 def create(name: str | None, hint: str, config: dict[str, Any]) -> Run:
     """Make the folder of a new run, with its config. Without a name, `hint` and the time make one."""
     folder = home() / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
     if name is None:
         stem = re.sub(r"[^\w.-]+", "-", hint).strip("-.")[:60] or "run"
         name = stem = f"{stem}-{time.strftime('%m%d-%H%M%S')}"
@@ -194,6 +193,7 @@ def create(name: str | None, hint: str, config: dict[str, Any]) -> Run:
             number += 1
             name = f"{stem}-{number}"
     run = Run(folder / valid_name(name))
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         run.path.mkdir()
     except FileExistsError:

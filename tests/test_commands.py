@@ -136,6 +136,7 @@ def wait_for_steps(run: runs.Run, count: int) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_control_c_stops_and_keeps(home, labelled, tiny):
     child = start(home, "train", "--data", labelled, "--model", tiny, "--name", "r", "--epochs", "100", "--json")
     run = runs.Run(home / "runs" / "r")
@@ -151,6 +152,7 @@ def test_control_c_stops_and_keeps(home, labelled, tiny):
     assert (run.model_path / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_a_job_started_by_the_app_is_stopped_and_its_killed_sibling_failed(home, labelled, tiny):
     from sftdemo import jobs
     from sftdemo.config import TrainConfig
