@@ -122,7 +122,7 @@ def fine_tune(page: Any, model: str, data: str | None = None) -> None:
         page.locator("#upload input[type=file]").set_input_files(data)
         expect(page.locator("#verdict")).to_contain_text("100 rows", timeout=SLOW_MS)
     page.click("#to-train")
-    page.get_by_role("button", name="Settings", exact=False).first.click()
+    page.locator("#train-settings button").first.click()
     page.locator("#TrainConfig-model textarea, #TrainConfig-model input").first.fill(model)
     expect(page.locator("#train-command")).to_contain_text(model, timeout=SLOW_MS)
     page.click("#fine-tune")
@@ -180,7 +180,7 @@ def test_a_faulty_file_is_explained_and_the_good_rows_kept(open_page: Callable[.
 def test_a_broken_bound_is_said_on_the_page(open_page: Callable[..., Any]) -> None:
     page = open_page()
     page.click("#to-train")
-    page.get_by_role("button", name="Settings", exact=False).first.click()
+    page.locator("#train-settings button").first.click()
     page.locator("#TrainConfig-epochs input").fill("-1")
     expect(page.locator("#train-fault")).to_contain_text("epochs is -1", timeout=SLOW_MS)
 

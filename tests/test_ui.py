@@ -135,6 +135,14 @@ def test_form_values_become_the_config_they_describe() -> None:
     assert forms.config(TrainConfig, given) == TrainConfig(data="x.jsonl", epochs=2.0, batch_size=4)
 
 
+def test_numbers_that_may_be_empty_are_typed_as_text() -> None:
+    assert forms.field(TrainConfig, "learning_rate").get_block_name() == "textbox"
+    made = forms.config(TrainConfig, {"learning_rate": " 2e-4", "max_examples": "150"})
+    assert (made.learning_rate, made.max_examples) == (2e-4, 150) and isinstance(made.max_examples, int)
+    with pytest.raises(UsageError, match="max_examples is 'many'"):
+        forms.config(TrainConfig, {"max_examples": "many"})
+
+
 def test_every_wrong_setting_is_named() -> None:
     with pytest.raises(UsageError, match=r"epochs is -1.*batch_size is 2\.5"):
         forms.config(TrainConfig, {"epochs": -1, "batch_size": 2.5})

@@ -58,7 +58,10 @@ def launch(host: str | None = None, port: int | None = None, **options: Any) -> 
     """
     os.environ.setdefault("GRADIO_TEMP_DIR", str(home() / "tmp"))
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    from starlette.middleware import Middleware
+
     from sftdemo.ui import evaluate_tab, style
+    from sftdemo.ui.early import EarlyScript
     from sftdemo.ui.texts import i18n
 
     exports = evaluate_tab.exports().resolve()
@@ -72,7 +75,7 @@ def launch(host: str | None = None, port: int | None = None, **options: Any) -> 
         server_port=port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860),
         theme=style.theme(),
         css_paths=[style.CSS_PATH],
-        head=style.HEAD,
+        app_kwargs={"middleware": [Middleware(EarlyScript, script=style.HEAD)]},
         i18n=i18n(),
         allowed_paths=[str(exports)],
         max_file_size=MOST_UPLOADED,

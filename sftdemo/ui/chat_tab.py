@@ -17,7 +17,7 @@ from sftdemo.errors import UserError
 from sftdemo.ui import forms, html, work
 from sftdemo.ui.data_tab import last_paragraph
 from sftdemo.ui.forms import wire
-from sftdemo.ui.page import Page, find_ready, picked, picker
+from sftdemo.ui.page import EACH_PICK, Page, find_ready, picked, picker
 from sftdemo.ui.texts import label, language, say
 
 SIDES = ("base", "tuned")
@@ -284,6 +284,6 @@ def build(page: Page) -> None:
     wire(again.click, ask_again, inputs, outputs, fault, **options)
     wire(stop.click, ask_stop, None, [stop])
     wire(clear.click, start_over, None, sides)
-    wire(chips.select, take_prompt, [prompts], [text, system], fault)
+    wire(chips.select, take_prompt, [prompts], [text, system], fault, **EACH_PICK)
     wire(page.run.change, refresh, [page.run], [gate, body, prompts, chips, system, *sides], fault)
     page.blocks.unload(leave)

@@ -12,9 +12,9 @@ import gradio as gr
 from sftdemo import data
 from sftdemo.config import DEFAULT_MODEL, ReadConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import charts, forms, html
+from sftdemo.ui import charts, forms, html, work
 from sftdemo.ui.forms import wire
-from sftdemo.ui.page import Page, picked, picker
+from sftdemo.ui.page import EACH_PICK, Page, picked, picker
 from sftdemo.ui.texts import label, language, number, say
 
 FIRST_SAMPLE = "support_tickets"
@@ -212,6 +212,7 @@ def xray(dataset: Any, lang: str) -> str:
 
 def warm() -> None:
     """Read the default tokenizer in the background if its files are here; nothing is downloaded."""
+    work.load_libraries()
     from sftdemo import hub, models
 
     if hub.is_here(DEFAULT_MODEL):
@@ -283,10 +284,11 @@ def build(page: Page) -> None:
         yield show({"data": typed.strip() or chosen.get("data", ""), **settings}, lang)
 
     def show_tokens(chosen: dict[str, Any], request: gr.Request) -> Iterator[dict[Any, Any]]:
-        from sftdemo import models
-
         lang, notes = language(request), list[str]()
         yield {ray: html.block(say(lang, "xray_loading"), "muted")}
+        work.load_libraries()
+        from sftdemo import models
+
         if DEFAULT_MODEL not in _tokenizers:
             _tokenizers[DEFAULT_MODEL] = models.tokenizer(DEFAULT_MODEL, notes.append)
         dataset = read(chosen)
@@ -296,7 +298,7 @@ def build(page: Page) -> None:
         return show(first_choice(), language(request))
 
     wire(page.blocks.load, open_page, None, views, fault)
-    wire(cards.select, pick, None, views, fault)
+    wire(cards.select, pick, None, views, fault, **EACH_PICK)
     wire(upload.upload, take_file, [upload], views, fault)
     applied = partial(gr.on, [apply.click, source.submit])
     wire(applied, apply_settings, [page.data, source, *overrides], views, fault)

@@ -18,7 +18,7 @@ from sftdemo.errors import UserError
 from sftdemo.ui import charts, forms, html, work
 from sftdemo.ui.data_tab import last_paragraph
 from sftdemo.ui.forms import wire
-from sftdemo.ui.page import Page, find_ready, picked, picker
+from sftdemo.ui.page import EACH_PICK, Page, find_ready, picked, picker
 from sftdemo.ui.texts import duration, label, language, number, say
 
 FIRST_ROWS = 100  # held-out rows proposed for a first look; on two cores about a minute
@@ -315,17 +315,10 @@ def build(page: Page, start_elsewhere: Any) -> None:
     going = [*views, page.timer]
     wire(start.click, run_it, [page.run, rows_field], going, fault, **options)
     moved = wire(start_elsewhere.click, lambda: {page.tabs: gr.Tabs(selected="evaluate")}, None, [page.tabs])
-    wire(
-        moved.then,
-        run_it,
-        [page.run, rows_field],
-        going,
-        fault,
-        **{k: v for k, v in options.items() if k != "trigger_mode"},
-    )
+    wire(moved.then, run_it, [page.run, rows_field], going, fault, **options)
     wire(stop.click, ask_stop, None, [stop])
     page.tick = wire(page.tick.then, tick, [page.run], [doing])
     wire(which.input, filter_rows, [page.run, which], [table, one], fault)
-    wire(table.select, open_row, [page.run, which], [one, table], fault)
+    wire(table.select, open_row, [page.run, which], [one, table], fault, **EACH_PICK)
     wire(to_chat.click, lambda: {page.tabs: gr.Tabs(selected="chat")}, None, [page.tabs])
     wire(to_vote.click, lambda: {page.tabs: gr.Tabs(selected="vote")}, None, [page.tabs])

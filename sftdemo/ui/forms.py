@@ -28,19 +28,28 @@ def groups(owner: type[Settings], leave_out: set[str]) -> dict[str, list[datacla
 def field(owner: type[Settings], name: str, **options: Any) -> Any:
     """The component for one setting, with its name, help, default, bounds and choices."""
     spec = next(spec for spec in dataclasses.fields(owner) if spec.name == name)  # type: ignore[arg-type]
-    kind, _ = value_type(spec, owner)
+    kind, optional = value_type(spec, owner)
     meta = spec.metadata
     options = {"label": label(f"set_{name}"), "info": label(help_key(owner, name)), "value": spec.default} | options
     options.setdefault("elem_id", f"{owner.__name__}-{name}")
     if meta["choices"]:
         return gr.Dropdown(choices=list(meta["choices"]), **options)
-    if kind in (int, float):
+    # Gradio turns an empty number field into 0 as soon as it is shown, so numbers that may be empty are typed as text.
+    if kind in (int, float) and not optional:
         whole = 0 if kind is int else None
         made = gr.Number(minimum=meta["low"], maximum=meta["high"], precision=whole, **options)
         # Gradio would say a broken bound in a toast alone; the config checks them all, and the page says it in its place.
         made.preprocess = lambda payload: payload
         return made
     return gr.Textbox(max_lines=1, **options)
+
+
+def as_number(text: str) -> float | str:
+    """The number that was typed; what is none stays as it is, for the config to refuse."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def values(owner: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,6 +62,8 @@ def values(owner: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
         kind, _ = value_type(spec, owner)
         if isinstance(value, str):
             value = value.strip()
+        if isinstance(value, str) and kind in (int, float):
+            value = as_number(value)
         if value is None or value == "":
             value = spec.default
         elif kind is int and isinstance(value, float) and value == int(value):

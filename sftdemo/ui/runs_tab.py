@@ -13,7 +13,7 @@ from sftdemo import runs
 from sftdemo.errors import UserError
 from sftdemo.ui import charts, html, work
 from sftdemo.ui.forms import wire
-from sftdemo.ui.page import Page, picked, picker
+from sftdemo.ui.page import EACH_PICK, Page, picked, picker
 from sftdemo.ui.texts import label, language, number, say
 
 PAGE_ROWS = 25
@@ -210,7 +210,6 @@ def build(page: Page, tab: Any) -> None:
         asked,
         views,
         fault,
-        trigger_mode="always_last",
     )
     wire(more.click, show_more, asked, [shown, *views], fault)
     wire(
@@ -219,6 +218,7 @@ def build(page: Page, tab: Any) -> None:
         [search, shown, page.run],
         [focus, info, actions, to_evaluate, page.run, delete, sure, keep, *views],
         fault,
+        **EACH_PICK,
     )
     wire(delete.click, lambda: asking(True), None, [delete, sure, keep])
     wire(keep.click, lambda: asking(False), None, [delete, sure, keep])

@@ -139,7 +139,7 @@ def build(page: Page) -> Any:
     sentence = gr.HTML("", elem_id="train-plan")
     choices = [(label(f"preset_{name}"), name) for name in PRESETS]
     preset = gr.Radio(choices, value=DEFAULT_PRESET, show_label=False, container=False, elem_id="presets")
-    with gr.Accordion(label("train_settings"), open=False):
+    with gr.Accordion(label("train_settings"), open=False, elem_id="train-settings"):
         made: dict[str, Any] = {}
         for group, specs in forms.groups(TrainConfig, FROM_DATA_TAB).items():
             gr.Markdown(label(f"group_{group}"), elem_classes="group")
@@ -227,7 +227,7 @@ def build(page: Page) -> Any:
 
     fields_in = [page.data, *made.values()]
     changes = partial(gr.on, [page.data.change, *(field.change for field in made.values())])
-    wire(changes, describe, fields_in, [sentence, command, start], fault, trigger_mode="always_last")
+    wire(changes, describe, fields_in, [sentence, command, start], fault)
     preset_fields = [made[key] for key in PRESETS[DEFAULT_PRESET]]
     taken = wire(preset.input, take_preset, [preset], preset_fields, fault)
     # The fields' own change events can come between two fields; this one sees them all.

@@ -15,11 +15,21 @@ from sftdemo.errors import UserError
 from sftdemo.runs import Run
 
 _lock = threading.RLock()
+_importing = threading.Lock()
 _loaded: tuple[str, Any] | None = None
 
 
 def silent(_: str) -> None:
     """The report of a caller who shows none."""
+
+
+def load_libraries() -> None:
+    """Import all that model work needs, one thread at a time: transformers' lazy modules can't be imported by two at once."""
+    with _importing:
+        from peft import PeftModel  # noqa: F401
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig  # noqa: F401
+
+        from sftdemo import evaluation, models  # noqa: F401
 
 
 def _key(run: Run) -> str:
@@ -40,6 +50,7 @@ def pair(name: str, report: Callable[[str], None] = silent) -> Any:
             raise UserError(f"Run {run.name} has no model to talk to: its state is {run.status()['state']}.")
         key = _key(run)
         if _loaded is None or _loaded[0] != key:
+            load_libraries()
             from sftdemo import models
 
             _loaded = None
@@ -85,12 +96,14 @@ class Evaluation:
 
     def work(self) -> None:
         """Evaluate; what goes wrong is kept for the page."""
-        from sftdemo.evaluation import evaluate
 
         def report(text: str) -> None:
             self.note = text
 
         try:
+            load_libraries()
+            from sftdemo.evaluation import evaluate
+
             loaded = pair(self.run.name, report)
             self.note, self.started = "", time.monotonic()
             self.scores = evaluate(self.run, self.config, loaded, self.progress, self.stop.is_set)
