@@ -206,13 +206,20 @@ def create(name: str | None, hint: str, config: dict[str, Any]) -> Run:
     return run
 
 
+def named(name: str) -> Run:
+    """The run of that name; what a page or a client may ask for, since no name leads out of the home."""
+    run = Run(home() / "runs" / valid_name(name))
+    if not (run.path / "config.json").is_file():
+        known = ", ".join(run.name for run in list_runs()[:5]) or "none yet"
+        raise UserError(f"There is no run {name!r} in {home() / 'runs'}; the newest are: {known}.")
+    return run
+
+
 def find(name: str) -> Run:
-    """The run of that name, or the run in that folder."""
-    for path in (home() / "runs" / name, Path(name)):
-        if name and (path / "config.json").is_file():
-            return Run(path)
-    known = ", ".join(run.name for run in list_runs()[:5]) or "none yet"
-    raise UserError(f"There is no run {name!r} in {home() / 'runs'}; the newest are: {known}.")
+    """The run in that folder, or of that name."""
+    if os.sep in name and (Path(name) / "config.json").is_file():
+        return Run(Path(name))
+    return named(name)
 
 
 def list_runs() -> list[Run]:
@@ -226,14 +233,6 @@ def _newest_first(paths: Iterable[Path]) -> list[Path]:
         with contextlib.suppress(FileNotFoundError):  # deleted meanwhile, in another tab
             dated.append((path.stat().st_mtime, path))
     return [path for _, path in sorted(dated, reverse=True)]
-
-
-def latest() -> Run:
-    """The newest run that has a model."""
-    for run in list_runs():
-        if run.status()["state"] in ("finished", "stopped"):
-            return run
-    raise UserError("No run has finished yet; train one first.")
 
 
 def overview(run: Run) -> dict[str, Any]:

@@ -30,6 +30,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def shipped_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home that the tests with the shipped model share, so that it is fetched once."""
+    return tmp_path_factory.mktemp("shipped") / "home"
+
+
 def make_tokenizer(template: str = CHATML):
     """A byte-level BPE trained on a few sentences; its end-of-turn token is also its pad token, as in the shipped model."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

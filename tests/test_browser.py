@@ -16,10 +16,17 @@ from typing import Any
 
 import pytest
 
+from sftdemo import runs
+from sftdemo.votes import Store
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed")
 expect = sync_api.expect
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("shipped"),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here"),
+]
 
 ROOT = Path(__file__).parents[1]
 TABS = ("data", "train", "evaluate", "chat", "vote", "runs")
@@ -30,6 +37,7 @@ QUIET = [
     "--disable-component-update",
     "--no-first-run",
 ]
+REAL_MS = 900_000  # and this long for a training of the shipped model
 SLOW_MS = 120_000  # two shared cores may take this long for a step
 
 
@@ -43,6 +51,7 @@ def serve(home: Path) -> tuple[str, subprocess.Popen[bytes]]:
     """Start `python app.py` on a free port and wait until it answers."""
     port = free_port()
     environment = {**os.environ, "SFTDEMO_HOME": str(home), "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
+    environment.pop("OMP_NUM_THREADS", None)
     home.mkdir(parents=True, exist_ok=True)
     with (home / "app.log").open("wb") as log:
         app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
@@ -256,3 +265,37 @@ def test_the_whole_walk(open_page: Callable[..., Any], tiny: str, labelled: str,
     page.click("#runs-sure")
     expect(page.locator("#runs-table")).to_contain_text("No runs here", timeout=SLOW_MS)
     assert not list((app_home / "runs").iterdir())
+
+
+# With the shipped model
+
+
+def test_a_newcomer_with_the_shipped_model(shipped_home: Path, browser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three clicks to a tuned model, then its measure, both answers at once, and a vote; all with the shipped model."""
+    url, app = serve(shipped_home)
+    try:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(REAL_MS)
+        page.goto(url)
+        expect(page.locator("#verdict")).to_contain_text("ready", timeout=REAL_MS)
+        page.click("#to-train")
+        page.get_by_label("Quick look").check()
+        page.click("#fine-tune")
+        expect(page.locator("#train-done")).to_contain_text("Validation loss", timeout=REAL_MS)
+        page.click("#to-evaluate")
+        expect(page.locator("#claim")).to_contain_text("the tuned model is better", timeout=REAL_MS)
+
+        page.click("#to-chat")
+        page.locator("#chat-input textarea").fill("My parcel never came.")
+        page.click("#chat-send")
+        for side in ("base", "tuned"):
+            expect(page.locator(f"#head-{side}")).to_contain_text("tokens/s", timeout=REAL_MS)
+
+        go(page, "vote")
+        expect(page.locator("#vote-view .answer").first).to_be_visible(timeout=REAL_MS)
+        vote(page, "1")
+        monkeypatch.setenv("SFTDEMO_HOME", str(shipped_home))
+        newest = runs.list_runs()[0]
+        assert len(Store(shipped_home / "votes.sqlite").export(newest, "jsonl").splitlines()) == 1
+    finally:
+        end(app)

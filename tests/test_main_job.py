@@ -1,4 +1,4 @@
-"""The main job with the shipped model: fetched, fine-tuned, measured, talked to; by command and in the browser."""
+"""The main job with the shipped model: fetched, fine-tuned, measured and talked to by command."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ TWEETS = ROOT.parent / "shared" / "data" / "tweets_sentiment_en.jsonl"
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("shipped")]
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One home for the whole file, so that the model is fetched once."""
-    return tmp_path_factory.mktemp("main") / "home"
+@pytest.fixture
+def home(shipped_home: Path) -> Path:
+    """One home for all tests with the shipped model, in place of a fresh one."""
+    return shipped_home
 
 
 def sftdemo(home: Path, *words: str) -> Any:
     """A command as a user types it; its JSON."""
     env = {**os.environ, "SFTDEMO_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    # Real work wants both cores, unlike the tiny models.
     env.pop("OMP_NUM_THREADS", None)
     done = subprocess.run(
         [sys.executable, "-m", "sftdemo", *words, "--json"],
@@ -88,32 +89,3 @@ def test_real_tweets_beat_a_bag_of_words(home):
     sftdemo(home, "train", "--data", str(TWEETS), "--name", "tweets", "--max-examples", "160")
     scores = sftdemo(home, "evaluate", "tweets", "--max-examples", "60")
     assert scores["tuned"]["accuracy"] >= 0.69 and scores["tuned"]["likelihood_accuracy"] >= 0.69
-
-
-def test_a_newcomer_in_the_browser(home, browser):
-    """Three clicks to a tuned model, then its measure, both answers at once, and a vote; all with the shipped model."""
-    url, app = serve(home)
-    try:
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(REAL_MS)
-        page.goto(url)
-        expect(page.locator("#verdict")).to_contain_text("ready", timeout=REAL_MS)
-        page.click("#to-train")
-        page.get_by_label("Quick look").check()
-        page.click("#fine-tune")
-        expect(page.locator("#train-done")).to_contain_text("Validation loss", timeout=REAL_MS)
-        page.click("#to-evaluate")
-        expect(page.locator("#claim")).to_contain_text("the tuned model is better", timeout=REAL_MS)
-
-        page.click("#to-chat")
-        page.locator("#chat-input textarea").fill("My parcel never came.")
-        page.click("#chat-send")
-        for side in ("base", "tuned"):
-            expect(page.locator(f"#head-{side}")).to_contain_text("tokens/s", timeout=REAL_MS)
-
-        go(page, "vote")
-        expect(page.locator("#vote-view .answer").first).to_be_visible(timeout=REAL_MS)
-        vote(page, "1")
-        assert len(Store(home / "votes.sqlite").export(runs.list_runs(home)[0], "jsonl").splitlines()) == 1
-    finally:
-        end(app)

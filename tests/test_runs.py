@@ -253,3 +253,13 @@ def test_a_status_read_while_another_thread_writes_it_is_whole(run: Run) -> None
         steps.append(run.status()["step"])
     thread.join()
     assert steps == sorted(steps)
+
+
+def test_a_name_leads_to_no_folder_outside(tmp_path: Path) -> None:
+    """What a page or a client may ask for is a name; only the command line takes a folder."""
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    (outside / "config.json").write_text("{}", encoding="utf-8")
+    assert runs.find(str(outside)).path == outside
+    with pytest.raises(UserError, match="can't be a run's name"):
+        runs.named(str(outside))

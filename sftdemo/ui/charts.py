@@ -191,7 +191,7 @@ def score_rows(scores: Mapping[str, Any], lang: str) -> str:
 def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]], side: str, lang: str) -> str:
     """True labels down, answers across, the last column for answers that are no label."""
     names = [*labels, say(lang, "name_unparsed")]
-    head = "".join(f'<th title="{esc(name)}">{esc(cut(name, 9))}</th>' for name in names)
+    head = "".join(f'<th title="{esc(name)}">{esc(name)}</th>' for name in names)
     body = []
     for i, (label, row) in enumerate(zip(labels, matrix, strict=False)):
         whole = max(sum(row), 1)
@@ -199,7 +199,7 @@ def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]], side: str,
             f'<td class="{"d" if i == j else ""}" style="background:color-mix(in srgb, var(--{side}) {75 * n / whole:.0f}%, transparent)">{n}</td>'
             for j, n in enumerate(row)
         )
-        body.append(f'<tr><th title="{esc(label)}">{esc(cut(label, 18))}</th>{cells}</tr>')
+        body.append(f'<tr><th title="{esc(label)}">{esc(label)}</th>{cells}</tr>')
     name = f'<span class="chip {side}">{say(lang, "name_" + side)}</span>'
     return f'<div>{name}<div class="scroll"><table class="cm"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div></div>'
 

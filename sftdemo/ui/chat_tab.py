@@ -255,7 +255,7 @@ def build(page: Page) -> None:
         lang = language(request)
         if not name:
             return {gate: html.empty(say(lang, "wait_run"), say(lang, "wait_run_text")), body: gr.update(visible=False)}
-        run = runs.find(name)
+        run = runs.named(name)
         found = example_prompts(run)
         return {
             gate: "",

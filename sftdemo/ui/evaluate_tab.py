@@ -196,6 +196,7 @@ def follow(run: runs.Run, config: EvaluateConfig, total: int) -> Iterator[work.E
 
 def build(page: Page, start_elsewhere: Any) -> None:
     """The tab's components and how they are connected; `start_elsewhere` is the button on Train that leads here."""
+    watching = gr.State(False)  # whether this page has seen an evaluation run whose end it hasn't shown
     gate = gr.HTML("", elem_id="evaluate-gate")
     with gr.Column(visible=False) as body:
         with gr.Row(elem_classes="ends"):
@@ -258,7 +259,7 @@ def build(page: Page, start_elsewhere: Any) -> None:
         if not name:
             waits = html.empty(say(lang, "wait_run"), say(lang, "wait_run_text"))
             return nothing() | {gate: waits, body: gr.update(visible=False)}
-        run = runs.find(name)
+        run = runs.named(name)
         current, rows = work.evaluation(), held_out(run)
         running = bool(current and current.active)
         return {
@@ -281,19 +282,21 @@ def build(page: Page, start_elsewhere: Any) -> None:
         except UserError:
             yield {doing: "", **buttons(False)}
             raise
-        yield {doing: "", **buttons(False), **show(run, lang)}
+        yield {doing: "", watching: False, **buttons(False), **show(run, lang)}
 
     def ask_stop(request: gr.Request) -> dict[Any, Any]:
         if (current := work.evaluation()) and current.active:
             current.stop.set()
         return {stop: gr.update(interactive=False)}
 
-    def tick(name: str, request: gr.Request) -> dict[Any, Any]:
-        """After a reload nobody follows the evaluation any more; the tick shows it on."""
-        current = work.evaluation()
-        if not (current and current.active and name):
+    def tick(name: str, running: bool, request: gr.Request) -> dict[Any, Any]:
+        """After a reload nobody follows the evaluation any more; the tick shows it on, and what it came to."""
+        current, lang = work.evaluation(), language(request)
+        if not (current and name) or not (current.active or running):
             return {doing: gr.skip()}
-        return {doing: progress(current, language(request))}
+        if current.active:
+            return {doing: progress(current, lang), watching: True, **buttons(True)}
+        return {doing: html.fault(current.error), watching: False, **buttons(False), **show(runs.named(name), lang)}
 
     def rows_of(name: str, request: gr.Request, filtered: str) -> tuple[str, list[dict[str, Any]]]:
         run = find_ready(name)
@@ -312,12 +315,12 @@ def build(page: Page, start_elsewhere: Any) -> None:
 
     wire(page.run.change, refresh, [page.run], views, fault)
     options = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "once"}
-    going = [*views, page.timer]
+    going = [*views, page.timer, watching]
     wire(start.click, run_it, [page.run, rows_field], going, fault, **options)
     moved = wire(start_elsewhere.click, lambda: {page.tabs: gr.Tabs(selected="evaluate")}, None, [page.tabs])
     wire(moved.then, run_it, [page.run, rows_field], going, fault, **options)
     wire(stop.click, ask_stop, None, [stop])
-    page.tick = wire(page.tick.then, tick, [page.run], [doing])
+    page.tick = wire(page.tick.then, tick, [page.run, watching], [doing, watching, start, stop, *results])
     wire(which.input, filter_rows, [page.run, which], [table, one], fault)
     wire(table.select, open_row, [page.run, which], [one, table], fault, **EACH_PICK)
     wire(to_chat.click, lambda: {page.tabs: gr.Tabs(selected="chat")}, None, [page.tabs])

@@ -87,7 +87,7 @@ def stop_all() -> None:
     """Ask all running work to stop and keep what it has."""
     for item in work.running():
         if item.kind == "train":
-            jobs.stop(runs.find(item.name))
+            jobs.stop(runs.named(item.name))
         elif current := work.evaluation():
             current.stop.set()
 
@@ -143,4 +143,4 @@ def find_ready(name: str) -> runs.Run:
     """The chosen run, if it has a model."""
     if not name:
         raise UserError("No run is chosen; fine-tune one first, or choose one under Runs.")
-    return runs.find(name)
+    return runs.named(name)

@@ -171,7 +171,7 @@ def build(page: Page, tab: Any) -> None:
         }
 
     def choose(text: str, rows: int, chosen: str, event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
-        lang, run = language(request), runs.find(picked(event))
+        lang, run = language(request), runs.named(picked(event))
         ready = work.is_ready(run)
         return {
             focus: run.name,
@@ -184,7 +184,7 @@ def build(page: Page, tab: Any) -> None:
         }
 
     def remove(text: str, rows: int, name: str, chosen: str, request: gr.Request) -> dict[Any, Any]:
-        runs.find(name).delete()
+        runs.named(name).delete()
         work.release()
         left = work.ready_runs()
         kept = chosen if chosen != name else (left[0].name if left else "")
@@ -200,7 +200,7 @@ def build(page: Page, tab: Any) -> None:
     def compare(names: list[str], request: gr.Request) -> dict[Any, Any]:
         if len(names) > MOST_COMPARED:
             raise UserError(f"{len(names)} runs are chosen; compare at most {MOST_COMPARED}.")
-        return {compare_view: comparison([runs.find(name) for name in names], language(request)) if names else ""}
+        return {compare_view: comparison([runs.named(name) for name in names], language(request)) if names else ""}
 
     asked = [search, shown, focus, page.run]
     views = [table, more, compared]

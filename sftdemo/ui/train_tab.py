@@ -186,7 +186,7 @@ def build(page: Page) -> Any:
         return {made[key]: value for key, value in PRESETS[name].items()}
 
     def refresh(name: str, lang: str) -> dict[Any, Any]:
-        run = runs.find(name)
+        run = runs.named(name)
         state = run.status()["state"]
         running, done = state in runs.ACTIVE, work.is_ready(run)
         return {
@@ -211,13 +211,13 @@ def build(page: Page) -> Any:
         return {watched: run.name, page.timer: gr.Timer(active=True), **refresh(run.name, language(request))}
 
     def ask_stop(name: str, request: gr.Request) -> dict[Any, Any]:
-        jobs.stop(runs.find(name))
+        jobs.stop(runs.named(name))
         return refresh(name, language(request))
 
     def tick(name: str, chosen_run: str, request: gr.Request) -> dict[Any, Any]:
         if not name:
             return {view: gr.skip()}
-        ended = work.is_ready(runs.find(name))
+        ended = work.is_ready(runs.named(name))
         news = refresh(name, language(request))
         return news | ({page.run: name} if ended and chosen_run != name else {})
 

@@ -155,7 +155,7 @@ def build(page: Page, tab: Any) -> None:
 
     def refresh(name: str, who: str, request: gr.Request) -> dict[Any, Any]:
         lang, who = language(request), who or secrets.token_hex(6)
-        if not name or not latest(runs.find(name)):
+        if not name or not latest(runs.named(name)):
             key = "vote_waits" if name else "wait_run"
             return {
                 gate: html.empty(say(lang, key), say(lang, key + "_text")),
@@ -166,7 +166,7 @@ def build(page: Page, tab: Any) -> None:
 
     def look(name: str, state: dict[str, Any], who: str, request: gr.Request) -> dict[Any, Any]:
         """On opening the tab; a pair, or a vote just revealed, stays while its evaluation is the newest."""
-        if name and state.get("evaluation") and state["evaluation"] == latest(runs.find(name)):
+        if name and state.get("evaluation") and state["evaluation"] == latest(runs.named(name)):
             return {gate: ""}
         return refresh(name, who, request)
 

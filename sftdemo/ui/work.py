@@ -38,14 +38,14 @@ def _key(run: Run) -> str:
 
 def is_loaded(name: str) -> bool:
     """Whether the run's pair can answer without being loaded first."""
-    return _loaded is not None and _loaded[0] == _key(runs.find(name))
+    return _loaded is not None and _loaded[0] == _key(runs.named(name))
 
 
 def pair(name: str, report: Callable[[str], None] = silent) -> Any:
     """The run's two models; one run at a time is kept in memory."""
     global _loaded
     with _lock:
-        run = runs.find(name)
+        run = runs.named(name)
         if not is_ready(run):
             raise UserError(f"Run {run.name} has no model to talk to: its state is {run.status()['state']}.")
         key = _key(run)
