@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Messages = Sequence[Mapping[str, Any]]
+STAND_IN = "\u2063answer\u2063"
 
 
 class TemplateError(UserError):
@@ -111,13 +112,19 @@ def _answer_spans(tokenizer: PreTrainedTokenizerBase, messages: Messages, text: 
                 f"The chat template rewrites turn {index + 1} once later turns follow, so what is trained would differ "
                 "from what chat sees; use single-turn rows with this model, or another model."
             )
-        content = message["content"].strip()
-        found = text.rfind(content, len(before), len(upto))
-        if found < 0:
+        tail = _tail(tokenizer, messages[:index], message, before)
+        content_end = len(upto) - len(tail)
+        if not (upto.endswith(tail) and upto[len(before) : content_end].rstrip().endswith(message["content"].strip())):
             raise TemplateError(
                 f"The chat template doesn't write the answer of turn {index + 1} as it stands in the data."
             )
-        yield len(before), found + len(content), len(upto)
+        yield len(before), content_end, len(upto)
+
+
+def _tail(tokenizer: PreTrainedTokenizerBase, earlier: Messages, message: Mapping[str, Any], before: str) -> str:
+    """What the template writes after an answer; a stand-in for it can't be mistaken for a part of the template."""
+    marked = render(tokenizer, [*earlier, {**message, "content": STAND_IN}])
+    return marked[len(before) :].rpartition(STAND_IN)[2]
 
 
 def xray(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[dict[str, Any]]:

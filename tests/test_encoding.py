@@ -114,6 +114,16 @@ def test_an_answer_that_repeats_the_question_is_found(tokenizer):
     assert spans(tokenizer, messages) == ["bad<|im_end|>"]
 
 
+@pytest.mark.parametrize("answer", ["end", "i", "think", "</think>", "|", "assistant", " good ", "a\n"])
+@pytest.mark.parametrize("template", [CHATML, LLAMA3, THINKING], ids=["chatml", "llama3", "thinking"])
+def test_an_answer_that_is_a_part_of_the_template_is_told_apart(template, answer):
+    """ "end" stands in "<|im_end|>" too."""
+    tokenizer = make_tokenizer(template)
+    (span,) = spans(tokenizer, [TURN[0], {"role": "assistant", "content": answer}])
+    written = answer.strip() if template == LLAMA3 else answer
+    assert span.removeprefix("<think>\n\n</think>\n\n") == f"{written}<|im_end|>"
+
+
 def test_stop_ids_have_the_end_of_turn(tokenizer):
     assert stop_ids(tokenizer) == {tokenizer.convert_tokens_to_ids("<|im_end|>")}
 
