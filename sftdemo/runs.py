@@ -99,7 +99,7 @@ class Run:
         return self.path / "train.log"
 
     def config(self) -> dict[str, Any]:
-        """{"settings": TrainConfig as JSON, "data_sha256", "versions", "model_source", "format", "task", …}."""
+        """{"settings": TrainConfig as JSON, "data": {…}, "base_model", "model_source", "precision", "versions"}."""
         return read_json(self.path / "config.json")  # type: ignore[no-any-return]
 
     def status(self) -> dict[str, Any]:

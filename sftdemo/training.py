@@ -66,6 +66,7 @@ class Prepared:
         from sftdemo import models
 
         self.base, self.model_source = hub.find(config.model, report)
+        report(f"Model: {config.model}, from: {self.model_source}.")
         self.tokenizer = models.tokenizer(self.base)
         least = max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"])))
         measured = {"train": splits["train"], "validation": data.take(splits["validation"], least, config.seed)}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# Two layers of 64 don't feed two threads, and waiting for each other costs more than it brings.
+# Tests run on both cores, a file on each; threads that wait for each other there cost more than they bring.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 CHATML = (
@@ -32,7 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def shipped_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home that the tests with the shipped model share, so that it is fetched once."""
+    """A home that a file's tests with the shipped model share, so that it is fetched once."""
     return tmp_path_factory.mktemp("shipped") / "home"
 
 

@@ -24,7 +24,6 @@ expect = sync_api.expect
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("shipped"),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here"),
 ]
 
@@ -51,7 +50,6 @@ def serve(home: Path) -> tuple[str, subprocess.Popen[bytes]]:
     """Start `python app.py` on a free port and wait until it answers."""
     port = free_port()
     environment = {**os.environ, "SFTDEMO_HOME": str(home), "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
-    environment.pop("OMP_NUM_THREADS", None)
     home.mkdir(parents=True, exist_ok=True)
     with (home / "app.log").open("wb") as log:
         app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)

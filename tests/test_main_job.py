@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TWEETS = ROOT.parent / "shared" / "data" / "tweets_sentiment_en.jsonl"
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("shipped")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -25,8 +25,6 @@ def home(shipped_home: Path) -> Path:
 def sftdemo(home: Path, *words: str) -> Any:
     """A command as a user types it; its JSON."""
     env = {**os.environ, "SFTDEMO_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    # Real work wants both cores, unlike the tiny models.
-    env.pop("OMP_NUM_THREADS", None)
     done = subprocess.run(
         [sys.executable, "-m", "sftdemo", *words, "--json"],
         cwd=ROOT,

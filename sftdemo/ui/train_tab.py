@@ -108,7 +108,7 @@ def live(run: runs.Run, lang: str) -> str:
 
 
 def done_sentence(status: Mapping[str, Any], curve: charts.Curve, lang: str) -> str:
-    """How long it took and what became of the validation loss."""
+    """How long it took, what became of the validation loss, and which source served the model."""
     spent = duration(lang, status["seconds"]) if status.get("seconds") else ""
     said = [say(lang, "train_done_" + status["state"], t=spent)]
     first = status.get("first_eval_loss")
@@ -119,6 +119,8 @@ def done_sentence(status: Mapping[str, Any], curve: charts.Curve, lang: str) -> 
         said.append(say(lang, "train_losses", first=f"{first:.2f}", last=f"{last:.2f}"))
     elif last is not None:
         said.append(say(lang, "train_loss", last=f"{last:.2f}"))
+    if source := status.get("model_source"):
+        said.append(say(lang, "source_" + source.lower().replace(" ", "_")))
     return " ".join(said)
 
 
