@@ -278,6 +278,7 @@ def test_a_newcomer_with_the_shipped_model(shipped_home: Path, browser: Any, mon
         expect(page.locator("#verdict")).to_contain_text("ready", timeout=REAL_MS)
         page.click("#to-train")
         page.get_by_label("Quick look").check()
+        expect(page.locator("#plan")).to_contain_text("150 rows", timeout=REAL_MS)
         page.click("#fine-tune")
         expect(page.locator("#train-done")).to_contain_text("Validation loss", timeout=REAL_MS)
         page.click("#to-evaluate")

@@ -15,7 +15,7 @@ from sftdemo.ui.forms import wire
 from sftdemo.ui.style import HEADER_JS, PICK_JS
 from sftdemo.ui.texts import duration, label, language, say
 
-TICK_S = 1.5
+TICK_S = 2.5  # every tick costs the machine that trains
 # Gradio's "always_last" sends the data of the first click again, so every pick is worked on, in order.
 EACH_PICK = {"trigger_mode": "multiple", "concurrency_limit": 1}
 
