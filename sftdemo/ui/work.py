@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sftdemo import runs
+from sftdemo import hub, runs
 from sftdemo.config import EvaluateConfig
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
@@ -17,10 +16,6 @@ from sftdemo.runs import Run
 _lock = threading.RLock()
 _importing = threading.Lock()
 _loaded: tuple[str, Any] | None = None
-
-
-def silent(_: str) -> None:
-    """The report of a caller who shows none."""
 
 
 def load_libraries() -> None:
@@ -41,7 +36,7 @@ def is_loaded(name: str) -> bool:
     return _loaded is not None and _loaded[0] == _key(runs.named(name))
 
 
-def pair(name: str, report: Callable[[str], None] = silent) -> Any:
+def pair(name: str, report: hub.Report = hub.silent) -> Any:
     """The run's two models; one run at a time is kept in memory."""
     global _loaded
     with _lock:
