@@ -1,4 +1,4 @@
-"""Answers from base and tuned side by side: one batch, one token a step for every row that isn't finished."""
+"""Answers from base and tuned models side by side: one batch, one token a step for every row that isn't finished."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sftdemo.batch import Batch, Row, Side
+from sftdemo.cache import LEAST_SHARED, Past
 from sftdemo.config import GenerateConfig
 from sftdemo.encoding import Detokenizer, Messages, encode_prompt, stop_ids
 from sftdemo.errors import UserError
-from sftdemo.lora import Rows
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-SIDES = ("base", "tuned")
-SCORE_FLOATS = 2**26  # logits held at once while scoring continuations: 256 MB
+REMEMBERED = 2**28  # bytes of keys and values kept from one turn of a conversation to the next
+ALTERNATIVES = 5  # of a token, in `explain`
 
 
 @dataclass(frozen=True)
@@ -35,27 +36,6 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Side:
-    """One set of weights and the sides it answers for: both with LoRA by row, else one."""
-
-    model: PreTrainedModel
-    names: tuple[str, ...]
-    rows: Rows | None = None
-
-
-@dataclass
-class Row:
-    """One answer in the making."""
-
-    side: str
-    index: int
-    prompt: list[int]
-    limit: int
-    generator: torch.Generator | None
-    tokens: int = 0
-
-
-@dataclass(frozen=True)
 class Step:
     """What one row gained in one step; `token` is None when it ended without one to show."""
 
@@ -64,110 +44,20 @@ class Step:
     finish_reason: str | None
 
 
-class Batch:
-    """Rows decoded together by one set of weights; base rows stand before tuned rows.
-
-    `logits` [rows, vocabulary] are those of each row's next token.
-    """
-
-    def __init__(self, side: Side, rows: list[Row]) -> None:
-        from transformers import DynamicCache
-
-        self.side = side
-        self.rows = sorted(rows, key=lambda row: SIDES.index(row.side))
-        self.cache = DynamicCache(config=side.model.config)
-        width = max(len(row.prompt) for row in self.rows)
-        lengths = torch.tensor([len(row.prompt) for row in self.rows])
-        # Padding stands on the left, so that every row's last token is in the last column.
-        self.mask = (torch.arange(width)[None] >= (width - lengths)[:, None]).long().to(side.model.device)
-        ids = torch.tensor([[0] * (width - len(row.prompt)) + row.prompt for row in self.rows])
-        self.lengths = lengths.to(side.model.device)
-        positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
-        self.logits = self._forward(ids, positions, self._padding(), keep=1)[:, -1]
-
-    @torch.inference_mode()
-    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, keep: int) -> Tensor:
-        if self.side.rows:
-            self.side.rows.tuned_from = sum(row.side == "base" for row in self.rows)
-        return self.side.model(  # type: ignore[no-any-return]
-            input_ids=ids.to(self.side.model.device),
-            position_ids=positions,
-            attention_mask=mask,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=keep,
-        ).logits
-
-    def _padding(self) -> Tensor | None:
-        # Without padding the model takes its faster path for plain causal attention.
-        return None if bool(self.mask.all()) else self.mask
-
-    def advance(self, tokens: list[int], keep: list[int]) -> None:
-        """Drop the rows not in `keep`, then feed each row that is left its token."""
-        everyone = len(keep) == len(self.rows)
-        self.rows = [self.rows[i] for i in keep]
-        if not keep:
-            return
-        if not everyone:
-            index = torch.tensor(keep, device=self.mask.device)
-            self.mask, self.lengths = self.mask[index], self.lengths[index]
-            self.cache.batch_select_indices(index)
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.rows), 1)], 1)
-        self.lengths = self.lengths + 1
-        self.logits = self._forward(torch.tensor(tokens)[:, None], self.lengths[:, None] - 1, self._padding(), keep=1)[
-            :, -1
-        ]
-
-    @torch.inference_mode()
-    def score(self, continuations: Sequence[list[int]]) -> Tensor:
-        """Log-likelihood [rows, continuations] (nats, summed over tokens) of each continuation after each prompt.
-
-        The prompt is computed once: all continuations follow it in one pass under a mask that keeps them apart.
-        """
-        vocabulary = self.logits.shape[-1]
-        room = max(1, SCORE_FLOATS // (vocabulary * len(self.rows)))
-        groups: list[list[list[int]]] = [[]]
-        for continuation in continuations:
-            if sum(map(len, groups[-1])) + len(continuation) > room and groups[-1]:
-                groups.append([])
-            groups[-1].append(continuation)
-        return torch.cat([self._score(group) for group in groups], 1)
-
-    def _score(self, group: list[list[int]]) -> Tensor:
-        first = torch.log_softmax(self.logits.float(), -1)
-        total = first[:, [continuation[0] for continuation in group]]
-        fed = [continuation[:-1] for continuation in group]
-        count = sum(map(len, fed))
-        if not count:
-            return total
-        device = self.mask.device
-        owner = torch.tensor([i for i, part in enumerate(fed) for _ in part], device=device)
-        offset = torch.tensor([j for part in fed for j in range(len(part))], device=device)
-        among = (owner[:, None] == owner[None]) & (offset[:, None] >= offset[None])
-        rows = len(self.rows)
-        visible = torch.cat([self.mask.bool()[:, None].expand(-1, count, -1), among[None].expand(rows, -1, -1)], 2)
-        dtype = self.side.model.dtype
-        mask = torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, torch.finfo(dtype).min)
-        ids = torch.tensor([[token for part in fed for token in part]]).expand(rows, -1)
-        logits = self._forward(ids, self.lengths[:, None] + offset[None], mask[:, None], keep=0)
-        self.cache.crop(-count)
-        targets = torch.tensor([token for continuation in group for token in continuation[1:]], device=device)
-        gained = torch.log_softmax(logits.float(), -1).gather(2, targets.expand(rows, -1)[..., None])[..., 0]
-        return total.index_add(1, owner, gained)
-
-
 @dataclass
 class Pair:
-    """The base and the tuned model of a run. One caller at a time: `stream` and `answers` hold the lock."""
+    """A base and its tuned model, or several of them. One caller at a time: every method that computes holds the lock."""
 
     tokenizer: PreTrainedTokenizerBase
     sides: list[Side]
     generation_config: GenerationConfig | None = None
     name: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    _pasts: dict[str, Past] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.stop_ids = stop_ids(self.tokenizer, self.generation_config)
+        self.names = tuple(name for side in self.sides for name in side.names)
         # One embedding row is always there, whatever the model has.
         self.context: int = getattr(self.sides[0].model.config, "max_position_embeddings", None) or 2**31
 
@@ -177,32 +67,43 @@ class Pair:
         config: GenerateConfig | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[Chunk]:
-        """Both sides' answers to a conversation, chunk by chunk as they grow, from one batch.
+        """All sides' answers to a conversation, chunk by chunk as they grow, from one batch.
 
-        `messages` is one conversation for both, or {"base": …, "tuned": …} where each side has its own history. The last
-        chunk of a side has a finish_reason. Raises UserError if the conversation leaves no room for an answer.
+        `messages` is one conversation for all, or {"base": …, "tuned": …} where each side has its own history. The last
+        chunk of a side has a finish_reason. What a side has computed is kept, so that the next turn begins behind it.
+        Raises UserError if the conversation leaves no room for an answer.
         """
         config = (config or GenerateConfig()).check()
-        histories = messages if isinstance(messages, Mapping) else dict.fromkeys(SIDES, messages)
-        rows = [self._row(side, 0, encode_prompt(self.tokenizer, histories[side]), config) for side in SIDES]
-        texts = {side: Detokenizer(self.tokenizer) for side in SIDES}
-        began = time.perf_counter()
+        histories = messages if isinstance(messages, Mapping) else dict.fromkeys(self.names, messages)
+        rows = [self._row(name, 0, encode_prompt(self.tokenizer, histories[name]), config) for name in self.names]
+        texts = {name: Detokenizer(self.tokenizer) for name in self.names}
         with self.lock:
-            for step in self._steps(rows, config, should_stop):
-                row = step.row
-                text = texts[row.side].add(step.token) if step.token is not None else ""
-                if text or step.finish_reason:
-                    speed = row.tokens / (time.perf_counter() - began)
-                    yield Chunk(row.side, text, row.tokens, speed, step.finish_reason)
+            began = time.perf_counter()
+            batches = [
+                Batch(side, [row for row in rows if row.side in side.names], self._pasts, keep_pasts=True)
+                for side in self.sides
+            ]
+            try:
+                for step in self._steps(batches, config, should_stop):
+                    row = step.row
+                    text = texts[row.side].add(step.token) if step.token is not None else ""
+                    if text or step.finish_reason:
+                        speed = row.tokens / (time.perf_counter() - began)
+                        yield Chunk(row.side, text, row.tokens, speed, step.finish_reason)
+            finally:
+                self._remember({name: past for batch in batches for name, past in batch.close().items()})
+
+    def _remember(self, pasts: dict[str, Past]) -> None:
+        self._pasts = pasts if sum(past.bytes for past in pasts.values()) <= REMEMBERED else {}
 
     def complete(
         self, conversations: Sequence[Messages], config: GenerateConfig | None = None, batch_size: int = 16
     ) -> list[dict[str, str]]:
-        """Both answers to each conversation: [{"base": str, "tuned": str}], in the order given."""
+        """All answers to each conversation: [{"base": str, "tuned": str}], in the order given."""
         found: list[dict[str, str]] = [{} for _ in conversations]
         for done in self.answers(conversations, config or GenerateConfig(), batch_size):
             for index, answer in done.items():
-                found[index] = {side: answer[side] for side in SIDES}
+                found[index] = {name: answer[name] for name in self.names}
         return found
 
     def answers(
@@ -211,33 +112,80 @@ class Pair:
         config: GenerateConfig,
         batch_size: int = 16,
         labels: Sequence[list[int]] = (),
+        references: Sequence[list[int]] = (),
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[dict[int, dict[str, Any]]]:
-        """Answer batch by batch, rows of like length together, both sides of a row in the same batch.
+        """Answer batch by batch, rows of like length together, all sides of a row in the same batch.
 
         Yields {index: {"base": str, "tuned": str}} for each finished batch; with `labels` (token ids) also
-        "base_likelihoods" and "tuned_likelihoods": [len(labels)] nats. Stops early, without the batch at hand, when told to.
+        "base_likelihoods" and "tuned_likelihoods": [len(labels)] nats; with `references` (token ids, one a conversation)
+        "base_nll" and "tuned_nll": nats of the whole reference. What all prompts begin with is computed once.
+        Stops early, without the batch at hand, when told to.
         """
         config.check()
         prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
+        pasts: dict[str, Past] = {}
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            rows = [self._row(side, index, prompts[index], config) for side in SIDES for index in chosen]
-            found: dict[int, dict[str, Any]] = {index: {} for index in chosen}
+            rows = [self._row(name, index, prompts[index], config) for name in self.names for index in chosen]
             texts = {(row.side, row.index): (Detokenizer(self.tokenizer), [""]) for row in rows}
             with self.lock:
+                pasts = pasts or self._common(prompts)
+                batches = [Batch(side, [row for row in rows if row.side in side.names], pasts) for side in self.sides]
+                found = _scored(batches, chosen, labels, references)
                 stopped = False
-                for step in self._steps(rows, config, should_stop, labels, found):
+                for step in self._steps(batches, config, should_stop):
                     stopped = stopped or step.finish_reason == "stopped"
                     if step.token is not None:
                         decoder, pieces = texts[step.row.side, step.row.index]
                         pieces.append(decoder.add(step.token))
             if stopped:
                 return
-            for (side, index), (_, pieces) in texts.items():
-                found[index][side] = "".join(pieces).strip()
+            for (name, index), (_, pieces) in texts.items():
+                found[index][name] = "".join(pieces).strip()
             yield found
+
+    def explain(self, messages: Messages, answer: str) -> dict[str, list[dict[str, Any]]]:
+        """For each side the tokens of an answer: [{"token": str, "probability": float, "alternatives": [[str, float]]}]."""
+        prompt = encode_prompt(self.tokenizer, messages)
+        ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise UserError("The answer is empty; there is no token to explain.")
+        if len(prompt) + len(ids) > self.context:
+            raise UserError(
+                f"Prompt and answer have {len(prompt) + len(ids)} tokens and the model takes {self.context}."
+            )
+        found = {}
+        with self.lock:
+            for side in self.sides:
+                batch = Batch(side, [Row(name, 0, prompt, 0) for name in side.names])
+                shares = batch.shares([ids] * len(side.names), ALTERNATIVES)
+                found |= {row.side: self._words(ids, *share) for row, share in zip(batch.rows, shares, strict=True)}
+        return found
+
+    def _words(self, ids: list[int], chosen: Tensor, top: Tensor, which: Tensor) -> list[dict[str, Any]]:
+        decode = self.tokenizer.decode
+        return [
+            {
+                "token": decode([token]),
+                "probability": share,
+                "alternatives": [[decode([other]), value] for other, value in zip(others, values, strict=True)],
+            }
+            for token, share, values, others in zip(ids, chosen.tolist(), top.tolist(), which.tolist(), strict=True)
+        ]
+
+    def _common(self, prompts: list[list[int]]) -> dict[str, Past]:
+        """What all prompts begin with, computed once for each side."""
+        first, last = min(prompts), max(prompts)
+        count = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+        if len(prompts) < 2 or count < LEAST_SHARED:
+            return {}
+        found = {}
+        for side in self.sides:
+            batch = Batch(side, [Row(name, 0, first[:count], 0) for name in side.names], keep_pasts=True)
+            found |= batch.close()
+        return found
 
     def _row(self, side: str, index: int, prompt: list[int], config: GenerateConfig) -> Row:
         room = self.context - len(prompt)
@@ -248,20 +196,8 @@ class Pair:
         generator = torch.Generator().manual_seed(config.seed) if config.temperature else None
         return Row(side, index, prompt, min(config.max_new_tokens, room), generator)
 
-    def _steps(
-        self,
-        rows: list[Row],
-        config: GenerateConfig,
-        should_stop: Callable[[], bool],
-        labels: Sequence[list[int]] = (),
-        found: dict[int, dict[str, Any]] | None = None,
-    ) -> Iterator[Step]:
+    def _steps(self, batches: list[Batch], config: GenerateConfig, should_stop: Callable[[], bool]) -> Iterator[Step]:
         """Decode all rows to their end; one Step a row and token."""
-        batches = [Batch(side, [row for row in rows if row.side in side.names]) for side in self.sides]
-        if labels and found is not None:
-            for batch in batches:
-                for row, scores in zip(batch.rows, batch.score(labels).tolist(), strict=True):
-                    found[row.index][f"{row.side}_likelihoods"] = scores
         while any(batch.rows for batch in batches):
             if should_stop():
                 yield from (Step(row, None, "stopped") for batch in batches for row in batch.rows)
@@ -283,6 +219,22 @@ class Pair:
             return Step(row, None, "stop")
         row.tokens += 1
         return Step(row, token, "length" if row.tokens >= row.limit else None)
+
+
+def _scored(
+    batches: list[Batch], chosen: list[int], labels: Sequence[list[int]], references: Sequence[list[int]]
+) -> dict[int, dict[str, Any]]:
+    """The likelihoods of labels and references after each prompt, before anything is generated."""
+    found: dict[int, dict[str, Any]] = {index: {} for index in chosen}
+    for batch in batches:
+        if labels:
+            for row, scores in zip(batch.rows, batch.score(labels).tolist(), strict=True):
+                found[row.index][f"{row.side}_likelihoods"] = scores
+        if references:
+            gained = batch.likelihood([references[row.index] for row in batch.rows])
+            for row, tokens in zip(batch.rows, gained, strict=True):
+                found[row.index][f"{row.side}_nll"] = -tokens.sum().item()
+    return found
 
 
 @torch.inference_mode()

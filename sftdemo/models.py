@@ -6,19 +6,23 @@ import logging
 import math
 import shutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sftdemo import hub, runs
+from sftdemo.batch import Side
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
-from sftdemo.generate import Pair, Side
-from sftdemo.lora import by_row
+from sftdemo.generate import Pair
+from sftdemo.lora import by_row, store_by_input
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MOST_RUNS = 3  # that answer beside their base in one batch
 
 # PEFT asks transformers by an old name; nothing the user could do.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
@@ -109,39 +113,70 @@ def weights_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in path.glob("*.safetensors"))
 
 
-def load(run: str | runs.Run, report: hub.Report = hub.silent) -> Pair:
-    """The base and the tuned model of a run, ready to answer side by side.
+def load(run: str | runs.Run | Sequence[str | runs.Run], report: hub.Report = hub.silent) -> Pair:
+    """The base and the tuned model of a run, ready to answer side by side; or a base and up to three runs of it.
 
-    A LoRA run keeps one copy of the weights; a run with full weights needs two, and memory is checked first.
+    The sides are "base" and "tuned", or "base" and the runs' names. LoRA runs share one copy of the weights; a run with
+    full weights needs two, and memory is checked first.
     """
-    run = runs.find(run) if isinstance(run, str) else run
-    if not run.model_path.is_dir():
-        status = run.status()
-        raise UserError(f"Run {run.name} has no model to talk to ({status['state']}); finish a training first.")
+    asked = [run] if isinstance(run, str | runs.Run) else list(run)
+    chosen = [runs.find(each) if isinstance(each, str) else each for each in asked]
+    for each in chosen:
+        if not each.model_path.is_dir():
+            raise UserError(
+                f"Run {each.name} has no model to talk to ({each.status()['state']}); finish a training first."
+            )
     from transformers import GenerationConfig
 
-    config = run.config()
-    settings = TrainConfig.from_json(config["settings"])
-    base_path = Path(config["base_model"])
+    names = ["tuned"] if len(chosen) == 1 else [each.name for each in chosen]
+    settings = [TrainConfig.from_json(each.config()["settings"]) for each in chosen]
+    _check_together(chosen, settings)
+    first = chosen[0]
+    base_path = Path(first.config()["base_model"])
     if not (base_path / "config.json").is_file():
-        base_path, _ = hub.find(settings.model, report)
+        base_path, _ = hub.find(settings[0].model, report)
     report("Loading the model …")
-    words = tokenizer(run.model_path)
-    stops = GenerationConfig.from_pretrained(run.model_path)
     dtype = answering_precision()
-    if settings.method == "lora":
-        from peft import PeftModel
-
-        peft_model = PeftModel.from_pretrained(load_base(base_path, dtype, settings.quantization), str(run.model_path))
-        rows = by_row(peft_model, dtype)
-        sides = [Side(peft_model.get_base_model().eval(), ("base", "tuned"), rows)]
+    if settings[0].method == "lora":
+        sides = [_lora_side(base_path, chosen, names, dtype, settings[0].quantization)]
     else:
         check_memory(2 * weights_bytes(base_path), "Two full models")
         sides = [
             Side(load_base(base_path, dtype).eval(), ("base",)),
-            Side(load_base(run.model_path, dtype).eval(), ("tuned",)),
+            Side(load_base(first.model_path, dtype).eval(), ("tuned",)),
         ]
-    return Pair(words, sides, stops, name=run.name)
+    if device().type == "cpu":
+        for side in sides:
+            store_by_input(side.model)
+    stops = GenerationConfig.from_pretrained(first.model_path)
+    return Pair(tokenizer(first.model_path), sides, stops, name=" ".join(each.name for each in chosen))
+
+
+def _lora_side(path: Path, chosen: list[runs.Run], names: list[str], dtype: torch.dtype, quantization: str) -> Side:
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(load_base(path, dtype, quantization), str(chosen[0].model_path), adapter_name="0")
+    for number, run in enumerate(chosen[1:], 1):
+        model.load_adapter(str(run.model_path), adapter_name=str(number))
+    rows = by_row(model, [str(number) for number in range(len(chosen))], dtype)
+    return Side(model.get_base_model().eval(), ("base", *names), rows)
+
+
+def _check_together(chosen: list[runs.Run], settings: list[TrainConfig]) -> None:
+    """Several runs answer in one batch if they are different LoRA runs of one base."""
+    if len(chosen) == 1:
+        return
+    if len(chosen) > MOST_RUNS or len({run.name for run in chosen}) < len(chosen):
+        names = ", ".join(run.name for run in chosen)
+        raise UserError(f"{names}: give at most {MOST_RUNS} runs, each once.")
+    for run, each in zip(chosen, settings, strict=True):
+        if each.method != "lora":
+            raise UserError(f"Run {run.name} has full weights; only LoRA runs answer together, talk to it alone.")
+        if (run.config()["base_model"], each.quantization) != (
+            chosen[0].config()["base_model"],
+            settings[0].quantization,
+        ):
+            raise UserError(f"Runs {chosen[0].name} and {run.name} have different bases; talk to them one at a time.")
 
 
 def check_memory(needed: int, what: str) -> None:

@@ -8,11 +8,13 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
+from sftdemo import cache
+from sftdemo.batch import Batch, Row, Side
 from sftdemo.config import GenerateConfig
 from sftdemo.encoding import encode_prompt
 from sftdemo.errors import UserError
-from sftdemo.generate import Batch, Pair, Row, Side, choose
-from sftdemo.lora import by_row
+from sftdemo.generate import Pair, choose
+from sftdemo.lora import by_row, store_by_input
 from sftdemo.models import load_base
 
 CHATS = [
@@ -40,7 +42,7 @@ def adapter(babbler, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def pair(babbler, adapter, tokenizer) -> Pair:
     model = PeftModel.from_pretrained(load_base(Path(babbler), torch.float32), str(adapter))
-    rows = by_row(model, torch.float32)
+    rows = by_row(model, ["default"], torch.float32)
     return Pair(tokenizer, [Side(model.get_base_model().eval(), ("base", "tuned"), rows)])
 
 
@@ -51,10 +53,10 @@ def alone(babbler, adapter):
     return {"base": load_base(Path(babbler), torch.float32).eval(), "tuned": tuned.eval()}
 
 
-def plain(model, tokenizer, chat) -> str:
+def plain(model, tokenizer, chat, tokens=12) -> str:
     ids = torch.tensor([encode_prompt(tokenizer, chat)])
     out = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False,
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).replace("\ufffd", "").strip()
@@ -143,7 +145,7 @@ def test_a_conversation_too_long_is_refused(pair):
 @pytest.mark.parametrize("floats", [2**26, 1])
 def test_label_likelihoods_equal_plain_forwards(pair, alone, tokenizer, monkeypatch, floats):
     """Prompt computed once, labels of unlike length behind it, in one group or one by one."""
-    monkeypatch.setattr("sftdemo.generate.SCORE_FLOATS", floats)
+    monkeypatch.setattr("sftdemo.batch.SCORE_FLOATS", floats)
     prompts = [encode_prompt(tokenizer, chat) for chat in CHATS]
     labels = [
         tokenizer(text, add_special_tokens=False)["input_ids"] + [1]
@@ -164,3 +166,127 @@ def test_label_likelihoods_equal_plain_forwards(pair, alone, tokenizer, monkeypa
     fresh = Batch(pair.sides[0], rows)
     fresh.advance(before.argmax(-1).tolist(), list(range(len(rows))))
     torch.testing.assert_close(batch.logits, fresh.logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def three(babbler, adapter, tokenizer, tmp_path_factory) -> tuple[Pair, dict[str, Path]]:
+    """A base and three adapters in one batch; one of them touches other layers than the rest."""
+    folders = {"one": adapter}
+    for number, (name, targets) in enumerate({"two": ["q_proj", "v_proj"], "three": "all-linear"}.items(), 2):
+        torch.manual_seed(number)
+        model = get_peft_model(load_base(Path(babbler), torch.float32), LoraConfig(r=number, target_modules=targets))
+        for parameter_name, parameter in model.named_parameters():
+            if "lora_B" in parameter_name:
+                torch.nn.init.normal_(parameter, std=0.4)
+        folders[name] = tmp_path_factory.mktemp(name)
+        model.save_pretrained(folders[name])
+    model = PeftModel.from_pretrained(load_base(Path(babbler), torch.float32), str(adapter), adapter_name="0")
+    for number, name in enumerate(("two", "three"), 1):
+        model.load_adapter(str(folders[name]), adapter_name=str(number))
+    rows = by_row(model, ["0", "1", "2"], torch.float32)
+    return Pair(tokenizer, [Side(model.get_base_model().eval(), ("base", *folders), rows)]), folders
+
+
+def test_three_adapters_answer_in_one_batch_as_each_alone(three, alone, babbler, tokenizer):
+    together, folders = three
+    answers = together.complete(CHATS, GREEDY)
+    for name, folder in folders.items():
+        model = PeftModel.from_pretrained(load_base(Path(babbler), torch.float32), str(folder)).eval()
+        assert [answer[name].replace("\ufffd", "") for answer in answers] == [
+            plain(model, tokenizer, chat) for chat in CHATS
+        ]
+    assert [answer["base"] for answer in answers] == [plain(alone["base"], tokenizer, chat) for chat in CHATS]
+
+
+def test_a_second_turn_begins_where_the_first_ended(pair, monkeypatch):
+    """Each side computes only what is new, and answers as if it had computed all."""
+    widths = []
+    forward = Batch._forward
+
+    def watched(batch, ids, *rest, **options):
+        widths.append(ids.shape[1])
+        return forward(batch, ids, *rest, **options)
+
+    monkeypatch.setattr(Batch, "_forward", watched)
+    pair._pasts = {}
+    first = streamed(pair, CHATS[2])
+    prompt = widths[0]
+    histories = {
+        side: [*CHATS[2], {"role": "assistant", "content": text}, {"role": "user", "content": "and the song"}]
+        for side, text in first.items()
+    }
+    widths.clear()
+    second = streamed(pair, histories)
+    whole = max(len(encode_prompt(pair.tokenizer, history)) for history in histories.values())
+    assert widths[0] <= whole - prompt
+    pair._pasts = {}
+    assert streamed(pair, histories) == second
+
+
+def test_a_closed_stream_leaves_a_past_that_holds(pair):
+    pair._pasts = {}
+    fresh = streamed(pair, CHATS[2])
+    stream = pair.stream(CHATS[2], GREEDY)
+    next(stream)
+    stream.close()
+    assert set(pair._pasts) == {"base", "tuned"}
+    assert streamed(pair, CHATS[2]) == fresh
+
+
+def test_what_all_prompts_begin_with_is_computed_once(pair, monkeypatch):
+    chats = [[{"role": "system", "content": "lovely nice good great fine and the room"}, *chat] for chat in CHATS]
+    wanted = [streamed(pair, chat) for chat in chats]
+    shared = []
+    put = cache.put
+    monkeypatch.setattr(cache, "put", lambda made, pasts, counts: (shared.extend(counts), put(made, pasts, counts)))
+    assert pair.complete(chats, GREEDY, batch_size=2) == wanted
+    assert len(shared) == 8 and min(shared) >= 8
+
+
+def test_answers_longer_than_the_room_kept_ahead(pair, alone, tokenizer):
+    answers = streamed(pair, CHATS[0], GenerateConfig(max_new_tokens=150))
+    wanted = {side: plain(model, tokenizer, CHATS[0], 150) for side, model in alone.items()}
+    assert {side: text.replace("\ufffd", "") for side, text in answers.items()} == wanted
+
+
+@pytest.mark.parametrize("floats", [2**26, 1])
+def test_likelihood_of_references_equals_plain_forwards(pair, alone, tokenizer, monkeypatch, floats):
+    monkeypatch.setattr("sftdemo.batch.SCORE_FLOATS", floats)
+    prompts = [encode_prompt(tokenizer, chat) for chat in CHATS]
+    references = [tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("good", "very bad indeed", "n", "好的")]
+    found = next(pair.answers(CHATS, GREEDY, references=references))
+    for side, model in alone.items():
+        for index, (prompt, reference) in enumerate(zip(prompts, references, strict=True)):
+            with torch.no_grad():
+                logits = model(torch.tensor([prompt + reference])).logits[0].log_softmax(-1)
+            wanted = -sum(logits[len(prompt) + i - 1, token] for i, token in enumerate(reference))
+            assert found[index][f"{side}_nll"] == pytest.approx(wanted.item(), abs=1e-3)
+            assert found[index][side] == plain(model, tokenizer, CHATS[index])
+
+
+def test_explain_gives_each_tokens_probability(pair, alone, tokenizer):
+    found = pair.explain(CHATS[0], "very nice")
+    prompt, ids = encode_prompt(tokenizer, CHATS[0]), tokenizer("very nice", add_special_tokens=False)["input_ids"]
+    for side, model in alone.items():
+        with torch.no_grad():
+            shares = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].softmax(-1)
+        assert "".join(word["token"] for word in found[side]) == "very nice"
+        for word, token, share in zip(found[side], ids, shares, strict=True):
+            assert word["probability"] == pytest.approx(share[token].item(), abs=1e-4)
+            assert word["alternatives"][0] == [tokenizer.decode([share.argmax()]), pytest.approx(share.max().item(), abs=1e-4)]  # fmt: skip
+            assert len(word["alternatives"]) == 5
+    with pytest.raises(UserError, match="empty"):
+        pair.explain(CHATS[0], "")
+
+
+def test_storing_by_input_changes_no_value(babbler):
+    model = load_base(Path(babbler), torch.float32).eval()
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        wanted = model(ids).logits
+        store_by_input(model)
+        torch.testing.assert_close(model(ids).logits, wanted, rtol=1e-5, atol=1e-5)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert not model.model.layers[0].mlp.up_proj.weight.is_contiguous()
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
