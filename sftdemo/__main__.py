@@ -43,8 +43,8 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", metavar="RUN")
     add_flags(evaluate, EvaluateConfig)
 
-    compare = verb("compare", "Answer one prompt with base and tuned, in one batch.")
-    compare.add_argument("run", metavar="RUN")
+    compare = verb("compare", "Answer one prompt with a base and up to three runs of it, in one batch.")
+    compare.add_argument("runs", nargs="+", metavar="RUN")
     compare.add_argument("--prompt", required=True, metavar="TEXT")
     add_flags(compare, GenerateConfig)
 
@@ -53,8 +53,8 @@ def parser() -> argparse.ArgumentParser:
     score.add_argument("--language", choices=("en", "zh", "auto"), default="auto")
     score.add_argument("--tokenizer", help="BLEU's tokenizer; default: 13a, or zh for Chinese.")
 
-    chat = verb("chat", "Talk to base and tuned side by side in the terminal.")
-    chat.add_argument("run", metavar="RUN")
+    chat = verb("chat", "Talk to a base and up to three runs of it, side by side in the terminal.")
+    chat.add_argument("runs", nargs="+", metavar="RUN")
     add_flags(chat, GenerateConfig)
 
     listed = verb("runs", "List, show, compare or delete runs.")

@@ -98,6 +98,7 @@ class Batch:
         # Without padding the model takes its faster path for plain causal attention.
         return None if bool(self.mask.all()) else self.mask
 
+    @torch.inference_mode()
     def advance(self, tokens: list[int], keep: list[int]) -> None:
         """Drop the rows not in `keep`, then feed each row that is left its token."""
         everyone = len(keep) == len(self.rows)
@@ -204,7 +205,7 @@ class Batch:
             given = torch.tensor([part + [0] * (width - len(part)) for part in parts])
             positions = self.lengths[:, None] + start + torch.arange(width, device=device)
             logits = self._forward(given, positions, mask, keep=there)
-            for row, ids, part in zip(found, continuations, logits.split(list(map(len, parts))), strict=True):
+            for row, ids, part in zip(found, continuations, torch.split(logits, list(map(len, parts))), strict=True):
                 if len(part):
                     row.append(measure(part, torch.tensor(ids[start + 1 :][: len(part)], device=device)))
         self.cache.crop(-longest)

@@ -126,9 +126,8 @@ def table(scores: dict[str, Any]) -> str:
 def compare(options: argparse.Namespace) -> Result:
     from sftdemo.comparison import compare
 
-    value = compare(options.run, options.prompt, from_flags(options, GenerateConfig))
-    speeds = value["tokens_per_s"]
-    text = "\n\n".join(f"{side} ({speeds[side]:.1f} tokens/s)\n{value[side]}" for side in ("base", "tuned"))
+    value = compare(options.runs, options.prompt, from_flags(options, GenerateConfig))
+    text = "\n\n".join(f"{side} ({speed:.1f} tokens/s)\n{value[side]}" for side, speed in value["tokens_per_s"].items())
     return Result(value, text)
 
 
@@ -144,13 +143,13 @@ def chat(options: argparse.Namespace) -> Result:
     from sftdemo import models
 
     config = from_flags(options, GenerateConfig)
-    pair = models.load(options.run, report)
-    report("Both sides answer each line you write; an empty line ends the chat.")
-    histories: dict[str, list[dict[str, str]]] = {"base": [], "tuned": []}
+    pair = models.load(options.runs, report)
+    report("All sides answer each line you write; an empty line ends the chat.")
+    histories: dict[str, list[dict[str, str]]] = {side: [] for side in pair.names}
     while line := _ask():
         for history in histories.values():
             history.append({"role": "user", "content": line})
-        texts = {"base": "", "tuned": ""}
+        texts = dict.fromkeys(pair.names, "")
         for chunk in pair.stream(histories, config):
             texts[chunk.side] += chunk.text
         for side, history in histories.items():

@@ -1,11 +1,13 @@
-"""One prompt, both answers: the `compare` command, its Python call and the /compare endpoint."""
+"""One prompt, all answers: the `compare` command, its Python call and the /compare endpoint."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sftdemo import models
 from sftdemo.config import GenerateConfig
+from sftdemo.errors import UsageError
 
 if TYPE_CHECKING:
     from sftdemo.generate import Pair
@@ -13,12 +15,16 @@ if TYPE_CHECKING:
 
 
 def compare(
-    run: str | Run, prompt: str, config: GenerateConfig | None = None, pair: Pair | None = None
+    run: str | Run | Sequence[str | Run], prompt: str, config: GenerateConfig | None = None, pair: Pair | None = None
 ) -> dict[str, Any]:
-    """{"base": str, "tuned": str, "tokens_per_s": {"base": float, "tuned": float}}, both from one batch."""
+    """{"base": str, "tuned": str, "tokens_per_s": {"base": float, "tuned": float}}, all from one batch.
+
+    With several runs of one base each has its own name in the place of "tuned".
+    """
+    if not prompt.strip():
+        raise UsageError("The prompt is empty; give some text.")
     pair = pair or models.load(run)
-    texts = {"base": "", "tuned": ""}
-    speeds = {"base": 0.0, "tuned": 0.0}
+    texts, speeds = dict.fromkeys(pair.names, ""), dict.fromkeys(pair.names, 0.0)
     for chunk in pair.stream([{"role": "user", "content": prompt}], config):
         texts[chunk.side] += chunk.text
         speeds[chunk.side] = round(chunk.tokens_per_s, 2)

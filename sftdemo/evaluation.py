@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from sftdemo import data, encoding, hub, models, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
@@ -28,8 +32,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a run and return its scores.json (keys in design order: n, base, tuned, difference, outputs, …).
 
-    `pair` is the run's loaded models, if the caller has them. Raises UserError when stopped, or when there is nothing to
-    evaluate on; nothing is written then.
+    `pair` is the run's loaded models, if the caller has them. Answers are kept batch by batch: an evaluation that was
+    stopped or killed goes on where it was when the same is asked again. Raises UserError when stopped, or when there is
+    nothing to evaluate on.
     """
     run = runs.find(run) if isinstance(run, str) else run
     config = (config or EvaluateConfig()).check()
@@ -37,8 +42,13 @@ def evaluate(
     examples = _held_out(run, config)
     labels = sorted({example["label"] for example in [*run.examples("train"), *examples] if example.get("label")})
     pair = pair or models.load(run, report)
-    outputs = _answer(pair, examples, labels, config, progress, should_stop)
-    return _write(run, config, outputs, labels, began)
+    rows = _rows(examples)
+    longest = config.max_new_tokens or _longest_answer(pair, rows)
+    partial = Partial.of(run, rows, labels, longest)
+    _answer(pair, rows, labels, longest, config.batch_size, partial, progress, should_stop)
+    result = _write(run, config, rows, labels, began)
+    partial.path.unlink(missing_ok=True)
+    return result
 
 
 def _held_out(run: runs.Run, config: EvaluateConfig) -> list[Example]:
@@ -68,58 +78,105 @@ def _other_data(run: runs.Run, source: str) -> data.Dataset:
     return dataset
 
 
-def _answer(
-    pair: Pair,
-    examples: list[Example],
-    labels: list[str],
-    config: EvaluateConfig,
-    progress: Callable[[int, int], None],
-    should_stop: Callable[[], bool],
-) -> list[dict[str, Any]]:
-    """outputs.jsonl: a row for each example, in the order of the examples."""
-    prompts = [example["messages"][:-1] for example in examples]
-    longest = config.max_new_tokens or _longest_answer(pair, examples)
-    label_ids = [_answer_ids(pair, [*prompts[0], {"role": "assistant", "content": label}]) for label in labels]
-    rows: list[dict[str, Any]] = [
+def _rows(examples: list[Example]) -> list[dict[str, Any]]:
+    """outputs.jsonl before it has answers: a row for each example, in their order."""
+    return [
         {
             "row": number,
-            "messages": prompt,
+            "messages": example["messages"][:-1],
             "references": example.get("references") or [example["messages"][-1]["content"]],
             "label": example.get("label"),
         }
-        for number, (prompt, example) in enumerate(zip(prompts, examples, strict=True))
+        for number, example in enumerate(examples)
     ]
-    done = 0
-    progress(0, len(rows))
+
+
+@dataclass(frozen=True)
+class Partial:
+    """The answers of an evaluation that isn't whole yet: a line a row, in a file named after all that decides them."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, run: runs.Run, rows: list[dict[str, Any]], labels: list[str], longest: int) -> Self:
+        weights = sorted((file.name, file.stat().st_mtime_ns) for file in run.model_path.glob("*.safetensors"))
+        asked = json.dumps([rows, labels, longest, weights], ensure_ascii=False)
+        key = hashlib.sha256(asked.encode()).hexdigest()[:16]
+        return cls(run.path / "evaluations" / f".{key}.jsonl")
+
+    def read(self) -> dict[int, dict[str, Any]]:
+        """What there is, by row; a line cut short by a kill is answered again."""
+        found = {}
+        if self.path.is_file():
+            for line in self.path.read_text(encoding="utf-8").split("\n"):
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError:
+                    continue
+                found[row["row"]] = row
+        return found
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            # A line of its own, should the last one have been cut short.
+            file.write("\n" + "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n")
+
+
+def _answer(
+    pair: Pair,
+    rows: list[dict[str, Any]],
+    labels: list[str],
+    longest: int,
+    batch_size: int,
+    partial: Partial,
+    progress: Callable[[int, int], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Fill in both sides' answers, what each holds likeliest among the labels, and the likelihood of the reference."""
+    done = partial.read()
+    for number, row in done.items():
+        rows[number] |= row
+    progress(len(done), len(rows))
+    prompts = [row["messages"] for row in rows]
+    label_ids = [_answer_ids(pair, prompts[0], label) for label in labels]
+    references = [_answer_ids(pair, row["messages"], row["references"][0]) for row in rows]
+    # A label's likelihood is that of the reference too; it needn't be computed twice.
+    labelled = bool(labels) and all(row["label"] for row in rows)
+    unscored = [] if labelled else references
     generate = GenerateConfig(max_new_tokens=longest)
-    for answers in pair.answers(prompts, generate, config.batch_size, label_ids, should_stop):
+    for answers in pair.answers(prompts, generate, batch_size, label_ids, unscored, done, should_stop):
         for index, answer in answers.items():
-            rows[index] |= {side: answer[side] for side in SIDES}
-            for side in SIDES if labels else ():
-                scores = answer[f"{side}_likelihoods"]
-                rows[index][f"{side}_likelihood"] = labels[scores.index(max(scores))]
-        done += len(answers)
-        progress(done, len(rows))
-    if done < len(rows):
-        raise UserError(f"Stopped after {done} of {len(rows)} rows; nothing was saved.")
-    return rows
+            for side in SIDES:
+                row = rows[index]
+                row[side] = answer[side]
+                if labels:
+                    scores = answer[f"{side}_likelihoods"]
+                    row[f"{side}_likelihood"] = labels[scores.index(max(scores))]
+                row[f"{side}_nll"] = -scores[labels.index(row["label"])] if labelled else answer[f"{side}_nll"]
+            row |= {"answer_tokens": len(references[index]), "answer_bytes": len(row["references"][0].encode())}
+            done[index] = row
+        partial.add([rows[index] for index in answers])
+        progress(len(done), len(rows))
+    if len(done) < len(rows):
+        raise UserError(
+            f"Stopped after {len(done)} of {len(rows)} rows; the same evaluation asked again goes on from there."
+        )
 
 
-def _answer_ids(pair: Pair, messages: list[Any]) -> list[int]:
-    """The learned tokens of the last answer, its end of turn included."""
+def _answer_ids(pair: Pair, prompt: list[Any], answer: str) -> list[int]:
+    """The learned tokens of an answer, its end of turn included."""
+    messages = [*prompt, {"role": "assistant", "content": answer}]
     encoded = encoding.encode(pair.tokenizer, messages)
-    prompt = len(encoding.encode_prompt(pair.tokenizer, messages[:-1]))
-    tail = zip(encoded.ids[prompt:], encoded.supervised[prompt:], strict=True)
+    start = len(encoding.encode_prompt(pair.tokenizer, prompt))
+    tail = zip(encoded.ids[start:], encoded.supervised[start:], strict=True)
     return [token for token, learned in tail if learned]
 
 
-def _longest_answer(pair: Pair, examples: list[Example]) -> int:
+def _longest_answer(pair: Pair, rows: list[dict[str, Any]]) -> int:
     """Room for half as much again as the longest reference needs, so that a wordier base isn't cut at once."""
-    longest = max(
-        len(pair.tokenizer(text, add_special_tokens=False)["input_ids"])
-        for example in examples
-        for text in example.get("references") or [example["messages"][-1]["content"]]
-    )
+    texts = [text for row in rows for text in row["references"]]
+    longest = max(map(len, pair.tokenizer(texts, add_special_tokens=False)["input_ids"]))
     return min(LONGEST_ANSWER, longest + longest // 2 + 8)
 
 

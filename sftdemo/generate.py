@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -113,18 +113,20 @@ class Pair:
         batch_size: int = 16,
         labels: Sequence[list[int]] = (),
         references: Sequence[list[int]] = (),
+        skip: Container[int] = (),
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[dict[int, dict[str, Any]]]:
         """Answer batch by batch, rows of like length together, all sides of a row in the same batch.
 
         Yields {index: {"base": str, "tuned": str}} for each finished batch; with `labels` (token ids) also
         "base_likelihoods" and "tuned_likelihoods": [len(labels)] nats; with `references` (token ids, one a conversation)
-        "base_nll" and "tuned_nll": nats of the whole reference. What all prompts begin with is computed once.
-        Stops early, without the batch at hand, when told to.
+        "base_nll" and "tuned_nll": nats of the whole reference. What all prompts begin with is computed once. Leaves out
+        the indices in `skip`, and stops early, without the batch at hand, when told to.
         """
         config.check()
         prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
-        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
+        left = [index for index in range(len(prompts)) if index not in skip]
+        order = sorted(left, key=lambda index: len(prompts[index]), reverse=True)
         pasts: dict[str, Past] = {}
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
@@ -156,7 +158,7 @@ class Pair:
             raise UserError(
                 f"Prompt and answer have {len(prompt) + len(ids)} tokens and the model takes {self.context}."
             )
-        found = {}
+        found: dict[str, list[dict[str, Any]]] = {}
         with self.lock:
             for side in self.sides:
                 batch = Batch(side, [Row(name, 0, prompt, 0) for name in side.names])
@@ -181,7 +183,7 @@ class Pair:
         count = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
         if len(prompts) < 2 or count < LEAST_SHARED:
             return {}
-        found = {}
+        found: dict[str, Past] = {}
         for side in self.sides:
             batch = Batch(side, [Row(name, 0, first[:count], 0) for name in side.names], keep_pasts=True)
             found |= batch.close()

@@ -213,16 +213,34 @@ def test_evaluation_repeats_to_the_last_digit_and_from_its_file(labelled, tiny):
     figures = ("n", "base", "tuned", "difference", "confusion", "summary")
     assert [one[key] for key in figures] == [other[key] for key in figures]
     saved = run.outputs(one["evaluation"])
-    assert len(saved) == 15 and {"base", "tuned", "base_likelihood", "tuned_likelihood"} <= saved[0].keys()
+    assert len(saved) == 15 and {"base", "tuned", "base_likelihood", "tuned_likelihood", "tuned_nll"} <= saved[0].keys()
     assert score_outputs(saved, one["labels"], 42)["difference"] == one["difference"]
 
 
-def test_an_evaluation_that_is_stopped_writes_nothing(labelled, tiny):
+def test_a_stopped_evaluation_goes_on_where_it_was(labelled, tiny):
     train(config(labelled, tiny, epochs=0.2))
     run = runs.find("r")
-    with pytest.raises(UserError, match=r"Stopped after \d+ of 20 rows"):
-        evaluate(run, EvaluateConfig(batch_size=4), should_stop=lambda: True)
+    asked = EvaluateConfig(batch_size=4)
+    seen: list[int] = []
+    with pytest.raises(
+        UserError, match="Stopped after 8 of 20 rows; the same evaluation asked again goes on from there"
+    ):
+        evaluate(run, asked, progress=lambda done, total: seen.append(done), should_stop=lambda: len(seen) > 2)
     assert run.evaluations() == []
+    [partial] = (run.path / "evaluations").glob(".*.jsonl")
+    # As after a kill in the middle of writing.
+    partial.write_text(partial.read_text()[:-40])
+    seen.clear()
+    resumed = evaluate(run, asked, progress=lambda done, total: seen.append(done))
+    assert seen == [7, 11, 15, 19, 20]
+    assert not list((run.path / "evaluations").glob(".*.jsonl"))
+    time.sleep(1.1)  # evaluations are named by the second
+    whole = evaluate(run, asked)
+    assert {key: whole[key] for key in ("base", "tuned", "difference")} == {
+        key: resumed[key] for key in ("base", "tuned", "difference")
+    }
+    for one, other in zip(run.outputs(resumed["evaluation"]), run.outputs(whole["evaluation"]), strict=True):
+        assert one["base_nll"] == pytest.approx(other["base_nll"], rel=1e-4)
 
 
 def test_training_in_a_thread_leaves_signals_alone(labelled, tiny):

@@ -37,14 +37,11 @@ def compare(
     """Both answers to a prompt: {"base": str, "tuned": str, "tokens_per_s": {"base": float, "tuned": float}}."""
     given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     config = forms.config(GenerateConfig, given)
-    if not prompt.strip():
-        raise UserError("The prompt is empty; give some text.")
-    found: dict[str, Any] = {"base": "", "tuned": "", "tokens_per_s": {}}
-    pair = work.pair(find_ready(run).name)
-    for chunk in pair.stream([{"role": "user", "content": prompt}], config):
-        found[chunk.side] += chunk.text
-        found["tokens_per_s"][chunk.side] = round(chunk.tokens_per_s, 2)
-    return found
+    work.load_libraries()
+    from sftdemo import comparison
+
+    chosen = find_ready(run)
+    return comparison.compare(chosen, prompt, config, work.pair(chosen.name))
 
 
 @as_fault
