@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from sftdemo.errors import UserError
 
 ACTIVE = ("queued", "running", "stopping")
 SPLITS = ("train", "validation", "test")
-LEADING = ("accuracy", "chrf", "exact_match")  # what is shown first, where it was measured
+LEADING = ("accuracy", "chrf", "rougeL", "exact_match")  # what is shown first, where it was measured
 _NAME = re.compile(r"[\w][\w.-]{0,99}", re.UNICODE)
 
 
@@ -46,7 +48,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The value in a file; a file that hasn't changed since it was last asked for isn't opened again."""
+    stat = path.stat()
+    return json.loads(_text(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino)))
+
+
+# The text and not its value, which a caller might change. A page asks for the status of every run at each tick.
+@lru_cache(maxsize=4096)
+def _text(path: Path, stamp: tuple[int, ...]) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
@@ -134,10 +144,17 @@ class Run:
             {"state": state, "pid": pid, "process_start": process_start(pid), "updated": time.time(), **values},
         )
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The logged steps so far."""
+    def metrics(self, most: int | None = None) -> list[dict[str, Any]]:
+        """The logged steps so far; with `most`, about so many of them, evenly spread, with the last and all that validated."""
         path = self.path / "metrics.jsonl"
-        return list(read_jsonl(path)) if path.exists() else []
+        if not path.exists():
+            return []
+        *lines, _ = path.read_bytes().split(b"\n")  # what stands after the last line break is still being written
+        if most and len(lines) > most:
+            # From the start on, so that a curve that grows is drawn through the same points again.
+            stride, last = math.ceil(len(lines) / most), len(lines) - 1
+            lines = [line for i, line in enumerate(lines) if i % stride == 0 or i == last or b'"eval_loss"' in line]
+        return [json.loads(line) for line in lines]
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -158,8 +175,7 @@ class Run:
 
     def evaluations(self) -> list[str]:
         """The names of the finished evaluations, newest first."""
-        found = (self.path / "evaluations").glob("*/scores.json")
-        return [path.parent.name for path in _newest_first(found)]
+        return [path.name for path in _newest_first(self.path / "evaluations", "scores.json")]
 
     def scores(self, evaluation: str) -> dict[str, Any]:
         return read_json(self.path / "evaluations" / evaluation / "scores.json")  # type: ignore[no-any-return]
@@ -224,22 +240,28 @@ def find(name: str) -> Run:
 
 def list_runs() -> list[Run]:
     """All runs, newest first."""
-    return [Run(path.parent) for path in _newest_first((home() / "runs").glob("*/config.json"))]
+    return [Run(path) for path in _newest_first(home() / "runs", "config.json")]
 
 
-def _newest_first(paths: Iterable[Path]) -> list[Path]:
+def _newest_first(folder: Path, holding: str) -> list[Path]:
+    """The folders inside `folder` that hold a file of that name, the one with the newest first."""
     dated = []
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile, in another tab
-            dated.append((path.stat().st_mtime, path))
-    return [path for _, path in sorted(dated, reverse=True)]
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(
+                FileNotFoundError, NotADirectoryError
+            ):  # one may be deleted meanwhile, in another tab
+                dated.append((os.stat(os.path.join(entry.path, holding)).st_mtime, entry.path))
+    return [Path(path) for _, path in sorted(dated, reverse=True)]
 
 
 def overview(run: Run) -> dict[str, Any]:
     """One line of the list of runs: what it is, how it stands, and the leading figure of its newest evaluation."""
-    config, status = run.config(), run.status()
+    config, status, evaluations = run.config(), run.status(), run.evaluations()
     settings = config["settings"]
-    row = {
+    scores = run.scores(evaluations[0]) if evaluations else {"base": {}, "tuned": {}}
+    metric = next((name for name in LEADING if scores["tuned"].get(name) is not None), None)
+    return {
         "name": run.name,
         "data": config.get("data", {}).get("name") or settings["data"],
         "model": settings["model"],
@@ -247,15 +269,12 @@ def overview(run: Run) -> dict[str, Any]:
         "quantization": settings["quantization"],
         "state": status["state"],
         "created": (run.path / "config.json").stat().st_mtime,
-        "metric": None,
-        "base": None,
-        "tuned": None,
+        "eval_loss": status.get("eval_loss"),
+        "evaluation": evaluations[0] if evaluations else None,
+        "metric": metric,
+        "base": scores["base"].get(metric),
+        "tuned": scores["tuned"].get(metric),
     }
-    if names := run.evaluations():
-        scores = run.scores(names[0])
-        metric = next(name for name in LEADING if scores["tuned"].get(name) is not None)
-        row |= {"metric": metric, "base": scores["base"][metric], "tuned": scores["tuned"][metric]}
-    return row
 
 
 def details(run: Run) -> dict[str, Any]:

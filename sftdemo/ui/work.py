@@ -8,7 +8,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
-from sftdemo import hub, runs
+from sftdemo import hub, jobs, runs
 from sftdemo.config import EvaluateConfig
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
@@ -141,14 +141,13 @@ class Work:
     state: str
 
 
-def running(newest: int = 60) -> list[Work]:
+def running() -> list[Work]:
     """All that runs now: training found in the run folders, evaluations of this process."""
     found = []
-    for run in runs.list_runs()[:newest]:
+    for run in jobs.active():
         status = run.status()
-        if status["state"] in runs.ACTIVE:
-            total = status.get("total") or 0
-            found.append(Work("train", run.name, status.get("step") or 0, total, status.get("eta_s"), status["state"]))
+        total = status.get("total") or 0
+        found.append(Work("train", run.name, status.get("step") or 0, total, status.get("eta_s"), status["state"]))
     if _evaluation and _evaluation.active:
         state = "stopping" if _evaluation.stop.is_set() else "running"
         one = _evaluation
@@ -156,9 +155,9 @@ def running(newest: int = 60) -> list[Work]:
     return found
 
 
-def ready_runs() -> list[Run]:
-    """The runs that have a model, newest first; one stopped before its first step has none."""
-    return [run for run in runs.list_runs() if is_ready(run)]
+def newest_ready() -> str:
+    """The name of the newest run that has a model, or ""; a run stopped before its first step has none."""
+    return next((run.name for run in runs.list_runs() if is_ready(run)), "")
 
 
 def is_ready(run: Run) -> bool:
