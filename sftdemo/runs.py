@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
 import shutil
@@ -49,14 +48,18 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """The value in a file; a file that hasn't changed since it was last asked for isn't opened again."""
-    stat = path.stat()
-    return json.loads(_text(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino)))
+    return json.loads(_text(str(path), stamp(path.stat())))
 
 
-# The text and not its value, which a caller might change. A page asks for the status of every run at each tick.
+def stamp(stat: os.stat_result) -> tuple[int, int, int]:
+    """What differs between two versions of a file."""
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
 @lru_cache(maxsize=4096)
-def _text(path: Path, stamp: tuple[int, ...]) -> str:
-    return path.read_text(encoding="utf-8")
+def _text(path: str, version: tuple[int, int, int]) -> str:
+    # The text and not its value, which a caller might change.
+    return Path(path).read_text(encoding="utf-8")
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
@@ -145,16 +148,19 @@ class Run:
         )
 
     def metrics(self, most: int | None = None) -> list[dict[str, Any]]:
-        """The logged steps so far; with `most`, about so many of them, evenly spread, with the last and all that validated."""
+        """The logged steps so far; with `most`, about so many of them, with the last and all that have an eval_loss."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        *lines, _ = path.read_bytes().split(b"\n")  # what stands after the last line break is still being written
-        if most and len(lines) > most:
-            # From the start on, so that a curve that grows is drawn through the same points again.
-            stride, last = math.ceil(len(lines) / most), len(lines) - 1
-            lines = [line for i, line in enumerate(lines) if i % stride == 0 or i == last or b'"eval_loss"' in line]
-        return [json.loads(line) for line in lines]
+        if most is None:
+            return list(read_jsonl(path))
+        log = path.read_bytes()
+        log = log[: log.rfind(b"\n") + 1]  # a line still being written is left for the next read
+        # Lines are found by evenly spread bytes. A power of two between them, so that a curve that grows keeps its points.
+        stride = 1 << (len(log) // most).bit_length()
+        places = [*range(0, len(log), stride), *(m.start() for m in re.finditer(b'"eval_loss"', log)), len(log) - 1]
+        starts = sorted({log.rfind(b"\n", 0, place) + 1 for place in places}) if log else []
+        return [json.loads(log[start : log.index(b"\n", start)]) for start in starts]
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -243,16 +249,32 @@ def list_runs() -> list[Run]:
     return [Run(path) for path in _newest_first(home() / "runs", "config.json")]
 
 
+def active() -> list[Run]:
+    """The runs that train now, or are about to, newest first."""
+    # Asked for at every tick of every page: of a run that has ended nothing but its file's date is looked at.
+    waiting = (path for stat, path in _dated(home() / "runs", "status.json") if not _has_ended(path, stamp(stat)))
+    return [run for run in map(Run, map(Path, waiting)) if run.status()["state"] in ACTIVE]
+
+
+@lru_cache(maxsize=4096)
+def _has_ended(path: str, version: tuple[int, int, int]) -> bool:
+    return Run(Path(path))._written_status()["state"] not in ACTIVE
+
+
 def _newest_first(folder: Path, holding: str) -> list[Path]:
-    """The folders inside `folder` that hold a file of that name, the one with the newest first."""
-    dated = []
+    return [Path(path) for _, path in _dated(folder, holding)]
+
+
+def _dated(folder: Path, holding: str) -> list[tuple[os.stat_result, str]]:
+    """The folders inside `folder` that hold a file of that name, with what is known of the file; the newest first."""
+    found = []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(
                 FileNotFoundError, NotADirectoryError
             ):  # one may be deleted meanwhile, in another tab
-                dated.append((os.stat(os.path.join(entry.path, holding)).st_mtime, entry.path))
-    return [Path(path) for _, path in sorted(dated, reverse=True)]
+                found.append((os.stat(os.path.join(entry.path, holding)), entry.path))
+    return sorted(found, key=lambda item: (item[0].st_mtime, item[1]), reverse=True)
 
 
 def overview(run: Run) -> dict[str, Any]:

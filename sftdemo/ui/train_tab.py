@@ -224,7 +224,7 @@ def build(page: Page) -> Any:
         return news | ({page.run: name} if ended and chosen_run != name else {})
 
     def open_page(request: gr.Request) -> dict[Any, Any]:
-        busy = jobs.active()
+        busy = runs.active()
         return {watched: busy[0].name, **refresh(busy[0].name, language(request))} if busy else {watched: ""}
 
     fields_in = [page.data, *made.values()]

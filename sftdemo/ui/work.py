@@ -8,7 +8,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
-from sftdemo import hub, jobs, runs
+from sftdemo import hub, runs
 from sftdemo.config import EvaluateConfig
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
@@ -144,7 +144,7 @@ class Work:
 def running() -> list[Work]:
     """All that runs now: training found in the run folders, evaluations of this process."""
     found = []
-    for run in jobs.active():
+    for run in runs.active():
         status = run.status()
         total = status.get("total") or 0
         found.append(Work("train", run.name, status.get("step") or 0, total, status.get("eta_s"), status["state"]))
