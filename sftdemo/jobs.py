@@ -28,7 +28,7 @@ def start(config: TrainConfig) -> Run:
     if not config.check().data:
         raise UsageError("data is empty; give a file, a folder, the name of a sample set, or a Hub id.")
     with _starting:
-        if busy := active():
+        if busy := runs.active():
             raise UserError(f"Run {busy[0].name} is still training; wait until it ends, or stop it first.")
         hint = f"{Path(config.data).stem}-{config.method}"
         run = runs.create(config.name, hint, {"settings": config.to_json()})
@@ -82,11 +82,6 @@ def stop(run: Run) -> None:
     """Ask a run that is active to stop after its step and keep what it has learned."""
     if run.status()["state"] in ACTIVE:
         run.ask_to_stop()
-
-
-def active() -> list[Run]:
-    """The runs that train now, or are about to, newest first."""
-    return [run for run in runs.list_runs() if run.status()["state"] in ACTIVE]
 
 
 def command(config: TrainConfig) -> str:

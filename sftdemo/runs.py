@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sftdemo.errors import UserError
 
 ACTIVE = ("queued", "running", "stopping")
 SPLITS = ("train", "validation", "test")
-LEADING = ("accuracy", "chrf", "exact_match")  # what is shown first, where it was measured
+LEADING = ("accuracy", "chrf", "rougeL", "exact_match")  # what is shown first, where it was measured
 _NAME = re.compile(r"[\w][\w.-]{0,99}", re.UNICODE)
 
 
@@ -46,7 +47,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The value in a file; a file that hasn't changed since it was last asked for isn't opened again."""
+    return json.loads(_text(str(path), stamp(path.stat())))
+
+
+def stamp(stat: os.stat_result) -> tuple[int, int, int]:
+    """What differs between two versions of a file."""
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+@lru_cache(maxsize=4096)
+def _text(path: str, version: tuple[int, int, int]) -> str:
+    # The text and not its value, which a caller might change.
+    return Path(path).read_text(encoding="utf-8")
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
@@ -134,10 +147,20 @@ class Run:
             {"state": state, "pid": pid, "process_start": process_start(pid), "updated": time.time(), **values},
         )
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The logged steps so far."""
+    def metrics(self, most: int | None = None) -> list[dict[str, Any]]:
+        """The logged steps so far; with `most`, about so many of them, with the last and all that have an eval_loss."""
         path = self.path / "metrics.jsonl"
-        return list(read_jsonl(path)) if path.exists() else []
+        if not path.exists():
+            return []
+        if most is None:
+            return list(read_jsonl(path))
+        log = path.read_bytes()
+        log = log[: log.rfind(b"\n") + 1]  # a line still being written is left for the next read
+        # Lines are found by evenly spread bytes. A power of two between them, so that a curve that grows keeps its points.
+        stride = 1 << (len(log) // most).bit_length()
+        places = [*range(0, len(log), stride), *(m.start() for m in re.finditer(b'"eval_loss"', log)), len(log) - 1]
+        starts = sorted({log.rfind(b"\n", 0, place) + 1 for place in places}) if log else []
+        return [json.loads(log[start : log.index(b"\n", start)]) for start in starts]
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -158,8 +181,7 @@ class Run:
 
     def evaluations(self) -> list[str]:
         """The names of the finished evaluations, newest first."""
-        found = (self.path / "evaluations").glob("*/scores.json")
-        return [path.parent.name for path in _newest_first(found)]
+        return [path.name for path in _newest_first(self.path / "evaluations", "scores.json")]
 
     def scores(self, evaluation: str) -> dict[str, Any]:
         return read_json(self.path / "evaluations" / evaluation / "scores.json")  # type: ignore[no-any-return]
@@ -224,22 +246,44 @@ def find(name: str) -> Run:
 
 def list_runs() -> list[Run]:
     """All runs, newest first."""
-    return [Run(path.parent) for path in _newest_first((home() / "runs").glob("*/config.json"))]
+    return [Run(path) for path in _newest_first(home() / "runs", "config.json")]
 
 
-def _newest_first(paths: Iterable[Path]) -> list[Path]:
-    dated = []
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile, in another tab
-            dated.append((path.stat().st_mtime, path))
-    return [path for _, path in sorted(dated, reverse=True)]
+def active() -> list[Run]:
+    """The runs that train now, or are about to, newest first."""
+    # Asked for at every tick of every page: of a run that has ended nothing but its file's date is looked at.
+    waiting = (path for stat, path in _dated(home() / "runs", "status.json") if not _has_ended(path, stamp(stat)))
+    return [run for run in map(Run, map(Path, waiting)) if run.status()["state"] in ACTIVE]
+
+
+@lru_cache(maxsize=4096)
+def _has_ended(path: str, version: tuple[int, int, int]) -> bool:
+    return Run(Path(path))._written_status()["state"] not in ACTIVE
+
+
+def _newest_first(folder: Path, holding: str) -> list[Path]:
+    return [Path(path) for _, path in _dated(folder, holding)]
+
+
+def _dated(folder: Path, holding: str) -> list[tuple[os.stat_result, str]]:
+    """The folders inside `folder` that hold a file of that name, with what is known of the file; the newest first."""
+    found = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(
+                FileNotFoundError, NotADirectoryError
+            ):  # one may be deleted meanwhile, in another tab
+                found.append((os.stat(os.path.join(entry.path, holding)), entry.path))
+    return sorted(found, key=lambda item: (item[0].st_mtime, item[1]), reverse=True)
 
 
 def overview(run: Run) -> dict[str, Any]:
     """One line of the list of runs: what it is, how it stands, and the leading figure of its newest evaluation."""
-    config, status = run.config(), run.status()
+    config, status, evaluations = run.config(), run.status(), run.evaluations()
     settings = config["settings"]
-    row = {
+    scores = run.scores(evaluations[0]) if evaluations else {"base": {}, "tuned": {}}
+    metric = next((name for name in LEADING if scores["tuned"].get(name) is not None), None)
+    return {
         "name": run.name,
         "data": config.get("data", {}).get("name") or settings["data"],
         "model": settings["model"],
@@ -247,15 +291,12 @@ def overview(run: Run) -> dict[str, Any]:
         "quantization": settings["quantization"],
         "state": status["state"],
         "created": (run.path / "config.json").stat().st_mtime,
-        "metric": None,
-        "base": None,
-        "tuned": None,
+        "eval_loss": status.get("eval_loss"),
+        "evaluation": evaluations[0] if evaluations else None,
+        "metric": metric,
+        "base": scores["base"].get(metric),
+        "tuned": scores["tuned"].get(metric),
     }
-    if names := run.evaluations():
-        scores = run.scores(names[0])
-        metric = next(name for name in LEADING if scores["tuned"].get(name) is not None)
-        row |= {"metric": metric, "base": scores["base"][metric], "tuned": scores["tuned"][metric]}
-    return row
 
 
 def details(run: Run) -> dict[str, Any]:

@@ -173,11 +173,44 @@ def test_a_wrong_download_is_refused_and_removed(tmp_path, home):
 
 def test_what_a_killed_download_left_is_swept_away(home):
     models = home / "models"
-    (models / ".smollm2-135m.999999999.part").mkdir(parents=True)
-    (models / f".other.{os.getpid()}.part").mkdir()
+    (models / ".smollm2-135m.part" / "box").mkdir(parents=True)
+    (models / ".other.part").mkdir()
     with pytest.raises(UserError):
         hub.find("smollm2-135m")
-    assert [path.name for path in models.iterdir()] == [f".other.{os.getpid()}.part"], "ours is alive"
+    assert [path.name for path in models.iterdir()] == [".other.part"], "the other model's may be in the making"
+
+
+MAKE = """
+import pathlib, sys, time
+from sftdemo import hub
+def fill(part):
+    print("filling", flush=True)
+    (part / "weights").write_text("half")
+    sys.stdin.readline()
+    (part / "config.json").write_text("whole")
+print(hub._made_once(pathlib.Path(sys.argv[1]), fill, lambda text: print(text, flush=True)), flush=True)
+"""
+
+
+def test_one_process_makes_the_model_and_the_others_wait(home):
+    target = home / "models" / "m"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+    makers = [subprocess.Popen([sys.executable, "-c", MAKE, str(target)], **pipes)]
+    assert makers[0].stdout.readline() == "filling\n"
+    makers += [subprocess.Popen([sys.executable, "-c", MAKE, str(target)], **pipes) for _ in range(2)]
+    for waiting in makers[1:]:
+        assert waiting.stdout.readline().startswith("Another process is fetching the model")
+    # The first is killed half-way: one of the others takes over from the start, and the last finds the whole.
+    assert not target.exists()
+    makers[0].kill()
+    makers[0].communicate()
+    for waiting in makers[1:]:
+        waiting.stdin.write("\n")
+        waiting.stdin.flush()
+    ended = [maker.communicate(timeout=60)[0].splitlines() for maker in makers[1:]]
+    assert sorted(ended, key=len) == [[str(target)], ["filling", str(target)]]
+    assert [path.name for path in (home / "models").iterdir()] == ["m"]
+    assert (target / "config.json").read_text() == "whole"
 
 
 def test_a_disk_too_small_for_the_default_model_is_said(home, monkeypatch):

@@ -52,7 +52,7 @@ time.sleep(60)
 def _nothing_runs_on(home: Path) -> Iterator[None]:
     """What still trains under this test's home when it ends is killed."""
     yield
-    for run in jobs.active():
+    for run in runs.active():
         pid = run.status()["pid"]
         if pid != os.getpid():
             os.kill(pid, signal.SIGKILL)
@@ -85,10 +85,10 @@ def test_a_child_runs_writes_its_log_and_stops_when_asked(run: Run) -> None:
     assert (status["pid"], status["process_start"]) == (pid, runs.process_start(pid))
     wait_for_state(run, "running")
     assert run.status()["pid"] == pid
-    assert jobs.active() == [run]
+    assert runs.active() == [run]
     jobs.stop(run)
     wait_for_state(run, "stopped")
-    assert jobs.active() == []
+    assert runs.active() == []
     assert set(run.log_path.read_text().splitlines()) == {f"hello from {os.getcwd()}", "and a warning"}
 
 
@@ -136,7 +136,7 @@ def test_the_child_survives_the_app_and_is_found_again(run: Run) -> None:
         os.killpg(app.pid, signal.SIGKILL)
     step = run.status()["step"]
     wait_for(lambda: run.status()["step"] > step + 2, "steps after the app's end")
-    assert jobs.active() == [run] and run.status()["pid"] == pid
+    assert runs.active() == [run] and run.status()["pid"] == pid
     jobs.stop(run)
     wait_for_state(run, "stopped")
 

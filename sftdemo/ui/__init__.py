@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
-import traceback
 from typing import Any
 
 from sftdemo.runs import home
@@ -31,24 +29,14 @@ def build() -> Any:
                 to_evaluate = train_tab.build(shared)
             with gr.Tab(label("step_evaluate"), id="evaluate"):
                 evaluate_tab.build(shared, to_evaluate)
-            with gr.Tab(label("step_chat"), id="chat"):
-                chat_tab.build(shared)
+            with gr.Tab(label("step_chat"), id="chat") as chat:
+                chat_tab.build(shared, chat)
             with gr.Tab(label("step_vote"), id="vote") as vote:
                 vote_tab.build(shared, vote)
             with gr.Tab(label("step_runs"), id="runs", alignment="right") as all_runs:
                 runs_tab.build(shared, all_runs)
         wire(shared.chip.click, lambda: {shared.tabs: gr.Tabs(selected="runs")}, None, [shared.tabs])
     return blocks
-
-
-def warm() -> None:
-    """Import what the first click will need, behind the page that is already served."""
-    try:
-        from sftdemo.ui import data_tab
-
-        data_tab.warm()
-    except Exception:  # noqa: BLE001 (what is really wrong is said when it is used)
-        traceback.print_exc(file=sys.stderr)
 
 
 def launch(host: str | None = None, port: int | None = None, **options: Any) -> Any:
@@ -58,6 +46,9 @@ def launch(host: str | None = None, port: int | None = None, **options: Any) -> 
     """
     os.environ.setdefault("GRADIO_TEMP_DIR", str(home() / "tmp"))
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    from sftdemo.ui import startup
+
+    startup.quicken_gradio()
     from starlette.middleware import Middleware
 
     from sftdemo.ui import evaluate_tab, style
@@ -67,15 +58,15 @@ def launch(host: str | None = None, port: int | None = None, **options: Any) -> 
     exports = evaluate_tab.exports().resolve()
     exports.mkdir(parents=True, exist_ok=True)
     blocks = build()
-    blocks.queue(api_open=False)
+    blocks.api_open = False  # as queue(api_open=False) does, which would make all the routes once more
     usual_host = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
-    threading.Timer(1.0, warm).start()
+    threading.Thread(target=startup.warm, name="warm", daemon=True).start()
     return blocks.launch(
         server_name=host or os.environ.get("GRADIO_SERVER_NAME") or usual_host,
         server_port=port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860),
         theme=style.theme(),
         css_paths=[style.CSS_PATH],
-        app_kwargs={"middleware": [Middleware(EarlyScript, script=style.HEAD)]},
+        app_kwargs={"middleware": [Middleware(startup.Calm), Middleware(EarlyScript, script=style.HEAD)]},
         i18n=i18n(),
         allowed_paths=[str(exports)],
         max_file_size=MOST_UPLOADED,

@@ -12,7 +12,7 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import evaluate_tab, forms, runs_tab, vote_tab, work
+from sftdemo.ui import evaluate_tab, forms, vote_tab, work
 from sftdemo.ui.page import find_ready
 from sftdemo.votes import Store
 
@@ -56,7 +56,7 @@ def evaluate(run: str, max_examples: int = evaluate_tab.FIRST_ROWS) -> dict[str,
 @as_fault
 def list_runs() -> list[dict[str, Any]]:
     """All runs, newest first, with state and main metric."""
-    return [runs_tab.summary(run) for run in runs.list_runs()]
+    return [runs.overview(run) for run in runs.list_runs()]
 
 
 @as_fault

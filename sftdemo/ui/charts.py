@@ -12,6 +12,7 @@ from sftdemo.ui.texts import number, say
 
 METRICS = ("accuracy", "macro_f1", "likelihood_accuracy", "exact_match", "bleu", "chrf", "rouge1", "rouge2", "rougeL")
 RATES = ("accuracy", "macro_f1", "likelihood_accuracy", "exact_match")
+MOST_POINTS = 1000  # of a run's log are read for a curve
 Point = tuple[float, float]
 
 

@@ -126,8 +126,8 @@ def stream(
     yield from coalesced(pair.stream(asked, config, stopped), exchange)
 
 
-def build(page: Page) -> None:
-    """The tab's components and how they are connected."""
+def build(page: Page, tab: Any) -> None:
+    """The tab's components and how they are connected; `tab` is its own tab, which loads the models when opened."""
     gate = gr.HTML("", elem_id="chat-gate")
     prompts = gr.State([])
     columns: dict[str, Any] = {}
@@ -277,6 +277,9 @@ def build(page: Page) -> None:
         if event := _stops.pop(str(request.session_hash), None):
             event.set()
 
+    def look(name: str) -> None:
+        threading.Thread(target=work.preload, args=(name,), name="preload", daemon=True).start()
+
     inputs = [page.run, columns["base"], columns["tuned"], text, system, *made.values()]
     outputs = [*sides, text, send, stop, again, clear, made["seed"]]
     options = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "once"}
@@ -286,4 +289,5 @@ def build(page: Page) -> None:
     wire(clear.click, start_over, None, sides)
     wire(chips.select, take_prompt, [prompts], [text, system], fault, **EACH_PICK)
     wire(page.run.change, refresh, [page.run], [gate, body, prompts, chips, system, *sides], fault)
+    wire(tab.select, look, [page.run])
     page.blocks.unload(leave)

@@ -121,8 +121,7 @@ def begin(blocks: Any) -> Page:
 
     def open_page(request: gr.Request) -> dict[Any, Any]:
         lang = language(request)
-        ready = work.ready_runs()
-        chosen = ready[0].name if ready else ""
+        chosen = work.newest_ready()
         return {
             page.head: brand(lang),
             switches: header(lang),

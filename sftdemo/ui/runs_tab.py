@@ -21,37 +21,6 @@ MOST_COMPARED = 3
 OFFERED = 200  # run names in the menu of the comparison
 
 
-def main_metric(scores: Mapping[str, Any]) -> tuple[str, float, float] | None:
-    """The one metric to show in a table: (name, base, tuned)."""
-    for metric in ("accuracy", "chrf", "rougeL", "exact_match"):
-        base, tuned = scores["base"].get(metric), scores["tuned"].get(metric)
-        if base is not None and tuned is not None:
-            return metric, base, tuned
-    return None
-
-
-def summary(run: runs.Run) -> dict[str, Any]:
-    """What the table and the /runs endpoint say about a run."""
-    config, status, names = run.config(), run.status(), run.evaluations()
-    settings, found = config.get("settings", {}), None
-    if names:
-        found = main_metric(run.scores(names[0]))
-    return {
-        "name": run.name,
-        "data": (config.get("data") or {}).get("name") or settings.get("data", ""),
-        "model": settings.get("model", ""),
-        "method": settings.get("method", ""),
-        "quantization": settings.get("quantization", "none"),
-        "created": (run.path / "config.json").stat().st_mtime,
-        "state": status["state"],
-        "eval_loss": status.get("eval_loss"),
-        "evaluation": names[0] if names else None,
-        "metric": found[0] if found else None,
-        "base": found[1] if found else None,
-        "tuned": found[2] if found else None,
-    }
-
-
 def matching(text: str) -> list[runs.Run]:
     """The runs whose name holds the text, newest first."""
     wanted = text.strip().casefold()
@@ -74,7 +43,7 @@ def runs_table(found: Sequence[runs.Run], shown: int, chosen: str, lang: str) ->
     headers = [say(lang, f"column_{name}") for name in ("run", "data", "method", "when", "state", "metric")]
     rows = []
     for run in found[:shown]:
-        row = summary(run)
+        row = runs.overview(run)
         method = say(lang, f"method_{row['method']}") if row["method"] in ("lora", "full") else html.esc(row["method"])
         if row["quantization"] != "none":
             method += f" {html.esc(row['quantization'])}"
@@ -115,14 +84,12 @@ def setting_differences(chosen: Sequence[runs.Run]) -> list[tuple[str, list[str]
 
 def comparison(chosen: Sequence[runs.Run], lang: str) -> str:
     """Curves over each other and the settings that differ."""
-    curves = [charts.curve(run.name, run.metrics()) for run in chosen]
+    curves = [charts.curve(run.name, run.metrics(charts.MOST_POINTS)) for run in chosen]
     rows = [
         (None, [say(lang, f"set_{name}"), *map(html.esc, values)], False)
         for name, values in setting_differences(chosen)
     ]
-    scores = []
-    for run in chosen:
-        scores.append(gain(summary(run), lang))
+    scores = [gain(runs.overview(run), lang) for run in chosen]
     rows.append((None, [say(lang, "column_metric"), *scores], False))
     return html.sheet(
         charts.loss_chart(curves, lang)
@@ -186,8 +153,7 @@ def build(page: Page, tab: Any) -> None:
     def remove(text: str, rows: int, name: str, chosen: str, request: gr.Request) -> dict[Any, Any]:
         runs.named(name).delete()
         work.release()
-        left = work.ready_runs()
-        kept = chosen if chosen != name else (left[0].name if left else "")
+        kept = chosen if chosen != name else work.newest_ready()
         hidden = {actions: gr.update(visible=False), info: ""}
         return {
             focus: "",

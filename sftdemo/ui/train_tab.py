@@ -76,7 +76,7 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> s
 
 def live(run: runs.Run, lang: str) -> str:
     """The state of one run: its figures and its curve, in words when it ended."""
-    status, metrics = run.status(), run.metrics()
+    status, metrics = run.status(), run.metrics(charts.MOST_POINTS)
     state, step, total = status["state"], status.get("step") or 0, status.get("total") or 0
     curve = charts.curve(run.name, metrics)
     chart = charts.loss_chart([curve], lang, total)
@@ -224,7 +224,7 @@ def build(page: Page) -> Any:
         return news | ({page.run: name} if ended and chosen_run != name else {})
 
     def open_page(request: gr.Request) -> dict[Any, Any]:
-        busy = jobs.active()
+        busy = runs.active()
         return {watched: busy[0].name, **refresh(busy[0].name, language(request))} if busy else {watched: ""}
 
     fields_in = [page.data, *made.values()]

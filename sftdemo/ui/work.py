@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sftdemo import hub, runs
-from sftdemo.config import EvaluateConfig
+from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
+
+LIBRARIES = (
+    "torch",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.generation",
+    "peft",
+    "sftdemo.models",
+    "sftdemo.evaluation",
+    "sftdemo.measures",
+)
+WARM_UP = [{"role": "user", "content": "Hello"}]
 
 _lock = threading.RLock()
 _importing = threading.Lock()
 _loaded: tuple[str, Any] | None = None
 
 
-def load_libraries() -> None:
-    """Import all that model work needs, one thread at a time: transformers' lazy modules can't be imported by two at once."""
+def load_libraries(names: Sequence[str] = LIBRARIES) -> None:
+    """Import what model work needs, one thread at a time: transformers' lazy modules can't be imported by two at once."""
     with _importing:
-        from peft import PeftModel  # noqa: F401
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig  # noqa: F401
-
-        from sftdemo import evaluation, models  # noqa: F401
+        for name in names:
+            importlib.import_module(name)
 
 
 def _key(run: Run) -> str:
@@ -49,8 +63,27 @@ def pair(name: str, report: hub.Report = hub.silent) -> Any:
             from sftdemo import models
 
             _loaded = None
-            _loaded = (key, models.load(run, report))
+            loaded = models.load(run, report)
+            # The first pass costs more than the next; the first question shouldn't pay for it.
+            loaded.complete([WARM_UP], GenerateConfig(max_new_tokens=2))
+            _loaded = (key, loaded)
         return _loaded[1]
+
+
+def preload(name: str) -> None:
+    """Load a run's pair ahead of the first question, if nothing trains and it takes no more than a quarter of the memory."""
+    if not name or is_loaded(name) or runs.active():
+        return
+    load_libraries()
+    import psutil
+
+    from sftdemo import models
+
+    run = runs.named(name)
+    needed = 2 * models.weights_bytes(Path(run.config()["base_model"]))
+    if is_ready(run) and 0 < 4 * needed < psutil.virtual_memory().available:
+        with contextlib.suppress(UserError):  # what is wrong is said at the first question
+            pair(name)
 
 
 def release() -> None:
@@ -141,14 +174,13 @@ class Work:
     state: str
 
 
-def running(newest: int = 60) -> list[Work]:
+def running() -> list[Work]:
     """All that runs now: training found in the run folders, evaluations of this process."""
     found = []
-    for run in runs.list_runs()[:newest]:
+    for run in runs.active():
         status = run.status()
-        if status["state"] in runs.ACTIVE:
-            total = status.get("total") or 0
-            found.append(Work("train", run.name, status.get("step") or 0, total, status.get("eta_s"), status["state"]))
+        total = status.get("total") or 0
+        found.append(Work("train", run.name, status.get("step") or 0, total, status.get("eta_s"), status["state"]))
     if _evaluation and _evaluation.active:
         state = "stopping" if _evaluation.stop.is_set() else "running"
         one = _evaluation
@@ -156,9 +188,9 @@ def running(newest: int = 60) -> list[Work]:
     return found
 
 
-def ready_runs() -> list[Run]:
-    """The runs that have a model, newest first; one stopped before its first step has none."""
-    return [run for run in runs.list_runs() if is_ready(run)]
+def newest_ready() -> str:
+    """The name of the newest run that has a model, or ""; a run stopped before its first step has none."""
+    return next((run.name for run in runs.list_runs() if is_ready(run)), "")
 
 
 def is_ready(run: Run) -> bool:
