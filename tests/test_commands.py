@@ -76,6 +76,14 @@ def test_compare_shows_what_differs(capsys, labelled, tiny):
         ask(capsys, "train", "--data", labelled, "--model", tiny, "--name", name, "--epochs", "0.2", "--lora-r", rank)
     found = ask(capsys, "runs", "compare", "a", "b")[1]
     assert found["settings"] == {"lora_r": {"a": 2, "b": 4}, "name": {"a": "a", "b": "b"}}
+    asked = ["--prompt", "the film was good", "--max-new-tokens", "4"]
+    together = ask(capsys, "compare", "a", "b", *asked)[1]
+    assert together.keys() == {"base", "a", "b", "tokens_per_s"}
+    for name in ("a", "b"):
+        alone = ask(capsys, "compare", name, *asked)[1]
+        assert (alone["base"], alone["tuned"]) == (together["base"], together[name])
+    status, _, said = ask(capsys, "compare", "a", "a", *asked)
+    assert status == 1 and "give at most 3 runs, each once" in said
 
 
 def test_check_lists_all_faults_and_fails(capsys, tmp_path, tiny):

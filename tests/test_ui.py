@@ -247,7 +247,7 @@ def test_coalesced_updates_lose_no_text() -> None:
     chunks = [
         SimpleNamespace(side=s, text=t, tokens_per_s=1.0, finish_reason=None) for s in ("base", "tuned") for t in "abc"
     ]
-    exchange = chat_tab.Exchange({side: chat_tab.Side([]) for side in chat_tab.SIDES})
+    exchange = chat_tab.Exchange({side: chat_tab.Side([]) for side in ("base", "tuned")})
     *_, last = chat_tab.coalesced(iter(chunks), exchange, every=60)
     assert {side: state.text for side, state in last.sides.items()} == {"base": "abc", "tuned": "abc"}
 

@@ -1,4 +1,4 @@
-"""4 Chat: one question, both answers at the same moment, each side with its own history."""
+"""4 Chat: one question, all answers at the same moment, each side with its own history."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sftdemo.ui.forms import wire
 from sftdemo.ui.page import EACH_PICK, Page, find_ready, picked, picker
 from sftdemo.ui.texts import label, language, say
 
-SIDES = ("base", "tuned")
+SIDES = ("base", "tuned", "second", "third")  # columns: the base, the chosen run, and runs of the same base beside it
 UPDATE_S = 1 / 12  # every update sends both columns again, so not each token gets one
 PROMPTS = 4
 
@@ -45,9 +45,10 @@ class Exchange:
     """Both columns during one answer."""
 
     sides: dict[str, Side] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)  # by the name that the models give a side
 
     def take(self, chunk: Any) -> None:
-        side = self.sides[chunk.side]
+        side = self.sides[self.columns.get(chunk.side, chunk.side)]
         side.text += chunk.text
         side.tokens_per_s = chunk.tokens_per_s
         side.finish_reason = chunk.finish_reason or side.finish_reason
@@ -92,6 +93,19 @@ def example_prompts(run: runs.Run) -> list[dict[str, str]]:
     return (varied + [row for row in rows if row not in varied])[:PROMPTS]
 
 
+def companions(run: runs.Run) -> list[str]:
+    """The other runs that can answer in one batch with this one: LoRA on the same base."""
+
+    def base(other: runs.Run) -> Any:
+        config = other.config()
+        settings = config.get("settings", {})
+        return config.get("base_model"), settings.get("quantization"), settings.get("method") == "lora"
+
+    wanted = base(run)
+    found = [other for other in runs.list_runs() if other.name != run.name and work.is_ready(other)]
+    return [other.name for other in found if base(other) == wanted and wanted[2]]
+
+
 def prompt_chips(prompts: Sequence[Mapping[str, str]], lang: str) -> str:
     if not prompts:
         return ""
@@ -100,29 +114,30 @@ def prompt_chips(prompts: Sequence[Mapping[str, str]], lang: str) -> str:
     return html.block(f'<div class="prompts">{chips}</div>')
 
 
-def head(side: str, lang: str, state: Side | None = None, note: str = "") -> str:
+def head(side: str, lang: str, state: Side | None = None, note: str = "", name: str = "") -> str:
     """The name of a column, and how fast it answers; why it ended only where that needs a word."""
     notes = [note] if note else []
     if state and state.tokens_per_s:
         notes.append(say(lang, "chat_speed", n=f"{state.tokens_per_s:.1f}"))
     if state and state.finish_reason in ("length", "stopped"):
         notes.append(say(lang, f"chat_{state.finish_reason}"))
-    return html.block(
-        f'{html.chip(say(lang, "name_" + side), side)} <span class="muted small num">{" · ".join(notes)}</span>'
-    )
+    shown = html.cut(name, 28) if name else say(lang, "name_" + side)
+    kind = "base" if side == "base" else "tuned"
+    return html.block(f'{html.chip(shown, kind)} <span class="muted small num">{" · ".join(notes)}</span>')
 
 
 def stream(
-    name: str,
+    names: Sequence[str],
     histories: Mapping[str, list[dict[str, str]]],
     system: str,
     config: GenerateConfig,
     stopped: Callable[[], bool],
 ) -> Iterator[Exchange]:
-    """Both answers to both histories, which end with the user's turn."""
-    pair = work.pair(name)
-    asked = {side: conversation(histories[side], system) for side in SIDES}
-    exchange = Exchange({side: Side(list(histories[side])) for side in SIDES})
+    """The answers of a base and these runs of it to their histories, by column; each ends with the user's turn."""
+    pair = work.pair(*names)
+    columns = dict(zip(pair.names, histories, strict=True))
+    asked = {name: conversation(histories[column], system) for name, column in columns.items()}
+    exchange = Exchange({side: Side(list(history)) for side, history in histories.items()}, columns)
     yield from coalesced(pair.stream(asked, config, stopped), exchange)
 
 
@@ -132,11 +147,12 @@ def build(page: Page, tab: Any) -> None:
     prompts = gr.State([])
     columns: dict[str, Any] = {}
     heads: dict[str, Any] = {}
+    places: dict[str, Any] = {}
     with gr.Column(visible=False) as body:
         with gr.Row(elem_id="chat-columns", elem_classes="columns"):
             for side in SIDES:
-                with gr.Column():
-                    heads[side] = gr.HTML(head(side, "en"), elem_id=f"head-{side}")
+                with gr.Column(visible=side in SIDES[:2], min_width=240) as places[side]:
+                    heads[side] = gr.HTML(head(side, "en") if side in SIDES[:2] else "", elem_id=f"head-{side}")
                     columns[side] = gr.Chatbot(
                         show_label=False,
                         height=340,
@@ -144,7 +160,7 @@ def build(page: Page, tab: Any) -> None:
                         feedback_options=None,
                         layout="bubble",
                         elem_id=f"chat-{side}",
-                        elem_classes=f"chat-{side}",
+                        elem_classes="chat-base" if side == "base" else "chat-tuned",
                         placeholder=label("chat_placeholder"),
                     )
         fault = gr.HTML("", elem_id="chat-fault")
@@ -167,6 +183,15 @@ def build(page: Page, tab: Any) -> None:
             with gr.Row(elem_classes="small-row"):
                 again = gr.Button(label("chat_again"), size="sm", elem_id="chat-again", min_width=90)
                 clear = gr.Button(label("chat_clear"), size="sm", elem_id="chat-clear", min_width=90)
+        beside = gr.Dropdown(
+            [],
+            multiselect=True,
+            max_choices=len(SIDES) - 2,
+            label=label("chat_beside"),
+            info=label("chat_beside_help"),
+            visible=False,
+            elem_id="chat-beside",
+        )
         with gr.Accordion(label("chat_settings"), open=False):
             system = gr.Textbox(
                 "", label=label("set_system"), info=label("chat_system_help"), lines=2, elem_id="chat-system"
@@ -176,11 +201,19 @@ def build(page: Page, tab: Any) -> None:
                     spec.name: forms.field(GenerateConfig, spec.name, min_width=180) for spec in fields(GenerateConfig)
                 }
     sides = [*columns.values(), *heads.values()]
+    drawing = [*sides, *places.values()]
 
-    def drawn(exchange: Exchange, lang: str) -> dict[Any, Any]:
+    def named(side: str, others: Sequence[str], name: str) -> str:
+        """What stands over a column: its run, where there are several."""
+        return ["", name, *others][SIDES.index(side)] if others else ""
+
+    def drawn(exchange: Exchange, lang: str, name: str, others: Sequence[str]) -> dict[Any, Any]:
         found: dict[Any, Any] = {}
         for side, state in exchange.sides.items():
-            found |= {columns[side]: state.shown(), heads[side]: head(side, lang, state)}
+            found |= {
+                columns[side]: state.shown(),
+                heads[side]: head(side, lang, state, name=named(side, others, name)),
+            }
         return found
 
     def buttons(streaming: bool) -> dict[Any, Any]:
@@ -194,14 +227,15 @@ def build(page: Page, tab: Any) -> None:
     def answer(
         request: gr.Request,
         name: str,
-        base: Any,
-        tuned: Any,
+        others: list[str],
+        shown: Sequence[Any],
         asked: str,
         system_text: str,
         given: Sequence[Any],
         retry: bool,
     ) -> Iterator[dict[Any, Any]]:
-        lang, before = language(request), {"base": messages(base), "tuned": messages(tuned)}
+        lang, used = language(request), SIDES[: 2 + len(others)]
+        before = {side: messages(value) for side, value in zip(SIDES, shown, strict=True) if side in used}
         config: GenerateConfig = forms.config(GenerateConfig, dict(zip(made, given, strict=True)))
         find_ready(name)
         if retry:
@@ -214,56 +248,61 @@ def build(page: Page, tab: Any) -> None:
         else:
             histories = {side: [*history, {"role": "user", "content": asked}] for side, history in before.items()}
         stopped = _stops[str(request.session_hash)] = threading.Event()
-        waits = say(lang, "chat_reading" if work.is_loaded(name) else "chat_loading")
-        shown = {columns[side]: histories[side] for side in SIDES}
+        waits = say(lang, "chat_reading" if work.is_loaded(name, *others) else "chat_loading")
         yield {
-            **shown,
+            **{columns[side]: history for side, history in histories.items()},
             **buttons(True),
             text: "",
-            **{heads[side]: head(side, lang, None, waits) for side in SIDES},
+            **{heads[side]: head(side, lang, None, waits, named(side, others, name)) for side in used},
             made["seed"]: config.seed,
         }
         try:
-            for exchange in stream(name, histories, system_text, config, stopped.is_set):
-                yield drawn(exchange, lang)
+            for exchange in stream([name, *others], histories, system_text, config, stopped.is_set):
+                yield drawn(exchange, lang, name, others)
             yield buttons(False)
         except UserError:
-            yield {columns[side]: before[side] for side in SIDES} | {text: asked} | buttons(False)
+            yield {columns[side]: before[side] for side in used} | {text: asked} | buttons(False)
             raise
         finally:
             stopped.set()
             _stops.pop(str(request.session_hash), None)
 
-    def ask(request: gr.Request, name: str, base: Any, tuned: Any, asked: str, system_text: str, *given: Any) -> Any:
-        yield from answer(request, name, base, tuned, asked, system_text, given, retry=False)
+    def ask(request: gr.Request, name: str, others: Any, *rest: Any) -> Any:
+        shown, (asked, system_text, *given) = rest[: len(SIDES)], rest[len(SIDES) :]
+        yield from answer(request, name, others or [], shown, asked, system_text, given, retry=False)
 
-    def ask_again(
-        request: gr.Request, name: str, base: Any, tuned: Any, asked: str, system_text: str, *given: Any
-    ) -> Any:
-        yield from answer(request, name, base, tuned, asked, system_text, given, retry=True)
+    def ask_again(request: gr.Request, name: str, others: Any, *rest: Any) -> Any:
+        shown, (asked, system_text, *given) = rest[: len(SIDES)], rest[len(SIDES) :]
+        yield from answer(request, name, others or [], shown, asked, system_text, given, retry=True)
 
     def ask_stop(request: gr.Request) -> dict[Any, Any]:
         if event := _stops.get(str(request.session_hash)):
             event.set()
         return {stop: gr.update(interactive=False)}
 
-    def start_over(request: gr.Request) -> dict[Any, Any]:
-        lang = language(request)
-        return {columns[side]: [] for side in SIDES} | {heads[side]: head(side, lang) for side in SIDES}
+    def start_over(request: gr.Request, name: str, others: Any) -> dict[Any, Any]:
+        lang, others = language(request), others or []
+        found: dict[Any, Any] = {columns[side]: [] for side in SIDES}
+        for place, side in enumerate(SIDES):
+            used = place < 2 + len(others)
+            found[places[side]] = gr.update(visible=used)
+            found[heads[side]] = head(side, lang, name=named(side, others, name)) if used else ""
+        return found
 
     def refresh(name: str, request: gr.Request) -> dict[Any, Any]:
         lang = language(request)
         if not name:
             return {gate: html.empty(say(lang, "wait_run"), say(lang, "wait_run_text")), body: gr.update(visible=False)}
         run = runs.named(name)
-        found = example_prompts(run)
+        found, near = example_prompts(run), companions(run)
         return {
             gate: "",
             body: gr.update(visible=True),
             prompts: found,
             chips: prompt_chips(found, lang),
             system: run.config().get("settings", {}).get("system") or "",
-            **start_over(request),
+            beside: gr.update(choices=near, value=[], visible=bool(near)),
+            **start_over(request, name, []),
         }
 
     def take_prompt(found: list[dict[str, str]], event: gr.EventData) -> dict[Any, Any]:
@@ -280,14 +319,15 @@ def build(page: Page, tab: Any) -> None:
     def look(name: str) -> None:
         threading.Thread(target=work.preload, args=(name,), name="preload", daemon=True).start()
 
-    inputs = [page.run, columns["base"], columns["tuned"], text, system, *made.values()]
+    inputs = [page.run, beside, *columns.values(), text, system, *made.values()]
     outputs = [*sides, text, send, stop, again, clear, made["seed"]]
     options = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "once"}
     wire(partial(gr.on, [send.click, text.submit]), ask, inputs, outputs, fault, **options)
     wire(again.click, ask_again, inputs, outputs, fault, **options)
     wire(stop.click, ask_stop, None, [stop])
-    wire(clear.click, start_over, None, sides)
+    wire(clear.click, start_over, [page.run, beside], drawing)
+    wire(beside.change, start_over, [page.run, beside], drawing)
     wire(chips.select, take_prompt, [prompts], [text, system], fault, **EACH_PICK)
-    wire(page.run.change, refresh, [page.run], [gate, body, prompts, chips, system, *sides], fault)
+    wire(page.run.change, refresh, [page.run], [gate, body, prompts, chips, system, beside, *drawing], fault)
     wire(tab.select, look, [page.run])
     page.blocks.unload(leave)

@@ -178,6 +178,8 @@ EN = {
     "chat_clear": "Clear",
     "chat_settings": "Answer settings",
     "chat_system_help": "Put before the conversation; empty: the model's own.",
+    "chat_beside": "More runs of this base",
+    "chat_beside_help": "Up to two; all answer in the same batch.",
     "chat_placeholder": "Ask something below: both answer at the same moment.",
     "chat_empty": "Type a question first.",
     "chat_nothing": "There is no answer to make again yet.",

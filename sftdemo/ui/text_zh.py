@@ -178,6 +178,8 @@ ZH = {
     "chat_clear": "清空",
     "chat_settings": "回答设置",
     "chat_system_help": "放在对话之前；留空则用模型自带的。",
+    "chat_beside": "同一基础模型的其他训练",
+    "chat_beside_help": "最多两个；所有模型在同一批次中回答。",
     "chat_placeholder": "在下方提问，两个模型会同时回答。",
     "chat_empty": "请先输入问题。",
     "chat_nothing": "还没有可以重新生成的回答。",

@@ -31,7 +31,7 @@ WARM_UP = [{"role": "user", "content": "Hello"}]
 
 _lock = threading.RLock()
 _importing = threading.Lock()
-_loaded: tuple[str, Any] | None = None
+_loaded: tuple[list[str], Any] | None = None
 
 
 def load_libraries(names: Sequence[str] = LIBRARIES) -> None:
@@ -45,28 +45,29 @@ def _key(run: Run) -> str:
     return f"{run.path}@{(run.path / 'config.json').stat().st_mtime}"
 
 
-def is_loaded(name: str) -> bool:
-    """Whether the run's pair can answer without being loaded first."""
-    return _loaded is not None and _loaded[0] == _key(runs.named(name))
+def is_loaded(*names: str) -> bool:
+    """Whether the pair of these runs can answer without being loaded first."""
+    return _loaded is not None and _loaded[0] == [_key(runs.named(name)) for name in names]
 
 
-def pair(name: str, report: hub.Report = hub.silent) -> Any:
-    """The run's two models; one run at a time is kept in memory."""
+def pair(*names: str, report: hub.Report = hub.silent) -> Any:
+    """The base and these runs of it, loaded; one such set is kept in memory."""
     global _loaded
     with _lock:
-        run = runs.named(name)
-        if not is_ready(run):
-            raise UserError(f"Run {run.name} has no model to talk to: its state is {run.status()['state']}.")
-        key = _key(run)
-        if _loaded is None or _loaded[0] != key:
+        chosen = [runs.named(name) for name in names]
+        for run in chosen:
+            if not is_ready(run):
+                raise UserError(f"Run {run.name} has no model to talk to: its state is {run.status()['state']}.")
+        keys = [_key(run) for run in chosen]
+        if _loaded is None or _loaded[0] != keys:
             load_libraries()
             from sftdemo import models
 
             _loaded = None
-            loaded = models.load(run, report)
+            loaded = models.load(chosen, report)
             # The first pass costs more than the next; the first question shouldn't pay for it.
             loaded.complete([WARM_UP], GenerateConfig(max_new_tokens=2))
-            _loaded = (key, loaded)
+            _loaded = (keys, loaded)
         return _loaded[1]
 
 
@@ -132,7 +133,7 @@ class Evaluation:
             load_libraries()
             from sftdemo.evaluation import evaluate
 
-            loaded = pair(self.run.name, report)
+            loaded = pair(self.run.name, report=report)
             self.note, self.started = "", time.monotonic()
             self.scores = evaluate(self.run, self.config, loaded, self.progress, self.stop.is_set)
         except UserError as error:
