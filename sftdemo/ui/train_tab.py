@@ -227,7 +227,10 @@ def build(page: Page) -> Any:
     changes = partial(gr.on, [page.data.change, *(field.change for field in made.values())])
     wire(changes, describe, fields_in, [sentence, command, start], fault)
     preset_fields = {key: made[key] for key in PRESETS[DEFAULT_PRESET]}
-    shown = {name: [preset_fields[key].postprocess(value) for key, value in PRESETS[name].items()] for name in PRESETS}
+    shown = {
+        name: ["" if value is None else preset_fields[key].postprocess(value) for key, value in values.items()]
+        for name, values in PRESETS.items()
+    }
     # In the browser: after a trip to the server, a quick click on the button would train with the preset before.
     take_preset = f"(name) => ({json.dumps(shown)})[name]"
     taken = wire(preset.input, None, [preset], list(preset_fields.values()), js=take_preset)
