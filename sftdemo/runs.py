@@ -148,18 +148,18 @@ class Run:
         )
 
     def metrics(self, most: int | None = None) -> list[dict[str, Any]]:
-        """The logged steps so far; with `most`, about so many of them, with the last and all that have an eval_loss."""
+        """The logged steps so far; with `most`, no more than about twice as many, the last and all with an eval_loss among them."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        if most is None:
-            return list(read_jsonl(path))
         log = path.read_bytes()
         log = log[: log.rfind(b"\n") + 1]  # a line still being written is left for the next read
+        if most is None or log.count(b"\n") <= most:
+            return [json.loads(line) for line in log.splitlines()]
         # Lines are found by evenly spread bytes. A power of two between them, so that a curve that grows keeps its points.
-        stride = 1 << (len(log) // most).bit_length()
+        stride = 1 << ((len(log) // most).bit_length() - 1)
         places = [*range(0, len(log), stride), *(m.start() for m in re.finditer(b'"eval_loss"', log)), len(log) - 1]
-        starts = sorted({log.rfind(b"\n", 0, place) + 1 for place in places}) if log else []
+        starts = sorted({log.rfind(b"\n", 0, place) + 1 for place in places})
         return [json.loads(log[start : log.index(b"\n", start)]) for start in starts]
 
     def append_metrics(self, row: dict[str, Any]) -> None:

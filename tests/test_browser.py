@@ -192,6 +192,19 @@ def test_a_broken_bound_is_said_on_the_page(open_page: Callable[..., Any]) -> No
     expect(page.locator("#train-fault")).to_contain_text("epochs is -1", timeout=SLOW_MS)
 
 
+def test_a_preset_counts_at_once(open_page: Callable[..., Any]) -> None:
+    """Before the server has heard of it: whoever clicks on the button right after it trains as chosen."""
+    page = open_page()
+    page.click("#to-train")
+    page.locator("#train-settings button").first.click()
+    rows = page.locator("#TrainConfig-max_examples textarea, #TrainConfig-max_examples input").first
+    expect(rows).to_have_value("600")
+    for place, value in ((2, ""), (1, "600"), (0, "150")):
+        page.context.set_offline(place == 0)
+        page.locator("#presets input").nth(place).click()
+        expect(rows).to_have_value(value)
+
+
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
 def test_language_follows_the_browser(open_page: Callable[..., Any], locale: str) -> None:
     page = open_page(locale=locale)

@@ -289,7 +289,7 @@ def test_every_state_of_a_run_is_drawn(lang: str, state: str) -> None:
 def test_an_evaluation_is_drawn(lang: str) -> None:
     run = made_run()
     add_evaluation(run)
-    scores, rows = run.scores("one"), evaluate_tab.chosen_rows(run.outputs("one"), "all")
+    scores, rows = run.scores("one"), evaluate_tab.marked(run, "one")
     assert "+50.0" in charts.score_rows(scores, lang)
     table = evaluate_tab.outputs_table(rows, lang, None)
     assert say(lang, "mark_better") in table and "My parcel is late." in table

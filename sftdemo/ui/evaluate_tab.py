@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,9 @@ def closeness(answer: str, target: str, row: Mapping[str, Any]) -> float:
     """How near an answer is to its target: whole labels count only whole, texts by their words in common (F1)."""
     if row.get("label"):
         return float(answer.strip().casefold() == target.strip().casefold())
-    ours, theirs = ([w.strip().casefold() for w in html.words(text) if w.strip()] for text in (answer, target))
-    common = sum(min(ours.count(word), theirs.count(word)) for word in set(ours))
-    return 2 * common / (len(ours) + len(theirs)) if ours or theirs else 1.0
+    ours, theirs = (Counter(map(str.strip, html.words(text.strip().casefold()))) for text in (answer, target))
+    words = ours.total() + theirs.total()
+    return 2 * (ours & theirs).total() / words if words else 1.0
 
 
 def claim(scores: Mapping[str, Any], lang: str) -> str:
@@ -85,12 +86,22 @@ def small_print(scores: Mapping[str, Any], lang: str) -> str:
     return html.block(f"{say(lang, 'whisker_note')}<br>{signed}", "muted small") if signed else ""
 
 
-def chosen_rows(rows: Sequence[dict[str, Any]], which: str) -> list[dict[str, Any]]:
-    """The rows with that mark, each with its mark."""
-    marked = [row | {"mark": mark(row)} for row in rows]
+def marked(run: runs.Run, evaluation: str) -> Sequence[dict[str, Any]]:
+    """The rows of an evaluation, each with its mark; kept, as every click on a row or a filter asks for them again."""
+    path = run.path / "evaluations" / evaluation / "outputs.jsonl"
+    return _marked(path, runs.stamp(path.stat()))
+
+
+@lru_cache(maxsize=2)
+def _marked(path: Path, version: tuple[int, int, int]) -> Sequence[dict[str, Any]]:
+    return [row | {"mark": mark(row)} for row in runs.read_jsonl(path)]
+
+
+def chosen_rows(rows: Sequence[dict[str, Any]], which: str) -> Sequence[dict[str, Any]]:
+    """Of marked rows those that the filter lets through."""
     if which in ("better", "worse"):
-        return [row for row in marked if row["mark"] == which]
-    return [row for row in marked if row["mark"] != "same"] if which == "differ" else marked
+        return [row for row in rows if row["mark"] == which]
+    return [row for row in rows if row["mark"] != "same"] if which == "differ" else rows
 
 
 def outputs_table(rows: Sequence[dict[str, Any]], lang: str, selected: int | None) -> str:
@@ -161,9 +172,8 @@ def download(run: runs.Run, name: str, kind: str) -> str:
     """Write the outputs of an evaluation as csv or jsonl for download; they never change, so once is enough."""
     path = exports() / f"{run.name}-{name}.{kind}"
     if not path.exists():
-        rows = run.outputs(name)
-        text = as_csv(rows) if kind == "csv" else "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        runs.write_text(path, text)
+        source = run.path / "evaluations" / name / "outputs.jsonl"
+        runs.write_text(path, as_csv(run.outputs(name)) if kind == "csv" else source.read_text(encoding="utf-8"))
     return str(path)
 
 
@@ -243,7 +253,7 @@ def build(page: Page, start_elsewhere: Any) -> None:
             bars: html.sheet(charts.score_rows(scores, lang), say(lang, "scores_title")),
             matrices: confusions(scores, lang),
             prints: small_print(scores, lang),
-            table: outputs_table(chosen_rows(run.outputs(name), "all"), lang, None),
+            table: outputs_table(marked(run, name), lang, None),
             one: "",
             next_row: gr.update(visible=True),
             csv_file: gr.update(value=download(run, name, "csv")),
@@ -298,9 +308,9 @@ def build(page: Page, start_elsewhere: Any) -> None:
             return {doing: progress(current, lang), watching: True, **buttons(True)}
         return {doing: html.fault(current.error), watching: False, **buttons(False), **show(runs.named(name), lang)}
 
-    def rows_of(name: str, request: gr.Request, filtered: str) -> tuple[str, list[dict[str, Any]]]:
+    def rows_of(name: str, request: gr.Request, filtered: str) -> tuple[str, Sequence[dict[str, Any]]]:
         run = find_ready(name)
-        return language(request), chosen_rows(run.outputs(latest(run)), filtered) if latest(run) else []
+        return language(request), chosen_rows(marked(run, latest(run)), filtered) if latest(run) else []
 
     def filter_rows(name: str, filtered: str, request: gr.Request) -> dict[Any, Any]:
         lang, rows = rows_of(name, request, filtered)

@@ -100,7 +100,7 @@ def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Itera
 
 def wire(
     trigger: Callable[..., Any],
-    handler: Callable[..., Any],
+    handler: Callable[..., Any] | None,
     inputs: Any = None,
     outputs: Any = None,
     place: Any = None,
@@ -114,6 +114,6 @@ def wire(
     if "concurrency_id" not in options:
         options.setdefault("concurrency_limit", None)
     outputs = list(outputs or [])
-    if place is not None:
+    if handler and place is not None:
         handler, outputs = shown_errors(handler, place), [*outputs, place]
     return trigger(handler, inputs, outputs, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial
@@ -182,11 +183,6 @@ def build(page: Page) -> Any:
         shown = f'<pre class="cmd">{html.esc(jobs.command(config))}</pre>'
         return {sentence: plan(config, rows, lang), command: shown, start: gr.update(interactive=bool(rows))}
 
-    def take_preset(name: str) -> dict[Any, Any]:
-        if name not in PRESETS:
-            raise UserError(f"There is no preset {name!r}.")
-        return {made[key]: value for key, value in PRESETS[name].items()}
-
     def refresh(name: str, lang: str) -> dict[Any, Any]:
         run = runs.named(name)
         state = run.status()["state"]
@@ -230,8 +226,14 @@ def build(page: Page) -> Any:
     fields_in = [page.data, *made.values()]
     changes = partial(gr.on, [page.data.change, *(field.change for field in made.values())])
     wire(changes, describe, fields_in, [sentence, command, start], fault)
-    preset_fields = [made[key] for key in PRESETS[DEFAULT_PRESET]]
-    taken = wire(preset.input, take_preset, [preset], preset_fields, fault)
+    preset_fields = {key: made[key] for key in PRESETS[DEFAULT_PRESET]}
+    shown = {
+        name: ["" if value is None else preset_fields[key].postprocess(value) for key, value in values.items()]
+        for name, values in PRESETS.items()
+    }
+    # In the browser: after a trip to the server, a quick click on the button would train with the preset before.
+    take_preset = f"(name) => ({json.dumps(shown)})[name]"
+    taken = wire(preset.input, None, [preset], list(preset_fields.values()), js=take_preset)
     # The fields' own change events can come between two fields; this one sees them all.
     wire(taken.then, describe, fields_in, [sentence, command, start], fault)
     wire(start.click, fine_tune, fields_in, [*views, page.timer], fault, trigger_mode="once")

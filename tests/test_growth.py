@@ -1,0 +1,166 @@
+"""What grows stays quick: the page comes before anything heavy, a tick reads what has changed, long files are thinned."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from sftdemo import runs
+from sftdemo.config import TrainConfig
+from sftdemo.ui import build, evaluate_tab, startup, work
+
+ROOT = Path(__file__).parents[1]
+_opened: list[str] | None = None
+
+
+def _keep(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "open" and _opened is not None:
+        _opened.append(str(arguments[0]))
+
+
+sys.addaudithook(_keep)
+
+
+@contextmanager
+def opened_files(home: Path) -> Iterator[list[str]]:
+    """The names of the files in a home that are opened in the block, whoever opens them."""
+    global _opened
+    kept: list[str] = []
+    _opened = kept
+    try:
+        yield kept
+    finally:
+        _opened = None
+        kept[:] = [os.path.relpath(path, home) for path in kept if path.startswith(str(home))]
+
+
+def made_run(name: str, state: str = "finished") -> runs.Run:
+    config = TrainConfig(data="support_tickets", name=name)
+    run = runs.create(name, name, {"settings": config.to_json(), "data": {"sizes": {"test": 2}}})
+    run.model_path.mkdir()
+    run.write_status(state, step=1, total=4)
+    return run
+
+
+SERVE = """
+import sys
+from sftdemo.ui import launch
+opened = []
+sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
+app, url, _ = launch(port=0, prevent_thread_lock=True, quiet=True)
+import urllib.request
+page = urllib.request.urlopen(url).read()
+print(len(page), sorted({"torch", "transformers", "peft", "evaluate", "datasets", "scipy", "sacrebleu"} & set(sys.modules)))
+print([path for path in opened if path.endswith(".pyi")])
+"""
+
+
+def test_the_page_comes_before_anything_heavy(home: Path) -> None:
+    """Nor does Gradio write editor stubs on the way."""
+    environment = {**os.environ, "SFTDEMO_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", SERVE], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    size, loaded, stubs = done.stdout.replace(" [", "\n[").splitlines()
+    assert int(size) > 10_000 and loaded == "[]" and stubs == "[]"
+
+
+def test_a_tick_reads_only_what_has_changed(home: Path) -> None:
+    for number in range(200):
+        made_run(f"run{number:03}")
+    training = made_run("training", "running")
+    request = SimpleNamespace(headers={}, cookies={})
+    handlers = [fn.fn for fn in build().fns.values() if fn.fn is not None]
+    bar = next(fn for fn in handlers if fn.__name__ == "refresh_bar")
+    live = next(fn for fn in handlers if fn.__name__ == "tick" and fn.__module__ == "sftdemo.ui.train_tab")
+
+    def tick() -> list[str]:
+        with opened_files(home) as opened:
+            bar(request)
+            list(live("training", "", request))
+        return opened
+
+    assert len(tick()) == 201
+    assert tick() == []
+    training.write_status("running", step=2, total=4)
+    assert tick() == ["runs/training/status.json"]
+    assert [(item.name, item.done) for item in work.running()] == [("training", 2)]
+
+
+def test_a_value_read_again_is_as_fresh_as_its_file_and_nobody_elses(home: Path) -> None:
+    run = made_run("r")
+    run.status()["state"] = "mine alone"
+    run.config()["settings"]["lora_r"] = 0
+    assert run.status()["state"] == "finished" and run.config()["settings"]["lora_r"] == 16
+    run.write_status("stopped", step=1, total=4)
+    assert run.status()["state"] == "stopped"
+
+
+def log(run: runs.Run, count: int) -> None:
+    rows = [{"step": step, "loss": 1.0} | ({"eval_loss": 2.0} if step % 500 == 250 else {}) for step in range(count)]
+    (run.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_a_long_log_is_thinned_while_it_is_read(home: Path) -> None:
+    run = made_run("r")
+    assert run.metrics(100) == []
+    log(run, 6000)
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6000, "lo')
+    steps = [row["step"] for row in run.metrics(100)]
+    assert 100 <= len(steps) <= 220 and steps == sorted(set(steps))
+    assert steps[0] == 0 and steps[-1] == 5999
+    assert {step for step in range(6000) if step % 500 == 250} <= set(steps)
+    # A curve that grows is drawn through the points it had.
+    log(run, 6100)
+    assert set(steps) - {5999} <= {row["step"] for row in run.metrics(100)}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 99, 100])
+def test_a_short_log_is_read_whole(home: Path, count: int) -> None:
+    run = made_run("r")
+    log(run, count)
+    assert run.metrics(100) == run.metrics() and len(run.metrics()) == count
+
+
+def test_an_evaluation_made_anew_is_marked_anew(home: Path) -> None:
+    run = made_run("r")
+    path = run.path / "evaluations" / "one" / "outputs.jsonl"
+    row = {"row": 0, "messages": [], "references": ["le chat noir"], "label": None, "base": "x", "tuned": "le chat"}
+    runs.write_jsonl(path, [row])
+    with opened_files(home) as opened:
+        assert [evaluate_tab.marked(run, "one")[0]["mark"] for _ in range(3)] == ["better"] * 3
+    assert len(opened) == 1
+    runs.write_jsonl(path, [row | {"base": "le chat noir"}])
+    assert evaluate_tab.marked(run, "one")[0]["mark"] == "worse"
+
+
+def test_nothing_is_loaded_ahead_while_a_run_trains(home: Path) -> None:
+    made_run("ready")
+    made_run("training", "running")
+    work.preload("")
+    work.preload("ready")
+    assert not work.is_loaded("ready")
+
+
+def test_work_in_the_background_waits_for_the_first_visitor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup.Calm, "first", threading.Event())
+    waiting = threading.Thread(target=startup.Calm.wait, daemon=True)
+    waiting.start()
+    waiting.join(0.1)
+    assert waiting.is_alive()
+    startup.Calm.first.set()
+    waiting.join(30)
+    assert not waiting.is_alive()
