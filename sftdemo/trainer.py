@@ -16,6 +16,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from sftdemo import attention, encoding, fused, hub, loss, models, processes, runs
 from sftdemo.card import model_card
+from sftdemo.errors import UserError
 from sftdemo.packing import Collator, Shares, batches
 
 if TYPE_CHECKING:
@@ -263,9 +264,15 @@ def planned_steps(rows: int, epochs: float, batch: int, accumulation: int) -> in
 def _save(tuner: Tuner, prepared: Prepared, run: runs.Run, stops: Any) -> None:
     """Everything needed to load and to talk goes into model/: adapter or weights, tokenizer, template, stop tokens."""
     part = run.path / ".model.part"
+    if tuner.is_fsdp_enabled:
+        tuner.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     tuner.save_model(str(part))  # by all processes: each may hold a part of the weights
     if not tuner.is_world_process_zero():
         return
+    if not any(part.glob("*.safetensors")):
+        raise UserError(
+            f"The weights were left in parts under {part}; let accelerate's config gather them when saving."
+        )
     prepared.tokenizer.save_pretrained(part)
     stops.eos_token_id = sorted(encoding.stop_ids(prepared.tokenizer, stops))
     stops.save_pretrained(part)

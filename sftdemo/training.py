@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from sftdemo.data import Dataset, Example
-    from sftdemo.encoding import Encoded
+    from sftdemo.packing import Rows
 
 Progress = Callable[[dict[str, Any]], None]
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
@@ -69,6 +69,7 @@ class Prepared:
         splits = self.dataset.splits
         # From here on torch is needed; faults in the data have been told before its import.
         from sftdemo import models
+        from sftdemo.packing import Rows
 
         models.set_threads()
         self.base, self.model_source = hub.find(config.model, report)
@@ -78,7 +79,7 @@ class Prepared:
         measured = {"train": splits["train"], "validation": data.take(splits["validation"], least, config.seed)}
         encoded = {split: encode(examples, self.tokenizer, self.dataset.source) for split, examples in measured.items()}
         self.rows = {
-            split: [row for row in rows if len(row.ids) <= config.max_length] for split, rows in encoded.items()
+            split: Rows(row for row in rows if len(row.ids) <= config.max_length) for split, rows in encoded.items()
         }
         self.too_long = {split: len(encoded[split]) - len(rows) for split, rows in self.rows.items()}
         if not self.rows["train"]:
@@ -126,11 +127,12 @@ def _read(config: TrainConfig) -> Dataset:
     return dataset
 
 
-def encode(examples: list[Example], tokenizer: PreTrainedTokenizerBase, source: str) -> list[Encoded]:
+def encode(examples: list[Example], tokenizer: PreTrainedTokenizerBase, source: str) -> Rows:
     """Encode all examples; DataError names every one the chat template doesn't allow a safe mask for."""
     from sftdemo import encoding
+    from sftdemo.packing import Rows
 
-    faults, rows = [], []
+    faults, rows = [], Rows()
     for number, example in enumerate(examples, 1):
         try:
             row = encoding.encode(tokenizer, example["messages"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from sftdemo import attention, loss
 from sftdemo.attention import packed_attention
 from sftdemo.encoding import encode
 from sftdemo.models import load_base
-from sftdemo.packing import Collator, Shares, batches, pack
+from sftdemo.packing import Collator, Rows, Shares, batches, pack
 
 QUESTIONS = [("the film was good", "nice"), ("the film was bad and the song too", "poor . sad"), ("the room", "fine")]
 
@@ -103,6 +104,17 @@ def test_a_length_rounded_up_changes_nothing(model, rows):
     loss_of_rounded, rounded_gradients = loss_and_gradients(model, rounded)
     assert loss_of_rounded == pytest.approx(plain, rel=1e-6)
     assert_close(gradients, rounded_gradients)
+
+
+def test_rows_are_kept_small_and_come_back_whole(rows):
+    weighted = [replace(row, weight=0.25 * index) for index, row in enumerate(rows)]
+    kept = Rows(weighted)
+    assert list(kept) == weighted and kept[-1] == weighted[-1] and kept[1:] == weighted[1:]
+    with pytest.raises(IndexError):
+        kept[len(rows)]
+    many = Rows(rows * 2000)
+    held = sum(sys.getsizeof(part) for part in (many.ids, many.supervised, many.ends, many.weights))
+    assert held < 7 * len(many.ids), "5 bytes a token, 16 a row, and the room that growing lists keep"
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])

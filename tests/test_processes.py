@@ -19,17 +19,13 @@ from sftdemo.config import TrainConfig
 from sftdemo.training import train
 
 ROOT = Path(__file__).parents[1]
-TOGETHER = [
-    "--multi_gpu",
-    "--num_processes",
-    "2",
-    "--num_machines",
-    "1",
-    "--mixed_precision",
-    "no",
-    "--dynamo_backend",
-    "no",
-]
+PLAIN = ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+DDP = ["--multi_gpu", *PLAIN]
+# The last two because accelerate asks for an accelerator to do either.
+FSDP = [
+    "--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", *PLAIN,
+    "--fsdp_sync_module_states", "false", "--fsdp_cpu_ram_efficient_loading", "false",
+]  # fmt: skip
 pytestmark = pytest.mark.slow
 
 
@@ -62,11 +58,13 @@ def pair(arguments: list[str], folders: tuple[Path, Path] = (ROOT, ROOT)) -> lis
     ]
 
 
-def test_two_processes_learn_what_one_learns(labelled, tiny, home):
+@pytest.mark.parametrize(("launch", "method"), [(DDP, "lora"), (FSDP, "full")], ids=["ddp-lora", "fsdp-full"])
+def test_two_processes_learn_what_one_learns(labelled, tiny, home, launch, method):
     """The same rows a step; 72 rows in batches of 10 leave a last batch that is cut unevenly."""
-    one = train(TrainConfig(data=labelled, model=tiny, name="one", learning_rate=5e-3, batch_size=10, epochs=2.0))
-    words = command(labelled, tiny, "--name", "two", "--batch-size", "5", "--epochs", "2")
-    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *TOGETHER, "-m", "sftdemo"]
+    settings = {"learning_rate": 5e-3, "batch_size": 10, "epochs": 2.0, "method": method}
+    one = train(TrainConfig(data=labelled, model=tiny, name="one", **settings))
+    words = command(labelled, tiny, "--name", "two", "--batch-size", "5", "--epochs", "2", "--method", method)
+    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *launch, "-m", "sftdemo"]
     done = subprocess.run([*launcher, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     two = json.loads(done.stdout)
@@ -77,11 +75,12 @@ def test_two_processes_learn_what_one_learns(labelled, tiny, home):
     for row, other in zip(alone.metrics(), together.metrics(), strict=True):
         assert row.keys() == other.keys() and row["step"] == other["step"]
         for key in {"loss", "eval_loss", "grad_norm", "learning_rate"} & row.keys():
-            assert other[key] == pytest.approx(row[key], rel=1e-4), (key, row["step"])
+            assert other[key] == pytest.approx(row[key], rel=1e-3), (key, row["step"])
     paths = [{str(path.relative_to(run.path)) for path in run.path.rglob("*")} for run in (alone, together)]
     assert paths[0] == paths[1]
     assert together.status()["state"] == "finished" and together.status()["tokens_per_s"] > 0
-    weights = [load_file(run.model_path / "adapter_model.safetensors") for run in (alone, together)]
+    weights = [load_file(next(run.model_path.glob("*.safetensors"))) for run in (alone, together)]
+    assert weights[0].keys() == weights[1].keys()
     for name, tensor in weights[0].items():
         torch.testing.assert_close(tensor, weights[1][name], rtol=1e-3, atol=1e-4)
 
