@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from sftdemo import commands
+from sftdemo import commands, processes
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.flags import add_flags
@@ -89,10 +89,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"sftdemo: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("sftdemo: stopped.", file=sys.stderr)
+        if processes.is_first():
+            print("sftdemo: stopped.", file=sys.stderr)
         return 130
     finally:
         sys.stdout = output
+    if not processes.is_first():
+        return result.exit_code
     if options.json:
         print(json.dumps(result.value, ensure_ascii=False, default=_plain))
     elif result.text:

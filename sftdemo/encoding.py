@@ -25,6 +25,7 @@ class Encoded:
 
     ids: list[int]
     supervised: list[bool]
+    weight: float = 1.0
 
     @property
     def prompt_length(self) -> int:

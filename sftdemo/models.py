@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -31,6 +32,29 @@ warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprec
 def device() -> torch.device:
     """The accelerator if there is one, else the CPU."""
     return torch.accelerator.current_accelerator() or torch.device("cpu")  # type: ignore[return-value]
+
+
+def set_threads(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Let torch start no more threads than this process may run at once; OMP_NUM_THREADS overrules. Returns how many.
+
+    torch counts the host's cores, and in a container with a quota threads beyond it wait for each other at every product.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(min(torch.get_num_threads(), allowed, _quota(cgroup) or allowed))
+    return torch.get_num_threads()
+
+
+def _quota(cgroup: Path) -> int | None:
+    """The cores a container may use, rounded up; None without a limit. cgroup v2 has one file, v1 two."""
+    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        try:
+            quota, period = " ".join((cgroup / name).read_text() for name in names).split()
+        except (OSError, ValueError):
+            continue
+        if quota not in ("max", "-1"):
+            return math.ceil(int(quota) / int(period))
+    return None
 
 
 def has_bfloat16_units() -> bool:
@@ -119,6 +143,7 @@ def load(run: str | runs.Run | Sequence[str | runs.Run], report: hub.Report = hu
     The sides are "base" and "tuned", or "base" and the runs' names. LoRA runs share one copy of the weights; a run with
     full weights needs two, and memory is checked first.
     """
+    set_threads()
     asked = [run] if isinstance(run, str | runs.Run) else list(run)
     chosen = [runs.find(each) if isinstance(each, str) else each for each in asked]
     for each in chosen:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, Sampler
 
 from sftdemo.encoding import Encoded
 
@@ -28,29 +31,59 @@ def pack(rows: list[list[int]], sharable: int) -> tuple[list[int], list[int], Pa
     return ids, positions, (prefix, *(len(row) - prefix for row in rows))
 
 
+class Rows(Sequence[Encoded]):
+    """Encoded rows in 5 bytes a token; as lists of numbers they take 44, half a gigabyte for 100,000 short rows."""
+
+    def __init__(self, rows: Iterable[Encoded] = ()) -> None:
+        self.ids, self.supervised = array("i"), bytearray()
+        self.ends, self.weights = array("q", [0]), array("d")
+        for row in rows:
+            self.append(row)
+
+    def append(self, row: Encoded) -> None:
+        self.ids.extend(row.ids)
+        self.supervised.extend(row.supervised)
+        self.ends.append(len(self.ids))
+        self.weights.append(row.weight)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        weight = self.weights[index]  # IndexError where there is no such row
+        index %= len(self)
+        span = slice(self.ends[index], self.ends[index + 1])
+        return Encoded(self.ids[span].tolist(), [learned == 1 for learned in self.supervised[span]], weight)
+
+
 @dataclass(frozen=True)
 class Collator:
     """Makes a batch of encoded rows: packed, or padded for a model that can't keep packed rows apart.
 
     The batch has input_ids and position_ids [B, T] (B = 1 when packed), `logits_to_keep` [B, T] true where the next token
-    is learned, and `labels` [K]: those next tokens. `row_tokens` counts the rows' tokens, common prefix in each.
+    is learned, and `labels` [K]: those next tokens, with their rows' `weights` [K] where these differ from 1. `row_tokens`
+    counts the rows' tokens, common prefix in each. Packed batches are made `multiple` tokens long, or a multiple of it.
     """
 
     packed: bool
+    multiple: int = 1
 
     def __call__(self, rows: list[Encoded]) -> dict[str, Any]:
         batch = self._pack(rows) if self.packed else self._pad(rows)
         learned = [(index, token) for index, token in enumerate(batch.pop("next")) if token is not None]
         keep = torch.zeros(batch["input_ids"].numel(), dtype=torch.bool)
         keep[[index for index, _ in learned]] = True
-        labels = torch.tensor([token for _, token in learned])
-        # The Trainer counts `shift_labels` as they are; `labels` it would count from the second on.
-        return batch | {
+        batch |= {
             "logits_to_keep": keep.view_as(batch["input_ids"]),
-            "labels": labels,
-            "shift_labels": labels,
-            "row_tokens": sum(len(row.ids) for row in rows),
+            "labels": torch.tensor([token for _, token in learned]),
+            "row_tokens": sum(len(row.ids) for row in rows if row.weight),
         }
+        if any(row.weight != 1 for row in rows):
+            # Learned tokens stand in the order of their rows, packed or padded; a row's first token is never learned.
+            batch["weights"] = torch.tensor([row.weight for row in rows for learned in row.supervised[1:] if learned])
+        return batch
 
     def _pack(self, rows: list[Encoded]) -> dict[str, Any]:
         # The first token of a row's own part isn't learned, else the prefix's last token would need a label for each row.
@@ -60,6 +93,9 @@ class Collator:
         following: list[int | None] = [None] * prefix
         for row in rows:
             following += _next(row)[prefix:]
+        if tail := -len(ids) % self.multiple:  # one more row that nobody sees and nothing is learned from
+            ids, positions = [*ids, *[0] * tail], [*positions, *range(tail)]
+            packing, following = (*packing, tail), following + [None] * tail
         return {
             "input_ids": torch.tensor([ids]),
             "position_ids": torch.tensor([positions]),
@@ -84,3 +120,30 @@ def _next(row: Encoded) -> list[int | None]:
     """For each position the token that is learned to follow it, or None."""
     pairs = zip(row.ids[1:], row.supervised[1:], strict=True)
     return [token if learned else None for token, learned in pairs] + [None]
+
+
+class Shares(Sampler[list[int]]):
+    """One process's share of every batch of an epoch, as row numbers.
+
+    A step has the same rows, in the same order, on any number of processes; each has equally many batches, of which the
+    last may be empty. With a seed the order is drawn anew for every epoch.
+    """
+
+    def __init__(self, rows: int, size: int, seed: int | None = None, process: int = 0, processes: int = 1) -> None:
+        """`size` is each process's batch size."""
+        self.rows, self.size, self.process, self.processes = rows, size, process, processes
+        self.draw = None if seed is None else torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return -(-self.rows // (self.size * self.processes))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.arange(self.rows) if self.draw is None else torch.randperm(self.rows, generator=self.draw)
+        for batch in torch.split(order, self.size * self.processes):
+            yield batch[self.process :: self.processes].tolist()
+
+
+def batches(rows: Sequence[Encoded], collator: Collator, shares: Shares) -> DataLoader[Any]:
+    """One process's batches; where its share is empty it gets a row without weight, so that it keeps step with the others."""
+    idle = replace(rows[0], weight=0.0)
+    return DataLoader(rows, batch_sampler=shares, collate_fn=lambda share: collator(share or [idle]))  # type: ignore[arg-type]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from sftdemo import attention, encoding, hub, models, runs
+from sftdemo import attention, encoding, fused, hub, loss, models, processes, runs
 from sftdemo.card import model_card
-from sftdemo.packing import Collator
+from sftdemo.errors import UserError
+from sftdemo.packing import Collator, Shares, batches
 
 if TYPE_CHECKING:
     from sftdemo.training import Interruption, Prepared
@@ -23,44 +27,78 @@ STATUS_SECONDS = 0.5  # how often status.json is written at most
 EVALUATION_SHARE = 0.1  # of the training's cost, at most, goes into validation loss on the way
 FORWARD_SHARE = 3  # a forward pass costs a third of a training step
 MOST_LOGGED = 1000  # points of a curve
+LENGTH_STEP = 64  # oneDNN builds its bfloat16 products anew for each length on a CPU; few lengths, few builds
 
 
 class Tuner(Trainer):  # type: ignore[misc]
-    """The Trainer, with our batches' token count, and validation loss as a mean over tokens, not over batches."""
+    """The Trainer over our batches. Its loss is the weighted mean over all learned tokens of an optimizer step, however
+    the step is cut into batches and processes; the validation loss is the mean over all tokens of all batches."""
 
+    loss_is_scaled_for_ga = True
     row_tokens = 0
     control: Any
+    watch: Watch
 
-    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        self.row_tokens += inputs.pop("row_tokens")
-        return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[no-any-return]
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        return self._batches(self.train_dataset, self.args.per_device_train_batch_size, self.args.seed)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        return self._batches(eval_dataset or self.eval_dataset, self.args.per_device_eval_batch_size, None)
+
+    def _batches(self, rows: Any, size: int, seed: int | None) -> DataLoader[Any]:
+        here, all_of_them = self.accelerator.process_index, self.accelerator.num_processes
+        return batches(rows, self.data_collator, Shares(len(rows), size, seed, here, all_of_them))
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], float | None]:
+        """A step's batches and the weight of their learned tokens over all processes; nothing once anyone asked to stop."""
+        taken = list(itertools.islice(epoch_iterator, num_batches))
+        tokens = sum(batch.pop("row_tokens") for batch in taken)
+        weight = sum(_weight(batch).item() for batch in taken)
+        weight, tokens, asked = self._over_all(weight, tokens, self.watch.stop_asked)
+        if asked:
+            self.control.should_training_stop = True
+            self.watch.stop(self.state)
+            return [], None
+        self.row_tokens += round(tokens)
+        return taken, weight or 1.0
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: float | None = None
+    ) -> Tensor:
+        # Gradients are averaged over the processes, and a sum is wanted.
+        return model(**inputs) * (self.accelerator.num_processes / num_items_in_batch)  # type: ignore[no-any-return]
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         model = self.model.eval()
-        total = torch.zeros(2, dtype=torch.float64)
+        total = weight = 0.0
         with torch.no_grad():
             for inputs in self.get_eval_dataloader():
                 inputs.pop("row_tokens")
-                labels = inputs.pop("labels")
+                weight += _weight(inputs).item()
                 with self.accelerator.autocast():
-                    loss = token_loss(model(**self._prepare_inputs(inputs)), labels)
-                total += torch.tensor([loss.item(), labels.numel()], dtype=torch.float64)
-        summed = self.accelerator.reduce(total.to(self.args.device, torch.float32), "sum")
-        metrics = {"eval_loss": (summed[0] / summed[1]).item()}
+                    total += model(**self._prepare_inputs(inputs)).item()
+        total, weight = self._over_all(total, weight)
+        metrics = {"eval_loss": total / (weight or 1.0)}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _over_all(self, *values: float) -> list[float]:
+        """The values summed over all processes."""
+        if self.accelerator.num_processes == 1:
+            return list(values)
+        return self.accelerator.reduce(torch.tensor(values, device=self.args.device), "sum").tolist()  # type: ignore[no-any-return]
 
-def token_loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-    """Cross-entropy (nats) of the learned tokens, summed; divided by the optimizer step's learned tokens where known."""
-    logits = outputs.logits.flatten(0, -2).float()
-    loss = torch.nn.functional.cross_entropy(logits, labels.to(logits.device).flatten(), reduction="sum")
-    return loss if num_items_in_batch is None else loss / num_items_in_batch
+
+def _weight(batch: dict[str, Any]) -> Tensor:
+    weights: Tensor | None = batch.get("weights")
+    return weights.sum() if weights is not None else torch.tensor(batch["labels"].numel())
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """Writes metrics and status into the run's folder and passes on the word to stop."""
+    """Writes metrics and status into the run's folder, from the first process only, and passes on the word to stop."""
 
     def __init__(self, run: runs.Run, interruption: Interruption, progress: Progress | None) -> None:
         self.run, self.interruption, self.progress = run, interruption, progress
@@ -72,17 +110,23 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def tokens_per_s(self) -> float:
         """Tokens of the rows trained on, padding not, from the first step's start to the last step's end."""
         seconds = self.ended - self.began
-        if not self.tuner or seconds <= 0:
-            return 0.0
-        return self.tuner.row_tokens * self.tuner.accelerator.num_processes / seconds  # type: ignore[no-any-return]
+        return self.tuner.row_tokens / seconds if self.tuner and seconds > 0 else 0.0
+
+    @property
+    def stop_asked(self) -> bool:
+        """Whether this process was told to stop; all do so together, before the next step."""
+        return self.interruption.asked or self.run.stop_asked
+
+    def stop(self, state: Any) -> None:
+        self.stopped = True
+        if state.is_world_process_zero:
+            self._write(state, {"step": state.global_step})
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.began = self.began or time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.ended = time.perf_counter()
-        if self.interruption.asked or self.run.stop_asked:
-            self.stopped = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         logs = logs or {}
@@ -93,17 +137,20 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if "loss" in logs:
             row["tokens_per_s"] = round(self.tokens_per_s, 1)
         self.run.append_metrics(row)
-        self._tell(state, row)
+        if self.progress:
+            self.progress(row | self._course(state))
+        self._write(state, row)
 
-    def _tell(self, state: Any, row: dict[str, Any]) -> None:
+    def _course(self, state: Any) -> dict[str, Any]:
         done, total = state.global_step, state.max_steps
         eta = (time.perf_counter() - self.began) / done * (total - done) if done else None
-        values = row | {"total": total, "eta_s": round(eta) if eta is not None else None}
-        if self.progress:
-            self.progress(values)
-        if time.monotonic() - self._written > STATUS_SECONDS or done == total or self.stopped:
+        return {"total": total, "eta_s": round(eta) if eta is not None else None}
+
+    def _write(self, state: Any, row: dict[str, Any]) -> None:
+        if time.monotonic() - self._written > STATUS_SECONDS or state.global_step == state.max_steps or self.stopped:
             self._written = time.monotonic()
-            self.run.write_status("stopping" if self.stopped else "running", phase="training", **values)
+            word = "stopping" if self.stopped else "running"
+            self.run.write_status(word, phase="training", **row, **self._course(state))
 
 
 def fit(
@@ -114,11 +161,12 @@ def fit(
     report("Loading the model …")
     watch = Watch(run, interruption, progress)
     tuner, stops = _tuner(prepared, run, watch, report)
-    watch.tuner = tuner
     measured = tuner.eval_dataset is not None
     first = tuner.evaluate()["eval_loss"] if measured else None
     interruption.polled = True
     result = tuner.train()
+    if not tuner.state.global_step:
+        raise KeyboardInterrupt  # stopped before the first step
     last = tuner.evaluate()["eval_loss"] if measured else None
     report("Saving …")
     summary = {
@@ -132,8 +180,8 @@ def fit(
         "seconds": round(time.perf_counter() - began, 1),
         "model_source": prepared.model_source,
     }
+    _save(tuner, prepared, run, stops)
     if tuner.is_world_process_zero():
-        _save(tuner, prepared, run, stops)
         runs.write_text(run.path / "README.md", model_card(run, summary))
         run.write_status(summary["status"], step=tuner.state.global_step, total=tuner.state.max_steps, **summary)
     return summary
@@ -148,27 +196,36 @@ def _tuner(prepared: Prepared, run: runs.Run, watch: Watch, report: hub.Report) 
     packed = attention.enable(model)
     if not packed:
         report("This model keeps its own attention; rows are padded instead of packed.")
-    held_out = prepared.rows["validation"]
+    loss.enable(model)
+    trained = model if full else models.add_lora(model, config)
+    if not full:
+        fused.fuse(trained)
+    bfloat16 = prepared.dtype == torch.bfloat16
     tuner = Tuner(
-        model=model if full else models.add_lora(model, config),
-        args=_arguments(prepared, run, autocast=full and prepared.dtype == torch.bfloat16),
+        model=trained,
+        args=_arguments(prepared, run, autocast=full and bfloat16, sparse=_has_experts(model)),
         train_dataset=prepared.rows["train"],
-        eval_dataset=held_out or None,
-        data_collator=Collator(packed),
-        compute_loss_func=token_loss,
+        eval_dataset=prepared.rows["validation"] or None,
+        data_collator=Collator(packed, LENGTH_STEP if bfloat16 and model.device.type == "cpu" else 1),
         callbacks=[watch],
     )
     tuner.remove_callback(PrinterCallback)
+    tuner.watch, watch.tuner = watch, tuner
     return tuner, model.generation_config
 
 
-def _arguments(prepared: Prepared, run: runs.Run, autocast: bool) -> TrainingArguments:
+def _has_experts(model: torch.nn.Module) -> bool:
+    """Whether a step may leave weights out: several processes then have to look for those without a gradient."""
+    return any("expert" in name for name, _ in model.named_modules())
+
+
+def _arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse: bool) -> TrainingArguments:
     config, rows, held_out = prepared.config, len(prepared.rows["train"]), len(prepared.rows["validation"])
-    steps = max(1, round(config.epochs * rows / (config.batch_size * config.gradient_accumulation)))
+    steps = planned_steps(rows, config.epochs, config.batch_size * processes.count(), config.gradient_accumulation)
     passes = FORWARD_SHARE * EVALUATION_SHARE * rows * config.epochs / held_out if held_out else 0
     # The first and the last validation loss are always measured; these are the ones between.
     between = min(8, max(0, int(passes) - 2))
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(run.path / "checkpoints"),
         num_train_epochs=config.epochs,
         learning_rate=config.peak_learning_rate,
@@ -188,20 +245,38 @@ def _arguments(prepared: Prepared, run: runs.Run, autocast: bool) -> TrainingArg
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
+        ddp_find_unused_parameters=sparse,
         use_cpu=models.device().type == "cpu",
         seed=config.seed,
         log_level="error",
     )
+    if arguments.n_gpu > 1:
+        # Started plainly on several GPUs it would split a packed batch over them; `accelerate launch` uses them all.
+        arguments._n_gpu = 1
+    return arguments
+
+
+def planned_steps(rows: int, epochs: float, batch: int, accumulation: int) -> int:
+    """How many optimizer steps the Trainer will make; `batch` is over all processes."""
+    return math.ceil(epochs * math.ceil(math.ceil(rows / batch) / accumulation))
 
 
 def _save(tuner: Tuner, prepared: Prepared, run: runs.Run, stops: Any) -> None:
     """Everything needed to load and to talk goes into model/: adapter or weights, tokenizer, template, stop tokens."""
     part = run.path / ".model.part"
-    model = tuner.accelerator.unwrap_model(tuner.model)
-    model.save_pretrained(part)
+    if tuner.is_fsdp_enabled:
+        tuner.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    tuner.save_model(str(part))  # by all processes: each may hold a part of the weights
+    if not tuner.is_world_process_zero():
+        return
+    if not any(part.glob("*.safetensors")):
+        raise UserError(
+            f"The weights were left in parts under {part}; let accelerate's config gather them when saving."
+        )
     prepared.tokenizer.save_pretrained(part)
     stops.eos_token_id = sorted(encoding.stop_ids(prepared.tokenizer, stops))
     stops.save_pretrained(part)
-    (part / "README.md").unlink(missing_ok=True)  # PEFT's empty card; the run has its own
+    for name in ("README.md", "training_args.bin"):  # PEFT's empty card, the run has its own; a pickle
+        (part / name).unlink(missing_ok=True)
     part.rename(run.model_path)
     shutil.rmtree(run.path / "checkpoints", ignore_errors=True)  # the way there is not needed any more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import importlib.metadata
 import signal
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftdemo import data, hub, runs
+from sftdemo import data, hub, processes, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import DataError, Fault, UserError
 
@@ -19,23 +20,27 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from sftdemo.data import Dataset, Example
-    from sftdemo.encoding import Encoded
+    from sftdemo.packing import Rows
 
 Progress = Callable[[dict[str, Any]], None]
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 VALIDATION_SHARE = 0.1  # of the training rows, as many rows at most go into validation loss …
+LOST = "Another process of this training has ended; what it wrote last says why."
 LEAST_VALIDATION = 20  # … but this many where there are so many
 
 
 class Interruption:
-    """SIGINT and SIGTERM: before training polls `asked` they interrupt at once, from then on the first one only asks."""
+    """SIGINT and SIGTERM: before training polls `asked` they interrupt at once, from then on the first one only asks.
+
+    Among several processes every one asks: the launcher may pass on what the terminal has sent already.
+    """
 
     def __init__(self) -> None:
         self.asked = False
         self.polled = False
 
     def handle(self, number: int, frame: Any) -> None:
-        if self.asked or not self.polled:
+        if not self.polled or (self.asked and processes.count() == 1):
             raise KeyboardInterrupt
         self.asked = True
 
@@ -64,7 +69,9 @@ class Prepared:
         splits = self.dataset.splits
         # From here on torch is needed; faults in the data have been told before its import.
         from sftdemo import models
+        from sftdemo.packing import Rows
 
+        models.set_threads()
         self.base, self.model_source = hub.find(config.model, report)
         report(f"Model: {config.model}, from: {self.model_source}.")
         self.tokenizer = models.tokenizer(self.base)
@@ -72,7 +79,7 @@ class Prepared:
         measured = {"train": splits["train"], "validation": data.take(splits["validation"], least, config.seed)}
         encoded = {split: encode(examples, self.tokenizer, self.dataset.source) for split, examples in measured.items()}
         self.rows = {
-            split: [row for row in rows if len(row.ids) <= config.max_length] for split, rows in encoded.items()
+            split: Rows(row for row in rows if len(row.ids) <= config.max_length) for split, rows in encoded.items()
         }
         self.too_long = {split: len(encoded[split]) - len(rows) for split, rows in self.rows.items()}
         if not self.rows["train"]:
@@ -120,14 +127,16 @@ def _read(config: TrainConfig) -> Dataset:
     return dataset
 
 
-def encode(examples: list[Example], tokenizer: PreTrainedTokenizerBase, source: str) -> list[Encoded]:
+def encode(examples: list[Example], tokenizer: PreTrainedTokenizerBase, source: str) -> Rows:
     """Encode all examples; DataError names every one the chat template doesn't allow a safe mask for."""
     from sftdemo import encoding
+    from sftdemo.packing import Rows
 
-    faults, rows = [], []
+    faults, rows = [], Rows()
     for number, example in enumerate(examples, 1):
         try:
-            rows.append(encoding.encode(tokenizer, example["messages"]))
+            row = encoding.encode(tokenizer, example["messages"])
+            rows.append(dataclasses.replace(row, weight=float(example.get("weight", 1.0))))  # type: ignore[arg-type]
         except encoding.TemplateError as error:
             faults.append(Fault(example.get("meta", {}).get("line", number), "messages", str(error), "", source))
     if faults:
@@ -149,26 +158,54 @@ def train(
     interruption = Interruption()
     with interruption.caught():
         try:
-            if run:
+            if not processes.is_first():
+                progress, report = None, hub.silent
+            if processes.count() > 1:
+                _meet(config, report)
+            if run and processes.is_first():
                 run.write_status("running", step=0, total=0, phase="preparing")
-            prepared = Prepared(config, report)
+            prepared = processes.agree(lambda: Prepared(config, report))
             report(f"Arithmetic: {prepared.precision}.")
-            if run:
-                runs.write_json(run.path / "config.json", prepared.run_config())
-            else:
-                run = runs.create(config.name, f"{prepared.dataset.name}-{config.method}", prepared.run_config())
-                run.write_status("running", step=0, total=0, phase="preparing")
-            for split, examples in prepared.dataset.splits.items():
-                runs.write_jsonl(run.path / "data" / f"{split}.jsonl", examples)
+            run = runs.Run(processes.from_first(lambda: _folder(prepared, run)))
+            processes.from_first(lambda: _write_data(prepared, run))
+            prepared.dataset.splits.clear()  # on disk now; token ids are all that training needs
             from sftdemo.trainer import fit
 
-            return fit(prepared, run, interruption, progress, report)
+            summary = fit(prepared, run, interruption, progress, report)
+            processes.leave()
+            return summary
         except BaseException as error:
-            if run:
+            if run and processes.is_first():
                 _note_failure(run, error, report)
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise UserError(f"The disk under {_place(error)} is full; make room and train again.") from error
+            if processes.lost(error):
+                raise UserError(LOST) from error
             raise
+
+
+def _meet(config: TrainConfig, report: hub.Report) -> None:
+    """Find the other processes; the first on each machine fetches the model for all there."""
+    from sftdemo import models
+
+    processes.join(cpu=models.device().type == "cpu")
+    processes.agree(lambda: hub.find(config.model, report) if processes.is_first_here() else None)
+
+
+def _folder(prepared: Prepared, run: runs.Run | None) -> Path:
+    """The run's folder with its config; made if there is none."""
+    if run:
+        runs.write_json(run.path / "config.json", prepared.run_config())
+    else:
+        config = prepared.config
+        run = runs.create(config.name, f"{prepared.dataset.name}-{config.method}", prepared.run_config())
+        run.write_status("running", step=0, total=0, phase="preparing")
+    return run.path
+
+
+def _write_data(prepared: Prepared, run: runs.Run) -> None:
+    for split, examples in prepared.dataset.splits.items():
+        runs.write_jsonl(run.path / "data" / f"{split}.jsonl", examples)
 
 
 def _place(error: OSError) -> Path:
@@ -181,6 +218,8 @@ def _note_failure(run: runs.Run, error: BaseException, report: hub.Report) -> No
         state, text = "stopped", "Stopped before the first step; nothing was learned."
     elif isinstance(error, UserError):
         state, text = "failed", str(error)
+    elif processes.lost(error):
+        state, text = "failed", LOST
     else:
         state, text = "failed", f"{type(error).__name__}: {error}"
     try:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import pytest
 import torch
 
-from sftdemo import attention
+from sftdemo import attention, loss
 from sftdemo.attention import packed_attention
 from sftdemo.encoding import encode
 from sftdemo.models import load_base
-from sftdemo.packing import Collator, pack
-from sftdemo.trainer import token_loss
+from sftdemo.packing import Collator, Rows, Shares, batches, pack
 
 QUESTIONS = [("the film was good", "nice"), ("the film was bad and the song too", "poor . sad"), ("the room", "fine")]
 
@@ -25,17 +27,27 @@ def rows(tokenizer):
 def model(tiny):
     from pathlib import Path
 
-    return load_base(Path(tiny), torch.float32)
+    model = load_base(Path(tiny), torch.float32)
+    loss.enable(model)
+    return model
+
+
+def backward(model, batch, over: float) -> float:
+    """Add a batch's gradients; returns its loss over that many tokens."""
+    total = model(**{name: value for name, value in batch.items() if name != "row_tokens"}) / over
+    total.backward()
+    return total.item()
 
 
 def loss_and_gradients(model, batch):
     model.zero_grad()
-    batch = dict(batch)
-    batch.pop("row_tokens")
-    labels = batch.pop("labels")
-    loss = token_loss(model(**batch), labels, labels.numel())
-    loss.backward()
-    return loss.item(), [parameter.grad.clone() for parameter in model.parameters()]
+    total = backward(model, batch, len(batch["labels"]))
+    return total, [parameter.grad.clone() for parameter in model.parameters()]
+
+
+def assert_close(gradients, others):
+    for one, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_a_common_prefix_is_kept_once():
@@ -60,8 +72,75 @@ def test_packed_equals_padded(model, rows):
     assert attention.enable(model)
     packed, packed_gradients = loss_and_gradients(model, Collator(packed=True)(rows))
     assert packed == pytest.approx(plain, rel=1e-6)
-    for one, other in zip(gradients, packed_gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert_close(gradients, packed_gradients)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_rows_weight_multiplies_its_loss(model, rows, packed):
+    """Against the rows one by one; weighted rows keep packing's shared prefix."""
+    weights = [0.5, 2.0, 1.0]
+    model.zero_grad()
+    each = [
+        backward(model, Collator(packed=False)([row]), 16 / weight) for row, weight in zip(rows, weights, strict=True)
+    ]
+    wanted = [parameter.grad.clone() for parameter in model.parameters()]
+    assert not packed or attention.enable(model)
+    model.zero_grad()
+    weighted = [replace(row, weight=weight) for row, weight in zip(rows, weights, strict=True)]
+    batch = Collator(packed)(weighted)
+    assert backward(model, batch, 16) == pytest.approx(sum(each), rel=1e-5)
+    assert_close(wanted, [parameter.grad for parameter in model.parameters()])
+    assert "weights" not in Collator(packed)(rows)
+    assert batch["weights"].sum().item() == sum(
+        weight * sum(row.supervised) for row, weight in zip(rows, weights, strict=True)
+    )
+
+
+def test_a_length_rounded_up_changes_nothing(model, rows):
+    assert attention.enable(model)
+    plain, gradients = loss_and_gradients(model, Collator(packed=True)(rows))
+    rounded = Collator(packed=True, multiple=64)(rows)
+    assert rounded["input_ids"].shape == (1, 64) and sum(rounded["packing"]) == 64
+    loss_of_rounded, rounded_gradients = loss_and_gradients(model, rounded)
+    assert loss_of_rounded == pytest.approx(plain, rel=1e-6)
+    assert_close(gradients, rounded_gradients)
+
+
+def test_rows_are_kept_small_and_come_back_whole(rows):
+    weighted = [replace(row, weight=0.25 * index) for index, row in enumerate(rows)]
+    kept = Rows(weighted)
+    assert list(kept) == weighted and kept[-1] == weighted[-1] and kept[1:] == weighted[1:]
+    with pytest.raises(IndexError):
+        kept[len(rows)]
+    many = Rows(rows * 2000)
+    held = sum(sys.getsizeof(part) for part in (many.ids, many.supervised, many.ends, many.weights))
+    assert held < 7 * len(many.ids), "5 bytes a token, 16 a row, and the room that growing lists keep"
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_every_process_has_its_share_of_the_same_steps(processes):
+    def epochs(process, size):
+        shares = Shares(25, size, seed=7, process=process, processes=processes)
+        return [list(shares), list(shares)], len(shares)
+
+    size = 12 // processes
+    alone, steps = list(Shares(25, 12, seed=7)), 3
+    found = [epochs(process, size) for process in range(processes)]
+    assert {length for _, length in found} == {steps}
+    for step in range(steps):
+        together = sorted(row for (first, _), _ in found for row in first[step])
+        assert together == sorted(alone[step]), "an empty share at the end is one too"
+    first, second = found[0][0]
+    assert first != second, "each epoch is drawn anew"
+
+
+def test_an_empty_share_keeps_step_without_weight(model, rows):
+    assert attention.enable(model)
+    shares = Shares(3, 1, process=1, processes=2)
+    full, empty = batches(rows, Collator(packed=True), shares)
+    assert full["row_tokens"] == len(rows[1].ids) and empty["row_tokens"] == 0
+    total, gradients = loss_and_gradients(model, empty)
+    assert total == 0 and not any(gradient.any() for gradient in gradients) and not empty["weights"].any()
 
 
 def test_accumulation_by_tokens_equals_one_batch(model, rows):
@@ -71,12 +150,8 @@ def test_accumulation_by_tokens_equals_one_batch(model, rows):
     learned = sum(sum(row.supervised) for row in rows)
     model.zero_grad()
     for row in rows:
-        batch = Collator(packed=True)([row])
-        batch.pop("row_tokens")
-        labels = batch.pop("labels")
-        token_loss(model(**batch), labels, learned).backward()
-    for one, parameter in zip(whole, model.parameters(), strict=True):
-        torch.testing.assert_close(one, parameter.grad, rtol=1e-4, atol=1e-6)
+        backward(model, Collator(packed=True)([row]), learned)
+    assert_close(whole, [parameter.grad for parameter in model.parameters()])
 
 
 def test_neighbours_are_invisible(model, rows):

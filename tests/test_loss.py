@@ -1,0 +1,75 @@
+"""The loss is the same whether its logits come whole or in chunks, in models that scale or cap them too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sftdemo import fused, loss
+from sftdemo.config import TrainConfig
+from sftdemo.models import add_lora, load_base
+
+IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12]])
+KEEP = torch.tensor([[False, True, True, False, True, True, True, False]])
+LABELS = torch.tensor([7, 8, 10, 11, 12])
+WEIGHTS = torch.tensor([1.0, 1.0, 0.5, 2.0, 0.0])
+
+
+def small(architecture: str):
+    """An untrained model of a family that does something to its logits, or doesn't."""
+    import transformers
+
+    names = {"Gemma2": "Gemma2", "Granite": "Granite", "Cohere": "Cohere", "Qwen2": "Qwen2"}
+    settings = {
+        "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "head_dim": 16, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    } | {"Granite": {"logits_scaling": 4.0}}.get(architecture, {})  # fmt: skip
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{names[architecture]}Config")(**settings)
+    return getattr(transformers, f"{architecture}ForCausalLM")(config)
+
+
+def ask(model, weights=None):
+    model.zero_grad()
+    given = {"input_ids": IDS, "logits_to_keep": KEEP, "labels": LABELS}
+    total = model(**given, **({} if weights is None else {"weights": weights}))
+    total.backward()
+    return total.detach(), [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])
+def test_chunks_give_the_whole_loss_and_its_gradients(tiny, monkeypatch, method, weights):
+    """Tied embeddings: with full weights the head's gradient from all chunks meets the embeddings'."""
+    model = load_base(Path(tiny), torch.float32)
+    assert loss.enable(model)
+    if method == "lora":
+        model = add_lora(model, TrainConfig())
+        fused.fuse(model)
+    whole, gradients = ask(model, weights)
+    plain = model(input_ids=IDS).logits[KEEP].float()
+    each = torch.nn.functional.cross_entropy(plain, LABELS, reduction="none")
+    torch.testing.assert_close(whole, (each * (1.0 if weights is None else weights)).sum())
+    widest = []
+    monkeypatch.setattr(loss, "LOGIT_FLOATS", 2 * plain.shape[-1])
+    summed = loss.summed
+    monkeypatch.setattr(loss, "summed", lambda logits, *rest: widest.append(len(logits)) or summed(logits, *rest))
+    chunked, chunked_gradients = ask(model, weights)
+    assert max(widest) == 2 and len(widest) >= 3, "never more than two rows of logits at once"
+    torch.testing.assert_close(chunked, whole)
+    for one, other in zip(gradients, chunked_gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "chunked"), [("Qwen2", True), ("Gemma2", False), ("Granite", False), ("Cohere", False)]
+)
+def test_models_that_scale_or_cap_their_logits_get_them_whole(monkeypatch, architecture, chunked):
+    model = small(architecture)
+    logits = model(input_ids=IDS).logits[KEEP].float()
+    wanted = torch.nn.functional.cross_entropy(logits, LABELS, reduction="sum")
+    assert loss.enable(model) is chunked
+    monkeypatch.setattr(loss, "LOGIT_FLOATS", 64)
+    torch.testing.assert_close(ask(model)[0], wanted.detach())
