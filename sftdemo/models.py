@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sftdemo import hub, runs
+from sftdemo import hub, memory, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.generate import Pair, Side
@@ -87,7 +87,13 @@ def load_base(path: Path, dtype: torch.dtype, quantization: str = "none") -> Pre
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, **options)
     except (OSError, ValueError) as error:
         raise UserError(f"The model in {path} can't be loaded: {str(error).splitlines()[0]}") from error
-    return model if options else model.to(device())  # type: ignore[no-any-return]
+    if not options:
+        return model.to(device())  # type: ignore[no-any-return]
+    for parameter in model.parameters():
+        # What isn't quantized is mapped from the file, and would hold the whole of it.
+        if parameter.is_floating_point() and parameter.device.type == "cpu":
+            parameter.data = parameter.data.clone()
+    return model  # type: ignore[no-any-return]
 
 
 def add_lora(model: PreTrainedModel, config: TrainConfig) -> Any:
@@ -129,6 +135,9 @@ def load(run: str | runs.Run, report: hub.Report = hub.silent) -> Pair:
     words = tokenizer(run.model_path)
     stops = GenerationConfig.from_pretrained(run.model_path)
     dtype = answering_precision()
+    # An adapter stands beside one copy of the weights, a run with full weights beside another.
+    copies = [base_path] if settings.method == "lora" else [base_path, run.model_path]
+    memory.check_loading(copies, dtype.itemsize, settings.quantization)
     if settings.method == "lora":
         from peft import PeftModel
 
@@ -136,25 +145,11 @@ def load(run: str | runs.Run, report: hub.Report = hub.silent) -> Pair:
         rows = by_row(peft_model, dtype)
         sides = [Side(peft_model.get_base_model().eval(), ("base", "tuned"), rows)]
     else:
-        check_memory(2 * weights_bytes(base_path), "Two full models")
         sides = [
             Side(load_base(base_path, dtype).eval(), ("base",)),
             Side(load_base(run.model_path, dtype).eval(), ("tuned",)),
         ]
     return Pair(words, sides, stops, name=run.name)
-
-
-def check_memory(needed: int, what: str) -> None:
-    """Refuse what would not fit into the memory that is free now."""
-    import psutil
-
-    free = torch.cuda.mem_get_info()[0] if device().type == "cuda" else psutil.virtual_memory().available
-    if needed > free:
-        gib = 2**30
-        raise UserError(
-            f"{what} need about {needed / gib:.1f} GiB and {free / gib:.1f} GiB are free; use method lora, a smaller model, "
-            "or close other programs."
-        )
 
 
 def check_disk(folder: Path, needed: int, what: str) -> None:
