@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import takewhile
+from itertools import combinations, product, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +27,17 @@ if TYPE_CHECKING:
 GIB = 2**30
 # Resident once torch, transformers and peft are imported and a model's classes are loaded (Linux, CPU build of torch 2.13).
 IMPORTS = 590 * 2**20
-# glibc before 2.38 can't give a freed aligned block to the next request of its size (its bug 14581), so the heap grows to
-# 1.5 times what lives in it: 1.49 for 4 rows of 887 tokens, 1.6 for 8 of 97. Blocks of 32 MiB and more are mapped alone.
-HEAP_SLACK, MAPPED_ALONE = 1.5, 32 * 2**20
+# glibc before 2.38 can't give a freed aligned block to the next request of its size (its bug 14581), so the heap grows
+# beyond what lives in it. Measured with glibc 2.36, resident over kept: 1.6 for 8 rows of 97 tokens, 1.5 for 4 of 887
+# (NF4: 1.4, 1.5; int8, with its small temporaries: 1.2, 1.05). Blocks of 32 MiB and more are mapped, and freed, alone.
+HEAP_SLACK = {"none": 1.5, "nf4": 1.5, "int8": 1.15}
+MAPPED_ALONE = 32 * 2**20
 # The log-softmax, its gradient, and the gradient of the logits stand beside each other, in float32.
 LOGITS_COPIES = 3
 LOGITS_AT_ONCE = 2**26  # more are computed in chunks
 LORA_TARGETS = 7  # linear layers of a decoder layer: q, k, v, o, gate, up, down
 DRAWS = 200  # batches drawn to find the largest
+MOST_WAYS = 4  # so many are offered where a training doesn't fit
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,7 @@ def estimate(
     base = 0 if gpu else IMPORTS if base is None else base
 
     def heap(block: int) -> float:
-        return block * (HEAP_SLACK if not gpu and block < MAPPED_ALONE else 1)
+        return block * (HEAP_SLACK[config.quantization] if not gpu and block < MAPPED_ALONE else 1)
 
     activations = logits = 0.0
     for batch in rows.batches(config):
@@ -268,7 +271,7 @@ def judge(model: Model, config: TrainConfig, rows: Rows, size: int, own: int = 0
     ways = []
     if found.peak > room:
         for change in smaller(model, config, rows, size, gpu, base, room):
-            said = " with ".join(name if value is True else f"{name} {value}" for name, value in change.items())
+            said = ", ".join(name if value is True else f"{name} {value}" for name, value in change.items())
             peak = estimate(model, replace(config, **change), rows, size, gpu, base).peak
             ways.append(f"{said} ({gib(peak)})")
     return Verdict(found, room, limit is not None, ways)
@@ -281,7 +284,9 @@ def check_training(model: Model, config: TrainConfig, rows: Rows, size: int) -> 
     bound = f"{gib(found.room)} {'is the limit' if found.limited else 'are free'}"
     if found.fits:
         return found.estimate, f"Memory: {about}, {bound}."
-    remedy = f"what fits: {'; '.join(found.ways)}" if found.ways else "nothing smaller fits either; use a smaller model"
+    remedy = (
+        f"what fits: {', or '.join(found.ways)}" if found.ways else "nothing smaller fits either; use a smaller model"
+    )
     raise UserError(f"The training needs {about}, and {bound}; {remedy}; or close other programs.")
 
 
@@ -302,14 +307,18 @@ def smaller(
     again = [] if config.gradient_checkpointing else [{"gradient_checkpointing": True}]
     shorter = [{"max_length": 2**power} for power in range(20, 3, -1) if 2**power < longest]
     lora = [{"method": "lora"}] if config.method == "full" else []
-    nf4 = [{"method": "lora"} | {"quantization": "nf4"}] if config.quantization != "nf4" else []
-    found = [change for way in (batches, again, shorter, lora, nf4) if (change := next(filter(fits, way), None))]
-    together: dict[str, Any] = {}
-    for way in () if found else (batches, again, lora, nf4):
-        together |= way[-1] if way else {}
-        if fits(together):
-            return [together]
-    return found
+    nf4 = [{"method": "lora", "quantization": "nf4"}] if config.quantization != "nf4" else []
+    ways = [batches, again, shorter, lora, nf4]
+    for together in range(1, len(ways) + 1):
+        found = []
+        for several in combinations(ways, together):
+            changes = ({key: value for one in chosen for key, value in one.items()} for chosen in product(*several))
+            change = next(filter(fits, changes), None)
+            if change and not any(change.items() >= less.items() for less in found):
+                found.append(change)
+        if found:
+            return found[:MOST_WAYS]
+    return []
 
 
 def check_loading(models: Sequence[Path], size: int, quantization: str = "none") -> None:

@@ -95,6 +95,7 @@ EN = {
     "plan_measured": "Estimated from the speed of your last run.",
     "plan_guess": "A first guess; after one run it is measured.",
     "plan_memory": "Memory: about {need} at the peak, {room} free.",
+    "or": ", or ",
     "plan_memory_ways": "This needs about {need} of memory, and there are {room}. What fits: {ways}.",
     "plan_memory_none": "This needs about {need} of memory, and there are {room}. Choose a smaller model, or close other programs.",
     "method_lora": "LoRA",

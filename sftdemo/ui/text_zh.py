@@ -95,6 +95,7 @@ ZH = {
     "plan_measured": "按上次运行的速度估算。",
     "plan_guess": "初步估计；运行一次后按实测速度估算。",
     "plan_memory": "内存：峰值约 {need}，可用 {room}。",
+    "or": "，或 ",
     "plan_memory_ways": "大约需要 {need} 内存，而可用 {room}。以下设置可行：{ways}。",
     "plan_memory_none": "大约需要 {need} 内存，而可用 {room}。请换更小的模型，或关闭其他程序。",
     "method_lora": "LoRA",

@@ -56,11 +56,11 @@ def estimate(config: TrainConfig, rows: Sequence[Mapping[str, Any]], speed: floa
     return n * config.epochs * tokens_of(rows) / (speed or USUAL_SPEED) + 12
 
 
-def memory_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> str:
-    """About what the training takes in memory, and what fits if it doesn't; "" while the model isn't on this machine."""
+def memory_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> tuple[str, str]:
+    """A note on what the training takes in memory, or what fits where it doesn't; none while the model isn't here."""
     folder = hub.here(config.model)
     if folder is None or not rows:
-        return ""
+        return "", ""
 
     def tokens(text: str) -> float:
         return len(text.encode()) / BYTES_A_TOKEN
@@ -72,11 +72,17 @@ def memory_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: st
     learned = [round(2 + tokens(row["messages"][-1]["content"])) for row in some]
     measured = memory.Rows(lengths, learned, min(round(alike), min(lengths) - 1))
     if not measured.up_to(config.max_length).lengths:
-        return ""
+        return "", ""
     found = memory.judge(memory.Model.read(folder), config, measured, machine.size_of(config.precision))
     key = "plan_memory" if found.fits else "plan_memory_ways" if found.ways else "plan_memory_none"
-    said = say(lang, key, need=memory.gib(found.estimate.peak), room=memory.gib(found.room), ways="; ".join(found.ways))
-    return html.esc(said) if found.fits else html.fault(said)
+    said = say(
+        lang,
+        key,
+        need=memory.gib(found.estimate.peak),
+        room=memory.gib(found.room),
+        ways=say(lang, "or").join(found.ways),
+    )
+    return (html.esc(said), "") if found.fits else ("", html.fault(said))
 
 
 def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> str:
@@ -94,9 +100,10 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> s
     ]
     time = say(lang, "plan_time", t=duration(lang, estimate(config, rows, speed)))
     basis = say(lang, "plan_measured" if speed else "plan_guess")
+    note, warning = memory_said(config, rows, lang)
     return html.block(
         f'<div class="big" id="plan">{" · ".join(parts)} <span class="muted">— {time}</span></div>'
-        f'<div class="muted small">{basis} {memory_said(config, rows, lang)}</div>'
+        f'<div class="muted small">{basis} {note}</div>{warning}'
     )
 
 
