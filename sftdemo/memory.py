@@ -24,6 +24,8 @@ from sftdemo.errors import UserError
 if TYPE_CHECKING:
     from sftdemo.encoding import Encoded
 
+Change = dict[str, Any]
+
 GIB = 2**30
 # Resident once torch, transformers and peft are imported and a model's classes are loaded (Linux, CPU build of torch 2.13).
 IMPORTS = 590 * 2**20
@@ -292,10 +294,10 @@ def check_training(model: Model, config: TrainConfig, rows: Rows, size: int) -> 
 
 def smaller(
     model: Model, config: TrainConfig, rows: Rows, size: int, gpu: bool, base: int, room: float
-) -> list[dict[str, Any]]:
+) -> list[Change]:
     """Changes of the settings with which the training fits into `room`; several at once where no single one is enough."""
 
-    def fits(change: dict[str, Any]) -> bool:
+    def fits(change: Change) -> bool:
         changed = replace(config, **change)
         left = rows.up_to(changed.max_length).lengths
         return bool(left) and estimate(model, changed, rows, size, gpu, base).peak <= room
@@ -303,14 +305,14 @@ def smaller(
     batch, whole = config.batch_size, config.batch_size * config.gradient_accumulation
     parts = [part for part in range(batch - 1, 0, -1) if batch % part == 0]
     longest = min(config.max_length, max(rows.lengths))
-    batches = [{"batch_size": part, "gradient_accumulation": whole // part} for part in parts]
-    again = [] if config.gradient_checkpointing else [{"gradient_checkpointing": True}]
-    shorter = [{"max_length": 2**power} for power in range(20, 3, -1) if 2**power < longest]
-    lora = [{"method": "lora"}] if config.method == "full" else []
-    nf4 = [{"method": "lora", "quantization": "nf4"}] if config.quantization != "nf4" else []
+    batches: list[Change] = [{"batch_size": part, "gradient_accumulation": whole // part} for part in parts]
+    again: list[Change] = [] if config.gradient_checkpointing else [{"gradient_checkpointing": True}]
+    shorter: list[Change] = [{"max_length": 2**power} for power in range(20, 3, -1) if 2**power < longest]
+    lora: list[Change] = [{"method": "lora"}] if config.method == "full" else []
+    nf4: list[Change] = [{"method": "lora", "quantization": "nf4"}] if config.quantization != "nf4" else []
     ways = [batches, again, shorter, lora, nf4]
     for together in range(1, len(ways) + 1):
-        found = []
+        found: list[Change] = []
         for several in combinations(ways, together):
             changes = ({key: value for one in chosen for key, value in one.items()} for chosen in product(*several))
             change = next(filter(fits, changes), None)
