@@ -143,11 +143,17 @@ class TrainConfig(ReadConfig):
     gradient_accumulation: int = setting(
         1, "Forward passes before the weights move.", group="Optimizer", low=1, high=1024
     )
+    gradient_checkpointing: bool = setting(
+        False, "Compute layers again instead of keeping them: a third slower, much less memory.", group="Optimizer"
+    )
     warmup_ratio: float = setting(0.05, "The share of steps in which the rate rises.", group="Optimizer", low=0, high=1)
     weight_decay: float = setting(0.0, "How strongly weights are pulled to zero.", group="Optimizer", low=0, high=1)
     lora_r: int = setting(16, "The rank of the added matrices.", group="LoRA", low=1, high=256)
     lora_alpha: int = setting(32, "Their scale, divided by the rank.", group="LoRA", low=1, high=1024)
     lora_dropout: float = setting(0.0, "The share of LoRA inputs dropped in training.", group="LoRA", low=0, high=0.9)
+    memory_limit: float | None = setting(
+        None, "The most memory the training may take, in GiB; default: what is free.", group="Run", low=0.1
+    )
     checkpoint_every: int = setting(100, "Save a checkpoint every so many steps; 0 saves none.", group="Run", low=0)
 
     def problems(self) -> list[str]:

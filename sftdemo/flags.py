@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sftdemo.config import Settings, value_type
 
@@ -20,13 +20,15 @@ def add_flags(
             continue
         kind, optional = value_type(spec, config)
         choices = spec.metadata["choices"]
-        default = "" if optional or spec.default == "" else f" Default: {spec.default}."
+        if kind is bool:
+            action: Any = {"action": argparse.BooleanOptionalAction}
+        else:
+            action = {"type": kind, "choices": choices, "metavar": None if choices else spec.name.upper()}
+        default = "" if optional or spec.default in ("", False) else f" Default: {spec.default}."
         parser.add_argument(
             "--" + spec.name.replace("_", "-"),
-            type=kind,
-            choices=choices,
             default=argparse.SUPPRESS,
-            metavar=None if choices else spec.name.upper(),
+            **action,
             help=(spec.metadata["help"] + default).replace("%", "%%"),
         )
 

@@ -83,7 +83,14 @@ def find(model: str, report: Report = silent) -> tuple[Path, str]:
 
 def is_here(model: str) -> bool:
     """Whether `find` needs no network."""
-    return (Path(model) / "config.json").is_file() or _cached(HUB_ID if model == DEFAULT_MODEL else model) is not None
+    return here(model) is not None
+
+
+def here(model: str) -> Path | None:
+    """The folder with a model's files if they are on this machine already."""
+    if (Path(model) / "config.json").is_file():
+        return Path(model).resolve()
+    return _cached(HUB_ID if model == DEFAULT_MODEL else model)
 
 
 def _shipped(report: Report) -> tuple[Path, str]:

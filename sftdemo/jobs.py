@@ -91,6 +91,9 @@ def command(config: TrainConfig) -> str:
         value = getattr(config, spec.name)
         if value != spec.default:
             flag = f"--{spec.name.replace('_', '-')}"
+            if isinstance(value, bool):
+                words.append(flag if value else f"--no-{flag[2:]}")
+                continue
             # A value that looks like a flag has to be joined to its own.
             words += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
     return shlex.join(words)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sftdemo import hub, runs
+from sftdemo import hub, memory, runs
 from sftdemo.batch import Side
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
@@ -115,7 +115,13 @@ def load_base(path: Path, dtype: torch.dtype, quantization: str = "none") -> Pre
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, **options)
     except (OSError, ValueError) as error:
         raise UserError(f"The model in {path} can't be loaded: {str(error).splitlines()[0]}") from error
-    return model if options else model.to(device())  # type: ignore[no-any-return]
+    if not options:
+        return model.to(device())  # type: ignore[no-any-return]
+    for parameter in model.parameters():
+        # What isn't quantized is mapped from the file, and would hold the whole of it.
+        if parameter.is_floating_point() and parameter.device.type == "cpu":
+            parameter.data = parameter.data.clone()
+    return model  # type: ignore[no-any-return]
 
 
 def add_lora(model: PreTrainedModel, config: TrainConfig) -> Any:
@@ -162,10 +168,12 @@ def load(run: str | runs.Run | Sequence[str | runs.Run], report: hub.Report = hu
         base_path, _ = hub.find(settings[0].model, report)
     report("Loading the model …")
     dtype = answering_precision()
+    # Adapters stand beside one copy of the weights, a run with full weights beside another.
+    copies = [base_path] if settings[0].method == "lora" else [base_path, first.model_path]
+    memory.check_loading(copies, dtype.itemsize, settings[0].quantization)
     if settings[0].method == "lora":
         sides = [_lora_side(base_path, chosen, names, dtype, settings[0].quantization)]
     else:
-        check_memory(2 * weights_bytes(base_path), "Two full models")
         sides = [
             Side(load_base(base_path, dtype).eval(), ("base",)),
             Side(load_base(first.model_path, dtype).eval(), ("tuned",)),
@@ -202,19 +210,6 @@ def _check_together(chosen: list[runs.Run], settings: list[TrainConfig]) -> None
             settings[0].quantization,
         ):
             raise UserError(f"Runs {chosen[0].name} and {run.name} have different bases; talk to them one at a time.")
-
-
-def check_memory(needed: int, what: str) -> None:
-    """Refuse what would not fit into the memory that is free now."""
-    import psutil
-
-    free = torch.cuda.mem_get_info()[0] if device().type == "cuda" else psutil.virtual_memory().available
-    if needed > free:
-        gib = 2**30
-        raise UserError(
-            f"{what} need about {needed / gib:.1f} GiB and {free / gib:.1f} GiB are free; use method lora, a smaller model, "
-            "or close other programs."
-        )
 
 
 def check_disk(folder: Path, needed: int, what: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from sftdemo import attention, encoding, fused, hub, loss, models, processes, runs
+from sftdemo import attention, encoding, fused, hub, loss, machine, models, processes, runs
 from sftdemo.card import model_card
 from sftdemo.errors import UserError
 from sftdemo.packing import Collator, Shares, batches
@@ -179,6 +179,8 @@ def fit(
         "tokens_per_s": round(watch.tokens_per_s, 1),
         "seconds": round(time.perf_counter() - began, 1),
         "model_source": prepared.model_source,
+        "peak_memory": machine.used_peak(),
+        "estimated_memory": prepared.memory.peak,
     }
     _save(tuner, prepared, run, stops)
     if tuner.is_world_process_zero():
@@ -232,6 +234,8 @@ def _arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse: bool) 
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=config.batch_size,
         gradient_accumulation_steps=config.gradient_accumulation,
+        activation_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
         lr_scheduler_type="linear",
         warmup_steps=round(config.warmup_ratio * steps),
         weight_decay=config.weight_decay,

@@ -68,7 +68,7 @@ class Prepared:
         self.dataset = _read(config)
         splits = self.dataset.splits
         # From here on torch is needed; faults in the data have been told before its import.
-        from sftdemo import models
+        from sftdemo import memory, models
         from sftdemo.packing import Rows
 
         models.set_threads()
@@ -86,12 +86,13 @@ class Prepared:
             raise UserError(f"No row fits into max_length {config.max_length}; raise it, or give shorter rows.")
         if dropped := sum(self.too_long.values()):
             report(f"{dropped} rows are over max_length {config.max_length} tokens and are left out.")
-        weights = models.weights_bytes(self.base)
-        full = config.method == "full"
-        # Full tuning holds weights, gradients and two moments; its checkpoint weights and moments, beside the model.
-        models.check_memory((4 if full else 1) * weights, "The model and its optimizer")
-        models.check_disk(runs.home(), (4 * weights if full else 0) + 200_000_000, "The run")
         self.dtype, self.precision = models.training_precision(config.precision)
+        model, lengths = memory.Model.read(self.base), memory.Rows.of(self.rows["train"])
+        self.memory, said = memory.check_training(model, config, lengths, self.dtype.itemsize)
+        report(said)
+        # A checkpoint of full tuning holds weights and two moments, beside the model itself.
+        weights = 4 * models.weights_bytes(self.base) if config.method == "full" else 0
+        models.check_disk(runs.home(), weights + 200_000_000, "The run")
 
     def run_config(self) -> dict[str, Any]:
         """The run's config.json: every setting and all that is needed to repeat it."""

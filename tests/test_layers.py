@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "sftdemo"
 LAYERS = {
     0: ("errors", "config", "metrics", "statistics", "scoring"),
     1: ("data", "runs", "votes", "processes"),
-    2: ("hub", "encoding", "packing", "attention", "fused", "loss", "lora", "cache", "batch", "generate", "models", "measures"),
+    2: ("hub", "machine", "memory", "encoding", "packing", "attention", "fused", "loss", "lora", "cache", "batch", "generate", "models", "measures"),
     3: (
         "card", "trainer", "training", "evaluation", "comparison", "inspection", "export", "jobs", "flags", "commands",
         "__main__",

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial
+from os.path import commonprefix
 from typing import Any
 
 import gradio as gr
 
-from sftdemo import jobs, runs
+from sftdemo import hub, jobs, machine, memory, runs
 from sftdemo.config import DEFAULT_MODEL, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.ui import charts, data_tab, forms, html, work
@@ -29,6 +30,7 @@ MODEL_NAMES = {DEFAULT_MODEL: "SmolLM2-135M"}
 BYTES_A_TOKEN, TEMPLATE_TOKENS = 3.5, 35  # rough, for the estimate before a tokenizer is at hand
 USUAL_SPEED = 300.0  # tokens/s of the default model on two cores; a finished run's own speed takes its place
 LOG_BYTES = 20_000
+MOST_WEIGHED = 2_000  # rows that the memory estimate looks at
 
 
 def tokens_of(rows: Sequence[Mapping[str, Any]]) -> float:
@@ -55,6 +57,35 @@ def estimate(config: TrainConfig, rows: Sequence[Mapping[str, Any]], speed: floa
     return n * config.epochs * tokens_of(rows) / (speed or USUAL_SPEED) + 12
 
 
+def memory_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> tuple[str, str]:
+    """A note on what the training takes in memory, or what fits where it doesn't; none while the model isn't here."""
+    folder = hub.here(config.model)
+    if folder is None or not rows:
+        return "", ""
+
+    def tokens(text: str) -> float:
+        return len(text.encode()) / BYTES_A_TOKEN
+
+    some = rows[: config.max_examples or len(rows)][:MOST_WEIGHED]
+    asked = [row["messages"][0]["content"] for row in some]
+    alike = TEMPLATE_TOKENS // 2 + tokens(commonprefix(asked))  # noqa: RUF071 (of texts, not of paths)
+    lengths = [round(TEMPLATE_TOKENS + sum(tokens(said["content"]) for said in row["messages"])) for row in some]
+    learned = [round(2 + tokens(row["messages"][-1]["content"])) for row in some]
+    measured = memory.Rows(lengths, learned, min(round(alike), min(lengths) - 1))
+    if not measured.up_to(config.max_length).lengths:
+        return "", ""
+    found = memory.judge(memory.Model.read(folder), config, measured, machine.size_of(config.precision))
+    key = "plan_memory" if found.fits else "plan_memory_ways" if found.ways else "plan_memory_none"
+    said = say(
+        lang,
+        key,
+        need=memory.gib(found.estimate.peak),
+        room=memory.gib(found.room),
+        ways=say(lang, "or").join(found.ways),
+    )
+    return (html.esc(said), "") if found.fits else ("", html.fault(said))
+
+
 def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> str:
     """The plan in one sentence: model, method, rows, epochs, time."""
     speed = measured_speed(config)
@@ -70,8 +101,10 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> s
     ]
     time = say(lang, "plan_time", t=duration(lang, estimate(config, rows, speed)))
     basis = say(lang, "plan_measured" if speed else "plan_guess")
+    note, warning = memory_said(config, rows, lang)
     return html.block(
-        f'<div class="big" id="plan">{" · ".join(parts)} <span class="muted">— {time}</span></div><div class="muted small">{basis}</div>'
+        f'<div class="big" id="plan">{" · ".join(parts)} <span class="muted">— {time}</span></div>'
+        f'<div class="muted small">{basis} {note}</div>{warning}'
     )
 
 

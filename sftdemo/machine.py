@@ -1,0 +1,95 @@
+"""What the machine gives: its arithmetic, the memory that is free within every limit, and what was used so far."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def on_gpu() -> bool:
+    """Whether models live on a CUDA device; torch is loaded for the answer only where there may be one."""
+    if "torch" not in sys.modules and not Path("/proc/driver/nvidia").exists():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def size_of(precision: str) -> int:
+    """Bytes of a number in training, torch not loaded: as `models.training_precision` will decide."""
+    if precision != "auto":
+        return 2 if precision == "bfloat16" else 4
+    if "torch" in sys.modules or on_gpu():
+        from sftdemo import models
+
+        return models.training_precision("auto")[0].itemsize
+    flags = Path("/proc/cpuinfo")
+    words = set(flags.read_text(encoding="utf-8").split()) if flags.exists() else set()
+    return 2 if words & {"amx_bf16", "avx512_bf16"} else 4
+
+
+def free() -> int:
+    """Bytes that are free now: of the GPU, or of the host within the limits of this process's control groups."""
+    if on_gpu():
+        import torch
+
+        return int(torch.cuda.mem_get_info()[0])
+    import psutil
+
+    return int(min(psutil.virtual_memory().available, group_room()))
+
+
+def group_room(groups: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -> float:
+    """Bytes left under the limits of the process's control groups, version 1 or 2; infinite where there are none.
+
+    In a container the host's own figures say nothing, and the path may be the host's, so the root is asked too.
+    """
+    room = math.inf
+    for line in groups.read_text(encoding="utf-8").splitlines() if groups.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top, limit, used, cache = root, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            top, limit, used, cache = (
+                root / "memory",
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+                "total_inactive_file",
+            )
+        else:
+            continue
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(top) and (folder / limit).exists():
+                most = (folder / limit).read_text().strip()
+                if most != "max":
+                    stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                    taken = int((folder / used).read_text()) - int(stat.get(cache, 0))
+                    room = min(room, int(most) - taken)
+    return room
+
+
+def resident() -> int:
+    """Bytes of this process that lie in memory now."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def used_peak() -> int:
+    """The most bytes this process has held so far: on a GPU in tensors, else resident."""
+    if on_gpu():
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    # Linux counts in KiB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

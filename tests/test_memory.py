@@ -1,0 +1,232 @@
+"""The memory estimate: held to arithmetic, to autograd's own saved tensors, and with the shipped model to real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from sftdemo import attention, machine, memory, models, runs
+from sftdemo.config import TrainConfig
+from sftdemo.encoding import Encoded
+from sftdemo.errors import UserError
+from sftdemo.packing import Collator
+from sftdemo.trainer import token_loss
+from sftdemo.training import train
+
+ROOT = Path(__file__).parents[1]
+HIDDEN, WIDE, KEYS, LAYERS = 64, 128, 32, 2
+LINEAR = LAYERS * (2 * HIDDEN * HIDDEN + 2 * HIDDEN * KEYS + 3 * HIDDEN * WIDE)
+
+
+@pytest.fixture
+def model(babbler) -> memory.Model:
+    return memory.Model.read(Path(babbler))
+
+
+def test_a_model_is_its_sizes(model, babbler, tokenizer):
+    whole = models.load_base(Path(babbler), torch.float32)
+    assert model.parameters == sum(parameter.numel() for parameter in whole.parameters())
+    assert model.linear == LINEAR and len(model.matrices) == 7 * LAYERS and model.vocabulary == len(tokenizer)
+    assert model.weights(4) == 4 * model.parameters
+    rank = sum(4 * (out + into) for out, into in model.matrices)
+    lora = models.add_lora(whole, TrainConfig(lora_r=4))
+    assert model.trained(TrainConfig(lora_r=4)) == rank == lora.get_nb_trainable_parameters()[0]
+
+
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+def test_quantized_weights_are_as_large_as_they_load(model, babbler, quantization):
+    loaded = models.load_base(Path(babbler), torch.float32, quantization)
+    found = sum(parameter.untyped_storage().nbytes() for parameter in loaded.parameters())
+    for module in loaded.modules():
+        weight = getattr(module, "weight", None)
+        if getattr(weight, "quant_state", None) is not None:
+            found += weight.quant_state.absmax.nbytes
+        elif getattr(weight, "SCB", None) is not None:
+            found += weight.SCB.nbytes
+    assert model.weights(4, quantization) == pytest.approx(found, rel=0.02)
+    maps = Path("/proc/self/maps")
+    assert not maps.exists() or f"{babbler}/model.safetensors" not in maps.read_text(), "the file is let go"
+
+
+def test_optimizer_and_logits_are_arithmetic(model):
+    rows = memory.Rows([20] * 64, [5] * 64)
+    lora = memory.estimate(model, TrainConfig(lora_r=4), rows, 4, base=0)
+    assert lora.weights == 4 * model.parameters
+    assert lora.optimizer == 4 * 4 * model.trained(TrainConfig(lora_r=4)), "weights, gradients, two moments in float32"
+    assert lora.logits == 3 * 4 * 8 * 5 * model.vocabulary
+    assert lora.peak == lora.weights + lora.optimizer * 3 // 4 + lora.activations + lora.logits
+    full = memory.estimate(model, TrainConfig(method="full"), rows, 4, base=0)
+    assert full.optimizer == 3 * 4 * model.parameters
+    gathered = memory.estimate(model, TrainConfig(method="full", gradient_accumulation=2), rows, 4, base=0)
+    assert gathered.peak - full.peak == 4 * model.parameters, "gradients wait for the next pass"
+    many = memory.estimate(model, TrainConfig(batch_size=64), memory.Rows([1000] * 64, [1000] * 64), 4, base=0)
+    assert many.logits <= 3 * 4 * memory.LOGITS_AT_ONCE
+
+
+def batch_of(lengths: list[int], learned: int = 3, alike: int = 6) -> tuple[list[Encoded], memory.Rows]:
+    rows = []
+    for number, length in enumerate(lengths):
+        ids = list(range(5, 5 + alike)) + [20 + number] * (length - alike)
+        rows.append(Encoded(ids, [False] * (length - learned) + [True] * learned))
+    return rows, memory.Rows.of(rows)
+
+
+def saved_bytes(model: torch.nn.Module, rows: list[Encoded]) -> int:
+    """What autograd keeps for the backward pass, each storage once, weights not."""
+    batch = Collator(packed=True)(rows)
+    inputs = {key: batch[key] for key in ("input_ids", "position_ids", "packing", "logits_to_keep")}
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = token_loss(model(**inputs), batch["labels"])
+    del loss
+    return sum(tensor.untyped_storage().nbytes() for where, tensor in kept.items() if where not in own)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_activations_are_the_tensors_that_autograd_keeps(model, babbler, method):
+    config = TrainConfig(method=method, batch_size=3)
+    rows, lengths = batch_of([60, 70, 80])
+    assert (lengths.lengths, lengths.learned, lengths.prefix) == ([60, 70, 80], [3, 3, 3], 6)
+    found = []
+    for layers in (2, 3):  # the difference is one layer's; embeddings, the last norm and the loss fall out
+        loaded = LlamaForCausalLM(LlamaConfig.from_pretrained(babbler, num_hidden_layers=layers))
+        assert attention.enable(loaded)
+        found.append(saved_bytes((models.add_lora(loaded, config) if method == "lora" else loaded).train(), rows))
+    estimated = sum(memory.kept_by_layer(model, config, next(lengths.batches(config)), 4))
+    assert estimated == pytest.approx(found[1] - found[0], rel=0.01)
+
+
+def test_checkpointing_gives_the_same_loss_and_gradients(babbler):
+    rows, _ = batch_of([60, 70, 80])
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        loaded = models.load_base(Path(babbler), torch.float32)
+        attention.enable(loaded)
+        loaded = models.add_lora(loaded, TrainConfig()).train()
+        for name, parameter in loaded.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        if checkpointing:
+            loaded.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        batch = Collator(packed=True)(rows)
+        inputs = {key: batch[key] for key in ("input_ids", "position_ids", "packing", "logits_to_keep")}
+        loss = token_loss(loaded(**inputs), batch["labels"])
+        loss.backward()
+        found.append((loss, [parameter.grad for parameter in loaded.parameters() if parameter.requires_grad]))
+        kept = saved_bytes(loaded, rows)
+        found[-1] += (kept,)
+    (plain, gradients, much), (again, others, little) = found
+    assert torch.equal(plain, again) and len(gradients) == 2 * 7 * LAYERS
+    assert all(torch.equal(one, other) and one.any() for one, other in zip(gradients, others, strict=True))
+    assert little < 0.5 * much
+
+
+def test_what_would_fit_is_tried(model):
+    rows = memory.Rows([200] * 64, [10] * 64)
+    config = TrainConfig(method="full", batch_size=8)
+    whole = memory.estimate(model, config, rows, 4, base=0).peak
+    for share in (0.8, 0.5, 0.2):
+        offered = memory.smaller(model, config, rows, 4, False, 0, share * whole)
+        assert offered
+        for change in offered:
+            changed = replace(config, **change)
+            assert memory.estimate(model, changed, rows, 4, base=0).peak <= share * whole, change
+            assert changed.batch_size * changed.gradient_accumulation == 8
+    offered = memory.smaller(model, config, rows, 4, False, 0, 0.8 * whole)
+    assert offered[:2] == [{"batch_size": 4, "gradient_accumulation": 2}, {"gradient_checkpointing": True}]
+    assert memory.smaller(model, config, rows, 4, False, 0, 1000) == []
+
+
+def test_a_training_over_its_limit_is_refused_in_one_line_and_leaves_nothing(labelled, tiny, home):
+    config = TrainConfig(data=labelled, model=tiny, name="r", memory_limit=0.1)
+    with pytest.raises(
+        UserError, match=r"needs about .* GiB at the peak, and 0.1 GiB is the limit; nothing smaller"
+    ) as caught:
+        train(config)
+    assert "\n" not in str(caught.value) and not home.exists()
+
+
+def test_a_training_says_its_estimate_and_what_it_used(labelled, tiny):
+    said: list[str] = []
+    summary = train(
+        TrainConfig(data=labelled, model=tiny, name="r", epochs=0.2, gradient_checkpointing=True), report=said.append
+    )
+    assert any(line.startswith("Memory: about ") and line.endswith(" are free.") for line in said)
+    status = runs.find("r").status()
+    for key in ("peak_memory", "estimated_memory"):
+        assert status[key] == summary[key] > 50 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("line", "files"),
+    [
+        ("0::/a/b", {"a/memory.max": "1000", "a/memory.current": "700", "a/memory.stat": "inactive_file 200"}),
+        ("0::/gone", {"memory.max": "1000", "memory.current": "600", "memory.stat": "inactive_file 100"}),
+        (
+            "4:memory:/a",
+            {
+                "memory/a/memory.limit_in_bytes": "1000",
+                "memory/a/memory.usage_in_bytes": "600",
+                "memory/a/memory.stat": "total_inactive_file 100",
+            },
+        ),
+    ],
+    ids=["v2, a parent's", "v2, the container's own", "v1"],
+)
+def test_the_limit_of_a_control_group_counts(tmp_path, line, files):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    (tmp_path / "cgroup").write_text(f"1:cpu:/x\n{line}\n")
+    assert machine.group_room(tmp_path / "cgroup", tmp_path) == 500
+    if "memory.max" in "".join(files):
+        (tmp_path / next(name for name in files if name.endswith("memory.max"))).write_text("max\n")
+        assert machine.group_room(tmp_path / "cgroup", tmp_path) == float("inf")
+
+
+def test_two_full_models_that_do_not_fit_are_refused(babbler, monkeypatch):
+    monkeypatch.setattr(machine, "free", lambda: 1000)
+    with pytest.raises(UserError, match=r"The 2 full models need about .* are free; use method lora"):
+        memory.check_loading([Path(babbler)] * 2, 4)
+
+
+@pytest.mark.slow
+def test_the_estimate_for_the_shipped_model_is_within_a_fifth(shipped_home, tmp_path):
+    """LoRA on rows of about a hundred tokens, in a process of its own, as a user starts it."""
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {
+            "prompt": " ".join(f"word{(number * step) % 97}" for step in range(28)),
+            "completion": "yes, this",
+            "split": split,
+        }
+        for number, split in enumerate(["train"] * 24 + ["validation", "test"])
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "sftdemo", "train", "--data", str(path), "--checkpoint-every", "0", "--json"],
+        cwd=ROOT,
+        env={**os.environ, "SFTDEMO_HOME": str(shipped_home)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["estimated_memory"] == pytest.approx(summary["peak_memory"], rel=0.2)
