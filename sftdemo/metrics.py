@@ -14,7 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from sftdemo import sums
 from sftdemo.errors import UsageError, UserError
+from sftdemo.sums import transposed as transposed
 
 Scores = dict[str, Any]
 References = Sequence[Sequence[str]]
@@ -41,12 +43,6 @@ def _check(predictions: Sequence[str], references: References) -> None:
             raise UserError(f"Row {row}: the references are {texts!r}; give a list of at least one text.")
 
 
-def transposed(references: References) -> list[list[str | None]]:
-    """sacrebleu's order: the first reference of every row, then the second, None where a row has fewer."""
-    most = max(map(len, references))
-    return [[texts[k] if k < len(texts) else None for texts in references] for k in range(most)]
-
-
 def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
@@ -66,6 +62,8 @@ def _pattern() -> Any:
 
 def detect_language(texts: Sequence[str]) -> str:
     """ "zh" where Han characters are at least a tenth of all words and characters; else "en", for all spaced writing."""
+    if all(map(str.isascii, texts)):
+        return "en"
     units = [unit for text in texts for unit in _pattern().findall(text)]
     han = sum("㐀" <= unit <= "鿿" or unit > "\U0001ffff" for unit in units)
     return "zh" if units and han >= _HAN_SHARE * len(units) else "en"
@@ -78,6 +76,10 @@ def resolve_language(language: str, references: References) -> str:
     return language if language != "auto" else detect_language([text for texts in references for text in texts])
 
 
+def _ascii_words(text: str) -> list[str]:
+    return re.findall("[a-z0-9]+", text.lower())
+
+
 class Tokenizer:
     """Words for ROUGE: ASCII as rouge-score cuts it, Han by the character, other scripts in lower-case words.
 
@@ -87,7 +89,8 @@ class Tokenizer:
     def __init__(self, stem: bool = False) -> None:
         from rouge_score.tokenizers import DefaultTokenizer
 
-        self._ascii: Callable[[str], list[str]] = DefaultTokenizer(stem).tokenize
+        # Without a stemmer rouge-score's tokens are plain runs of letters and digits; finding these is faster.
+        self._ascii: Callable[[str], list[str]] = DefaultTokenizer(stem).tokenize if stem else _ascii_words
         self.tokenize = functools.lru_cache(maxsize=1024)(self._tokenize)
 
     def _tokenize(self, text: str) -> list[str]:
@@ -134,7 +137,8 @@ def bleu(
     """Corpus BLEU: {"bleu", "signature"}. `options` are those of sacrebleu.BLEU."""
     _check(predictions, references)
     engine = bleu_engine(references, language, tokenizer, **options)
-    score = engine.corpus_score(list(predictions), transposed(references)).score
+    rows = sums.bleu_rows(engine, list(predictions), references)
+    score = engine._compute_score_from_stats(rows.sum(axis=0).tolist()).score
     signature = engine.get_signature()
     if engine.max_ngram_order != _FULL_ORDER:
         signature.update("order", engine.max_ngram_order)
@@ -157,7 +161,8 @@ def chrf(*, predictions: Sequence[str], references: References, **options: Any) 
 
     _check(predictions, references)
     engine = CHRF(**options)
-    score = engine.corpus_score(list(predictions), transposed(references)).score
+    rows = sums.chrf_rows(engine, list(predictions), references)
+    score = engine._compute_score_from_stats(rows.sum(axis=0).tolist()).score
     return {"chrf": float(score), "signature": str(engine.get_signature())}
 
 
@@ -208,29 +213,38 @@ def _overlap(common: float, predicted: int, wanted: int) -> Overlap:
 def rouge_rows(
     predictions: Sequence[str], references: References, kinds: Sequence[str] = ROUGE_KINDS, stem: bool = False
 ) -> list[dict[str, Overlap]]:
-    """For each row and kind (rouge1 to rouge9, rougeL, rougeLsum) the overlap with the reference of the highest F."""
+    """For each row and kind (rouge1 to rouge9, rougeL, rougeLsum) the overlap with the reference of the highest F.
+
+    rouge-score's engine does what its sums can't be taken from: Lsum of several lines.
+    """
     from rouge_score.rouge_scorer import RougeScorer
 
     _check(predictions, references)
     tokenizer = Tokenizer(stem)
-    scorer = RougeScorer([kind for kind in kinds if kind != "rougeL"], tokenizer=tokenizer)
+    scorer = RougeScorer(["rougeLsum"], tokenizer=tokenizer)
+    pairs = [(text, one) for text, texts in zip(predictions, references, strict=True) for one in texts]
+    answers, targets = ([tokenizer.tokenize(pair[side]) for pair in pairs] for side in (0, 1))
+    order = max([int(kind[5:]) for kind in kinds if kind[5:].isdigit()], default=0)
+    shared = sums.shared(*sums.numbered(answers, targets), order).tolist() if order else []
 
-    def overlaps(prediction: str, reference: str) -> dict[str, Overlap]:
-        # Lsum takes a line for a sentence; Chinese ends its sentences without a new line.
-        target, answer = (re.sub("([。！？；])", r"\1\n", text) for text in (reference, prediction))
-        found = {
-            kind: Overlap(100 * float(score.precision), 100 * float(score.recall), 100 * float(score.fmeasure))
-            for kind, score in scorer.score(target, answer).items()
-        }
-        if "rougeL" in kinds:
-            wanted, predicted = tokenizer.tokenize(target), tokenizer.tokenize(answer)
-            found["rougeL"] = _overlap(_common_length(wanted, predicted), len(predicted), len(wanted))
-        return found
+    def overlap(kind: str, index: int) -> Overlap:
+        if kind[5:].isdigit():
+            predicted, wanted, common = shared[index][int(kind[5:]) - 1]
+            return _overlap(common, predicted, wanted)
+        if kind == "rougeLsum":
+            # It takes a line for a sentence; Chinese ends its sentences without a new line.
+            prediction, reference = (re.sub("([。！？；])", r"\1\n", text).strip("\n") for text in pairs[index])
+            if "\n" in prediction or "\n" in reference:
+                found = scorer.score(reference, prediction)[kind]
+                return Overlap(100 * float(found.precision), 100 * float(found.recall), 100 * float(found.fmeasure))
+        common = _common_length(targets[index], answers[index])
+        return _overlap(common, len(answers[index]), len(targets[index]))
 
-    rows = []
-    for prediction, texts in zip(predictions, references, strict=True):
-        found = [overlaps(prediction, text) for text in texts]
-        rows.append({kind: max((scores[kind] for scores in found), key=lambda score: score.f) for kind in kinds})
+    rows, index = [], 0
+    for texts in references:
+        scores = [{kind: overlap(kind, index + k) for kind in kinds} for k in range(len(texts))]
+        rows.append({kind: max((score[kind] for score in scores), key=lambda score: score.f) for kind in kinds})
+        index += len(texts)
     return rows
 
 

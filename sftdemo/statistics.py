@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from sftdemo import metrics
+from sftdemo import metrics, sums
 from sftdemo.errors import UserError
 
 if TYPE_CHECKING:
@@ -200,83 +200,25 @@ def paired_difference(
     return paired_differences({"": measure}, seed, resamples)[""]
 
 
-# Corpus scores
-
-
-def bleu_scores(sums: Array, order: int) -> Array:
-    """sacrebleu's corpus BLEU (exp smoothing) of sums [length, reference length, matches…, totals…]: (k, ·) → (k,)."""
-    import numpy as np
-
-    length, wanted = sums[:, 0], sums[:, 1]
-    matches, totals = sums[:, 2 : 2 + order], sums[:, 2 + order :]
-    # Each order without a match counts half as much as the one before, in place of 0.
-    misses = 2.0 ** np.cumsum(matches == 0, axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(np.where(matches > 0, matches, 1 / misses) / totals).mean(axis=1)
-        brevity = np.minimum(0, 1 - wanted / length)
-        scores = 100 * np.exp(brevity + logs)
-    possible = (matches.sum(axis=1) > 0) & (totals > 0).all(axis=1)
-    return np.where(possible, np.minimum(scores, 100), 0.0)
-
-
-def chrf_scores(sums: Array, beta: int = 2) -> Array:
-    """sacrebleu's corpus chrF of sums [predicted, wanted, matches] for each order: (k, 3 · orders) → (k,)."""
-    import numpy as np
-
-    predicted, wanted, matches = (sums[:, start::3] for start in range(3))
-    used = (predicted > 0) & (wanted > 0)
-    orders = np.maximum(used.sum(axis=1), 1)
-    precision = (matches / np.maximum(predicted, 1) * used).sum(axis=1) / orders
-    recall = (matches / np.maximum(wanted, 1) * used).sum(axis=1) / orders
-    denominator = beta**2 * precision + recall
-    scores: Array = 100 * (1 + beta**2) * precision * recall / np.where(denominator > 0, denominator, 1)
-    return scores
-
-
-def macro_f1_scores(sums: Array) -> Array:
-    """The mean F1 of the classes that occur, of sums [right…, predicted…, true…]: (k, 3 · classes) → (k,)."""
-    import numpy as np
-
-    right, predicted, true = np.split(sums, 3, axis=1)
-    present = true > 0
-    f1 = 2 * right / np.maximum(predicted + true, 1)
-    scores: Array = (f1 * present).sum(axis=1) / present.sum(axis=1)
-    return scores
-
-
-def _label_statistics(predicted: Sequence[int], true: Sequence[int], classes: int) -> Any:
-    """What macro_f1_scores sums, row by row, sparse: at most three ones a row."""
-    import numpy as np
-    from scipy.sparse import csr_matrix
-
-    guess, truth = np.asarray(predicted), np.asarray(true)
-    rows = np.arange(len(truth))
-    parsed, right = guess < classes, guess == truth
-    columns = np.concatenate([truth[right], classes + guess[parsed], 2 * classes + truth])
-    ones = np.concatenate([rows[right], rows[parsed], rows])
-    return csr_matrix((np.ones(len(ones)), (ones, columns)), shape=(len(truth), 3 * classes))
+# What is compared
 
 
 def _text_measures(
     base: Sequence[str], tuned: Sequence[str], references: metrics.References, language: str
 ) -> dict[str, Measure]:
-    import numpy as np
     from sacrebleu.metrics import CHRF
 
-    streams = metrics.transposed(references)
     bleu, chrf = metrics.bleu_engine(references, language), CHRF()
-
-    def sums(engine: Any) -> tuple[Any, Any]:
-        # Private, but what sacrebleu's own significance tests rest on; a test holds the sums to the public score.
-        return _pair(lambda texts: np.asarray(engine._extract_corpus_statistics(texts, streams)), base, tuned)
+    bleu_sums = _pair(lambda texts: sums.bleu_rows(bleu, texts, references), base, tuned)
+    chrf_sums = _pair(lambda texts: sums.chrf_rows(chrf, texts, references), base, tuned)
 
     def exact(texts: Sequence[str]) -> list[float]:
         return [metrics.exact(text, right) for text, right in zip(texts, references, strict=True)]
 
     base_rows, tuned_rows = _pair(lambda texts: metrics.rouge_rows(texts, references), base, tuned)
     return {
-        "bleu": Measure(*sums(bleu), score=lambda sums: bleu_scores(sums, bleu.max_ngram_order)),
-        "chrf": Measure(*sums(chrf), score=chrf_scores),
+        "bleu": Measure(*bleu_sums, score=lambda total: sums.bleu_scores(total, bleu.max_ngram_order)),
+        "chrf": Measure(*chrf_sums, score=sums.chrf_scores),
         **{
             kind: mean_measure([row[kind].f for row in base_rows], [row[kind].f for row in tuned_rows])
             for kind in metrics.ROUGE_KINDS
@@ -314,8 +256,8 @@ def differences(
         true = metrics.parse_true_labels(labels, names)
         base, tuned = _pair(lambda texts: metrics.parse_labels(texts, names), base_outputs, tuned_outputs)
         measures["accuracy"] = mean_measure(_right(base, true), _right(tuned, true), limit=1.0, rate=True)
-        found = _pair(lambda side: _label_statistics(side, true, len(names)), base, tuned)
-        measures["macro_f1"] = Measure(*found, score=macro_f1_scores, limit=1.0)
+        found = _pair(lambda side: sums.label_rows(side, true, len(names)), base, tuned)
+        measures["macro_f1"] = Measure(*found, score=sums.macro_f1_scores, limit=1.0)
     if labels is not None and base_likelihood is not None and tuned_likelihood is not None:
         right = _right(base_likelihood, labels), _right(tuned_likelihood, labels)
         measures["likelihood_accuracy"] = mean_measure(*right, limit=1.0, rate=True)

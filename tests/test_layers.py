@@ -11,11 +11,11 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sftdemo"
 LAYERS = {
-    0: ("errors", "config", "metrics", "statistics", "scoring"),
-    1: ("data", "runs", "votes"),
-    2: ("hub", "encoding", "packing", "attention", "lora", "generate", "models", "measures"),
+    0: ("errors", "config", "sums", "metrics", "answers", "statistics", "scoring", "scorecard"),
+    1: ("data", "runs", "votes", "outputs"),
+    2: ("hub", "encoding", "packing", "attention", "lora", "generate", "models", "measures", "explain"),
     3: (
-        "card", "trainer", "training", "evaluation", "comparison", "inspection", "export", "jobs", "flags", "commands",
+        "card", "trainer", "training", "evaluation", "forgetting", "comparison", "inspection", "export", "jobs", "flags", "commands",
         "__main__",
     ),
     4: ("ui",),
