@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from sftdemo import data, encoding, hub, models, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import DataError, UserError
-from sftdemo.scorecard import SIDES, score_outputs
+from sftdemo.scorecard import SIDES, likeliest, score_outputs
 
 if TYPE_CHECKING:
     from sftdemo.data import Example
@@ -96,8 +97,8 @@ def _answer(
         for index, answer in answers.items():
             rows[index] |= {side: answer[side] for side in SIDES}
             for side in SIDES if labels else ():
-                scores = answer[f"{side}_likelihoods"]
-                rows[index][f"{side}_likelihood"] = labels[scores.index(max(scores))]
+                found = likeliest(labels, answer[f"{side}_likelihoods"])
+                rows[index] |= {f"{side}_{kind}": label for kind, label in found.items()}
         done += len(answers)
         progress(done, len(rows))
     if done < len(rows):
@@ -130,7 +131,7 @@ def _write(
     name = time.strftime("%m%d-%H%M%S")
     folder = run.path / "evaluations" / name
     path = folder / "outputs.jsonl"
-    result = score_outputs(outputs, labels, config.seed) | {
+    result = score_outputs(outputs, labels, config.seed, trained_labels(run)) | {
         "outputs": str(path),
         "evaluation": name,
         "run": run.name,
@@ -140,4 +141,21 @@ def _write(
     }
     runs.write_jsonl(path, outputs)
     runs.write_json(folder / "scores.json", result)
+    return result
+
+
+def trained_labels(run: runs.Run) -> Counter[str]:
+    """How often each label occurs in the run's training rows."""
+    return Counter(example["label"] for example in run.examples("train") if example.get("label"))
+
+
+def rescore(run: runs.Run | str, name: str) -> dict[str, Any]:
+    """The scores of a saved evaluation made anew from its outputs, without a model; scores.json is replaced."""
+    run = runs.find(run) if isinstance(run, str) else run
+    if name not in run.evaluations():
+        known = ", ".join(run.evaluations()) or "none yet"
+        raise UserError(f"Run {run.name} has no evaluation {name!r}; there are: {known}.")
+    old = run.scores(name)
+    result = old | score_outputs(run.outputs(name), old["labels"], old["settings"]["seed"], trained_labels(run))
+    runs.write_json(run.path / "evaluations" / name / "scores.json", result)
     return result

@@ -130,7 +130,8 @@ def bleu_rows(engine: Any, predictions: Sequence[str], references: Sequence[Sequ
     engine.num_refs = 1
     tokenize = _tokenize(engine)
     predicted, wanted = [tokenize(text) for text in predictions], [tokenize(texts[0]) for texts in references]
-    counts = shared(*numbered(predicted, wanted), engine.max_ngram_order)
+    ours, theirs = numbered(predicted, wanted)
+    counts = shared(ours, theirs, engine.max_ngram_order)
     return np.column_stack([counts[:, 0, :2], counts[:, :, 2], counts[:, :, 0]])
 
 

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sftdemo"
 LAYERS = {
-    0: ("errors", "config", "sums", "metrics", "answers", "statistics", "scoring", "scorecard"),
+    0: ("errors", "config", "words", "sums", "metrics", "answers", "statistics", "verdict", "scoring", "scorecard"),
     1: ("data", "runs", "votes", "outputs"),
     2: ("hub", "encoding", "packing", "attention", "lora", "generate", "models", "measures", "explain"),
     3: (
