@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from sftdemo import data, encoding, hub, models, runs
+from sftdemo import data, encoding, forgetting, hub, models, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import DataError, UserError
 from sftdemo.scorecard import SIDES, likeliest, score_outputs
@@ -39,7 +39,8 @@ def evaluate(
     labels = sorted({example["label"] for example in [*run.examples("train"), *examples] if example.get("label")})
     pair = pair or models.load(run, report)
     outputs = _answer(pair, examples, labels, config, progress, should_stop)
-    return _write(run, config, outputs, labels, began)
+    general = forgetting.measure(pair, config.batch_size, config.seed, should_stop) if config.general else None
+    return _write(run, config, outputs, labels, began, general)
 
 
 def _held_out(run: runs.Run, config: EvaluateConfig) -> list[Example]:
@@ -125,7 +126,12 @@ def _longest_answer(pair: Pair, examples: list[Example]) -> int:
 
 
 def _write(
-    run: runs.Run, config: EvaluateConfig, outputs: list[dict[str, Any]], labels: list[str], began: float
+    run: runs.Run,
+    config: EvaluateConfig,
+    outputs: list[dict[str, Any]],
+    labels: list[str],
+    began: float,
+    general: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Score, and save both files; outputs first, so that scores.json says the evaluation is whole."""
     name = time.strftime("%m%d-%H%M%S")
@@ -139,6 +145,9 @@ def _write(
         "settings": config.to_json(),
         "seconds": round(time.perf_counter() - began, 1),
     }
+    if general:
+        runs.write_jsonl(folder / "general.jsonl", general.pop("outputs"))
+        result["general"] = general
     runs.write_jsonl(path, outputs)
     runs.write_json(folder / "scores.json", result)
     return result
@@ -157,5 +166,8 @@ def rescore(run: runs.Run | str, name: str) -> dict[str, Any]:
         raise UserError(f"Run {run.name} has no evaluation {name!r}; there are: {known}.")
     old = run.scores(name)
     result = old | score_outputs(run.outputs(name), old["labels"], old["settings"]["seed"], trained_labels(run))
-    runs.write_json(run.path / "evaluations" / name / "scores.json", result)
+    folder = run.path / "evaluations" / name
+    if (folder / "general.jsonl").exists():
+        result["general"] = forgetting.judge(list(runs.read_jsonl(folder / "general.jsonl")), old["settings"]["seed"])
+    runs.write_json(folder / "scores.json", result)
     return result

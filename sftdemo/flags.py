@@ -19,10 +19,14 @@ def add_flags(
         if spec.name in skip or (only and spec.name not in only):
             continue
         kind, optional = value_type(spec, config)
+        flag = "--" + spec.name.replace("_", "-")
+        if kind is bool:
+            parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=spec.metadata["help"])
+            continue
         choices = spec.metadata["choices"]
         default = "" if optional or spec.default == "" else f" Default: {spec.default}."
         parser.add_argument(
-            "--" + spec.name.replace("_", "-"),
+            flag,
             type=kind,
             choices=choices,
             default=argparse.SUPPRESS,

@@ -10,8 +10,17 @@ from typing import Any
 from sftdemo.ui.html import cut, esc
 from sftdemo.ui.texts import number, say
 
-METRICS = ("accuracy", "macro_f1", "likelihood_accuracy", "exact_match", "bleu", "chrf", "rouge1", "rouge2", "rougeL")
-RATES = ("accuracy", "macro_f1", "likelihood_accuracy", "exact_match")
+RATES = (
+    "accuracy",
+    "macro_f1",
+    "likelihood_accuracy",
+    "likelihood_accuracy_per_byte",
+    "exact_match",
+    "exact_match_normalized",
+    "token_f1",
+)
+LOWER = ("ter", "perplexity", "bits_per_byte")  # no bars: they have no highest value, and less is better
+METRICS = (*RATES, "bleu", "chrf", "rouge1", "rouge2", "rougeL", "rougeLsum", *LOWER)
 Point = tuple[float, float]
 
 
@@ -143,7 +152,13 @@ def label_bars(labels: Mapping[str, int], most: int = 8) -> str:
 
 def shown(metric: str, value: float) -> str:
     """A score as the field writes it: rates in percent, the others on their scale of 100."""
-    return f"{100 * value:.1f} %" if metric in RATES else f"{value:.1f}"
+    return (
+        f"{100 * value:.1f} %"
+        if metric in (*RATES, "answered")
+        else f"{value:.2f}"
+        if metric in LOWER
+        else f"{value:.1f}"
+    )
 
 
 def lane(metric: str, value: float, side: str, name: str, interval: tuple[float, float] | None) -> str:
@@ -177,8 +192,14 @@ def score_rows(scores: Mapping[str, Any], lang: str) -> str:
         gain = scores.get("difference", {}).get(metric) or {}
         known = gain.get("low") is not None and gain.get("high") is not None
         interval = (base + gain["low"], base + gain["high"]) if known else None
-        pair = lane(metric, base, "base", say(lang, "name_base"), None)
-        pair += lane(metric, tuned, "tuned", say(lang, "name_tuned"), interval)
+        if metric in LOWER:
+            sides = (("base", base), ("tuned", tuned))
+            pair = "".join(
+                f'<div class="plain-lane">{say(lang, "name_" + side)} {shown(metric, v)}</div>' for side, v in sides
+            )
+        else:
+            pair = lane(metric, base, "base", say(lang, "name_base"), None)
+            pair += lane(metric, tuned, "tuned", say(lang, "name_tuned"), interval)
         scale = 100 if metric in RATES else 1
         spread = f'<span class="ci">{scale * gain["low"]:+.1f} … {scale * gain["high"]:+.1f}</span>' if known else ""
         rows.append(

@@ -34,6 +34,8 @@ def field(owner: type[Settings], name: str, **options: Any) -> Any:
     options.setdefault("elem_id", f"{owner.__name__}-{name}")
     if meta["choices"]:
         return gr.Dropdown(choices=list(meta["choices"]), **options)
+    if kind is bool:
+        return gr.Checkbox(**options)
     # Gradio turns an empty number field into 0 as soon as it is shown, so numbers that may be empty are typed as text.
     if kind in (int, float) and not optional:
         whole = 0 if kind is int else None
