@@ -5,6 +5,7 @@ Words are ROUGE's: ASCII in lower case without punctuation, Chinese by the chara
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -16,12 +17,18 @@ _ARTICLES = {"a", "an", "the"}
 _REPEATED = 4  # Welleck et al. (2020) count repeated 4-grams
 
 
-def normal(text: str, tokenizer: Tokenizer) -> list[str]:
+@functools.cache
+def _tokenizer() -> Tokenizer:
+    return Tokenizer()
+
+
+@functools.lru_cache(maxsize=2**15)  # two scores and both sides ask for the same references
+def normal(text: str) -> tuple[str, ...]:
     """The words as SQuAD compares them (Rajpurkar et al. 2016): no case, punctuation or articles; the text itself where
     nothing else is left."""
     text = unicodedata.normalize("NFKC", text)
-    words = [word for word in tokenizer.tokenize(text) if word not in _ARTICLES]
-    return words or [text.strip().casefold()]
+    words = tuple(word for word in _tokenizer().tokenize(text) if word not in _ARTICLES)
+    return words or (text.strip().casefold(),)
 
 
 def f1(predicted: Sequence[str], wanted: Sequence[str]) -> float:
@@ -32,18 +39,15 @@ def f1(predicted: Sequence[str], wanted: Sequence[str]) -> float:
 
 def token_f1_rows(predictions: Sequence[str], references: References) -> list[float]:
     """Each row's F1 of words with the nearest reference, 0 to 1."""
-    tokenizer = Tokenizer()
     return [
-        max(f1(normal(text, tokenizer), normal(one, tokenizer)) for one in texts)
-        for text, texts in zip(predictions, references, strict=True)
+        max(f1(normal(text), normal(one)) for one in texts) for text, texts in zip(predictions, references, strict=True)
     ]
 
 
 def normal_match_rows(predictions: Sequence[str], references: References) -> list[float]:
     """1 for each row whose words are those of a reference, case, punctuation and articles aside."""
-    tokenizer = Tokenizer()
     return [
-        float(normal(text, tokenizer) in [normal(one, tokenizer) for one in texts])
+        float(normal(text) in [normal(one) for one in texts])
         for text, texts in zip(predictions, references, strict=True)
     ]
 
@@ -65,7 +69,7 @@ def answer_scores(*, predictions: Sequence[str], references: References) -> Scor
     are shorter. `repetition` is the share of 4-grams that an answer has said before.
     """
     check(predictions, references)
-    tokenize = Tokenizer().tokenize
+    tokenize = _tokenizer().tokenize
     texts = [tokenize(text) for text in predictions]
     wanted = sum(mean([len(tokenize(one)) for one in row]) for row in references)
     spans = [_ngrams(words, _REPEATED) for words in texts]

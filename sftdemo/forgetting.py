@@ -96,10 +96,12 @@ def _summary(found: dict[str, Any], lost: list[str]) -> dict[str, str]:
     english = f"right answers {shares[0]} → {shares[1]}, perplexity {surprise[0]} → {surprise[1]}"
     chinese = f"答对 {shares[0]} → {shares[1]}，困惑度 {surprise[0]} → {surprise[1]}"
     if lost:
+        clear = " and ".join({"answered": "the first", "perplexity": "the second"}[name] for name in lost)
+        clear_zh = "、".join({"answered": "前者", "perplexity": "后者"}[name] for name in lost)
         return {
-            "en": f"The tuned model forgot: on {found['n']} general questions {english}. "
+            "en": f"The tuned model forgot: on {found['n']} general questions {english} ({clear} clearly). "
             "Train for fewer steps, at a lower rate, or mix in general conversations.",
-            "zh": f"微调后的模型出现遗忘：在 {found['n']} 个通用问题上{chinese}。可减少步数、降低学习率，或混入通用对话。",
+            "zh": f"微调后的模型出现遗忘：在 {found['n']} 个通用问题上{chinese}（{clear_zh}差别明显）。可减少步数、降低学习率，或混入通用对话。",
         }
     return {
         "en": f"No clear loss on {found['n']} general questions: {english}.",

@@ -226,10 +226,10 @@ def rouge_rows(
         if kind[5:].isdigit():
             predicted, wanted, common = shared[index][int(kind[5:]) - 1]
             return _overlap(common, predicted, wanted)
-        if kind == "rougeL":
+        # To Lsum a line is a sentence; Chinese ends its sentences without a new line.
+        if kind == "rougeL" or not any(re.search(r"\n|[。！？；](?=.)", text) for text in pairs[index]):
             common = _common_length(targets[index], answers[index])
         else:
-            # A line is a sentence; Chinese ends its sentences without a new line.
             answer, target = (
                 [tokenizer.tokenize(part) for part in re.split("(?<=[。！？；])|\n", text)] for text in pairs[index]
             )

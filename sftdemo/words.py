@@ -31,9 +31,9 @@ def detect_language(texts: Sequence[str]) -> str:
     """ "zh" where Han characters are at least a tenth of all words and characters; else "en", for all spaced writing."""
     if all(map(str.isascii, texts)):
         return "en"
-    units = [unit for text in texts for unit in units().findall(text)]
-    han = sum("㐀" <= unit <= "鿿" or unit > "\U0001ffff" for unit in units)
-    return "zh" if units and han >= _HAN_SHARE * len(units) else "en"
+    found = [unit for text in texts for unit in units().findall(text)]
+    han = sum("㐀" <= unit <= "鿿" or unit > "\U0001ffff" for unit in found)
+    return "zh" if found and han >= _HAN_SHARE * len(found) else "en"
 
 
 def resolve_language(language: str, references: References) -> str:

@@ -21,6 +21,7 @@ RATES = (
 )
 LOWER = ("ter", "perplexity", "bits_per_byte")  # no bars: they have no highest value, and less is better
 METRICS = (*RATES, "bleu", "chrf", "rouge1", "rouge2", "rougeL", "rougeLsum", *LOWER)
+SHOWN = 7  # metrics in sight; the others are a click away
 Point = tuple[float, float]
 
 
@@ -185,7 +186,8 @@ def lane(metric: str, value: float, side: str, name: str, interval: tuple[float,
 def score_rows(scores: Mapping[str, Any], lang: str) -> str:
     """Every metric as two bars, base grey and tuned accent; the whisker is the interval of the gain."""
     rows = []
-    for metric in METRICS:
+    leading = scores.get("leading")
+    for metric in sorted(METRICS, key=lambda name: name != leading):
         base, tuned = scores["base"].get(metric), scores["tuned"].get(metric)
         if base is None or tuned is None:
             continue
@@ -206,7 +208,11 @@ def score_rows(scores: Mapping[str, Any], lang: str) -> str:
             f'<div class="score"><div class="metric">{say(lang, "metric_" + metric)}<span class="why">{say(lang, "why_" + metric)}</span></div>'
             f'<div class="pair">{pair}</div><div class="gain">{scale * (tuned - base):+.1f}{spread}</div></div>'
         )
-    return f'<div class="scores">{"".join(rows)}</div>'
+    first, more = "".join(rows[:SHOWN]), "".join(rows[SHOWN:])
+    if more:
+        title = say(lang, "scores_more", n=len(rows) - SHOWN)
+        more = f'<details><summary>{title}</summary><div class="scores">{more}</div></details>'
+    return f'<div class="scores">{first}{more}</div>'
 
 
 def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]], side: str, lang: str) -> str:

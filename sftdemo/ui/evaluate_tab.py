@@ -56,7 +56,11 @@ def under_scores(scores: Mapping[str, Any], lang: str) -> str:
         first, second = repeated
         lines.append(say(lang, "shape_note", base=f"{base:.2f}", tuned=f"{tuned:.2f}", first=first, second=second))
     sentence = (scores.get("summary") or {}).get(lang) or ""
-    said = f"<p>{html.esc(sentence)}</p>" if sentence else ""
+    said = f'<p class="said">{html.esc(sentence)}</p>' if sentence else ""
+    corrected = [one["p_holm"] < 0.05 for one in scores["difference"].values() if "p_holm" in one]
+    if leading and corrected:
+        metric = say(lang, f"metric_{leading}")
+        lines.insert(0, say(lang, "holm_note", metric=metric, k=sum(corrected), n=len(corrected)))
     return said + "".join(f'<p class="muted small">{html.esc(line)}</p>' for line in lines)
 
 

@@ -166,13 +166,17 @@ def build(page: Page, latest: Callable[[runs.Run], str], fault: Any) -> View:
         }
 
     def show(run: runs.Run, name: str, lang: str) -> dict[Any, Any]:
-        rows, known = load(run, name)
+        leading = run.scores(name).get("leading", "")
+        rows, known = load(run, name, leading)
         names = sorted({row["label"] for row in rows if row.get("label")})
         every = [(say(lang, "outputs_all"), ""), *((text, text) for text in names)]
         return {
             **drawn(outputs.outputs_page(rows), lang, None),
             **closed,
-            metric: gr.update(choices=[(say(lang, f"metric_{key}"), key) for key in known], value=known[0]),
+            metric: gr.update(
+                choices=[(say(lang, f"metric_{key}"), key) for key in known],
+                value=leading if leading in known else known[0],
+            ),
             labels: gr.update(choices=every, value="", visible=len(names) > 1),
             sort: "row",
             which: "all",

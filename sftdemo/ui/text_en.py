@@ -212,6 +212,8 @@ EN = {
     "metric_bits_per_byte": "Bits per byte",
     "why_bits_per_byte": "the same, whatever the tokens; less is better",
     "metric_answered": "Right answers",
+    "scores_more": "{n} more metrics",
+    "holm_note": "{metric} decides: the kind of data says so before anything is measured. Corrected for asking {n} metrics at once (Holm), {k} of them differ.",
     "chat_ask": "Ask both",
     "chat_send": "Send",
     "chat_stop": "Stop",

@@ -214,6 +214,8 @@ ZH = {
     "set_general": "检查遗忘",
     "help_EvaluateConfig_general": "同时向两个模型提通用问题，看微调后忘了什么；多用约一分钟。",
     "metric_answered": "答对",
+    "scores_more": "另外 {n} 项指标",
+    "holm_note": "以“{metric}”为准：测量之前已按数据类型选定。对同时检验 {n} 项指标作 Holm 校正后，其中 {k} 项有差别。",
     "chat_ask": "同时问两个模型",
     "chat_send": "发送",
     "chat_stop": "停止",
