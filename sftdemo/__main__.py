@@ -42,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     evaluate = verb("evaluate", "Measure base and tuned on the same held-out rows.")
     evaluate.add_argument("run", metavar="RUN")
     add_flags(evaluate, EvaluateConfig)
+    evaluate.add_argument(
+        "--rescore", metavar="NAME", help="Score the saved outputs of this evaluation again; no model is loaded."
+    )
 
     compare = verb("compare", "Answer one prompt with a base and up to three runs of it, in one batch.")
     compare.add_argument("runs", nargs="+", metavar="RUN")

@@ -15,6 +15,7 @@ from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConf
 from sftdemo.errors import UsageError, UserError
 from sftdemo.flags import from_flags
 
+HUNDREDS = ("bleu", "chrf", "ter", "rouge1", "rouge2", "rougeL", "rougeLsum", "perplexity")  # the others are rates
 DEMO = {"data": "support_tickets", "epochs": 1.0}
 
 
@@ -101,9 +102,12 @@ def train(options: argparse.Namespace) -> Result:
 
 
 def evaluate(options: argparse.Namespace) -> Result:
-    from sftdemo.evaluation import evaluate
+    from sftdemo.evaluation import evaluate, rescore
 
     run = runs.find(options.run)
+    if options.rescore:
+        scores = rescore(run, options.rescore)
+        return Result(scores, table(scores))
     scores = evaluate(run, from_flags(options, EvaluateConfig), progress=Bar("row"), report=report)
     return Result(scores, table(scores))
 
@@ -111,15 +115,20 @@ def evaluate(options: argparse.Namespace) -> Result:
 def table(scores: dict[str, Any]) -> str:
     """Base, tuned and their difference, a line a metric, and the sentence that sums up."""
     lines = [
-        f"{'on ' + str(scores['n']) + ' rows':<20} {'base':>8} {'tuned':>8} {'difference':>12}   95 % interval        p"
+        f"{'on ' + str(scores['n']) + ' rows':<30} {'base':>8} {'tuned':>8} {'difference':>12}   95 % interval        p   Holm"
     ]
     for metric, difference in scores["difference"].items():
-        digits = 3 if metric in ("exact_match", "accuracy", "macro_f1", "likelihood_accuracy") else 1
+        digits = 1 if metric in HUNDREDS else 3
         low, high = (f"{difference[end]:+.{digits}f}" for end in ("low", "high"))
         lines.append(
-            f"{metric:<20} {scores['base'][metric]:>8.{digits}f} {scores['tuned'][metric]:>8.{digits}f} "
-            f"{difference['delta']:>+12.{digits}f}   {low:>8} to {high:<8} {difference['p']:>6.4f}"
+            f"{metric:<30} {scores['base'][metric]:>8.{digits}f} {scores['tuned'][metric]:>8.{digits}f} "
+            f"{difference['delta']:>+12.{digits}f}   {low:>8} to {high:<8} {difference['p']:>6.4f} {difference['p_holm']:>6.4f}"
         )
+    for name, baseline in scores.get("baselines", {}).items():
+        value = baseline[scores["leading"]]
+        lines.append(f"baseline {name}: {scores['leading']} {value:.{1 if scores['leading'] in HUNDREDS else 3}f}")
+    if "general" in scores:
+        lines.append(scores["general"]["summary"]["en"])
     return "\n".join([*lines, scores["summary"]["en"]])
 
 

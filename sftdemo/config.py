@@ -194,3 +194,6 @@ class EvaluateConfig(Settings):
         None, "The longest answer; default: what the references need.", group="Answer", low=1, high=8192
     )
     seed: int = setting(42, "Decides the rows taken and the resampling.", group="Data", low=0)
+    general: bool = setting(
+        False, "Also ask both models general questions, to see what was forgotten; takes a minute more.", group="Data"
+    )

@@ -96,6 +96,14 @@ def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Encoded:
     return Encoded(ids, supervised)
 
 
+def answer_ids(tokenizer: PreTrainedTokenizerBase, prompt: Messages, answer: str) -> list[int]:
+    """The learned tokens of an answer to these messages, its end of turn included."""
+    encoded = encode(tokenizer, [*prompt, {"role": "assistant", "content": answer}])
+    start = len(encode_prompt(tokenizer, prompt))
+    tail = zip(encoded.ids[start:], encoded.supervised[start:], strict=True)
+    return [token for token, learned in tail if learned]
+
+
 def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     return added | set(tokenizer.all_special_ids)

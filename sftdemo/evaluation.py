@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from sftdemo import data, encoding, hub, models, runs
+from sftdemo import data, encoding, forgetting, hub, models, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import DataError, UserError
+from sftdemo.scorecard import SIDES, likeliest, score_outputs
 
 if TYPE_CHECKING:
     from sftdemo.data import Example
     from sftdemo.generate import Pair
 
-SIDES = ("base", "tuned")
 LONGEST_ANSWER = 256  # tokens, where the references would allow more
 
 
@@ -46,7 +47,8 @@ def evaluate(
     longest = config.max_new_tokens or _longest_answer(pair, rows)
     partial = Partial.of(run, rows, labels, longest)
     _answer(pair, rows, labels, longest, config.batch_size, partial, progress, should_stop)
-    result = _write(run, config, rows, labels, began)
+    general = forgetting.measure(pair, config.batch_size, config.seed, should_stop) if config.general else None
+    result = _write(run, config, rows, labels, began, general)
     partial.path.unlink(missing_ok=True)
     return result
 
@@ -139,8 +141,8 @@ def _answer(
         rows[number] |= row
     progress(len(done), len(rows))
     prompts = [row["messages"] for row in rows]
-    label_ids = [_answer_ids(pair, prompts[0], label) for label in labels]
-    references = [_answer_ids(pair, row["messages"], row["references"][0]) for row in rows]
+    label_ids = [encoding.answer_ids(pair.tokenizer, prompts[0], label) for label in labels]
+    references = [encoding.answer_ids(pair.tokenizer, row["messages"], row["references"][0]) for row in rows]
     # A label's likelihood is that of the reference too; it needn't be computed twice.
     labelled = bool(labels) and all(row["label"] for row in rows)
     unscored = [] if labelled else references
@@ -152,7 +154,7 @@ def _answer(
                 row[side] = answer[side]
                 if labels:
                     scores = answer[f"{side}_likelihoods"]
-                    row[f"{side}_likelihood"] = labels[scores.index(max(scores))]
+                    row |= {f"{side}_{kind}": label for kind, label in likeliest(labels, scores).items()}
                 row[f"{side}_nll"] = -scores[labels.index(row["label"])] if labelled else answer[f"{side}_nll"]
             row |= {"answer_tokens": len(references[index]), "answer_bytes": len(row["references"][0].encode())}
             done[index] = row
@@ -164,15 +166,6 @@ def _answer(
         )
 
 
-def _answer_ids(pair: Pair, prompt: list[Any], answer: str) -> list[int]:
-    """The learned tokens of an answer, its end of turn included."""
-    messages = [*prompt, {"role": "assistant", "content": answer}]
-    encoded = encoding.encode(pair.tokenizer, messages)
-    start = len(encoding.encode_prompt(pair.tokenizer, prompt))
-    tail = zip(encoded.ids[start:], encoded.supervised[start:], strict=True)
-    return [token for token, learned in tail if learned]
-
-
 def _longest_answer(pair: Pair, rows: list[dict[str, Any]]) -> int:
     """Room for half as much again as the longest reference needs, so that a wordier base isn't cut at once."""
     texts = [text for row in rows for text in row["references"]]
@@ -180,54 +173,19 @@ def _longest_answer(pair: Pair, rows: list[dict[str, Any]]) -> int:
     return min(LONGEST_ANSWER, longest + longest // 2 + 8)
 
 
-def score_outputs(outputs: list[dict[str, Any]], labels: list[str], seed: int) -> dict[str, Any]:
-    """The scores of saved outputs, no model needed: base, tuned, their paired difference, and the sentence on it."""
-    from sftdemo import metrics, statistics
-    from sftdemo.scoring import score
-
-    references = [row["references"] for row in outputs]
-    language = metrics.resolve_language("auto", references)
-    texts = {side: [row[side] for row in outputs] for side in SIDES}
-    found: dict[str, Any] = {"n": len(outputs), "language": language, "labels": labels}
-    options: dict[str, Any] = {}
-    if labels:
-        true = [row["label"] for row in outputs]
-        options = {"labels": true, "label_names": labels}
-        options |= {f"{side}_likelihood": [row[f"{side}_likelihood"] for row in outputs] for side in SIDES}
-        found["confusion"] = {
-            side: metrics.classification(predictions=texts[side], references=true, labels=labels)["confusion"]
-            for side in SIDES
-        }
-    for side in SIDES:
-        rows = [
-            {"prediction": row[side], **{key: row[key] for key in ("references", "label") if row[key]}}
-            for row in outputs
-        ]
-        scores = score(rows, language, labels=labels or None, through_evaluate=True)
-        found["signatures"] = scores.pop("signatures")
-        found[side] = {name: value for name, value in scores.items() if name != "n" and value is not None}
-        if labels:
-            right = [row[f"{side}_likelihood"] == row["label"] for row in outputs]
-            found[side]["likelihood_accuracy"] = sum(right) / len(right)
-    difference = statistics.differences(
-        base_outputs=texts["base"],
-        tuned_outputs=texts["tuned"],
-        references=references,
-        language=language,
-        seed=seed,
-        **options,
-    )
-    return found | {"difference": difference, "summary": statistics.summary(difference, references)}
-
-
 def _write(
-    run: runs.Run, config: EvaluateConfig, outputs: list[dict[str, Any]], labels: list[str], began: float
+    run: runs.Run,
+    config: EvaluateConfig,
+    outputs: list[dict[str, Any]],
+    labels: list[str],
+    began: float,
+    general: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Score, and save both files; outputs first, so that scores.json says the evaluation is whole."""
     name = time.strftime("%m%d-%H%M%S")
     folder = run.path / "evaluations" / name
     path = folder / "outputs.jsonl"
-    result = score_outputs(outputs, labels, config.seed) | {
+    result = score_outputs(outputs, labels, config.seed, trained_labels(run)) | {
         "outputs": str(path),
         "evaluation": name,
         "run": run.name,
@@ -235,6 +193,29 @@ def _write(
         "settings": config.to_json(),
         "seconds": round(time.perf_counter() - began, 1),
     }
+    if general:
+        runs.write_jsonl(folder / "general.jsonl", general.pop("outputs"))
+        result["general"] = general
     runs.write_jsonl(path, outputs)
+    runs.write_json(folder / "scores.json", result)
+    return result
+
+
+def trained_labels(run: runs.Run) -> Counter[str]:
+    """How often each label occurs in the run's training rows."""
+    return Counter(example["label"] for example in run.examples("train") if example.get("label"))
+
+
+def rescore(run: runs.Run | str, name: str) -> dict[str, Any]:
+    """The scores of a saved evaluation made anew from its outputs, without a model; scores.json is replaced."""
+    run = runs.find(run) if isinstance(run, str) else run
+    if name not in run.evaluations():
+        known = ", ".join(run.evaluations()) or "none yet"
+        raise UserError(f"Run {run.name} has no evaluation {name!r}; there are: {known}.")
+    old = run.scores(name)
+    result = old | score_outputs(run.outputs(name), old["labels"], old["settings"]["seed"], trained_labels(run))
+    folder = run.path / "evaluations" / name
+    if (folder / "general.jsonl").exists():
+        result["general"] = forgetting.judge(list(runs.read_jsonl(folder / "general.jsonl")), old["settings"]["seed"])
     runs.write_json(folder / "scores.json", result)
     return result

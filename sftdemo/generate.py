@@ -14,7 +14,7 @@ from torch import Tensor
 from sftdemo.batch import Batch, Row, Side
 from sftdemo.cache import LEAST_SHARED, Past
 from sftdemo.config import GenerateConfig
-from sftdemo.encoding import Detokenizer, Messages, encode_prompt, stop_ids
+from sftdemo.encoding import Detokenizer, Messages, answer_ids, encode_prompt, stop_ids
 from sftdemo.errors import UserError
 
 if TYPE_CHECKING:
@@ -149,11 +149,12 @@ class Pair:
             yield found
 
     def explain(self, messages: Messages, answer: str) -> dict[str, list[dict[str, Any]]]:
-        """For each side the tokens of an answer: [{"token": str, "probability": float, "alternatives": [[str, float]]}]."""
+        """For each side the answer's tokens, its end of turn included, and what it thought of them.
+
+        [{"token": str, "probability": float, "alternatives": [[str, float], …]}], the likeliest alternative first.
+        """
         prompt = encode_prompt(self.tokenizer, messages)
-        ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
-        if not ids:
-            raise UserError("The answer is empty; there is no token to explain.")
+        ids = answer_ids(self.tokenizer, messages, answer)
         if len(prompt) + len(ids) > self.context:
             raise UserError(
                 f"Prompt and answer have {len(prompt) + len(ids)} tokens and the model takes {self.context}."

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import datasets
 import evaluate
 
-from sftdemo import metrics
+from sftdemo import answers, metrics
 from sftdemo.metrics import Scores
 
 _TEXT = datasets.Value("string")
@@ -65,6 +65,10 @@ class ExactMatch(_Measure):
     function = staticmethod(metrics.exact_match)
 
 
+class Answers(_Measure):
+    function = staticmethod(answers.answer_scores)
+
+
 class Classification(_Measure):
     function = staticmethod(metrics.classification)
     reference = _TEXT
@@ -75,6 +79,8 @@ def suite(language: str, tokenizer: str | None) -> dict[str, Callable[..., Score
     return {
         "bleu": Bleu(language=language, tokenizer=tokenizer).compute,
         "chrf": Chrf().compute,
-        "rouge": Rouge().compute,
+        "rouge": Rouge(kinds=metrics.ALL_ROUGE).compute,
         "exact_match": ExactMatch().compute,
+        "ter": Ter(language=language).compute,
+        "answers": Answers().compute,
     }

@@ -7,30 +7,33 @@ BLEU, chrF, TER and ROUGE run from 0 to 100, rates from 0 to 1.
 
 from __future__ import annotations
 
-import functools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from sftdemo import sums
 from sftdemo.errors import UsageError, UserError
+from sftdemo.sums import transposed as transposed
+from sftdemo.words import LANGUAGES as LANGUAGES
+from sftdemo.words import References, Tokenizer, resolve_language
+from sftdemo.words import detect_language as detect_language
 
 Scores = dict[str, Any]
-References = Sequence[Sequence[str]]
 
-LANGUAGES = ("auto", "en", "zh")
 # sacrebleu's other tokenizers download a model or need MeCab.
 TOKENIZERS = ("13a", "zh", "intl", "char", "none")
 ROUGE_KINDS = ("rouge1", "rouge2", "rougeL")
+ALL_ROUGE = (*ROUGE_KINDS, "rougeLsum")
+# sacrebleu's search for shifted words takes seconds a row where long texts have little order in common.
+TER_ROWS, TER_WORDS = 1000, 50
 UNPARSED = "unparsed"
 
-# English with 1 Han character in 10 words still needs the Chinese tokenizer, and loses nothing by it.
-_HAN_SHARE = 0.1
 _FULL_ORDER = 4
 
 
-def _check(predictions: Sequence[str], references: References) -> None:
+def check(predictions: Sequence[str], references: References) -> None:
     """The engines cut unequal lists short and take a string for a list of references; both give wrong numbers."""
     if not predictions:
         raise UserError("There are no rows to score; give at least one.")
@@ -41,60 +44,8 @@ def _check(predictions: Sequence[str], references: References) -> None:
             raise UserError(f"Row {row}: the references are {texts!r}; give a list of at least one text.")
 
 
-def transposed(references: References) -> list[list[str | None]]:
-    """sacrebleu's order: the first reference of every row, then the second, None where a row has fewer."""
-    most = max(map(len, references))
-    return [[texts[k] if k < len(texts) else None for texts in references] for k in range(most)]
-
-
 def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-# Words and characters
-
-
-@functools.cache
-def _pattern() -> Any:
-    """A Han or kana character, or a run of other letters, marks and digits."""
-    import regex  # type: ignore[import-untyped]
-
-    return regex.compile(
-        r"[\p{Han}\p{Hiragana}\p{Katakana}]|[[\p{L}\p{M}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}]]+", regex.V1
-    )
-
-
-def detect_language(texts: Sequence[str]) -> str:
-    """ "zh" where Han characters are at least a tenth of all words and characters; else "en", for all spaced writing."""
-    units = [unit for text in texts for unit in _pattern().findall(text)]
-    han = sum("㐀" <= unit <= "鿿" or unit > "\U0001ffff" for unit in units)
-    return "zh" if units and han >= _HAN_SHARE * len(units) else "en"
-
-
-def resolve_language(language: str, references: References) -> str:
-    """The language asked for, or the one that the references are in (predictions may be anything)."""
-    if language not in LANGUAGES:
-        raise UsageError(f"language is {language!r}; choose one of: {', '.join(LANGUAGES)}.")
-    return language if language != "auto" else detect_language([text for texts in references for text in texts])
-
-
-class Tokenizer:
-    """Words for ROUGE: ASCII as rouge-score cuts it, Han by the character, other scripts in lower-case words.
-
-    rouge-score alone drops all but a-z and 0-9: it gives 0 for identical Chinese, and cuts French words apart.
-    """
-
-    def __init__(self, stem: bool = False) -> None:
-        from rouge_score.tokenizers import DefaultTokenizer
-
-        self._ascii: Callable[[str], list[str]] = DefaultTokenizer(stem).tokenize
-        self.tokenize = functools.lru_cache(maxsize=1024)(self._tokenize)
-
-    def _tokenize(self, text: str) -> list[str]:
-        if text.isascii():
-            return self._ascii(text)
-        words: list[str] = _pattern().findall(unicodedata.normalize("NFC", text.lower()))
-        return [token for word in words for token in (self._ascii(word) if word.isascii() else [word])]
 
 
 # Text against references
@@ -132,9 +83,10 @@ def bleu(
     **options: Any,
 ) -> Scores:
     """Corpus BLEU: {"bleu", "signature"}. `options` are those of sacrebleu.BLEU."""
-    _check(predictions, references)
+    check(predictions, references)
     engine = bleu_engine(references, language, tokenizer, **options)
-    score = engine.corpus_score(list(predictions), transposed(references)).score
+    rows = sums.bleu_rows(engine, list(predictions), references)
+    score = engine._compute_score_from_stats(rows.sum(axis=0).tolist()).score
     signature = engine.get_signature()
     if engine.max_ngram_order != _FULL_ORDER:
         signature.update("order", engine.max_ngram_order)
@@ -145,7 +97,7 @@ def sentence_bleu(
     prediction: str, references: Sequence[str], language: str = "auto", tokenizer: str | None = None, **options: Any
 ) -> float:
     """BLEU of one row, over the n-gram orders that it is long enough for."""
-    _check([prediction], [references])
+    check([prediction], [references])
     options = {"max_ngram_order": _FULL_ORDER, "effective_order": True} | options
     engine = bleu_engine([references], language, tokenizer, **options)
     return min(float(engine.sentence_score(prediction, list(references)).score), 100.0)
@@ -155,9 +107,10 @@ def chrf(*, predictions: Sequence[str], references: References, **options: Any) 
     """Corpus chrF: {"chrf", "signature"}. `options` are those of sacrebleu.CHRF (word_order=2 for chrF++)."""
     from sacrebleu.metrics import CHRF
 
-    _check(predictions, references)
+    check(predictions, references)
     engine = CHRF(**options)
-    score = engine.corpus_score(list(predictions), transposed(references)).score
+    rows = sums.chrf_rows(engine, list(predictions), references)
+    score = engine._compute_score_from_stats(rows.sum(axis=0).tolist()).score
     return {"chrf": float(score), "signature": str(engine.get_signature())}
 
 
@@ -165,16 +118,27 @@ def sentence_chrf(prediction: str, references: Sequence[str], **options: Any) ->
     return float(chrf(predictions=[prediction], references=[references], **options)["chrf"])
 
 
-def ter(*, predictions: Sequence[str], references: References, language: str = "auto", **options: Any) -> Scores:
-    """Translation edit rate, 0 is perfect: {"ter", "signature"}. Chinese is edited by the character."""
+def ter_engine(references: References, language: str = "auto", **options: Any) -> Any:
+    """The sacrebleu.TER that scores these references; Chinese is edited by the character."""
     from sacrebleu.metrics import TER
 
-    _check(predictions, references)
     if resolve_language(language, references) == "zh":
         options = {"normalized": True, "asian_support": True} | options
-    engine = TER(**options)
+    return TER(**options)
+
+
+def ter(*, predictions: Sequence[str], references: References, language: str = "auto", **options: Any) -> Scores:
+    """Translation edit rate, 0 is perfect: {"ter", "signature"}."""
+    check(predictions, references)
+    engine = ter_engine(references, language, **options)
     score = engine.corpus_score(list(predictions), transposed(references)).score
     return {"ter": float(score), "signature": str(engine.get_signature())}
+
+
+def ter_is_quick(texts: Sequence[str], rows: int) -> bool:
+    """Whether TER of these answers and references takes seconds at most."""
+    tokenize = Tokenizer().tokenize
+    return rows <= TER_ROWS and all(len(tokenize(text)) <= TER_WORDS for text in texts)
 
 
 class Overlap(NamedTuple):
@@ -199,6 +163,44 @@ def _common_length(first: Sequence[str], second: Sequence[str]) -> int:
     return len(first) - free.bit_count()
 
 
+def _common_places(first: Sequence[str], second: Sequence[str]) -> list[int]:
+    """Where in `first` the longest common subsequence stands that rouge-score's table would choose."""
+    places: dict[str, int] = {}
+    for place, token in enumerate(second):
+        places[token] = places.get(token, 0) | 1 << place
+    full = (1 << len(second)) - 1
+    rows = [full]
+    for token in first:
+        taken = rows[-1] & places.get(token, 0)
+        rows.append((rows[-1] + taken | rows[-1] - taken) & full)
+
+    def length(i: int, j: int) -> int:
+        return j - (rows[i] & ((1 << j) - 1)).bit_count()
+
+    found = []
+    i, j = len(first), len(second)
+    while i and j:
+        if first[i - 1] == second[j - 1]:
+            i, j = i - 1, j - 1
+            found.append(i)
+        elif length(i, j - 1) > length(i - 1, j):
+            j -= 1
+        else:
+            i -= 1
+    return found
+
+
+def _common_by_sentence(target: Sequence[Sequence[str]], answer: Sequence[Sequence[str]]) -> int:
+    """ROUGE-Lsum's hits: for each sentence of the reference its union with all of the answer's, no token counted twice."""
+    left = Counter(token for words in target for token in words) & Counter(token for words in answer for token in words)
+    hits = 0
+    for words in target:
+        for place in sorted(set().union(*(_common_places(words, other) for other in answer))):
+            hits += left[words[place]] > 0
+            left[words[place]] -= 1
+    return hits
+
+
 def _overlap(common: float, predicted: int, wanted: int) -> Overlap:
     precision, recall = common / max(predicted, 1), common / max(wanted, 1)
     f = 2 * precision * recall / (precision + recall) if common else 0.0
@@ -208,29 +210,37 @@ def _overlap(common: float, predicted: int, wanted: int) -> Overlap:
 def rouge_rows(
     predictions: Sequence[str], references: References, kinds: Sequence[str] = ROUGE_KINDS, stem: bool = False
 ) -> list[dict[str, Overlap]]:
-    """For each row and kind (rouge1 to rouge9, rougeL, rougeLsum) the overlap with the reference of the highest F."""
-    from rouge_score.rouge_scorer import RougeScorer
+    """For each row and kind (rouge1 to rouge9, rougeL, rougeLsum) the overlap with the reference of the highest F.
 
-    _check(predictions, references)
+    What rouge-score gives, counted for all rows at once; its own tables take 100 times as long on long answers.
+    """
+    check(predictions, references)
     tokenizer = Tokenizer(stem)
-    scorer = RougeScorer([kind for kind in kinds if kind != "rougeL"], tokenizer=tokenizer)
+    pairs = [(text, one) for text, texts in zip(predictions, references, strict=True) for one in texts]
+    answers, targets = ([tokenizer.tokenize(pair[side]) for pair in pairs] for side in (0, 1))
+    order = max([int(kind[5:]) for kind in kinds if kind[5:].isdigit()], default=0)
+    ours, theirs = sums.numbered(answers, targets)
+    shared = sums.shared(ours, theirs, order).tolist() if order else []
 
-    def overlaps(prediction: str, reference: str) -> dict[str, Overlap]:
-        # Lsum takes a line for a sentence; Chinese ends its sentences without a new line.
-        target, answer = (re.sub("([。！？；])", r"\1\n", text) for text in (reference, prediction))
-        found = {
-            kind: Overlap(100 * float(score.precision), 100 * float(score.recall), 100 * float(score.fmeasure))
-            for kind, score in scorer.score(target, answer).items()
-        }
-        if "rougeL" in kinds:
-            wanted, predicted = tokenizer.tokenize(target), tokenizer.tokenize(answer)
-            found["rougeL"] = _overlap(_common_length(wanted, predicted), len(predicted), len(wanted))
-        return found
+    def overlap(kind: str, index: int) -> Overlap:
+        if kind[5:].isdigit():
+            predicted, wanted, common = shared[index][int(kind[5:]) - 1]
+            return _overlap(common, predicted, wanted)
+        # To Lsum a line is a sentence; Chinese ends its sentences without a new line.
+        if kind == "rougeL" or not any(re.search(r"\n|[。！？；](?=.)", text) for text in pairs[index]):
+            common = _common_length(targets[index], answers[index])
+        else:
+            answer, target = (
+                [tokenizer.tokenize(part) for part in re.split("(?<=[。！？；])|\n", text)] for text in pairs[index]
+            )
+            common = _common_by_sentence(target, answer)
+        return _overlap(common, len(answers[index]), len(targets[index]))
 
-    rows = []
-    for prediction, texts in zip(predictions, references, strict=True):
-        found = [overlaps(prediction, text) for text in texts]
-        rows.append({kind: max((scores[kind] for scores in found), key=lambda score: score.f) for kind in kinds})
+    rows, index = [], 0
+    for texts in references:
+        scores = [{kind: overlap(kind, index + k) for kind in kinds} for k in range(len(texts))]
+        rows.append({kind: max((score[kind] for score in scores), key=lambda score: score.f) for kind in kinds})
+        index += len(texts)
     return rows
 
 
@@ -266,10 +276,14 @@ def exact(prediction: str, references: Sequence[str]) -> float:
     return float(_plain(prediction) in map(_plain, references))
 
 
+def exact_rows(predictions: Sequence[str], references: References) -> list[float]:
+    return [exact(text, texts) for text, texts in zip(predictions, references, strict=True)]
+
+
 def exact_match(*, predictions: Sequence[str], references: References) -> Scores:
     """The share of rows that are right to the letter: {"exact_match", "signature"}."""
-    _check(predictions, references)
-    rate = mean([exact(text, texts) for text, texts in zip(predictions, references, strict=True)])
+    check(predictions, references)
+    rate = mean(exact_rows(predictions, references))
     return {"exact_match": rate, "signature": "norm:nfkc|space:collapsed|case:mixed"}
 
 
@@ -303,9 +317,10 @@ def classification(
 ) -> Scores:
     """Generated labels against the true ones (`references`, one a row).
 
-    {"accuracy", "macro_f1", "labels", "confusion", "per_class", "unparsed", "signature"}; `confusion` has a row for
+    {"accuracy", "macro_precision", "macro_recall", "macro_f1", "micro_precision", "micro_recall", "micro_f1", "labels",
+    "confusion", "per_class", "unparsed", "signature"}; `confusion` has a row for
     each true label and a column for each generated one, with the unparsed last. An unparsed answer is wrong.
-    `labels` is the declared set (default: those in `references`); `macro_f1` is the mean over those of them that occur
+    `labels` is the declared set (default: those in `references`); a macro mean is over those of them that occur
     in `references`, so that a perfect model has 1 on a sample without some class.
     """
     if not references or len(predictions) != len(references):
@@ -324,13 +339,18 @@ def classification(
             "f1": overlap.f / 100,
             "support": sum(confusion[k]),
         }
+    present = [scores for scores in per_class.values() if scores["support"]]
+    right, unparsed = sum(confusion[k][k] for k in range(len(names))), sum(row[-1] for row in confusion)
+    micro = [value / 100 for value in _overlap(right, len(true) - unparsed, len(true))]
     return {
-        "accuracy": sum(confusion[k][k] for k in range(len(names))) / len(true),
-        "macro_f1": mean([scores["f1"] for scores in per_class.values() if scores["support"]]),
+        "accuracy": right / len(true),
+        **{f"macro_{name}": mean([one[name] for one in present]) for name in ("precision", "recall")},
+        "macro_f1": mean([one["f1"] for one in present]),
+        **dict(zip(("micro_precision", "micro_recall", "micro_f1"), micro, strict=True)),
         "labels": names,
         "confusion": confusion,
         "per_class": per_class,
-        "unparsed": sum(row[-1] for row in confusion),
+        "unparsed": unparsed,
         "signature": "match:whole-label|norm:nfkc|case:folded|unparsed:wrong|macro:labels-present",
     }
 

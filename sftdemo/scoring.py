@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sftdemo import metrics
+from sftdemo import answers, metrics, words
 from sftdemo.errors import DataError, Fault, UsageError, UserError
 from sftdemo.metrics import Scores, row_scores
 
@@ -17,6 +17,7 @@ __all__ = ["read_predictions", "row_scores", "score", "suite"]
 Row = dict[str, Any]
 Suite = dict[str, Callable[..., Scores]]
 
+FIRST = ("bleu", "chrf", *metrics.ROUGE_KINDS, "exact_match", "accuracy", "macro_f1")
 _REMEDY = 'Write it as {"prediction": "…", "references": ["…"]} or {"prediction": "…", "label": "…"}.'
 
 
@@ -117,8 +118,10 @@ def suite(language: str, tokenizer: str | None) -> Suite:
     return {
         "bleu": partial(metrics.bleu, language=language, tokenizer=tokenizer),
         "chrf": metrics.chrf,
-        "rouge": metrics.rouge,
+        "rouge": partial(metrics.rouge, kinds=metrics.ALL_ROUGE),
         "exact_match": metrics.exact_match,
+        "ter": partial(metrics.ter, language=language),
+        "answers": answers.answer_scores,
     }
 
 
@@ -129,7 +132,10 @@ def score(
     labels: Sequence[str] | None = None,
     through_evaluate: bool = False,
 ) -> Scores:
-    """{"n", "bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match", "accuracy", "macro_f1", "signatures"}.
+    """{"n", "bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match", "accuracy", "macro_f1", "signatures", …}.
+
+    After these: "rougeLsum", "ter" (None where it would take minutes), what `answers.answer_scores` gives, and "classes",
+    what `metrics.classification` gives (None without labels).
 
     Rows are {"prediction", "references": […]} or {"prediction", "label"} or both; a label without references is the
     reference. `accuracy` and `macro_f1` are None without labels; `labels` is the declared set. With `through_evaluate`
@@ -144,22 +150,23 @@ def score(
     rows = _check(list(enumerate(rows, 1)), "rows")
     predictions = [row["prediction"] for row in rows]
     references = [list(row["references"]) if row.get("references") else [row["label"]] for row in rows]
-    language = metrics.resolve_language(language, references)
+    language = words.resolve_language(language, references)
     scorers = suite(language, tokenizer)
     classify: Callable[..., Scores] = partial(metrics.classification, labels=labels)
     if through_evaluate:
         from sftdemo import measures
 
         scorers, classify = measures.suite(language, tokenizer), measures.Classification(labels=labels).compute
-    scores: Scores = {"n": len(rows)}
+    if not metrics.ter_is_quick([*predictions, *(text for texts in references for text in texts)], len(rows)):
+        del scorers["ter"]
+    found: Scores = {"accuracy": None, "macro_f1": None, "ter": None, "classes": None}
     signatures = {}
     for name, scorer in scorers.items():
-        found = scorer(predictions=predictions, references=references)
+        found |= scorer(predictions=predictions, references=references)
         signatures[name] = found.pop("signature")
-        scores |= found
-    scores |= {"accuracy": None, "macro_f1": None}
     if rows[0].get("label") is not None:
-        found = classify(predictions=predictions, references=[row["label"] for row in rows])
-        scores |= {name: found[name] for name in ("accuracy", "macro_f1")}
-        signatures["accuracy"] = found["signature"]
-    return scores | {"signatures": signatures}
+        found["classes"] = classify(predictions=predictions, references=[row["label"] for row in rows])
+        signatures["accuracy"] = found["classes"].pop("signature")
+        found |= {name: found["classes"][name] for name in ("accuracy", "macro_f1")}
+    first = {name: found.pop(name) for name in FIRST}
+    return {"n": len(rows), **first, "signatures": signatures, **found}

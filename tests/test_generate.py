@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from sftdemo import cache
 from sftdemo.batch import Batch, Row, Side
 from sftdemo.config import GenerateConfig
-from sftdemo.encoding import encode_prompt
+from sftdemo.encoding import answer_ids, encode_prompt
 from sftdemo.errors import UserError
 from sftdemo.generate import Pair, choose
 from sftdemo.lora import by_row, store_by_input
@@ -266,17 +266,15 @@ def test_likelihood_of_references_equals_plain_forwards(pair, alone, tokenizer, 
 
 def test_explain_gives_each_tokens_probability(pair, alone, tokenizer):
     found = pair.explain(CHATS[0], "very nice")
-    prompt, ids = encode_prompt(tokenizer, CHATS[0]), tokenizer("very nice", add_special_tokens=False)["input_ids"]
+    prompt, ids = encode_prompt(tokenizer, CHATS[0]), answer_ids(tokenizer, CHATS[0], "very nice")
     for side, model in alone.items():
         with torch.no_grad():
             shares = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].softmax(-1)
-        assert "".join(word["token"] for word in found[side]) == "very nice"
+        assert "".join(word["token"] for word in found[side]) == "very nice<|im_end|>"
         for word, token, share in zip(found[side], ids, shares, strict=True):
+            likeliest = [tokenizer.decode([share.argmax()]), pytest.approx(share.max().item(), abs=1e-4)]
             assert word["probability"] == pytest.approx(share[token].item(), abs=1e-4)
-            assert word["alternatives"][0] == [tokenizer.decode([share.argmax()]), pytest.approx(share.max().item(), abs=1e-4)]  # fmt: skip
-            assert len(word["alternatives"]) == 5
-    with pytest.raises(UserError, match="empty"):
-        pair.explain(CHATS[0], "")
+            assert word["alternatives"][0] == likeliest and len(word["alternatives"]) == 5
 
 
 def test_storing_by_input_changes_no_value(babbler):

@@ -12,10 +12,22 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from sftdemo import runs
+from sftdemo import outputs, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import UsageError, UserError
-from sftdemo.ui import build, charts, chat_tab, data_tab, evaluate_tab, forms, html, runs_tab, train_tab, vote_tab, work
+from sftdemo.ui import (
+    build,
+    charts,
+    chat_tab,
+    data_tab,
+    forms,
+    html,
+    outputs_view,
+    runs_tab,
+    train_tab,
+    vote_tab,
+    work,
+)
 from sftdemo.ui.texts import TEXTS, duration, language, say
 
 UI = Path(forms.__file__).parent
@@ -87,7 +99,7 @@ def test_keys_put_together_from_parts_exist() -> None:
     keys = {f"state_{state}" for state in (*runs.ACTIVE, "finished", "stopped", "failed")}
     keys |= {f"train_{state}" for state in runs.ACTIVE} | {f"preset_{name}" for name in train_tab.PRESETS}
     keys |= {f"metric_{m}" for m in charts.METRICS} | {f"why_{m}" for m in charts.METRICS} | data_tab.ROLE_KEYS
-    keys |= {f"filter_{name}" for name in evaluate_tab.FILTERS} | {f"vote_{choice}" for choice in vote_tab.BUTTONS}
+    keys |= {f"filter_{name}" for name in outputs.FILTERS} | {f"vote_{choice}" for choice in vote_tab.BUTTONS}
     keys |= {f"voted_{winner}" for winner in ("base", "tuned", "tie", "bad", "skip")}
     assert keys <= TEXTS["en"].keys()
 
@@ -221,19 +233,9 @@ def test_charts_draw_nothing_from_nothing() -> None:
 # The tabs' logic
 
 
-def test_mark_compares_whole_labels_and_words_in_common() -> None:
-    label = {"label": "a", "references": ["a"]}
-    assert evaluate_tab.mark(label | {"base": "The label is a", "tuned": "A"}) == "better"
-    assert evaluate_tab.mark(label | {"base": "a", "tuned": "b"}) == "worse"
-    assert evaluate_tab.mark(label | {"base": "b", "tuned": "c"}) == "differ"
-    assert evaluate_tab.mark(label | {"base": "b ", "tuned": "b"}) == "same"
-    text = {"label": None, "references": ["le chat noir"]}
-    assert evaluate_tab.mark(text | {"base": "the black cat", "tuned": "le chat"}) == "better"
-
-
 def test_a_spreadsheet_runs_nothing() -> None:
     row = {"row": 0, "messages": [{"role": "user", "content": "=1+1"}], "references": ["x"], "base": "@a", "tuned": "b"}
-    assert evaluate_tab.as_csv([row]).splitlines()[1] == "0,'=1+1,x,,'@a,b"
+    assert outputs.as_csv([row]).splitlines()[1] == "0,'=1+1,x,,'@a,b"
 
 
 def test_votes_needed() -> None:
@@ -289,12 +291,12 @@ def test_every_state_of_a_run_is_drawn(lang: str, state: str) -> None:
 def test_an_evaluation_is_drawn(lang: str) -> None:
     run = made_run()
     add_evaluation(run)
-    scores, rows = run.scores("one"), evaluate_tab.marked(run, "one")
+    scores, rows = run.scores("one"), outputs.judged(run.outputs("one"), "accuracy")
     assert "+50.0" in charts.score_rows(scores, lang)
-    table = evaluate_tab.outputs_table(rows, lang, None)
+    table = outputs_view.outputs_table(outputs.outputs_page(rows), lang, None)
     assert say(lang, "mark_better") in table and "My parcel is late." in table
-    assert "<ins>delivery</ins>" in evaluate_tab.opened(rows[0], lang)
-    assert [row["row"] for row in evaluate_tab.chosen_rows(rows, "better")] == [0]
+    assert "<ins>delivery</ins>" in outputs_view.opened(rows[0], lang)
+    assert [row["row"] for row in outputs.outputs_page(rows, filter="better").rows] == [0]
     assert say(lang, "metric_accuracy") in runs_tab.runs_table([run], 25, "", lang)
 
 

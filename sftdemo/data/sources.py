@@ -16,6 +16,7 @@ from sftdemo.data.recipes import RECIPES, made
 from sftdemo.errors import UserError
 
 SAMPLES = Path(sftdemo.__file__).parents[1] / "datasets"
+NOT_TO_TRAIN = {"general_check"}  # what forgetting is measured on
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Found:
 
 
 def sample_names() -> list[str]:
-    return sorted({*(path.stem for path in SAMPLES.glob("*.jsonl")), *RECIPES})
+    return sorted({*(path.stem for path in SAMPLES.glob("*.jsonl")), *RECIPES} - NOT_TO_TRAIN)
 
 
 def card_path(sample: str) -> Path:

@@ -10,9 +10,19 @@ from typing import Any
 from sftdemo.ui.html import cut, esc
 from sftdemo.ui.texts import number, say
 
-METRICS = ("accuracy", "macro_f1", "likelihood_accuracy", "exact_match", "bleu", "chrf", "rouge1", "rouge2", "rougeL")
-RATES = ("accuracy", "macro_f1", "likelihood_accuracy", "exact_match")
+RATES = (
+    "accuracy",
+    "macro_f1",
+    "likelihood_accuracy",
+    "likelihood_accuracy_per_byte",
+    "exact_match",
+    "exact_match_normalized",
+    "token_f1",
+)
+LOWER = ("ter", "perplexity", "bits_per_byte")  # no bars: they have no highest value, and less is better
+METRICS = (*RATES, "bleu", "chrf", "rouge1", "rouge2", "rougeL", "rougeLsum", *LOWER)
 MOST_POINTS = 1000  # of a run's log are read for a curve
+SHOWN = 7  # metrics in sight; the others are a click away
 Point = tuple[float, float]
 
 
@@ -144,7 +154,13 @@ def label_bars(labels: Mapping[str, int], most: int = 8) -> str:
 
 def shown(metric: str, value: float) -> str:
     """A score as the field writes it: rates in percent, the others on their scale of 100."""
-    return f"{100 * value:.1f} %" if metric in RATES else f"{value:.1f}"
+    return (
+        f"{100 * value:.1f} %"
+        if metric in (*RATES, "answered")
+        else f"{value:.2f}"
+        if metric in LOWER
+        else f"{value:.1f}"
+    )
 
 
 def lane(metric: str, value: float, side: str, name: str, interval: tuple[float, float] | None) -> str:
@@ -171,22 +187,33 @@ def lane(metric: str, value: float, side: str, name: str, interval: tuple[float,
 def score_rows(scores: Mapping[str, Any], lang: str) -> str:
     """Every metric as two bars, base grey and tuned accent; the whisker is the interval of the gain."""
     rows = []
-    for metric in METRICS:
+    leading = scores.get("leading")
+    for metric in sorted(METRICS, key=lambda name: name != leading):
         base, tuned = scores["base"].get(metric), scores["tuned"].get(metric)
         if base is None or tuned is None:
             continue
         gain = scores.get("difference", {}).get(metric) or {}
         known = gain.get("low") is not None and gain.get("high") is not None
         interval = (base + gain["low"], base + gain["high"]) if known else None
-        pair = lane(metric, base, "base", say(lang, "name_base"), None)
-        pair += lane(metric, tuned, "tuned", say(lang, "name_tuned"), interval)
+        if metric in LOWER:
+            sides = (("base", base), ("tuned", tuned))
+            pair = "".join(
+                f'<div class="plain-lane">{say(lang, "name_" + side)} {shown(metric, v)}</div>' for side, v in sides
+            )
+        else:
+            pair = lane(metric, base, "base", say(lang, "name_base"), None)
+            pair += lane(metric, tuned, "tuned", say(lang, "name_tuned"), interval)
         scale = 100 if metric in RATES else 1
         spread = f'<span class="ci">{scale * gain["low"]:+.1f} … {scale * gain["high"]:+.1f}</span>' if known else ""
         rows.append(
             f'<div class="score"><div class="metric">{say(lang, "metric_" + metric)}<span class="why">{say(lang, "why_" + metric)}</span></div>'
             f'<div class="pair">{pair}</div><div class="gain">{scale * (tuned - base):+.1f}{spread}</div></div>'
         )
-    return f'<div class="scores">{"".join(rows)}</div>'
+    first, more = "".join(rows[:SHOWN]), "".join(rows[SHOWN:])
+    if more:
+        title = say(lang, "scores_more", n=len(rows) - SHOWN)
+        more = f'<details><summary>{title}</summary><div class="scores">{more}</div></details>'
+    return f'<div class="scores">{first}{more}</div>'
 
 
 def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]], side: str, lang: str) -> str:

@@ -105,3 +105,40 @@ def differences(old: str, new: str) -> tuple[str, str]:
         left.append(gone if tag == "equal" or not gone else f"<del>{gone}</del>")
         right.append(came if tag == "equal" or not came else f"<ins>{came}</ins>")
     return "".join(left), "".join(right)
+
+
+def against(reference: str, answer: str) -> str:
+    """An answer as its reference corrected: what the reference has and it lacks struck out, what it adds marked."""
+    a, b = words(reference), words(answer)
+    made = []
+    matcher = difflib.SequenceMatcher(None, [w.strip() for w in a], [w.strip() for w in b], autojunk=False)
+    for tag, a0, a1, b0, b1 in matcher.get_opcodes():
+        gone, came = esc("".join(a[a0:a1])), esc("".join(b[b0:b1]))
+        made.append(
+            came if tag == "equal" else (f"<del>{gone}</del>" if gone else "") + (f"<ins>{came}</ins>" if came else "")
+        )
+    return "".join(made)
+
+
+def tokens(found: Iterable[Mapping[str, Any]]) -> str:
+    """An answer's tokens, the more likely the stronger their colour; each opens its alternatives on hover, tap or Tab."""
+    made = []
+    for one in found:
+        others = "".join(
+            f'<span class="alt{" this" if text == one["token"] else ""}"><i>{esc(visible(text))}</i><b>{100 * share:.1f} %</b></span>'
+            for text, share in one["alternatives"]
+        )
+        share = float(one["probability"])
+        kind = "sure" if share >= 0.5 else "unsure" if share >= 0.1 else "surprised"
+        made.append(
+            f'<span class="tok {kind}" tabindex="0" style="--p:{max(share, 0.02):.3f}">{esc(visible(one["token"]))}'
+            f'<span class="alts"><b>{100 * share:.1f} %</b>{others}</span></span>'
+        )
+    return f'<div class="toks">{"".join(made)}</div>'
+
+
+def visible(token: str) -> str:
+    """A token with its white space in sight."""
+    return (
+        token.replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣") if token.strip() != token or not token else token
+    )

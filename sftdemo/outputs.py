@@ -1,0 +1,140 @@
+"""The saved answers as a table: how each row fared by one metric, sorted, filtered, a page at a time; as CSV and JSONL."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sftdemo import answers, metrics, sums
+from sftdemo.errors import UsageError
+
+Row = dict[str, Any]
+
+METRICS = ("accuracy", "exact_match", "token_f1", "rougeL", "chrf")
+MARKS = ("better", "worse", "differ", "same")
+FILTERS = ("all", "better", "worse", "differ")
+SORTS = ("row", "gained", "lost")
+PAGE_ROWS = 50
+# What a spreadsheet takes for a formula, full-width forms too.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+@dataclass(frozen=True)
+class OutputsPage:
+    """One page of rows, which page of how many it is, how many rows match, and how many rows have each mark in all."""
+
+    rows: list[Row]
+    page: int
+    pages: int
+    total: int
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def metrics_for(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The metrics that rows can be told apart by; accuracy first, where all have labels."""
+    return METRICS if rows and all(row.get("label") for row in rows) else METRICS[1:]
+
+
+def row_values(rows: Sequence[Mapping[str, Any]], side: str, metric: str) -> list[float]:
+    """One side's score on each row: rates 0 or 1, token_f1 0 to 1, rougeL and chrf 0 to 100."""
+    texts, references = [row[side] for row in rows], [row["references"] for row in rows]
+    if not rows:
+        return []
+    if metric == "accuracy":
+        labels = sorted({row["label"] for row in rows})
+        true = metrics.parse_true_labels([row["label"] for row in rows], labels)
+        return [float(one == other) for one, other in zip(metrics.parse_labels(texts, labels), true, strict=True)]
+    if metric == "exact_match":
+        return metrics.exact_rows(texts, references)
+    if metric == "token_f1":
+        return answers.token_f1_rows(texts, references)
+    if metric == "rougeL":
+        return [found["rougeL"].f for found in metrics.rouge_rows(texts, references, ["rougeL"])]
+    if metric == "chrf":
+        from sacrebleu.metrics import CHRF
+
+        values: list[float] = sums.chrf_scores(sums.chrf_rows(CHRF(), texts, references)).tolist()
+        return values
+    raise UsageError(f"metric is {metric!r}; choose one of: {', '.join(METRICS)}.")
+
+
+def judged(rows: Sequence[Row], metric: str) -> list[Row]:
+    """The rows, each with its `gain` (tuned minus base by the metric) and its `mark`.
+
+    better and worse by the metric; differ where it sees no difference between unlike answers; same for the same answer.
+    """
+    base, tuned = (row_values(rows, side, metric) for side in ("base", "tuned"))
+    found = []
+    for row, before, after in zip(rows, base, tuned, strict=True):
+        gain = after - before
+        equal = "same" if row["base"].strip() == row["tuned"].strip() else "differ"
+        mark = "better" if gain > 1e-9 else "worse" if gain < -1e-9 else equal
+        found.append(row | {"gain": gain, "mark": mark})
+    return found
+
+
+def _matches(row: Row, filter: str, label: str, text: str) -> bool:
+    if filter != "all" and not (row["mark"] == filter or (filter == "differ" and row["mark"] != "same")):
+        return False
+    if label and row.get("label") != label:
+        return False
+    where = (row["messages"][-1]["content"], *row["references"], row["base"], row["tuned"])
+    return not text or any(text in part.casefold() for part in where)
+
+
+def outputs_page(
+    rows: Sequence[Row],
+    sort: str = "row",
+    filter: str = "all",
+    page: int = 0,
+    label: str = "",
+    text: str = "",
+    size: int = PAGE_ROWS,
+) -> OutputsPage:
+    """One page of judged rows: those that match, in that order; a page past the end is the last.
+
+    `filter` is one of FILTERS (differ: all whose answers differ), `label` a true label, `text` what a prompt, reference
+    or answer holds, case aside. "gained" puts what improved most first, "lost" what suffered most.
+    """
+    for name, value, known in (("sort", sort, SORTS), ("filter", filter, FILTERS)):
+        if value not in known:
+            raise UsageError(f"{name} is {value!r}; choose one of: {', '.join(known)}.")
+    wanted = text.strip().casefold()
+    found = [row for row in rows if _matches(row, filter, label, wanted)]
+    if sort != "row":
+        sign = -1 if sort == "gained" else 1
+        found.sort(key=lambda row: (sign * row["gain"], row["row"]))
+    pages = max(1, -(-len(found) // size))
+    page = min(max(page, 0), pages - 1)
+    counts = Counter(row["mark"] for row in rows)
+    return OutputsPage(
+        found[page * size : (page + 1) * size], page, pages, len(found), {mark: counts[mark] for mark in MARKS}
+    )
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The outputs for a spreadsheet; text that one would run as a formula gets a quote in front."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("row", "prompt", "reference", "label", "base", "tuned"))
+    for row in rows:
+        reference = (row["references"] or [""])[0]
+        cells = (
+            row["row"],
+            row["messages"][-1]["content"],
+            reference,
+            row.get("label") or "",
+            row["base"],
+            row["tuned"],
+        )
+        writer.writerow([f"'{cell}" if str(cell).lstrip(" ").startswith(_FORMULA) else cell for cell in cells])
+    return file.getvalue()
+
+
+def as_jsonl(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -1,0 +1,102 @@
+"""What the differences come to, in one or two plain sentences, English and Chinese."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sftdemo import words
+from sftdemo.statistics import CONFIDENCE, Difference
+
+FEW_ROWS = 30
+LOWER_IS_BETTER = ("ter", "perplexity", "bits_per_byte")
+
+_NAMES = {
+    "accuracy": ("accuracy", "准确率"),
+    "exact_match": ("exact match", "完全匹配率"),
+    "chrf": ("chrF", "chrF"),
+    "macro_f1": ("macro-F1", "宏平均 F1"),
+    "likelihood_accuracy": ("accuracy by likelihood", "似然准确率"),
+    "likelihood_accuracy_per_byte": ("accuracy by likelihood per byte", "按字节似然准确率"),
+    "exact_match_normalized": ("normalized exact match", "规范化完全匹配率"),
+    "token_f1": ("token F1", "词级 F1"),
+    "bleu": ("BLEU", "BLEU"),
+    "ter": ("TER", "TER"),
+    "rouge1": ("ROUGE-1", "ROUGE-1"),
+    "rouge2": ("ROUGE-2", "ROUGE-2"),
+    "rougeL": ("ROUGE-L", "ROUGE-L"),
+    "rougeLsum": ("ROUGE-Lsum", "ROUGE-Lsum"),
+    "perplexity": ("perplexity", "困惑度"),
+    "bits_per_byte": ("bits per byte", "每字节比特数"),
+}
+
+
+def leading_metric(difference: Mapping[str, Any], references: words.References) -> str:
+    """The score to decide by: accuracy with labels; exact match where most references have under 4 words or Han
+    characters; else chrF, which needs no words and so serves every language."""
+    if "accuracy" in difference:
+        return "accuracy"
+    tokenize = words.Tokenizer().tokenize
+    short = sum(min(len(tokenize(text)) for text in texts) < 4 for texts in references)
+    return "exact_match" if 2 * short > len(references) else "chrf"
+
+
+def summary(difference: Mapping[str, Mapping[str, float]], references: words.References) -> dict[str, str]:
+    """{"en", "zh"}: one plain sentence on the leading metric, which claims a difference only where it is clear."""
+    n = len(references)
+    if n < FEW_ROWS:
+        return {
+            "en": f"{n} rows are too few to tell; evaluate on {FEW_ROWS} or more.",
+            "zh": f"只有 {n} 行，太少，无法判断；请至少用 {FEW_ROWS} 行评估。",
+        }
+    metric = leading_metric(difference, references)
+    found = _difference(difference[metric])
+    english, chinese = _NAMES[metric]
+    digits = 1 if metric == "chrf" else 2
+    delta = f"{found.delta:+.{digits}f}"
+    low, high = (f"{value:.{digits}f}" for value in (found.low, found.high))
+    if not found.clear:
+        verdict, verdict_zh = "there is no clear difference", "没有明显差别"
+    elif found.delta > 0:
+        verdict, verdict_zh = "the tuned model is better", "微调后的模型更好"
+    else:
+        verdict, verdict_zh = "the tuned model is worse", "微调后的模型更差"
+    also, also_zh = _others(difference, metric)
+    return {
+        "en": f"On {n} rows {verdict}: {delta} {english}, 95 % interval {low} to {high}.{also}",
+        "zh": f"在 {n} 行上，{verdict_zh}：{chinese} {delta}，95% 区间 {low} 至 {high}。{also_zh}",
+    }
+
+
+def _difference(values: Mapping[str, float]) -> Difference:
+    return Difference(*(values[name] for name in ("delta", "low", "high", "p")))
+
+
+def gained(metric: str, delta: float) -> float:
+    """The difference counted so that more is better."""
+    return -delta if metric in LOWER_IS_BETTER else delta
+
+
+def _others(difference: Mapping[str, Mapping[str, float]], leading: str) -> tuple[str, str]:
+    """A second sentence, only where other metrics say something else than the leading one, after Holm's correction."""
+    found = _difference(difference[leading])
+    said = (found.delta > 0) - (found.delta < 0) if found.clear else 0
+    sides: dict[int, list[str]] = {1: [], -1: []}
+    for name, values in difference.items():
+        clear = _difference(values).clear and values.get("p_holm", 1.0) < 1 - CONFIDENCE
+        side = 1 if gained(name, values["delta"]) > 0 else -1
+        if name != leading and name in _NAMES and clear and side != said:
+            sides[side].append(name)
+    if not any(sides.values()):
+        return "", ""
+    en, zh = (
+        {side: names and separator.join(_NAMES[name][k] for name in names) for side, names in sides.items()}
+        for k, separator in ((0, ", "), (1, "、"))
+    )
+    english = "; ".join(f"{word}: {en[side]}" for side, word in ((1, "better"), (-1, "worse")) if en[side])
+    chinese = "；".join(f"{word}：{zh[side]}" for side, word in ((1, "更好"), (-1, "更差")) if zh[side])
+    many = len(difference)
+    return (
+        f" Other metrics say otherwise, corrected for all {many}: {english}.",
+        f"经 {many} 项校正后，其他指标结论不同：{chinese}。",
+    )

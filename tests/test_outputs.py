@@ -1,0 +1,71 @@
+"""The saved answers as a table: marks, order, filters, pages, and files that a spreadsheet runs nothing of."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from sftdemo import outputs
+from sftdemo.errors import UsageError
+
+
+def row(number: int, base: str, tuned: str, reference: str = "le chat noir", label: str | None = None) -> dict:
+    asked = [{"role": "user", "content": f"Question {number}"}]
+    return {"row": number, "messages": asked, "references": [reference], "label": label, "base": base, "tuned": tuned}
+
+
+ROWS = [
+    row(0, "the black cat", "le chat noir"),
+    row(1, "le chat noir", "le chien"),
+    row(2, "one ", "one"),
+    row(3, "nothing", "something"),
+    row(4, "le", "le chat"),
+]
+
+
+def test_marks_follow_the_metric() -> None:
+    by_words = outputs.judged(ROWS, "token_f1")
+    assert [one["mark"] for one in by_words] == ["better", "worse", "same", "differ", "better"]
+    assert [one["mark"] for one in outputs.judged(ROWS, "exact_match")] == [
+        "better",
+        "worse",
+        "same",
+        "differ",
+        "differ",
+    ]
+    labels = [row(0, "The label is a", "A", "a", "a"), row(1, "a", "b", "a", "a"), row(2, "b", "c", "a", "a")]
+    assert [one["mark"] for one in outputs.judged(labels, "accuracy")] == ["better", "worse", "differ"]
+    assert outputs.metrics_for(labels)[0] == "accuracy" and "accuracy" not in outputs.metrics_for(ROWS)
+    with pytest.raises(UsageError, match="'bleurt'; choose one of"):
+        outputs.judged(ROWS, "bleurt")
+
+
+def numbers(**asked: object) -> list[int]:
+    return [one["row"] for one in outputs.outputs_page(outputs.judged(ROWS, "token_f1"), **asked).rows]  # type: ignore[arg-type]
+
+
+def test_order_and_filters() -> None:
+    assert numbers(sort="gained") == [0, 4, 2, 3, 1] and numbers(sort="lost") == [1, 2, 3, 4, 0]
+    assert numbers(filter="better") == [0, 4] and numbers(filter="differ") == [0, 1, 3, 4]
+    assert numbers(text="CHIEN") == [1] and numbers(text="question 3") == [3] and numbers(text="nowhere") == []
+    assert numbers(label="a") == []
+    with pytest.raises(UsageError, match="sort is 'best'"):
+        numbers(sort="best")
+
+
+def test_pages() -> None:
+    judged = outputs.judged(ROWS, "token_f1")
+    page = outputs.outputs_page(judged, page=1, size=2)
+    assert [one["row"] for one in page.rows] == [2, 3] and (page.page, page.pages, page.total) == (1, 3, 5)
+    assert page.counts == {"better": 2, "worse": 1, "differ": 1, "same": 1}
+    assert outputs.outputs_page(judged, page=99, size=2).page == 2 and outputs.outputs_page([], page=3).pages == 1
+
+
+def test_a_spreadsheet_runs_nothing_and_gets_everything() -> None:
+    risky = ["=1+1", "+1", "-1", "@a", "\tx", "\n=1", "  =1", "＝1"]
+    text = outputs.as_csv([row(k, risky[k], 'a,"b"\nc') for k in range(len(risky))])
+    read = list(csv.reader(io.StringIO(text)))
+    assert [line[4] for line in read[1:]] == [f"'{one}" for one in risky]
+    assert {line[5] for line in read[1:]} == {'a,"b"\nc'}
+    assert [json.loads(line) for line in outputs.as_jsonl(ROWS).splitlines()] == ROWS
