@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sftdemo"
 LAYERS = {
-    0: ("errors", "config", "metrics", "statistics", "scoring"),
+    0: ("errors", "config", "metrics", "statistics", "preference", "scoring"),
     1: ("data", "runs", "votes"),
     2: ("hub", "encoding", "packing", "attention", "lora", "generate", "models", "measures"),
     3: (
@@ -75,7 +75,7 @@ def test_no_package_hides_the_library_datasets():
     "code",
     [
         "import sftdemo; sftdemo.TrainConfig",
-        "import sftdemo.jobs, sftdemo.votes, sftdemo.data, sftdemo.scoring, sftdemo.statistics",
+        "import sftdemo.jobs, sftdemo.votes, sftdemo.data, sftdemo.scoring, sftdemo.statistics, sftdemo.preference",
         "import sftdemo.__main__ as main; main.parser().format_help()",
         "import sftdemo; sftdemo.read('support_tickets')",
     ],

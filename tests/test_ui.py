@@ -236,13 +236,6 @@ def test_a_spreadsheet_runs_nothing() -> None:
     assert evaluate_tab.as_csv([row]).splitlines()[1] == "0,'=1+1,x,,'@a,b"
 
 
-def test_votes_needed() -> None:
-    assert vote_tab.votes_needed(20, 2) == 0
-    assert vote_tab.votes_needed(0, 0) is None and vote_tab.votes_needed(5, 5) is None
-    more = vote_tab.votes_needed(6, 3)
-    assert more and 10 < more < 60
-
-
 def test_coalesced_updates_lose_no_text() -> None:
     chunks = [
         SimpleNamespace(side=s, text=t, tokens_per_s=1.0, finish_reason=None) for s in ("base", "tuned") for t in "abc"

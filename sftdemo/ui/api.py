@@ -63,19 +63,19 @@ def list_runs() -> list[dict[str, Any]]:
 
 
 @as_fault
-def vote_next(run: str, rater: str) -> dict[str, Any]:
+def vote_next(run: str, rater: str, request: gr.Request) -> dict[str, Any]:
     """The rater's next pair, without names: {"done", "ballot", "position", "total", "prompt", "answer_a", "answer_b"}."""
     chosen = find_ready(run)
     name = evaluate_tab.latest(chosen)
     if not name:
         raise UserError(f"Run {chosen.name} has no evaluation yet; evaluate it first.")
-    return vote_tab.public(Store().next_pair(chosen, name, rater))
+    return vote_tab.public(Store().next_pair(chosen, name, vote_tab.rater_of(rater, request)))
 
 
 @as_fault
-def vote(ballot: str, choice: str, rater: str) -> dict[str, Any]:
+def vote(ballot: str, choice: str, rater: str, request: gr.Request, reason: str = "") -> dict[str, Any]:
     """Store a vote (a, b, tie, bad or skip); the answer, which tells the sides, comes once it is on disk."""
-    return asdict(Store().vote(ballot, choice, rater))
+    return asdict(Store().vote(ballot, choice, vote_tab.rater_of(rater, request), reason))
 
 
 def build() -> None:
