@@ -12,7 +12,8 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import evaluate_tab, forms, runs_tab, vote_tab, work
+from sftdemo.ui import ballot as ballots
+from sftdemo.ui import evaluate_tab, forms, runs_tab, work
 from sftdemo.ui.page import find_ready
 from sftdemo.votes import Store
 
@@ -69,13 +70,13 @@ def vote_next(run: str, rater: str, request: gr.Request) -> dict[str, Any]:
     name = evaluate_tab.latest(chosen)
     if not name:
         raise UserError(f"Run {chosen.name} has no evaluation yet; evaluate it first.")
-    return vote_tab.public(Store().next_pair(chosen, name, vote_tab.rater_of(rater, request)))
+    return ballots.public(Store().next_pair(chosen, name, ballots.rater_of(rater, request)))
 
 
 @as_fault
 def vote(ballot: str, choice: str, rater: str, request: gr.Request, reason: str = "") -> dict[str, Any]:
     """Store a vote (a, b, tie, bad or skip); the answer, which tells the sides, comes once it is on disk."""
-    return asdict(Store().vote(ballot, choice, vote_tab.rater_of(rater, request), reason))
+    return asdict(Store().vote(ballot, choice, ballots.rater_of(rater, request), reason))
 
 
 def build() -> None:

@@ -222,6 +222,7 @@ ZH = {
     "votes_tuned": "证据充分：微调后的模型更受欢迎（证据值 {e}，达到 20 即可）。",
     "votes_base": "证据充分：基础模型更受欢迎（证据值 {e}，达到 20 即可）。",
     "votes_notes": "共 {n} 票，{raters} 位评审；跳过 {skip}；{same} 对回答相同，未提问。",
+    "rate_link": "给其他评审的页面：只有盲评，不含其他标签页的内容",
     "vote_source": "评什么",
     "results_source": "统计哪些投票",
     "vote_name": "你的名字（可不填）",

@@ -10,6 +10,7 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.ui import charts, html
+from sftdemo.ui.ballot import link
 from sftdemo.ui.evaluate_tab import exports, latest
 from sftdemo.ui.forms import wire
 from sftdemo.ui.page import EACH_PICK, Page, find_ready, picked, picker
@@ -22,11 +23,11 @@ SOURCES = ("rows", "typed", "all")
 
 
 def percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.0f} %"
+    return "–" if value is None else f"{100 * value:.0f}\xa0%"
 
 
 def interval(rate: Rate | Ranked) -> str:
-    return f"{100 * rate.low:.0f}–{100 * rate.high:.0f} %"
+    return f"{100 * rate.low:.0f}–{100 * rate.high:.0f}\xa0%"
 
 
 def verdict(totals: Totals, lang: str) -> str:
@@ -90,7 +91,7 @@ def raters(report: Report, lang: str) -> str:
         button = f'<button class="small-button" data-pick="{html.esc(one.name)}">{action}</button>'
         name = html.esc(html.cut(rater_name(one.name, lang), 24))
         name = f'<s class="muted">{name}</s>' if one.excluded else name
-        again = f"{one.again.k} / {one.again.n}" if one.again.n else "–"
+        again = f"{one.again.k}\xa0/\xa0{one.again.n}" if one.again.n else "–"
         rows.append(
             (None, [name, number(one.votes), percent(one.tuned.rate), percent(one.left.rate), again, button], False)
         )
@@ -126,14 +127,14 @@ def metric_agreement(report: Report, lang: str) -> str:
     """Which metric takes the same side as the people, how often, and how often it says nothing."""
     if not report.metrics:
         return ""
-    found = sorted(report.metrics.items(), key=lambda item: -(item[1][0].rate or 0))
+    found = sorted(report.metrics.items(), key=lambda item: (item[0] == "longer", -(item[1][0].rate or 0)))
     rows = []
     for name, (rate, silent) in found:
         shown = say(lang, "metric_longer" if name == "longer" else f"metric_{name}")
         rows.append(
             (
                 None,
-                [shown, f"<b>{percent(rate.rate)}</b>", interval(rate), f"{rate.k} / {rate.n}", number(silent)],
+                [shown, f"<b>{percent(rate.rate)}</b>", interval(rate), f"{rate.k}\xa0/\xa0{rate.n}", number(silent)],
                 False,
             )
         )
@@ -171,12 +172,13 @@ def build(page: Page, tab: Any) -> None:
     head = gr.HTML("", elem_id="vote-results")
     with gr.Row(elem_classes="small-row"):
         files = {kind: gr.DownloadButton(label(f"export_{kind}"), size="sm", visible=False) for kind in EXPORTS}
+    share = gr.HTML("", elem_id="vote-share")
     rank = gr.HTML("", elem_id="vote-ranking")
     basis = gr.HTML("", elem_id="vote-trust")
     why = gr.HTML("", elem_id="vote-reasons")
     agree = gr.HTML("", elem_id="vote-metrics")
     people = picker(elem_id="vote-raters")
-    views = [head, *files.values(), rank, basis, why, agree, people]
+    views = [head, *files.values(), share, rank, basis, why, agree, people]
 
     def evaluation(run: runs.Run, chosen: str) -> str | None:
         return {"typed": TYPED, "rows": latest(run) or TYPED}.get(chosen)
@@ -191,7 +193,11 @@ def build(page: Page, tab: Any) -> None:
         run, store, lang = find_ready(name), Store(), language(request)
         which = evaluation(run, chosen)
         report = store.report(run, which)
-        found: dict[Any, Any] = {head: headline(report.totals, lang), rank: ranking(store.ranking(run), run.name, lang)}
+        found: dict[Any, Any] = {
+            head: headline(report.totals, lang),
+            share: link(run.name, lang),
+            rank: ranking(store.ranking(run), run.name, lang),
+        }
         for kind, button in files.items():
             value = download(store, run, kind, which) if report.totals.n else None
             found[button] = gr.update(visible=bool(value), value=value)

@@ -6,7 +6,8 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -16,8 +17,8 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import html, vote_results, work
-from sftdemo.ui.chat_tab import conversation
+from sftdemo.ui import html, vote_results
+from sftdemo.ui.ballot import account, answers, cards, public, rater_of, verdict
 from sftdemo.ui.evaluate_tab import latest
 from sftdemo.ui.forms import wire
 from sftdemo.ui.page import Page, find_ready
@@ -29,73 +30,14 @@ BUTTONS = {"a": "vote-a", "b": "vote-b", "tie": "vote-tie", "bad": "vote-bad"}
 _stops: dict[str, threading.Event] = {}  # by browser session, while two answers to a typed prompt are made
 
 
-def account(request: Any) -> str:
-    """The visitor's account with an @ before it, by the app's own login or the Space's; "" for a guest."""
-    if getattr(request, "username", None):
-        return f"@{request.username}"
-    session = getattr(getattr(request, "request", None), "scope", {}).get("session") or {}
-    known = session.get("oauth_info") or {}
-    if not known or known.get("expires_at", 0) < time.time():
-        return ""
-    return f"@{known['userinfo']['preferred_username']}"
-
-
-def rater_of(given: str, request: Any) -> str:
-    """Who votes: the account where there is one, else the name given, which can't pass for an account."""
-    if user := account(request):
-        return user
-    if given.strip().startswith("@"):
-        raise UserError(f"{given.strip()!r} is the name of an account; sign in to vote under it, or leave out the @.")
-    return given
-
-
-def cards(pair: Mapping[str, Any], lang: str, revealed: Mapping[str, Any] | None = None) -> str:
-    """The prompt and the two answers, drawn alike; with `revealed`, who was who."""
-    drawn = []
-    for side in ("a", "b"):
-        who, css = f"<b>{side.upper()}</b>", "plain-side"
-        if revealed:
-            name = "base" if revealed["base_side"] == side else "tuned"
-            who, css = f"<b>{side.upper()}</b> {html.chip(say(lang, 'name_' + name), name)}", f"{name}-side"
-        text = html.esc(pair[f"answer_{side}"]) or f'<span class="muted">{say(lang, "vote_no_answer")}</span>'
-        drawn.append(f'<div class="answer {css}"><span class="who">{who}</span>{text}</div>')
-    place = say(lang, "vote_place", n=pair["position"], total=pair["total"])
-    share = html.track((pair["position"] - 1) / max(pair["total"], 1))
-    return html.block(
-        f'<div class="workline muted small"><span class="num">{place}</span>{share}</div><br>'
-        f'{html.bubbles(pair["prompt"])}<div class="two">{"".join(drawn)}</div>'
-    )
-
-
-def verdict(revealed: Mapping[str, Any], lang: str) -> str:
-    """What the vote was for, said once it is stored."""
-    return html.block(f'<div class="big" id="revealed">{say(lang, "voted_" + revealed["winner"])}</div>')
-
-
-def public(pair: Any) -> dict[str, Any]:
-    """What a rater may know of a pair; the reply when all are voted on is {"done": true}."""
-    return {"done": False, **asdict(pair)} if pair else {"done": True}
-
-
-def answers(name: str, prompt: str, stopped: Callable[[], bool]) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """What was asked and both whole answers, greedy as in an evaluation; nothing of them is seen before both have ended."""
-    pair, run = work.pair(name), runs.named(name)
-    system = run.config().get("settings", {}).get("system") or ""
-    asked = conversation([{"role": "user", "content": prompt}], system)
-    texts = {"base": "", "tuned": ""}
-    for chunk in pair.stream(asked, GenerateConfig(), stopped):
-        texts[chunk.side] += chunk.text
-    return asked, texts
-
-
-def build(page: Page, tab: Any) -> None:
-    """The tab's components and how they are connected."""
+def build(page: Page, tab: Any = None) -> None:
+    """The tab's components and how they are connected; without a tab the page for raters: no results, no typed prompts."""
     gate = gr.HTML("", elem_id="vote-gate")
     rater = gr.BrowserState("", storage_key="sftdemo-rater", secret="a rater's name is no secret")
     # {"pair", "since", "evaluation", "pending": the vote that could not be saved}
     now = gr.State({})
-    with gr.Tabs(visible=False, elem_id="vote-tabs") as body:
-        with gr.Tab(label("vote_tab"), id="vote"):
+    with (gr.Tabs if tab else gr.Column)(visible=False, elem_id="vote-tabs") as body:
+        with gr.Tab(label("vote_tab"), id="vote") if tab else nullcontext():
             with gr.Row(elem_id="vote-who"):
                 source = gr.Radio(
                     [(label("source_rows"), "rows"), (label("source_typed"), "typed")],
@@ -105,6 +47,7 @@ def build(page: Page, tab: Any) -> None:
                     container=False,
                     elem_id="vote-source",
                     min_width=220,
+                    visible=tab is not None,
                 )
                 name_box = gr.Textbox(
                     "",
@@ -179,8 +122,9 @@ def build(page: Page, tab: Any) -> None:
                     skip = gr.Button(label("vote_skip"), elem_id="vote-skip", min_width=90)
                     undo = gr.Button(label("vote_undo"), elem_id="vote-undo", min_width=90)
             keys = gr.HTML("", elem_id="vote-keys")
-        with gr.Tab(label("results_tab"), id="results") as results_tab:
-            vote_results.build(page, results_tab)
+        if tab:
+            with gr.Tab(label("results_tab"), id="results") as results_tab:
+                vote_results.build(page, results_tab)
     opinion = [tags, reason, *marks.values()]
     views = [view, said, why, ballot, onward, skip, now, keys, *opinion]
 
@@ -351,7 +295,8 @@ def build(page: Page, tab: Any) -> None:
     opened = [gate, body, rater, name_box, *views]
     once = {"trigger_mode": "once"}
     wire(page.run.change, refresh, [page.run, source, rater], opened, fault)
-    wire(tab.select, look, [page.run, source, now, rater], opened, fault)
+    if tab:
+        wire(tab.select, look, [page.run, source, now, rater], opened, fault)
     wire(source.change, choose_source, [page.run, source, rater], [ask_row, *views], fault)
     wire(
         partial(gr.on, [name_box.submit, name_box.blur]),
@@ -375,4 +320,5 @@ def build(page: Page, tab: Any) -> None:
         **model,
     )
     wire(stop.click, ask_stop, None, [stop])
-    page.blocks.unload(leave)
+    if tab:
+        page.blocks.unload(leave)

@@ -145,10 +145,12 @@ def choose(
     seen = {vote["pair"] for vote in own if vote["look"] == 1}
     again = {vote["pair"] for vote in own if vote["look"] == 2}
     places = repeats(rater, evaluation, len(keys)) if evaluation != TYPED else []
-    side_a = draw_side([*sides.values()], None if evaluation == TYPED else len(keys) + len(places))
+    # Balanced among the first looks, which count, and among the second ones.
+    drawn = {look: [side for (_, at), side in sides.items() if at == look] for look in (1, 2)}
     if sum(place <= len(seen) for place in places) > len(again):
         old = [vote for vote in own[:-APART] if vote["look"] == 1 and vote["choice"] != "skip"]
         old = [vote for vote in old if vote["pair"] not in again]
+        side_a = draw_side(drawn[2], len(places))
         # On the other sides than the first time, where one can be had: whoever votes by place is found out.
         if old := [vote for vote in old if vote["side_a"] != side_a] or old:
             pair = min((vote["pair"] for vote in old), key=lambda key: _order(rater, key, "again"))
@@ -157,4 +159,4 @@ def choose(
         return None
     fewest = min(votes.get(key, 0) for key in left)
     pair = min((key for key in left if votes.get(key, 0) == fewest), key=lambda key: _order(rater, key))
-    return Next(pair, side_a, 1)
+    return Next(pair, draw_side(drawn[1], None if evaluation == TYPED else len(keys)), 1)
