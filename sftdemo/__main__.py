@@ -67,6 +67,8 @@ def parser() -> argparse.ArgumentParser:
     votes = verb("votes", "The totals of the blind votes on a run, or the votes themselves.")
     votes.add_argument("run", metavar="RUN")
     votes.add_argument("--export", choices=("csv", "jsonl", "dpo"))
+    votes.add_argument("--exclude", metavar="RATER", help="Leave this rater's votes on the run out of everything.")
+    votes.add_argument("--include", metavar="RATER", help="Take them in again.")
 
     export = verb("export", "Copy a run's model to a folder of its own.")
     export.add_argument("run", metavar="RUN")

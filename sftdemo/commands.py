@@ -199,12 +199,15 @@ def manage_runs(options: argparse.Namespace) -> Result:
 def votes(options: argparse.Namespace) -> Result:
     from sftdemo.votes import Store
 
-    run = runs.find(options.run)
+    run, store = runs.find(options.run), Store()
+    for rater, excluded in ((options.exclude, True), (options.include, False)):
+        if rater:
+            store.exclude(run, rater, excluded)
     if options.export:
-        text = Store().export(run, options.export)
+        text = store.export(run, options.export)
         return Result({"format": options.export, "text": text}, text.rstrip("\n"))
-    totals = Store().totals(run.name, None)
-    return Result(totals.to_json(), "\n".join(f"{key:<10} {value}" for key, value in totals.to_json().items()))
+    value = store.report(run).to_json() | {"ranking": [vars(place) for place in store.ranking(run)]}
+    return Result(value, "\n".join(f"{key:<10} {value}" for key, value in store.totals(run).to_json().items()))
 
 
 def export(options: argparse.Namespace) -> Result:

@@ -16,6 +16,7 @@ from sftdemo import outputs, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import UsageError, UserError
 from sftdemo.ui import (
+    ballot,
     build,
     charts,
     chat_tab,
@@ -25,10 +26,10 @@ from sftdemo.ui import (
     outputs_view,
     runs_tab,
     train_tab,
-    vote_tab,
     work,
 )
 from sftdemo.ui.texts import TEXTS, duration, language, say
+from sftdemo.votes import Store
 
 UI = Path(forms.__file__).parent
 
@@ -99,7 +100,7 @@ def test_keys_put_together_from_parts_exist() -> None:
     keys = {f"state_{state}" for state in (*runs.ACTIVE, "finished", "stopped", "failed")}
     keys |= {f"train_{state}" for state in runs.ACTIVE} | {f"preset_{name}" for name in train_tab.PRESETS}
     keys |= {f"metric_{m}" for m in charts.METRICS} | {f"why_{m}" for m in charts.METRICS} | data_tab.ROLE_KEYS
-    keys |= {f"filter_{name}" for name in outputs.FILTERS} | {f"vote_{choice}" for choice in vote_tab.BUTTONS}
+    keys |= {f"filter_{name}" for name in outputs.FILTERS} | {f"vote_{choice}" for choice in ballot.BUTTONS}
     keys |= {f"voted_{winner}" for winner in ("base", "tuned", "tie", "bad", "skip")}
     assert keys <= TEXTS["en"].keys()
 
@@ -238,13 +239,6 @@ def test_a_spreadsheet_runs_nothing() -> None:
     assert outputs.as_csv([row]).splitlines()[1] == "0,'=1+1,x,,'@a,b"
 
 
-def test_votes_needed() -> None:
-    assert vote_tab.votes_needed(20, 2) == 0
-    assert vote_tab.votes_needed(0, 0) is None and vote_tab.votes_needed(5, 5) is None
-    more = vote_tab.votes_needed(6, 3)
-    assert more and 10 < more < 60
-
-
 def test_coalesced_updates_lose_no_text() -> None:
     chunks = [
         SimpleNamespace(side=s, text=t, tokens_per_s=1.0, finish_reason=None) for s in ("base", "tuned") for t in "abc"
@@ -303,12 +297,12 @@ def test_an_evaluation_is_drawn(lang: str) -> None:
 def test_a_pair_to_vote_on_tells_no_names() -> None:
     run = made_run()
     add_evaluation(run)
-    pair = vote_tab.public(vote_tab.Store().next_pair(run, "one", "me"))
-    shown = vote_tab.cards(pair, "en")
+    pair = ballot.public(Store().next_pair(run, "one", "me"))
+    shown = ballot.cards(pair, "en")
     assert not {"tuned", "base"} & set(shown.replace('"', " ").replace("-", " ").split())
     revealed = {"base_side": "a", "choice": "b", "winner": "tuned"}
-    assert "base" in vote_tab.cards(pair, "en", revealed)
-    assert vote_tab.public(None) == {"done": True}
+    assert "base" in ballot.cards(pair, "en", revealed)
+    assert ballot.public(None) == {"done": True}
 
 
 def test_a_thousand_runs_are_listed_without_reading_them_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,7 @@ import pytest
 from sftdemo import runs, votes
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
-from sftdemo.statistics import wilson
-from sftdemo.votes import Pair, Revealed, Store
+from sftdemo.votes import Pair, Revealed, Store, pairing, storage
 
 ROOT = Path(__file__).parents[1]
 EVALUATION = "held-out"
@@ -93,7 +92,7 @@ def vote_for(store: Store, run: Run, winner: str, rater: str = "ann") -> Reveale
 
 
 def events(store: Store) -> list[sqlite3.Row]:
-    with store._connection() as db:
+    with storage.connection(store.path) as db:
         return db.execute("SELECT * FROM events ORDER BY id").fetchall()
 
 
@@ -179,7 +178,7 @@ def test_the_side_is_random_at_every_position() -> None:
     for _ in range(2000):
         sides: list[str] = []
         for place in range(4):
-            sides.append(votes._draw_side(sides, 4))
+            sides.append(pairing.draw_side(sides, 4))
             left[place] += sides[-1] == "base"
         assert sides.count("base") == 2
         pairs[sides[0], sides[1]] += 1
@@ -192,7 +191,7 @@ def test_odd_numbers_of_rows_lean_to_neither_side() -> None:
     for _ in range(2000):
         sides: list[str] = []
         for _ in range(3):
-            sides.append(votes._draw_side(sides, 3))
+            sides.append(pairing.draw_side(sides, 3))
         sums[sides.count("base")] += 1
     assert set(sums) == {1, 2} and abs(sums[1] - 1000) < 135
 
@@ -308,7 +307,7 @@ def test_undo_goes_back_vote_by_vote_and_is_each_raters_own(store: Store) -> Non
 def test_events_cannot_be_changed_or_removed(store: Store) -> None:
     vote_for(store, make_run(2), "tuned")
     for statement in ("UPDATE events SET choice = 'tie'", "DELETE FROM events"):
-        with pytest.raises(UserError, match="append-only"), store._connection() as db:
+        with pytest.raises(UserError, match="append-only"), storage.connection(store.path) as db:
             db.execute(statement)
     assert len(events(store)) == 1
 
@@ -319,27 +318,25 @@ def test_totals(store: Store) -> None:
         vote_for(store, run, winner)
     vote_for(store, run, "tuned", "bob")
     totals = store.totals("words", EVALUATION)
-    low, high = wilson(4, 5)
-    assert totals.to_json() == {
-        "base": 1,
-        "tuned": 4,
-        "tie": 1,
-        "bad": 1,
-        "skip": 1,
-        "same": 4,
-        "raters": 2,
-        "n": 7,
-        "win_rate": 0.8,
-        "low": low,
-        "high": high,
-    }
-    assert (low, high) == pytest.approx((0.3755, 0.9638), abs=1e-4)
+    counts = {"base": 1, "tuned": 4, "tie": 1, "bad": 1, "skip": 1, "same": 4, "raters": 2, "n": 7, "rows": 10}
+    value = totals.to_json()
+    assert {key: value[key] for key in counts} == counts
+    assert value["win_rate"] == 0.8 and value["low"] < 0.8 < value["high"] <= 1
+    assert value["prompts"] in (4, 5) and value["needed"] > 5  # bob may have voted on a row of ann's
     assert store.totals(run) == totals
 
 
 def test_without_a_decisive_vote_there_is_no_rate(store: Store) -> None:
     run = make_run(3)
-    assert dataclasses.astuple(store.totals(run)) == (0, 0, 0, 0, 0, 0, 0, 0, None, None, None)
+    empty = store.totals(run)
+    assert (empty.n, empty.win_rate, empty.low, empty.high, empty.e_value, empty.needed) == (
+        0,
+        None,
+        None,
+        None,
+        1,
+        None,
+    )
     vote_for(store, run, "tie")
     assert store.totals(run).win_rate is None
 
@@ -420,9 +417,10 @@ def test_the_first_of_two_posts_at_once_wins_for_both(store: Store) -> None:
     assert len(answers) == 1 and len(events(store)) == 1
 
 
-def test_killed_processes_lose_no_acknowledged_vote() -> None:
+@pytest.mark.parametrize("rows", [15, pytest.param(600, marks=pytest.mark.slow)])
+def test_killed_processes_lose_no_acknowledged_vote(rows: int) -> None:
     """Four raters in four processes, each killed again and again in mid-work, until all is voted on."""
-    run = make_run(60)
+    run = make_run(rows)
     acknowledged: dict[str, list[str]] = defaultdict(list)
     choices = dict(zip(("ann", "bob", "eve", "dan"), ("a", "b", "tie", "bad"), strict=True))
     kills = Counter[str]()
@@ -432,7 +430,7 @@ def test_killed_processes_lose_no_acknowledged_vote() -> None:
         while True:
             with voter(rater, choices[rater]) as child:
                 assert child.stdout and child.stderr
-                patience = chance.randint(5, 30)
+                patience = chance.randint(rows // 12, rows // 2)
                 for line in child.stdout:
                     acknowledged[rater].append(line.strip())
                     patience -= 1
@@ -449,8 +447,9 @@ def test_killed_processes_lose_no_acknowledged_vote() -> None:
     for rater, ballots in acknowledged.items():
         assert len(ballots) == len(set(ballots))
         assert {(stored[ballot]["rater"], stored[ballot]["choice"]) for ballot in ballots} == {(rater, choices[rater])}
+    looks = sum(rows + len(pairing.repeats(rater, EVALUATION, rows)) for rater in choices)
     # A vote may be on disk without its word having come through, never the other way round.
-    assert len(stored) == 240 >= sum(map(len, acknowledged.values())) > 180
+    assert looks == len(stored) >= sum(map(len, acknowledged.values())) >= looks - sum(kills.values())
     assert len(kills) == 4 and sum(kills.values()) >= 8
     assert Store().totals(run).raters == 4
 
@@ -491,7 +490,7 @@ def test_many_processes_may_open_a_new_file_at_once() -> None:
 
 
 def test_the_file_is_in_wal_mode_and_every_commit_is_synced(store: Store) -> None:
-    with store._connection() as db:
+    with storage.connection(store.path) as db:
         assert db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
         assert db.execute("PRAGMA synchronous").fetchone()[0] == 2
 

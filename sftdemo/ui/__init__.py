@@ -15,7 +15,7 @@ def build() -> Any:
     """The whole page as gr.Blocks; nothing heavy is imported and nothing is read from disk yet."""
     import gradio as gr
 
-    from sftdemo.ui import api, chat_tab, data_tab, evaluate_tab, page, runs_tab, train_tab, vote_tab
+    from sftdemo.ui import api, ballot, chat_tab, data_tab, evaluate_tab, page, rate_page, runs_tab, train_tab, vote_tab
     from sftdemo.ui.forms import wire
     from sftdemo.ui.texts import label
 
@@ -36,6 +36,8 @@ def build() -> Any:
             with gr.Tab(label("step_runs"), id="runs", alignment="right") as all_runs:
                 runs_tab.build(shared, all_runs)
         wire(shared.chip.click, lambda: {shared.tabs: gr.Tabs(selected="runs")}, None, [shared.tabs])
+    with blocks.route("Vote", ballot.RATE_PATH, show_in_navbar=False):
+        rate_page.build(blocks)
     return blocks
 
 

@@ -12,7 +12,8 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import evaluate_tab, forms, vote_tab, work
+from sftdemo.ui import ballot as ballots
+from sftdemo.ui import evaluate_tab, forms, work
 from sftdemo.ui.page import find_ready
 from sftdemo.votes import Store
 
@@ -60,19 +61,19 @@ def list_runs() -> list[dict[str, Any]]:
 
 
 @as_fault
-def vote_next(run: str, rater: str) -> dict[str, Any]:
+def vote_next(run: str, rater: str, request: gr.Request) -> dict[str, Any]:
     """The rater's next pair, without names: {"done", "ballot", "position", "total", "prompt", "answer_a", "answer_b"}."""
     chosen = find_ready(run)
     name = evaluate_tab.latest(chosen)
     if not name:
         raise UserError(f"Run {chosen.name} has no evaluation yet; evaluate it first.")
-    return vote_tab.public(Store().next_pair(chosen, name, rater))
+    return ballots.public(Store().next_pair(chosen, name, ballots.rater_of(rater, request)))
 
 
 @as_fault
-def vote(ballot: str, choice: str, rater: str) -> dict[str, Any]:
+def vote(ballot: str, choice: str, rater: str, request: gr.Request, reason: str = "") -> dict[str, Any]:
     """Store a vote (a, b, tie, bad or skip); the answer, which tells the sides, comes once it is on disk."""
-    return asdict(Store().vote(ballot, choice, rater))
+    return asdict(Store().vote(ballot, choice, ballots.rater_of(rater, request), reason))
 
 
 def build() -> None:

@@ -22,7 +22,7 @@ SIDES = ("base", "tuned")
 
 
 @functools.lru_cache(maxsize=4)
-def _judged(run: runs.Run, name: str, stamp: float, metric: str) -> tuple[list[Row], tuple[str, ...]]:
+def _judged(run: runs.Run, name: str, version: tuple[int, int, int], metric: str) -> tuple[list[Row], tuple[str, ...]]:
     rows = run.outputs(name)
     known = outputs.metrics_for(rows)
     return outputs.judged(rows, metric if metric in known else known[0]), known
@@ -30,8 +30,8 @@ def _judged(run: runs.Run, name: str, stamp: float, metric: str) -> tuple[list[R
 
 def load(run: runs.Run, name: str, metric: str = "") -> tuple[list[Row], tuple[str, ...]]:
     """An evaluation's judged rows and the metrics that fit them; kept while the file stays as it is."""
-    stamp = (run.path / "evaluations" / name / "outputs.jsonl").stat().st_mtime
-    return _judged(run, name, stamp, metric)
+    version = runs.stamp((run.path / "evaluations" / name / "outputs.jsonl").stat())
+    return _judged(run, name, version, metric)
 
 
 def counted(page: OutputsPage, lang: str) -> str:

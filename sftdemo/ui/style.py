@@ -37,8 +37,8 @@ HEAD = """
   // The keys of the vote: never while typing, while an input method composes, held down or with a modifier.
   const keys = {1: "vote-a", 2: "vote-b", 3: "vote-tie", 4: "vote-bad", s: "vote-skip", u: "vote-undo", Enter: "vote-next"};
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.closest?.("input, textarea, select, [contenteditable=true]");
-    if (typing || event.isComposing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+    const typing = event.target.closest?.("input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable=true]");
+    if (typing || event.isComposing || event.keyCode === 229 || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "Enter" && event.target.closest?.("button:not([role=tab]), a, tr")) return;
     const button = document.getElementById(keys[event.key.length === 1 ? event.key.toLowerCase() : event.key] || "-");
     if (button && button.offsetParent && !button.disabled) { event.preventDefault(); button.click(); }

@@ -1,0 +1,82 @@
+"""What a rater is shown before and after the vote, who the rater is, and answers made out of sight."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import quote
+
+from sftdemo import runs
+from sftdemo.config import GenerateConfig
+from sftdemo.errors import UserError
+from sftdemo.ui import html, work
+from sftdemo.ui.chat_tab import conversation
+from sftdemo.ui.texts import say
+
+RATE_PATH = "rate"
+
+
+def link(name: str, lang: str) -> str:
+    """The way to the raters' page of a run."""
+    return html.block(f'<a href="{RATE_PATH}?run={quote(name)}" target="_blank">{say(lang, "rate_link")}</a>', "small")
+
+
+def account(request: Any) -> str:
+    """The visitor's account with an @ before it, by the app's own login or the Space's; "" for a guest."""
+    if getattr(request, "username", None):
+        return f"@{request.username}"
+    session = getattr(getattr(request, "request", None), "scope", {}).get("session") or {}
+    known = session.get("oauth_info") or {}
+    if not known or known.get("expires_at", 0) < time.time():
+        return ""
+    return f"@{known['userinfo']['preferred_username']}"
+
+
+def rater_of(given: str, request: Any) -> str:
+    """Who votes: the account where there is one, else the name given, which can't pass for an account."""
+    if user := account(request):
+        return user
+    if given.strip().startswith("@"):
+        raise UserError(f"{given.strip()!r} is the name of an account; sign in to vote under it, or leave out the @.")
+    return given
+
+
+def cards(pair: Mapping[str, Any], lang: str, revealed: Mapping[str, Any] | None = None) -> str:
+    """The prompt and the two answers, drawn alike; with `revealed`, who was who."""
+    drawn = []
+    for side in ("a", "b"):
+        who, css = f"<b>{side.upper()}</b>", "plain-side"
+        if revealed:
+            name = "base" if revealed["base_side"] == side else "tuned"
+            who, css = f"<b>{side.upper()}</b> {html.chip(say(lang, 'name_' + name), name)}", f"{name}-side"
+        text = html.esc(pair[f"answer_{side}"]) or f'<span class="muted">{say(lang, "vote_no_answer")}</span>'
+        drawn.append(f'<div class="answer {css}"><span class="who">{who}</span>{text}</div>')
+    place = say(lang, "vote_place", n=pair["position"], total=pair["total"])
+    share = html.track((pair["position"] - 1) / max(pair["total"], 1))
+    return html.block(
+        f'<div class="workline muted small"><span class="num">{place}</span>{share}</div><br>'
+        f'{html.bubbles(pair["prompt"])}<div class="two">{"".join(drawn)}</div>'
+    )
+
+
+def verdict(revealed: Mapping[str, Any], lang: str) -> str:
+    """What the vote was for, said once it is stored."""
+    return html.block(f'<div class="big" id="revealed">{say(lang, "voted_" + revealed["winner"])}</div>')
+
+
+def public(pair: Any) -> dict[str, Any]:
+    """What a rater may know of a pair; the reply when all are voted on is {"done": true}."""
+    return {"done": False, **asdict(pair)} if pair else {"done": True}
+
+
+def answers(name: str, prompt: str, stopped: Callable[[], bool]) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """What was asked and both whole answers, greedy as in an evaluation; nothing of them is seen before both have ended."""
+    pair, run = work.pair(name), runs.named(name)
+    system = run.config().get("settings", {}).get("system") or ""
+    asked = conversation([{"role": "user", "content": prompt}], system)
+    texts = {"base": "", "tuned": ""}
+    for chunk in pair.stream(asked, GenerateConfig(), stopped):
+        texts[chunk.side] += chunk.text
+    return asked, texts

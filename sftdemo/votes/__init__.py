@@ -1,0 +1,8 @@
+"""Blind votes: which pair a rater sees on which side, each vote on disk before it counts, and what they sum up to."""
+
+from sftdemo.votes.pairing import TYPED, Pair
+from sftdemo.votes.results import Report, Totals
+from sftdemo.votes.storage import CHOICES, SCALES, TAGS, VERSION, WINNERS
+from sftdemo.votes.store import Revealed, Store
+
+__all__ = ["CHOICES", "SCALES", "TAGS", "TYPED", "VERSION", "WINNERS", "Pair", "Report", "Revealed", "Store", "Totals"]

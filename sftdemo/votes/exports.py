@@ -1,0 +1,72 @@
+"""The votes as files: CSV for a spreadsheet, JSONL for programs, and preference pairs for DPO."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sftdemo.errors import UserError
+from sftdemo.votes.pairing import OTHER, Row, Sheet
+from sftdemo.votes.storage import SCALES
+
+KINDS = ("csv", "jsonl", "dpo")
+COLUMNS = (
+    "vote_id", "run", "evaluation", "row", "rater", "side_a", "choice", "winner", "look", "tags", "reason", "ms", "time",
+)  # fmt: skip
+MARKS = tuple(f"{scale}_{side}" for scale in SCALES for side in ("base", "tuned"))
+
+
+def export(sheet: Sheet, votes: Sequence[sqlite3.Row], kind: str) -> str:
+    """One text of that kind; csv and jsonl hold every vote, dpo one pair a row with a majority."""
+    if kind not in KINDS:
+        raise UserError(f"{kind!r} is no kind of export; choose csv, jsonl or dpo.")
+    if kind == "csv":
+        return _csv(list(map(record, votes)))
+    records = preferences(sheet.rows, votes) if kind == "dpo" else map(record, votes)
+    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in records)
+
+
+def marks(vote: sqlite3.Row) -> dict[str, dict[str, int]]:
+    """The marks from 1 to 5 by model: {"base" or "tuned": {scale: mark}}."""
+    given = json.loads(vote["scales"])
+    names = {"a": vote["side_a"], "b": OTHER[vote["side_a"]]}
+    return {names[side]: scales for side, scales in given.items()}
+
+
+def record(vote: sqlite3.Row) -> dict[str, Any]:
+    """A vote as it is exported; a mark that wasn't given is None."""
+    given = marks(vote)
+    flat = {f"{scale}_{side}": given.get(side, {}).get(scale) for scale in SCALES for side in ("base", "tuned")}
+    return {**{column: vote[column] for column in COLUMNS}, "tags": json.loads(vote["tags"]), **flat}
+
+
+def lean(votes: Sequence[sqlite3.Row]) -> dict[str, int]:
+    """By pair, how many more raters chose tuned than base; second looks aside, which are no new opinion."""
+    margin = Counter(vote["pair"] for vote in votes if vote["winner"] == "tuned" and vote["look"] == 1)
+    margin.subtract(vote["pair"] for vote in votes if vote["winner"] == "base" and vote["look"] == 1)
+    return dict(margin)
+
+
+def preferences(rows: Mapping[str, Row], votes: Sequence[sqlite3.Row]) -> list[dict[str, Any]]:
+    chosen = {key: "tuned" if more > 0 else "base" for key, more in lean(votes).items() if more}
+    return [
+        {"prompt": row["messages"], "chosen": row[chosen[key]], "rejected": row[OTHER[chosen[key]]]}
+        for key, row in rows.items()
+        if key in chosen
+    ]
+
+
+def _csv(records: Sequence[Mapping[str, Any]]) -> str:
+    """A text that a spreadsheet would run as a formula gets a quote in front: raters may be strangers."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS + MARKS)
+    for one in records:
+        cells = [*({**one, "tags": ";".join(one["tags"])}).values()]
+        writer.writerow([f"'{cell}" if str(cell).startswith(tuple("=+-@\t\r\n")) else cell for cell in cells])
+    return file.getvalue()

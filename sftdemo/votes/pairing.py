@@ -1,0 +1,162 @@
+"""Which pair a rater sees next, and on which sides: spread evenly, balanced, now and then one again, nothing told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sftdemo import runs
+from sftdemo.errors import UserError
+from sftdemo.runs import Run
+
+TYPED = "typed"  # stands for an evaluation's name where the prompts were typed
+REPEAT_EVERY = 20  # of so many pairs one comes again,
+APART = 10  # after at least so many others
+OTHER = {"base": "tuned", "tuned": "base"}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a rater may see before the vote: nothing in it tells the sides."""
+
+    ballot: str
+    position: int
+    total: int
+    prompt: list[dict[str, str]]
+    answer_a: str
+    answer_b: str
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The rows votes are on, by the digest of what a rater reads; `asked` are those whose answers differ."""
+
+    rows: Mapping[str, Row]
+    asked: tuple[str, ...]
+
+    @classmethod
+    def of(cls, rows: Mapping[str, Row]) -> Sheet:
+        return cls(rows, tuple(key for key, row in rows.items() if not same(row)))
+
+
+def same(row: Row) -> bool:
+    return bool(row["base"].strip() == row["tuned"].strip())
+
+
+def digest(*values: Any) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+def sheet(run: Run, evaluation: str) -> Sheet:
+    """The rows of an evaluation; when it is made anew, votes on the old texts don't count."""
+    known = run.evaluations()
+    if evaluation not in known:
+        raise UserError(f"Run {run.name} has no evaluation {evaluation!r}; it has: {', '.join(known) or 'none yet'}.")
+    path = run.path / "evaluations" / evaluation / "outputs.jsonl"
+    stat = path.stat()
+    return _read(path, evaluation, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, evaluation: str, changed: int, size: int) -> Sheet:
+    rows = list(runs.read_jsonl(path))
+    keys = (digest(evaluation, row["row"], row["messages"], row["base"], row["tuned"]) for row in rows)
+    return Sheet.of(dict(zip(keys, rows, strict=True)))
+
+
+def typed_sheet(db: sqlite3.Connection, run: str, rater: str | None = None) -> Sheet:
+    """The prompts typed for a run, by everybody or by one rater."""
+    found = db.execute("SELECT * FROM typed WHERE run = ? AND rater = ifnull(?, rater) ORDER BY id", (run, rater))
+    return Sheet.of(
+        {
+            one["pair"]: {
+                "row": one["id"],
+                "messages": json.loads(one["messages"]),
+                "references": [],
+                "label": None,
+                "base": one["base"],
+                "tuned": one["tuned"],
+            }
+            for one in found
+        }
+    )
+
+
+def draw_side(sides: Sequence[str], total: int | None) -> str:
+    """What stands left in a rater's next pair, drawn without replacement: over `total` the sides differ by one or none.
+
+    Without a known end, Efron's (1971) biased coin: the side that is behind comes with a chance of 2/3.
+    """
+    chance = secrets.SystemRandom().random()
+    ahead = 2 * sides.count("base") - len(sides)
+    if total is None:
+        return "base" if chance < (1 / 2 if not ahead else 1 / 3 if ahead > 0 else 2 / 3) else "tuned"
+    # All rows are one block, as the end of a shorter one could be foretold: each vote reveals its sides.
+    return "base" if chance * (total - len(sides)) < total / 2 - sides.count("base") else "tuned"
+
+
+def _order(*seed: str) -> bytes:
+    """A fixed but arbitrary order, a different one for each rater."""
+    return hashlib.blake2b("\0".join(seed).encode(), digest_size=8).digest()
+
+
+def repeats(rater: str, evaluation: str, total: int) -> list[int]:
+    """After how many pairs of `total` one comes again: once in each REPEAT_EVERY, at a place that differs by rater."""
+    first = APART + 2
+    room = REPEAT_EVERY - first
+    places = (
+        start + first + int.from_bytes(_order(rater, evaluation, str(start))) % room
+        for start in range(0, total, REPEAT_EVERY)
+    )
+    return [place for place in places if place <= total]
+
+
+@dataclass(frozen=True)
+class Next:
+    """A pair to ask about: its key and sides, and whether it is the rater's second look."""
+
+    pair: str
+    side_a: str
+    look: int
+
+
+def choose(
+    rater: str,
+    evaluation: str,
+    asked: Iterable[str],
+    own: Sequence[sqlite3.Row],
+    sides: Mapping[tuple[str, int], str],
+    votes: Mapping[str, int],
+) -> Next | None:
+    """What to ask a rater next, or None at the end.
+
+    `own` are the rater's votes that stand, oldest first; `sides` what stood left on every ballot so far by (pair, look);
+    `votes` how many raters have voted on a pair. The pairs with the fewest votes come first, ties in the rater's own order.
+    """
+    keys = set(asked)
+    seen = {vote["pair"] for vote in own if vote["look"] == 1}
+    again = {vote["pair"] for vote in own if vote["look"] == 2}
+    places = repeats(rater, evaluation, len(keys)) if evaluation != TYPED else []
+    # Balanced among the first looks, which count, and among the second ones.
+    drawn = {look: [side for (_, at), side in sides.items() if at == look] for look in (1, 2)}
+    if sum(place <= len(seen) for place in places) > len(again):
+        old = [vote for vote in own[:-APART] if vote["look"] == 1 and vote["choice"] != "skip"]
+        old = [vote for vote in old if vote["pair"] not in again]
+        side_a = draw_side(drawn[2], len(places))
+        # On the other sides than the first time, where one can be had: whoever votes by place is found out.
+        if old := [vote for vote in old if vote["side_a"] != side_a] or old:
+            pair = min((vote["pair"] for vote in old), key=lambda key: _order(rater, key, "again"))
+            return Next(pair, side_a, 2)
+    if not (left := keys - seen):
+        return None
+    fewest = min(votes.get(key, 0) for key in left)
+    pair = min((key for key in left if votes.get(key, 0) == fewest), key=lambda key: _order(rater, key))
+    return Next(pair, draw_side(drawn[1], None if evaluation == TYPED else len(keys)), 1)

@@ -1,0 +1,288 @@
+"""What the votes on a run come to: totals, how far raters agree, leanings, reasons, metrics, and the ranking of runs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sftdemo import metrics, preference, runs, words
+from sftdemo.errors import UserError
+from sftdemo.runs import Run
+from sftdemo.statistics import wilson
+from sftdemo.votes.exports import lean, marks, record
+from sftdemo.votes.pairing import Row, Sheet, digest, same
+from sftdemo.votes.storage import SCALES, TAGS, WINNERS
+
+Votes = Sequence[sqlite3.Row]
+DECISIVE = ("base", "tuned")
+SCORES = {"base": 0.0, "tie": 0.5, "bad": 0.5, "tuned": 1.0}
+METRICS = ("accuracy", "exact_match", "chrf", "bleu", "rouge1", "rougeL")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """k of n, with the 95 % Wilson interval; `rate` is None when n is 0."""
+
+    k: int
+    n: int
+    rate: float | None
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, k: int, n: int) -> Rate:
+        return cls(k, n, k / n if n else None, *wilson(k, n))
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Votes by winner, second looks aside. `n` leaves skips out; `same` counts rows with equal answers, which nobody is
+    asked about.
+
+    `win_rate` is tuned's share of the votes for one side, with its 95 % interval by bootstrap over prompts; None without
+    such votes. `e_value` is the evidence against one half, which may be watched live: it counts the first decisive vote on
+    each of the `prompts`, of the `rows` that can be asked about. `needed` is about how many more such votes it takes: 0 is
+    enough, None too even to say.
+    """
+
+    base: int
+    tuned: int
+    tie: int
+    bad: int
+    skip: int
+    same: int
+    raters: int
+    n: int
+    win_rate: float | None
+    low: float | None
+    high: float | None
+    rows: int
+    prompts: int
+    e_value: float
+    needed: int | None
+
+    def to_json(self) -> dict[str, float | None]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Rater:
+    """One rater: votes (skips aside), the share for tuned and for the left answer, and how often a second look agreed."""
+
+    name: str
+    votes: int
+    tuned: Rate
+    left: Rate
+    again: Rate
+    excluded: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the votes on a run say. Excluded raters count in `by_rater` alone.
+
+    `alpha` is Krippendorff's, over `shared` pairs that two raters or more voted on. `metrics` says of each metric how often
+    it takes the same side as the people, where both take one, and on how many of their rows it takes none.
+    """
+
+    totals: Totals
+    left: Rate
+    again: Rate
+    alpha: float | None
+    shared: int
+    changed: int
+    by_rater: list[Rater]
+    tags: dict[str, dict[str, int]]
+    scales: dict[str, dict[str, float]]
+    metrics: dict[str, tuple[Rate, int]]
+
+    def to_json(self) -> dict[str, Any]:
+        value = asdict(self)
+        found = {name: {**asdict(rate), "silent": silent} for name, (rate, silent) in self.metrics.items()}
+        return {**value.pop("totals"), **value, "metrics": found}
+
+
+def totals(sheet: Sheet, votes: Votes) -> Totals:
+    """The votes that count on these rows, summed."""
+    votes = [vote for vote in votes if vote["look"] == 1]
+    count = Counter(vote["winner"] for vote in votes)
+    by_prompt: dict[str, list[str]] = defaultdict(list)
+    for vote in votes:
+        if vote["winner"] in DECISIVE:
+            by_prompt[digest(sheet.rows[vote["pair"]]["messages"])].append(vote["winner"])
+    wins = [winners.count("tuned") for winners in by_prompt.values()]
+    decisive = sum(map(len, by_prompt.values()))
+    low, high = preference.win_rate_interval(wins, [*map(len, by_prompt.values())]) if decisive else (None, None)
+    first = sum(winners[0] == "tuned" for winners in by_prompt.values())
+    evidence = first, len(by_prompt) - first
+    return Totals(
+        **{winner: count[winner] for winner in WINNERS},
+        same=sum(map(same, sheet.rows.values())),
+        raters=len({vote["rater"] for vote in votes}),
+        n=len(votes) - count["skip"],
+        win_rate=count["tuned"] / decisive if decisive else None,
+        low=low,
+        high=high,
+        rows=len(sheet.asked),
+        prompts=len(by_prompt),
+        e_value=preference.e_value(*evidence),
+        needed=preference.votes_needed(*evidence),
+    )
+
+
+def report(sheet: Sheet, votes: Votes, excluded: set[str], changed: int) -> Report:
+    """The report on votes that stand; those of the excluded are shown by rater and count nowhere else."""
+    counted = [vote for vote in votes if vote["rater"] not in excluded]
+    alpha, shared = agreement(counted)
+    by_rater: dict[str, list[sqlite3.Row]] = defaultdict(list)
+    for vote in votes:
+        by_rater[vote["rater"]].append(vote)
+    return Report(
+        totals=totals(sheet, counted),
+        left=left_share(counted),
+        again=steadiness(counted),
+        alpha=alpha,
+        shared=shared,
+        changed=changed,
+        by_rater=[_rater(name, own, name in excluded) for name, own in by_rater.items()],
+        tags=_tags(counted),
+        scales=_scales(counted),
+        metrics=against_metrics(sheet.rows, counted),
+    )
+
+
+def _rater(name: str, votes: Votes, excluded: bool) -> Rater:
+    first = [vote for vote in votes if vote["look"] == 1]
+    won = Counter(vote["winner"] for vote in first)
+    tuned = Rate.of(won["tuned"], won["tuned"] + won["base"])
+    return Rater(name, len(first) - won["skip"], tuned, left_share(votes), steadiness(votes), excluded)
+
+
+def left_share(votes: Votes) -> Rate:
+    """How often the left answer won a decided vote; sides are balanced, so that fair raters choose it half the time."""
+    count = Counter(vote["choice"] for vote in votes)
+    return Rate.of(count["a"], count["a"] + count["b"])
+
+
+def steadiness(votes: Votes) -> Rate:
+    """How often a rater who saw a pair again gave the same verdict."""
+    first = {(vote["rater"], vote["pair"]): vote["winner"] for vote in votes if vote["look"] == 1}
+    again = [vote for vote in votes if vote["look"] == 2 and vote["winner"] != "skip"]
+    pairs = [(vote["winner"], first.get((vote["rater"], vote["pair"]), "skip")) for vote in again]
+    pairs = [(one, other) for one, other in pairs if other != "skip"]
+    return Rate.of(sum(one == other for one, other in pairs), len(pairs))
+
+
+def agreement(votes: Votes) -> tuple[float | None, int]:
+    """Krippendorff's alpha of the four verdicts, and on how many pairs two raters or more gave one."""
+    units: dict[str, list[str]] = defaultdict(list)
+    for vote in votes:
+        if vote["look"] == 1 and vote["winner"] != "skip":
+            units[vote["pair"]].append(vote["winner"])
+    return preference.krippendorff_alpha([*units.values()]), sum(len(unit) > 1 for unit in units.values())
+
+
+def _tags(votes: Votes) -> dict[str, dict[str, int]]:
+    count = Counter((tag, vote["winner"]) for vote in votes for tag in record(vote)["tags"])
+    found = {tag: {winner: count[tag, winner] for winner in WINNERS if count[tag, winner]} for tag in TAGS}
+    return {tag: winners for tag, winners in found.items() if winners}
+
+
+def _scales(votes: Votes) -> dict[str, dict[str, float]]:
+    """{scale: {"base", "tuned", "n"}}: mean marks over the votes that mark both answers."""
+    found = {}
+    for scale in SCALES:
+        given = [marks(vote) for vote in votes]
+        both = [
+            [one[side][scale] for side in DECISIVE] for one in given if all(scale in one.get(s, {}) for s in DECISIVE)
+        ]
+        if both:
+            base, tuned = (sum(column) / len(both) for column in zip(*both, strict=True))
+            found[scale] = {"base": base, "tuned": tuned, "n": len(both)}
+    return found
+
+
+def against_metrics(rows: Mapping[str, Row], votes: Votes) -> dict[str, tuple[Rate, int]]:
+    """Of the rows where people lean to one side: on how many a metric takes the same one, and on how many it takes none.
+
+    `longer` is no metric: it tells whether people simply chose the longer answer.
+    """
+    leaning = [(rows[key], more) for key, more in lean(votes).items() if more]
+    gains: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    scored = [(row, more) for row, more in leaning if row["references"]]
+    language = words.resolve_language("auto", [row["references"] for row, _ in scored]) if scored else "en"
+    for row, more in scored:
+        base, tuned = (_row_scores(row, side, language) for side in DECISIVE)
+        for name in base:
+            gains[name].append((tuned[name] - base[name], more))
+    gains["longer"] = [(len(row["tuned"].strip()) - len(row["base"].strip()), more) for row, more in leaning]
+    found = {}
+    for name, pairs in gains.items():
+        spoken = [gain * more > 0 for gain, more in pairs if abs(gain) > 1e-9]
+        found[name] = Rate.of(sum(spoken), len(spoken)), len(pairs) - len(spoken)
+    return {name: found[name] for name in (*METRICS, "longer") if found.get(name, (Rate.of(0, 0), 0))[0].n}
+
+
+def _row_scores(row: Row, side: str, language: str) -> dict[str, float]:
+    scores = metrics.row_scores(row[side], row["references"], language)
+    if row.get("label"):
+        scores["accuracy"] = float(metrics.parse_labels([row[side]], [row["label"]]) == [0])
+    return {name: scores[name] for name in METRICS if name in scores}
+
+
+# Several runs
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A model's place among all that were voted on (see preference.Place); `name` is the run's, or the base model's."""
+
+    name: str
+    is_base: bool
+    rank: int
+    rate: float
+    low: float
+    high: float
+    votes: int
+
+
+def base_of(run: Run) -> str:
+    """The base a run started from, by name; quantized weights answer differently, so they are another base."""
+    config = run.config()
+    settings = config.get("settings", {})
+    name = str(settings.get("model") or config.get("base_model") or "base").rstrip("/").split("/")[-1]
+    quantized = settings.get("quantization") or "none"
+    return name if quantized == "none" else f"{name} · {quantized}"
+
+
+def family(run: Run, names: Iterable[str]) -> list[Run]:
+    """Those of the named runs that are still there and share the run's base."""
+    found = []
+    for name in names:
+        try:
+            other = runs.named(name)
+        except UserError:
+            continue  # deleted since; its votes have no texts any more
+        if base_of(other) == base_of(run):
+            found.append(other)
+    return found
+
+
+def ranking(run: Run, voted: Sequence[tuple[Run, Sheet, Votes]]) -> list[Ranked]:
+    """All models that met through the base, by Bradley–Terry; a tie or two bad answers count half for each."""
+    names, duels = [base_of(run)], []
+    for one, sheet, votes in voted:
+        verdicts = [vote for vote in votes if vote["look"] == 1 and vote["winner"] in SCORES]
+        if not verdicts:
+            continue
+        names.append(one.name)
+        for vote in verdicts:
+            prompt = digest(sheet.rows[vote["pair"]]["messages"])
+            duels.append(preference.Duel(prompt, len(names) - 1, 0, SCORES[vote["winner"]]))
+    if len(names) < 3:
+        return []
+    places = preference.ranking(len(names), duels)
+    return [Ranked(names[p.model], p.model == 0, p.rank, p.rate, p.low, p.high, p.votes) for p in places]

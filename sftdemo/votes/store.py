@@ -1,0 +1,210 @@
+"""The votes on a machine: pairs handed out, votes taken and taken back, raters left out, and what it all comes to."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sftdemo.errors import UserError
+from sftdemo.runs import Run, find, home
+from sftdemo.votes import exports, pairing, results, storage
+from sftdemo.votes.pairing import OTHER, TYPED, Pair, Sheet
+from sftdemo.votes.results import Report, Totals
+from sftdemo.votes.storage import CHOICES, SCALES, SUBJECT, TAGS
+
+
+@dataclass(frozen=True)
+class Revealed:
+    """What a rater sees after the vote. `winner` is base, tuned, tie, bad or skip."""
+
+    base_side: str
+    choice: str
+    winner: str
+
+
+class Store:
+    """The votes file. Every call opens its own connection, so threads and processes may share one path."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or home() / "votes.sqlite"
+        storage.prepare(self.path)
+
+    def next_pair(self, run: Run, evaluation: str, rater: str) -> Pair | None:
+        """The rater's open ballot, or a new one on the row with the fewest votes; None when every row is voted on.
+
+        One pair in 20 comes a second time, after at least ten others, to see how steady a rater's votes are.
+        """
+        rater = _text(rater, "rater's name", 1, 100)
+        with storage.transaction(self.path) as db:
+            return self._next(db, run, evaluation, rater)
+
+    def _next(self, db: sqlite3.Connection, run: Run, evaluation: str, rater: str) -> Pair | None:
+        place = (run.name, evaluation)
+        typed = evaluation == TYPED
+        sheet = pairing.typed_sheet(db, run.name, rater) if typed else pairing.sheet(run, evaluation)
+        asked = set(sheet.asked)
+        mine = "WHERE run = ? AND evaluation = ? AND rater = ? ORDER BY id"
+        own = [vote for vote in db.execute(f"SELECT * FROM standing {mine}", (*place, rater)) if vote["pair"] in asked]
+        given = db.execute(
+            f"SELECT *, EXISTS (SELECT 1 FROM events WHERE vote_id = token) AS used FROM ballots {mine}",
+            (*place, rater),
+        ).fetchall()
+        given = [ballot for ballot in given if ballot["pair"] in asked]
+        ballot = next((ballot for ballot in reversed(given) if not ballot["used"]), None)
+        if ballot is None:
+            counts = (
+                "SELECT pair, count(*) FROM counted WHERE run = ? AND evaluation = ? AND look = 1 AND choice != 'skip'"
+            )
+            votes = dict(map(tuple, db.execute(f"{counts} GROUP BY pair", place)))
+            sides = {(ballot["pair"], ballot["look"]): ballot["side_a"] for ballot in given}
+            chosen = pairing.choose(rater, evaluation, sheet.asked, own, sides, votes)
+            if chosen is None:
+                return None
+            subject = {"run": run.name, "evaluation": evaluation, "rater": rater, **vars(chosen)}
+            ballot = storage.open_ballot(db, row=sheet.rows[chosen.pair]["row"], **subject)
+        row, side_a = sheet.rows[ballot["pair"]], ballot["side_a"]
+        # Stripped, as a stray blank or line break at one end would give a model away.
+        left, right = (row[side].strip() for side in (side_a, OTHER[side_a]))
+        total = len(asked) + (0 if typed else len(pairing.repeats(rater, evaluation, len(asked))))
+        return Pair(ballot["token"], len(own) + 1, total, row["messages"], left, right)
+
+    def add_typed(
+        self, run: Run, messages: Sequence[Mapping[str, str]], answers: Mapping[str, str], rater: str, **settings: Any
+    ) -> Pair | None:
+        """Store a typed prompt with both whole answers ({"base", "tuned"}) and their settings, and open a ballot on it.
+
+        None where the answers are equal: that is counted, and there is nothing to vote on.
+        """
+        rater = _text(rater, "rater's name", 1, 100)
+        texts = {side: _text(answers[side], f"{side} answer", 0, 1_000_000) for side in OTHER}
+        asked = json.dumps([dict(message) for message in messages])
+        with storage.transaction(self.path) as db:
+            one = storage.add_typed(
+                db, run=run.name, rater=rater, messages=asked, settings=json.dumps(settings), **texts
+            )
+            if texts["base"] == texts["tuned"]:
+                return None
+            earlier = db.execute(
+                "SELECT side_a FROM ballots WHERE run = ? AND evaluation = ? AND rater = ?", (run.name, TYPED, rater)
+            )
+            side_a = pairing.draw_side([ballot["side_a"] for ballot in earlier], None)
+            subject = {"run": run.name, "evaluation": TYPED, "row": one["id"], "pair": one["pair"], "rater": rater}
+            storage.open_ballot(db, **subject, side_a=side_a, look=1)
+            return self._next(db, run, TYPED, rater)
+
+    def vote(
+        self,
+        ballot: str,
+        choice: str,
+        rater: str,
+        reason: str = "",
+        ms: int | None = None,
+        tags: Sequence[str] = (),
+        scales: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> Revealed:
+        """Store the vote and, once it is on disk, tell the sides; a second post changes nothing and gets the first's answer.
+
+        `ms` is how long the rater looked, in milliseconds; `tags` are of TAGS; `scales` is {"a" or "b": {one of SCALES: 1
+        to 5}}. Raises UserError for a ballot that isn't this rater's.
+        """
+        ballot, rater = _text(ballot, "ballot", 1, 100), _text(rater, "rater's name", 1, 100)
+        reason = _text(reason, "reason", 0, 2000)
+        if choice not in CHOICES:
+            raise UserError(f"{choice!r} is no choice; vote one of: {', '.join(CHOICES)}.")
+        ms = None if ms is None else min(max(int(ms), 0), 86_400_000)  # a day at most
+        details = {"reason": reason, "ms": ms, "tags": _tags(tags), "scales": _scales(scales or {})}
+        with storage.transaction(self.path) as db:
+            paper = db.execute("SELECT * FROM ballots WHERE token = ? AND rater = ?", (ballot, rater)).fetchone()
+            if not paper:
+                raise UserError(f"Ballot {ballot!r} was not given to {rater!r}; load the next pair.")
+            subject = {column: paper[column] for column in SUBJECT}
+            storage.append(db, "vote", ballot, choice=choice, **subject, **details)
+            first = db.execute("SELECT * FROM votes WHERE vote_id = ?", (ballot,)).fetchone()
+        return Revealed("a" if first["side_a"] == "base" else "b", first["choice"], first["winner"])
+
+    def undo(self, rater: str, run: Run, evaluation: str) -> None:
+        """Take the rater's last vote back by a new event; its row comes next again, with the same sides."""
+        rater = _text(rater, "rater's name", 1, 100)
+        with storage.transaction(self.path) as db:
+            query = "SELECT * FROM standing WHERE run = ? AND evaluation = ? AND rater = ? ORDER BY id DESC"
+            if not (last := db.execute(query, (run.name, evaluation, rater)).fetchone()):
+                raise UserError(f"{rater!r} has no vote to take back.")
+            subject = {column: last[column] for column in SUBJECT}
+            storage.append(db, "undo", secrets.token_hex(16), undoes=last["vote_id"], **subject)
+            storage.open_ballot(db, **subject)
+
+    def exclude(self, run: Run, rater: str, excluded: bool = True) -> None:
+        """Leave a rater's votes on a run out of everything, or take them in again; an event, so nothing is lost."""
+        rater = _text(rater, "rater's name", 1, 100)
+        with storage.transaction(self.path) as db:
+            if not db.execute("SELECT 1 FROM votes WHERE run = ? AND rater = ?", (run.name, rater)).fetchone():
+                raise UserError(f"{rater!r} has not voted on run {run.name}; `votes {run.name}` lists its raters.")
+            kind = "exclude" if excluded else "include"
+            storage.append(db, kind, secrets.token_hex(16), run=run.name, rater=rater)
+
+    def totals(self, run: Run | str, evaluation: str | None = None) -> Totals:
+        """The votes on one evaluation of the run, or on all of them and on typed prompts."""
+        sheet, votes = self._votes(run, evaluation)
+        return results.totals(sheet, votes)
+
+    def report(self, run: Run | str, evaluation: str | None = None) -> Report:
+        """All that the votes say: totals, raters and their agreement, leanings, reasons, and which metric agrees."""
+        run = find(run) if isinstance(run, str) else run
+        sheet, votes = self._votes(run, evaluation, "standing")
+        with storage.connection(self.path) as db:
+            out = {one["rater"] for one in db.execute("SELECT rater FROM excluded WHERE run = ?", (run.name,))}
+            undone = db.execute("SELECT rater, pair FROM events WHERE run = ? AND kind = 'undo'", (run.name,))
+            revised = set(map(tuple, undone))
+        changed = sum((vote["rater"], vote["pair"]) in revised for vote in votes)
+        return results.report(sheet, votes, out, changed)
+
+    def ranking(self, run: Run | str) -> list[results.Ranked]:
+        """The run, its base and all runs of the same base by the votes on them, the strongest first; empty under three."""
+        run = find(run) if isinstance(run, str) else run
+        with storage.connection(self.path) as db:
+            voted = [one["run"] for one in db.execute("SELECT DISTINCT run FROM counted ORDER BY run")]
+        family = results.family(run, voted)
+        return results.ranking(run, [(one, *self._votes(one, None)) for one in family])
+
+    def export(self, run: Run | str, kind: str, evaluation: str | None = None) -> str:
+        """The votes that count as csv or jsonl, or as dpo: one {"prompt", "chosen", "rejected"} a row that has a majority."""
+        return exports.export(*self._votes(run, evaluation), kind)
+
+    def _votes(self, run: Run | str, evaluation: str | None, view: str = "counted") -> tuple[Sheet, list[sqlite3.Row]]:
+        """The rows and the votes of a view on them, oldest first; votes on texts since replaced are left out."""
+        run = find(run) if isinstance(run, str) else run
+        with storage.connection(self.path) as db:
+            names = [evaluation] if evaluation else [*run.evaluations(), TYPED]
+            rows: dict[str, pairing.Row] = {}
+            for name in names:
+                found = pairing.typed_sheet(db, run.name) if name == TYPED else pairing.sheet(run, name)
+                rows |= found.rows
+            votes = db.execute(f"SELECT * FROM {view} WHERE run = ? ORDER BY id", (run.name,)).fetchall()
+        return Sheet.of(rows), [vote for vote in votes if vote["pair"] in rows]
+
+
+def _text(value: str, what: str, least: int, most: int) -> str:
+    value = value.strip().encode("utf-8", "replace").decode()  # SQLite refuses half an emoji, and a browser may send it
+    if not least <= len(value) <= most:
+        raise UserError(f"The {what} has {len(value)} characters; give {least} to {most}.")
+    return value
+
+
+def _tags(tags: Sequence[str]) -> str:
+    if unknown := [tag for tag in tags if tag not in TAGS]:
+        raise UserError(f"{unknown[0]!r} is no reason to pick; pick of: {', '.join(TAGS)}.")
+    return json.dumps([tag for tag in TAGS if tag in tags])
+
+
+def _scales(scales: Mapping[str, Mapping[str, int]]) -> str:
+    for side, marks in scales.items():
+        for scale, mark in marks.items():
+            if side not in ("a", "b") or scale not in SCALES or mark not in (1, 2, 3, 4, 5):
+                what = f"{mark!r} for {scale!r} of answer {side!r}"
+                raise UserError(f"{what} is no mark; give 1 to 5 for {', '.join(SCALES)} of a or b.")
+    return json.dumps({side: dict(marks) for side, marks in scales.items() if marks})

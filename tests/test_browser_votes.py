@@ -1,0 +1,140 @@
+"""Voting in Chromium: blind to the last response, by keys, by thumb, by two at once, and with a disk that fails."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sftdemo import runs
+from sftdemo.votes import Store
+from tests.test_browser import CHROMIUM, SLOW_MS, app_home, browser, end, open_page, serve, sync_api, url  # noqa: F401
+from tests.test_votes import make_run
+
+expect = sync_api.expect
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here"),
+]
+
+
+@pytest.fixture
+def rate(app_home: Path, url: str, browser: Any, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
+    """Open the raters' page of a run of the given name and rows, each time in a browser context of its own."""
+    monkeypatch.setenv("SFTDEMO_HOME", str(app_home))
+    contexts = []
+
+    def opened(name: str, rows: int = 14, width: int = 1280, listen: Callable[[Any], None] | None = None) -> Any:
+        if not (runs.home() / "runs" / name).exists():
+            make_run(rows, name=name)
+        contexts.append(browser.new_context(viewport={"width": width, "height": 844}, has_touch=width < 500))
+        page = contexts[-1].new_page()
+        if listen:
+            page.on("response", listen)
+        page.goto(f"{url}rate?run={name}")
+        expect(page.locator("#vote-view .answer").first).to_be_visible(timeout=SLOW_MS)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def press(page: Any, key: str) -> None:
+    page.keyboard.press(key)
+    expect(page.locator("#revealed")).to_be_visible(timeout=SLOW_MS)
+
+
+def onward(page: Any) -> None:
+    page.keyboard.press("Enter")
+    expect(page.locator("#vote-a")).to_be_visible(timeout=SLOW_MS)
+
+
+def votes(name: str) -> int:
+    return len(Store().export(runs.named(name), "jsonl").splitlines())
+
+
+def test_no_response_tells_the_sides_before_the_vote(rate: Any) -> None:
+    replies: list[Any] = []
+    page = rate("blind", listen=replies.append)
+    answers = page.locator("#vote-view .answer").all_inner_texts()
+    assert {re.search(r"word \d+", text, re.I)[0].casefold() for text in answers} == {  # type: ignore[index]
+        re.search(r"word \d+", answers[0], re.I)[0].casefold()  # type: ignore[index]
+    }
+    page.wait_for_timeout(1500)
+    bodies = [reply.text() for reply in replies if reply.ok and not reply.url.endswith((".js", ".css", ".woff2"))]
+    telling = [body for body in bodies if re.search(r"word \d", body, re.I)]
+    assert telling, "the pair came in some response"
+    assert not [body for body in telling if re.search(r"\b(base|tuned|row_?\d*|held-out)\b", body.split("i18n")[0])]
+    press(page, "1")
+    assert re.search(r"\btuned\b", page.locator("#vote-view").inner_html())
+
+
+def test_two_browsers_vote_at_once_on_the_same_evaluation(rate: Any) -> None:
+    ann, bob = rate("both"), rate("both")
+    for turn in range(3):
+        for page in (ann, bob):
+            page.keyboard.press("12"[turn % 2])
+        for page in (ann, bob):
+            expect(page.locator("#revealed")).to_be_visible(timeout=SLOW_MS)
+        for page in (ann, bob):
+            onward(page)
+    totals = Store().totals("both")
+    assert (totals.n, totals.raters) == (6, 2)
+
+
+def test_keys_vote_but_not_while_typing_or_composing(rate: Any) -> None:
+    page = rate("keys")
+    name = page.locator("#vote-name input, #vote-name textarea").first
+    name.focus()
+    page.keyboard.type("1 2 3")
+    page.evaluate(
+        """() => { for (const more of [{isComposing: true}, {keyCode: 229}, {ctrlKey: true}, {repeat: true}])
+        document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "1", bubbles: true, ...more})); }"""
+    )
+    page.wait_for_timeout(1000)
+    assert votes("keys") == 0
+    name.fill("")
+    name.blur()
+    page.locator("#vote-tags label").first.click()  # a chip has the focus; the keys go on
+    press(page, "3")
+    onward(page)
+    press(page, "4")
+    page.keyboard.press("u")
+    expect(page.locator("#vote-a")).to_be_visible(timeout=SLOW_MS)
+    page.keyboard.press("s")
+    expect(page.locator("#vote-view")).to_contain_text("3 of", timeout=SLOW_MS)
+    records = Store().export(runs.named("keys"), "jsonl")
+    assert [re.search(r'"choice": "(\w+)"', line)[1] for line in records.splitlines()] == ["tie", "skip"]  # type: ignore[index]
+    assert '"tags": ["correct"]' in records.splitlines()[0] and '"tags": []' in records.splitlines()[1]
+
+
+def test_a_vote_that_cannot_be_saved_stays_and_is_saved_later(rate: Any, app_home: Path) -> None:  # noqa: F811
+    page = rate("disk")
+    file, aside = app_home / "votes.sqlite", app_home / "aside.sqlite"
+    file.rename(aside)
+    file.mkdir()  # SQLite can't open a folder, as it can't write to a full disk
+    page.keyboard.press("2")
+    expect(page.locator("#vote-fault")).to_contain_text("Nothing was saved", timeout=SLOW_MS)
+    expect(page.locator("#vote-next")).to_have_text("Save the vote again")
+    assert page.locator("#vote-view .answer").count() == 2 and page.locator("#revealed").count() == 0
+    file.rmdir()
+    aside.rename(file)
+    page.click("#vote-next")
+    expect(page.locator("#revealed")).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#vote-fault .fault")).to_have_count(0)
+    assert Store().export(runs.named("disk"), "jsonl").count('"choice": "b"') == 1
+
+
+def test_one_thumb_reaches_every_button_on_a_phone(rate: Any) -> None:
+    page = rate("phone", width=390)
+    for name in ("vote-a", "vote-b", "vote-tie", "vote-bad", "vote-skip", "vote-undo"):
+        box = page.locator(f"#{name}").bounding_box()
+        assert box["height"] >= 44 and box["y"] > 422 and box["y"] + box["height"] <= 844, name
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.tap("#vote-b")
+    expect(page.locator("#revealed")).to_be_visible(timeout=SLOW_MS)
+    assert page.locator("#vote-next").bounding_box()["height"] >= 44

@@ -1,0 +1,395 @@
+"""Second looks, typed prompts, raters left out, what the votes come to, and files of older versions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sftdemo import runs
+from sftdemo.errors import UserError
+from sftdemo.runs import Run
+from sftdemo.votes import TYPED, Store, pairing, storage
+from tests.test_votes import EVALUATION, events, make_run, next_pair, row_of, side_of_base, vote_for
+
+# The schema of version 1, as it was.
+OLD = """
+PRAGMA journal_mode = WAL;
+CREATE TABLE ballots (
+    id INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE,
+    run TEXT NOT NULL, evaluation TEXT NOT NULL, row INTEGER NOT NULL, pair TEXT NOT NULL, rater TEXT NOT NULL,
+    side_a TEXT NOT NULL CHECK (side_a IN ('base', 'tuned')), created REAL NOT NULL);
+CREATE INDEX ballots_of_rater ON ballots (run, evaluation, rater);
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, vote_id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL CHECK (kind IN ('vote', 'undo')), undoes TEXT UNIQUE REFERENCES events (vote_id),
+    run TEXT NOT NULL, evaluation TEXT NOT NULL, row INTEGER NOT NULL, pair TEXT NOT NULL, rater TEXT NOT NULL,
+    side_a TEXT NOT NULL CHECK (side_a IN ('base', 'tuned')),
+    choice TEXT CHECK (choice IN ('a', 'b', 'tie', 'bad', 'skip')), reason TEXT NOT NULL, ms INTEGER,
+    created REAL NOT NULL, version TEXT NOT NULL);
+CREATE INDEX events_of_evaluation ON events (run, evaluation);
+CREATE TRIGGER events_keep BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER events_stay BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE VIEW votes AS SELECT *, strftime('%Y-%m-%dT%H:%M:%fZ', created, 'unixepoch') AS time,
+    CASE choice WHEN 'a' THEN side_a WHEN 'b' THEN iif(side_a = 'base', 'tuned', 'base') ELSE choice END AS winner
+    FROM events WHERE kind = 'vote';
+CREATE VIEW live AS SELECT * FROM votes WHERE NOT EXISTS (SELECT 1 FROM events WHERE undoes = votes.vote_id);
+PRAGMA user_version = 1;
+"""
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+def vote_on_all(store: Store, run: Run, rater: str, winner: str = "tuned") -> list[int]:
+    """Vote until the end; returns the rows in the order they were seen."""
+    seen = []
+    while pair := store.next_pair(run, EVALUATION, rater):
+        base = side_of_base(pair)
+        seen.append(row_of(pair))
+        store.vote(pair.ballot, {"base": base, "tuned": "ab".replace(base, "")}.get(winner, winner), rater)
+    return seen
+
+
+# Second looks
+
+
+def test_about_one_pair_in_twenty_comes_again_after_ten_others(store: Store) -> None:
+    run = make_run(40)
+    seen = vote_on_all(store, run, "ann")
+    again = [row for row, times in Counter(seen).items() if times == 2]
+    assert len(seen) == 42 and len(again) == 2 and set(seen) == set(range(40))
+    for row in again:
+        first, second = (place for place, one in enumerate(seen) if one == row)
+        assert second - first > pairing.APART
+
+
+def test_a_second_look_has_its_sides_changed_and_all_sides_stay_balanced(store: Store) -> None:
+    run = make_run(40)
+    vote_on_all(store, run, "ann", "tie")
+    votes = [json.loads(line) for line in store.export(run, "jsonl").splitlines()]
+    for look, each in ((1, 20), (2, 1)):
+        assert Counter(vote["side_a"] for vote in votes if vote["look"] == look) == {"base": each, "tuned": each}
+    first = {vote["row"]: vote["side_a"] for vote in votes if vote["look"] == 1}
+    second = [vote for vote in votes if vote["look"] == 2]
+    assert len(second) == 2 and all(vote["side_a"] != first[vote["row"]] for vote in second)
+
+
+def test_second_looks_measure_steadiness_and_count_nowhere_else(store: Store) -> None:
+    run = make_run(40)
+    vote_on_all(store, run, "ann", "tuned")
+    report = store.report(run)
+    assert (report.totals.n, report.totals.tuned, report.again.k, report.again.n) == (40, 40, 2, 2)
+    assert len(store.export(run, "dpo").splitlines()) == 40
+
+
+def test_whoever_always_takes_the_left_is_unsteady(store: Store) -> None:
+    run = make_run(40)
+    while pair := store.next_pair(run, EVALUATION, "lefty"):
+        store.vote(pair.ballot, "a", "lefty")
+    report = store.report(run)
+    assert (report.again.k, report.again.n) == (0, 2)
+    assert report.left.rate == 1 and report.left.low > 0.9
+    assert (report.totals.base, report.totals.tuned) == (20, 20)
+
+
+def test_places_of_second_looks() -> None:
+    for rater in map(str, range(200)):
+        places = pairing.repeats(rater, "e", 100)
+        assert len(places) == 5
+        assert all(start + 12 <= place < start + 20 for start, place in zip(range(0, 100, 20), places, strict=True))
+    assert pairing.repeats("ann", "e", 11) == []
+    assert len({tuple(pairing.repeats(str(rater), "e", 100)) for rater in range(50)}) > 40
+
+
+def test_a_row_skipped_is_not_asked_again(store: Store) -> None:
+    run = make_run(25)
+    seen = []
+    while pair := store.next_pair(run, EVALUATION, "ann"):
+        seen.append(row_of(pair))
+        store.vote(pair.ballot, "skip", "ann")
+    assert sorted(seen) == list(range(25))
+
+
+def test_raters_spread_evenly(store: Store) -> None:
+    """Five raters in turn, each for a while: no row is two votes ahead of another."""
+    run = make_run(11)
+    asked = Counter({row: 0 for row in range(11)})
+    for turn in range(40):
+        rater = f"rater {turn % 5}"
+        if pair := store.next_pair(run, EVALUATION, rater):
+            asked[row_of(pair)] += 1
+            store.vote(pair.ballot, "a", rater)
+        assert max(asked.values()) - min(asked.values()) <= 2
+
+
+# Typed prompts
+
+ASKED = [{"role": "user", "content": "Say hello"}]
+
+
+def test_a_typed_prompt_is_stored_shown_blind_and_voted_on(store: Store) -> None:
+    run = make_run(2)
+    pair = store.add_typed(run, ASKED, {"base": " hello ", "tuned": "HELLO\n"}, "ann", temperature=0.0)
+    assert pair is not None and sorted([pair.answer_a, pair.answer_b]) == ["HELLO", "hello"] and pair.prompt == ASKED
+    assert store.next_pair(run, TYPED, "ann") == pair
+    assert store.next_pair(run, TYPED, "bob") is None
+    revealed = store.vote(pair.ballot, side_of_base(pair), "ann")
+    assert revealed.winner == "base" and store.next_pair(run, TYPED, "ann") is None
+    assert (store.totals(run, TYPED).base, store.totals(run, EVALUATION).n, store.totals(run).base) == (1, 0, 1)
+    dpo = [json.loads(line) for line in store.export(run, "dpo", TYPED).splitlines()]
+    assert dpo == [{"prompt": ASKED, "chosen": "hello", "rejected": "HELLO"}]
+    store.undo("ann", run, TYPED)
+    again = store.next_pair(run, TYPED, "ann")
+    assert again and (again.answer_a, again.answer_b) == (pair.answer_a, pair.answer_b)
+
+
+def test_equal_answers_to_a_typed_prompt_are_counted_and_not_asked(store: Store) -> None:
+    run = make_run(2)
+    assert store.add_typed(run, ASKED, {"base": "hello", "tuned": "hello "}, "ann") is None
+    assert store.next_pair(run, TYPED, "ann") is None
+    assert (store.totals(run, TYPED).same, store.totals(run, TYPED).rows) == (1, 0)
+
+
+def test_typed_sides_stay_balanced_without_an_end(store: Store) -> None:
+    sides: list[str] = []
+    widest = 0
+    for _ in range(400):
+        sides.append(pairing.draw_side(sides, None))
+        widest = max(widest, abs(2 * sides.count("base") - len(sides)))
+    assert widest <= 16  # fair coins reach 20 or more half of the time; this coin once in 2^13 or so
+    assert len({"".join(sides[i : i + 4]) for i in range(0, 400, 4)}) > 8
+
+
+# What was said with the vote
+
+
+def test_reasons_marks_and_words_are_kept_by_model(store: Store) -> None:
+    run = make_run(2)
+    pair = next_pair(store, run)
+    base = side_of_base(pair)
+    tuned = "ab".replace(base, "")
+    scales = {base: {"correct": 2, "fluent": 3}, tuned: {"correct": 5}}
+    store.vote(pair.ballot, tuned, "ann", "=shorter", tags=["clear", "correct", "clear"], scales=scales)
+    record = json.loads(store.export(run, "jsonl"))
+    assert record["tags"] == ["correct", "clear"] and record["reason"] == "=shorter"
+    marks = {key: record[key] for key in record if key.startswith(("correct_", "fluent_", "helpful_"))}
+    assert {key: mark for key, mark in marks.items() if mark} == {
+        "correct_base": 2,
+        "correct_tuned": 5,
+        "fluent_base": 3,
+    }
+    row = next(csv.DictReader(io.StringIO(store.export(run, "csv"))))
+    assert (row["tags"], row["reason"], row["correct_tuned"], row["fluent_tuned"]) == (
+        "correct;clear",
+        "'=shorter",
+        "5",
+        "",
+    )
+    report = store.report(run)
+    assert report.tags == {"correct": {"tuned": 1}, "clear": {"tuned": 1}}
+    assert report.scales == {"correct": {"base": 2, "tuned": 5, "n": 1}}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"tags": ["pretty"]}, "'pretty' is no reason to pick"),
+        ({"scales": {"a": {"correct": 6}}}, "6 for 'correct' of answer 'a' is no mark"),
+        ({"scales": {"base": {"correct": 1}}}, "no mark"),
+        ({"scales": {"a": {"funny": 1}}}, "no mark"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_with_the_vote(store: Store, options: dict[str, object], says: str) -> None:
+    pair = next_pair(store, make_run(2))
+    with pytest.raises(UserError, match=says):
+        store.vote(pair.ballot, "a", "ann", **options)  # type: ignore[arg-type]
+    assert events(store) == []
+
+
+# Many raters
+
+
+def test_an_excluded_rater_is_out_of_everything_and_can_come_back(store: Store) -> None:
+    run = make_run(6)
+    vote_on_all(store, run, "ann", "tuned")
+    vote_on_all(store, run, "bob", "base")
+    before = store.report(run)
+    assert (before.totals.tuned, before.totals.base, before.shared) == (6, 6, 6)
+    store.exclude(run, "bob")
+    after = store.report(run)
+    assert (after.totals.tuned, after.totals.base, after.totals.raters, after.shared) == (6, 0, 1, 0)
+    assert {one.name: one.excluded for one in after.by_rater} == {"ann": False, "bob": True}
+    assert "bob" not in store.export(run, "csv") and len(store.export(run, "dpo").splitlines()) == 6
+    # Rows only bob has voted on count as not asked yet; bob himself is not asked twice.
+    assert store.next_pair(run, EVALUATION, "bob") is None
+    store.exclude(run, "bob", excluded=False)
+    assert store.report(run) == before
+    assert [event["kind"] for event in events(store)[-2:]] == ["exclude", "include"]
+    with pytest.raises(UserError, match="'eve' has not voted"):
+        store.exclude(run, "eve")
+
+
+def test_agreement_between_raters(store: Store) -> None:
+    run = make_run(5)
+    wanted = {"ann": ["tuned", "tuned", "base", "tie", "tuned"], "bob": ["tuned", "tuned", "base", "tie", "base"]}
+    for rater, winners in wanted.items():
+        while pair := store.next_pair(run, EVALUATION, rater):
+            winner, base = winners[row_of(pair)], side_of_base(pair)
+            store.vote(pair.ballot, {"base": base, "tuned": "ab".replace(base, "")}.get(winner, winner), rater)
+    report = store.report(run)
+    # By hand: 10 values, tuned 5, base 3, tie 2; one unit of five disagrees: 1 - 9 · 2 / (100 - 38).
+    assert report.alpha == pytest.approx(1 - 18 / 62) and report.shared == 5
+    assert [(one.name, one.votes, one.tuned.k, one.tuned.n) for one in report.by_rater] == [
+        ("ann", 5, 3, 4),
+        ("bob", 5, 2, 4),
+    ]
+
+
+def test_votes_on_one_prompt_are_one_piece_of_evidence(store: Store) -> None:
+    run = make_run(4)
+    for rater in ("ann", "bob", "eve"):
+        vote_on_all(store, run, rater, "tuned")
+    totals = store.totals(run)
+    assert (totals.tuned, totals.prompts, totals.e_value) == (12, 4, pytest.approx(16 / 5))
+    assert totals.needed and totals.needed > 0
+
+
+def test_votes_changed_after_the_sides_were_told_are_counted(store: Store) -> None:
+    run = make_run(3)
+    vote_for(store, run, "tuned")
+    store.undo("ann", run, EVALUATION)
+    vote_for(store, run, "base")
+    vote_for(store, run, "base")
+    assert (store.report(run).changed, store.report(run).totals.base) == (1, 2)
+
+
+# Metrics and models
+
+
+def test_which_metric_agrees_with_people(store: Store) -> None:
+    run = make_run(4)
+    rows = run.outputs(EVALUATION)
+    for row in rows:
+        row |= {"references": ["a red cat sat"], "label": None, "base": f"dog {row['row']}", "tuned": "a red cat sat"}
+    rows[3] |= {"base": "a red cat sat", "tuned": "nothing like it at all, truly"}
+    runs.write_jsonl(run.path / "evaluations" / EVALUATION / "outputs.jsonl", rows)
+    while pair := store.next_pair(run, EVALUATION, "ann"):  # people choose the longer answer, always
+        store.vote(pair.ballot, "a" if len(pair.answer_a) > len(pair.answer_b) else "b", "ann")
+    found = store.report(run).metrics
+    assert {name: (rate.k, rate.n, silent) for name, (rate, silent) in found.items()} == {
+        **dict.fromkeys(("exact_match", "chrf", "bleu", "rouge1", "rougeL"), (3, 4, 0)),
+        "longer": (4, 4, 0),
+    }
+    assert found["chrf"][0].low < 0.75 < found["chrf"][0].high
+
+
+def test_the_label_metric_takes_no_side_where_both_are_wrong(store: Store) -> None:
+    run = make_run(3)
+    rows = run.outputs(EVALUATION)
+    answers = [("Good!", "good"), ("x", "bad one"), ("bad", "good")]
+    for row, (base, tuned) in zip(rows, answers, strict=True):
+        row |= {"references": ["good"], "label": "good", "base": base, "tuned": tuned}
+    runs.write_jsonl(run.path / "evaluations" / EVALUATION / "outputs.jsonl", rows)
+    texts = {tuned: "tuned" for _, tuned in answers}
+    while pair := store.next_pair(run, EVALUATION, "ann"):
+        store.vote(pair.ballot, "a" if pair.answer_a in texts else "b", "ann")
+    rate, silent = store.report(run).metrics["accuracy"]
+    assert (rate.k, rate.n, silent) == (2, 2, 1)
+
+
+def settings_of(run: Run, **settings: str) -> Run:
+    runs.write_json(run.path / "config.json", {"settings": {"model": "small", "quantization": "none"} | settings})
+    return run
+
+
+def test_a_ranking_appears_when_three_models_have_met(store: Store) -> None:
+    one, two = settings_of(make_run(30, name="one")), settings_of(make_run(30, name="two"))
+    other = settings_of(make_run(5, name="other"), quantization="nf4")
+    vote_on_all(store, one, "ann", "tuned")
+    vote_on_all(store, other, "ann", "tuned")
+    assert store.ranking(one) == []
+    vote_on_all(store, two, "ann", "base")
+    places = store.ranking(one)
+    assert [(place.name, place.is_base, place.rank) for place in places] == [
+        ("one", False, 1), ("small", True, 2), ("two", False, 3),
+    ]  # fmt: skip
+    assert places[0].low > 0.5 > places[2].high and places[1].votes == 60
+    assert store.ranking(two) == places and store.ranking(other) == []
+    store.exclude(two, "ann")
+    assert store.ranking(one) == []
+    store.exclude(two, "ann", excluded=False)
+    two.delete()
+    assert store.ranking(one) == []
+
+
+# Files of older versions
+
+
+def old_file(path: Path, run: Run) -> list[tuple[object, ...]]:
+    """A file as version 1 left it: two votes, one of them taken back, and an open ballot."""
+    keys = list(pairing.sheet(run, EVALUATION).rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(path)
+    db.executescript(OLD)
+    for number, token in enumerate(("t0", "t1", "t2")):
+        subject = (run.name, EVALUATION, number, keys[number], "ann", "base")
+        db.execute("INSERT INTO ballots VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", (token, *subject, 1.0))
+    insert = "INSERT INTO events VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, 'base', ?, ?, 900, 2.0, '0.1.0')"
+    for number, kind, choice in ((0, "vote", "b"), (1, "vote", "a"), (1, "undo", None)):
+        token = f"t{number}" if kind == "vote" else "u1"
+        undoes = "t1" if kind == "undo" else None
+        db.execute(insert, (token, kind, undoes, run.name, EVALUATION, number, keys[number], "ann", choice, "why"))
+    db.commit()
+    found = db.execute(
+        "SELECT id, vote_id, kind, undoes, row, pair, choice, reason, ms, created FROM events"
+    ).fetchall()
+    db.close()
+    return found
+
+
+def test_an_older_file_opens_with_every_vote() -> None:
+    run = make_run(4)
+    path = runs.home() / "votes.sqlite"
+    before = old_file(path, run)
+    store = Store(path)
+    with storage.connection(path) as db:
+        query = "SELECT id, vote_id, kind, undoes, row, pair, choice, reason, ms, created FROM events ORDER BY id"
+        assert [tuple(event) for event in db.execute(query)] == before
+        assert db.execute("PRAGMA user_version").fetchone()[0] == 2
+        assert db.execute("SELECT name FROM sqlite_master WHERE name = 'events_1'").fetchone() is None
+    assert (store.totals(run).tuned, store.totals(run).base) == (1, 0)
+    assert row_of(next_pair(store, run)) == 2  # the open ballot
+    assert store.vote("t2", "tie", "ann").winner == "tie"
+    store.exclude(run, "ann")
+    assert Store(path).totals(run).n == 0
+    with pytest.raises(UserError, match="append-only"), storage.connection(path) as db:
+        db.execute("DELETE FROM events")
+
+
+def test_a_step_up_that_fails_leaves_the_old_file_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(4)
+    path = runs.home() / "votes.sqlite"
+    before = old_file(path, run)
+    monkeypatch.setattr(storage, "OLD_IN", storage.OLD_IN.replace("DROP TABLE events_1", "DROP TABLE no_such_table"))
+    with pytest.raises(UserError, match="no_such_table"):
+        Store(path)
+    monkeypatch.undo()
+    monkeypatch.setenv("SFTDEMO_HOME", str(path.parent))
+    assert Store(path).totals(run).tuned == 1 and len(events(Store(path))) == len(before)
+
+
+def test_a_newer_file_is_left_alone() -> None:
+    path = runs.home() / "votes.sqlite"
+    path.parent.mkdir(parents=True)
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 9")
+    with pytest.raises(UserError, match="written by a newer sftdemo"):
+        Store(path)
