@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo import runs
-from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
 from sftdemo.errors import UsageError, UserError
 from sftdemo.flags import from_flags
 
@@ -65,7 +65,7 @@ def _training_bar() -> Callable[[dict[str, Any]], None]:
 def check(options: argparse.Namespace) -> Result:
     from sftdemo.inspection import inspect
 
-    value = inspect(from_flags(options, ReadConfig), getattr(options, "model", TrainConfig.model), options.row, report)
+    value = inspect(from_flags(options, TrainConfig), options.row, report)
     lines = [f"{value['examples']} examples, layout {value['format']}, task {value['task']}."]
     lines += [f"line {fault['line']}: {fault['problem']} {fault['remedy']}" for fault in value["faults"]]
     if value["labels"]:
@@ -75,10 +75,29 @@ def check(options: argparse.Namespace) -> Result:
             "Tokens a row: median {p50}, 95 % under {p95}, longest {max}; ".format(**value["tokens"])
             + f"{value['supervised_tokens']} learned in all."
         )
+        lines += _of_lengths_and_template(value)
     lines.append(f"{value['duplicates']} duplicate rows, {value['leaked']} held-out rows that also stand in train.")
     for token in value.get("xray", []):
         lines.append(f"{token['id']:>7} {'learned' if token['supervised'] else '       '} {token['text']!r}")
     return Result(value, "\n".join(lines), 1 if value["faults"] else 0)
+
+
+def _of_lengths_and_template(value: dict[str, Any]) -> list[str]:
+    """What `check` says of rows over the limit and of the chat template."""
+    told, template = value["lengths"], value["template"]
+    lines = []
+    if told["over"]:
+        lines.append(
+            "{over} rows are over max_length {max_length}; on_long {on_long}: {dropped} left out, {cut} cut, "
+            "{split} split into {chunks} chunks.".format(**told)
+        )
+    if template["only_read"]:
+        lines.append(f"{template['only_read']} earlier answers are only read: the template rewrites them later.")
+    if template["special_in_text"]:
+        lines.append(f"{template['special_in_text']} rows have the model's special tokens in their text.")
+    failed = ", ".join(check for check in template["reasons"])
+    lines.append(f"Template: {f'fails {failed}' if failed else 'all checks hold'}.")
+    return lines
 
 
 def train(options: argparse.Namespace) -> Result:

@@ -133,8 +133,16 @@ class TrainConfig(ReadConfig):
     name: str | None = setting(None, "The run's name; default: data, method and time.", group="Run")
     max_examples: int | None = setting(None, "Train on this many rows, drawn by the seed.", group="Data", low=1)
     max_length: int = setting(
-        1024, "The longest row in tokens; a longer one is left out and counted.", group="Data", low=16
+        1024, "The longest row in tokens; on_long says what becomes of a longer one.", group="Data", low=16
     )
+    on_long: str = setting(
+        "drop",
+        "A row over max_length: drop leaves it out, cut takes out the middle of its prompt, chunk splits a long text into "
+        "rows with the same answer. An answer is never cut.",
+        group="Data",
+        choices=("drop", "cut", "chunk"),
+    )
+    chunk_overlap: int = setting(64, "Tokens that two neighbouring chunks share.", group="Data", low=0)
     epochs: float = setting(1.0, "How many times each row is seen.", group="Optimizer", low=0.01, high=100)
     learning_rate: float | None = setting(
         None, "The peak learning rate; default: 5e-4 for lora, 5e-5 for full.", group="Optimizer", low=1e-8, high=1
@@ -154,6 +162,8 @@ class TrainConfig(ReadConfig):
         found = super().problems()
         if self.method == "full" and self.quantization != "none":
             found.append(f"method full can't train {self.quantization} weights; use method lora, or quantization none.")
+        if self.on_long == "chunk" and 2 * self.chunk_overlap > self.max_length:
+            found.append(f"chunk_overlap is {self.chunk_overlap}; half of max_length ({self.max_length}) is the most.")
         return found
 
     @property

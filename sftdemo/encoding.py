@@ -238,20 +238,11 @@ def _holds(text: str, ending: str) -> bool:
     return text.rstrip().endswith(ending.strip()) or "".join(text.split()).endswith("".join(ending.split()))
 
 
-def xray(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[dict[str, Any]]:
-    """Every token as it is trained on: [{"id", "text", "supervised"}]."""
-    encoded = encode(tokenizer, messages)
-    return [
-        {"id": token, "text": tokenizer.decode([token]), "supervised": learned}
-        for token, learned in zip(encoded.ids, encoded.supervised, strict=True)
-    ]
-
-
 class Detokenizer:
     """Turns a growing list of token ids into text, holding back bytes that don't make a whole character yet."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, skip_special_tokens: bool = True) -> None:
+        self.tokenizer, self.skip = tokenizer, skip_special_tokens
         self.ids: list[int] = []
         self._shown = 0  # tokens whose text has been given out
         self._context = 0  # where decoding starts: a token's text can depend on the one before
@@ -268,5 +259,5 @@ class Detokenizer:
 
     def _decode(self, start: int, end: int) -> str:
         return self.tokenizer.decode(  # type: ignore[no-any-return]
-            self.ids[start:end], skip_special_tokens=True, clean_up_tokenization_spaces=False
+            self.ids[start:end], skip_special_tokens=self.skip, clean_up_tokenization_spaces=False
         )

@@ -55,7 +55,7 @@ class Interruption:
 class Prepared:
     """All that training needs, checked before anything is written: examples, token ids, the model's folder.
 
-    `rows` are the encoded train and validation rows, without those over max_length, which `too_long` counts.
+    `rows` are the encoded train and validation rows, all within max_length; `lengths` counts what became of longer ones.
     """
 
     def __init__(self, config: TrainConfig, report: hub.Report) -> None:
@@ -63,7 +63,7 @@ class Prepared:
         self.dataset = _read(config)
         splits = self.dataset.splits
         # From here on torch is needed; faults in the data have been told before its import.
-        from sftdemo import models
+        from sftdemo import lengths, models
 
         self.base, self.model_source = hub.find(config.model, report)
         report(f"Model: {config.model}, from: {self.model_source}.")
@@ -71,14 +71,21 @@ class Prepared:
         least = max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"])))
         measured = {"train": splits["train"], "validation": data.take(splits["validation"], least, config.seed)}
         encoded = {split: encode(examples, self.tokenizer, self.dataset.source) for split, examples in measured.items()}
-        self.rows = {
-            split: [row for row in rows if len(row.ids) <= config.max_length] for split, rows in encoded.items()
+        fitted = {
+            split: lengths.fit(measured[split], rows, self.tokenizer, config, self.dataset)
+            for split, rows in encoded.items()
         }
-        self.too_long = {split: len(encoded[split]) - len(rows) for split, rows in self.rows.items()}
+        self.rows = {split: found.rows for split, found in fitted.items()}
+        self.lengths = {split: found.counts() for split, found in fitted.items()}
         if not self.rows["train"]:
             raise UserError(f"No row fits into max_length {config.max_length}; raise it, or give shorter rows.")
-        if dropped := sum(self.too_long.values()):
-            report(f"{dropped} rows are over max_length {config.max_length} tokens and are left out.")
+        for split, found in fitted.items():
+            if sentence := found.sentence(config):
+                report(f"In {split}: {sentence}")
+        if only_read := sum(row.only_read for row in self.rows["train"]):
+            report(
+                f"{only_read} earlier answers are only read: the chat template rewrites them once later turns follow."
+            )
         weights = models.weights_bytes(self.base)
         full = config.method == "full"
         # Full tuning holds weights, gradients and two moments; its checkpoint weights and moments, beside the model.
@@ -101,7 +108,8 @@ class Prepared:
                 "mapping": dataset.mapping,
                 "instruction": dataset.instruction,
                 "sizes": {split: len(rows) for split, rows in dataset.splits.items()},
-                "too_long": self.too_long,
+                "too_long": {split: counts["dropped"] for split, counts in self.lengths.items()},
+                "lengths": self.lengths,
             },
             "base_model": str(self.base),
             "model_source": self.model_source,

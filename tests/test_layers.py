@@ -13,9 +13,9 @@ PACKAGE = Path(__file__).parents[1] / "sftdemo"
 LAYERS = {
     0: ("errors", "config", "metrics", "statistics", "scoring"),
     1: ("data", "runs", "votes"),
-    2: ("hub", "encoding", "packing", "attention", "lora", "generate", "models", "measures"),
+    2: ("hub", "encoding", "lengths", "packing", "attention", "lora", "generate", "models", "measures"),
     3: (
-        "card", "trainer", "training", "evaluation", "comparison", "inspection", "export", "jobs", "flags", "commands",
+        "card", "trainer", "training", "evaluation", "comparison", "inspection", "xray", "export", "jobs", "flags", "commands",
         "__main__",
     ),
     4: ("ui",),
