@@ -12,10 +12,24 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from sftdemo import runs
-from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo import encoding, runs
+from sftdemo.config import CLEANING, EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.data.types import SPLITS
 from sftdemo.errors import UsageError, UserError
-from sftdemo.ui import build, charts, chat_tab, data_tab, evaluate_tab, forms, html, runs_tab, train_tab, vote_tab, work
+from sftdemo.ui import (
+    build,
+    charts,
+    chat_tab,
+    data_tab,
+    data_views,
+    evaluate_tab,
+    forms,
+    html,
+    runs_tab,
+    train_tab,
+    vote_tab,
+    work,
+)
 from sftdemo.ui.texts import TEXTS, duration, language, say
 
 UI = Path(forms.__file__).parent
@@ -86,7 +100,10 @@ def test_every_key_in_the_code_exists() -> None:
 def test_keys_put_together_from_parts_exist() -> None:
     keys = {f"state_{state}" for state in (*runs.ACTIVE, "finished", "stopped", "failed")}
     keys |= {f"train_{state}" for state in runs.ACTIVE} | {f"preset_{name}" for name in train_tab.PRESETS}
-    keys |= {f"metric_{m}" for m in charts.METRICS} | {f"why_{m}" for m in charts.METRICS} | data_tab.ROLE_KEYS
+    keys |= {f"metric_{m}" for m in charts.METRICS} | {f"why_{m}" for m in charts.METRICS}
+    keys |= {f"role_{role}" for role in data_tab.EVERY_ROLE} | {f"clean_{step}" for step in CLEANING}
+    keys |= {f"check_{name}" for name in encoding.CHECKS} | {f"list_{kind}" for kind in data_views.LISTS}
+    keys |= {f"long_{policy}" for policy in ("fits", "drop", "cut", "chunk")} | {f"split_{name}" for name in SPLITS}
     keys |= {f"filter_{name}" for name in evaluate_tab.FILTERS} | {f"vote_{choice}" for choice in vote_tab.BUTTONS}
     keys |= {f"voted_{winner}" for winner in ("base", "tuned", "tie", "bad", "skip")}
     assert keys <= TEXTS["en"].keys()

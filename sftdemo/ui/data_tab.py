@@ -195,13 +195,15 @@ def build(page: Page) -> None:
             cleaned = gr.HTML("", elem_id="data-cleaning")
             shown = gr.HTML("", elem_id="data-examples")
             figures = gr.HTML("", elem_id="data-statistics")
-            with gr.Row(elem_classes="ends"):
-                row = gr.Number(1, label=label("xray_row"), minimum=1, precision=0, min_width=90, elem_id="xray-row")
-                tokens = gr.Button(label("xray_button"), size="sm", elem_id="show-tokens")
+            with gr.Row():
+                row = gr.Number(
+                    1, label=label("xray_row"), info=label("xray_row_help"), precision=0, min_width=120, elem_id="xray-row"
+                )
+                page.preparing = {"model": forms.field(TrainConfig, "model", min_width=240, scale=3, elem_id="data-model")}
             with gr.Accordion(label("xray_settings"), open=False, elem_id="xray-settings"), gr.Row():
-                page.preparing = {
-                    name: forms.field(TrainConfig, name, min_width=140, elem_id=f"data-{name}") for name in PREPARING
-                }
+                for name in PREPARING[1:]:
+                    page.preparing[name] = forms.field(TrainConfig, name, min_width=140, elem_id=f"data-{name}")
+            tokens = gr.Button(label("xray_button"), size="sm", elem_id="show-tokens")
             sound = gr.HTML("", elem_id="template-checks")
             ray = gr.HTML("", elem_id="xray")
 

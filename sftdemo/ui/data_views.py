@@ -112,8 +112,9 @@ def pictures(told: Told, lang: str) -> str:
     parts = [_lengths(told, lang), _labels(told, lang)]
     if sizes := told["split_sizes"]:
         named_sizes = {say(lang, f"split_{name}"): rows for name, rows in sizes.items()}
-        twice = [(number(told[key]), say(lang, f"data_{key}")) for key in ("duplicates", "leaked")]
-        parts.append(html.sheet(charts.split_bar(named_sizes) + html.figures(twice), say(lang, "data_splits")))
+        twice = [(told[key], say(lang, f"data_{key}", n=number(told[key]))) for key in ("duplicates", "leaked")]
+        notes = "".join(f'<p class="small {"worse" if n else "muted"}">{text}</p>' for n, text in twice)
+        parts.append(html.sheet(charts.split_bar(named_sizes) + notes, say(lang, "data_splits")))
     if told.get("scripts"):
         names = {named(lang, f"script_{name}", name): rows for name, rows in told["scripts"].items()}
         parts.append(html.sheet(charts.label_bars(names), say(lang, "data_scripts")))
