@@ -20,7 +20,7 @@ def inspect(config: ReadConfig, model: str, row: int | None = None, report: hub.
     Where the model can't be had, tokens are None and the reason is reported; the X-ray then raises UserError.
     """
     dataset = data.read(config)
-    found = describe(dataset)
+    found = describe(dataset) | data.outlook(config, dataset)
     if not dataset.examples:
         return found
     try:
@@ -57,7 +57,10 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "supervised_tokens": None,
         "duplicates": dataset.duplicates,
         "leaked": dataset.leaked,
-        "notes": dataset.notes,
+        "warnings": [fault.to_json() for fault in dataset.warnings],
+        "columns": dataset.columns,
+        "instruction": dataset.instruction,
+        **data.account(dataset),
     }
 
 

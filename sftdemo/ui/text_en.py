@@ -35,6 +35,7 @@ EN = {
     "task_classification": "labels",
     "task_chat": "chat",
     "task_generation": "text to text",
+    "task_mixed": "several tasks",
     "data_upload": "Your own file: JSONL, JSON, CSV, TSV or Parquet",
     "data_more": "Hub id, columns, instruction …",
     "data_source": "A Hub id, or a path on the app's machine",
