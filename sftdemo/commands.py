@@ -12,7 +12,7 @@ from typing import Any
 
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
-from sftdemo.errors import UsageError, UserError
+from sftdemo.errors import Fault, UsageError, UserError
 from sftdemo.flags import from_flags
 
 DEMO = {"data": "support_tickets", "epochs": 1.0}
@@ -66,8 +66,7 @@ def check(options: argparse.Namespace) -> Result:
     from sftdemo.inspection import inspect
 
     value = inspect(from_flags(options, TrainConfig), options.row, report)
-    lines = [f"{value['examples']} examples, layout {value['format']}, task {value['task']}."]
-    lines += [f"line {fault['line']}: {fault['problem']} {fault['remedy']}" for fault in value["faults"]]
+    lines = [f"{value['examples']} examples, layout {value['format']}, task {value['task']}.", *_of_data(value)]
     if value["labels"]:
         lines.append("Labels: " + ", ".join(f"{label} {count}" for label, count in value["labels"].items()))
     if value["tokens"]:
@@ -97,6 +96,36 @@ def _of_lengths_and_template(value: dict[str, Any]) -> list[str]:
         lines.append(f"{template['special_in_text']} rows have the model's special tokens in their text.")
     failed = ", ".join(check for check in template["reasons"])
     lines.append(f"Template: {f'fails {failed}' if failed else 'all checks hold'}.")
+    return lines
+
+
+TOLD = {"faults": "fault", "dropped": "left out", "fixed": "repaired", "warnings": "warning"}
+SHOWN = 100  # lines of each kind in the text; --json lists all
+
+
+def _of_data(value: dict[str, Any]) -> list[str]:
+    """What `check` says of columns, faults, warnings, cleaning and sizes."""
+    lines = []
+    if mapping := ", ".join(f"{role} is {column!r}" for role, column in value["mapping"].items()):
+        lines.append(f"Columns: {mapping}.")
+    lines += ["{name}: {task}, weight {weight:g}, rows {rows}.".format(**part) for part in value["sources"]]
+    for key, word in TOLD.items():
+        told = value[key]
+        lines += [f"{word}: {Fault(**fault)}" for fault in told[:SHOWN]]
+        if len(told) > SHOWN:
+            lines.append(f"{word}: … and {len(told) - SHOWN} more; --json lists all.")
+    for step in value["cleaning"]:
+        kinds = "".join(f", {kind} {count}" for kind, count in step["kinds"].items())
+        lines.append(f"Cleaning, {step['step']}: {step['count']} rows{kinds}.")
+        for example in step["examples"]:
+            like = f", as line {example['like']}" if example["like"] else ""
+            after = f"taken out{like}" if example["after"] is None else repr(example["after"])
+            lines.append(f"  line {example['line']}: {example['before']!r} → {after}")
+    lines += value["notes"]
+    if sizes := value["split_sizes"]:
+        lines.append("Rows: " + ", ".join(f"{name} {rows}" for name, rows in sizes.items()) + ".")
+    if balance := value["balance"]:
+        lines.append("Balance {method}: {before} → {after}.".format(**balance))
     return lines
 
 

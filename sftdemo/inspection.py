@@ -27,7 +27,7 @@ def inspect(config: TrainConfig, row: int | None = None, report: hub.Report = hu
     Where the model can't be had, tokens are None and the reason is reported; the X-ray then raises UserError.
     """
     dataset = data.read(config)
-    found = describe(dataset)
+    found = describe(dataset) | data.outlook(config, dataset)
     if not dataset.examples:
         return found
     try:
@@ -64,7 +64,10 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "scripts": scripts(own_words(dataset, example) for example in _examples(dataset)),
         "duplicates": dataset.duplicates,
         "leaked": dataset.leaked,
-        "notes": dataset.notes,
+        "warnings": [fault.to_json() for fault in dataset.warnings],
+        "columns": dataset.columns,
+        "instruction": dataset.instruction,
+        **data.account(dataset),
     }
 
 

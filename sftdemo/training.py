@@ -18,7 +18,7 @@ from sftdemo.errors import DataError, Fault, UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from sftdemo.data import Dataset, Example
+    from sftdemo.data import Example
     from sftdemo.encoding import Encoded
 
 Progress = Callable[[dict[str, Any]], None]
@@ -60,7 +60,7 @@ class Prepared:
 
     def __init__(self, config: TrainConfig, report: hub.Report) -> None:
         self.config = config.check()
-        self.dataset = _read(config)
+        self.dataset = data.prepare(config, config.max_examples)
         splits = self.dataset.splits
         # From here on torch is needed; faults in the data have been told before its import.
         from sftdemo import lengths, models
@@ -110,22 +110,14 @@ class Prepared:
                 "sizes": {split: len(rows) for split, rows in dataset.splits.items()},
                 "too_long": {split: counts["dropped"] for split, counts in self.lengths.items()},
                 "lengths": self.lengths,
+                "files": {split: runs.sha256(rows) for split, rows in dataset.splits.items()},
+                **data.account(dataset),
             },
             "base_model": str(self.base),
             "model_source": self.model_source,
             "precision": self.precision,
             "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
         }
-
-
-def _read(config: TrainConfig) -> Dataset:
-    """The data in its three splits, train cut to max_examples; DataError with every fault."""
-    dataset = data.read(config)
-    if dataset.faults:
-        raise DataError(dataset.faults)
-    dataset = data.split(dataset, config.seed)
-    dataset.splits["train"] = data.take(dataset.splits["train"], config.max_examples, config.seed)
-    return dataset
 
 
 def encode(examples: list[Example], tokenizer: PreTrainedTokenizerBase, source: str) -> list[Encoded]:

@@ -234,12 +234,16 @@ def test_charts_draw_nothing_from_nothing() -> None:
     assert charts.loss_chart([charts.Curve("r")], "en") == "" and charts.histogram(None, "t") == ""
 
 
-@pytest.mark.parametrize(("limit", "drawn"), [(10, True), (14, True), (22, True), (24, True), (1000, False), (3, False)])
+@pytest.mark.parametrize(
+    ("limit", "drawn"), [(10, True), (14, True), (22, True), (24, True), (1000, False), (3, False)]
+)
 def test_the_limit_is_drawn_into_the_histogram(limit: int, drawn: bool) -> None:
     binned = {"low": 5, "width": 2, "counts": [3, 0, 4, 0, 0, 0, 0, 1], "limit": limit}
     shown = charts.histogram(binned, "t", "the limit")
     assert shown.count("<rect") == 8 and ('class="limit"' in shown) == drawn and "the limit" in shown
-    assert shown.count('class="base"') == sum(start > limit for start in range(5, 21, 2)), "bins beyond the limit are grey"
+    assert shown.count('class="base"') == sum(start > limit for start in range(5, 21, 2)), (
+        "bins beyond the limit are grey"
+    )
     assert 'class="limit"' not in charts.histogram({**binned, "limit": None}, "t")
 
 

@@ -170,7 +170,7 @@ def build(page: Page) -> None:
                 source = gr.Textbox(
                     "", label=label("data_source"), info=label("data_source_help"), max_lines=1, elem_id="source"
                 )
-            with gr.Accordion(label("data_columns"), open=False, elem_id="data-columns"):
+            with gr.Accordion(label("data_columns"), open=False, elem_id="data-columns") as box:
                 form = forms.field(ReadConfig, "format")
                 with gr.Row():
                     menus = {
@@ -185,7 +185,8 @@ def build(page: Page) -> None:
                 steps = gr.CheckboxGroup(
                     [(label(f"clean_{step}"), step) for step in CLEANING], label=label("set_clean"), elem_id="clean"
                 )
-                choices = {name: forms.field(ReadConfig, name, min_width=130) for name in CHOICES}
+                with gr.Row():
+                    choices = {name: forms.field(ReadConfig, name, min_width=140) for name in CHOICES}
         with gr.Column(scale=6, min_width=320):
             fault = gr.HTML("", elem_id="data-fault")
             line = gr.HTML("", elem_id="data-verdict")
@@ -197,9 +198,16 @@ def build(page: Page) -> None:
             figures = gr.HTML("", elem_id="data-statistics")
             with gr.Row():
                 row = gr.Number(
-                    1, label=label("xray_row"), info=label("xray_row_help"), precision=0, min_width=120, elem_id="xray-row"
+                    1,
+                    label=label("xray_row"),
+                    info=label("xray_row_help"),
+                    precision=0,
+                    min_width=120,
+                    elem_id="xray-row",
                 )
-                page.preparing = {"model": forms.field(TrainConfig, "model", min_width=240, scale=3, elem_id="data-model")}
+                page.preparing = {
+                    "model": forms.field(TrainConfig, "model", min_width=240, scale=3, elem_id="data-model")
+                }
             with gr.Accordion(label("xray_settings"), open=False, elem_id="xray-settings"), gr.Row():
                 for name in PREPARING[1:]:
                     page.preparing[name] = forms.field(TrainConfig, name, min_width=140, elem_id=f"data-{name}")
@@ -208,7 +216,7 @@ def build(page: Page) -> None:
             ray = gr.HTML("", elem_id="xray")
 
     settings = {"format": form, **wording, "clean": steps, **choices}
-    views = [line, how, faults, cleaned, shown, figures, sound, ray, tokens, go, places, page.data, looked, cards]
+    views = [line, how, faults, cleaned, shown, figures, sound, ray, tokens, go, box, places, page.data, looked, cards]
     everything = [looked, row, *page.preparing.values(), *settings.values(), *menus.values()]
     touched = [*views, row, *settings.values(), *menus.values()]
 
@@ -240,6 +248,7 @@ def build(page: Page) -> None:
             cleaned: data_views.cleaning(told, lang),
             shown: data_views.examples(rows, lang),
             go: gr.update(interactive=good),
+            box: gr.skip() if told["examples"] else gr.update(open=True),
             places: html.block(html.esc(say(lang, "data_placeholders", names=named)), "muted small") if named else "",
             **({setting: unset(name) for name, setting in settings.items()} | {row: 1} if fresh else {}),
             **{menu: of_menu(role, layout, told, config) for role, menu in menus.items()},
@@ -288,7 +297,9 @@ def build(page: Page) -> None:
     def apply(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
         """The settings changed, and the data is read again with them."""
         before, at, made, _ = given(values)
-        yield from show({"data": before.get("data", ""), "columns": before.get("columns", ""), **made}, at, language(request))
+        yield from show(
+            {"data": before.get("data", ""), "columns": before.get("columns", ""), **made}, at, language(request)
+        )
 
     def typed(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
         """As `apply`, while it is still being typed: what isn't whole yet is said without a toast."""

@@ -28,6 +28,8 @@ def verdict(told: Told, lang: str) -> str:
     notes = [html.esc(note) for note in told["notes"]]
     if not told["examples"]:
         kind, mark, text = "bad", "✕", say(lang, "verdict_none")
+        if told["columns"] and not told["mapping"]:
+            notes.insert(0, say(lang, "verdict_layout"))
     elif at_fault:
         kind, mark, text = "warn", "!", say(lang, "verdict_faults", size=size, n=number(at_fault))
         notes.insert(0, say(lang, "verdict_faults_how"))
