@@ -61,6 +61,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "labels": dataset.labels,
         "tokens": None,
         "supervised_tokens": None,
+        "character_histogram": histogram([characters(example) for example in _examples(dataset)]),
         "scripts": scripts(own_words(dataset, example) for example in _examples(dataset)),
         "duplicates": dataset.duplicates,
         "leaked": dataset.leaked,
@@ -83,6 +84,11 @@ def own_words(dataset: Dataset, example: Example) -> str:
         if message["role"] != "system":
             said.append(message["content"].removeprefix(head).removesuffix(tail))
     return "\n".join(said)
+
+
+def characters(example: Example) -> int:
+    """How long a row is, all its turns together."""
+    return sum(len(message["content"]) for message in example["messages"])
 
 
 def measure(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GAP = " … "
 GAP_TOKENS = 4
+SLACK = 4  # cut elsewhere, a text can have a few tokens more
 LEAST = 16  # tokens of a text that must be left for it to say anything
 
 
@@ -144,7 +145,7 @@ class _Shortening:
         over = len(self.row.ids) - self.limit
         for text in self.texts:
             total = len(text.offsets)
-            kept = total - GAP_TOKENS - over
+            kept = total - GAP_TOKENS - SLACK - over
             while max(kept, LEAST) + GAP_TOKENS < total:
                 kept = max(kept, LEAST)
                 left = ceil(kept / 2)
@@ -156,13 +157,13 @@ class _Shortening:
                 if kept == LEAST:
                     self.messages[text.turn] = self._message(text, body)
                     break
-                kept -= over  # cut elsewhere, a text can have more tokens
+                kept -= over
         return []
 
     def chunks(self, overlap: int) -> list[Encoded]:
         """Rows with the same answer, over stretches of the one user turn that share `overlap` tokens with the next."""
         text, total = self.texts[0], len(self.texts[0].offsets)
-        room = self.limit - self.besides
+        room = self.limit - self.besides - SLACK
         while len(self.texts) == 1 and room > overlap + LEAST:
             count = ceil((total - overlap) / (room - overlap))
             step = ceil((total - overlap) / count)

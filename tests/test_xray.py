@@ -62,7 +62,7 @@ def test_rows_come_back_out_of_a_batch(tokenizer):
 
 
 def test_a_row_over_the_limit_is_shown_and_said_to_be_left_out(tokenizer):
-    examples = rows(3) + [{"messages": [{"role": "user", "content": "bad " * 200}, *rows(1)[0]["messages"][1:]]}]
+    examples = [*rows(3), {"messages": [{"role": "user", "content": "bad " * 200}, *rows(1)[0]["messages"][1:]]}]
     told = xray(dataset(examples), 4, tokenizer, CONFIG)
     assert told["pack"]["left_out"] and len(told["xray"]) > 100 and told["pack"]["rows"] == [4]
     assert 4 not in xray(dataset(examples), 1, tokenizer, CONFIG)["pack"]["rows"]

@@ -27,7 +27,7 @@ WORDING = ("instruction", "system")
 CHOICES = ("on_fault", "balance", "min_characters", "max_characters", "validation_size", "test_size")
 PREPARING = ("model", "max_length", "on_long", "chunk_overlap")
 ROLES = {layout.name: [*layout.roles, *layout.optional, *COMMON] for layout in LAYOUTS}
-EVERY_ROLE = list(dict.fromkeys(role for roles in ROLES.values() for role in roles))
+EVERY_ROLE = list(dict.fromkeys(sorted((role for roles in ROLES.values() for role in roles), key=COMMON.__contains__)))
 FROM_FILE = {spec.name for spec in fields(ReadConfig)}
 
 _tokenizers: dict[str, Any] = {}
@@ -47,10 +47,7 @@ def _read(config: ReadConfig, changed: float) -> Any:
 @lru_cache(maxsize=4)
 def _told(config: ReadConfig, changed: float) -> dict[str, Any]:
     dataset = _read(config, changed)
-    lengths = sorted(
-        sum(len(message["content"]) for message in row["messages"]) for rows in dataset.splits.values() for row in rows
-    )
-    return inspection.describe(dataset) | data.outlook(config, dataset) | {"characters": inspection.histogram(lengths)}
+    return inspection.describe(dataset) | data.outlook(config, dataset)
 
 
 @lru_cache(maxsize=8)
@@ -175,7 +172,7 @@ def build(page: Page) -> None:
                 with gr.Row():
                     menus = {
                         role: gr.Dropdown(
-                            [], label=label(f"role_{role}"), visible=False, min_width=130, elem_id=f"role-{role}"
+                            [], label=label(f"role_{role}"), visible=False, min_width=170, elem_id=f"role-{role}"
                         )
                         for role in EVERY_ROLE
                     }
@@ -186,7 +183,7 @@ def build(page: Page) -> None:
                     [(label(f"clean_{step}"), step) for step in CLEANING], label=label("set_clean"), elem_id="clean"
                 )
                 with gr.Row():
-                    choices = {name: forms.field(ReadConfig, name, min_width=140) for name in CHOICES}
+                    choices = {name: forms.field(ReadConfig, name, min_width=170) for name in CHOICES}
         with gr.Column(scale=6, min_width=320):
             fault = gr.HTML("", elem_id="data-fault")
             line = gr.HTML("", elem_id="data-verdict")

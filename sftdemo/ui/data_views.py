@@ -124,7 +124,8 @@ def pictures(told: Told, lang: str) -> str:
 
 
 def _lengths(told: Told, lang: str) -> str:
-    binned, unit = (told.get("token_histogram"), "tokens") if told.get("tokens") else (told["characters"], "characters")
+    unit = "tokens" if told["tokens"] else "characters"
+    binned = told["token_histogram" if told["tokens"] else "character_histogram"]
     if not binned:
         return ""
     title, notes = say(lang, f"chart_{unit}"), []
