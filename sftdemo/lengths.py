@@ -5,6 +5,7 @@ An answer and the token that ends it are never cut: a row whose answer leaves no
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
@@ -60,12 +61,16 @@ def fit(
 ) -> Fitted:
     """Apply `config.on_long` to the encoded rows of these examples; rows that fit stay as they are."""
     found = Fitted()
+    shared: tuple[str, str] | None = None
     for example, row in zip(examples, rows, strict=True):
         if len(row.ids) <= config.max_length:
             found.rows.append(row)
             continue
         found.over += 1
-        shorter = shortened(example, row, tokenizer, config, instruction(dataset, example))
+        fixed = frame(instruction(dataset, example))
+        if fixed == ("", ""):
+            fixed = shared = shared or shared_words(dataset)
+        shorter = shortened(example, row, tokenizer, config, fixed)
         found.rows += shorter
         if not shorter:
             found.dropped += 1
@@ -78,12 +83,12 @@ def fit(
 
 
 def shortened(
-    example: Example, row: Encoded, tokenizer: PreTrainedTokenizerBase, config: TrainConfig, template: str
+    example: Example, row: Encoded, tokenizer: PreTrainedTokenizerBase, config: TrainConfig, fixed: tuple[str, str]
 ) -> list[Encoded]:
     """What takes the place of a row that is too long: nothing, the cut row, or its chunks."""
     if config.on_long == "drop" or all(message["role"] != "user" for message in example["messages"]):
         return []
-    work = _Shortening(example, row, tokenizer, config.max_length, template)
+    work = _Shortening(example, row, tokenizer, config.max_length, fixed)
     return work.cut() if config.on_long == "cut" else work.chunks(config.chunk_overlap)
 
 
@@ -91,6 +96,24 @@ def instruction(dataset: Dataset, example: Example) -> str:
     """The template this example's user turn was written with, or ""."""
     templates: dict[str, str] = {s["name"]: s["instruction"] for s in getattr(dataset, "sources", [])}
     return templates.get(example.get("meta", {}).get("source", ""), dataset.instruction)
+
+
+def shared_words(dataset: Dataset) -> tuple[str, str]:
+    """The words all questions begin and end with, where no template tells: "Summarise.\n\n" stays in every chunk."""
+    asked = {
+        message["content"]
+        for rows in dataset.splits.values()
+        for example in rows
+        for message in example["messages"]
+        if message["role"] == "user"
+    }
+    if len(asked) < 2:
+        return "", ""
+    head = os.path.commonprefix([min(asked), max(asked)])  # noqa: RUF071 (by character is meant)
+    backwards = {text[len(head) :][::-1] for text in asked}
+    tail = os.path.commonprefix([min(backwards), max(backwards)])[::-1]  # noqa: RUF071
+    # Whole lines only: that two texts begin with the same word says nothing.
+    return head[: head.rfind("\n") + 1], tail[tail.find("\n") :] if "\n" in tail else ""
 
 
 @dataclass
@@ -113,19 +136,18 @@ class _Shortening:
     """One row on its way under the limit; everything but the user's own text stays as it is."""
 
     def __init__(
-        self, example: Example, row: Encoded, tokenizer: PreTrainedTokenizerBase, limit: int, template: str
+        self, example: Example, row: Encoded, tokenizer: PreTrainedTokenizerBase, limit: int, fixed: tuple[str, str]
     ) -> None:
         self.messages: list[Any] = list(example["messages"])
         self.row, self.tokenizer, self.limit = row, tokenizer, limit
         users = [turn for turn, message in enumerate(self.messages) if message["role"] == "user"]
-        texts = [self._text(turn, template) for turn in users]
+        texts = [self._text(turn, *fixed) for turn in users]
         self.texts = sorted(texts, key=lambda text: -len(text.offsets))
         # What the template and all other turns need.
         self.besides = len(row.ids) - len(self.texts[0].offsets)
 
-    def _text(self, turn: int, template: str) -> _Text:
+    def _text(self, turn: int, head: str, tail: str) -> _Text:
         content = self.messages[turn]["content"]
-        head, tail = frame(template)
         if not (content.startswith(head) and content[len(head) :].endswith(tail)):
             head = tail = ""
         body = content[len(head) : len(content) - len(tail)]

@@ -112,6 +112,16 @@ def test_chunks_cover_the_text_and_share_their_borders(text, overlap):
     assert f"became {len(chunks)} chunks" in found.sentence(config)
 
 
+def test_words_all_questions_share_stay_in_every_chunk():
+    assert lengths.shared_words(Dataset("d", "d", splits={"train": [example("a b"), example("a c")]})) == (HEAD, TAIL)
+    single = Dataset("d", "d", splits={"train": [example("a b")]})
+    assert lengths.shared_words(single) == ("", "")
+    examples = [example(WORDS), example("the film")]
+    tokenizer, rows, _, config = fitted(examples, "chunk", chunk_overlap=8)
+    found = lengths.fit(examples, rows, tokenizer, config, Dataset("d", "d", splits={"train": examples}))
+    assert found.chunks > 2 and all(body(tokenizer, row) for row in found.rows)
+
+
 def test_a_conversation_is_not_chunked():
     turns = [*example(WORDS)["messages"], {"role": "user", "content": "bad"}, {"role": "assistant", "content": "sad"}]
     _, _, found, _ = fitted([{"messages": turns}], "chunk", chunk_overlap=8)
