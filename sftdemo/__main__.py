@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     check = verb("check", "Read and validate data; exit status 1 if rows are at fault.")
     check.add_argument("data", metavar="DATA", help=ReadConfig.__dataclass_fields__["data"].metadata["help"])
     add_flags(check, ReadConfig, skip=("data",))
-    add_flags(check, TrainConfig, only=("model",))
+    add_flags(check, TrainConfig, only=("model", "max_length", "on_long", "chunk_overlap"))
     check.add_argument(
         "--row", type=int, metavar="K", help="Show the tokens of example K (from 1) as they are trained on."
     )

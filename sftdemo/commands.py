@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo import runs
-from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
-from sftdemo.errors import UsageError, UserError
+from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
+from sftdemo.errors import Fault, UsageError, UserError
 from sftdemo.flags import from_flags
 
 HUNDREDS = ("bleu", "chrf", "ter", "rouge1", "rouge2", "rougeL", "rougeLsum", "perplexity")  # the others are rates
@@ -66,9 +66,8 @@ def _training_bar() -> Callable[[dict[str, Any]], None]:
 def check(options: argparse.Namespace) -> Result:
     from sftdemo.inspection import inspect
 
-    value = inspect(from_flags(options, ReadConfig), getattr(options, "model", TrainConfig.model), options.row, report)
-    lines = [f"{value['examples']} examples, layout {value['format']}, task {value['task']}."]
-    lines += [f"line {fault['line']}: {fault['problem']} {fault['remedy']}" for fault in value["faults"]]
+    value = inspect(from_flags(options, TrainConfig), options.row, report)
+    lines = [f"{value['examples']} examples, layout {value['format']}, task {value['task']}.", *_of_data(value)]
     if value["labels"]:
         lines.append("Labels: " + ", ".join(f"{label} {count}" for label, count in value["labels"].items()))
     if value["tokens"]:
@@ -76,10 +75,59 @@ def check(options: argparse.Namespace) -> Result:
             "Tokens a row: median {p50}, 95 % under {p95}, longest {max}; ".format(**value["tokens"])
             + f"{value['supervised_tokens']} learned in all."
         )
+        lines += _of_lengths_and_template(value)
     lines.append(f"{value['duplicates']} duplicate rows, {value['leaked']} held-out rows that also stand in train.")
     for token in value.get("xray", []):
         lines.append(f"{token['id']:>7} {'learned' if token['supervised'] else '       '} {token['text']!r}")
     return Result(value, "\n".join(lines), 1 if value["faults"] else 0)
+
+
+def _of_lengths_and_template(value: dict[str, Any]) -> list[str]:
+    """What `check` says of rows over the limit and of the chat template."""
+    told, template = value["lengths"], value["template"]
+    lines = []
+    if told["over"]:
+        lines.append(
+            "{over} rows are over max_length {max_length}; on_long {on_long}: {dropped} left out, {cut} cut, "
+            "{split} split into {chunks} chunks.".format(**told)
+        )
+    if template["only_read"]:
+        lines.append(f"{template['only_read']} earlier answers are only read: the template rewrites them later.")
+    if template["special_in_text"]:
+        lines.append(f"{template['special_in_text']} rows have the model's special tokens in their text.")
+    failed = ", ".join(check for check in template["reasons"])
+    lines.append(f"Template: {f'fails {failed}' if failed else 'all checks hold'}.")
+    return lines
+
+
+TOLD = {"faults": "fault", "dropped": "left out", "fixed": "repaired", "warnings": "warning"}
+SHOWN = 100  # lines of each kind in the text; --json lists all
+
+
+def _of_data(value: dict[str, Any]) -> list[str]:
+    """What `check` says of columns, faults, warnings, cleaning and sizes."""
+    lines = []
+    if mapping := ", ".join(f"{role} is {column!r}" for role, column in value["mapping"].items()):
+        lines.append(f"Columns: {mapping}.")
+    lines += ["{name}: {task}, weight {weight:g}, rows {rows}.".format(**part) for part in value["sources"]]
+    for key, word in TOLD.items():
+        told = value[key]
+        lines += [f"{word}: {Fault(**fault)}" for fault in told[:SHOWN]]
+        if len(told) > SHOWN:
+            lines.append(f"{word}: … and {len(told) - SHOWN} more; --json lists all.")
+    for step in value["cleaning"]:
+        kinds = "".join(f", {kind} {count}" for kind, count in step["kinds"].items())
+        lines.append(f"Cleaning, {step['step']}: {step['count']} rows{kinds}.")
+        for example in step["examples"]:
+            like = f", as line {example['like']}" if example["like"] else ""
+            after = f"taken out{like}" if example["after"] is None else repr(example["after"])
+            lines.append(f"  line {example['line']}: {example['before']!r} → {after}")
+    lines += value["notes"]
+    if sizes := value["split_sizes"]:
+        lines.append("Rows: " + ", ".join(f"{name} {rows}" for name, rows in sizes.items()) + ".")
+    if balance := value["balance"]:
+        lines.append("Balance {method}: {before} → {after}.".format(**balance))
+    return lines
 
 
 def train(options: argparse.Namespace) -> Result:

@@ -12,6 +12,7 @@ from typing import Any, Self
 from sftdemo.errors import UsageError
 
 DEFAULT_MODEL = "smollm2-135m"
+CLEANING = ("html", "whitespace", "personal", "duplicates", "near_duplicates", "leaks")
 
 
 def setting(
@@ -85,7 +86,12 @@ class Settings:
 class ReadConfig(Settings):
     """How a file is turned into examples."""
 
-    data: str = setting("", "A file, a folder, the name of a sample set, or a Hub id.", group="Data")
+    data: str = setting(
+        "",
+        "A file, a folder, the name of a sample set, or a Hub id (owner/name:subset:split); several with their weights as "
+        "'support_tickets*2 + house_style'.",
+        group="Data",
+    )
     format: str = setting(
         "auto",
         "The layout of a row; auto finds it.",
@@ -98,6 +104,7 @@ class ReadConfig(Settings):
             "instruction",
             "text_label",
             "source_target",
+            "preference",
         ),
     )
     columns: str | None = setting(
@@ -107,7 +114,55 @@ class ReadConfig(Settings):
         None, "What the user asks, with columns in braces: 'Translate to French: {source}'.", group="Data"
     )
     system: str | None = setting(None, "A system prompt put before every example that has none.", group="Data")
+    on_fault: str = setting(
+        "stop",
+        "Rows at fault: stop tells all and trains nothing; drop leaves them out and lists them; fix repairs what is safe.",
+        group="Data",
+        choices=("stop", "drop", "fix"),
+    )
+    clean: str | None = setting(
+        None,
+        f"What to clean, as a list: {', '.join(CLEANING)}.",
+        group="Data",
+    )
+    min_characters: int | None = setting(
+        None, "Leave out rows shorter than this, all turns together.", group="Data", low=1
+    )
+    max_characters: int | None = setting(
+        None, "Leave out rows longer than this, all turns together.", group="Data", low=1
+    )
+    balance: str = setting(
+        "none",
+        "Labels of unequal size, in training: over repeats rows of small ones, under leaves out rows of large ones, "
+        "weights makes rows of small ones count for more.",
+        group="Data",
+        choices=("none", "over", "under", "weights"),
+    )
+    validation_size: float | None = setting(
+        None, "Validation rows, where the data has none: a share below 1, or a count.", group="Data", low=0
+    )
+    test_size: float | None = setting(
+        None, "Test rows, where the data has none: a share below 1, or a count.", group="Data", low=0
+    )
     seed: int = setting(42, "Decides the split, the rows taken, their order and the new weights.", group="Data", low=0)
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        if isinstance(self.clean, str) and (unknown := sorted(set(self.cleaning) - set(CLEANING))):
+            found.append(f"clean names {', '.join(map(repr, unknown))}; the steps are: {', '.join(CLEANING)}.")
+        least, most = self.min_characters, self.max_characters
+        if isinstance(least, int) and isinstance(most, int) and least > most:
+            found.append(f"min_characters is {least}, more than max_characters, {most}; no row could stay.")
+        for name in ("validation_size", "test_size"):
+            value = getattr(self, name)
+            if isinstance(value, int | float) and (value == 0 or (value > 1 and value != int(value))):
+                found.append(f"{name} is {value!r}; give a share below 1, or a count of rows.")
+        return found
+
+    @property
+    def cleaning(self) -> list[str]:
+        """The steps named in `clean`."""
+        return [name.strip() for name in (self.clean or "").split(",") if name.strip()]
 
 
 @dataclass(frozen=True)
@@ -133,8 +188,16 @@ class TrainConfig(ReadConfig):
     name: str | None = setting(None, "The run's name; default: data, method and time.", group="Run")
     max_examples: int | None = setting(None, "Train on this many rows, drawn by the seed.", group="Data", low=1)
     max_length: int = setting(
-        1024, "The longest row in tokens; a longer one is left out and counted.", group="Data", low=16
+        1024, "The longest row in tokens; on_long says what becomes of a longer one.", group="Data", low=16
     )
+    on_long: str = setting(
+        "drop",
+        "A row over max_length: drop leaves it out, cut takes out the middle of its prompt, chunk splits a long text into "
+        "rows with the same answer. An answer is never cut.",
+        group="Data",
+        choices=("drop", "cut", "chunk"),
+    )
+    chunk_overlap: int = setting(64, "Tokens that two neighbouring chunks share.", group="Data", low=0)
     epochs: float = setting(1.0, "How many times each row is seen.", group="Optimizer", low=0.01, high=100)
     learning_rate: float | None = setting(
         None, "The peak learning rate; default: 5e-4 for lora, 5e-5 for full.", group="Optimizer", low=1e-8, high=1
@@ -160,6 +223,8 @@ class TrainConfig(ReadConfig):
         found = super().problems()
         if self.method == "full" and self.quantization != "none":
             found.append(f"method full can't train {self.quantization} weights; use method lora, or quantization none.")
+        if self.on_long == "chunk" and 2 * self.chunk_overlap > self.max_length:
+            found.append(f"chunk_overlap is {self.chunk_overlap}; half of max_length ({self.max_length}) is the most.")
         return found
 
     @property

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os.path
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sftdemo.errors import UserError
@@ -13,24 +16,48 @@ if TYPE_CHECKING:
 
 Messages = Sequence[Mapping[str, Any]]
 STAND_IN = "\u2063answer\u2063"
+OPEN, CLOSE = "<think>", "</think>"
+
+
+# What must hold before a row may be trained on; each has its reason in the TemplateError that names it.
+CHECKS = ("template_accepts", "bos_once", "end_of_turn_learned", "supervised_in_each_row", "prompt_prefix_same")
 
 
 class TemplateError(UserError):
-    """The chat template and this conversation don't allow a safe mask."""
+    """The chat template and this conversation don't allow a safe mask; `check` is the one of CHECKS that failed."""
+
+    def __init__(self, text: str, check: str = "template_accepts") -> None:
+        super().__init__(text)
+        self.check = check
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a conversation, and for each whether it is learned (an assistant's token or its end of turn)."""
+    """Token ids of a conversation, and for each whether it is learned (an assistant's token or its end of turn).
+
+    `only_read` counts earlier answers that the template writes differently once later turns follow: what would be
+    learned there isn't what chat asks for, so they are context alone.
+    """
 
     ids: list[int]
     supervised: list[bool]
     weight: float = 1.0
+    only_read: int = 0
 
     @property
     def prompt_length(self) -> int:
         """How many tokens stand before the first learned one."""
         return self.supervised.index(True)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """An assistant's turn in the text up to it: `whole` as rendered, the prompt's length, where its content ends."""
+
+    number: int
+    whole: str
+    start: int
+    content_end: int
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: Messages, add_generation_prompt: bool = False) -> str:
@@ -43,8 +70,10 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Messages, add_generatio
         return tokenizer.apply_chat_template(  # type: ignore[no-any-return]
             list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
         )
-    except jinja2.TemplateError as error:
-        raise TemplateError(f"The model's chat template refuses this conversation: {error}.") from error
+    except (jinja2.TemplateError, TypeError) as error:
+        raise TemplateError(
+            f"The model's chat template refuses this conversation: {str(error).rstrip('.')}."
+        ) from error
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
@@ -57,8 +86,11 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any = None) 
     found = {tokenizer.eos_token_id}
     configured = getattr(generation_config, "eos_token_id", None)
     found.update(configured if isinstance(configured, list) else [configured])
-    probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    encoded = encode(tokenizer, probe)
+    asked = {"role": "user", "content": "a"}
+    try:
+        encoded = encode(tokenizer, [asked, {"role": "assistant", "content": "b"}])
+    except TemplateError:  # a template that opens the thoughts wants them closed
+        encoded = encode(tokenizer, [asked, {"role": "assistant", "content": f"{CLOSE}b"}])
     found.add(encoded.ids[max(i for i, learned in enumerate(encoded.supervised) if learned)])
     return found - {None}
 
@@ -66,34 +98,40 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any = None) 
 def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Encoded:
     """Encode a whole conversation; learned are the assistant's tokens and the token that ends each of its turns.
 
-    The text is rendered once and tokenized once; an answer's characters are found by rendering the conversation up to
-    it, so the template needs no `{% generation %}` tags. Raises TemplateError where the template rewrites earlier turns,
-    ends an answer with no special token, or where a token spans prompt and answer.
+    An answer begins where the prompt that chat would send ends, token for token, so the template needs no
+    `{% generation %}` tags, and what is learned is what chat asks for. Raises TemplateError where that can't be had.
     """
-    text = render(tokenizer, messages)
+    if not tokenizer.is_fast:
+        raise TemplateError(
+            "This model's tokenizer doesn't tell where its tokens stand in the text; choose another model."
+        )
+    last = len(messages) - 1
+    if last < 0 or messages[last]["role"] != "assistant":
+        raise TemplateError("The conversation doesn't end with an assistant's turn.", "supervised_in_each_row")
+    final = _turn(tokenizer, messages, last)
+    text = final.whole
     batch = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids: list[int] = batch["input_ids"]
-    offsets: list[tuple[int, int]] = batch["offset_mapping"]
-    specials = _special_ids(tokenizer)
-    supervised = [False] * len(ids)
-    for start, content_end, turn_end in _answer_spans(tokenizer, messages, text):
-        ended = False
-        for index, (left, right) in enumerate(offsets):
-            if left < start < right:
+    row = _Row(tokenizer, text, batch["input_ids"], batch["offset_mapping"])
+    row.check_bos(messages)
+    supervised = [False] * len(row.ids)
+    only_read = 0
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        turn = final if index == last else _earlier(tokenizer, messages, index, text)
+        end = row.end_of_turn(turn) if turn else None
+        if turn is None or end is None or not text.startswith(turn.whole[: row.offsets[end][1]]):
+            if index == last:
                 raise TemplateError(
-                    f"The token {tokenizer.decode([ids[index]])!r} spans the prompt and the answer, so the answer can't "
-                    "be masked safely with this tokenizer and template."
+                    "The chat template ends the assistant's turn with no special token, so the model could never learn "
+                    "to stop; choose a model whose template marks the end of a turn.",
+                    "end_of_turn_learned",
                 )
-            if left < start or right <= left or left >= turn_end or ended:
-                continue
-            supervised[index] = True
-            ended = left >= content_end and ids[index] in specials
-        if not ended:
-            raise TemplateError(
-                "The chat template ends the assistant's turn with no special token, so the model could never learn to "
-                "stop; choose a model whose template marks the end of a turn."
-            )
-    return Encoded(ids, supervised)
+            only_read += 1
+            continue
+        start = row.start_of_answer(turn)
+        supervised[start : end + 1] = [True] * (end + 1 - start)
+    return Encoded(row.ids, supervised, only_read=only_read)
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, prompt: Messages, answer: str) -> list[int]:
@@ -104,52 +142,116 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, prompt: Messages, answer: str
     return [token for token, learned in tail if learned]
 
 
-def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return added | set(tokenizer.all_special_ids)
+class _Row:
+    """One rendered and tokenized conversation."""
 
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, text: str, ids: list[int], offsets: list[tuple[int, int]]
+    ) -> None:
+        self.tokenizer, self.text, self.ids, self.offsets = tokenizer, text, ids, offsets
+        # Some tokenizers hold their end of turn as an added token that isn't marked special, and runs of blanks as well.
+        self.added = {id for id, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
+        self.added |= set(tokenizer.all_special_ids)
+        self._lefts = [left for left, _ in offsets]
 
-def _answer_spans(tokenizer: PreTrainedTokenizerBase, messages: Messages, text: str) -> Iterator[tuple[int, int, int]]:
-    """For each assistant turn the characters (start, end of its content, end of its turn) in the rendered text."""
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        before = render(tokenizer, messages[:index], add_generation_prompt=True)
-        upto = text if index == len(messages) - 1 else render(tokenizer, messages[: index + 1])
-        if not (text.startswith(before) and text.startswith(upto)):
+    def check_bos(self, messages: Messages) -> None:
+        """At most one BOS where the text begins, and none inside what was said."""
+        bos = self.tokenizer.bos_token
+        if not bos:
+            return
+        if self.ids[:2] == [self.tokenizer.bos_token_id] * 2:
+            raise TemplateError(f"The row begins with two BOS tokens ({bos}).", "bos_once")
+        if any(bos in message["content"] for message in messages):
             raise TemplateError(
-                f"The chat template rewrites turn {index + 1} once later turns follow, so what is trained would differ "
-                "from what chat sees; use single-turn rows with this model, or another model."
+                f"A message holds {bos}, the model's own BOS token; the template writes it, so take it out of the text.",
+                "bos_once",
             )
-        tail = _tail(tokenizer, messages[:index], message, before)
-        content_end = len(upto) - len(tail)
-        if not (upto.endswith(tail) and upto[len(before) : content_end].rstrip().endswith(message["content"].strip())):
-            raise TemplateError(
-                f"The chat template doesn't write the answer of turn {index + 1} as it stands in the data."
-            )
-        yield len(before), content_end, len(upto)
+
+    def end_of_turn(self, turn: _Turn) -> int | None:
+        """The first token of the template's own behind the answer's content that was added for such ends."""
+        at = bisect_left(self._lefts, turn.content_end)
+        if at and self.offsets[at - 1][1] > turn.content_end:  # it may have taken blanks before it
+            at -= 1
+        while at < len(self.ids) and self._lefts[at] < len(turn.whole):
+            if self.ids[at] in self.added:
+                return at
+            at += 1
+        return None
+
+    def start_of_answer(self, turn: _Turn) -> int:
+        """How many tokens the prompt has; raises TemplateError unless they are the ones chat would send.
+
+        A special token parts the text, so only the stretch behind the prompt's last one can be cut otherwise; that
+        stretch alone is tokenized again, and most rows have the same.
+        """
+        cut = bisect_left(self._lefts, turn.start)
+        begin = next((at for at in range(cut - 1, -1, -1) if self.ids[at] in self.added), 0)
+        stretch = _tokenized(self.tokenizer, self.text[self._lefts[begin] if begin else 0 : turn.start])
+        here = self.ids[begin : begin + len(stretch)]
+        if here == list(stretch):
+            return begin + len(stretch)
+        differs = next((at for at, pair in enumerate(zip(here, stretch, strict=False)) if pair[0] != pair[1]), -1)
+        token = self.tokenizer.decode([here[differs]])
+        raise TemplateError(
+            f"The token {token!r} spans the prompt and the answer, so the answer can't be masked safely with this "
+            "tokenizer and template.",
+            "prompt_prefix_same",
+        )
 
 
-def _tail(tokenizer: PreTrainedTokenizerBase, earlier: Messages, message: Mapping[str, Any], before: str) -> str:
-    """What the template writes after an answer; a stand-in for it can't be mistaken for a part of the template."""
-    marked = render(tokenizer, [*earlier, {**message, "content": STAND_IN}])
-    return marked[len(before) :].rpartition(STAND_IN)[2]
+@lru_cache(maxsize=1024)
+def _tokenized(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def xray(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[dict[str, Any]]:
-    """Every token as it is trained on: [{"id", "text", "supervised"}]."""
-    encoded = encode(tokenizer, messages)
-    return [
-        {"id": token, "text": tokenizer.decode([token]), "supervised": learned}
-        for token, learned in zip(encoded.ids, encoded.supervised, strict=True)
-    ]
+def _turn(tokenizer: PreTrainedTokenizerBase, messages: Messages, index: int) -> _Turn:
+    """The turn as it is written when it is the last one: what chat sends before it, then the answer."""
+    before = render(tokenizer, messages[:index], add_generation_prompt=True)
+    whole = render(tokenizer, messages[: index + 1])
+    content = messages[index]["content"]
+    marked = render(tokenizer, [*messages[:index], {**messages[index], "content": STAND_IN}])
+    # What the template writes after an answer; a stand-in for it can't be mistaken for a part of the template.
+    tail = marked.rpartition(STAND_IN)[2]
+    if before.rstrip().endswith(OPEN) and CLOSE in content:
+        # The prompt opens the thoughts; the answer goes on from there, though the template may leave past thoughts out.
+        whole = before + content.rpartition(OPEN)[2].lstrip("\n") + tail
+    if not whole.startswith(before):
+        ending = before.removeprefix(os.path.commonprefix([before, whole]))  # noqa: RUF071 (by character is meant)
+        raise TemplateError(
+            f"In chat the template ends the prompt with {ending[-40:]!r}, which it doesn't write before an answer in "
+            "training"
+            + (f"; give answers with their thoughts (… {CLOSE} answer)" if OPEN in ending else "")
+            + ", or choose another model.",
+            "prompt_prefix_same",
+        )
+    content_end = len(whole) - len(tail)
+    if not (whole.endswith(tail) and _holds(whole[:content_end], content.rpartition(OPEN)[2])):
+        raise TemplateError(
+            f"The chat template doesn't write the answer of turn {index + 1} as it stands in the data.",
+            "prompt_prefix_same",
+        )
+    return _Turn(index + 1, whole, len(before), content_end)
+
+
+def _earlier(tokenizer: PreTrainedTokenizerBase, messages: Messages, index: int, text: str) -> _Turn | None:
+    """An earlier turn, or None where `text` doesn't hold it as chat had it when it was the last."""
+    try:
+        turn = _turn(tokenizer, messages, index)
+    except TemplateError:
+        return None
+    return turn if text.startswith(turn.whole[: turn.content_end]) else None
+
+
+def _holds(text: str, ending: str) -> bool:
+    """Whether the text ends so, blanks aside: templates strip, and set thoughts apart by lines of their own."""
+    return text.rstrip().endswith(ending.strip()) or "".join(text.split()).endswith("".join(ending.split()))
 
 
 class Detokenizer:
     """Turns a growing list of token ids into text, holding back bytes that don't make a whole character yet."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, skip_special_tokens: bool = True) -> None:
+        self.tokenizer, self.skip = tokenizer, skip_special_tokens
         self.ids: list[int] = []
         self._shown = 0  # tokens whose text has been given out
         self._context = 0  # where decoding starts: a token's text can depend on the one before
@@ -166,5 +268,5 @@ class Detokenizer:
 
     def _decode(self, start: int, end: int) -> str:
         return self.tokenizer.decode(  # type: ignore[no-any-return]
-            self.ids[start:end], skip_special_tokens=True, clean_up_tokenization_spaces=False
+            self.ids[start:end], skip_special_tokens=self.skip, clean_up_tokenization_spaces=False
         )

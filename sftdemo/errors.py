@@ -19,13 +19,21 @@ class UsageError(UserError):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with the data. `line` counts from 1; 0 means the file as a whole."""
+    """One thing wrong with the data. `line` counts from 1; 0 means the file as a whole.
+
+    `whole`: leaving that row out would not mend it; so it is for all of line 0.
+    """
 
     line: int
     field: str
     problem: str
     remedy: str
     file: str = ""
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.line:
+            object.__setattr__(self, "whole", True)
 
     def __str__(self) -> str:
         place = f"{self.file}, line {self.line}" if self.line else self.file
@@ -33,7 +41,7 @@ class Fault:
         return f"{place}{field}: {self.problem} {self.remedy}".strip()
 
     def to_json(self) -> dict[str, object]:
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "whole"}
 
 
 class DataError(UserError):

@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from sftdemo import data, encoding, hub
-from sftdemo.config import ReadConfig
-from sftdemo.errors import Fault, UsageError, UserError
+from sftdemo import data, hub
+from sftdemo.config import TrainConfig
+from sftdemo.data.scripts import scripts
+from sftdemo.data.templates import frame
+from sftdemo.errors import Fault, UserError
+from sftdemo.lengths import instruction
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from sftdemo.data import Dataset
+    from sftdemo.data import Dataset, Example
+    from sftdemo.encoding import Encoded
 
 
-def inspect(config: ReadConfig, model: str, row: int | None = None, report: hub.Report = hub.silent) -> dict[str, Any]:
+def inspect(config: TrainConfig, row: int | None = None, report: hub.Report = hub.silent) -> dict[str, Any]:
     """The `check` command's JSON. Rows a template can't mask are faults too; with `row` (from 1) also its tokens.
 
     Where the model can't be had, tokens are None and the reason is reported; the X-ray then raises UserError.
     """
     dataset = data.read(config)
-    found = describe(dataset)
+    found = describe(dataset) | data.outlook(config, dataset)
     if not dataset.examples:
         return found
     try:
         from sftdemo.models import tokenizer
 
-        words = tokenizer(model, report)
+        words = tokenizer(config.model, report)
     except UserError as error:
         if row is not None:
             raise
         report(f"Tokens are not counted: {error}")
         return found
-    counts = token_counts(dataset, words)
-    found |= {key: counts[key] for key in ("tokens", "supervised_tokens")}
-    found["faults"] += [fault.to_json() for fault in counts["template_faults"]]
+    measured = measure(dataset, words, config)
+    found["faults"] += measured.pop("template_faults")
+    found |= measured
     if row is not None:
-        examples = [example for split in dataset.splits.values() for example in split]
-        if not 1 <= row <= len(examples):
-            raise UsageError(f"There is no row {row}; the data has rows 1 to {len(examples)}.")
-        found["xray"] = encoding.xray(words, examples[row - 1]["messages"])
+        from sftdemo.xray import xray
+
+        found |= xray(dataset, row, words, config)
     return found
 
 
@@ -55,35 +61,104 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "labels": dataset.labels,
         "tokens": None,
         "supervised_tokens": None,
+        "character_histogram": histogram([characters(example) for example in _examples(dataset)]),
+        "scripts": scripts(own_words(dataset, example) for example in _examples(dataset)),
         "duplicates": dataset.duplicates,
         "leaked": dataset.leaked,
-        "notes": dataset.notes,
+        "warnings": [fault.to_json() for fault in dataset.warnings],
+        "columns": dataset.columns,
+        "instruction": dataset.instruction,
+        **data.account(dataset),
     }
 
 
-def token_counts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """{"tokens": {"p50", "p95", "max"} of a row, "supervised_tokens" in all, "lengths", "template_faults"}."""
-    lengths: list[int] = []
-    learned = 0
+def _examples(dataset: Dataset) -> list[Example]:
+    return [example for split in dataset.splits.values() for example in split]
+
+
+def own_words(dataset: Dataset, example: Example) -> str:
+    """What a row says itself: its answer and its questions, without the system prompt and the template's fixed words."""
+    head, tail = frame(instruction(dataset, example))
+    said = []
+    for message in example["messages"]:
+        if message["role"] != "system":
+            said.append(message["content"].removeprefix(head).removesuffix(tail))
+    return "\n".join(said)
+
+
+def characters(example: Example) -> int:
+    """How long a row is, all its turns together."""
+    return sum(len(message["content"]) for message in example["messages"])
+
+
+def measure(
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, config: TrainConfig, most: int | None = None
+) -> dict[str, Any]:
+    """What only a tokenizer can tell of the rows (of the first `most`, where given), each encoded as it is trained on.
+
+    {"tokens": {"p50", "p95", "max"} of a row, "supervised_tokens" in all, "counted" rows, "token_histogram", "lengths":
+    what becomes of rows over the limit, "template": the checks that block a bad run, "template_faults"}.
+    """
+    from sftdemo import encoding, lengths
+
     faults: list[Fault] = []
-    for rows in dataset.splits.values():
-        for number, example in enumerate(rows, 1):
-            try:
-                encoded = encoding.encode(tokenizer, example["messages"])
-            except encoding.TemplateError as error:
-                line = example.get("meta", {}).get("line", number)
-                faults.append(Fault(line, "messages", str(error), "", dataset.source))
-                continue
-            lengths.append(len(encoded.ids))
-            learned += sum(encoded.supervised)
-    lengths.sort()
-    tokens = (
-        {
-            "p50": lengths[len(lengths) // 2],
-            "p95": lengths[min(len(lengths) - 1, int(0.95 * len(lengths)))],
-            "max": lengths[-1],
-        }
-        if lengths
-        else None
-    )
-    return {"tokens": tokens, "supervised_tokens": learned, "lengths": lengths, "template_faults": faults}
+    failed: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    special = _special(tokenizer)
+    fitting: tuple[list[Example], list[Encoded]] = ([], [])
+    examples = _examples(dataset)[:most]
+    for number, example in enumerate(examples, 1):
+        counts["special_in_text"] += any(special.search(message["content"]) for message in example["messages"])
+        try:
+            row = encoding.encode(tokenizer, example["messages"])
+        except encoding.TemplateError as error:
+            meta = example.get("meta", {})
+            faults.append(Fault(meta.get("line", number), "messages", str(error), "", meta.get("file", dataset.source)))
+            failed.setdefault(error.check, str(error))
+            continue
+        counts["only_read"] += row.only_read
+        fitting[0].append(example)
+        fitting[1].append(row)
+    fitted = lengths.fit(*fitting, tokenizer, config, dataset)
+    sizes = sorted(len(row.ids) for row in fitting[1])
+    return {
+        "tokens": _spread(sizes),
+        "supervised_tokens": sum(sum(row.supervised) for row in fitted.rows),
+        "counted": len(examples),
+        "token_histogram": histogram(sizes, config.max_length),
+        "lengths": {
+            **{name: getattr(config, name) for name in ("max_length", "on_long", "chunk_overlap")},
+            **fitted.counts(),
+        },
+        "template": {
+            **{check: check not in failed for check in encoding.CHECKS},
+            "reasons": failed,
+            **{name: counts[name] for name in ("only_read", "special_in_text")},
+        },
+        "template_faults": [fault.to_json() for fault in faults],
+    }
+
+
+def _special(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+    """The special tokens as they would stand in a text that was put through a template already."""
+    written = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return re.compile("|".join(map(re.escape, written)) or r"(?!)")
+
+
+def _spread(sizes: list[int]) -> dict[str, int] | None:
+    """The median, the 95th percentile and the largest of sorted sizes."""
+    if not sizes:
+        return None
+    return {"p50": sizes[len(sizes) // 2], "p95": sizes[min(len(sizes) - 1, int(0.95 * len(sizes)))], "max": sizes[-1]}
+
+
+def histogram(sizes: list[int], limit: int | None = None, bins: int = 24) -> dict[str, Any] | None:
+    """{"low", "width", "counts", "limit"}: how many sizes are in each bin, from `low` in steps of `width`."""
+    if not sizes:
+        return None
+    low = min(sizes)
+    width = max(1, ceil((max(sizes) - low + 1) / bins))
+    counts = [0] * ((max(sizes) - low) // width + 1)
+    for size in sizes:
+        counts[(size - low) // width] += 1
+    return {"low": low, "width": width, "counts": counts, "limit": limit}

@@ -36,7 +36,7 @@ class Rows(Sequence[Encoded]):
 
     def __init__(self, rows: Iterable[Encoded] = ()) -> None:
         self.ids, self.supervised = array("i"), bytearray()
-        self.ends, self.weights = array("q", [0]), array("d")
+        self.ends, self.weights, self.only_read = array("q", [0]), array("d"), array("i")
         for row in rows:
             self.append(row)
 
@@ -45,6 +45,7 @@ class Rows(Sequence[Encoded]):
         self.supervised.extend(row.supervised)
         self.ends.append(len(self.ids))
         self.weights.append(row.weight)
+        self.only_read.append(row.only_read)
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -55,7 +56,8 @@ class Rows(Sequence[Encoded]):
         weight = self.weights[index]  # IndexError where there is no such row
         index %= len(self)
         span = slice(self.ends[index], self.ends[index + 1])
-        return Encoded(self.ids[span].tolist(), [learned == 1 for learned in self.supervised[span]], weight)
+        supervised = [learned == 1 for learned in self.supervised[span]]
+        return Encoded(self.ids[span].tolist(), supervised, weight, self.only_read[index])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -62,8 +63,17 @@ def _text(path: str, version: tuple[int, int, int]) -> str:
     return Path(path).read_text(encoding="utf-8")
 
 
+def jsonl(rows: Iterable[Any]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, jsonl(rows))
+
+
+def sha256(rows: Iterable[Any]) -> str:
+    """The hash of the file that `write_jsonl` makes of the rows."""
+    return hashlib.sha256(jsonl(rows).encode()).hexdigest()
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:

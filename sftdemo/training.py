@@ -19,7 +19,7 @@ from sftdemo.errors import DataError, Fault, UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from sftdemo.data import Dataset, Example
+    from sftdemo.data import Example
     from sftdemo.packing import Rows
 
 Progress = Callable[[dict[str, Any]], None]
@@ -60,16 +60,15 @@ class Interruption:
 class Prepared:
     """All that training needs, checked before anything is written: examples, token ids, the model's folder.
 
-    `rows` are the encoded train and validation rows, without those over max_length, which `too_long` counts.
+    `rows` are the encoded train and validation rows, all within max_length; `lengths` counts what became of longer ones.
     """
 
     def __init__(self, config: TrainConfig, report: hub.Report) -> None:
         self.config = config.check()
-        self.dataset = _read(config)
+        self.dataset = data.prepare(config, config.max_examples)
         splits = self.dataset.splits
         # From here on torch is needed; faults in the data have been told before its import.
-        from sftdemo import memory, models
-        from sftdemo.packing import Rows
+        from sftdemo import lengths, memory, models
 
         models.set_threads()
         self.base, self.model_source = hub.find(config.model, report)
@@ -78,17 +77,24 @@ class Prepared:
         least = max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"])))
         measured = {"train": splits["train"], "validation": data.take(splits["validation"], least, config.seed)}
         encoded = {split: encode(examples, self.tokenizer, self.dataset.source) for split, examples in measured.items()}
-        self.rows = {
-            split: Rows(row for row in rows if len(row.ids) <= config.max_length) for split, rows in encoded.items()
+        fitted = {
+            split: lengths.fit(measured[split], rows, self.tokenizer, config, self.dataset)
+            for split, rows in encoded.items()
         }
-        self.too_long = {split: len(encoded[split]) - len(rows) for split, rows in self.rows.items()}
+        self.rows = {split: found.rows for split, found in fitted.items()}
+        self.lengths = {split: found.counts() for split, found in fitted.items()}
         if not self.rows["train"]:
             raise UserError(f"No row fits into max_length {config.max_length}; raise it, or give shorter rows.")
-        if dropped := sum(self.too_long.values()):
-            report(f"{dropped} rows are over max_length {config.max_length} tokens and are left out.")
+        for split, found in fitted.items():
+            if sentence := found.sentence(config):
+                report(f"In {split}: {sentence}")
+        if only_read := sum(self.rows["train"].only_read):
+            report(
+                f"{only_read} earlier answers are only read: the chat template rewrites them once later turns follow."
+            )
         self.dtype, self.precision = models.training_precision(config.precision)
-        model, lengths = memory.Model.read(self.base), memory.Rows.of(self.rows["train"])
-        self.memory, said = memory.check_training(model, config, lengths, self.dtype.itemsize)
+        model, sizes = memory.Model.read(self.base), memory.Rows.of(self.rows["train"])
+        self.memory, said = memory.check_training(model, config, sizes, self.dtype.itemsize)
         report(said)
         # A checkpoint of full tuning holds weights and two moments, beside the model itself.
         weights = 4 * models.weights_bytes(self.base) if config.method == "full" else 0
@@ -109,23 +115,16 @@ class Prepared:
                 "mapping": dataset.mapping,
                 "instruction": dataset.instruction,
                 "sizes": {split: len(rows) for split, rows in dataset.splits.items()},
-                "too_long": self.too_long,
+                "too_long": {split: counts["dropped"] for split, counts in self.lengths.items()},
+                "lengths": self.lengths,
+                "files": {split: runs.sha256(rows) for split, rows in dataset.splits.items()},
+                **data.account(dataset),
             },
             "base_model": str(self.base),
             "model_source": self.model_source,
             "precision": self.precision,
             "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
         }
-
-
-def _read(config: TrainConfig) -> Dataset:
-    """The data in its three splits, train cut to max_examples; DataError with every fault."""
-    dataset = data.read(config)
-    if dataset.faults:
-        raise DataError(dataset.faults)
-    dataset = data.split(dataset, config.seed)
-    dataset.splits["train"] = data.take(dataset.splits["train"], config.max_examples, config.seed)
-    return dataset
 
 
 def encode(examples: list[Example], tokenizer: PreTrainedTokenizerBase, source: str) -> Rows:

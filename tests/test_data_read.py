@@ -202,7 +202,7 @@ FAULTS: list[tuple[str, str | bytes, list[str]]] = [
         "text",
         [
             "a.docx: Files that end in '.docx' can't be read. "
-            "Give one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .parquet."
+            "Give one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .parquet, .arrow, .feather, .zip, .gz."
         ],
     ),
     (
@@ -211,7 +211,8 @@ FAULTS: list[tuple[str, str | bytes, list[str]]] = [
         [
             "a.jsonl: No known layout has these columns: 'x', 'y'. Name them with columns, as text=tweet,label=mood; "
             "the layouts are: messages (messages), sharegpt (conversations), instruction (instruction, output), "
-            "prompt_completion (prompt, completion), text_label (text, label), source_target (source, target)."
+            "prompt_completion (prompt, completion), text_label (text, label), source_target (source, target), "
+            "preference (chosen, rejected)."
         ],
     ),
     (
@@ -226,7 +227,7 @@ FAULTS: list[tuple[str, str | bytes, list[str]]] = [
     ),
     (
         "a.jsonl",
-        lines({"prompt": " ", "completion": 4}, {"prompt": None, "completion": ["x"]}, {"prompt": "a", "completion": ""}),
+        lines({"prompt": " ", "completion": 4}, {"prompt": None, "completion": [5]}, {"prompt": "a", "completion": ""}),
         [
             "a.jsonl, line 1, field 'prompt': The field is empty. Fill it in, or remove the row.",
             "a.jsonl, line 1, field 'completion': The field is a number, not text. Put it in quotes.",
@@ -238,7 +239,7 @@ FAULTS: list[tuple[str, str | bytes, list[str]]] = [
     (
         "a.jsonl",
         lines(
-            {"messages": [{"role": "tool", "content": "x"}, {"role": "user"}, "hm", {"content": 5}]},
+            {"messages": [{"role": "clown", "content": "x"}, {"role": "user"}, "hm", {"content": 5}]},
             {"messages": []},
             {"messages": [TURNS[0], TURNS[0], TURNS[1]]},
             {"messages": [TURNS[0]]},
@@ -247,7 +248,7 @@ FAULTS: list[tuple[str, str | bytes, list[str]]] = [
             {"messages": [TURNS[0], {"role": "assistant", "content": ""}]},
         ),
         [
-            "a.jsonl, line 1, field 'messages': Turn 1 has the unknown role 'tool'. Use system, user or assistant.",
+            "a.jsonl, line 1, field 'messages': Turn 1 has the unknown role 'clown'. Use system, user or assistant.",
             "a.jsonl, line 1, field 'messages': Turn 2 has no content. Give it text.",
             "a.jsonl, line 1, field 'messages': Turn 3 is text, not an object. Give it a role and content.",
             "a.jsonl, line 1, field 'messages': Turn 4 has no role. Use system, user or assistant.",
@@ -370,8 +371,8 @@ SETTINGS = [
     ({"columns": "text"}, "columns has 'text'; write role=column pairs, as text=tweet,label=mood."),
     (
         {"columns": "body=text"},
-        "columns names the role 'body'; the roles are: messages, conversations, instruction, output, input, prompt, "
-        "completion, text, label, source, target, split, group, references.",
+        "columns names the role 'body'; the roles are: messages, conversations, instruction, output, input, history, "
+        "prompt, completion, text, label, source, target, chosen, rejected, split, group, references, system.",
     ),
     (
         {"instruction": "Say {what}"},
@@ -383,9 +384,13 @@ SETTINGS = [
     (
         {"format": "alpaca"},
         "format is 'alpaca'; choose one of: auto, messages, sharegpt, prompt_completion, instruction, text_label, "
-        "source_target.",
+        "source_target, preference.",
     ),
-    ({"seeds": 1}, "Unknown setting seeds; known are: columns, data, format, instruction, seed, system."),
+    (
+        {"seeds": 1},
+        "Unknown setting seeds; known are: balance, clean, columns, data, format, instruction, max_characters, "
+        "min_characters, on_fault, seed, system, test_size, validation_size.",
+    ),
 ]
 
 

@@ -142,8 +142,10 @@ def test_what_is_not_there(source):
 
 
 def test_hub_names():
-    assert hub.parse("owner/name") == ("owner/name", None)
-    assert hub.parse("owner/name:en-fr") == ("owner/name", "en-fr")
+    assert hub.parse("owner/name") == ("owner/name", None, None)
+    assert hub.parse("owner/name:en-fr") == ("owner/name", "en-fr", None)
+    assert hub.parse("owner/name:en-fr:test") == ("owner/name", "en-fr", "test")
+    assert hub.parse("owner/name::test") == ("owner/name", None, "test")
     assert hub.parse("name") is hub.parse("a/b/c") is hub.parse("../b") is None
 
 
@@ -181,6 +183,8 @@ def test_a_set_fetched_by_the_library(tmp_path, monkeypatch):
         "train": ["x", "y"],
         "test": ["x"],
     }
+    hub._download(str(tmp_path / "set"), None, folder.with_name("owner--set----train"), "train")
+    assert {name: len(part) for name, part in read("owner/set::train").splits.items()} == {"train": 2}
     assert not (tmp_path / "user").exists()
 
 

@@ -75,11 +75,16 @@ def test_training_begins_as_chat_does(tokenizer):
     assert encoded.ids.count(tokenizer.bos_token_id) == 2, "one <|im_start|> a turn, none added"
 
 
-def test_thoughts_are_learned_in_single_turns_and_rewritten_history_is_refused():
+def test_what_a_template_rewrites_later_is_only_read():
     tokenizer = make_tokenizer(THINKING)
     assert spans(tokenizer, TURN) == ["<think>\n\n</think>\n\nnice film<|im_end|>"]
-    with pytest.raises(TemplateError, match="rewrites turn 3"):
-        encode(tokenizer, MULTI)
+    assert spans(tokenizer, MULTI) == ["<think>\n\n</think>\n\nnice film<|im_end|>"]
+    assert (encode(tokenizer, TURN).only_read, encode(tokenizer, MULTI).only_read) == (0, 1)
+
+
+def test_a_conversation_without_an_answer_at_its_end_is_refused(tokenizer):
+    with pytest.raises(TemplateError, match="doesn't end with an assistant's turn"):
+        encode(tokenizer, MULTI[:-1])
 
 
 def test_a_template_without_end_of_turn_is_refused():

@@ -12,8 +12,9 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from sftdemo import outputs, runs
-from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo import encoding, outputs, runs
+from sftdemo.config import CLEANING, EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.data.types import SPLITS
 from sftdemo.errors import UsageError, UserError
 from sftdemo.ui import (
     ballot,
@@ -21,6 +22,7 @@ from sftdemo.ui import (
     charts,
     chat_tab,
     data_tab,
+    data_views,
     forms,
     html,
     outputs_view,
@@ -99,7 +101,10 @@ def test_every_key_in_the_code_exists() -> None:
 def test_keys_put_together_from_parts_exist() -> None:
     keys = {f"state_{state}" for state in (*runs.ACTIVE, "finished", "stopped", "failed")}
     keys |= {f"train_{state}" for state in runs.ACTIVE} | {f"preset_{name}" for name in train_tab.PRESETS}
-    keys |= {f"metric_{m}" for m in charts.METRICS} | {f"why_{m}" for m in charts.METRICS} | data_tab.ROLE_KEYS
+    keys |= {f"metric_{m}" for m in charts.METRICS} | {f"why_{m}" for m in charts.METRICS}
+    keys |= {f"role_{role}" for role in data_tab.EVERY_ROLE} | {f"clean_{step}" for step in CLEANING}
+    keys |= {f"check_{name}" for name in encoding.CHECKS} | {f"list_{kind}" for kind in data_views.LISTS}
+    keys |= {f"long_{policy}" for policy in ("fits", "drop", "cut", "chunk")} | {f"split_{name}" for name in SPLITS}
     keys |= {f"filter_{name}" for name in outputs.FILTERS} | {f"vote_{choice}" for choice in ballot.BUTTONS}
     keys |= {f"voted_{winner}" for winner in ("base", "tuned", "tie", "bad", "skip")}
     assert keys <= TEXTS["en"].keys()
@@ -227,8 +232,20 @@ def test_ticks_reach_the_highest_value(high: float) -> None:
 
 
 def test_charts_draw_nothing_from_nothing() -> None:
-    assert charts.loss_chart([charts.Curve("r")], "en") == "" and charts.histogram([], "t") == ""
-    assert "<rect" in charts.histogram([5, 5, 5], "t")
+    assert charts.loss_chart([charts.Curve("r")], "en") == "" and charts.histogram(None, "t") == ""
+
+
+@pytest.mark.parametrize(
+    ("limit", "drawn"), [(10, True), (14, True), (22, True), (24, True), (1000, False), (3, False)]
+)
+def test_the_limit_is_drawn_into_the_histogram(limit: int, drawn: bool) -> None:
+    binned = {"low": 5, "width": 2, "counts": [3, 0, 4, 0, 0, 0, 0, 1], "limit": limit}
+    shown = charts.histogram(binned, "t", "the limit")
+    assert shown.count("<rect") == 8 and ('class="limit"' in shown) == drawn and "the limit" in shown
+    assert shown.count('class="base"') == sum(start > limit for start in range(5, 21, 2)), (
+        "bins beyond the limit are grey"
+    )
+    assert 'class="limit"' not in charts.histogram({**binned, "limit": None}, "t")
 
 
 # The tabs' logic

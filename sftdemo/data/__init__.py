@@ -1,7 +1,21 @@
-"""Labelled text from files to examples: read, check, split."""
+"""Labelled text from files to examples: read, check, clean, split."""
 
 from sftdemo.data.loading import Sample, read, samples
+from sftdemo.data.sampling import outlook, prepare
 from sftdemo.data.splits import split, take
-from sftdemo.data.types import Dataset, Example, Message
+from sftdemo.data.types import Dataset, Example, Message, Step, account
 
-__all__ = ["Dataset", "Example", "Message", "Sample", "read", "samples", "split", "take"]
+__all__ = [
+    "Dataset",
+    "Example",
+    "Message",
+    "Sample",
+    "Step",
+    "account",
+    "outlook",
+    "prepare",
+    "read",
+    "samples",
+    "split",
+    "take",
+]

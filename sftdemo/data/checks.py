@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+from typing import Any
 
-from sftdemo.data.templates import written_in_han
-from sftdemo.data.types import Dataset, Example
+from sftdemo.data.near import near, near_earlier
+from sftdemo.data.types import SPLITS, Dataset, Example
+from sftdemo.errors import Fault
 
-if TYPE_CHECKING:
-    import numpy as np
-
-NEAR = 0.8
-# 16 bands of 5 find a pair of Jaccard similarity 0.8 with probability 0.998.
-_BANDS, _BAND_ROWS = 16, 5
-_BUCKET = 50
-_CHUNK = 2048
-_DIGITS = re.compile(r"\d+")
 # A point or comma that is not inside a number, a hyphen that is no sign; the set in front makes the search fast.
 _POINTS = re.compile(r"[.,-](?:(?!\d)|(?<!\d[.,])(?<!-))")
 
 
 @cache
-def _blanks() -> dict[int, str]:
-    """Punctuation to blanks, save what changes a number or a formula: 1.5, -3, %, *, /, &, #, @."""
+def _blanks() -> tuple[dict[int, str], re.Pattern[str]]:
+    """Punctuation to blanks, save what changes a number or a formula: 1.5, -3, %, *, /, &, #, @.
+
+    As a table, which is fast for ASCII alone, and as a pattern."""
     kept = set("%*/&#@\\.,-")
-    return {
-        code: " " for code in range(0x10000) if unicodedata.category(chr(code))[0] in "PZ" and chr(code) not in kept
-    }
+    marks = [
+        chr(code) for code in range(0x10000) if unicodedata.category(chr(code))[0] in "PZ" and chr(code) not in kept
+    ]
+    return {ord(mark): " " for mark in marks}, re.compile(f"[{re.escape(''.join(marks))}]+")
 
 
 def normalise(text: str) -> str:
     """The text without differences in case, width, whitespace and punctuation."""
-    text = unicodedata.normalize("NFKC", text).casefold().translate(_blanks())
+    table, pattern = _blanks()
+    if text.isascii():
+        text = text.lower().translate(table)
+    else:
+        text = pattern.sub(" ", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(_POINTS.sub(" ", text).split())
 
 
@@ -50,36 +49,73 @@ def _shared(left: str, right: str) -> int:
     return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 
 
-def row_keys(examples: Sequence[Example]) -> list[str]:
-    """Question and answer, normalised: equal keys are the same row."""
-    return [f"{normalise(_asked(example))}\n{normalise(example['messages'][-1]['content'])}" for example in examples]
-
-
 def leak_keys(examples: Sequence[Example]) -> list[str]:
     """What must not be seen before the test, normalised: the question's variable part and, unless it is a label, the
-    answer. What all questions begin or end with (the instruction) says nothing about a row, and is cut off."""
-    asked = [_asked(example) for example in examples]
-    if len(set(asked)) > 1:
-        head = _shared(min(asked), max(asked))
-        backwards = [text[head:][::-1] for text in asked]
-        tail = _shared(min(backwards), max(backwards))
-        asked = [text[head : len(text) - tail] for text in asked]
+    answer. What all questions of a source begin or end with (the instruction) says nothing about a row, and is cut off."""
+    keys = [""] * len(examples)
+    for rows in _by(examples, lambda example: example.get("meta", {}).get("source")).values():
+        asked = [_asked(examples[index]) for index in rows]
+        if len(set(asked)) > 1:
+            head = _shared(min(asked), max(asked))
+            backwards = [text[head:][::-1] for text in asked]
+            tail = _shared(min(backwards), max(backwards))
+            asked = [text[head : len(text) - tail] for text in asked]
+        for index, text in zip(rows, asked, strict=True):
+            answer = "" if "label" in examples[index] else " " + normalise(examples[index]["messages"][-1]["content"])
+            keys[index] = normalise(text) + answer
+    return keys
+
+
+def row_keys(examples: Sequence[Example], keys: Sequence[str] | None = None) -> list[str]:
+    """Question and answer, normalised: equal keys are the same row. `keys` are their leak_keys, if they are at hand."""
     return [
-        normalise(text) if "label" in example else f"{normalise(text)} {normalise(example['messages'][-1]['content'])}"
-        for text, example in zip(asked, examples, strict=True)
+        f"{key}\n{_short(example['label'])}" if "label" in example else key
+        for example, key in zip(examples, leak_keys(examples) if keys is None else keys, strict=True)
     ]
 
 
-def duplicates(examples: Sequence[Example]) -> list[tuple[int, int]]:
+_short = lru_cache(4096)(normalise)  # for labels, of which there are few
+
+
+def _by(examples: Sequence[Example], key: Callable[[Example], Any]) -> dict[Any, list[int]]:
+    """Indices of the examples by what `key` says of each."""
+    found: dict[Any, list[int]] = {}
+    for index, example in enumerate(examples):
+        found.setdefault(key(example), []).append(index)
+    return found
+
+
+def duplicates(examples: Sequence[Example], keys: Sequence[str] | None = None) -> list[tuple[int, int]]:
     """(surplus row, the row it repeats) as indices."""
     first: dict[str, int] = {}
-    return [
-        (index, first[key]) for index, key in enumerate(row_keys(examples)) if first.setdefault(key, index) != index
-    ]
+    rows = enumerate(row_keys(examples, keys))
+    return [(index, first[key]) for index, key in rows if first.setdefault(key, index) != index]
 
 
-def leaks(train: Sequence[Example], held_out: Sequence[Example]) -> list[tuple[int, int]]:
+def near_duplicates(examples: Sequence[Example]) -> list[tuple[int, int]]:
+    """(surplus row, an earlier row it repeats exactly or nearly) as indices; near as in `leaks`."""
+    keys = leak_keys(examples)
+    # Rows with the same question and another label contradict each other; that is no repetition.
+    found: dict[int, int] = {}
+    for rows in _by(examples, lambda example: example.get("label")).values():
+        first: dict[str, int] = {}
+        distinct = []
+        for index in rows:
+            if first.setdefault(keys[index], index) == index:
+                distinct.append(index)
+            else:
+                found[index] = first[keys[index]]
+        pairs = near_earlier([keys[index] for index in distinct])
+        found |= {distinct[later]: distinct[earlier] for later, earlier in pairs.items()}
+    return sorted(found.items())
+
+
+def leaks(
+    train: Sequence[Example], held_out: Sequence[Example], keys: Sequence[str] | None = None
+) -> list[tuple[int, int]]:
     """(held-out row, a train row it repeats) as indices, one pair for each held-out row that leaked.
+
+    `keys` are the leak_keys of train and held-out rows together, if they are at hand.
 
     Near means: Jaccard similarity of the character shingles (5 letters, or 2 in Chinese) at least 0.8, and the same
     numbers and label: "Chapter 3" is not "Chapter 4", and "mute" is not "unmute" where the label tells them apart.
@@ -87,121 +123,45 @@ def leaks(train: Sequence[Example], held_out: Sequence[Example]) -> list[tuple[i
     """
     if not train or not held_out:
         return []
-    keys = leak_keys([*train, *held_out])
+    keys = leak_keys([*train, *held_out]) if keys is None else keys
     seen, asked = keys[: len(train)], keys[len(train) :]
     exact: dict[str, int] = {}
     for index, key in enumerate(seen):
         exact.setdefault(key, index)
     found = {index: exact[key] for index, key in enumerate(asked) if key in exact}
-    rest = [index for index in range(len(asked)) if index not in found]
-    by_label: dict[str | None, tuple[list[int], list[int]]] = {}
-    for index in rest:
-        by_label.setdefault(held_out[index].get("label"), ([], []))[0].append(index)
-    for index, example in enumerate(train):
-        if example.get("label") in by_label:
-            by_label[example.get("label")][1].append(index)
-    for ours, theirs in by_label.values():
-        pairs = near([asked[index] for index in ours], [seen[index] for index in theirs])
-        found |= {ours[query]: theirs[match] for query, match in pairs.items()}
+    theirs = _by(train, lambda example: example.get("label"))
+    for label, rows in _by(held_out, lambda example: example.get("label")).items():
+        ours = [index for index in rows if index not in found]
+        others = theirs.get(label, [])
+        pairs = near([asked[index] for index in ours], [seen[index] for index in others])
+        found |= {ours[query]: others[match] for query, match in pairs.items()}
     return sorted(found.items())
 
 
-def count(dataset: Dataset) -> None:
-    """Set `duplicates` and `leaked` from the splits as they are."""
-    dataset.duplicates = sum(len(duplicates(examples)) for examples in dataset.splits.values())
-    held_out = [*dataset.splits.get("validation", ()), *dataset.splits.get("test", ())]
-    dataset.leaked = len(leaks(dataset.splits.get("train", ()), held_out))
-
-
-def near(queries: Sequence[str], texts: Sequence[str]) -> dict[int, int]:
-    """{index of a query: index of a text nearly the same}, for normalised strings."""
-    found: dict[int, int] = {}
-    for width in (5, 2):
-        ours, theirs = _of_width(queries, width), _of_width(texts, width)
-        if not ours or not theirs:
-            continue
-        for query, candidates in _candidates([queries[i] for i in ours], [texts[i] for i in theirs], width):
-            left = _shingles(queries[ours[query]], width)
-            numbers = sorted(_DIGITS.findall(queries[ours[query]]))
-            for candidate in candidates:
-                text = texts[theirs[candidate]]
-                right = _shingles(text, width)
-                both = len(left & right)
-                if both >= NEAR * (len(left) + len(right) - both) and numbers == sorted(_DIGITS.findall(text)):
-                    found[ours[query]] = theirs[candidate]
-                    break
-    return found
-
-
-def _of_width(texts: Sequence[str], width: int) -> list[int]:
+def contradictions(examples: Sequence[Example], keys: Sequence[str]) -> list[tuple[int, int]]:
+    """(row, an earlier row that asks the same and has another label) as indices; `keys` are their leak_keys."""
+    first: dict[str, int] = {}
     return [
-        index for index, text in enumerate(texts) if (2 if written_in_han(text) else 5) == width and len(text) >= width
+        (index, first[key])
+        for index, key in enumerate(keys)
+        if key and "label" in examples[index]
+        if examples[first.setdefault(key, index)].get("label") != examples[index]["label"]
     ]
 
 
-def _shingles(text: str, width: int) -> set[str]:
-    return {text[at : at + width] for at in range(len(text) - width + 1)}
-
-
-def _candidates(queries: Sequence[str], texts: Sequence[str], width: int) -> list[tuple[int, list[int]]]:
-    """For each query that has any, the texts whose MinHash signatures agree with its own, the likeliest first."""
-    import numpy as np
-
-    ours, theirs = _signatures(queries, width), _signatures(texts, width)
-    found: dict[int, set[int]] = {}
-    for band in range(_BANDS):
-        part = slice(band * _BAND_ROWS, (band + 1) * _BAND_ROWS)
-        left, right = _band_key(ours[:, part]), _band_key(theirs[:, part])
-        order = np.argsort(right, kind="stable")
-        low = np.searchsorted(right[order], left, "left")
-        high = np.searchsorted(right[order], left, "right")
-        for query in np.flatnonzero(high > low):
-            # A bucket that holds thousands is one template; a few of its rows stand for all.
-            members = order[low[query] : min(high[query], low[query] + _BUCKET)]
-            found.setdefault(int(query), set()).update(members.tolist())
-    results = []
-    for asked, texts_met in found.items():
-        candidates = np.array(sorted(texts_met))
-        agreement = (theirs[candidates] == ours[asked]).mean(axis=1)
-        likely = agreement >= NEAR - 0.2  # four standard errors of the estimate
-        ranked = candidates[likely][np.argsort(-agreement[likely], kind="stable")]
-        if len(ranked):
-            results.append((asked, ranked.tolist()))
-    return results
-
-
-def _signatures(texts: Sequence[str], width: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    """MinHash signatures of the texts' character shingles, (texts, 80)."""
-    import numpy as np
-
-    random = np.random.default_rng(0)  # fixed: the same data always gives the same count
-    factors, masks = random.integers(0, 2**32, (2, _BANDS * _BAND_ROWS), dtype=np.uint32)
-    factors |= np.uint32(1)
-    powers = random.integers(1, 2**63, width, dtype=np.uint64) | np.uint64(1)
-    signatures = np.empty((len(texts), len(factors)), dtype=np.uint32)
-    for start in range(0, len(texts), _CHUNK):
-        part = texts[start : start + _CHUNK]
-        lengths = np.array([len(text) for text in part])
-        codes = np.frombuffer("".join(part).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
-        total = len(codes) - width + 1
-        hashes = sum((codes[shift : shift + total] * powers[shift] for shift in range(width)), np.zeros(1, np.uint64))
-        ends = np.cumsum(lengths)
-        inside = np.ones(total, dtype=bool)
-        for back in range(1, width):  # shingles that run over into the next text
-            inside[(ends[:-1] - back)] = False
-        short = (hashes[inside] >> np.uint64(32)).astype(np.uint32)
-        starts = np.concatenate(([0], np.cumsum(lengths - width + 1)[:-1]))
-        for column, (factor, mask) in enumerate(zip(factors, masks, strict=True)):
-            signatures[start : start + len(part), column] = np.minimum.reduceat((short ^ mask) * factor, starts)
-    return signatures
-
-
-def _band_key(part: np.ndarray[Any, np.dtype[np.uint32]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """One number for the signature's values in a band."""
-    import numpy as np
-
-    key = np.zeros(len(part), dtype=np.uint64)
-    for column in part.T:
-        key = (key ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        key ^= key >> np.uint64(32)
-    return key
+def count(dataset: Dataset, warn: bool = False) -> None:
+    """Set `duplicates` and `leaked` from the splits as they are; with `warn` also tell of rows that contradict others."""
+    parts = [dataset.splits.get(split, []) for split in SPLITS]
+    examples = [example for part in parts for example in part]
+    keys = leak_keys(examples)
+    dataset.duplicates, start = 0, 0
+    for part in parts:
+        dataset.duplicates += len(duplicates(part, keys[start : start + len(part)]))
+        start += len(part)
+    dataset.leaked = len(leaks(parts[0], examples[len(parts[0]) :], keys))
+    for index, earlier in contradictions(examples, keys) if warn and dataset.labels else ():
+        here, there = (examples[row]["meta"] for row in (index, earlier))
+        problem = f"Line {there['line']} asks the same and has the label {examples[earlier]['label']!r}."
+        column = dataset.mapping.get("label", "label")
+        remedy = "Give both the right one, or remove one."
+        dataset.warnings.append(Fault(here["line"], column, problem, remedy, here.get("file", "")))

@@ -13,25 +13,28 @@ from sftdemo.errors import UserError
 from sftdemo.runs import home
 
 PATIENCE = 8.0
-_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?::([\w.-]+))?")
+_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?::([\w.-]*)(?::([\w.-]+))?)?")
 _REQUEST_SECONDS = "10"
 
 
-def parse(source: str) -> tuple[str, str | None] | None:
-    """("owner/name", subset or None), if the source looks like a Hub id."""
+def parse(source: str) -> tuple[str, str | None, str | None] | None:
+    """("owner/name", subset or None, split or None), if the source looks like a Hub id: "owner/name:subset:split"."""
     match = _ID.fullmatch(source)
-    return (match[1], match[2]) if match else None
+    return (match[1], match[2] or None, match[3]) if match else None
 
 
-def fetch(name: str, subset: str | None) -> Path:
+def fetch(name: str, subset: str | None, split: str | None = None) -> Path:
     """A folder under SFTDEMO_HOME with one Parquet file a split; what is there already is not fetched again.
+
+    A split asked for by name stands alone in its folder, as `rows.parquet`, and is divided anew.
 
     Raises UserError if the Hub doesn't answer within 8 seconds, or the download fails.
     """
-    folder = home() / "hub" / "sets" / re.sub(r"[^\w.-]+", "--", f"{name}--{subset}" if subset else name)
+    wanted = "--".join([name, *([subset or ""] if subset or split else []), *([split] if split else [])])
+    folder = home() / "hub" / "sets" / re.sub(r"[^\w.-]+", "--", wanted)
     if not folder.is_dir():
         _ask(name)
-        _download(name, subset, folder)
+        _download(name, subset, folder, split)
     return folder
 
 
@@ -64,7 +67,7 @@ def _ask(name: str) -> None:
         )
 
 
-def _download(name: str, subset: str | None, folder: Path) -> None:
+def _download(name: str, subset: str | None, folder: Path, split: str | None = None) -> None:
     """The library keeps its caches where the environment says at import, hence the child process."""
     caches = home() / "hub"
     places = {
@@ -80,7 +83,7 @@ def _download(name: str, subset: str | None, folder: Path) -> None:
         "HF_HUB_DOWNLOAD_TIMEOUT": _REQUEST_SECONDS,
         "HF_HUB_ETAG_TIMEOUT": _REQUEST_SECONDS,
     }
-    command = [sys.executable, "-m", "sftdemo.data.hub", name, subset or "", str(folder)]
+    command = [sys.executable, "-m", "sftdemo.data.hub", name, subset or "", str(folder), split or ""]
     root = str(Path(__file__).parents[2])
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -89,11 +92,11 @@ def _download(name: str, subset: str | None, folder: Path) -> None:
         raise UserError(f"The data set {name!r} can't be fetched: {reason}.")
 
 
-def save(name: str, subset: str | None, folder: Path) -> None:
+def save(name: str, subset: str | None, folder: Path, only: str | None = None) -> None:
     """Load the set (a Hub id, or a local folder) and write a Parquet file for each split; class numbers get their names."""
     import datasets
 
-    loaded = datasets.load_dataset(name, subset)
+    loaded = {"rows": datasets.load_dataset(name, subset, split=only)} if only else datasets.load_dataset(name, subset)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     part.mkdir(parents=True)
     for split, rows in loaded.items():
@@ -106,4 +109,4 @@ def save(name: str, subset: str | None, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    save(sys.argv[1], sys.argv[2] or None, Path(sys.argv[3]))
+    save(sys.argv[1], sys.argv[2] or None, Path(sys.argv[3]), sys.argv[4] or None)

@@ -30,14 +30,14 @@ LAYOUTS = (
         "generation",
         {"instruction": ("instruction", "指令"), "output": ("output", "response", "输出")},
         "output",
-        {"input": ("input", "context", "输入")},
+        {"input": ("input", "context", "输入"), "history": ("history",)},
     ),
     Layout(
         "prompt_completion",
         "generation",
         {
             "prompt": ("prompt", "question", "query", "input", "问题"),
-            "completion": ("completion", "answer", "response", "output", "答案", "回答"),
+            "completion": ("completion", "completions", "answer", "answers", "response", "output", "答案", "回答"),
         },
         "completion",
     ),
@@ -56,9 +56,21 @@ LAYOUTS = (
         {"source": ("source", "src", "原文"), "target": ("target", "tgt", "译文")},
         "target",
     ),
+    Layout(
+        "preference",
+        "generation",
+        {"chosen": ("chosen",), "rejected": ("rejected",)},
+        "chosen",
+        {"prompt": ("prompt", "question", "instruction", "input")},
+    ),
 )
 # Columns that any layout may have.
-COMMON = {"split": ("split",), "group": ("group",), "references": ("references",)}
+COMMON = {
+    "split": ("split",),
+    "group": ("group",),
+    "references": ("references",),
+    "system": ("system", "system_prompt"),
+}
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sftdemo.config import ReadConfig
-from sftdemo.data import checks, formats, sources
+from sftdemo.data import checks, cleaning, formats, mixture, sources
 from sftdemo.data.recipes import RECIPES, ROWS
 from sftdemo.data.types import Dataset, Example
-from sftdemo.errors import UsageError
+from sftdemo.errors import Fault, UserError
 
 
 def read(source: str | os.PathLike[str] | ReadConfig, **settings: Any) -> Dataset:
-    """Read a file, a folder, a sample or a Hub data set; `settings` are those of ReadConfig.
+    """Read a file, a folder, a sample or a Hub data set, or several; `settings` are those of ReadConfig.
 
     Faults of the data come in `faults`, all at once, and nothing is raised for them. Raises UserError for a source,
     column or placeholder that isn't there, UsageError for a bad setting. Without split columns all rows are in train.
@@ -25,18 +25,46 @@ def read(source: str | os.PathLike[str] | ReadConfig, **settings: Any) -> Datase
         config = type(source).from_json({**source.to_json(), **settings})
     else:
         config = ReadConfig.from_json({"data": os.fspath(source), **settings})
-    if not config.data.strip():
-        raise UsageError("No data is named; give a file, a folder, a sample or a Hub id.")
-    dataset = _convert(sources.find(config.data.strip()), config)
-    checks.count(dataset)
+    parts = mixture.parse(config.data)
+    if len(parts) == 1:
+        dataset = _convert(sources.find(parts[0].source), config)
+        if parts[0].weight != 1:
+            dataset = mixture.mix(parts, [dataset], config.data)
+    else:
+        dataset = mixture.mix(parts, [_part(part.source, config) for part in parts], config.data)
+    cleaning.clean(dataset, config)
+    formats.summarise(dataset, dataset.task)
+    if not dataset.examples and not dataset.faults:
+        problem, remedy = "No row is left.", "Give rows without faults, or clean less."
+        dataset.faults.append(Fault(0, "", problem, remedy, dataset.name))
+    checks.count(dataset, warn=True)
+    for told in (dataset.faults, dataset.warnings, dataset.dropped, dataset.fixed):
+        told.sort(key=lambda fault: (fault.file, fault.line))
     return dataset
 
 
+def _part(source: str, config: ReadConfig) -> Dataset:
+    """One of several sources; the settings are for each of them."""
+    try:
+        return _convert(sources.find(source), replace(config, data=source))
+    except UserError as error:
+        raise type(error)(f"In {source}: {error}") from None
+
+
 def _convert(found: sources.Found, config: ReadConfig) -> Dataset:
+    """The examples of one source, with its faults as `on_fault` wants them."""
     dataset = Dataset(source=config.data, name=found.name, sha256=found.sha256, faults=found.table.faults)
+    dataset.notes += found.table.notes
     if found.table.rows:
         formats.convert(found.table.rows, config, dataset)
-    dataset.faults.sort(key=lambda fault: (fault.file, fault.line))
+    if config.on_fault == "drop":
+        dataset.dropped = [fault for fault in dataset.faults if not fault.whole]
+        dataset.faults = [fault for fault in dataset.faults if fault.whole]
+        if dataset.dropped:
+            lines = len({(fault.file, fault.line) for fault in dataset.dropped})
+            dataset.notes.append(f"{lines} rows at fault were left out; each is listed.")
+    if dataset.fixed:
+        dataset.notes.append(f"{len(dataset.fixed)} faults were repaired; each is listed.")
     return dataset
 
 

@@ -1,4 +1,4 @@
-"""Bytes in, rows with line numbers out: JSONL, JSON, CSV, TSV and Parquet, and a fault for every line that can't be read."""
+"""Bytes in, rows with line numbers out: JSONL, JSON, CSV, TSV, Parquet and Arrow, and a fault for each line that can't be."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from sftdemo.data.decoding import Undecodable, decode
 from sftdemo.errors import Fault
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet")
-MAX_BYTES = 1_000_000_000
-_BOM = b"\xef\xbb\xbf"
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet", ".arrow", ".feather")
+PACKED = (".zip", ".gz")
+MAX_BYTES = 500_000_000  # rows take about eight times their file's size in memory
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SPACE = re.compile(r"\s*")
-_DELIMITERS = ",\t;|"
+_DELIMITERS = ",\t;|^~"
+_TOLD = re.compile(r"sep=(.)", re.IGNORECASE)
 
 
 class Row(NamedTuple):
@@ -31,10 +33,11 @@ class Row(NamedTuple):
 
 @dataclass
 class Table:
-    """The rows of a file that can be read, and a fault for each that can't."""
+    """The rows of a file that can be read, a fault for each that can't, and notes on how it was read."""
 
     rows: list[Row] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def kind(value: object) -> str:
@@ -47,22 +50,27 @@ def suffix_of(name: str) -> str:
     return "." + name.rsplit(".", 1)[1].lower() if "." in name else ""
 
 
+def too_large(name: str, size: int, what: str = "") -> Fault:
+    over = f"{size / 1e9:.1f} GB" if size > 1.05 * MAX_BYTES else f"more than {MAX_BYTES / 1e9:.1f} GB"
+    return Fault(0, "", f"The file has {what}{over}; the most is {MAX_BYTES / 1e9:.1f} GB.", "Give a part of it.", name)
+
+
 def read_table(name: str, data: bytes, split: str | None = None) -> Table:
     """Read one file's bytes. The suffix of `name` says how; between JSON and JSONL the content decides."""
     suffix = suffix_of(name)
     reader = _Reader(name, split)
     if suffix not in SUFFIXES:
-        reader.fault(0, f"Files that end in {suffix!r} can't be read.", f"Give one of: {', '.join(SUFFIXES)}.")
+        reader.fault(
+            0, f"Files that end in {suffix!r} can't be read.", f"Give one of: {', '.join((*SUFFIXES, *PACKED))}."
+        )
     elif len(data) > MAX_BYTES:
-        reader.fault(0, f"The file has {len(data) / 1e9:.1f} GB; the most is 1 GB.", "Give a part of it.")
-    elif not data.removeprefix(_BOM).strip():
+        reader.table.faults.append(too_large(name, len(data)))
+    elif not data.removeprefix(b"\xef\xbb\xbf").strip(b"\x00 \t\r\n"):
         reader.fault(0, "The file is empty.", "Give a file with rows.")
-    elif suffix == ".parquet":
-        reader.parquet(data)
-    elif suffix in (".csv", ".tsv", ".txt"):
-        reader.delimited(data)
+    elif suffix in (".parquet", ".arrow", ".feather"):
+        reader.arrow(data, suffix)
     else:
-        reader.json_or_lines(data, lines_expected=suffix != ".json")
+        reader.text(data, suffix)
     if not reader.table.rows and not reader.table.faults:
         reader.fault(0, "The file has no rows.", "Give a file with rows.")
     return reader.table
@@ -74,8 +82,8 @@ class _Reader:
     def __init__(self, name: str, split: str | None) -> None:
         self.name, self.split, self.table = name, split, Table()
 
-    def fault(self, line: int, problem: str, remedy: str) -> None:
-        self.table.faults.append(Fault(line, "", problem, remedy, self.name))
+    def fault(self, line: int, problem: str, remedy: str, whole: bool = False) -> None:
+        self.table.faults.append(Fault(line, "", problem, remedy, self.name, whole))
 
     def add(self, line: int, value: Any, source: str) -> None:
         """Take a value parsed from the JSON text `source`, unless it is no row."""
@@ -88,32 +96,31 @@ class _Reader:
         else:
             self.table.rows.append(Row(self.name, line, value, self.split))
 
-    def broken(self, line: int, error: Exception, remedy: str) -> None:
+    def broken(self, line: int, error: Exception, remedy: str, whole: bool = False) -> None:
         if isinstance(error, json.JSONDecodeError):
             message = f"{error.msg} at character {error.colno}"
         else:
             message = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        self.fault(line, f"This isn't JSON: {message}.", remedy)
+        self.fault(line, f"This isn't JSON: {message}.", remedy, whole)
 
-    def decode(self, data: bytes) -> tuple[list[str], set[int]]:
-        """The lines, and the numbers of those that aren't UTF-8, each with its fault."""
-        data = data.removeprefix(_BOM)
+    def text(self, data: bytes, suffix: str) -> None:
         try:
-            return data.decode("utf-8").split("\n"), set()
-        except UnicodeDecodeError:
-            lines, bad = [], set()
-        for number, raw in enumerate(data.split(b"\n"), 1):
-            try:
-                lines.append(raw.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                bad.add(number)
-                lines.append(raw.decode("utf-8", "replace"))
-                place = f"Byte {error.start + 1} of the line, 0x{raw[error.start]:02x},"
-                self.fault(number, f"{place} isn't UTF-8.", "Save the file as UTF-8.")
-        return lines, bad
+            lines, wrong, encoding = decode(data)
+        except Undecodable as error:
+            self.fault(0, f"The file begins as UTF-16, but {error}.", "Save the file as UTF-8.")
+            return
+        if encoding != "utf-8":
+            self.table.notes.append(f"{self.name} is read as {encoding.upper()}.")
+        for number, problem in wrong.items():
+            self.fault(number, problem, "Save the file as UTF-8.")
+        if not any(line.strip() for line in lines):
+            self.fault(0, "The file is empty.", "Give a file with rows.")
+        elif suffix in (".csv", ".tsv", ".txt"):
+            self.delimited(lines, set(wrong))
+        else:
+            self.json_or_lines(lines, set(wrong), lines_expected=suffix != ".json")
 
-    def json_or_lines(self, data: bytes, lines_expected: bool) -> None:
-        lines, bad = self.decode(data)
+    def json_or_lines(self, lines: list[str], bad: set[int], lines_expected: bool) -> None:
         filled = (line.strip() for line in lines if line.strip())
         first, single = next(filled, ""), next(filled, None) is None
         if first.startswith("["):
@@ -151,30 +158,35 @@ class _Reader:
                     self.add(line, value, source)
         except (ValueError, RecursionError) as error:
             line = error.lineno if isinstance(error, json.JSONDecodeError) else 0
-            self.broken(line, error, "Mend it; what follows could not be read.")
+            self.broken(line, error, "Mend it; what follows could not be read.", whole=True)
 
-    def delimited(self, data: bytes) -> None:
+    def delimited(self, lines: list[str], bad: set[int]) -> None:
         """CSV and its kin. A row's line is the one it starts on."""
-        lines, bad = self.decode(data)
+        skipped = 0
+        if told := _TOLD.fullmatch(lines[0].strip()):  # Excel's own line for its delimiter
+            skipped, lines = 1, lines[1:]
         text = "\n".join(lines)
         csv.field_size_limit(MAX_BYTES)  # the library's own limit of 128 KB is less than a long document
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+        delimiter = told[1] if told else _delimiter(text)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         header: list[str] | None = None
         while True:
-            line = reader.line_num + 1
+            line = reader.line_num + 1 + skipped
             try:
                 cells = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                self.csv_error(line, reader.line_num, str(error))
+                self.csv_error(line, reader.line_num + skipped, str(error))
                 continue
-            if not cells or bad.intersection(range(line, reader.line_num + 1)):
+            if not cells or bad.intersection(range(line, reader.line_num + skipped + 1)):
                 continue
             if header is None:
                 header = [name.strip() for name in cells]
                 if twice := sorted({name for name in header if name and header.count(name) > 1}):
-                    self.fault(line, f"The header has {', '.join(map(repr, twice))} twice.", "Rename one of them.")
+                    self.fault(
+                        line, f"The header has {', '.join(map(repr, twice))} twice.", "Rename one of them.", True
+                    )
             elif len(cells) != len(header):
                 self.fault(
                     line,
@@ -188,22 +200,38 @@ class _Reader:
     def csv_error(self, line: int, last: int, message: str) -> None:
         if "end of data" in message:
             lost = f"; lines {line} to {last} could not be read" if last > line else ""
-            self.fault(line, f"A quote that opens here is never closed{lost}.", "Close it.")
+            self.fault(line, f"A quote that opens here is never closed{lost}.", "Close it.", whole=True)
         else:
             self.fault(
                 line, f"The cells can't be told apart: {message}.", "Double each quote that stands inside a cell."
             )
 
-    def parquet(self, data: bytes) -> None:
+    def arrow(self, data: bytes, suffix: str) -> None:
+        """Parquet, and Arrow as file (Feather) or stream."""
         import pyarrow
-        import pyarrow.parquet
 
+        name = "a Parquet" if suffix == ".parquet" else "an Arrow"
         try:
-            values = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data)).read().to_pylist()
-        except (pyarrow.ArrowException, OSError, ValueError) as error:
-            self.fault(0, f"This isn't a Parquet file that can be read: {str(error).splitlines()[0]}", "Write it anew.")
+            values = _arrow_table(pyarrow.BufferReader(data), suffix).to_pylist()
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            self.fault(0, f"This isn't {name} file that can be read: {reason}", "Write it anew.")
         else:
             self.table.rows = [Row(self.name, line, row, self.split) for line, row in enumerate(values, 1)]
+
+
+def _arrow_table(source: Any, suffix: str) -> Any:
+    import pyarrow
+    import pyarrow.ipc
+    import pyarrow.parquet
+
+    if suffix == ".parquet":
+        return pyarrow.parquet.ParquetFile(source).read()
+    try:
+        return pyarrow.ipc.open_file(source).read_all()
+    except pyarrow.ArrowInvalid:
+        source.seek(0)
+        return pyarrow.ipc.open_stream(source).read_all()
 
 
 def _parsed(text: str) -> Any:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import sftdemo
-from sftdemo.data import hub
+from sftdemo.data import archives, hub
 from sftdemo.data.formats import split_name
-from sftdemo.data.readers import SUFFIXES, Table, read_table, suffix_of
+from sftdemo.data.readers import MAX_BYTES, PACKED, SUFFIXES, Table, read_table, suffix_of, too_large
 from sftdemo.data.recipes import RECIPES, made
-from sftdemo.errors import UserError
+from sftdemo.errors import Fault, UserError
 
+READABLE = (*SUFFIXES, *PACKED)
 SAMPLES = Path(sftdemo.__file__).parents[1] / "datasets"
 NOT_TO_TRAIN = {"general_check"}  # what forgetting is measured on
 
@@ -56,7 +57,8 @@ def front_matter(path: Path) -> dict[str, str]:
 
 
 def find(source: str) -> Found:
-    """Resolve and read: first as a path, then as a sample, then as a Hub id ("owner/name" or "owner/name:subset").
+    """Resolve and read: first as a path, then as a sample, then as a Hub id ("owner/name:subset:split", the last two
+    may be left out).
 
     Raises UserError if there is no such thing.
     """
@@ -70,7 +72,7 @@ def find(source: str) -> Found:
     if source in sample_names():
         return _files(source, [(None, SAMPLES / f"{source}.jsonl")])
     known = f"the samples are: {', '.join(sample_names())}"
-    if suffix_of(source) not in SUFFIXES and (named := hub.parse(source)):
+    if suffix_of(source) not in READABLE and (named := hub.parse(source)):
         found = _folder(hub.fetch(*named))
         found.name = named[0].split("/")[1]
         return found
@@ -85,37 +87,53 @@ def from_rows(name: str, rows: Iterable[dict[str, str]]) -> Found:
 
 def _folder(path: Path) -> Found:
     """Its files named train, validation or test (as `test.csv` or `test-00000-of-00002.parquet`), or its only one."""
-    files = sorted(item for item in path.iterdir() if item.is_file() and suffix_of(item.name) in SUFFIXES)
+    files = sorted(item for item in path.iterdir() if item.is_file() and suffix_of(item.name) in READABLE)
     files = [item for item in files if not item.name.startswith(".") and item.stem.lower() not in _NO_DATA]
-    named = [(split, item) for item in files if (split := split_name(_first_word(item.stem)))]
+    named = [(split, item) for item in files if (split := _split_of(item.name))]
     if named:
         return _files(path.resolve().name, [*named])
     if len(files) == 1:
         return _files(path.resolve().name, [(None, files[0])])
     what = f"The folder {str(path)!r} has {len(files)} data files" if files else f"No data file is in {str(path)!r}"
-    remedy = "name them train, validation and test, or give one" if files else f"give a file in {', '.join(SUFFIXES)}"
+    remedy = "name them train, validation and test, or give one" if files else f"give a file in {', '.join(READABLE)}"
     raise UserError(f"{what}; {remedy}.")
 
 
 _NO_DATA = {"readme", "license", "licence", "dataset_infos", "requirements"}
 
 
-def _first_word(stem: str) -> str:
+def _split_of(name: str) -> str | None:
+    """train, validation or test, from how a file's name begins."""
     for mark in "-_.":
-        stem = stem.split(mark, 1)[0]
-    return stem
+        name = name.split(mark, 1)[0]
+    return split_name(name)
 
 
 def _files(name: str, files: list[tuple[str | None, Path]]) -> Found:
-    """All the files' rows; the hash is over their bytes in the order of their names."""
+    """All the files' rows; the hash is over their bytes in the order of their names.
+
+    Rows together may take no more than a file alone.
+    """
     table, digest = Table(), hashlib.sha256()
+    if (size := sum(path.stat().st_size for _, path in files)) > MAX_BYTES:
+        table.faults.append(too_large(files[0][1].parent.name if len(files) > 1 else files[0][1].name, size))
+        return Found(name, table)
     for split, path in files:
         try:
-            data = path.read_bytes()
+            inside, faults = archives.contents(path)
         except OSError as error:
             raise UserError(f"{str(path)!r} can't be read: {error.strerror}.") from None
-        digest.update(data)
-        part = read_table(path.name, data, split)
-        table.rows += part.rows
-        table.faults += part.faults
+        table.faults += faults
+        named = [(split or _split_of(member), member, data) for member, data in inside]
+        if len(inside) > 1 and not all(part for part, _, _ in named):
+            there = ", ".join(member for member, _ in inside[:5])
+            problem = f"The ZIP holds {len(inside)} data files ({there})."
+            table.faults.append(Fault(0, "", problem, "Name them train, validation and test, or pack one.", path.name))
+            continue
+        for part, member, data in named:
+            digest.update(data)
+            read = read_table(member, data, part if len(inside) > 1 else split)
+            table.rows += read.rows
+            table.faults += read.faults
+            table.notes += read.notes
     return Found(name, table, digest.hexdigest())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sftdemo.data import checks
-from sftdemo.data.types import Dataset, Example
+from sftdemo.data.types import SPLITS, Dataset, Example
 from sftdemo.errors import DataError, Fault
 
 HELD_OUT = 0.1
@@ -19,43 +19,109 @@ def take(examples: Sequence[Example], k: int | None, seed: int) -> list[Example]
     """K of the examples (all, if there are fewer or `k` is None), in an order drawn by the seed.
 
     Which ones depends on the seed and each example's own text alone, not on the order of the file; and the first
-    K of a larger draw are the smaller draw.
+    K of a larger draw are the smaller draw. A text's second copy is drawn apart from its first.
     """
-    return sorted(examples, key=lambda example: _rank(example, seed))[:k]
+    seen: Counter[bytes] = Counter()
+    ranks = []
+    for example in examples:
+        rank = _rank(example, seed)
+        copies, seen[rank] = seen[rank], seen[rank] + 1
+        ranks.append(hashlib.blake2b(rank + copies.to_bytes(4, "big"), digest_size=16).digest() if copies else rank)
+    return [examples[index] for index in sorted(range(len(ranks)), key=ranks.__getitem__)[:k]]
 
 
-def split(dataset: Dataset, seed: int) -> Dataset:
+def split(dataset: Dataset, seed: int, validation_size: float | None = None, test_size: float | None = None) -> Dataset:
     """The data set with train, validation and test, and its duplicates and leaks counted anew.
 
     Only train: 80/10/10. Train and test: validation is a tenth of train, at most 200 rows, at least one; a missing
-    test is drawn likewise. What is there already stays. Rows of one `group`, and rows that are the same but for case
-    and punctuation, stay together; each label keeps a row in train. Raises DataError where that can't be.
+    test is drawn likewise. The sizes change that: a share (below 1) or a count of the rows in train. What is there
+    already stays. Rows of one `group`, and rows that are the same but for case and punctuation, stay together; each
+    label keeps a row in train. Of mixed data each source is split for itself. Raises DataError where that can't be.
     """
-    parts = dict(dataset.splits)
+    sizes = {"test": test_size, "validation": validation_size}
+    notes = [
+        f"{name}_size is left aside: the data brings its own {name} rows."
+        for name, size in sizes.items()
+        if size is not None and dataset.splits.get(name)
+    ]
+    if len(dataset.sources) > 1:
+        ordered = _each(dataset, seed, sizes, notes)
+    else:
+        ordered = _divided(dataset, dict(dataset.splits), seed, sizes, notes)
+    result = replace(dataset, splits=ordered, notes=[*dataset.notes, *notes, *_shared_groups(ordered)])
+    checks.count(result)
+    return result
+
+
+def _each(dataset: Dataset, seed: int, sizes: dict[str, float | None], notes: list[str]) -> dict[str, list[Example]]:
+    """Every source split for itself; a train row that another source holds out is taken out."""
+    joined: dict[str, list[Example]] = {name: [] for name in SPLITS}
+    for part in dataset.sources:
+        own = {
+            name: [example for example in rows if example["meta"]["source"] == part["name"]]
+            for name, rows in dataset.splits.items()
+        }
+        divided = _divided(replace(dataset, source=part["source"]), own, seed, sizes, notes)
+        for name, rows in divided.items():
+            joined[name] += rows
+    held_out = set(checks.row_keys([*joined["validation"], *joined["test"]]))
+    keys = checks.row_keys(joined["train"])
+    own_keys = {part["name"]: set[str]() for part in dataset.sources}
+    for name in ("validation", "test"):
+        for example, key in zip(joined[name], checks.row_keys(joined[name]), strict=True):
+            own_keys[example["meta"]["source"]].add(key)
+    crossing = [
+        key in held_out and key not in own_keys[example["meta"]["source"]]
+        for example, key in zip(joined["train"], keys, strict=True)
+    ]
+    if any(crossing):
+        notes.append(f"{sum(crossing)} train rows that another of the sets holds out were left out.")
+        joined["train"] = [row for row, out in zip(joined["train"], crossing, strict=True) if not out]
+    return joined
+
+
+def _divided(
+    dataset: Dataset, parts: dict[str, list[Example]], seed: int, sizes: dict[str, float | None], notes: list[str]
+) -> dict[str, list[Example]]:
     train = parts.get("train", [])
     missing = [name for name in ("test", "validation") if not parts.get(name)]
     if not train:
-        raise DataError(dataset.faults or [_fault(dataset, "No row is in train.", "Give train rows.")])
+        raise DataError(dataset.faults or [fault(dataset, "No row is in train.", "Give train rows.")])
     if missing:
-        tenth = max(1, round(HELD_OUT * len(train)))
-        wanted = dict.fromkeys(missing, tenth if len(missing) == 2 else min(MOST_VALIDATION, tenth))
+        wanted = _wanted(dataset, len(train), missing, sizes)
         units = _units(train, seed)
         if len(units) <= len(missing):
             problem = f"The {len(train)} train rows make {len(units)} that are independent of each other"
             remedy = f"Give at least {len(missing) + 1}, of different groups and with different texts."
-            raise DataError([_fault(dataset, f"{problem}; {' and '.join(missing)} can't be taken from them.", remedy)])
+            raise DataError([fault(dataset, f"{problem}; {' and '.join(missing)} can't be taken from them.", remedy)])
         placed = _place(train, units, wanted)
         _fill_empty(dataset, train, units, placed, missing)
         for name in ("train", *missing):
             chosen = sorted(index for unit, place in zip(units, placed, strict=True) if place == name for index in unit)
             parts[name] = [train[index] for index in chosen]
-    ordered = {name: parts[name] for name in ("train", "validation", "test")}
-    result = replace(dataset, splits=ordered, notes=[*dataset.notes, *_shared_groups(ordered)])
-    checks.count(result)
-    return result
+            if name != "train" and sizes[name] is not None and len(chosen) != wanted[name]:
+                notes.append(
+                    f"{name} has {len(chosen)} rows, not {wanted[name]}: what belongs together stays together."
+                )
+    return {name: parts[name] for name in SPLITS}
 
 
-def _fault(dataset: Dataset, problem: str, remedy: str) -> Fault:
+def _wanted(dataset: Dataset, rows: int, missing: list[str], sizes: dict[str, float | None]) -> dict[str, int]:
+    """How many rows each missing split gets."""
+    tenth = max(1, round(HELD_OUT * rows))
+    usual = tenth if len(missing) == 2 else min(MOST_VALIDATION, tenth)
+    wanted = {}
+    for name in missing:
+        size = sizes[name]
+        wanted[name] = usual if size is None else int(size) if size >= 1 else max(1, round(size * rows))
+    if sum(wanted.values()) >= rows:
+        asked = " and ".join(f"{count} for {name}" for name, count in wanted.items())
+        problem = f"Of {rows} rows, {asked} leave none for train."
+        raise DataError([fault(dataset, problem, "Ask for fewer, or give more rows.")])
+    return wanted
+
+
+def fault(dataset: Dataset, problem: str, remedy: str) -> Fault:
     return Fault(0, "split", problem, remedy, dataset.source)
 
 
@@ -87,6 +153,8 @@ def _units(examples: Sequence[Example], seed: int) -> list[list[int]]:
 
 def _label(examples: Sequence[Example], unit: list[int]) -> str:
     """The label most of its rows have."""
+    if len(unit) == 1:
+        return examples[unit[0]].get("label", "")
     counts = Counter(examples[index].get("label", "") for index in unit)
     return min(counts, key=lambda label: (-counts[label], label))
 
@@ -130,7 +198,7 @@ def _fill_empty(
         ]
         if not spare:
             problem = f"No row can be taken from train for {name} without taking a label's last one."
-            raise DataError([_fault(dataset, problem, "Give at least three rows of each label.")])
+            raise DataError([fault(dataset, problem, "Give at least three rows of each label.")])
         placed[min(spare, key=lambda position: len(units[position]))] = name
 
 

@@ -81,3 +81,13 @@ def translation(sources: Iterable[str], targets: Iterable[str]) -> str:
 
 def _literal(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
+
+
+def frame(template: str) -> tuple[str, str]:
+    """The words of a template before its first and after its last placeholder; without one, nothing is fixed."""
+    pieces = list(_parse(template))
+    names = [at for at, (_, is_name) in enumerate(pieces) if is_name]
+    if not names:
+        return "", ""
+    before, after = pieces[: names[0]], pieces[names[-1] + 1 :]
+    return "".join(piece for piece, _ in before), "".join(piece for piece, _ in after)

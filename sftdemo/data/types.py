@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
 
 from sftdemo.errors import Fault
@@ -16,17 +16,40 @@ class Message(TypedDict):
 
 
 class Example(TypedDict):
-    """One row. The last message is the assistant's: the answer to learn. With a `label`, the answer equals it."""
+    """One row. The last message is the assistant's: the answer to learn. With a `label`, the answer equals it.
+
+    `weight` multiplies the row's loss. `meta` has `line`, and where they are known `file`, `group`, and, in data mixed
+    of several sources, `source` and `task`.
+    """
 
     messages: list[Message]
     label: NotRequired[str]
     references: NotRequired[list[str]]
     meta: NotRequired[dict[str, Any]]
+    weight: NotRequired[float]
+
+
+@dataclass
+class Step:
+    """One step of cleaning: how many rows it changed or took out, and up to three of them.
+
+    `kinds` counts what was found where a step finds several things ({"EMAIL": 3}). An example has `line`, `before`,
+    `after` (None: the row was taken out) and `like`, the line of the row it repeats, or None.
+    """
+
+    step: str
+    count: int = 0
+    kinds: dict[str, int] = field(default_factory=dict)
+    examples: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
 class Dataset:
-    """What was read: examples by split, and all that is to be said about them."""
+    """What was read: examples by split, and all that is to be said about them.
+
+    `faults` block training, `warnings` don't; `dropped` are the faults of rows left out, `fixed` those repaired (their
+    `remedy` says how). `sources` describes each part of mixed data; `balance` what was done about unequal labels.
+    """
 
     source: str
     name: str
@@ -35,6 +58,13 @@ class Dataset:
     splits: dict[str, list[Example]] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)
+    dropped: list[Fault] = field(default_factory=list)
+    fixed: list[Fault] = field(default_factory=list)
+    cleaning: list[Step] = field(default_factory=list)
+    balance: dict[str, Any] = field(default_factory=dict)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
     duplicates: int = 0
     leaked: int = 0
     sha256: str = ""
@@ -46,3 +76,15 @@ class Dataset:
     @property
     def examples(self) -> int:
         return sum(map(len, self.splits.values()))
+
+
+def account(dataset: Dataset) -> dict[str, Any]:
+    """All that was done to the data on its way, as JSON: for the run's config and for `check`."""
+    return {
+        "sources": dataset.sources,
+        "dropped": [fault.to_json() for fault in dataset.dropped],
+        "fixed": [fault.to_json() for fault in dataset.fixed],
+        "cleaning": [asdict(step) for step in dataset.cleaning],
+        "balance": dataset.balance,
+        "notes": dataset.notes,
+    }

@@ -116,40 +116,66 @@ def loss_chart(curves: Sequence[Curve], lang: str, total: float | None = None) -
     )
 
 
-def histogram(values: Sequence[int], title: str, bins: int = 24) -> str:
-    """How the lengths are spread, with the median and the longest marked in words."""
-    if not values:
+def histogram(binned: Mapping[str, Any] | None, title: str, limit: str = "") -> str:
+    """How lengths are spread over bins of one width; a dashed line for the limit, or where it lies beyond, a word."""
+    if not binned:
         return ""
-    width, height = 320, 110
-    low, high = min(values), max(values)
-    span = max(high - low + 1, 1)
-    bins = min(bins, span)
-    counts = [0] * bins
-    for value in values:
-        counts[min((value - low) * bins // span, bins - 1)] += 1
-    tallest, room = max(counts), width / bins
-    bars = "".join(
-        f'<rect class="tuned" x="{i * room:.1f}" width="{max(room - 1.5, 1):.1f}" y="{height * (1 - n / tallest):.1f}"'
-        f' height="{height * n / tallest:.1f}" rx="1.5"><title>{n}</title></rect>'
-        for i, n in enumerate(counts)
+    width, height, counts = 320, 110, binned["counts"]
+    low, last = binned["low"], binned["low"] + binned["width"] * len(counts) - 1
+    line = binned["limit"] or 0
+    drawn = bool(limit) and low <= line <= low + 1.6 * (last - low + 1)
+    span = max(last, line if drawn else 0) - low + 1
+    room, tallest = width * binned["width"] / span, max(counts)
+    parts = []
+    for index, n in enumerate(counts):
+        start = low + index * binned["width"]
+        kind = "base" if limit and start > line else "tuned"
+        edges = f"{start}" if binned["width"] == 1 else f"{start}–{start + binned['width'] - 1}"
+        parts.append(
+            f'<rect class="{kind}" x="{index * room:.1f}" width="{max(room - 1.5, 1):.1f}" y="{height * (1 - n / tallest):.1f}"'
+            f' height="{height * n / tallest:.1f}" rx="1.5"><title>{edges}: {n}</title></rect>'
+        )
+    right = str(last)
+    if drawn:
+        x = width * (line - low + 1) / span
+        anchor = "end" if x > width / 2 else "start"
+        parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="-12" y2="{height}"/>')
+        parts.append(
+            f'<text class="strong" x="{x + (-5 if anchor == "end" else 5):.1f}" y="-3" text-anchor="{anchor}">{esc(limit)}</text>'
+        )
+    elif limit:
+        right += f"   ({limit})"
+    axis = f'<text x="0" y="{height + 14}">{low}</text>'
+    if not drawn or line <= last:
+        axis += f'<text x="{width}" y="{height + 14}" text-anchor="end">{esc(right)}</text>'
+    return (
+        f'<svg class="chart" viewBox="0 -14 {width} {height + 32}" role="img" aria-label="{esc(title)}">'
+        f"{''.join(parts)}{axis}</svg>"
     )
-    axis = (
-        f'<text x="0" y="{height + 14}">{low}</text><text x="{width}" y="{height + 14}" text-anchor="end">{high}</text>'
-    )
-    return f'<svg class="chart" viewBox="0 0 {width} {height + 18}" role="img" aria-label="{esc(title)}">{bars}{axis}</svg>'
 
 
-def label_bars(labels: Mapping[str, int], most: int = 8) -> str:
-    """How often each label occurs, the most frequent first."""
+def label_bars(labels: Mapping[str, int], most: int = 8, after: Mapping[str, int] | None = None) -> str:
+    """How often each label occurs, the most frequent first; `after`, in the accent, how often in training."""
     ordered = sorted(labels.items(), key=lambda item: -item[1])
-    top = ordered[0][1] if ordered else 1
-    rows = [
-        f'<span>{esc(cut(name, 24))}</span><div class="bar" style="width:{100 * n / top:.1f}%"></div><span class="num">{n}</span>'
-        for name, n in ordered[:most]
-    ]
+    top = max([*labels.values(), *(after or {}).values(), 1])
+    rows = []
+    for name, n in ordered[:most]:
+        bars, count = f'<div class="bar" style="width:{100 * n / top:.1f}%"></div>', number(n)
+        if after and name in after:
+            bars += f'<div class="bar after" style="width:{100 * after[name] / top:.1f}%"></div>'
+            count += f" → {number(after[name])}"
+        rows.append(f'<span>{esc(cut(name, 24))}</span><div>{bars}</div><span class="num">{count}</span>')
     if len(ordered) > most:
         rows.append(f'<span class="muted">+ {len(ordered) - most}</span><span></span><span></span>')
     return f'<div class="bars">{"".join(rows)}</div>'
+
+
+def split_bar(sizes: Mapping[str, int]) -> str:
+    """The splits as shares of one bar, each with its count below."""
+    parts = [(name, n, f"part{index}") for index, (name, n) in enumerate(sizes.items()) if n]
+    cells = "".join(f'<div class="{css}" style="flex:{n}" title="{esc(name)} {n}"></div>' for name, n, css in parts)
+    legend = "".join(f'<span><i class="{css}"></i>{esc(name)} {number(n)}</span>' for name, n, css in parts)
+    return f'<div class="split">{cells}</div><div class="legend split-legend">{legend}</div>'
 
 
 def shown(metric: str, value: float) -> str:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from sftdemo import data
-from sftdemo.config import DEFAULT_MODEL, ReadConfig
+from sftdemo import data, hub, inspection
+from sftdemo.config import CLEANING, DEFAULT_MODEL, ReadConfig, TrainConfig
+from sftdemo.data.layouts import COMMON, LAYOUTS
 from sftdemo.errors import UserError
-from sftdemo.ui import charts, forms, html, work
+from sftdemo.ui import data_views, forms, html, work
 from sftdemo.ui.forms import wire
 from sftdemo.ui.page import EACH_PICK, Page, picked, picker
 from sftdemo.ui.texts import label, language, number, say
 
 FIRST_SAMPLE = "support_tickets"
-FILE_TYPES = [".jsonl", ".json", ".csv", ".tsv", ".parquet"]
-OVERRIDES = ("format", "columns", "instruction", "system")
-SHOWN_EXAMPLES = 3
-SHOWN_FAULTS = 50
-TOKEN_ROWS = 500  # rows whose tokens are counted for the histogram
+FILE_TYPES = [".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".zip"]
+TOKEN_ROWS = 500  # rows whose tokens are counted for the page; `check` counts all
+LIVE_ROWS = 5000  # up to here every key typed into the instruction is worked on
+WORDING = ("instruction", "system")
+CHOICES = ("on_fault", "balance", "min_characters", "max_characters", "validation_size", "test_size")
+PREPARING = ("model", "max_length", "on_long", "chunk_overlap")
+ROLES = {layout.name: [*layout.roles, *layout.optional, *COMMON] for layout in LAYOUTS}
+EVERY_ROLE = list(dict.fromkeys(sorted((role for roles in ROLES.values() for role in roles), key=COMMON.__contains__)))
+FROM_FILE = {spec.name for spec in fields(ReadConfig)}
 
 _tokenizers: dict[str, Any] = {}
 
@@ -35,15 +41,47 @@ def stamp(source: str) -> float:
 
 @lru_cache(maxsize=4)
 def _read(config: ReadConfig, changed: float) -> Any:
-    return data.split(data.read(config), config.seed)
+    return data.read(config)
+
+
+@lru_cache(maxsize=4)
+def _told(config: ReadConfig, changed: float) -> dict[str, Any]:
+    dataset = _read(config, changed)
+    return inspection.describe(dataset) | data.outlook(config, dataset)
+
+
+@lru_cache(maxsize=8)
+def _measured(config: TrainConfig, changed: float) -> dict[str, Any]:
+    return inspection.measure(_read(of_file(config), changed), _tokenizers[config.model], config, TOKEN_ROWS)
+
+
+def of_file(config: ReadConfig) -> ReadConfig:
+    """The settings that decide how data is read, without those of the training."""
+    return ReadConfig(**{name: getattr(config, name) for name in sorted(FROM_FILE)})
+
+
+def chosen_config(chosen: Mapping[str, Any]) -> TrainConfig:
+    config: TrainConfig = forms.config(TrainConfig, chosen)
+    if not config.data:
+        raise UserError("No data is chosen; pick a sample, upload a file, or give a Hub id.")
+    return config
 
 
 def read(chosen: Mapping[str, Any]) -> Any:
-    """The chosen data, read and split; kept, so that looking at it again costs nothing."""
-    config = forms.config(ReadConfig, chosen)
-    if not config.data:
-        raise UserError("No data is chosen; pick a sample, upload a file, or give a Hub id.")
-    return _read(config, stamp(config.data))
+    """The chosen data as training sees it; where it can't be trained on, as it was read."""
+    config = of_file(chosen_config(chosen))
+    dataset = _read(config, stamp(config.data))
+    return data.prepare(config, dataset=dataset) if _told(config, stamp(config.data))["split_sizes"] else dataset
+
+
+def tell(config: TrainConfig) -> dict[str, Any]:
+    """What `check --json` says of the chosen data; of tokens too, once the model's tokenizer is at hand."""
+    told = dict(_told(of_file(config), stamp(config.data)))
+    if config.model in _tokenizers and told["examples"]:
+        measured = dict(_measured(config, stamp(config.data)))
+        told["faults"] = [*told["faults"], *measured.pop("template_faults")]
+        told |= measured
+    return told
 
 
 def first_choice() -> dict[str, Any]:
@@ -74,153 +112,51 @@ def last_paragraph(text: str) -> str:
     return text.strip().rsplit("\n\n", 1)[-1]
 
 
-def usable(dataset: Any) -> bool:
-    return bool(dataset.splits.get("train"))
+def layout_of(told: Mapping[str, Any], asked: str) -> str:
+    """The layout whose roles have menus: the one that was found, or asked for."""
+    return told["format"] if told["format"] in ROLES else asked
 
 
-def verdict(dataset: Any, lang: str) -> str:
-    """One line: what was read and whether it can be trained on."""
-    n = number(dataset.examples)
-    size = say(lang, "verdict_labels", n=n, k=len(dataset.labels)) if dataset.labels else say(lang, "verdict_rows", n=n)
-    faults = sum(fault.line > 0 for fault in dataset.faults) or len(dataset.faults)
-    if not usable(dataset):
-        kind, mark, text = "bad", "✕", say(lang, "verdict_none")
-    elif faults:
-        kind, mark, text = "warn", "!", say(lang, "verdict_faults", size=size, n=number(faults))
-    else:
-        kind, mark, text = "", "✓", say(lang, "verdict_ready", size=size)
-    notes = []
-    sizes = [f"{say(lang, 'split_' + name)} {number(len(rows))}" for name, rows in dataset.splits.items() if rows]
-    notes.append(" · ".join(sizes))
-    if dataset.duplicates:
-        notes.append(say(lang, "data_duplicates", n=number(dataset.duplicates)))
-    if dataset.leaked:
-        notes.append(say(lang, "data_leaked", n=number(dataset.leaked)))
-    notes += [html.esc(note) for note in dataset.notes]
-    return html.block(
-        f'<div class="verdict {kind}" id="verdict"><span class="mark">{mark}</span><span>{html.esc(text)}</span></div>'
-        f'<div class="muted small">{"<br>".join(notes)}</div>'
-    )
+def columns(layout: str, menus: Mapping[str, str | None], mapping: Mapping[str, str]) -> str:
+    """The setting `columns` that the menus describe; "" where they say what was found without it."""
+    named = {role: column for role in ROLES.get(layout, []) if (column := menus.get(role))}
+    return ",".join(f"{role}={column}" for role, column in named.items()) if named != dict(mapping) else ""
 
 
-def mapping(dataset: Any, lang: str) -> str:
-    """Which column plays which part, as sentences."""
-    parts = [say(lang, "map_format", format=f"<b>{html.esc(dataset.format)}</b>")]
-    for role, column in dataset.mapping.items():
-        key = f"map_{role}" if f"map_{role}" in ROLE_KEYS else "map_other"
-        parts.append(say(lang, key, column=f"<b>{html.esc(column)}</b>", role=html.esc(role)))
-    return html.block(" ".join(parts), "muted small")
+def have_tokenizer(model: str, report: hub.Report = hub.silent, fetch: bool = True) -> bool:
+    """Get the model's tokenizer, from the network only if `fetch`; whether it is at hand then."""
+    if model not in _tokenizers and (fetch or hub.is_here(model)):
+        work.load_libraries()
+        from sftdemo import models
+
+        _tokenizers[model] = models.tokenizer(model, report)
+    return model in _tokenizers
 
 
-ROLE_KEYS = {
-    f"map_{role}"
-    for role in (
-        "text",
-        "label",
-        "source",
-        "target",
-        "prompt",
-        "completion",
-        "messages",
-        "conversations",
-        "instruction",
-        "input",
-        "output",
-        "split",
-        "group",
-    )
-}
-
-
-def examples(dataset: Any, lang: str) -> str:
-    """The first rows as they will be seen by the model."""
-    rows: list[Any] = dataset.splits.get("train") or next(iter(dataset.splits.values()), [])
-    shown = "".join(html.bubbles(row["messages"]) for row in rows[:SHOWN_EXAMPLES])
-    return html.sheet(shown, say(lang, "data_examples")) if shown else ""
-
-
-def fault_table(faults: Sequence[Any], lang: str) -> str:
-    """Line, field, problem and remedy of every faulty row."""
-    if not faults:
-        return ""
-    headers = [say(lang, f"fault_{name}") for name in ("line", "field", "problem", "remedy")]
-    rows = [
-        (None, [str(fault.line or "–"), html.esc(fault.field), html.esc(fault.problem), html.esc(fault.remedy)], False)
-        for fault in faults[:SHOWN_FAULTS]
-    ]
-    more = (
-        f'<p class="muted small">{say(lang, "faults_more", n=number(len(faults) - SHOWN_FAULTS))}</p>'
-        if len(faults) > SHOWN_FAULTS
-        else ""
-    )
-    return html.sheet(html.table(headers, rows) + more, say(lang, "data_faults"))
-
-
-def statistics(dataset: Any, lang: str) -> str:
-    """How long the rows are and how the labels are spread; in tokens once the tokenizer has been asked for."""
-    rows = [row for split in dataset.splits.values() for row in split][:TOKEN_ROWS]
-    tokenizer = _tokenizers.get(DEFAULT_MODEL)
-    if tokenizer is not None:
-        lengths, title = token_lengths(tokenizer, rows), say(lang, "chart_tokens")
-    else:
-        lengths = [sum(len(message["content"]) for message in row["messages"]) for row in rows]
-        title = say(lang, "chart_characters")
-    parts = []
-    if lengths:
-        middle = sorted(lengths)[len(lengths) // 2]
-        note = (
-            f'<p class="muted small">{say(lang, "chart_median", median=number(middle), high=number(max(lengths)))}</p>'
-        )
-        parts.append(html.sheet(charts.histogram(lengths, title) + note, title))
-    if dataset.labels:
-        parts.append(html.sheet(charts.label_bars(dataset.labels), say(lang, "data_labels")))
-    return f'<div class="two">{"".join(parts)}</div>' if len(parts) > 1 else "".join(parts)
-
-
-def token_lengths(tokenizer: Any, rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """The length of every row in tokens, as it is trained on; rows the template refuses are left out."""
-    from sftdemo import encoding
-
-    found = []
-    for row in rows:
-        try:
-            found.append(len(encoding.encode(tokenizer, row["messages"]).ids))
-        except UserError:
-            continue
-    return found
-
-
-def xray(dataset: Any, lang: str) -> str:
-    """One row token by token, what is learned in the accent; only with the tokenizer at hand."""
-    rows = dataset.splits.get("train") or []
-    tokenizer = _tokenizers.get(DEFAULT_MODEL)
-    if not rows:
-        return ""
-    if tokenizer is None:
+def xray(config: TrainConfig, row: int, lang: str) -> str:
+    """The tokens of a row as they are trained on; only with the tokenizer at hand."""
+    if config.model not in _tokenizers:
         return html.block(say(lang, "xray_ask"), "muted small")
-    from sftdemo import encoding
+    from sftdemo.xray import xray
 
-    tokens = encoding.xray(tokenizer, rows[0]["messages"])
-    learned = sum(token["supervised"] for token in tokens)
-    spans = "".join(
-        f'<span class="{"sup" if token["supervised"] else ""}" title="{token["id"]}">{html.esc(token["text"]) or "·"}</span>'
-        for token in tokens
-    )
-    note = say(lang, "xray_note", n=number(len(tokens)), k=number(learned))
-    return html.sheet(f'<p class="muted small">{note}</p><div class="xray">{spans}</div>', say(lang, "xray_title"))
+    dataset = _read(of_file(config), stamp(config.data))
+    if not dataset.examples:
+        return ""
+    try:
+        return data_views.xray(xray(dataset, row, _tokenizers[config.model], config), row, lang)
+    except UserError as error:
+        return html.fault(str(error))
 
 
 def warm() -> None:
     """Read the default tokenizer in the background if its files are here; nothing is downloaded."""
     work.load_libraries()
-    from sftdemo import hub, models
-
-    if hub.is_here(DEFAULT_MODEL):
-        _tokenizers.setdefault(DEFAULT_MODEL, models.tokenizer(DEFAULT_MODEL))
+    have_tokenizer(DEFAULT_MODEL, fetch=False)
 
 
 def build(page: Page) -> None:
     """The tab's components and how they are connected."""
+    looked = gr.State({})  # the data looked at, which may not be fit to be trained on
     with gr.Row(elem_classes="columns"):
         with gr.Column(scale=4, min_width=280):
             cards = picker(elem_id="samples")
@@ -231,76 +167,179 @@ def build(page: Page) -> None:
                 source = gr.Textbox(
                     "", label=label("data_source"), info=label("data_source_help"), max_lines=1, elem_id="source"
                 )
-                overrides = [forms.field(ReadConfig, name) for name in OVERRIDES]
-                apply = gr.Button(label("data_apply"), elem_id="data-apply")
+            with gr.Accordion(label("data_columns"), open=False, elem_id="data-columns") as box:
+                form = forms.field(ReadConfig, "format")
+                with gr.Row():
+                    menus = {
+                        role: gr.Dropdown(
+                            [], label=label(f"role_{role}"), visible=False, min_width=170, elem_id=f"role-{role}"
+                        )
+                        for role in EVERY_ROLE
+                    }
+                wording = {name: forms.field(ReadConfig, name, lines=2, max_lines=6) for name in WORDING}
+                places = gr.HTML("", elem_id="placeholders")
+            with gr.Accordion(label("data_choices"), open=False, elem_id="data-choices"):
+                steps = gr.CheckboxGroup(
+                    [(label(f"clean_{step}"), step) for step in CLEANING], label=label("set_clean"), elem_id="clean"
+                )
+                with gr.Row():
+                    choices = {name: forms.field(ReadConfig, name, min_width=170) for name in CHOICES}
         with gr.Column(scale=6, min_width=320):
             fault = gr.HTML("", elem_id="data-fault")
             line = gr.HTML("", elem_id="data-verdict")
             go = gr.Button(label("data_go"), variant="primary", elem_classes="main-button", elem_id="to-train")
             how = gr.HTML("")
-            faults = gr.HTML("")
+            faults = gr.HTML("", elem_id="data-faults")
+            cleaned = gr.HTML("", elem_id="data-cleaning")
             shown = gr.HTML("", elem_id="data-examples")
-            ray = gr.HTML("", elem_id="xray")
-            tokens = gr.Button(label("xray_button"), size="sm", elem_id="show-tokens")
             figures = gr.HTML("", elem_id="data-statistics")
+            with gr.Row():
+                row = gr.Number(
+                    1,
+                    label=label("xray_row"),
+                    info=label("xray_row_help"),
+                    precision=0,
+                    min_width=120,
+                    elem_id="xray-row",
+                )
+                page.preparing = {
+                    "model": forms.field(TrainConfig, "model", min_width=240, scale=3, elem_id="data-model")
+                }
+            with gr.Accordion(label("xray_settings"), open=False, elem_id="xray-settings"), gr.Row():
+                for name in PREPARING[1:]:
+                    page.preparing[name] = forms.field(TrainConfig, name, min_width=140, elem_id=f"data-{name}")
+            tokens = gr.Button(label("xray_button"), size="sm", elem_id="show-tokens")
+            sound = gr.HTML("", elem_id="template-checks")
+            ray = gr.HTML("", elem_id="xray")
 
-    views = [line, how, faults, shown, ray, tokens, figures, go, page.data, cards]
+    settings = {"format": form, **wording, "clean": steps, **choices}
+    views = [line, how, faults, cleaned, shown, figures, sound, ray, tokens, go, box, places, page.data, looked, cards]
+    everything = [looked, row, *page.preparing.values(), *settings.values(), *menus.values()]
+    touched = [*views, row, *settings.values(), *menus.values()]
 
-    def show(chosen: Mapping[str, Any], lang: str) -> dict[Any, Any]:
-        """Read what is chosen and fill the right side; what can't be read leaves the choice before it."""
-        dataset = read(chosen)
-        good = usable(dataset)
-        return {
-            page.data: dict(chosen) if good else gr.skip(),
-            cards: sample_cards(lang, str(chosen["data"])),
-            line: verdict(dataset, lang),
-            how: mapping(dataset, lang),
-            faults: fault_table(dataset.faults, lang),
-            shown: examples(dataset, lang),
-            ray: xray(dataset, lang),
-            tokens: gr.update(visible=DEFAULT_MODEL not in _tokenizers),
-            figures: statistics(dataset, lang),
+    def given(values: tuple[Any, ...]) -> tuple[dict[str, Any], int, dict[str, Any], dict[str, Any]]:
+        """(data and columns looked at, row, settings, the columns in the menus) from the values of `everything`."""
+        before, number_of_row, *rest = values
+        names = [*PREPARING, *settings]
+        made = dict(zip(names, rest, strict=False))
+        made["clean"] = ",".join(made["clean"] or ())
+        return before, int(number_of_row or 1), made, dict(zip(EVERY_ROLE, rest[len(names) :], strict=True))
+
+    def show(chosen: Mapping[str, Any], at: int, lang: str, fresh: bool = False) -> Iterator[dict[Any, Any]]:
+        """Read what is chosen and fill the right side, without tokens first; `fresh` sets the form back.
+
+        What can't be read or trained on leaves the choice before it to the other tabs.
+        """
+        config = chosen_config(chosen)
+        dataset, told = _read(of_file(config), stamp(config.data)), _told(of_file(config), stamp(config.data))
+        good = told["split_sizes"] is not None
+        rows = [example for rows in dataset.splits.values() for example in rows[: data_views.SHOWN_EXAMPLES]]
+        layout = layout_of(told, config.format)
+        named = ", ".join(f"{{{column}}}" for column in told["columns"])
+        yield {
+            page.data: {name: value for name, value in chosen.items() if name in FROM_FILE} if good else gr.skip(),
+            looked: {"data": config.data, "columns": config.columns or "", "told": layout, "mapping": told["mapping"]},
+            cards: sample_cards(lang, config.data),
+            line: data_views.verdict(told, lang),
+            how: data_views.mapping(told, lang),
+            cleaned: data_views.cleaning(told, lang),
+            shown: data_views.examples(rows, lang),
             go: gr.update(interactive=good),
+            box: gr.skip() if told["examples"] else gr.update(open=True),
+            places: html.block(html.esc(say(lang, "data_placeholders", names=named)), "muted small") if named else "",
+            **({setting: unset(name) for name, setting in settings.items()} | {row: 1} if fresh else {}),
+            **{menu: of_menu(role, layout, told, config) for role, menu in menus.items()},
+            wording["instruction"]: gr.update(placeholder=told["instruction"], **({"value": ""} if fresh else {})),
+            **without_tokens(told, lang),
+        }
+        yield with_tokens(config, at, lang)
+
+    def unset(name: str) -> Any:
+        return [] if name == "clean" else ReadConfig.__dataclass_fields__[name].default or ""
+
+    def of_menu(role: str, layout: str, told: Mapping[str, Any], config: ReadConfig) -> Any:
+        if role not in ROLES.get(layout, ()) or not told["columns"]:
+            return gr.update(visible=False, value=None)
+        asked = dict(pair.split("=", 1) for pair in (config.columns or "").split(",") if "=" in pair)
+        return gr.update(visible=True, choices=told["columns"], value=told["mapping"].get(role) or asked.get(role))
+
+    def without_tokens(told: Mapping[str, Any], lang: str) -> dict[Any, Any]:
+        return {faults: data_views.fault_lists(told, lang), figures: data_views.pictures(told, lang)}
+
+    def with_tokens(config: TrainConfig, at: int, lang: str, report: hub.Report = hub.silent) -> dict[Any, Any]:
+        have = have_tokenizer(config.model, report, fetch=False)
+        told = tell(config)
+        return {
+            **(without_tokens(told, lang) if have else {}),
+            sound: data_views.checks(told, lang),
+            ray: xray(config, at, lang),
+            tokens: gr.update(visible=not have),
         }
 
-    def pick(event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
+    def pick(event: gr.EventData, request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
         name = picked(event)
         if name not in [sample.name for sample in data.samples()]:
             raise UserError(f"There is no sample {name!r}; reload the page.")
-        return show({"data": name}, language(request))
+        yield from fresh(name, values, request)
 
-    def take_file(path: str | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def fresh(name: str, values: tuple[Any, ...], request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """Other data: what was set for the data before it doesn't count."""
+        yield from show({"data": name, **dict(zip(PREPARING, values, strict=True))}, 1, language(request), fresh=True)
+
+    def take_file(request: gr.Request, path: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
         if path:
-            lang = language(request)
-            yield {line: html.block(say(lang, "data_reading"), "muted")}
-            yield show({"data": path}, lang)
+            yield {line: html.block(say(language(request), "data_reading"), "muted")}
+            yield from fresh(path, values, request)
 
-    def apply_settings(
-        chosen: dict[str, Any], typed: str, form: str, columns: str, instruction: str, system: str, request: gr.Request
-    ) -> Iterator[dict[Any, Any]]:
-        lang = language(request)
-        settings = dict(zip(OVERRIDES, (form, columns, instruction, system), strict=True))
-        yield {line: html.block(say(lang, "data_reading"), "muted")}
-        yield show({"data": typed.strip() or chosen.get("data", ""), **settings}, lang)
+    def apply(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        """The settings changed, and the data is read again with them."""
+        before, at, made, _ = given(values)
+        yield from show(
+            {"data": before.get("data", ""), "columns": before.get("columns", ""), **made}, at, language(request)
+        )
 
-    def show_tokens(chosen: dict[str, Any], request: gr.Request) -> Iterator[dict[Any, Any]]:
-        lang, notes = language(request), list[str]()
-        yield {ray: html.block(say(lang, "xray_loading"), "muted")}
-        work.load_libraries()
-        from sftdemo import models
+    def typed(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        """As `apply`, while it is still being typed: what isn't whole yet is said without a toast."""
+        before, *_ = given(values)
+        name = before.get("data", "")
+        try:
+            if name and _told(ReadConfig(data=name), stamp(name))["examples"] <= LIVE_ROWS:
+                yield from apply(request, *values)
+        except UserError as error:
+            yield {fault: html.fault(str(error))}
 
-        if DEFAULT_MODEL not in _tokenizers:
-            _tokenizers[DEFAULT_MODEL] = models.tokenizer(DEFAULT_MODEL, notes.append)
-        dataset = read(chosen)
-        yield {ray: xray(dataset, lang), figures: statistics(dataset, lang), tokens: gr.update(visible=False)}
+    def remap(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        """A menu changed: the column plays another role."""
+        before, at, made, chosen = given(values)
+        named = columns(before.get("told", ""), chosen, before.get("mapping", {}))
+        yield from show({"data": before.get("data", ""), "columns": named, **made}, at, language(request))
 
-    def open_page(request: gr.Request) -> dict[Any, Any]:
-        return show(first_choice(), language(request))
+    def look(request: gr.Request, *values: Any) -> dict[Any, Any]:
+        """Another row, model or limit."""
+        before, at, made, _ = given(values)
+        config = chosen_config({"data": before.get("data", ""), "columns": before.get("columns", ""), **made})
+        return with_tokens(config, at, language(request))
 
-    wire(page.blocks.load, open_page, None, views, fault)
-    wire(cards.select, pick, None, views, fault, **EACH_PICK)
-    wire(upload.upload, take_file, [upload], views, fault)
-    applied = partial(gr.on, [apply.click, source.submit])
-    wire(applied, apply_settings, [page.data, source, *overrides], views, fault)
-    wire(tokens.click, show_tokens, [page.data], [ray, figures, tokens], fault)
+    def show_tokens(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        yield {ray: html.block(say(language(request), "xray_loading"), "muted")}
+        _, _, made, _ = given(values)
+        have_tokenizer(forms.config(TrainConfig, {"model": made["model"]}).model)
+        yield look(request, *values)
+
+    def open_page(request: gr.Request) -> Iterator[dict[Any, Any]]:
+        yield from show(first_choice(), 1, language(request))
+
+    preparing = list(page.preparing.values())
+    wire(page.blocks.load, open_page, None, touched, fault)
+    wire(cards.select, pick, preparing, touched, fault, **EACH_PICK)
+    wire(upload.upload, take_file, [upload, *preparing], touched, fault)
+    wire(source.submit, take_file, [source, *preparing], touched, fault)
+    wire(partial(gr.on, [menu.input for menu in menus.values()]), remap, everything, touched, fault)
+    at_once = [form, steps, choices["on_fault"], choices["balance"]]
+    ended = [field for name, field in choices.items() if field not in at_once]
+    events = [field.input for field in at_once] + [event for field in ended for event in (field.submit, field.blur)]
+    wire(partial(gr.on, events), apply, everything, touched, fault)
+    wire(partial(gr.on, [field.input for field in wording.values()]), typed, everything, touched, fault)
+    wire(partial(gr.on, [row.input, *(field.input for field in preparing)]), look, everything, touched, fault)
+    wire(tokens.click, show_tokens, everything, touched, fault)
     wire(go.click, lambda: {page.tabs: gr.Tabs(selected="train")}, None, [page.tabs])

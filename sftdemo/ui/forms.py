@@ -43,7 +43,7 @@ def field(owner: type[Settings], name: str, **options: Any) -> Any:
         # Gradio would say a broken bound in a toast alone; the config checks them all, and the page says it in its place.
         made.preprocess = lambda payload: payload
         return made
-    return gr.Textbox(max_lines=1, **options)
+    return gr.Textbox(**{"max_lines": 1, **options})
 
 
 def as_number(text: str) -> float | str:

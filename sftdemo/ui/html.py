@@ -86,6 +86,11 @@ def table(headers: Iterable[str], rows: Iterable[tuple[str | None, Iterable[str]
     return f'<div class="s scroll rows"><table class="t"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
+def folded(title: str, content: str, open: bool = False, kind: str = "") -> str:
+    """What can be opened by its title."""
+    return f'<details class="fold {kind}"{" open" if open else ""}><summary>{esc(title)}</summary>{content}</details>'
+
+
 def card(pick: str, content: str, pressed: bool) -> str:
     return f'<button class="card" data-pick="{esc(pick)}" aria-pressed="{str(pressed).lower()}">{content}</button>'
 

@@ -36,6 +36,7 @@ class Page:
     work_bar: Any = None
     work_stop: Any = None
     work_fault: Any = None
+    preparing: Any = None  # settings the Data and the Train tab both show, by name: the Data tab's fields
 
 
 def picker(value: str = "", **options: Any) -> Any:

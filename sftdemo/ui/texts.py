@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.ui import text_data
 from sftdemo.ui.text_en import EN
 from sftdemo.ui.text_zh import ZH
 
@@ -30,7 +31,7 @@ def _of_settings() -> dict[str, str]:
     return found
 
 
-TEXTS: dict[str, dict[str, str]] = {"en": {**_of_settings(), **EN}, "zh": ZH}
+TEXTS: dict[str, dict[str, str]] = {"en": {**_of_settings(), **EN, **text_data.EN}, "zh": {**ZH, **text_data.ZH}}
 
 
 @cache

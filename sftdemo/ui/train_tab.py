@@ -259,6 +259,9 @@ def build(page: Page) -> Any:
     fields_in = [page.data, *made.values()]
     changes = partial(gr.on, [page.data.change, *(field.change for field in made.values())])
     wire(changes, describe, fields_in, [sentence, command, start], fault)
+    for name, twin in page.preparing.items():  # `input` is the user's own doing, so the two can't chase each other
+        wire(twin.input, lambda value, field=made[name]: {field: value}, [twin], [made[name]])
+        wire(made[name].input, lambda value, field=twin: {field: value}, [made[name]], [twin])
     preset_fields = {key: made[key] for key in PRESETS[DEFAULT_PRESET]}
     shown = {
         name: ["" if value is None else preset_fields[key].postprocess(value) for key, value in values.items()]

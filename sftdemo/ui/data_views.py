@@ -1,0 +1,200 @@
+"""What the Data tab shows, drawn from the same values that `check --json` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sftdemo.ui import charts, html
+from sftdemo.ui.texts import TEXTS, number, say
+
+SHOWN_EXAMPLES = 3
+SHOWN_FAULTS = 50
+SHOWN_TOKENS = 160  # of each neighbour in the pack
+LISTS = ("faults", "dropped", "fixed", "warnings")
+Told = Mapping[str, Any]
+
+
+def named(lang: str, key: str, otherwise: str) -> str:
+    """The word for something the core names; what has no word here keeps its own."""
+    return say(lang, key) if key in TEXTS[lang] else otherwise
+
+
+def verdict(told: Told, lang: str) -> str:
+    """One line: what was read and whether it can be trained on."""
+    n = number(told["examples"])
+    size = say(lang, "verdict_labels", n=n, k=len(told["labels"])) if told["labels"] else say(lang, "verdict_rows", n=n)
+    at_fault = len({(fault["file"], fault["line"]) for fault in told["faults"]})
+    notes = [html.esc(note) for note in told["notes"]]
+    if not told["examples"]:
+        kind, mark, text = "bad", "✕", say(lang, "verdict_none")
+        if told["columns"] and not told["mapping"]:
+            notes.insert(0, say(lang, "verdict_layout"))
+    elif at_fault:
+        kind, mark, text = "warn", "!", say(lang, "verdict_faults", size=size, n=number(at_fault))
+        notes.insert(0, say(lang, "verdict_faults_how"))
+    elif not told["split_sizes"]:
+        kind, mark, text = "bad", "✕", say(lang, "verdict_split", size=size)
+    else:
+        kind, mark, text = "", "✓", say(lang, "verdict_ready", size=size)
+    return html.block(
+        f'<div class="verdict {kind}" id="verdict"><span class="mark">{mark}</span><span>{html.esc(text)}</span></div>'
+        f'<div class="muted small">{"<br>".join(notes)}</div>'
+    )
+
+
+def mapping(told: Told, lang: str) -> str:
+    """Which column plays which part, as sentences."""
+    parts = [say(lang, "map_format", format=f"<b>{html.esc(told['format'])}</b>")]
+    for role, column in told["mapping"].items():
+        key = f"map_{role}" if f"map_{role}" in TEXTS[lang] else "map_other"
+        parts.append(say(lang, key, column=f"<b>{html.esc(column)}</b>", role=html.esc(role)))
+    return html.block(" ".join(parts), "muted small")
+
+
+def examples(rows: Sequence[Mapping[str, Any]], lang: str) -> str:
+    """The first rows as they will be seen by the model."""
+    shown = "".join(html.bubbles(row["messages"]) for row in rows[:SHOWN_EXAMPLES])
+    return html.sheet(shown, say(lang, "data_examples")) if shown else ""
+
+
+def fault_lists(told: Told, lang: str) -> str:
+    """Faults, rows left out, repairs and warnings, each with line, field, problem and remedy; faults stand open."""
+    parts = []
+    for kind in LISTS:
+        faults = told.get(kind) or []
+        if not faults:
+            continue
+        last = "fault_done" if kind == "fixed" else "fault_remedy"
+        headers = [say(lang, key) for key in ("fault_line", "fault_field", "fault_problem", last)]
+        rows = [
+            (None, [_line(fault), *(html.esc(fault[key]) for key in ("field", "problem", "remedy"))], False)
+            for fault in faults[:SHOWN_FAULTS]
+        ]
+        more = say(lang, "faults_more", n=number(len(faults) - SHOWN_FAULTS)) if len(faults) > SHOWN_FAULTS else ""
+        content = html.table(headers, rows) + (f'<p class="muted small">{more}</p>' if more else "")
+        parts.append(html.folded(say(lang, f"list_{kind}", n=number(len(faults))), content, kind == "faults", kind))
+    return html.block("".join(parts), "sheet") if parts else ""
+
+
+def _line(fault: Mapping[str, Any]) -> str:
+    return str(fault["line"]) if fault["line"] else "–"
+
+
+def cleaning(told: Told, lang: str) -> str:
+    """Each step of cleaning with its count and some rows before and after."""
+    if not told.get("cleaning"):
+        return ""
+    headers = [say(lang, f"cleaning_{name}") for name in ("step", "rows")]
+    headers += [say(lang, "fault_line"), *(say(lang, f"cleaning_{name}") for name in ("before", "after"))]
+    rows: list[tuple[str | None, Iterable[str], bool]] = []
+    for step in told["cleaning"]:
+        name = html.esc(named(lang, f"clean_{step['step']}", step["step"]))
+        kinds = " ".join(html.chip(f"{kind} {count}") for kind, count in step["kinds"].items())
+        first = [f"{name} {kinds}", number(step["count"])]
+        for example in step["examples"] or [None]:
+            rows.append((None, [*first, *_before_after(example, lang)], False))
+            first = ["", ""]
+    return html.sheet(html.table(headers, rows), say(lang, "cleaning_title"))
+
+
+def _before_after(example: Mapping[str, Any] | None, lang: str) -> list[str]:
+    if example is None:
+        return ["", "", ""]
+    before, after = str(example["before"]), example["after"]
+    if after is None:
+        like = say(lang, "cleaning_like", line=example["like"]) if example["like"] else say(lang, "cleaning_out")
+        return [str(example["line"]), html.esc(html.cut(before, 200)), f'<span class="muted">{like}</span>']
+    old, new = html.differences(before[:400], after[:400])
+    return [str(example["line"]), old, new]
+
+
+def pictures(told: Told, lang: str) -> str:
+    """Lengths with the limit drawn in, labels, the sizes of the splits, rows that stand twice, scripts."""
+    parts = [_lengths(told, lang), _labels(told, lang)]
+    if sizes := told["split_sizes"]:
+        named_sizes = {say(lang, f"split_{name}"): rows for name, rows in sizes.items()}
+        twice = [(told[key], say(lang, f"data_{key}", n=number(told[key]))) for key in ("duplicates", "leaked")]
+        notes = "".join(f'<p class="small {"worse" if n else "muted"}">{text}</p>' for n, text in twice)
+        parts.append(html.sheet(charts.split_bar(named_sizes) + notes, say(lang, "data_splits")))
+    if told.get("scripts"):
+        names = {named(lang, f"script_{name}", name): rows for name, rows in told["scripts"].items()}
+        parts.append(html.sheet(charts.label_bars(names), say(lang, "data_scripts")))
+    return f'<div class="two">{"".join(filter(None, parts))}</div>'
+
+
+def _lengths(told: Told, lang: str) -> str:
+    unit = "tokens" if told["tokens"] else "characters"
+    binned = told["token_histogram" if told["tokens"] else "character_histogram"]
+    if not binned:
+        return ""
+    title, notes = say(lang, f"chart_{unit}"), []
+    if unit == "tokens":
+        spread, limits = told["tokens"], told["lengths"]
+        notes.append(say(lang, "chart_median", median=number(spread["p50"]), high=number(spread["max"])))
+        key = f"long_{limits['on_long']}" if limits["over"] else "long_fits"
+        notes.append(say(lang, key, **{name: number(v) for name, v in limits.items() if isinstance(v, int)}))
+        if told["counted"] < told["examples"]:
+            notes.append(say(lang, "chart_counted", n=number(told["counted"])))
+    limit = say(lang, "chart_limit", n=number(binned["limit"])) if binned["limit"] else ""
+    chart = charts.histogram(binned, title, limit)
+    return html.sheet(f'{chart}<p class="muted small">{"<br>".join(notes)}</p>', title)
+
+
+def _labels(told: Told, lang: str) -> str:
+    if not told["labels"]:
+        return ""
+    after = (told.get("balance") or {}).get("after", {})
+    title = say(lang, "data_labels_train" if after else "data_labels")
+    return html.sheet(charts.label_bars(told["labels"], after=after), title)
+
+
+def checks(told: Told, lang: str) -> str:
+    """The template's checks, each with a mark, and the reason of those that fail."""
+    template = told.get("template")
+    if not template:
+        return ""
+    marks = [(name, value) for name, value in template.items() if isinstance(value, bool)]
+    good = all(value for _, value in marks)
+    chips = "".join(
+        f'<span class="check {"" if value else "bad"}">{"✓" if value else "✕"} {say(lang, f"check_{name}")}</span>'
+        for name, value in marks
+    )
+    notes = [html.esc(reason) for reason in template["reasons"].values()]
+    if template["only_read"]:
+        notes.append(say(lang, "template_only_read", n=number(template["only_read"])))
+    if template["special_in_text"]:
+        notes.append(say(lang, "template_special", n=number(template["special_in_text"])))
+    said = "".join(f'<p class="small">{note}</p>' for note in notes)
+    return html.sheet(f'<div class="checks">{chips}</div>{said}', say(lang, "template_ok" if good else "template_bad"))
+
+
+def xray(seen: Mapping[str, Any], row: int, lang: str) -> str:
+    """One row token by token, what is learned in the accent, and its neighbours in the pack."""
+    tokens, pack = seen["xray"], seen["pack"]
+    learned = sum(token["supervised"] for token in tokens)
+    notes = [say(lang, "xray_note", n=number(len(tokens)), k=number(learned))]
+    if pack["left_out"]:
+        notes.append(say(lang, "xray_left_out"))
+    content = f'<p class="muted small">{" ".join(notes)}</p><div class="xray">{_tokens(tokens)}</div>'
+    if pack["neighbours"]:
+        others = ", ".join(str(one["row"]) for one in pack["neighbours"])
+        sizes = {"tokens": number(pack["tokens"]), "shared": number(pack["shared"])}
+        content += f'<p class="muted small">{say(lang, "xray_pack", rows=others, **sizes)}</p>'
+        rows = "".join(
+            f'<p class="small muted">{say(lang, "xray_row_n", row=one["row"])}</p>'
+            f'<div class="xray neighbour">{_tokens(one["tokens"][:SHOWN_TOKENS])}'
+            f"{'…' if len(one['tokens']) > SHOWN_TOKENS else ''}</div>"
+            for one in pack["neighbours"]
+        )
+        content += html.folded(say(lang, "xray_neighbours"), rows)
+    return html.sheet(content, say(lang, "xray_title", row=row))
+
+
+def _tokens(tokens: Iterable[Mapping[str, Any]]) -> str:
+    spans = []
+    for token in tokens:
+        classes = " ".join(name for name, on in (("sup", token["supervised"]), ("shared", token["shared"])) if on)
+        text = html.esc(token["text"]).replace("\n", "⏎\n") or "·"
+        spans.append(f'<span class="{classes}" title="{token["id"]}">{text}</span>')
+    return "".join(spans)

@@ -1,0 +1,119 @@
+"""The Data tab without a browser: what it draws is what `check --json` says; menus become settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from sftdemo import inspection
+from sftdemo.config import TrainConfig
+from sftdemo.errors import UserError
+from sftdemo.ui import charts, data_tab, data_views
+
+ROWS = [
+    {"tweet": f"<b>film</b> {i} was good, ask me{i}@mail.example", "mood": "ab"[i % 3 == 0], "who": f"u{i}"}
+    for i in range(40)
+]
+
+
+@pytest.fixture
+def tweets(tmp_path: Path) -> str:
+    path = tmp_path / "tweets.jsonl"
+    faulty = [*ROWS, {**ROWS[0], "mood": ""}, {**ROWS[1], "mood": "b"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in faulty), encoding="utf-8")
+    return str(path)
+
+
+def told(data: str, **settings) -> dict:
+    return data_tab.tell(data_tab.chosen_config({"data": data, "columns": "text=tweet,label=mood", **settings}))
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_what_is_drawn_is_what_check_says(tweets, babbler, lang):
+    settings = {"model": babbler, "on_fault": "drop", "clean": "html,personal,duplicates", "balance": "over"}
+    assert data_tab.have_tokenizer(babbler)
+    value = told(tweets, **settings)
+    config = TrainConfig(data=tweets, columns="text=tweet,label=mood", **settings)
+    assert value == inspection.inspect(config)
+    lists = data_views.fault_lists(value, lang)
+    assert "<td>41</td><td>mood</td>" in lists and "mood" in data_views.mapping(value, lang)
+    cleaned = data_views.cleaning(value, lang)
+    assert "EMAIL" in cleaned and "<del>&lt;b&gt;film" in cleaned and "<b>film" not in cleaned
+    drawn = data_views.pictures(value, lang)
+    assert drawn.count("<rect") == len(value["token_histogram"]["counts"]) and 'class="bar after"' in drawn
+    assert all(str(rows) in drawn for rows in value["split_sizes"].values())
+    assert data_views.checks(value, lang).count("✓") == 5
+    assert "1,024" in drawn and "✓" in data_views.verdict(value, lang)
+
+
+def test_rows_at_fault_wait_for_a_choice(tweets):
+    value = told(tweets)
+    shown = data_views.verdict(value, "en")
+    assert "1 rows need you" in shown and "choose under" in shown and value["split_sizes"] is None
+    assert "<details open" in data_views.fault_lists(value, "en").replace(' class="fold faults"', "")
+    assert "ready" in data_views.verdict(told(tweets, on_fault="drop"), "en")
+
+
+def test_without_a_tokenizer_characters_are_shown(tweets):
+    value = told(tweets, model="nobody/has-this")
+    assert value["tokens"] is None and "Characters a row" in data_views.pictures(value, "en")
+    assert data_views.checks(value, "en") == ""
+    assert "Show tokens" in data_tab.xray(data_tab.chosen_config({"data": tweets, "model": "nobody/has-this"}), 1, "en")
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_xray_marks_what_is_learned_and_the_neighbours(tweets, babbler, lang):
+    data_tab.have_tokenizer(babbler)
+    config = data_tab.chosen_config({"data": tweets, "columns": "text=tweet,label=mood", "model": babbler})
+    shown = data_tab.xray(config, 2, lang)
+    assert shown.count('class="sup"') == 2 * 8 and "neighbour" in shown and 'class="shared"' in shown
+    assert "3, 4, 5" in shown and "&lt;" in shown and "<b>" not in shown
+    assert "no row 99; the data has rows 1 to 41" in data_tab.xray(config, 99, lang)
+
+
+def test_a_failing_template_is_told_with_its_reason(babbler, tmp_path):
+    path = tmp_path / "bos.jsonl"
+    rows = [{"prompt": f"<|im_start|> {i}", "completion": "b"} for i in range(30)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data_tab.have_tokenizer(babbler)
+    value = data_tab.tell(data_tab.chosen_config({"data": str(path), "model": babbler}))
+    shown = data_views.checks(value, "en")
+    assert "✕ one BOS at most" in shown and "own BOS token" in shown and "blocks this data" in shown
+    assert len(value["faults"]) == 30
+    assert "own BOS token" in data_tab.xray(data_tab.chosen_config({"data": str(path), "model": babbler}), 1, "en")
+
+
+@pytest.mark.parametrize(
+    ("menus", "mapping", "expected"),
+    [
+        ({"text": "tweet", "label": "mood"}, {}, "text=tweet,label=mood"),
+        ({"text": "tweet", "label": "mood"}, {"text": "tweet", "label": "mood"}, ""),
+        ({"text": "a", "label": None, "source": "b"}, {"text": "c"}, "text=a"),
+        ({"label": "x", "split": "s"}, {"label": "x"}, "label=x,split=s"),
+    ],
+)
+def test_menus_become_the_setting_columns(menus, mapping, expected):
+    assert data_tab.columns("text_label", menus, mapping) == expected
+
+
+def test_no_data_is_a_plain_fault():
+    with pytest.raises(UserError, match="No data is chosen"):
+        data_tab.chosen_config({"data": " "})
+
+
+def test_training_sees_the_data_as_it_was_prepared(tweets):
+    chosen = {"data": tweets, "columns": "text=tweet,label=mood", "on_fault": "drop", "balance": "over"}
+    train = data_tab.read(chosen).splits["train"]
+    counts = {label: sum(row["label"] == label for row in train) for label in "ab"}
+    assert counts["a"] == counts["b"] > 20
+    assert sum(map(len, data_tab.read({**chosen, "on_fault": "stop"}).splits.values())) == 41
+
+
+def test_a_split_is_drawn_with_its_counts():
+    shown = charts.split_bar({"train": 80, "validation": 0, "test": 1020})
+    assert shown.count("<div class=") == 4 and "1,020" in shown and "validation" not in shown
+    assert charts.label_bars({"a": 3, "<b>": 1}, after={"a": 3, "<b>": 3}).count("after") == 2

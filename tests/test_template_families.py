@@ -1,0 +1,283 @@
+"""The mask equals the ids written out by hand, for the templates of many families, single and multi-turn, with and without
+a system prompt; where a template allows no mask, the reason is said."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+from conftest import TEXTS
+
+from sftdemo.encoding import TemplateError, encode, encode_prompt, stop_ids
+
+TEMPLATES = Path(__file__).with_name("templates")
+SYSTEM = [{"role": "system", "content": "be kind"}]
+SINGLE = [{"role": "user", "content": "the film was good"}, {"role": "assistant", "content": "nice film"}]
+MULTI = [*SINGLE, {"role": "user", "content": "a bad book"}, {"role": "assistant", "content": "sad"}]
+THOUGHT = [SINGLE[0], {"role": "assistant", "content": "<think>\nlovely?\n</think>\n\nnice film"}]
+CONVERSATIONS = {
+    "single": SINGLE,
+    "multi": MULTI,
+    "system": [*SYSTEM, *SINGLE],
+    "system_multi": [*SYSTEM, *MULTI],
+    "thought": THOUGHT,
+    "thought_multi": [*THOUGHT, *MULTI[2:3], {"role": "assistant", "content": "<think>\nawful\n</think>\n\nsad"}],
+}
+CHATML = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+LLAMA2 = ("<unk>", "<s>", "</s>")
+THINK = (*CHATML, "<think>", "</think>")
+# template: (special tokens, BOS, EOS, the way text is cut before BPE)
+FAMILIES = {
+    "chatml": (CHATML, None, "<|im_end|>", "bytes"),
+    "smollm2": (CHATML, "<|im_start|>", "<|im_end|>", "bytes"),
+    "llama3": (
+        ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|end_of_text|>"),
+        "<|begin_of_text|>",
+        "<|eot_id|>",
+        "bytes",
+    ),
+    "gemma": (("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"), "<bos>", "<eos>", "words"),
+    "gemma3": (("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"), "<bos>", "<eos>", "words"),
+    "mistral": (LLAMA2, "<s>", "</s>", "words"),
+    "mistral_v3": ((*LLAMA2, "[INST]", "[/INST]"), "<s>", "</s>", "words"),
+    "zephyr": (LLAMA2, "<s>", "</s>", "words"),
+    "qwen2_5": (CHATML, None, "<|im_end|>", "bytes"),
+    "qwen3": (THINK, None, "<|im_end|>", "bytes"),
+    "qwen3_5": (THINK, None, "<|im_end|>", "bytes"),
+    "phi3": (("<s>", "<|endoftext|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"), "<s>", "<|endoftext|>", "words"),
+    "phi4": ((*CHATML, "<|im_sep|>"), "<|endoftext|>", "<|im_end|>", "bytes"),
+    "deepseek_r1_distill": (
+        ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"),
+        "<｜begin▁of▁sentence｜>",
+        "<｜end▁of▁sentence｜>",
+        "bytes",
+    ),
+}  # fmt: skip
+
+
+@cache
+def family(name: str):
+    """A tokenizer with the family's special tokens and its template, trained on a few sentences."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    specials, bos, eos, cut = FAMILIES[name]
+    core = Tokenizer(models.BPE(byte_fallback=cut == "words"))
+    if cut == "bytes":
+        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        core.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+    else:  # as sentencepiece does: a blank before the first word, newlines inside the text
+        core.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(Regex(r"\n"), "isolated"), pre_tokenizers.Metaspace(prepend_scheme="first")]
+        )
+        core.decoder = decoders.Metaspace(prepend_scheme="first")
+        alphabet = [chr(code) for code in (*range(33, 127), 10, 0x2581)]
+    words = f"user assistant system model INST the film book was be kind {' '.join(TEXTS)}"
+    core.train_from_iterator(
+        [words, "[INST] the film [/INST] nice film", "a bad book sad"],
+        trainers.BpeTrainer(vocab_size=500, special_tokens=list(specials), initial_alphabet=alphabet),
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token=bos, eos_token=eos)
+    tokenizer.chat_template = (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")
+    return tokenizer
+
+
+def chatml(*turns: str, think: str = "") -> list[tuple[str, bool]]:
+    """Segments of a ChatML conversation; its answers are learned, marked by a leading ! where they are."""
+    segments = []
+    for turn in turns:
+        role, _, text = turn.partition(":")
+        segments.append((f"<|im_start|>{role.lstrip('!')}\n", False))
+        segments.append((f"{text}<|im_end|>", role.startswith("!")))
+        segments.append(("\n", False))
+    return segments
+
+
+def llama3(*turns: str) -> list[tuple[str, bool]]:
+    segments = [("<|begin_of_text|>", False)]
+    for turn in turns:
+        role, _, text = turn.partition(":")
+        segments.append((f"<|start_header_id|>{role}<|end_header_id|>\n\n", False))
+        segments.append((f"{text}<|eot_id|>", role == "assistant"))
+    return segments
+
+
+def gemma(*turns: str) -> list[tuple[str, bool]]:
+    segments = [("<bos>", False)]
+    for turn in turns:
+        role, _, text = turn.partition(":")
+        segments.append((f"<start_of_turn>{role}\n", False))
+        segments += [(f"{text}<end_of_turn>", role == "model"), ("\n", False)]
+    return segments
+
+
+USER, ANSWER, USER2, ANSWER2 = "user:the film was good", "assistant:nice film", "user:a bad book", "assistant:sad"
+BE_KIND, LEARNED, LEARNED2 = "system:be kind", "!assistant:nice film", "!assistant:sad"
+SMOL = "system:You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+QWEN = "system:You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+EMPTY = "<think>\n\n</think>\n\n"
+
+
+def zephyr(*turns: str) -> list[tuple[str, bool]]:
+    segments = []
+    for turn in turns:
+        role, _, text = turn.partition(":")
+        segments += [(f"<|{role}|>\n", False), (f"{text}</s>", role == "assistant"), ("\n", False)]
+    return segments
+
+
+def phi3(*turns: str) -> list[tuple[str, bool]]:
+    segments = []
+    for turn in turns:
+        role, _, text = turn.partition(":")
+        segments += [(f"<|{role}|>\n", False), (f"{text}<|end|>", role == "assistant"), ("\n", False)]
+    return [*segments, ("<|endoftext|>", False)]
+
+
+def phi4(*turns: str) -> list[tuple[str, bool]]:
+    segments = []
+    for turn in turns:
+        role, _, text = turn.partition(":")
+        segments += [(f"<|im_start|>{role}<|im_sep|>", False), (f"{text}<|im_end|>", role == "assistant")]
+    return segments
+
+
+MISTRAL = [("<s>[INST] the film was good [/INST]", False), ("nice film</s>", True)]
+MISTRAL_V3 = [("<s>[INST] the film was good[/INST]", False), (" nice film</s>", True)]
+# Written by hand: what stands in the row, and what of it is learned. A string is the reason for a refusal.
+EXPECTED: dict[tuple[str, str], list[tuple[str, bool]] | str] = {
+    ("chatml", "single"): chatml(USER, LEARNED),
+    ("chatml", "multi"): chatml(USER, LEARNED, USER2, LEARNED2),
+    ("chatml", "system"): chatml(BE_KIND, USER, LEARNED),
+    ("chatml", "system_multi"): chatml(BE_KIND, USER, LEARNED, USER2, LEARNED2),
+    ("smollm2", "single"): chatml(SMOL, USER, LEARNED),
+    ("smollm2", "multi"): chatml(SMOL, USER, LEARNED, USER2, LEARNED2),
+    ("smollm2", "system"): chatml(BE_KIND, USER, LEARNED),
+    ("smollm2", "system_multi"): chatml(BE_KIND, USER, LEARNED, USER2, LEARNED2),
+    ("qwen2_5", "single"): chatml(QWEN, USER, LEARNED),
+    ("qwen2_5", "multi"): chatml(QWEN, USER, LEARNED, USER2, LEARNED2),
+    ("qwen2_5", "system"): chatml(BE_KIND, USER, LEARNED),
+    ("qwen2_5", "system_multi"): chatml(BE_KIND, USER, LEARNED, USER2, LEARNED2),
+    # Only the last answer has its block of thoughts, so an earlier one isn't what chat asked for: it is only read.
+    ("qwen3", "single"): chatml(USER, f"!assistant:{EMPTY}nice film"),
+    ("qwen3", "multi"): chatml(USER, ANSWER, USER2, f"!assistant:{EMPTY}sad"),
+    ("qwen3", "system"): chatml(BE_KIND, USER, f"!assistant:{EMPTY}nice film"),
+    ("qwen3", "system_multi"): chatml(BE_KIND, USER, ANSWER, USER2, f"!assistant:{EMPTY}sad"),
+    ("qwen3", "thought"): chatml(USER, "!assistant:<think>\nlovely?\n</think>\n\nnice film"),
+    ("qwen3", "thought_multi"): chatml(USER, ANSWER, USER2, "!assistant:<think>\nawful\n</think>\n\nsad"),
+    # Its prompt has the empty block, so that is read and not learned.
+    ("qwen3_5", "single"): [
+        *chatml(USER), (f"<|im_start|>assistant\n{EMPTY}", False), ("nice film<|im_end|>", True), ("\n", False)
+    ],
+    ("qwen3_5", "multi"): [
+        *chatml(USER, ANSWER, USER2), (f"<|im_start|>assistant\n{EMPTY}", False), ("sad<|im_end|>", True), ("\n", False)
+    ],
+    ("qwen3_5", "system"): [
+        *chatml(BE_KIND, USER), (f"<|im_start|>assistant\n{EMPTY}", False), ("nice film<|im_end|>", True), ("\n", False)
+    ],
+    ("qwen3_5", "system_multi"): [
+        *chatml(BE_KIND, USER, ANSWER, USER2), (f"<|im_start|>assistant\n{EMPTY}", False), ("sad<|im_end|>", True),
+        ("\n", False),
+    ],
+    ("qwen3_5", "thought"): "In chat the template ends the prompt with",
+    ("llama3", "single"): llama3(USER, ANSWER),
+    ("llama3", "multi"): llama3(USER, ANSWER, USER2, ANSWER2),
+    ("llama3", "system"): llama3(BE_KIND, USER, ANSWER),
+    ("llama3", "system_multi"): llama3(BE_KIND, USER, ANSWER, USER2, ANSWER2),
+    ("gemma", "single"): gemma(USER, "model:nice film"),
+    ("gemma", "multi"): gemma(USER, "model:nice film", USER2, "model:sad"),
+    ("gemma", "system"): "System role not supported",
+    ("gemma", "system_multi"): "System role not supported",
+    ("gemma3", "single"): gemma(USER, "model:nice film"),
+    ("gemma3", "multi"): gemma(USER, "model:nice film", USER2, "model:sad"),
+    ("gemma3", "system"): gemma("user:be kind\n\nthe film was good", "model:nice film"),
+    ("gemma3", "system_multi"): gemma("user:be kind\n\nthe film was good", "model:nice film", USER2, "model:sad"),
+    ("mistral", "single"): MISTRAL,
+    ("mistral", "multi"): [*MISTRAL, ("[INST] a bad book [/INST]", False), ("sad</s>", True)],
+    ("mistral", "system"): "must alternate",
+    ("mistral", "system_multi"): "must alternate",
+    ("mistral_v3", "single"): MISTRAL_V3,
+    ("mistral_v3", "multi"): [*MISTRAL_V3, ("[INST] a bad book[/INST]", False), (" sad</s>", True)],
+    # It writes the system prompt in chat and leaves it out where an answer follows.
+    ("mistral_v3", "system"): "In chat the template ends the prompt with 'be kind",
+    ("mistral_v3", "system_multi"): "In chat the template ends the prompt with 'be kind",
+    ("zephyr", "single"): zephyr(USER, ANSWER),
+    ("zephyr", "multi"): zephyr(USER, ANSWER, USER2, ANSWER2),
+    ("zephyr", "system"): zephyr(BE_KIND, USER, ANSWER),
+    ("zephyr", "system_multi"): zephyr(BE_KIND, USER, ANSWER, USER2, ANSWER2),
+    ("phi3", "single"): phi3(USER, ANSWER),
+    ("phi3", "multi"): phi3(USER, ANSWER, USER2, ANSWER2),
+    ("phi3", "system"): phi3(BE_KIND, USER, ANSWER),
+    ("phi3", "system_multi"): phi3(BE_KIND, USER, ANSWER, USER2, ANSWER2),
+    ("phi4", "single"): phi4(USER, ANSWER),
+    ("phi4", "multi"): phi4(USER, ANSWER, USER2, ANSWER2),
+    ("phi4", "system"): phi4(BE_KIND, USER, ANSWER),
+    ("phi4", "system_multi"): phi4(BE_KIND, USER, ANSWER, USER2, ANSWER2),
+    # The prompt opens the thoughts: an answer without them would be learned as one, with them it goes on from there.
+    ("deepseek_r1_distill", "single"): "ends the prompt with '<think>.n'.* give answers with their thoughts",
+    ("deepseek_r1_distill", "system"): "give answers with their thoughts",
+    ("deepseek_r1_distill", "thought"): [
+        ("<｜begin▁of▁sentence｜><｜User｜>the film was good<｜Assistant｜><think>\n", False),
+        ("lovely?\n</think>\n\nnice film<｜end▁of▁sentence｜>", True),
+    ],
+    ("deepseek_r1_distill", "thought_multi"): [
+        ("<｜begin▁of▁sentence｜><｜User｜>the film was good<｜Assistant｜>\n\nnice film<｜end▁of▁sentence｜>", False),
+        ("<｜User｜>a bad book<｜Assistant｜><think>\n", False),
+        ("awful\n</think>\n\nsad<｜end▁of▁sentence｜>", True),
+    ],
+}  # fmt: skip
+
+
+def expected(tokenizer, segments) -> tuple[list[int], list[bool]]:
+    """The ids of the segments put together, and for each whether it lies in a learned segment."""
+    text = "".join(piece for piece, _ in segments)
+    learned = [flag for piece, flag in segments for _ in piece]
+    batch = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    for left, right in batch["offset_mapping"]:
+        assert len(set(learned[left:right])) <= 1, "a token over the border of two segments"
+    return batch["input_ids"], [learned[max(right - 1, 0)] for _, right in batch["offset_mapping"]]
+
+
+@pytest.mark.parametrize(("name", "conversation"), EXPECTED)
+def test_the_mask_is_the_one_written_by_hand(name, conversation):
+    tokenizer, messages, segments = family(name), CONVERSATIONS[conversation], EXPECTED[name, conversation]
+    if isinstance(segments, str):
+        with pytest.raises(TemplateError, match=segments):
+            encode(tokenizer, messages)
+        return
+    encoded = encode(tokenizer, messages)
+    assert (encoded.ids, encoded.supervised) == expected(tokenizer, segments)
+    answers = sum(message["role"] == "assistant" for message in messages)
+    assert encoded.only_read == answers - sum(flag for _, flag in segments)
+    # What chat sends is how the row begins, and the last thing learned is what ends an answer.
+    prompt = encode_prompt(tokenizer, messages[:-1])
+    assert encoded.ids[: len(prompt)] == prompt and encoded.supervised[len(prompt)]
+    assert max(i for i, learned in enumerate(encoded.supervised) if learned) == max(
+        i for i, token in enumerate(encoded.ids) if token in stop_ids(tokenizer) and encoded.supervised[i]
+    )
+
+
+def test_every_template_is_met():
+    assert {path.stem for path in TEMPLATES.glob("*.jinja")} == {name for name, _ in EXPECTED} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("name", ["llama3", "gemma", "mistral", "phi3"])
+def test_a_bos_in_the_text_is_refused(name):
+    tokenizer = family(name)
+    messages = [{"role": "user", "content": f"{tokenizer.bos_token}the film"}, SINGLE[1]]
+    with pytest.raises(TemplateError, match=r"two BOS|BOS token") as refused:
+        encode(tokenizer, messages)
+    assert refused.value.check == "bos_once"
+
+
+def test_a_template_that_writes_bos_twice_is_refused():
+    tokenizer = family("llama3")
+    before = tokenizer.chat_template
+    try:
+        tokenizer.chat_template = "{{ bos_token }}" + before
+        with pytest.raises(TemplateError, match="begins with two BOS tokens"):
+            encode(tokenizer, SINGLE)
+    finally:
+        tokenizer.chat_template = before
