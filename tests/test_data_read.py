@@ -386,8 +386,11 @@ SETTINGS = [
         "format is 'alpaca'; choose one of: auto, messages, sharegpt, prompt_completion, instruction, text_label, "
         "source_target, preference.",
     ),
-    ({"seeds": 1}, "Unknown setting seeds; known are: balance, clean, columns, data, format, instruction, max_characters, "
-        "min_characters, on_fault, seed, system, test_size, validation_size."),
+    (
+        {"seeds": 1},
+        "Unknown setting seeds; known are: balance, clean, columns, data, format, instruction, max_characters, "
+        "min_characters, on_fault, seed, system, test_size, validation_size.",
+    ),
 ]
 
 

@@ -14,6 +14,8 @@ from sftdemo.errors import Fault
 
 # A point or comma that is not inside a number, a hyphen that is no sign; the set in front makes the search fast.
 _POINTS = re.compile(r"[.,-](?:(?!\d)|(?<!\d[.,])(?<!-))")
+_HAN = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_BY_HAN = re.compile(f"(?<=[{_HAN}]) | (?=[{_HAN}])")
 
 
 @cache
@@ -33,9 +35,10 @@ def normalise(text: str) -> str:
     table, pattern = _blanks()
     if text.isascii():
         text = text.lower().translate(table)
-    else:
-        text = pattern.sub(" ", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(_POINTS.sub(" ", text).split())
+        return " ".join(_POINTS.sub(" ", text).split())
+    text = pattern.sub(" ", unicodedata.normalize("NFKC", text).casefold())
+    # Chinese and Japanese have no blanks between words: one that took a comma's place means nothing.
+    return _BY_HAN.sub("", " ".join(_POINTS.sub(" ", text).split()))
 
 
 def _asked(example: Example) -> str:
@@ -164,4 +167,4 @@ def count(dataset: Dataset, warn: bool = False) -> None:
         problem = f"Line {there['line']} asks the same and has the label {examples[earlier]['label']!r}."
         column = dataset.mapping.get("label", "label")
         remedy = "Give both the right one, or remove one."
-        dataset.warnings.append(Fault(here["line"], column, problem, remedy, here.get("file", "")))
+        dataset.warnings.append(Fault(here["line"], column, problem, remedy, here.get("file", dataset.file)))

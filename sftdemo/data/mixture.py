@@ -59,7 +59,7 @@ def mix(parts: list[Part], datasets: list[Dataset], source: str) -> Dataset:
     for part, name, dataset in zip(parts, names, datasets, strict=True):
         for split, examples in dataset.splits.items():
             for example in examples:
-                example["meta"] |= {"source": name, "task": dataset.task}
+                example["meta"] = {"file": dataset.file, **example["meta"], "source": name, "task": dataset.task}
             mixed.splits.setdefault(split, []).extend(examples)
         for told in ("faults", "warnings", "dropped", "fixed"):
             getattr(mixed, told).extend(getattr(dataset, told))

@@ -88,12 +88,12 @@ def _divided(
     if not train:
         raise DataError(dataset.faults or [fault(dataset, "No row is in train.", "Give train rows.")])
     if missing:
-        wanted = _wanted(dataset, len(train), missing, sizes)
         units = _units(train, seed)
         if len(units) <= len(missing):
             problem = f"The {len(train)} train rows make {len(units)} that are independent of each other"
             remedy = f"Give at least {len(missing) + 1}, of different groups and with different texts."
             raise DataError([fault(dataset, f"{problem}; {' and '.join(missing)} can't be taken from them.", remedy)])
+        wanted = _wanted(dataset, len(train), missing, sizes)
         placed = _place(train, units, wanted)
         _fill_empty(dataset, train, units, placed, missing)
         for name in ("train", *missing):

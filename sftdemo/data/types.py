@@ -72,6 +72,7 @@ class Dataset:
     notes: list[str] = field(default_factory=list)
     # The template the user turns were written with; read other data with it and both are asked the same way.
     instruction: str = ""
+    file: str = ""  # where rows come from whose meta names none
 
     @property
     def examples(self) -> int:
