@@ -77,6 +77,11 @@ def row_keys(examples: Sequence[Example], keys: Sequence[str] | None = None) -> 
     ]
 
 
+def whole_keys(examples: Sequence[Example]) -> list[str]:
+    """Question and answer with all their words, normalised: these can be compared between sources."""
+    return [f"{normalise(_asked(example))}\n{normalise(example['messages'][-1]['content'])}" for example in examples]
+
+
 _short = lru_cache(4096)(normalise)  # for labels, of which there are few
 
 
