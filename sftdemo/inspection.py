@@ -56,6 +56,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "tokens": None,
         "supervised_tokens": None,
         "duplicates": dataset.duplicates,
+        "near_duplicates": dataset.near_duplicates,
         "leaked": dataset.leaked,
         "warnings": [fault.to_json() for fault in dataset.warnings],
         "columns": dataset.columns,

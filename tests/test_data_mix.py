@@ -136,7 +136,7 @@ def test_labels_are_balanced_in_train_alone(write):
 
 
 def test_balance_needs_labels(write):
-    with pytest.raises(UserError, match="balance is .over., but the rows have no labels; leave it at"):
+    with pytest.raises(UserError, match=r"balance is .over., but the rows have no labels; leave it at"):
         prepare(ReadConfig(data=write("facts", *facts(20)), balance="over"))
 
 

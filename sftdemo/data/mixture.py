@@ -26,7 +26,9 @@ class Part:
 def parse(data: str) -> list[Part]:
     """The parts, joined by " + ". A path that exists is one source, whatever its name. Raises UsageError."""
     parts = []
-    for text in [data] if data.strip() and Path(data).expanduser().exists() else re.split(r"(?:^|(?<=\s))\+(?=\s|$)", data):
+    for text in (
+        [data] if data.strip() and Path(data).expanduser().exists() else re.split(r"(?:^|(?<=\s))\+(?=\s|$)", data)
+    ):
         source, weight = text.strip(), 1.0
         if (match := _WEIGHT.fullmatch(source)) and not Path(source).expanduser().exists():
             source = match[1]

@@ -66,6 +66,7 @@ class Dataset:
     sources: list[dict[str, Any]] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
     duplicates: int = 0
+    near_duplicates: int = 0  # the duplicates among them
     leaked: int = 0
     sha256: str = ""
     mapping: dict[str, str] = field(default_factory=dict)
