@@ -76,7 +76,8 @@ def check(options: argparse.Namespace) -> Result:
             + f"{value['supervised_tokens']} learned in all."
         )
         lines += _of_lengths_and_template(value)
-    lines.append(f"{value['duplicates']} duplicate rows, {value['leaked']} held-out rows that also stand in train.")
+    repeated = "{duplicates} duplicate rows ({near_duplicates} with those nearly the same)".format(**value)
+    lines.append(f"{repeated}, {value['leaked']} held-out rows that also stand in train.")
     for token in value.get("xray", []):
         lines.append(f"{token['id']:>7} {'learned' if token['supervised'] else '       '} {token['text']!r}")
     return Result(value, "\n".join(lines), 1 if value["faults"] else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -28,9 +29,12 @@ def setting(
     return field(default=default, metadata={"help": help, "group": group, "low": low, "high": high, "choices": choices})
 
 
+_hints = functools.cache(typing.get_type_hints)  # slow, and asked for every flag
+
+
 def value_type(spec: dataclasses.Field[Any], owner: type) -> tuple[type, bool]:
     """The plain type of a setting (str, int, float or bool) and whether None is allowed."""
-    hint = typing.get_type_hints(owner)[spec.name]
+    hint = _hints(owner)[spec.name]
     if isinstance(hint, types.UnionType):
         plain = [part for part in typing.get_args(hint) if part is not type(None)]
         return plain[0], True

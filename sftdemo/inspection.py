@@ -64,6 +64,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "character_histogram": histogram([characters(example) for example in _examples(dataset)]),
         "scripts": scripts(own_words(dataset, example) for example in _examples(dataset)),
         "duplicates": dataset.duplicates,
+        "near_duplicates": dataset.near_duplicates,
         "leaked": dataset.leaked,
         "warnings": [fault.to_json() for fault in dataset.warnings],
         "columns": dataset.columns,

@@ -128,6 +128,8 @@ def test_take_depends_on_seed_and_text_alone():
         ("Hello, World!", "  hello world", True),
         ("ＡＢＣ，你好。", "abc, 你好", True),
         ("well-known", "well known", True),
+        ("今天，天气不错。", "今天天气不错", True),
+        ("第 3 章", "第3章", True),
         ("1.5", "15", False),
         ("1.5", "1 5", False),
         ("-3", "3", False),

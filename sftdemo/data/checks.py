@@ -14,6 +14,8 @@ from sftdemo.errors import Fault
 
 # A point or comma that is not inside a number, a hyphen that is no sign; the set in front makes the search fast.
 _POINTS = re.compile(r"[.,-](?:(?!\d)|(?<!\d[.,])(?<!-))")
+_HAN = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_BY_HAN = re.compile(f"(?<=[{_HAN}]) | (?=[{_HAN}])")
 
 
 @cache
@@ -33,9 +35,10 @@ def normalise(text: str) -> str:
     table, pattern = _blanks()
     if text.isascii():
         text = text.lower().translate(table)
-    else:
-        text = pattern.sub(" ", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(_POINTS.sub(" ", text).split())
+        return " ".join(_POINTS.sub(" ", text).split())
+    text = pattern.sub(" ", unicodedata.normalize("NFKC", text).casefold())
+    # Chinese and Japanese have no blanks between words: one that took a comma's place means nothing.
+    return _BY_HAN.sub("", " ".join(_POINTS.sub(" ", text).split()))
 
 
 def _asked(example: Example) -> str:
@@ -74,6 +77,11 @@ def row_keys(examples: Sequence[Example], keys: Sequence[str] | None = None) -> 
     ]
 
 
+def whole_keys(examples: Sequence[Example]) -> list[str]:
+    """Question and answer with all their words, normalised: these can be compared between sources."""
+    return [f"{normalise(_asked(example))}\n{normalise(example['messages'][-1]['content'])}" for example in examples]
+
+
 _short = lru_cache(4096)(normalise)  # for labels, of which there are few
 
 
@@ -92,9 +100,9 @@ def duplicates(examples: Sequence[Example], keys: Sequence[str] | None = None) -
     return [(index, first[key]) for index, key in rows if first.setdefault(key, index) != index]
 
 
-def near_duplicates(examples: Sequence[Example]) -> list[tuple[int, int]]:
+def near_duplicates(examples: Sequence[Example], keys: Sequence[str] | None = None) -> list[tuple[int, int]]:
     """(surplus row, an earlier row it repeats exactly or nearly) as indices; near as in `leaks`."""
-    keys = leak_keys(examples)
+    keys = leak_keys(examples) if keys is None else keys
     # Rows with the same question and another label contradict each other; that is no repetition.
     found: dict[int, int] = {}
     for rows in _by(examples, lambda example: example.get("label")).values():
@@ -145,23 +153,28 @@ def contradictions(examples: Sequence[Example], keys: Sequence[str]) -> list[tup
         (index, first[key])
         for index, key in enumerate(keys)
         if key and "label" in examples[index]
-        if examples[first.setdefault(key, index)].get("label") != examples[index]["label"]
+        if _short(examples[first.setdefault(key, index)].get("label", "")) != _short(examples[index]["label"])
     ]
 
 
-def count(dataset: Dataset, warn: bool = False) -> None:
-    """Set `duplicates` and `leaked` from the splits as they are; with `warn` also tell of rows that contradict others."""
+def count(dataset: Dataset, first_time: bool = False) -> None:
+    """Set `duplicates` and `leaked` from the splits as they are.
+
+    The first time also `near_duplicates`, which splitting doesn't change, and warnings of rows that contradict others.
+    """
     parts = [dataset.splits.get(split, []) for split in SPLITS]
     examples = [example for part in parts for example in part]
     keys = leak_keys(examples)
     dataset.duplicates, start = 0, 0
     for part in parts:
-        dataset.duplicates += len(duplicates(part, keys[start : start + len(part)]))
+        own = keys[start : start + len(part)]
+        dataset.duplicates += len(duplicates(part, own))
+        dataset.near_duplicates += len(near_duplicates(part, own)) if first_time else 0
         start += len(part)
     dataset.leaked = len(leaks(parts[0], examples[len(parts[0]) :], keys))
-    for index, earlier in contradictions(examples, keys) if warn and dataset.labels else ():
+    for index, earlier in contradictions(examples, keys) if first_time and dataset.labels else ():
         here, there = (examples[row]["meta"] for row in (index, earlier))
         problem = f"Line {there['line']} asks the same and has the label {examples[earlier]['label']!r}."
         column = dataset.mapping.get("label", "label")
         remedy = "Give both the right one, or remove one."
-        dataset.warnings.append(Fault(here["line"], column, problem, remedy, here.get("file", "")))
+        dataset.warnings.append(Fault(here["line"], column, problem, remedy, here.get("file", dataset.file)))

@@ -12,7 +12,7 @@ from sftdemo.config import ReadConfig
 from sftdemo.data import checks, personal
 from sftdemo.data.types import Dataset, Example, Step
 
-_SHOWN, _CHARACTERS = 3, 300
+_SHOWN, _CHARACTERS, _LEAD = 3, 300, 40
 _BLOCKS, _INLINE = (
     frozenset(names.split())
     for names in (
@@ -165,11 +165,12 @@ def _without(examples: list[Example], out: dict[int, int], others: list[Example]
 
 
 def _show(step: Step, example: Example, before: str, after: str | None, like: Example | None = None) -> None:
-    """Keep the first few as examples, cut around the first change."""
+    """Keep the first few as examples: the text around the first change, or the end of a row that is taken out."""
     if len(step.examples) >= _SHOWN:
         return
-    pairs = enumerate(zip(before, after or before, strict=False))
-    start = max(0, next((index for index, (old, new) in pairs if old != new), 0) - _CHARACTERS // 3)
+    pairs = enumerate(zip(before, after or "", strict=False))
+    changed = next((index for index, (old, new) in pairs if old != new), len(after or ""))
+    start = max(0, len(before) - _CHARACTERS if after is None else changed - _LEAD)
     step.examples.append(
         {
             "line": example.get("meta", {}).get("line", 0),

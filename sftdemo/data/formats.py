@@ -51,6 +51,7 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset) -> None:
     Raises UserError for columns or placeholders that no row has.
     """
     dataset.columns = list(dict.fromkeys(column for row in rows for column in row.values))
+    dataset.file = rows[0].file
     mapping, faults = layouts.find(rows, config)
     dataset.faults += faults
     if mapping is None:
@@ -80,7 +81,7 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset) -> None:
     if declared and not declared["train"] and not declared[""]:
         _no_train(rows[0].file, declared, dataset.faults)
     elif splits["train"]:
-        _unseen_labels(splits, mapping, rows[0].file, config.on_fault == "drop", dataset)
+        _unseen_labels(splits, mapping, config.on_fault == "drop", dataset)
     dataset.splits = {name: examples for name, examples in splits.items() if examples}
     summarise(dataset, mapping.layout.task)
 
@@ -103,9 +104,7 @@ def _no_train(file: str, declared: Counter[str], faults: list[Fault]) -> None:
     )
 
 
-def _unseen_labels(
-    splits: dict[str, list[Example]], mapping: layouts.Mapping, file: str, drop: bool, dataset: Dataset
-) -> None:
+def _unseen_labels(splits: dict[str, list[Example]], mapping: layouts.Mapping, drop: bool, dataset: Dataset) -> None:
     """A fault for each label that is not in train, at its first row; with `drop` all its rows are left out."""
     trained = {example["label"] for example in splits["train"] if "label" in example}
     told: set[str] = set()
@@ -117,7 +116,7 @@ def _unseen_labels(
                 meta, problem = example["meta"], f"The label {example['label']!r} is only in {split}."
                 remedy = "Add rows with it to train, or take it out."
                 column = mapping.columns.get("label", "label")
-                dataset.faults.append(Fault(meta["line"], column, problem, remedy, meta.get("file", file)))
+                dataset.faults.append(Fault(meta["line"], column, problem, remedy, meta.get("file", dataset.file)))
         if drop and unseen:
             splits[split] = [example for example in splits[split] if example.get("label", "") in {*trained, ""}]
 

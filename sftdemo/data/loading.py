@@ -37,7 +37,7 @@ def read(source: str | os.PathLike[str] | ReadConfig, **settings: Any) -> Datase
     if not dataset.examples and not dataset.faults:
         problem, remedy = "No row is left.", "Give rows without faults, or clean less."
         dataset.faults.append(Fault(0, "", problem, remedy, dataset.name))
-    checks.count(dataset, warn=True)
+    checks.count(dataset, first_time=True)
     for told in (dataset.faults, dataset.warnings, dataset.dropped, dataset.fixed):
         told.sort(key=lambda fault: (fault.file, fault.line))
     return dataset

@@ -26,7 +26,9 @@ class Part:
 def parse(data: str) -> list[Part]:
     """The parts, joined by " + ". A path that exists is one source, whatever its name. Raises UsageError."""
     parts = []
-    for text in [data] if Path(data).expanduser().exists() else re.split(r"\s+\+\s+", data):
+    for text in (
+        [data] if data.strip() and Path(data).expanduser().exists() else re.split(r"(?:^|(?<=\s))\+(?=\s|$)", data)
+    ):
         source, weight = text.strip(), 1.0
         if (match := _WEIGHT.fullmatch(source)) and not Path(source).expanduser().exists():
             source = match[1]
@@ -59,7 +61,7 @@ def mix(parts: list[Part], datasets: list[Dataset], source: str) -> Dataset:
     for part, name, dataset in zip(parts, names, datasets, strict=True):
         for split, examples in dataset.splits.items():
             for example in examples:
-                example["meta"] |= {"source": name, "task": dataset.task}
+                example["meta"] = {"file": dataset.file, **example["meta"], "source": name, "task": dataset.task}
             mixed.splits.setdefault(split, []).extend(examples)
         for told in ("faults", "warnings", "dropped", "fixed"):
             getattr(mixed, told).extend(getattr(dataset, told))

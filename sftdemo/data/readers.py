@@ -100,7 +100,9 @@ class _Reader:
         if isinstance(error, json.JSONDecodeError):
             message = f"{error.msg} at character {error.colno}"
         else:
-            message = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            message = (
+                "it is nested too deeply" if isinstance(error, RecursionError) else "a number in it has too many digits"
+            )
         self.fault(line, f"This isn't JSON: {message}.", remedy, whole)
 
     def text(self, data: bytes, suffix: str) -> None:
@@ -214,8 +216,8 @@ class _Reader:
         try:
             values = _arrow_table(pyarrow.BufferReader(data), suffix).to_pylist()
         except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            self.fault(0, f"This isn't {name} file that can be read: {reason}", "Write it anew.")
+            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            self.fault(0, f"This isn't {name} file that can be read: {reason}.", "Write it anew.")
         else:
             self.table.rows = [Row(self.name, line, row, self.split) for line, row in enumerate(values, 1)]
 
@@ -231,7 +233,10 @@ def _arrow_table(source: Any, suffix: str) -> Any:
         return pyarrow.ipc.open_file(source).read_all()
     except pyarrow.ArrowInvalid:
         source.seek(0)
+    try:
         return pyarrow.ipc.open_stream(source).read_all()
+    except pyarrow.ArrowInvalid:
+        raise ValueError("it is neither a file nor a stream of Arrow") from None
 
 
 def _parsed(text: str) -> Any:

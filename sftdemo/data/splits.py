@@ -64,18 +64,16 @@ def _each(dataset: Dataset, seed: int, sizes: dict[str, float | None], notes: li
         divided = _divided(replace(dataset, source=part["source"]), own, seed, sizes, notes)
         for name, rows in divided.items():
             joined[name] += rows
-    held_out = set(checks.row_keys([*joined["validation"], *joined["test"]]))
-    keys = checks.row_keys(joined["train"])
-    own_keys = {part["name"]: set[str]() for part in dataset.sources}
+    holders: dict[str, set[str]] = {}
     for name in ("validation", "test"):
-        for example, key in zip(joined[name], checks.row_keys(joined[name]), strict=True):
-            own_keys[example["meta"]["source"]].add(key)
+        for example, key in zip(joined[name], checks.whole_keys(joined[name]), strict=True):
+            holders.setdefault(key, set()).add(example["meta"]["source"])
     crossing = [
-        key in held_out and key not in own_keys[example["meta"]["source"]]
-        for example, key in zip(joined["train"], keys, strict=True)
+        bool(holders.get(key, set()) - {example["meta"]["source"]})
+        for example, key in zip(joined["train"], checks.whole_keys(joined["train"]), strict=True)
     ]
     if any(crossing):
-        notes.append(f"{sum(crossing)} train rows that another of the sets holds out were left out.")
+        notes.append(f"Train rows left out, since another of the sets holds them out: {sum(crossing)}.")
         joined["train"] = [row for row, out in zip(joined["train"], crossing, strict=True) if not out]
     return joined
 
@@ -88,12 +86,12 @@ def _divided(
     if not train:
         raise DataError(dataset.faults or [fault(dataset, "No row is in train.", "Give train rows.")])
     if missing:
-        wanted = _wanted(dataset, len(train), missing, sizes)
         units = _units(train, seed)
         if len(units) <= len(missing):
             problem = f"The {len(train)} train rows make {len(units)} that are independent of each other"
             remedy = f"Give at least {len(missing) + 1}, of different groups and with different texts."
             raise DataError([fault(dataset, f"{problem}; {' and '.join(missing)} can't be taken from them.", remedy)])
+        wanted = _wanted(dataset, len(train), missing, sizes)
         placed = _place(train, units, wanted)
         _fill_empty(dataset, train, units, placed, missing)
         for name in ("train", *missing):

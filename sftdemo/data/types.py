@@ -66,12 +66,14 @@ class Dataset:
     sources: list[dict[str, Any]] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
     duplicates: int = 0
+    near_duplicates: int = 0  # the duplicates among them
     leaked: int = 0
     sha256: str = ""
     mapping: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     # The template the user turns were written with; read other data with it and both are asked the same way.
     instruction: str = ""
+    file: str = ""  # where rows come from whose meta names none
 
     @property
     def examples(self) -> int:
