@@ -92,15 +92,19 @@ def main(words: list[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    with tempfile.TemporaryDirectory(dir=runs.home(), prefix="benchmark-") as work:
-        bench = plan.Bench(size, model, Path(work), environments, options.rows, options.prompts)
+    runs.home().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=runs.home().resolve(), prefix="benchmark-") as work:
+        bench = plan.Bench(size, model.resolve(), Path(work), environments, options.rows, options.prompts)
         for part in [options.only] if options.only else list(parts.PARTS):
             for record in measured(part, bench):
                 bench.records.append(record)
                 say(record)
+    from sftdemo import models  # brings torch, which a wrong flag need not wait for
+
     about = {
         "machine": f"{processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "arithmetic": models.training_precision("auto")[1],
         "versions": versions(environments),
         "command": shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if words is None else words)]),
         "date": time.strftime("%Y-%m-%d %H:%M", time.localtime(began)),

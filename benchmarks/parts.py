@@ -140,7 +140,7 @@ def first_page(command: list[str], port: int, bench: Bench) -> dict[str, Any]:
     log = bench.work / "page.log"
     with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
-            command, cwd=bench.work, env=children.environment(home()), stdout=output, stderr=subprocess.STDOUT
+            command, cwd=bench.work, env=children.environment(home().resolve()), stdout=output, stderr=subprocess.STDOUT
         )
     try:
         while time.perf_counter() < began + PAGE_SECONDS:

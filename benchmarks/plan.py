@@ -15,10 +15,10 @@ Record = dict[str, Any]  # "part", "who", "round" (from 1), then what was measur
 
 @dataclass(frozen=True)
 class Size:
-    """Defaults take about 25 minutes on two cores with bfloat16 units; `QUICK` shows in a few that all works."""
+    """Defaults take about 30 minutes on two cores with bfloat16 units; `QUICK` shows in a few that all works."""
 
     rounds: int = 3
-    training_rows: int = 48  # so few because the slowest peer needs a minute for them
+    training_rows: int = 64  # so few because the slowest peer needs a minute for them
     chat_prompts: int = 4
     chat_tokens: int = 64
     prompts: int = 200

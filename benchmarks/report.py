@@ -157,6 +157,11 @@ def markdown(records: list[Record], about: dict[str, Any], plot: str) -> str:
     ]
     lines += ["Medians of the rounds, least and most in brackets; a ratio is taken within a round.", ""]
     lines += targets(found)
+    if str(about.get("arithmetic", "")).startswith("float32"):
+        lines += [
+            "This processor has no bfloat16 units; what is asked is asked of one that has, so here it is only told.",
+            "",
+        ]
     for section in (training, chat, evaluation, startup, memory, scaling):
         if any(record["part"] == section.__name__ for record in records):
             lines += section(found)
@@ -186,13 +191,7 @@ def targets(found: Found) -> list[str]:
         explained = same["identical"] + same["ties"] == same["answers"]
         counted = f"{same['identical']} of {same['answers']} identical, {same['ties']} parted at a tie"
         rows.append(("greedy tokens against generate", "identical but for ties", counted, "aim" if explained else "no"))
-    lines = ["## Asked and reached", "", *table(("what", "asked", "measured", "reached"), rows)]
-    if found.dtype() == "float32":
-        lines += [
-            "This processor has no bfloat16 units, and the ratios are asked of one that has: here they are only told.",
-            "",
-        ]
-    return lines
+    return ["## Asked and reached", "", *table(("what", "asked", "measured", "reached"), rows)]
 
 
 def verdict(value: float, least: float, aim: float, more: bool) -> str:
