@@ -191,7 +191,7 @@ def targets(found: Found) -> list[str]:
         explained = same["identical"] + same["ties"] == same["answers"]
         counted = f"{same['identical']} of {same['answers']} identical, {same['ties']} parted at a tie"
         rows.append(("greedy tokens against generate", "identical but for ties", counted, "aim" if explained else "no"))
-    return ["## Asked and reached", "", *table(("what", "asked", "measured", "reached"), rows)]
+    return ["## Asked and reached", "", *table(("what", "asked", "measured", "reached"), rows)] if rows else []
 
 
 def verdict(value: float, least: float, aim: float, more: bool) -> str:
