@@ -54,7 +54,7 @@ def serve(home: Path) -> tuple[str, subprocess.Popen[bytes]]:
     with (home / "app.log").open("wb") as log:
         app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}/"
-    for _ in range(240):
+    for _ in range(720):
         try:
             urllib.request.urlopen(url, timeout=2).close()
             return url, app

@@ -59,7 +59,7 @@ def votes(name: str) -> int:
 
 def test_no_response_tells_the_sides_before_the_vote(rate: Any) -> None:
     replies: list[Any] = []
-    page = rate("blind", listen=replies.append)
+    page = rate("blind", listen=lambda reply: replies.append(reply))
     answers = page.locator("#vote-view .answer").all_inner_texts()
     assert {re.search(r"word \d+", text, re.I)[0].casefold() for text in answers} == {  # type: ignore[index]
         re.search(r"word \d+", answers[0], re.I)[0].casefold()  # type: ignore[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import urllib.request
@@ -124,6 +125,13 @@ def test_an_account_goes_before_a_name_and_no_name_passes_for_one() -> None:
     assert ballot.account(visitor(session=expired)) == ""
     with pytest.raises(UserError, match="name of an account"):
         ballot.rater_of(" @ada", visitor())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("authlib") is not None, reason="the libraries to sign in are here")
+def test_a_space_without_the_libraries_to_sign_in_still_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACE_ID", "me/demo")
+    monkeypatch.setenv("OAUTH_CLIENT_ID", "x")
+    assert build().expects_oauth is False
 
 
 # Results

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -21,6 +23,12 @@ RATE_PATH = "rate"
 def link(name: str, lang: str) -> str:
     """The way to the raters' page of a run."""
     return html.block(f'<a href="{RATE_PATH}?run={quote(name)}" target="_blank">{say(lang, "rate_link")}</a>', "small")
+
+
+def can_sign_in() -> bool:
+    """Whether visitors can sign in with their account: on a Space with hf_oauth, where the libraries for it are there."""
+    libraries = all(map(importlib.util.find_spec, ("authlib", "itsdangerous")))
+    return libraries and bool(os.environ.get("SPACE_ID") and os.environ.get("OAUTH_CLIENT_ID"))
 
 
 def account(request: Any) -> str:

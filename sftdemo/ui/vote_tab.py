@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 import time
@@ -18,7 +17,7 @@ from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
 from sftdemo.ui import html, vote_results
-from sftdemo.ui.ballot import account, answers, cards, public, rater_of, verdict
+from sftdemo.ui.ballot import account, answers, can_sign_in, cards, public, rater_of, verdict
 from sftdemo.ui.evaluate_tab import latest
 from sftdemo.ui.forms import wire
 from sftdemo.ui.page import Page, find_ready
@@ -60,7 +59,7 @@ def build(page: Page, tab: Any = None) -> None:
                     elem_id="vote-name",
                     min_width=150,
                 )
-                if os.environ.get("SPACE_ID") and os.environ.get("OAUTH_CLIENT_ID"):
+                if can_sign_in():
                     gr.LoginButton(size="sm", min_width=120)
             with gr.Row(visible=False, elem_id="vote-ask-row") as ask_row:
                 typed = gr.Textbox(

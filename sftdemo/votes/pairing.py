@@ -65,7 +65,7 @@ def sheet(run: Run, evaluation: str) -> Sheet:
     return _read(path, evaluation, stat.st_mtime_ns, stat.st_size)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _read(path: Path, evaluation: str, changed: int, size: int) -> Sheet:
     rows = list(runs.read_jsonl(path))
     keys = (digest(evaluation, row["row"], row["messages"], row["base"], row["tuned"]) for row in rows)
