@@ -15,9 +15,23 @@ pytest.importorskip("gradio")
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import UsageError, UserError
-from sftdemo.ui import ballot, build, charts, chat_tab, data_tab, evaluate_tab, forms, html, runs_tab, train_tab, work
+from sftdemo.ui import (
+    ballot,
+    build,
+    charts,
+    chat_tab,
+    data_tab,
+    evaluate_tab,
+    forms,
+    html,
+    runs_tab,
+    train_tab,
+    vote_results,
+    vote_tab,
+    work,
+)
 from sftdemo.ui.texts import TEXTS, duration, language, say
-from sftdemo.votes import Store
+from sftdemo.votes import SCALES, TAGS, Store
 
 UI = Path(forms.__file__).parent
 
@@ -88,8 +102,11 @@ def test_keys_put_together_from_parts_exist() -> None:
     keys = {f"state_{state}" for state in (*runs.ACTIVE, "finished", "stopped", "failed")}
     keys |= {f"train_{state}" for state in runs.ACTIVE} | {f"preset_{name}" for name in train_tab.PRESETS}
     keys |= {f"metric_{m}" for m in charts.METRICS} | {f"why_{m}" for m in charts.METRICS} | data_tab.ROLE_KEYS
-    keys |= {f"filter_{name}" for name in evaluate_tab.FILTERS} | {f"vote_{choice}" for choice in ballot.BUTTONS}
+    keys |= {f"filter_{name}" for name in evaluate_tab.FILTERS} | {f"vote_{choice}" for choice in vote_tab.BUTTONS}
     keys |= {f"voted_{winner}" for winner in ("base", "tuned", "tie", "bad", "skip")}
+    keys |= {f"tag_{tag}" for tag in TAGS} | {f"mark_{side}_{scale}" for side in "ab" for scale in SCALES}
+    keys |= {f"scale_{scale}" for scale in SCALES} | {f"source_{name}" for name in vote_results.SOURCES}
+    keys |= {f"rater_{name}" for name in ("name", "votes", "tuned", "left", "again", "guest", "exclude", "include")}
     assert keys <= TEXTS["en"].keys()
 
 
