@@ -33,7 +33,7 @@ def rate(app_home: Path, url: str, browser: Any, monkeypatch: pytest.MonkeyPatch
         contexts.append(browser.new_context(viewport={"width": width, "height": 844}, has_touch=width < 500))
         page = contexts[-1].new_page()
         if listen:
-            page.on("response", listen)
+            page.on("requestfinished", listen)  # the page's heartbeat never finishes
         page.goto(f"{url}rate?run={name}")
         expect(page.locator("#vote-view .answer").first).to_be_visible(timeout=SLOW_MS)
         return page
@@ -59,13 +59,17 @@ def votes(name: str) -> int:
 
 def test_no_response_tells_the_sides_before_the_vote(rate: Any) -> None:
     replies: list[Any] = []
-    page = rate("blind", listen=lambda reply: replies.append(reply))
+    page = rate("blind", listen=lambda request: replies.append(request))
     answers = page.locator("#vote-view .answer").all_inner_texts()
     assert {re.search(r"word \d+", text, re.I)[0].casefold() for text in answers} == {  # type: ignore[index]
         re.search(r"word \d+", answers[0], re.I)[0].casefold()  # type: ignore[index]
     }
     page.wait_for_timeout(1500)
-    bodies = [reply.text() for reply in replies if reply.ok and not reply.url.endswith((".js", ".css", ".woff2"))]
+    bodies = [
+        one.response().text()
+        for one in replies
+        if one.response().ok and not one.url.endswith((".js", ".css", ".woff2"))
+    ]
     telling = [body for body in bodies if re.search(r"word \d", body, re.I)]
     assert telling, "the pair came in some response"
     assert not [body for body in telling if re.search(r"\b(base|tuned|row_?\d*|held-out)\b", body.split("i18n")[0])]

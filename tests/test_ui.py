@@ -28,10 +28,11 @@ from sftdemo.ui import (
     outputs_view,
     runs_tab,
     train_tab,
+    vote_results,
     work,
 )
 from sftdemo.ui.texts import TEXTS, duration, language, say
-from sftdemo.votes import Store
+from sftdemo.votes import SCALES, TAGS, Store
 
 UI = Path(forms.__file__).parent
 
@@ -107,6 +108,9 @@ def test_keys_put_together_from_parts_exist() -> None:
     keys |= {f"long_{policy}" for policy in ("fits", "drop", "cut", "chunk")} | {f"split_{name}" for name in SPLITS}
     keys |= {f"filter_{name}" for name in outputs.FILTERS} | {f"vote_{choice}" for choice in ballot.BUTTONS}
     keys |= {f"voted_{winner}" for winner in ("base", "tuned", "tie", "bad", "skip")}
+    keys |= {f"tag_{tag}" for tag in TAGS} | {f"mark_{side}_{scale}" for side in "ab" for scale in SCALES}
+    keys |= {f"scale_{scale}" for scale in SCALES} | {f"source_{name}" for name in vote_results.SOURCES}
+    keys |= {f"rater_{name}" for name in ("name", "votes", "tuned", "left", "again", "guest", "exclude", "include")}
     assert keys <= TEXTS["en"].keys()
 
 
