@@ -56,7 +56,7 @@ def test_the_main_job(capsys, labelled, tiny):
     status, scores, _ = ask(capsys, "evaluate", "r", "--max-examples", "15")
     assert status == 0 and scores["n"] == 15 and Path(scores["outputs"]).is_file()
     assert scores["tuned"]["accuracy"] > scores["base"]["accuracy"]
-    assert scores["difference"]["accuracy"].keys() == {"delta", "low", "high", "p"}
+    assert scores["difference"]["accuracy"].keys() == {"delta", "low", "high", "p", "p_holm"}
     assert {"bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match", "macro_f1", "likelihood_accuracy"} <= scores[
         "tuned"
     ].keys()
