@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sftdemo import encoding
 from sftdemo.config import TrainConfig
 from sftdemo.data.templates import frame
-from sftdemo.packing import Rows
+from sftdemo.encoding import Rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

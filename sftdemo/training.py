@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from sftdemo.data import Example
-    from sftdemo.packing import Rows
+    from sftdemo.encoding import Rows
 
 Progress = Callable[[dict[str, Any]], None]
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
@@ -130,7 +130,7 @@ class Prepared:
 def encode(examples: list[Example], tokenizer: PreTrainedTokenizerBase, source: str) -> Rows:
     """Encode all examples; DataError names every one the chat template doesn't allow a safe mask for."""
     from sftdemo import encoding
-    from sftdemo.packing import Rows
+    from sftdemo.encoding import Rows
 
     faults, rows = [], Rows()
     for number, example in enumerate(examples, 1):

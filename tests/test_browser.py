@@ -184,6 +184,64 @@ def test_a_faulty_file_is_explained_and_the_good_rows_kept(open_page: Callable[.
     assert page.locator("#data-examples b").count() == 0, "text from a file must not become HTML"
 
 
+def choose(page: Any, menu: str, value: str) -> None:
+    page.locator(f"{menu} input").click()
+    page.get_by_role("option", name=value, exact=True).click()
+
+
+def test_columns_are_mapped_and_faults_settled_on_the_page(open_page: Callable[..., Any], tmp_path: Path) -> None:
+    page = open_page()
+    odd = tmp_path / "odd.jsonl"
+    rows = [f'{{"utt": "number {i} at me{i}@mail.example", "mood": "{"ab"[i % 2]}"}}' for i in range(30)]
+    odd.write_text("\n".join([*rows, '{"utt": "no mood", "mood": ""}']) + "\n")
+    page.locator("#upload input[type=file]").set_input_files(str(odd))
+    expect(page.locator("#data-verdict")).to_contain_text("Choose a format", timeout=SLOW_MS)
+    expect(page.locator("#to-train")).to_be_disabled()
+    choose(page, "#ReadConfig-format", "text_label")
+    choose(page, "#role-text", "utt")
+    choose(page, "#role-label", "mood")
+    expect(page.locator("#verdict")).to_contain_text("1 rows need you", timeout=SLOW_MS)
+    expect(page.locator("#data-faults")).to_contain_text("The field is empty")
+    page.locator("#data-choices button").first.click()
+    choose(page, "#ReadConfig-on_fault", "drop")
+    expect(page.locator("#verdict")).to_contain_text("30 rows, 2 labels, ready", timeout=SLOW_MS)
+    page.locator("#clean").get_by_text("Personal data").click()
+    expect(page.locator("#data-cleaning")).to_contain_text("<EMAIL>", timeout=SLOW_MS)
+    # Half a placeholder is said on the page, and the preview follows once it is whole.
+    asked = page.locator("#ReadConfig-instruction textarea")
+    asked.fill("Which mood? {ut}")
+    expect(page.locator("#data-fault")).to_contain_text("{ut}", timeout=SLOW_MS)
+    asked.fill("Which mood? {utt}")
+    expect(page.locator("#data-examples")).to_contain_text("Which mood? number 0 at <EMAIL>", timeout=SLOW_MS)
+    expect(page.locator("#data-fault .fault")).to_have_count(0)
+    page.click("#to-train")
+    page.locator("#train-settings button").first.click()
+    for part in ("--columns text=utt,label=mood", "--on-fault drop", "--clean personal", "Which mood? {utt}"):
+        expect(page.locator("#train-command")).to_contain_text(part, timeout=SLOW_MS)
+
+
+def test_any_row_is_seen_through_with_the_model_that_trains(open_page: Callable[..., Any], tiny: str) -> None:
+    page = open_page()
+    page.locator("#data-model input").fill(tiny)
+    page.locator("#data-model input").press("Enter")
+    expect(page.locator("#xray")).to_contain_text("X-ray of row 1", timeout=SLOW_MS)
+    expect(page.locator("#template-checks")).to_contain_text("✓ the end of each answer is learned")
+    page.locator("#xray-row input").fill("3")
+    expect(page.locator("#xray")).to_contain_text("X-ray of row 3", timeout=SLOW_MS)
+    expect(page.locator("#xray .sup").last).to_have_text("<|im_end|>")
+    page.locator("#xray-settings button").first.click()
+    page.locator("#data-max_length input").fill("20")
+    expect(page.locator("#xray")).to_contain_text("isn't trained on", timeout=SLOW_MS)
+    expect(page.locator("#data-statistics")).to_contain_text("354 are left out", timeout=SLOW_MS)
+    page.click("#to-train")
+    page.locator("#train-settings button").first.click()
+    expect(page.locator("#train-command")).to_contain_text("--max-length 20", timeout=SLOW_MS)
+    expect(page.locator("#train-command")).to_contain_text(tiny)
+    page.locator("#TrainConfig-max_length input").fill("300")
+    go(page, "data")
+    expect(page.locator("#data-max_length input")).to_have_value("300", timeout=SLOW_MS)
+
+
 def test_a_broken_bound_is_said_on_the_page(open_page: Callable[..., Any]) -> None:
     page = open_page()
     page.click("#to-train")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import CHATML, make_tokenizer
 
-from sftdemo.encoding import Detokenizer, TemplateError, encode, encode_prompt, stop_ids, xray
+from sftdemo.encoding import Detokenizer, TemplateError, encode, encode_prompt, stop_ids
 
 GENERATION_TAGS = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}{% if message['role'] == 'assistant' %}"
@@ -131,12 +131,6 @@ def test_an_answer_that_is_a_part_of_the_template_is_told_apart(template, answer
 
 def test_stop_ids_have_the_end_of_turn(tokenizer):
     assert stop_ids(tokenizer) == {tokenizer.convert_tokens_to_ids("<|im_end|>")}
-
-
-def test_xray_is_what_is_trained(tokenizer):
-    rows = xray(tokenizer, TURN)
-    assert [row["id"] for row in rows] == encode(tokenizer, TURN).ids
-    assert "".join(row["text"] for row in rows if row["supervised"]) == "nice film<|im_end|>"
 
 
 @pytest.mark.parametrize("text", ["nice film", "好的，谢谢！", "日本 🎉🎉 fin", "é"])

@@ -141,10 +141,10 @@ def test_an_evaluation_made_anew_is_marked_anew(home: Path) -> None:
     row = {"row": 0, "messages": [], "references": ["le chat noir"], "label": None, "base": "x", "tuned": "le chat"}
     runs.write_jsonl(path, [row])
     with opened_files(home) as opened:
-        assert [outputs_view.load(run, "one")[0][0]["mark"] for _ in range(3)] == ["better"] * 3
+        assert [outputs_view.load(run, "one", "chrf")[0][0]["mark"] for _ in range(3)] == ["better"] * 3
     assert len(opened) == 1
     runs.write_jsonl(path, [row | {"base": "le chat noir"}])
-    assert outputs_view.load(run, "one")[0][0]["mark"] == "worse"
+    assert outputs_view.load(run, "one", "chrf")[0][0]["mark"] == "worse"
 
 
 def test_nothing_is_loaded_ahead_while_a_run_trains(home: Path) -> None:

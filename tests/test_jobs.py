@@ -215,7 +215,9 @@ def test_the_command_gives_every_setting_back() -> None:
         kind, _ = value_type(spec, TrainConfig)
         other = next((choice for choice in spec.metadata["choices"] or () if choice != spec.default), None)
         values[spec.name] = other or {str: f"-some {spec.name}", int: 17, float: 0.25, bool: True}[kind]
-    config = TrainConfig(**{**values, "quantization": "none"})  # what full allows
+    config = TrainConfig(
+        **{**values, "quantization": "none", "clean": "html,leaks"}
+    )  # what full allows, and steps there are
     assert from_flags(parser().parse_args(shlex.split(jobs.command(config))[3:]), TrainConfig) == config
 
 

@@ -10,9 +10,9 @@ import torch
 
 from sftdemo import attention, loss
 from sftdemo.attention import packed_attention
-from sftdemo.encoding import encode
+from sftdemo.encoding import Rows, encode
 from sftdemo.models import load_base
-from sftdemo.packing import Collator, Rows, Shares, batches, pack
+from sftdemo.packing import Collator, Shares, batches, pack
 
 QUESTIONS = [("the film was good", "nice"), ("the film was bad and the song too", "poor . sad"), ("the room", "fine")]
 

@@ -192,7 +192,7 @@ def test_rows_over_the_limit_are_left_out_and_counted(labelled, tiny, tmp_path):
     said = []
     train(config(labelled, tiny, max_length=200, epochs=0.2), report=said.append)
     assert runs.find("r").config()["data"]["too_long"]["train"] == 1
-    assert "1 rows are over max_length 200 tokens and are left out." in said
+    assert "In train: 1 rows are over max_length 200 tokens (on_long drop): 1 are left out." in said
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_merged_export_answers_like_the_adapter(labelled, tiny, tmp_path):
     assert "model.safetensors" in files(merged) and "adapter_model.safetensors" in files(plain)
     ids = torch.tensor([[3, 4, 5, 6, 7]])
     pair = models.load(run)
-    pair.sides[0].rows.tuned_from = 0
+    pair.sides[0].rows.spans = [(0, 1)]
     with torch.no_grad():
         wanted = pair.sides[0].model(ids).logits
         torch.testing.assert_close(models.load_base(merged, torch.float32)(ids).logits, wanted, rtol=1e-3, atol=1e-4)
@@ -290,10 +290,9 @@ def test_a_stopped_evaluation_goes_on_where_it_was(labelled, tiny):
     assert not list((run.path / "evaluations").glob(".*.jsonl"))
     time.sleep(1.1)  # evaluations are named by the second
     whole = evaluate(run, asked)
-    assert {key: whole[key] for key in ("base", "tuned", "difference")} == {
-        key: resumed[key] for key in ("base", "tuned", "difference")
-    }
+    # A row answered in another batch has other rounding, and the same words.
     for one, other in zip(run.outputs(resumed["evaluation"]), run.outputs(whole["evaluation"]), strict=True):
+        assert (one["base"], one["tuned"]) == (other["base"], other["tuned"])
         assert one["base_nll"] == pytest.approx(other["base_nll"], rel=1e-4)
 
 

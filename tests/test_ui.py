@@ -29,6 +29,7 @@ from sftdemo.ui import (
     runs_tab,
     train_tab,
     vote_results,
+    vote_tab,
     work,
 )
 from sftdemo.ui.texts import TEXTS, duration, language, say
@@ -106,7 +107,7 @@ def test_keys_put_together_from_parts_exist() -> None:
     keys |= {f"role_{role}" for role in data_tab.EVERY_ROLE} | {f"clean_{step}" for step in CLEANING}
     keys |= {f"check_{name}" for name in encoding.CHECKS} | {f"list_{kind}" for kind in data_views.LISTS}
     keys |= {f"long_{policy}" for policy in ("fits", "drop", "cut", "chunk")} | {f"split_{name}" for name in SPLITS}
-    keys |= {f"filter_{name}" for name in outputs.FILTERS} | {f"vote_{choice}" for choice in ballot.BUTTONS}
+    keys |= {f"filter_{name}" for name in outputs.FILTERS} | {f"vote_{choice}" for choice in vote_tab.BUTTONS}
     keys |= {f"voted_{winner}" for winner in ("base", "tuned", "tie", "bad", "skip")}
     keys |= {f"tag_{tag}" for tag in TAGS} | {f"mark_{side}_{scale}" for side in "ab" for scale in SCALES}
     keys |= {f"scale_{scale}" for scale in SCALES} | {f"source_{name}" for name in vote_results.SOURCES}

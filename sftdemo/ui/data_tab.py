@@ -44,6 +44,11 @@ def _read(config: ReadConfig, changed: float) -> Any:
     return data.read(config)
 
 
+@lru_cache(maxsize=2)
+def _prepared(config: ReadConfig, changed: float) -> Any:
+    return data.prepare(config, dataset=_read(config, changed))
+
+
 @lru_cache(maxsize=4)
 def _told(config: ReadConfig, changed: float) -> dict[str, Any]:
     dataset = _read(config, changed)
@@ -70,8 +75,8 @@ def chosen_config(chosen: Mapping[str, Any]) -> TrainConfig:
 def read(chosen: Mapping[str, Any]) -> Any:
     """The chosen data as training sees it; where it can't be trained on, as it was read."""
     config = of_file(chosen_config(chosen))
-    dataset = _read(config, stamp(config.data))
-    return data.prepare(config, dataset=dataset) if _told(config, stamp(config.data))["split_sizes"] else dataset
+    changed = stamp(config.data)
+    return (_prepared if _told(config, changed)["split_sizes"] else _read)(config, changed)
 
 
 def tell(config: TrainConfig) -> dict[str, Any]:
@@ -335,11 +340,10 @@ def build(page: Page) -> None:
     wire(upload.upload, take_file, [upload, *preparing], touched, fault)
     wire(source.submit, take_file, [source, *preparing], touched, fault)
     wire(partial(gr.on, [menu.input for menu in menus.values()]), remap, everything, touched, fault)
-    at_once = [form, steps, choices["on_fault"], choices["balance"]]
-    ended = [field for name, field in choices.items() if field not in at_once]
-    events = [field.input for field in at_once] + [event for field in ended for event in (field.submit, field.blur)]
-    wire(partial(gr.on, events), apply, everything, touched, fault)
-    wire(partial(gr.on, [field.input for field in wording.values()]), typed, everything, touched, fault)
-    wire(partial(gr.on, [row.input, *(field.input for field in preparing)]), look, everything, touched, fault)
+    changes = [event for field in (form, steps, *choices.values()) for event in forms.settled(field)]
+    wire(partial(gr.on, changes), apply, everything, touched, fault)
+    wire(partial(gr.on, [field.change for field in wording.values()]), typed, everything, touched, fault)
+    looks = [event for field in (row, *preparing) for event in forms.settled(field)]
+    wire(partial(gr.on, looks), look, everything, touched, fault)
     wire(tokens.click, show_tokens, everything, touched, fault)
     wire(go.click, lambda: {page.tabs: gr.Tabs(selected="train")}, None, [page.tabs])

@@ -46,6 +46,11 @@ def field(owner: type[Settings], name: str, **options: Any) -> Any:
     return gr.Textbox(**{"max_lines": 1, **options})
 
 
+def settled(field: Any) -> list[Any]:
+    """The events with which the user settles a field's value; the `input` event of a text carries the text before it."""
+    return [field.submit, field.blur] if isinstance(field, gr.Textbox) else [field.input]
+
+
 def as_number(text: str) -> float | str:
     """The number that was typed; what is none stays as it is, for the config to refuse."""
     try:
