@@ -54,11 +54,14 @@ def made_run(name: str, state: str = "finished") -> runs.Run:
 
 
 SERVE = """
-import sys
+import socket, sys
 from sftdemo.ui import launch
+with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    free = probe.getsockname()[1]
 opened = []
 sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
-app, url, _ = launch(port=0, prevent_thread_lock=True, quiet=True)
+app, url, _ = launch(port=free, prevent_thread_lock=True, quiet=True)
 import urllib.request
 page = urllib.request.urlopen(url).read()
 print(len(page), sorted({"torch", "transformers", "peft", "evaluate", "datasets", "scipy", "sacrebleu"} & set(sys.modules)))

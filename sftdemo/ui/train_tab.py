@@ -259,10 +259,9 @@ def build(page: Page) -> Any:
     fields_in = [page.data, *made.values()]
     changes = partial(gr.on, [page.data.change, *(field.change for field in made.values())])
     wire(changes, describe, fields_in, [sentence, command, start], fault)
-<<<<<<< HEAD
-    for name, twin in page.preparing.items():  # `input` is the user's own doing, so the two can't chase each other
-        wire(twin.input, lambda value, field=made[name]: {field: value}, [twin], [made[name]])
-        wire(made[name].input, lambda value, field=twin: {field: value}, [made[name]], [twin])
+    for name, twin in page.preparing.items():  # only what the user does is passed on, so the two can't chase each other
+        for one, other in ((twin, made[name]), (made[name], twin)):
+            wire(partial(gr.on, forms.settled(one)), lambda value, field=other: {field: value}, [one], [other])
     preset_fields = {key: made[key] for key in PRESETS[DEFAULT_PRESET]}
     shown = {
         name: ["" if value is None else preset_fields[key].postprocess(value) for key, value in values.items()]
@@ -271,13 +270,6 @@ def build(page: Page) -> Any:
     # In the browser: after a trip to the server, a quick click on the button would train with the preset before.
     take_preset = f"(name) => ({json.dumps(shown)})[name]"
     taken = wire(preset.input, None, [preset], list(preset_fields.values()), js=take_preset)
-=======
-    for name, twin in page.preparing.items():  # only what the user does is passed on, so the two can't chase each other
-        for one, other in ((twin, made[name]), (made[name], twin)):
-            wire(partial(gr.on, forms.settled(one)), lambda value, field=other: {field: value}, [one], [other])
-    preset_fields = [made[key] for key in PRESETS[DEFAULT_PRESET]]
-    taken = wire(preset.input, take_preset, [preset], preset_fields, fault)
->>>>>>> xray
     # The fields' own change events can come between two fields; this one sees them all.
     wire(taken.then, describe, fields_in, [sentence, command, start], fault)
     wire(start.click, fine_tune, fields_in, [*views, page.timer], fault, trigger_mode="once")
