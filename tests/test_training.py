@@ -138,7 +138,7 @@ def test_rows_over_the_limit_are_left_out_and_counted(labelled, tiny, tmp_path):
     said = []
     train(config(labelled, tiny, max_length=200, epochs=0.2), report=said.append)
     assert runs.find("r").config()["data"]["too_long"]["train"] == 1
-    assert "1 rows are over max_length 200 tokens and are left out." in said
+    assert "In train: 1 rows are over max_length 200 tokens (on_long drop): 1 are left out." in said
 
 
 @pytest.mark.parametrize(
