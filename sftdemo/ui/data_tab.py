@@ -266,7 +266,10 @@ def build(page: Page) -> None:
         if role not in ROLES.get(layout, ()) or not told["columns"]:
             return gr.update(visible=False, value=None)
         asked = dict(pair.split("=", 1) for pair in (config.columns or "").split(",") if "=" in pair)
-        return gr.update(visible=True, choices=told["columns"], value=told["mapping"].get(role) or asked.get(role))
+        column = told["mapping"].get(role) or asked.get(role)
+        # Where nothing is known yet, what the user may just have picked is left alone.
+        known = {"value": column} if column or told["mapping"] else {}
+        return gr.update(visible=True, choices=told["columns"], **known)
 
     def without_tokens(told: Mapping[str, Any], lang: str) -> dict[Any, Any]:
         return {faults: data_views.fault_lists(told, lang), figures: data_views.pictures(told, lang)}
