@@ -14,7 +14,7 @@ from sftdemo.config import GenerateConfig
 from sftdemo.encoding import answer_ids, encode_prompt
 from sftdemo.errors import UserError
 from sftdemo.generate import Pair, choose
-from sftdemo.lora import by_row, store_by_input
+from sftdemo.lora import by_row, product, store_by_input
 from sftdemo.models import load_base
 
 CHATS = [
@@ -288,3 +288,11 @@ def test_storing_by_input_changes_no_value(babbler):
     assert model.lm_head.weight is model.model.embed_tokens.weight
     assert not model.model.layers[0].mlp.up_proj.weight.is_contiguous()
     assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+
+
+def test_one_token_a_thread_is_the_same_product(monkeypatch):
+    x, weight, bias = torch.randn(2, 1, 8), torch.randn(5, 8), torch.randn(5)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    for given in (None, bias):
+        torch.testing.assert_close(product(x, weight, given), torch.nn.functional.linear(x, weight, given))
+        torch.testing.assert_close(product(x[:1], weight, given), torch.nn.functional.linear(x[:1], weight, given))
