@@ -27,8 +27,8 @@ def build() -> Any:
                 data_tab.build(shared)
             with gr.Tab(label("step_train"), id="train"):
                 to_evaluate = train_tab.build(shared)
-            with gr.Tab(label("step_evaluate"), id="evaluate"):
-                evaluate_tab.build(shared, to_evaluate)
+            with gr.Tab(label("step_evaluate"), id="evaluate") as evaluation:
+                evaluate_tab.build(shared, to_evaluate, evaluation)
             with gr.Tab(label("step_chat"), id="chat") as chat:
                 chat_tab.build(shared, chat)
             with gr.Tab(label("step_vote"), id="vote") as vote:

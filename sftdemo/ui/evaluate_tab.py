@@ -141,8 +141,11 @@ def follow(run: runs.Run, config: EvaluateConfig, total: int) -> Iterator[work.E
         raise UserError(current.error)
 
 
-def build(page: Page, start_elsewhere: Any) -> None:
-    """The tab's components and how they are connected; `start_elsewhere` is the button on Train that leads here."""
+def build(page: Page, start_elsewhere: Any, tab: Any) -> None:
+    """The tab's components and how they are connected; `start_elsewhere` is the button on Train that leads here.
+
+    Answers are sent once `tab`, this one, is opened: somebody who votes blind on the same page hasn't seen them.
+    """
     watching = gr.State(False)  # whether this page has seen an evaluation run whose end it hasn't shown
     gate = gr.HTML("", elem_id="evaluate-gate")
     with gr.Column(visible=False) as body:
@@ -174,6 +177,15 @@ def build(page: Page, start_elsewhere: Any) -> None:
         hidden = {next_row: gr.update(visible=False), **answers.hide()}
         return {said: "", bars: "", matrices: "", general: "", prints: "", **hidden}
 
+    def show_answers(run: runs.Run, lang: str) -> dict[Any, Any]:
+        if not (name := latest(run)):
+            return answers.hide()
+        return {
+            **answers.show(run, name, lang),
+            csv_file: gr.update(value=download(run, name, "csv")),
+            jsonl_file: gr.update(value=download(run, name, "jsonl")),
+        }
+
     def show(run: runs.Run, lang: str) -> dict[Any, Any]:
         name = latest(run)
         if not name:
@@ -185,10 +197,7 @@ def build(page: Page, start_elsewhere: Any) -> None:
             matrices: confusions(scores, lang),
             prints: small_print(scores, lang),
             general: forgotten(scores, lang),
-            **answers.show(run, name, lang),
             next_row: gr.update(visible=True),
-            csv_file: gr.update(value=download(run, name, "csv")),
-            jsonl_file: gr.update(value=download(run, name, "jsonl")),
         }
 
     def buttons(running: bool) -> dict[Any, Any]:
@@ -208,8 +217,12 @@ def build(page: Page, start_elsewhere: Any) -> None:
             rows_field: min(rows, FIRST_ROWS) or None,
             doing: progress(current, lang) if current and running else "",
             **buttons(running),
+            **answers.hide(),
             **show(run, lang),
         }
+
+    def opened(name: str, request: gr.Request) -> dict[Any, Any]:
+        return show_answers(runs.named(name), language(request)) if name else answers.hide()
 
     def run_it(name: str, rows: Any, general: bool, request: gr.Request) -> Iterator[dict[Any, Any]]:
         lang, run = language(request), find_ready(name)
@@ -222,7 +235,7 @@ def build(page: Page, start_elsewhere: Any) -> None:
         except UserError:
             yield {doing: "", **buttons(False)}
             raise
-        yield {doing: "", watching: False, **buttons(False), **show(run, lang)}
+        yield {doing: "", watching: False, **buttons(False), **show(run, lang), **show_answers(run, lang)}
 
     def ask_stop(request: gr.Request) -> dict[Any, Any]:
         if (current := work.evaluation()) and current.active:
@@ -236,9 +249,12 @@ def build(page: Page, start_elsewhere: Any) -> None:
             return {doing: gr.skip()}
         if current.active:
             return {doing: progress(current, lang), watching: True, **buttons(True)}
-        return {doing: html.fault(current.error), watching: False, **buttons(False), **show(runs.named(name), lang)}
+        run = runs.named(name)
+        ended = {doing: html.fault(current.error), watching: False, **buttons(False)}
+        return ended | show(run, lang) | show_answers(run, lang)
 
     wire(page.run.change, refresh, [page.run], views, fault)
+    wire(tab.select, opened, [page.run], [csv_file, jsonl_file, *answers.parts], fault)
     options = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "once"}
     going = [*views, page.timer, watching]
     wire(start.click, run_it, [page.run, rows_field, general_field], going, fault, **options)
