@@ -176,6 +176,8 @@ def table(scores: dict[str, Any]) -> str:
     for name, baseline in scores.get("baselines", {}).items():
         value = baseline[scores["leading"]]
         lines.append(f"baseline {name}: {scores['leading']} {value:.{1 if scores['leading'] in HUNDREDS else 3}f}")
+    for task, found in scores.get("by_task", {}).items():
+        lines.append(f"{task}: {found['summary']['en']}")
     if "general" in scores:
         lines.append(scores["general"]["summary"]["en"])
     return "\n".join([*lines, scores["summary"]["en"]])

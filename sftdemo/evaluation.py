@@ -41,12 +41,14 @@ def evaluate(
     config = (config or EvaluateConfig()).check()
     began = time.perf_counter()
     examples = _held_out(run, config)
-    labels = sorted({example["label"] for example in [*run.examples("train"), *examples] if example.get("label")})
+    choices = _choices([*cast("list[Example]", run.examples("train")), *examples])
     pair = pair or models.load(run, report)
     rows = _rows(examples)
     longest = config.max_new_tokens or _longest_answer(pair, rows)
-    partial = Partial.of(run, rows, labels, longest)
-    _answer(pair, rows, labels, longest, config.batch_size, partial, progress, should_stop)
+    partial = Partial.of(run, rows, choices, longest)
+    _answer(pair, rows, choices, longest, config.batch_size, partial, progress, should_stop)
+    # Texts and labels in one set: only what can be said of all its rows is, and the rest of each task.
+    labels = _all_labels(choices) if all(row["label"] for row in rows) else []
     general = forgetting.measure(pair, config.batch_size, config.seed, should_stop) if config.general else None
     result = _write(run, config, rows, labels, began, general)
     partial.path.unlink(missing_ok=True)
@@ -80,11 +82,30 @@ def _other_data(run: runs.Run, source: str) -> data.Dataset:
     return dataset
 
 
+def _task(example: Example) -> str | None:
+    """The set that an example comes from, where several are mixed."""
+    return example.get("meta", {}).get("source")
+
+
+def _choices(examples: list[Example]) -> dict[str, list[str]]:
+    """The labels of each task, "" where there is one; no key for a task without labels."""
+    found: dict[str, set[str]] = {}
+    for example in examples:
+        if label := example.get("label"):
+            found.setdefault(_task(example) or "", set()).add(label)
+    return {task: sorted(labels) for task, labels in found.items()}
+
+
+def _all_labels(choices: dict[str, list[str]]) -> list[str]:
+    return sorted({label for labels in choices.values() for label in labels})
+
+
 def _rows(examples: list[Example]) -> list[dict[str, Any]]:
     """outputs.jsonl before it has answers: a row for each example, in their order."""
     return [
         {
             "row": number,
+            "task": _task(example),
             "messages": example["messages"][:-1],
             "references": example.get("references") or [example["messages"][-1]["content"]],
             "label": example.get("label"),
@@ -100,9 +121,9 @@ class Partial:
     path: Path
 
     @classmethod
-    def of(cls, run: runs.Run, rows: list[dict[str, Any]], labels: list[str], longest: int) -> Self:
+    def of(cls, run: runs.Run, rows: list[dict[str, Any]], choices: dict[str, list[str]], longest: int) -> Self:
         weights = sorted((file.name, file.stat().st_mtime_ns) for file in run.model_path.glob("*.safetensors"))
-        asked = json.dumps([rows, labels, longest, weights], ensure_ascii=False)
+        asked = json.dumps([rows, choices, longest, weights], ensure_ascii=False)
         key = hashlib.sha256(asked.encode()).hexdigest()[:16]
         return cls(run.path / "evaluations" / f".{key}.jsonl")
 
@@ -128,34 +149,38 @@ class Partial:
 def _answer(
     pair: Pair,
     rows: list[dict[str, Any]],
-    labels: list[str],
+    choices: dict[str, list[str]],
     longest: int,
     batch_size: int,
     partial: Partial,
     progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> None:
-    """Fill in both sides' answers, what each holds likeliest among the labels, and the likelihood of the reference."""
+    """Fill in both sides' answers, what each holds likeliest among a task's labels, and the likelihood of the reference."""
     done = partial.read()
     for number, row in done.items():
         rows[number] |= row
     progress(len(done), len(rows))
     prompts = [row["messages"] for row in rows]
+    labels = _all_labels(choices)
+    place = {label: number for number, label in enumerate(labels)}
     label_ids = [encoding.answer_ids(pair.tokenizer, prompts[0], label) for label in labels]
     references = [encoding.answer_ids(pair.tokenizer, row["messages"], row["references"][0]) for row in rows]
     # A label's likelihood is that of the reference too; it needn't be computed twice.
-    labelled = bool(labels) and all(row["label"] for row in rows)
-    unscored = [] if labelled else references
+    unscored = [] if all(row["label"] for row in rows) else references
     generate = GenerateConfig(max_new_tokens=longest)
     for answers in pair.answers(prompts, generate, batch_size, label_ids, unscored, done, should_stop):
         for index, answer in answers.items():
+            row = rows[index]
             for side in SIDES:
-                row = rows[index]
                 row[side] = answer[side]
-                if labels:
-                    scores = answer[f"{side}_likelihoods"]
-                    row |= {f"{side}_{kind}": label for kind, label in likeliest(labels, scores).items()}
-                row[f"{side}_nll"] = -scores[labels.index(row["label"])] if labelled else answer[f"{side}_nll"]
+                if row["label"]:
+                    among = choices[row["task"] or ""]
+                    scores = [answer[f"{side}_likelihoods"][place[label]] for label in among]
+                    row |= {f"{side}_{kind}": label for kind, label in likeliest(among, scores).items()}
+                    row[f"{side}_nll"] = -scores[among.index(row["label"])]
+                else:
+                    row[f"{side}_nll"] = answer[f"{side}_nll"]
             row |= {"answer_tokens": len(references[index]), "answer_bytes": len(row["references"][0].encode())}
             done[index] = row
         partial.add([rows[index] for index in answers])

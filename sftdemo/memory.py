@@ -29,9 +29,8 @@ Change = dict[str, Any]
 GIB = 2**30
 # Resident once torch, transformers and peft are imported and a model's classes are loaded (Linux, CPU build of torch 2.13).
 IMPORTS = 590 * 2**20
-# glibc before 2.38 can't give a freed aligned block to the next request of its size (its bug 14581), so the heap grows
-# beyond what lives in it. Measured with glibc 2.36, resident over kept: 1.6 for 8 rows of 97 tokens, 1.5 for 4 of 887
-# (NF4: 1.4, 1.5; int8, with its small temporaries: 1.2, 1.05). Blocks of 32 MiB and more are mapped, and freed, alone.
+# The heap grows beyond what lives in it. Measured with glibc 2.36, resident over kept: 1.6 for 8 rows of 97 tokens, 1.5 for
+# 4 of 887 (NF4: 1.4, 1.5; int8, with its small temporaries: 1.2, 1.05). Blocks of 32 MiB and more are mapped, and freed, alone.
 HEAP_SLACK = {"none": 1.5, "nf4": 1.5, "int8": 1.15}
 MAPPED_ALONE = 32 * 2**20
 # The log-softmax, its gradient, and the gradient of the logits stand beside each other, in float32.

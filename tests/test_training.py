@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import PLACES
 from safetensors.torch import load_file
 
 from sftdemo import data, hub, models, runs
@@ -303,3 +304,24 @@ def test_training_in_a_thread_leaves_signals_alone(labelled, tiny):
     thread.join()
     assert runs.find("r").status()["state"] == "finished"
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_mixed_run_is_scored_by_task_and_together(labelled, tiny, tmp_path):
+    """A label is chosen among those of its own task; texts beside labels leave accuracy to the task that has it."""
+    places = tmp_path / "places.jsonl"
+    rows = [{"text": f"{PLACES[n % 8]} number {n} here", "label": ("song", "meal")[n % 2]} for n in range(40)]
+    places.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    train(config(f"{labelled} + {places}", tiny, epochs=0.2))
+    run = runs.find("r")
+    scores = evaluate(run, EvaluateConfig(batch_size=16))
+    assert scores["by_task"].keys() == {"moods", "places"} and scores["labels"] == ["bad", "good", "meal", "song"]
+    assert sum(task["n"] for task in scores["by_task"].values()) == scores["n"]
+    assert {row["tuned_likelihood"] for row in run.outputs(scores["evaluation"]) if row["task"] == "places"} <= {"meal", "song"}  # fmt: skip
+
+    texts = tmp_path / "texts.jsonl"
+    rows = [{"prompt": f"{PLACES[n % 8]} {n}", "completion": f"the {PLACES[n % 8]} was nice"} for n in range(40)]
+    texts.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    train(config(f"{labelled} + {texts}", tiny, epochs=0.2, name="s"))
+    scores = evaluate("s", EvaluateConfig(batch_size=16))
+    assert "accuracy" not in scores["tuned"] and "accuracy" in scores["by_task"]["moods"]["tuned"]
+    assert "accuracy" not in scores["by_task"]["texts"]["tuned"] and scores["tuned"]["perplexity"] > 1

@@ -123,7 +123,7 @@ def _joined(content: Any) -> Any:
 
 
 def transcript(text: str) -> list[dict[str, str]] | None:
-    """The turns of "Human: …", "Assistant: …", as Anthropic's preference sets write them; None for any other text."""
+    """The turns of "Human: …", "Assistant: …", as some preference sets write them; None for any other text."""
     start, *parts = _SPEAKER.split(text.strip())
     if start or not parts:
         return None

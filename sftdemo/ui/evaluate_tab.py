@@ -61,7 +61,11 @@ def under_scores(scores: Mapping[str, Any], lang: str) -> str:
     if leading and corrected:
         metric = say(lang, f"metric_{leading}")
         lines.insert(0, say(lang, "holm_note", metric=metric, k=sum(corrected), n=len(corrected)))
-    return said + "".join(f'<p class="muted small">{html.esc(line)}</p>' for line in lines)
+    of_tasks = "".join(
+        f'<p class="said"><b>{html.esc(task)}</b>: {html.esc(found["summary"].get(lang) or found["summary"]["en"])}</p>'
+        for task, found in (scores.get("by_task") or {}).items()
+    )
+    return said + of_tasks + "".join(f'<p class="muted small">{html.esc(line)}</p>' for line in lines)
 
 
 def confusions(scores: Mapping[str, Any], lang: str) -> str:
