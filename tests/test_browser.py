@@ -258,6 +258,7 @@ def test_a_preset_counts_at_once(open_page: Callable[..., Any]) -> None:
     rows = page.locator("#TrainConfig-max_examples textarea, #TrainConfig-max_examples input").first
     expect(rows).to_have_value("600")
     for place, value in ((2, ""), (1, "600"), (0, "150")):
+        page.wait_for_timeout(2000)  # what the click before has asked the server for is back
         page.context.set_offline(place == 0)
         page.locator("#presets input").nth(place).click()
         expect(rows).to_have_value(value)

@@ -7,6 +7,7 @@ import json
 import pytest
 from conftest import CHATML, make_tokenizer
 
+from sftdemo import inspection
 from sftdemo.__main__ import main
 from sftdemo.config import TrainConfig
 from sftdemo.data import Dataset
@@ -163,3 +164,11 @@ def test_check_tells_it_all(babbler, labelled, capsys):
     assert main(["check", labelled, "--model", babbler, "--row", "2"]) == 0
     shown = capsys.readouterr().out
     assert "Template: all checks hold." in shown and "learned" in shown
+
+
+def test_a_large_set_is_counted_in_part_and_says_so(labelled, tiny, monkeypatch):
+    monkeypatch.setattr(inspection, "MOST_COUNTED", 30)
+    said = []
+    found = inspection.inspect(TrainConfig(data=labelled, model=tiny), report=said.append)
+    assert (found["examples"], found["counted"]) == (100, 25)
+    assert "Tokens are counted on 25 of 100 rows; training checks every row." in said

@@ -21,7 +21,7 @@ from sftdemo.ui.texts import label, language, number, say
 
 FIRST_SAMPLE = "support_tickets"
 FILE_TYPES = [".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".zip"]
-TOKEN_ROWS = 500  # rows whose tokens are counted for the page; `check` counts all
+TOKEN_ROWS = 500  # rows whose tokens are counted for the page; `check` counts more
 LIVE_ROWS = 5000  # up to here every key typed into the instruction is worked on
 WORDING = ("instruction", "system")
 CHOICES = ("on_fault", "balance", "min_characters", "max_characters", "validation_size", "test_size")
