@@ -6,7 +6,9 @@ loss and gradients as computing it in every row, since its hidden states depend 
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = "packed"
+FLASH = find_spec("flash_attn") is not None
 
 
 def packed_attention(
@@ -39,6 +42,8 @@ def packed_attention(
     packing = packing or (0, query.shape[2])
     if query.device.type == "cpu":
         return _by_row(query[0], key[0], value[0], scaling, dropout, packing)[None], None
+    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and FLASH:
+        return _flash(query[0], key[0], value[0], scaling, dropout, packing)[None], None
     mask = _block_mask(packing, query.device)
     out = torch.nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling, enable_gqa=True
@@ -73,6 +78,44 @@ def _by_row(query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: 
             weights = torch.nn.functional.dropout(weights, dropout)
         parts.append((weights @ v).view(heads, length, width).transpose(0, 1))
     return torch.cat(parts)
+
+
+def _flash(query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float, packing: Packing) -> Tensor:
+    """FlashAttention's kernel for rows of unlike length; returns [T, heads, d].
+
+    Keys and values of the prefix are put before each row's own. Where a row has fewer queries than keys the kernel aligns its
+    causal mask at their end, which is what is wanted.
+    """
+    from flash_attn import flash_attn_varlen_func
+
+    queries, keys, seen = _flash_spans(packing, query.device)
+    longest = max(packing[1:]), packing[0] + max(packing[1:])
+    return flash_attn_varlen_func(  # type: ignore[no-any-return]
+        query.transpose(0, 1).contiguous(),
+        key.transpose(0, 1)[seen],
+        value.transpose(0, 1)[seen],
+        queries,
+        keys,
+        max(longest[0], packing[0]),
+        longest[1],
+        dropout_p=dropout,
+        softmax_scale=scaling,
+        causal=True,
+    )
+
+
+@lru_cache(maxsize=2)
+def _flash_spans(packing: Packing, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Where each row's queries and keys begin and the last end (int32 [rows + 1]), and the places of all its keys."""
+    prefix, *own = packing
+    rows = [prefix, *own] if prefix else own
+    seen, start = list(range(prefix)), prefix
+    for length in own:
+        seen += [*range(prefix), *range(start, start + length)]
+        start += length
+    ends = [itertools.accumulate(rows), itertools.accumulate([prefix] * bool(prefix) + [prefix + n for n in own])]
+    queries, keys = (torch.tensor([0, *each], dtype=torch.int32, device=device) for each in ends)
+    return queries, keys, torch.tensor(seen, device=device)
 
 
 @lru_cache(maxsize=64)

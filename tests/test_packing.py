@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -174,6 +175,32 @@ def test_row_by_row_equals_a_block_mask(packing):
     mask = attention._block_mask(packing, torch.device("cpu"))
     wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
     torch.testing.assert_close(got, wanted.transpose(1, 2), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("packing", [(0, 5, 3, 9), (4, 5, 3, 9), (0, 6)])
+def test_what_flash_attention_is_given(packing, monkeypatch):
+    """Its kernel runs on a GPU only; here plain products stand in for it, with its rule for unlike lengths."""
+
+    def varlen(query, key, value, queries, keys, longest_query, longest_key, dropout_p, softmax_scale, causal):
+        assert (
+            causal and queries.dtype == keys.dtype == torch.int32 and queries[-1] == len(query) and keys[-1] == len(key)
+        )
+        parts = []
+        for number in range(len(queries) - 1):
+            q = query[queries[number] : queries[number + 1]].transpose(0, 1)
+            k, v = (
+                each[keys[number] : keys[number + 1]].transpose(0, 1).repeat_interleave(2, 0) for each in (key, value)
+            )
+            assert q.shape[1] <= longest_query and k.shape[1] <= longest_key
+            hidden = torch.full((q.shape[1], k.shape[1]), float("-inf")).triu(k.shape[1] - q.shape[1] + 1)
+            parts.append((torch.softmax(q @ k.transpose(1, 2) * softmax_scale + hidden, -1) @ v).transpose(0, 1))
+        return torch.cat(parts)
+
+    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_varlen_func=varlen))
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(heads, sum(packing), 8) for heads in (4, 2, 2))
+    wanted = attention._by_row(query, key, value, 0.3, 0.0, packing)
+    torch.testing.assert_close(attention._flash(query, key, value, 0.3, 0.0, packing), wanted)
 
 
 def test_a_model_with_a_window_keeps_its_own_attention(tokenizer):
