@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from sftdemo.encoding import common_prefix
+
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
@@ -75,11 +77,7 @@ class Past:
 
     def shared(self, prompt: list[int]) -> int:
         """How many tokens of a prompt needn't be computed again; its last one always is, for its logits."""
-        count = 0
-        for known, token in zip(self.ids, prompt[:-1], strict=False):
-            if known != token:
-                break
-            count += 1
+        count = common_prefix([self.ids, prompt[:-1]])
         return count if count >= LEAST_SHARED else 0
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from sftdemo.batch import Batch, Row, Side
 from sftdemo.cache import LEAST_SHARED, Past
 from sftdemo.config import GenerateConfig
-from sftdemo.encoding import Detokenizer, Messages, answer_ids, encode_prompt, stop_ids
+from sftdemo.encoding import Detokenizer, Messages, answer_ids, common_prefix, encode_prompt, stop_ids
 from sftdemo.errors import UserError
 
 if TYPE_CHECKING:
@@ -180,13 +180,12 @@ class Pair:
 
     def _common(self, prompts: list[list[int]]) -> dict[str, Past]:
         """What all prompts begin with, computed once for each side."""
-        first, last = min(prompts), max(prompts)
-        count = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+        count = common_prefix(prompts)
         if len(prompts) < 2 or count < LEAST_SHARED:
             return {}
         found: dict[str, Past] = {}
         for side in self.sides:
-            batch = Batch(side, [Row(name, 0, first[:count], 0) for name in side.names], keep_pasts=True)
+            batch = Batch(side, [Row(name, 0, prompts[0][:count], 0) for name in side.names], keep_pasts=True)
             found |= batch.close()
         return found
 

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from sftdemo import memory
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-LOGIT_FLOATS = 2**26  # 256 MB; the loss and its gradient need as much again, each
+LOGIT_FLOATS = memory.LOGITS_AT_ONCE  # 256 MB; the loss and its gradient need as much again, each
 
 
 def summed(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:

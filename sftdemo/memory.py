@@ -13,12 +13,13 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations, product, takewhile
+from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftdemo import machine
 from sftdemo.config import TrainConfig
+from sftdemo.encoding import common_prefix
 from sftdemo.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,9 +127,10 @@ class Rows:
     @classmethod
     def of(cls, rows: Sequence[Encoded]) -> Rows:
         # As in packing: what the first and the last in order share, all share, and the first learned token isn't in it.
-        first, last = min(row.ids for row in rows), max(row.ids for row in rows)
-        alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
-        prefix = min(alike, *(row.prompt_length - 1 for row in rows))
+        prefix = min(
+            common_prefix([min(row.ids for row in rows), max(row.ids for row in rows)]),
+            *(row.prompt_length - 1 for row in rows),
+        )
         return cls([len(row.ids) for row in rows], [sum(row.supervised) for row in rows], prefix)
 
     def up_to(self, longest: int) -> Rows:

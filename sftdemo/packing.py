@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from sftdemo.encoding import Encoded
+from sftdemo.encoding import Encoded, common_prefix
 
 Packing = tuple[int, ...]
 """(prefix, n_1, n_2, …): how many tokens all rows begin with, computed once, then how many more each row has."""
@@ -19,10 +19,7 @@ def pack(rows: list[list[int]], sharable: int) -> tuple[list[int], list[int], Pa
     """Put rows end to end; returns (ids, positions, packing). At most `sharable` tokens may become the common prefix."""
     prefix = 0
     if len(rows) > 1:
-        limit = min(sharable, *(len(row) - 1 for row in rows))
-        first, last = min(rows), max(rows)
-        while prefix < limit and first[prefix] == last[prefix]:
-            prefix += 1
+        prefix = min(common_prefix(rows), sharable, *(len(row) - 1 for row in rows))
     ids, positions = rows[0][:prefix], list(range(prefix))
     for row in rows:
         ids = ids + row[prefix:]
