@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os.path
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sftdemo import hub
 from sftdemo.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,6 +52,31 @@ class Encoded:
     def prompt_length(self) -> int:
         """How many tokens stand before the first learned one."""
         return self.supervised.index(True)
+
+
+def tokenizer(model: str | Path, report: hub.Report = hub.silent) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model id or folder, with its chat template."""
+    path = model if isinstance(model, Path) else hub.find(model, report)[0]
+    try:
+        if _is_generic(path):  # AutoTokenizer reads the model's config first, which imports torch and seconds of models
+            from transformers import PreTrainedTokenizerFast
+
+            return PreTrainedTokenizerFast.from_pretrained(path)  # type: ignore[no-any-return]
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(path)  # type: ignore[no-any-return]
+    except (OSError, ValueError) as error:
+        raise UserError(f"The tokenizer in {path} can't be read: {str(error).splitlines()[0]}") from error
+
+
+def _is_generic(folder: Path) -> bool:
+    """Whether transformers 5 saved it as what its tokenizer.json says, without a class of its own."""
+    config, whole = folder / "tokenizer_config.json", folder / "tokenizer.json"
+    return (
+        config.is_file()
+        and whole.is_file()
+        and json.loads(config.read_text("utf-8")).get("tokenizer_class") == "TokenizersBackend"
+    )
 
 
 def common_prefix(rows: Sequence[Sequence[int]]) -> int:
@@ -244,9 +272,10 @@ def _turn(tokenizer: PreTrainedTokenizerBase, messages: Messages, index: int) ->
     before = render(tokenizer, messages[:index], add_generation_prompt=True)
     whole = render(tokenizer, messages[: index + 1])
     content = messages[index]["content"]
-    marked = render(tokenizer, [*messages[:index], {**messages[index], "content": STAND_IN}])
-    # What the template writes after an answer; a stand-in for it can't be mistaken for a part of the template.
-    tail = marked.rpartition(STAND_IN)[2]
+    if whole.startswith(before + content):
+        tail = whole[len(before) + len(content) :]
+    else:  # what the template writes after an answer: a stand-in for it can't be mistaken for a part of the template
+        tail = render(tokenizer, [*messages[:index], {**messages[index], "content": STAND_IN}]).rpartition(STAND_IN)[2]
     if before.rstrip().endswith(OPEN) and CLOSE in content:
         # The prompt opens the thoughts; the answer goes on from there, though the template may leave past thoughts out.
         whole = before + content.rpartition(OPEN)[2].lstrip("\n") + tail

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from sftdemo import hub, models, runs
+from sftdemo import encoding, hub, models, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
 
@@ -36,7 +36,7 @@ def export(run: runs.Run | str, to: Path, merge: bool = False, report: hub.Repor
 
         model = PeftModel.from_pretrained(models.load_base(base, torch.float32), str(run.model_path))
         model.merge_and_unload().save_pretrained(to)
-        models.tokenizer(run.model_path).save_pretrained(to)
+        encoding.tokenizer(run.model_path).save_pretrained(to)
         shutil.copy(run.model_path / "generation_config.json", to)
     else:
         shutil.copytree(run.model_path, to, dirs_exist_ok=True)

@@ -36,7 +36,7 @@ def inspect(config: TrainConfig, row: int | None = None, report: hub.Report = hu
     if not dataset.examples:
         return found
     try:
-        from sftdemo.models import tokenizer
+        from sftdemo.encoding import tokenizer
 
         words = tokenizer(config.model, report)
     except UserError as error:

@@ -16,12 +16,13 @@ import torch
 from sftdemo import hub, memory, runs
 from sftdemo.batch import Side
 from sftdemo.config import TrainConfig
+from sftdemo.encoding import tokenizer
 from sftdemo.errors import UserError
 from sftdemo.generate import Pair
 from sftdemo.lora import by_row, store_by_input
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 MOST_RUNS = 3  # that answer beside their base in one batch
 
@@ -79,17 +80,6 @@ def training_precision(asked: str) -> tuple[torch.dtype, str]:
 def answering_precision() -> torch.dtype:
     """On a CPU a single token is bound by vector products, where float32 is as fast as bfloat16 and exact."""
     return torch.bfloat16 if device().type == "cuda" and has_bfloat16_units() else torch.float32
-
-
-def tokenizer(model: str | Path, report: hub.Report = hub.silent) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model id or folder, with its chat template."""
-    from transformers import AutoTokenizer
-
-    path = model if isinstance(model, Path) else hub.find(model, report)[0]
-    try:
-        return AutoTokenizer.from_pretrained(path)  # type: ignore[no-any-return]
-    except (OSError, ValueError) as error:
-        raise UserError(f"The tokenizer in {path} can't be read: {str(error).splitlines()[0]}") from error
 
 
 def load_base(path: Path, dtype: torch.dtype, quantization: str = "none") -> PreTrainedModel:

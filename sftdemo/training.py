@@ -68,12 +68,12 @@ class Prepared:
         self.dataset = data.prepare(config, config.max_examples)
         splits = self.dataset.splits
         # From here on torch is needed; faults in the data have been told before its import.
-        from sftdemo import lengths, memory, models
+        from sftdemo import encoding, lengths, memory, models
 
         models.set_threads()
         self.base, self.model_source = hub.find(config.model, report)
         report(f"Model: {config.model}, from: {self.model_source}.")
-        self.tokenizer = models.tokenizer(self.base)
+        self.tokenizer = encoding.tokenizer(self.base)
         least = max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"])))
         measured = {"train": splits["train"], "validation": data.take(splits["validation"], least, config.seed)}
         encoded = {split: encode(examples, self.tokenizer, self.dataset.source) for split, examples in measured.items()}

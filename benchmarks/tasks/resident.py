@@ -12,7 +12,7 @@ import peft  # noqa: F401 (both processes import the same, so that only the weig
 import psutil
 
 import sftdemo
-from sftdemo import models, runs
+from sftdemo import encoding, models, runs
 
 NEW_TOKENS = 16
 
@@ -26,7 +26,7 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
             pass
     else:
         model = models.load_base(Path(run.config()["base_model"]), models.answering_precision()).eval()
-        words = models.tokenizer(run.model_path)
+        words = encoding.tokenizer(run.model_path)
         inputs = words.apply_chat_template(
             spec["prompt"], add_generation_prompt=True, return_tensors="pt", return_dict=True
         )

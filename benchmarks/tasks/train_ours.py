@@ -22,7 +22,7 @@ def needed_flops(config: sftdemo.TrainConfig, train: list[Any]) -> dict[str, Any
     from transformers import AutoConfig, AutoModelForCausalLM
 
     path, _ = hub.find(config.model)
-    words = models.tokenizer(path)
+    words = encoding.tokenizer(path)
     rows = [encoding.encode(words, example["messages"]) for example in train]
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))

@@ -157,14 +157,15 @@ def contradictions(examples: Sequence[Example], keys: Sequence[str]) -> list[tup
     ]
 
 
-def count(dataset: Dataset, first_time: bool = False) -> None:
+def count(dataset: Dataset, first_time: bool = False, keys: Sequence[str] | None = None) -> None:
     """Set `duplicates` and `leaked` from the splits as they are.
 
     The first time also `near_duplicates`, which splitting doesn't change, and warnings of rows that contradict others.
+    `keys` are the leak_keys of all rows, if they are at hand.
     """
     parts = [dataset.splits.get(split, []) for split in SPLITS]
     examples = [example for part in parts for example in part]
-    keys = leak_keys(examples)
+    keys = leak_keys(examples) if keys is None else keys
     dataset.duplicates, start = 0, 0
     for part in parts:
         own = keys[start : start + len(part)]

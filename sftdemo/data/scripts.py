@@ -27,6 +27,8 @@ def main_script(text: str) -> str:
 
     Han counts as Kana's where a fifth of the letters are Kana, as in Japanese.
     """
+    if text.isascii():
+        return "Latin" if any(map(str.isalpha, text)) else NONE
     letters: Counter[str] = Counter()
     for character, count in Counter(text).items():
         if found := script(character):

@@ -44,12 +44,17 @@ def split(dataset: Dataset, seed: int, validation_size: float | None = None, tes
         for name, size in sizes.items()
         if size is not None and dataset.splits.get(name)
     ]
+    keys: dict[int, str] | None = None
     if len(dataset.sources) > 1:
         ordered = _each(dataset, seed, sizes, notes)
     else:
-        ordered = _divided(dataset, dict(dataset.splits), seed, sizes, notes)
+        examples = [example for part in dataset.splits.values() for example in part]
+        keys = dict(zip(map(id, examples), checks.leak_keys(examples), strict=True))
+        own = [keys[id(example)] for example in dataset.splits.get("train", [])]
+        ordered = _divided(dataset, dict(dataset.splits), seed, sizes, notes, own)
     result = replace(dataset, splits=ordered, notes=[*dataset.notes, *notes, *_shared_groups(ordered)])
-    checks.count(result)
+    in_order = keys and [keys[id(example)] for name in SPLITS for example in ordered[name]]
+    checks.count(result, keys=in_order or None)
     return result
 
 
@@ -79,14 +84,19 @@ def _each(dataset: Dataset, seed: int, sizes: dict[str, float | None], notes: li
 
 
 def _divided(
-    dataset: Dataset, parts: dict[str, list[Example]], seed: int, sizes: dict[str, float | None], notes: list[str]
+    dataset: Dataset,
+    parts: dict[str, list[Example]],
+    seed: int,
+    sizes: dict[str, float | None],
+    notes: list[str],
+    keys: Sequence[str] | None = None,
 ) -> dict[str, list[Example]]:
     train = parts.get("train", [])
     missing = [name for name in ("test", "validation") if not parts.get(name)]
     if not train:
         raise DataError(dataset.faults or [fault(dataset, "No row is in train.", "Give train rows.")])
     if missing:
-        units = _units(train, seed)
+        units = _units(train, seed, checks.leak_keys(train) if keys is None else keys)
         if len(units) <= len(missing):
             problem = f"The {len(train)} train rows make {len(units)} that are independent of each other"
             remedy = f"Give at least {len(missing) + 1}, of different groups and with different texts."
@@ -128,8 +138,10 @@ def _rank(example: Example, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=16).digest()
 
 
-def _units(examples: Sequence[Example], seed: int) -> list[list[int]]:
-    """The rows that must stay together, as lists of indices: label by label, and in the seed's order within one."""
+def _units(examples: Sequence[Example], seed: int, keys: Sequence[str]) -> list[list[int]]:
+    """The rows that must stay together, as lists of indices: label by label, and in the seed's order within one.
+
+    `keys` are their leak_keys."""
     parent = list(range(len(examples)))
 
     def root(index: int) -> int:
@@ -138,7 +150,7 @@ def _units(examples: Sequence[Example], seed: int) -> list[list[int]]:
         return index
 
     first: dict[tuple[str, str], int] = {}
-    for index, (example, key) in enumerate(zip(examples, checks.leak_keys(examples), strict=True)):
+    for index, (example, key) in enumerate(zip(examples, keys, strict=True)):
         for same in (("text", key), ("group", example.get("meta", {}).get("group", ""))):
             if same != ("group", ""):
                 parent[root(index)] = root(first.setdefault(same, index))
@@ -183,10 +195,10 @@ def _fill_empty(
     dataset: Dataset, examples: Sequence[Example], units: list[list[int]], placed: list[str], missing: list[str]
 ) -> None:
     """Give each split that got nothing the smallest unit that train can spare without losing a label."""
-    labels = [Counter(examples[index].get("label", "") for index in unit) for unit in units]
     for name in missing:
         if name in placed:
             continue
+        labels = [Counter(examples[index].get("label", "") for index in unit) for unit in units]
         in_train = [position for position, place in enumerate(placed) if place == "train"]
         left = sum((labels[position] for position in in_train), Counter[str]())
         spare = [

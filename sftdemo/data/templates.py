@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from sftdemo.errors import UserError
 
@@ -83,6 +84,7 @@ def _literal(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
+@lru_cache(maxsize=64)
 def frame(template: str) -> tuple[str, str]:
     """The words of a template before its first and after its last placeholder; without one, nothing is fixed."""
     pieces = list(_parse(template))

@@ -132,9 +132,9 @@ def have_tokenizer(model: str, report: hub.Report = hub.silent, fetch: bool = Tr
     """Get the model's tokenizer, from the network only if `fetch`; whether it is at hand then."""
     if model not in _tokenizers and (fetch or hub.is_here(model)):
         work.load_libraries()
-        from sftdemo import models
+        from sftdemo import encoding
 
-        _tokenizers[model] = models.tokenizer(model, report)
+        _tokenizers[model] = encoding.tokenizer(model, report)
     return model in _tokenizers
 
 
