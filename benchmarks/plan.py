@@ -25,7 +25,7 @@ class Size:
     answer_tokens: int = 16
     tuned_rows: int = 64  # of the run that chat and evaluation talk to
     memory_rows: int = 16
-    scales: tuple[int, ...] = (100, 1_000, 10_000)
+    scales: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
 
 
 QUICK = Size(

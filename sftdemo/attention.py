@@ -157,7 +157,9 @@ def enable(model: PreTrainedModel) -> bool:
                 torch.tensor([ids], **ask), position_ids=torch.tensor([positions], **ask), packing=packing
             ).logits
             own = torch.cat([chunk[3 - packing[0] :] for chunk in got[0, packing[0] :].split(list(packing[1:]))])
-        tolerance = 1e-3 if own.dtype == torch.float32 else 0.1
+        # In 8 bits the last digit of an input can turn its rounding: 0.006 measured on 135M. A leak gives about 0.5.
+        exact = own.dtype == torch.float32 and not getattr(model, "is_loaded_in_8bit", False)
+        tolerance = 1e-3 if exact else 0.1
         same = bool(((own - wanted).norm() <= tolerance * wanted.norm()).item())
     except (TypeError, ValueError, KeyError, RuntimeError):
         same = False

@@ -202,7 +202,7 @@ class TrainConfig(ReadConfig):
         choices=("drop", "cut", "chunk"),
     )
     chunk_overlap: int = setting(64, "Tokens that two neighbouring chunks share.", group="Data", low=0)
-    epochs: float = setting(1.0, "How many times each row is seen.", group="Optimizer", low=0.01, high=100)
+    epochs: float = setting(1.0, "How many times each row is seen.", group="Optimizer", low=0.001, high=100)
     learning_rate: float | None = setting(
         None, "The peak learning rate; default: 5e-4 for lora, 5e-5 for full.", group="Optimizer", low=1e-8, high=1
     )

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[dict[str, Any]], None]
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
-VALIDATION_SHARE = 0.1  # of the training rows, as many rows at most go into validation loss …
+# Validation loss is measured on a tenth as many rows as are trained on; more than 200 would tell no more.
+VALIDATION_SHARE, LEAST_VALIDATION, MOST_VALIDATION = 0.1, 20, 200
 LOST = "Another process of this training has ended; what it wrote last says why."
-LEAST_VALIDATION = 20  # … but this many where there are so many
 
 
 class Interruption:
@@ -74,8 +74,8 @@ class Prepared:
         self.base, self.model_source = hub.find(config.model, report)
         report(f"Model: {config.model}, from: {self.model_source}.")
         self.tokenizer = encoding.tokenizer(self.base)
-        least = max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"])))
-        measured = {"train": splits["train"], "validation": data.take(splits["validation"], least, config.seed)}
+        some = min(MOST_VALIDATION, max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"]))))
+        measured = {"train": splits["train"], "validation": data.take(splits["validation"], some, config.seed)}
         encoded = {split: encode(examples, self.tokenizer, self.dataset.source) for split, examples in measured.items()}
         fitted = {
             split: lengths.fit(measured[split], rows, self.tokenizer, config, self.dataset)

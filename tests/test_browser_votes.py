@@ -145,3 +145,10 @@ def test_one_thumb_reaches_every_button_on_a_phone(rate: Any) -> None:
     page.tap("#vote-b")
     expect(page.locator("#revealed")).to_be_visible(timeout=SLOW_MS)
     assert page.locator("#vote-next").bounding_box()["height"] >= 44
+
+
+def test_a_wrong_link_tells_a_rater_neither_folders_nor_runs(rate: Any, url: str) -> None:  # noqa: F811
+    page = rate("known")
+    page.goto(f"{url}rate?run=nope")
+    expect(page.locator(".fault").first).to_contain_text("no run “nope” to rate", timeout=SLOW_MS)
+    assert "known" not in page.locator("body").inner_text() and "/runs" not in page.locator("body").inner_text()

@@ -26,7 +26,7 @@ def test_all_problems_come_at_once():
     with pytest.raises(UsageError) as caught:
         config.check()
     for words in (
-        "epochs is 0; the least is 0.01.",
+        "epochs is 0; the least is 0.001.",
         "batch_size is True; give a value of type int.",
         "method is 'magic'; choose one of: lora, full.",
         "lora_r is 2.5; give a whole number.",

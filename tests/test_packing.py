@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -26,8 +27,6 @@ def rows(tokenizer):
 
 @pytest.fixture
 def model(tiny):
-    from pathlib import Path
-
     model = load_base(Path(tiny), torch.float32)
     loss.enable(model)
     return model
@@ -95,6 +94,21 @@ def test_a_rows_weight_multiplies_its_loss(model, rows, packed):
     assert batch["weights"].sum().item() == sum(
         weight * sum(row.supervised) for row, weight in zip(rows, weights, strict=True)
     )
+
+
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+def test_quantized_weights_are_packed_too(babbler, quantization, monkeypatch):
+    """In 8 bits a last digit can turn an input's rounding, which is no other attention; a leak between rows is."""
+    quantized = load_base(Path(babbler), torch.float32, quantization)
+    assert attention.enable(quantized)
+    monkeypatch.setattr(attention, "packed_attention", leaking)
+    quantized.set_attn_implementation("sdpa")
+    assert not attention.enable(quantized)
+
+
+def leaking(module, query, key, value, attention_mask, **kwargs):
+    """Packed attention that takes all rows for one."""
+    return attention._by_row(query[0], key[0], value[0], query.shape[-1] ** -0.5, 0.0, (0, query.shape[2]))[None], None
 
 
 def test_a_length_rounded_up_changes_nothing(model, rows):

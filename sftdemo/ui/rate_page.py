@@ -7,11 +7,12 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
+from sftdemo.errors import UserError
 from sftdemo.ui import vote_tab, work
 from sftdemo.ui.forms import wire
 from sftdemo.ui.page import Page, brand, header
 from sftdemo.ui.style import HEADER_JS
-from sftdemo.ui.texts import language
+from sftdemo.ui.texts import language, say
 
 
 def build(blocks: Any) -> None:
@@ -25,7 +26,10 @@ def build(blocks: Any) -> None:
 
     def open_page(request: gr.Request) -> dict[Any, Any]:
         lang, asked = language(request), request.query_params.get("run")
-        chosen = runs.named(asked).name if asked else work.newest_ready()
+        try:
+            chosen = runs.named(asked).name if asked else work.newest_ready()
+        except UserError:  # its text, for whoever runs the app, names folders and other runs
+            raise UserError(say(lang, "rate_no_run", name=str(asked)[:60])) from None
         return {head: brand(lang), switches: header(lang), page.run: chosen}
 
     wire(blocks.load, open_page, None, [head, switches, page.run], fault)

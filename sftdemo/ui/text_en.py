@@ -246,6 +246,7 @@ EN = {
     "votes_tuned": "Enough evidence: the tuned model is preferred (evidence {e}, 20 is enough).",
     "votes_base": "Enough evidence: the base model is preferred (evidence {e}, 20 is enough).",
     "votes_notes": "Votes: {n} · raters: {raters} · skipped: {skip} · pairs with equal answers, not asked: {same}",
+    "rate_no_run": "There is no run “{name}” to rate. Ask whoever gave you the link for the right one.",
     "rate_link": "The page for other raters: only this, nothing of the other tabs",
     "vote_source": "What to vote on",
     "results_source": "Votes on",
