@@ -182,6 +182,11 @@ def test_a_faulty_file_is_explained_and_the_good_rows_kept(open_page: Callable[.
     expect(page.locator("#verdict")).to_contain_text("2 rows need you", timeout=SLOW_MS)
     expect(page.get_by_text("not json").or_(page.get_by_text("22", exact=True)).first).to_be_visible()
     assert page.locator("#data-examples b").count() == 0, "text from a file must not become HTML"
+    page.wait_for_timeout(1500)
+    toasts = page.locator(".toast-body")
+    assert toasts.count() == 0, (
+        f"the sample's column split is gone, which is nobody's fault: {toasts.all_inner_texts()}"
+    )
 
 
 def choose(page: Any, menu: str, value: str) -> None:

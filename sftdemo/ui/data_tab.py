@@ -219,16 +219,17 @@ def build(page: Page) -> None:
 
     settings = {"format": form, **wording, "clean": steps, **choices}
     views = [line, how, faults, cleaned, shown, figures, sound, ray, tokens, go, box, places, page.data, looked, cards]
-    everything = [looked, row, *page.preparing.values(), *settings.values(), *menus.values()]
+    # The menus only where one was picked: right after other data they may still hold a column that is gone.
+    everything = [looked, row, *page.preparing.values(), *settings.values()]
     touched = [*views, row, *settings.values(), *menus.values()]
 
     def given(values: tuple[Any, ...]) -> tuple[dict[str, Any], int, dict[str, Any], dict[str, Any]]:
-        """(data and columns looked at, row, settings, the columns in the menus) from the values of `everything`."""
+        """(data and columns looked at, row, settings, the menus' columns if given) from the values of `everything`."""
         before, number_of_row, *rest = values
         names = [*PREPARING, *settings]
         made = dict(zip(names, rest, strict=False))
         made["clean"] = ",".join(made["clean"] or ())
-        return before, int(number_of_row or 1), made, dict(zip(EVERY_ROLE, rest[len(names) :], strict=True))
+        return before, int(number_of_row or 1), made, dict(zip(EVERY_ROLE, rest[len(names) :], strict=False))
 
     def show(chosen: Mapping[str, Any], at: int, lang: str, fresh: bool = False) -> Iterator[dict[Any, Any]]:
         """Read what is chosen and fill the right side, without tokens first; `fresh` sets the form back.
@@ -342,7 +343,7 @@ def build(page: Page) -> None:
     wire(cards.select, pick, preparing, touched, fault, **EACH_PICK)
     wire(upload.upload, take_file, [upload, *preparing], touched, fault)
     wire(source.submit, take_file, [source, *preparing], touched, fault)
-    wire(partial(gr.on, [menu.input for menu in menus.values()]), remap, everything, touched, fault)
+    wire(partial(gr.on, [menu.input for menu in menus.values()]), remap, [*everything, *menus.values()], touched, fault)
     changes = [event for field in (form, steps, *choices.values()) for event in forms.settled(field)]
     wire(partial(gr.on, changes), apply, everything, touched, fault)
     wire(partial(gr.on, [field.change for field in wording.values()]), typed, everything, touched, fault)
