@@ -1,0 +1,85 @@
+"""The table of outputs in Chromium: sorted, filtered by mark, label and text, turned over, and a row opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sftdemo import runs
+from sftdemo.scorecard import score_outputs
+from tests.test_browser import CHROMIUM, SLOW_MS, app_home, browser, go, open_page, sync_api, url  # noqa: F401
+from tests.test_ui import made_run
+
+expect = sync_api.expect
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here"),
+]
+ROWS = 120  # three pages; every third row is lost by the tuned model, the others won
+
+
+@pytest.fixture
+def page(
+    app_home: Path,  # noqa: F811
+    open_page: Callable[..., Any],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Any:
+    monkeypatch.setenv("SFTDEMO_HOME", str(app_home))
+    run = made_run(request.node.name[:40])
+    rows = []
+    for number in range(ROWS):
+        label, lost = ("ham", "spam")[number % 2], number % 3 == 0
+        right, wrong = label, "no idea"
+        sides = {"base": right, "tuned": wrong} if lost else {"base": wrong, "tuned": right}
+        ask = [{"role": "user", "content": f"Mail number {number}."}]
+        rows.append({"row": number, "task": None, "messages": ask, "references": [label], "label": label, **sides})
+    folder = run.path / "evaluations" / "one"
+    runs.write_jsonl(folder / "outputs.jsonl", rows)
+    scores = score_outputs(rows, ["ham", "spam"], 0) | {"outputs": str(folder / "outputs.jsonl"), "seconds": 1.0}
+    runs.write_json(folder / "scores.json", scores)
+    found = open_page()
+    go(found, "evaluate")
+    expect(found.locator("#outputs tbody tr")).to_have_count(50, timeout=SLOW_MS)
+    return found
+
+
+def choose(page: Any, menu: str, value: str) -> None:
+    page.locator(f"{menu} input").click()
+    page.get_by_role("option", name=value, exact=True).click()
+
+
+def test_rows_are_sorted_filtered_searched_turned_over_and_opened(page: Any) -> None:
+    table, place = page.locator("#outputs tbody"), page.locator("#outputs-place")
+    expect(page.locator("#outputs-counts")).to_contain_text("80 better")
+    expect(page.locator("#outputs-counts")).to_contain_text("40 worse")
+    page.locator("#filter").get_by_text("Tuned is worse").click()
+    expect(place).to_contain_text("40 rows", timeout=SLOW_MS)
+    choose(page, "#outputs-label", "spam")
+    expect(place).to_contain_text("20 rows", timeout=SLOW_MS)
+    page.locator("#outputs-search textarea, #outputs-search input").first.fill("number 9.")
+    page.keyboard.press("Enter")
+    expect(table.locator("tr")).to_have_count(1, timeout=SLOW_MS)
+    expect(table).to_contain_text("Mail number 9.")
+    table.locator("tr").first.click()
+    expect(page.locator("#opened-row")).to_contain_text("Row 9", timeout=SLOW_MS)
+    expect(page.locator("#opened-row")).to_contain_text("no idea")
+
+
+def test_pages_are_turned_and_the_order_is_kept(page: Any) -> None:
+    first, place = page.locator("#outputs tbody tr").first, page.locator("#outputs-place")
+    expect(first).to_contain_text("Mail number 0.")
+    page.click("#outputs-next")
+    expect(first).to_contain_text("Mail number 50.", timeout=SLOW_MS)
+    page.click("#outputs-next")
+    expect(page.locator("#outputs tbody tr")).to_have_count(20, timeout=SLOW_MS)
+    expect(place).to_contain_text("page 3 of 3")
+    expect(page.locator("#outputs-next")).to_be_disabled()
+    page.locator("#outputs-sort input").click()
+    options = page.get_by_role("option").all_inner_texts()
+    page.get_by_role("option", name=next(one for one in options if "lost" in one.lower()), exact=True).click()
+    expect(first.locator(".worse")).to_be_visible(timeout=SLOW_MS)
+    expect(place).to_contain_text("page 1 of 3")
