@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from typing import Any
 
@@ -101,11 +102,19 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout = output
     if not processes.is_first():
         return result.exit_code
-    if options.json:
-        print(json.dumps(result.value, ensure_ascii=False, default=_plain))
-    elif result.text:
-        print(result.text)
+    text = json.dumps(result.value, ensure_ascii=False, default=_plain) if options.json else result.text
+    if text:
+        _print(text)
     return result.exit_code
+
+
+def _print(text: str) -> None:
+    """Print it, and end quietly where the reader has had enough (`| head`)."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python flushes once more at its end, and would complain of the same.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _plain(value: Any) -> Any:

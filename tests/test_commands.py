@@ -113,6 +113,15 @@ def test_a_fault_is_one_line(capsys, home, words, status, said):
     assert not home.exists()
 
 
+def test_a_reader_that_has_had_enough_is_no_fault(home):
+    command = [sys.executable, "-m", "sftdemo", "runs", "--json"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert "Broken" not in done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("words", [["frobnicate"], ["train"], ["train", "--data", "x", "--method", "magic"], []])
 def test_wrong_usage_exits_with_2(words):
     with pytest.raises(SystemExit) as caught:

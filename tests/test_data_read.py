@@ -171,6 +171,11 @@ def test_columns_instruction_and_system(load):
     assert turns(again) == turns(default)
 
 
+def test_a_column_with_a_comma_is_named_in_quotes(load):
+    dataset = load(lines({"text, raw": "Nice", "a=b": "good"}), columns='"text=text, raw", label=a=b')
+    assert dataset.faults == [] and dataset.mapping == {"text": "text, raw", "label": "a=b"}
+
+
 def test_system_prompts_of_the_rows_win(load):
     dataset = load(lines({"messages": [{"role": "system", "content": "Mine"}, *TURNS]}), system="Yours")
     assert turns(dataset)[0] == "Mine"

@@ -11,6 +11,7 @@ pytest.importorskip("gradio")
 
 from sftdemo import inspection
 from sftdemo.config import TrainConfig
+from sftdemo.data.layouts import parse_columns
 from sftdemo.errors import UserError
 from sftdemo.ui import charts, data_tab, data_views
 
@@ -94,10 +95,13 @@ def test_a_failing_template_is_told_with_its_reason(babbler, tmp_path):
         ({"text": "tweet", "label": "mood"}, {"text": "tweet", "label": "mood"}, ""),
         ({"text": "a", "label": None, "source": "b"}, {"text": "c"}, "text=a"),
         ({"label": "x", "split": "s"}, {"label": "x"}, "label=x,split=s"),
+        ({"text": 'say "a, b"', "label": "x=y"}, {}, '"text=say ""a, b""",label=x=y'),
     ],
 )
 def test_menus_become_the_setting_columns(menus, mapping, expected):
     assert data_tab.columns("text_label", menus, mapping) == expected
+    named = {role: column for role, column in menus.items() if column}
+    assert parse_columns(expected).items() <= named.items()
 
 
 def test_no_data_is_a_plain_fault():

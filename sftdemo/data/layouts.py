@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -82,10 +84,10 @@ class Mapping:
 
 
 def parse_columns(columns: str | None) -> dict[str, str]:
-    """{"text": "tweet", "label": "mood"} from "text=tweet,label=mood"."""
+    """{"text": "tweet", "label": "mood"} from "text=tweet,label=mood"; a pair with a comma in it stands in quotes."""
     named: dict[str, str] = {}
     known = [*dict.fromkeys(role for layout in LAYOUTS for role in (*layout.roles, *layout.optional)), *COMMON]
-    for part in (columns or "").split(","):
+    for part in next(csv.reader([columns or ""], skipinitialspace=True), []):
         if not part.strip():
             continue
         role, equals, column = (piece.strip() for piece in part.partition("="))
@@ -95,6 +97,13 @@ def parse_columns(columns: str | None) -> dict[str, str]:
             raise UsageError(f"columns names the role {role!r}; the roles are: {', '.join(known)}.")
         named[role] = column
     return named
+
+
+def write_columns(named: dict[str, str]) -> str:
+    """What parse_columns reads."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(f"{role}={column}" for role, column in named.items())
+    return line.getvalue()
 
 
 def find(rows: list[Row], config: ReadConfig) -> tuple[Mapping | None, list[Fault]]:

@@ -12,7 +12,7 @@ import gradio as gr
 
 from sftdemo import data, hub, inspection
 from sftdemo.config import CLEANING, DEFAULT_MODEL, ReadConfig, TrainConfig
-from sftdemo.data.layouts import COMMON, LAYOUTS
+from sftdemo.data.layouts import COMMON, LAYOUTS, parse_columns, write_columns
 from sftdemo.errors import UserError
 from sftdemo.ui import data_views, forms, html, work
 from sftdemo.ui.forms import wire
@@ -125,7 +125,7 @@ def layout_of(told: Mapping[str, Any], asked: str) -> str:
 def columns(layout: str, menus: Mapping[str, str | None], mapping: Mapping[str, str]) -> str:
     """The setting `columns` that the menus describe; "" where they say what was found without it."""
     named = {role: column for role in ROLES.get(layout, []) if (column := menus.get(role))}
-    return ",".join(f"{role}={column}" for role, column in named.items()) if named != dict(mapping) else ""
+    return write_columns(named) if named and named != dict(mapping) else ""
 
 
 def have_tokenizer(model: str, report: hub.Report = hub.silent, fetch: bool = True) -> bool:
@@ -266,8 +266,7 @@ def build(page: Page) -> None:
     def of_menu(role: str, layout: str, told: Mapping[str, Any], config: ReadConfig) -> Any:
         if role not in ROLES.get(layout, ()) or not told["columns"]:
             return gr.update(visible=False, value=None)
-        asked = dict(pair.split("=", 1) for pair in (config.columns or "").split(",") if "=" in pair)
-        column = told["mapping"].get(role) or asked.get(role)
+        column = told["mapping"].get(role) or parse_columns(config.columns).get(role)
         # Where nothing is known yet, what the user may just have picked is left alone.
         known = {"value": column} if column or told["mapping"] else {}
         return gr.update(visible=True, choices=told["columns"], **known)
