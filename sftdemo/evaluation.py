@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sftdemo.generate import Pair
 
 LONGEST_ANSWER = 256  # tokens, where the references would allow more
+TEMPLATE, END = 512, 4  # tokens, at most, that a template writes around a conversation, and behind an answer
 
 
 def evaluate(
@@ -43,14 +44,19 @@ def evaluate(
     examples = _held_out(run, config)
     choices = _choices([*cast("list[Example]", run.examples("train")), *examples])
     pair = pair or models.load(run, report)
-    rows = _rows(examples)
-    longest = config.max_new_tokens or _longest_answer(pair, rows)
+    longest = config.max_new_tokens or _longest_answer(pair, _rows(examples))
+    fitting = [example for example in examples if _fits(example, pair, longest)]
+    if left_out := len(examples) - len(fitting):
+        report(f"Rows left out, since prompt and answer would pass the model's {pair.context} tokens: {left_out}.")
+    if not fitting:
+        raise UserError(f"No row fits into the model's {pair.context} tokens; give shorter ones with --data.")
+    rows = _rows(fitting)
     partial = Partial.of(run, rows, choices, longest)
     _answer(pair, rows, choices, longest, config.batch_size, partial, progress, should_stop)
     # Texts and labels in one set: only what can be said of all its rows is, and the rest of each task.
     labels = _all_labels(choices) if all(row["label"] for row in rows) else []
     general = forgetting.measure(pair, config.batch_size, config.seed, should_stop) if config.general else None
-    result = _write(run, config, rows, labels, began, general)
+    result = _write(run, config, rows, labels, began, general, left_out)
     partial.path.unlink(missing_ok=True)
     return result
 
@@ -85,6 +91,16 @@ def _other_data(run: runs.Run, source: str) -> data.Dataset:
 def _task(example: Example) -> str | None:
     """The set that an example comes from, where several are mixed."""
     return example.get("meta", {}).get("source")
+
+
+def _fits(example: Example, pair: Pair, longest: int) -> bool:
+    """Whether the prompt leaves room for an answer of so many tokens, and for the reference."""
+    # A token is a byte at least, so most rows needn't be encoded to know; what a template adds is never that much.
+    if sum(len(message["content"].encode()) for message in example["messages"]) + longest + TEMPLATE < pair.context:
+        return True
+    *prompt, answer = example["messages"]
+    reference = len(pair.tokenizer(answer["content"], add_special_tokens=False)["input_ids"]) + END
+    return len(encoding.encode_prompt(pair.tokenizer, prompt)) + max(longest, reference) <= pair.context
 
 
 def _choices(examples: list[Example]) -> dict[str, list[str]]:
@@ -205,6 +221,7 @@ def _write(
     labels: list[str],
     began: float,
     general: dict[str, Any] | None,
+    left_out: int,
 ) -> dict[str, Any]:
     """Score, and save both files; outputs first, so that scores.json says the evaluation is whole."""
     name = time.strftime("%m%d-%H%M%S")
@@ -216,6 +233,7 @@ def _write(
         "run": run.name,
         "task": run.config()["data"]["task"],
         "settings": config.to_json(),
+        "left_out": left_out,
         "seconds": round(time.perf_counter() - began, 1),
     }
     if general:

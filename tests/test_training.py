@@ -297,6 +297,20 @@ def test_a_stopped_evaluation_goes_on_where_it_was(labelled, tiny):
         assert one["base_nll"] == pytest.approx(other["base_nll"], rel=1e-4)
 
 
+def test_rows_too_long_for_the_model_are_left_out_and_counted(labelled, tiny, tmp_path):
+    train(config(labelled, tiny, epochs=0.2))
+    path, said = tmp_path / "long.jsonl", []
+    rows = [
+        {"text": f"{PLACES[n % 8]} number {n} here" + " here" * 600 * (n == 3), "label": "ab"[n % 2]} for n in range(6)
+    ]
+    rows_of = [{**row, "split": "train"} for row in rows[:2]] + [{**row, "split": "test"} for row in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows_of), encoding="utf-8")
+    scores = evaluate("r", EvaluateConfig(data=str(path)), report=said.append)
+    assert (scores["n"], scores["left_out"]) == (5, 1)
+    assert "Rows left out, since prompt and answer would pass the model's 512 tokens: 1." in said
+    assert [row["row"] for row in runs.find("r").outputs(scores["evaluation"])] == list(range(5))
+
+
 def test_training_in_a_thread_leaves_signals_alone(labelled, tiny):
     before = signal.getsignal(signal.SIGINT)
     thread = threading.Thread(target=train, args=(config(labelled, tiny, epochs=0.2),))

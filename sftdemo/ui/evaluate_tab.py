@@ -50,6 +50,8 @@ def under_scores(scores: Mapping[str, Any], lang: str) -> str:
             value = charts.shown(leading, found[leading])
             metric = say(lang, f"metric_{leading}")
             lines.append(say(lang, f"baseline_{name}", metric=metric, value=value, answer=found.get("answer", "")))
+    if left_out := scores.get("left_out"):
+        lines.append(say(lang, "left_out_note", n=number(left_out)))
     base, tuned = scores["base"].get("length_ratio"), scores["tuned"].get("length_ratio")
     if base is not None and tuned is not None:
         repeated = (f"{100 * scores[side].get('repetition', 0.0):.0f} %" for side in ("base", "tuned"))

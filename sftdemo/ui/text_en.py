@@ -175,6 +175,7 @@ EN = {
     "baseline_majority": "Always saying “{answer}”: {metric} {value}.",
     "baseline_copy": "Copying the prompt: {metric} {value}.",
     "baseline_lead": "Copying the start of the prompt: {metric} {value}.",
+    "left_out_note": "Left out, since prompt and answer would not fit into the model: {n} rows.",
     "shape_note": "Length against the reference: base {base}, tuned {tuned} (1.00 is as long). Repeated within an answer: base {first}, tuned {second}.",
     "metric_exact_match_normalized": "Exact match, relaxed",
     "why_exact_match_normalized": "case, punctuation, articles aside",

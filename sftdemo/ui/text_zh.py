@@ -175,6 +175,7 @@ ZH = {
     "baseline_majority": "总是回答“{answer}”：{metric} {value}。",
     "baseline_copy": "照抄提示：{metric} {value}。",
     "baseline_lead": "照抄提示开头：{metric} {value}。",
+    "left_out_note": "提示与回答合起来超出模型长度，未参加评测：{n} 行。",
     "shape_note": "与参考答案的长度之比：基础 {base}，微调后 {tuned}（1.00 表示一样长）。回答内部的重复：基础 {first}，微调后 {second}。",
     "metric_exact_match_normalized": "宽松匹配",
     "why_exact_match_normalized": "忽略大小写、标点和冠词",
