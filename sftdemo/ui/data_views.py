@@ -45,6 +45,8 @@ def verdict(told: Told, lang: str) -> str:
 
 def mapping(told: Told, lang: str) -> str:
     """Which column plays which part, as sentences."""
+    if told["format"] == "unknown":
+        return ""
     parts = [say(lang, "map_format", format=f"<b>{html.esc(told['format'])}</b>")]
     for role, column in told["mapping"].items():
         key = f"map_{role}" if f"map_{role}" in TEXTS[lang] else "map_other"
