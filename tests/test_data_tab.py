@@ -59,6 +59,20 @@ def test_rows_at_fault_wait_for_a_choice(tweets):
     assert "ready" in data_views.verdict(told(tweets, on_fault="drop"), "en")
 
 
+def test_the_chinese_page_tells_faults_and_notes_in_chinese(tweets):
+    value = told(tweets, on_fault="drop", clean="personal")
+    assert "<td>mood</td><td>字段是空的。</td><td>请填写，或删除该行。</td>" in data_views.fault_lists(value, "zh")
+    assert "<td>The field is empty.</td>" in data_views.fault_lists(value, "en")
+    notes = data_views.verdict(value, "zh")
+    assert "1 行有问题，已略过并列出。" in notes and "个人信息：这一步" in notes
+
+
+def test_data_without_a_layout_is_not_read_as_anything(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+    value = data_tab.tell(data_tab.chosen_config({"data": str(tmp_path / "a.csv")}))
+    assert data_views.mapping(value, "en") == "" and "column" in data_views.fault_lists(value, "en")
+
+
 def test_without_a_tokenizer_characters_are_shown(tweets):
     value = told(tweets, model="nobody/has-this")
     assert value["tokens"] is None and "Characters a row" in data_views.pictures(value, "en")
@@ -73,7 +87,8 @@ def test_the_xray_marks_what_is_learned_and_the_neighbours(tweets, babbler, lang
     shown = data_tab.xray(config, 2, lang)
     assert shown.count('class="sup"') == 2 * 8 and "neighbour" in shown and 'class="shared"' in shown
     assert "3, 4, 5" in shown and "&lt;" in shown and "<b>" not in shown
-    assert "no row 99; the data has rows 1 to 41" in data_tab.xray(config, 99, lang)
+    missing = {"en": "no row 99; the data has rows 1 to 41", "zh": "没有第 99 行；数据共有 41 行"}
+    assert missing[lang] in data_tab.xray(config, 99, lang)
 
 
 def test_a_failing_template_is_told_with_its_reason(babbler, tmp_path):
@@ -85,6 +100,8 @@ def test_a_failing_template_is_told_with_its_reason(babbler, tmp_path):
     shown = data_views.checks(value, "en")
     assert "✕ one BOS at most" in shown and "own BOS token" in shown and "blocks this data" in shown
     assert len(value["faults"]) == 30
+    for shown in (data_views.checks(value, "zh"), data_views.fault_lists(value, "zh")):
+        assert "有消息含有模型自己的 BOS（&lt;|im_start|&gt;）" in shown and "own BOS token" not in shown
     assert "own BOS token" in data_tab.xray(data_tab.chosen_config({"data": str(path), "model": babbler}), 1, "en")
 
 

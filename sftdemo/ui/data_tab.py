@@ -17,6 +17,7 @@ from sftdemo.errors import UserError
 from sftdemo.ui import data_views, forms, html, work
 from sftdemo.ui.forms import wire
 from sftdemo.ui.page import EACH_PICK, Page, picked, picker
+from sftdemo.ui.text_faults import in_words
 from sftdemo.ui.texts import label, language, number, say
 
 FIRST_SAMPLE = "support_tickets"
@@ -150,7 +151,7 @@ def xray(config: TrainConfig, row: int, lang: str) -> str:
     try:
         return data_views.xray(xray(dataset, row, _tokenizers[config.model], config), row, lang)
     except UserError as error:
-        return html.fault(str(error))
+        return html.fault(in_words(str(error), lang))
 
 
 def warm() -> None:

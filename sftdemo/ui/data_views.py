@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sftdemo.ui import charts, html
+from sftdemo.ui.text_faults import in_words
 from sftdemo.ui.texts import TEXTS, number, say
 
 SHOWN_EXAMPLES = 3
@@ -25,7 +26,7 @@ def verdict(told: Told, lang: str) -> str:
     n = number(told["examples"])
     size = say(lang, "verdict_labels", n=n, k=len(told["labels"])) if told["labels"] else say(lang, "verdict_rows", n=n)
     at_fault = len({(fault["file"], fault["line"]) for fault in told["faults"]})
-    notes = [html.esc(note) for note in told["notes"]]
+    notes = [html.esc(in_words(note, lang)) for note in told["notes"]]
     if not told["examples"]:
         kind, mark, text = "bad", "✕", say(lang, "verdict_none")
         if told["columns"] and not told["mapping"]:
@@ -45,6 +46,8 @@ def verdict(told: Told, lang: str) -> str:
 
 def mapping(told: Told, lang: str) -> str:
     """Which column plays which part, as sentences."""
+    if told["format"] == "unknown":
+        return ""
     parts = [say(lang, "map_format", format=f"<b>{html.esc(told['format'])}</b>")]
     for role, column in told["mapping"].items():
         key = f"map_{role}" if f"map_{role}" in TEXTS[lang] else "map_other"
@@ -67,10 +70,10 @@ def fault_lists(told: Told, lang: str) -> str:
             continue
         last = "fault_done" if kind == "fixed" else "fault_remedy"
         headers = [say(lang, key) for key in ("fault_line", "fault_field", "fault_problem", last)]
-        rows = [
-            (None, [_line(fault), *(html.esc(fault[key]) for key in ("field", "problem", "remedy"))], False)
-            for fault in faults[:SHOWN_FAULTS]
-        ]
+        rows = []
+        for fault in faults[:SHOWN_FAULTS]:
+            said = (in_words(fault[key], lang) for key in ("problem", "remedy"))
+            rows.append((None, [_line(fault), *map(html.esc, (fault["field"], *said))], False))
         more = say(lang, "faults_more", n=number(len(faults) - SHOWN_FAULTS)) if len(faults) > SHOWN_FAULTS else ""
         content = html.table(headers, rows) + (f'<p class="muted small">{more}</p>' if more else "")
         parts.append(html.folded(say(lang, f"list_{kind}", n=number(len(faults))), content, kind == "faults", kind))
@@ -160,7 +163,7 @@ def checks(told: Told, lang: str) -> str:
         f'<span class="check {"" if value else "bad"}">{"✓" if value else "✕"} {say(lang, f"check_{name}")}</span>'
         for name, value in marks
     )
-    notes = [html.esc(reason) for reason in template["reasons"].values()]
+    notes = [html.esc(in_words(reason, lang)) for reason in template["reasons"].values()]
     if template["only_read"]:
         notes.append(say(lang, "template_only_read", n=number(template["only_read"])))
     if template["special_in_text"]:
