@@ -17,6 +17,7 @@ from sftdemo.lora import Rows
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+PROMPT_ROWS = 32  # prompts in one forward pass: more are padded more, and a product of so many tokens gains nothing
 SCORE_FLOATS = 2**26  # logits held at once while scoring continuations: 256 MB
 
 
@@ -49,6 +50,8 @@ class Batch:
     that begins with them is computed from there on. With `keep_pasts`, `ended` collects those of rows that ended.
     """
 
+    logits: Tensor
+
     @torch.inference_mode()
     def __init__(
         self, side: Side, rows: list[Row], pasts: Mapping[str, Past] | None = None, keep_pasts: bool = False
@@ -58,6 +61,29 @@ class Batch:
         self.cache = cache.new(side.model.config)
         self.keep_pasts = keep_pasts and cache.can_share(self.cache)
         self.ended: dict[str, Past] = {}
+        if len(rows) > PROMPT_ROWS and cache.can_share(self.cache):
+            self._join(pasts)
+        else:
+            self._read(pasts)
+
+    def _join(self, pasts: Mapping[str, Past] | None) -> None:
+        """Read the prompts in parts of like length, and put them together: a step of many rows is cheap, padding isn't."""
+        order = sorted(range(len(self.rows)), key=lambda index: -len(self.rows[index].prompt))
+        known: list[Past | None] = [None] * len(order)
+        logits: list[Tensor] = [torch.empty(0)] * len(order)
+        for start in range(0, len(order), PROMPT_ROWS):
+            chosen = sorted(order[start : start + PROMPT_ROWS])
+            part = Batch(self.side, [self.rows[index] for index in chosen], pasts)
+            for place, index in enumerate(chosen):
+                known[index], logits[index] = part._past(place), part.logits[place]
+        lengths = [len(row.prompt) for row in self.rows]
+        cache.put(self.cache, known, lengths)
+        self.mask = _right_aligned(lengths).to(self.side.model.device)
+        self.lengths = self.mask.sum(1)
+        self.logits = torch.stack(logits)
+
+    def _read(self, pasts: Mapping[str, Past] | None) -> None:
+        """Compute the prompts, what stands in `pasts` excepted."""
         known = [(pasts or {}).get(row.side) for row in self.rows] if cache.can_share(self.cache) else []
         shared = [past.shared(row.prompt) if past else 0 for row, past in zip(self.rows, known, strict=False)]
         if any(shared):
@@ -65,7 +91,7 @@ class Batch:
         else:
             shared = [0] * len(self.rows)
         rest = [row.prompt[count:] for row, count in zip(self.rows, shared, strict=True)]
-        device = side.model.device
+        device = self.side.model.device
         # Padding stands on the left, so that every row's last token is in the last column.
         mask = torch.cat([_right_aligned(shared), _right_aligned([len(part) for part in rest])], 1)
         width = max(map(len, rest))

@@ -81,6 +81,31 @@ def test_a_batch_of_unlike_lengths_equals_streams(pair):
     assert together == [streamed(pair, chat) for chat in CHATS]
 
 
+@pytest.mark.parametrize("head", [[], [{"role": "system", "content": "lovely nice good great fine and the room"}]])
+@pytest.mark.parametrize("at_once", [1, 3, 4])
+def test_prompts_read_in_parts_are_answered_as_if_alone(pair, monkeypatch, head, at_once):
+    """With a common prefix and without; the likelihoods after a joined batch are those after a whole one."""
+    chats = [[*head, *chat] for chat in CHATS]
+    labels = [answer_ids(pair.tokenizer, CHATS[0], text) for text in ("good", "very bad indeed")]
+    [whole] = pair.answers(chats, GREEDY, labels=labels)
+    monkeypatch.setattr("sftdemo.batch.PROMPT_ROWS", at_once)
+    [parted] = pair.answers(chats, GREEDY, labels=labels)
+    for index, chat in enumerate(chats):
+        assert {side: parted[index][side] for side in pair.names} == streamed(pair, chat)
+        for side in pair.names:
+            both = (found[index][f"{side}_likelihoods"] for found in (parted, whole))
+            assert next(both) == pytest.approx(next(both), rel=1e-4)
+
+
+def test_long_prompts_are_answered_fewer_at_once(pair, monkeypatch):
+    whole = pair.complete(CHATS, GREEDY)
+    longest = max(len(encode_prompt(pair.tokenizer, chat)) for chat in CHATS) + GREEDY.max_new_tokens
+    monkeypatch.setattr("sftdemo.generate.TOKENS_AT_ONCE", 2 * 2 * longest)
+    parts = list(pair.answers(CHATS, GREEDY))
+    assert len(parts[0]) == 2 and sum(map(len, parts)) == len(CHATS)
+    assert pair.complete(CHATS, GREEDY) == whole
+
+
 def test_two_full_models_equal_one_with_rows(pair, alone, tokenizer):
     merged = alone["tuned"].merge_and_unload()
     two = Pair(tokenizer, [Side(alone["base"], ("base",)), Side(merged.eval(), ("tuned",))])
