@@ -44,13 +44,13 @@ def evaluate(
     examples = _held_out(run, config)
     choices = _choices([*cast("list[Example]", run.examples("train")), *examples])
     pair = pair or models.load(run, report)
-    longest = config.max_new_tokens or _longest_answer(pair, _rows(examples))
-    fitting = [example for example in examples if _fits(example, pair, longest)]
+    fitting = [example for example in examples if _fits(example, pair)]
     if left_out := len(examples) - len(fitting):
         report(f"Rows left out, since prompt and answer would pass the model's {pair.context} tokens: {left_out}.")
     if not fitting:
         raise UserError(f"No row fits into the model's {pair.context} tokens; give shorter ones with --data.")
     rows = _rows(fitting)
+    longest = config.max_new_tokens or _longest_answer(pair, rows)
     partial = Partial.of(run, rows, choices, longest)
     _answer(pair, rows, choices, longest, config.batch_size, partial, progress, should_stop)
     # Texts and labels in one set: only what can be said of all its rows is, and the rest of each task.
@@ -93,14 +93,14 @@ def _task(example: Example) -> str | None:
     return example.get("meta", {}).get("source")
 
 
-def _fits(example: Example, pair: Pair, longest: int) -> bool:
-    """Whether the prompt leaves room for an answer of so many tokens, and for the reference."""
+def _fits(example: Example, pair: Pair) -> bool:
+    """Whether the prompt leaves room for an answer as long as the reference."""
     # A token is a byte at least, so most rows needn't be encoded to know; what a template adds is never that much.
-    if sum(len(message["content"].encode()) for message in example["messages"]) + longest + TEMPLATE < pair.context:
+    if sum(len(message["content"].encode()) for message in example["messages"]) + TEMPLATE < pair.context:
         return True
     *prompt, answer = example["messages"]
     reference = len(pair.tokenizer(answer["content"], add_special_tokens=False)["input_ids"]) + END
-    return len(encoding.encode_prompt(pair.tokenizer, prompt)) + max(longest, reference) <= pair.context
+    return len(encoding.encode_prompt(pair.tokenizer, prompt)) + reference <= pair.context
 
 
 def _choices(examples: list[Example]) -> dict[str, list[str]]:
