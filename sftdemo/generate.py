@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 REMEMBERED = 2**28  # bytes of keys and values kept from one turn of a conversation to the next
-TOKENS_AT_ONCE = (
-    2**14
-)  # of all rows answered together; their keys and values take 0.75 GB with 135M, twice while joined
+# Of all rows answered together; their keys and values take 0.75 GB with 135M, and twice that while they are joined.
+TOKENS_AT_ONCE = 2**14
 ALTERNATIVES = 5  # of a token, in `explain`
 
 
