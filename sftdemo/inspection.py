@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from sftdemo.encoding import Encoded
 
 
-MOST_COUNTED = (
-    5_000  # rows encoded for a check, spread over all; half a millisecond each, and training encodes every one
-)
+# Rows encoded for a check, spread over all, and as many more that may be over the limit; half a millisecond each.
+MOST_COUNTED = 5_000
+TEMPLATE = 512  # tokens, at most, that a template writes around a conversation
 
 
 def inspect(config: TrainConfig, row: int | None = None, report: hub.Report = hub.silent) -> dict[str, Any]:
@@ -48,6 +48,7 @@ def inspect(config: TrainConfig, row: int | None = None, report: hub.Report = hu
     if measured["counted"] < dataset.examples:
         report(f"Tokens are counted on {measured['counted']} of {dataset.examples} rows; training checks every row.")
     found["faults"] += measured.pop("template_faults")
+    found["warnings"] += measured.pop("length_warnings")
     found |= measured
     if row is not None:
         from sftdemo.xray import xray
@@ -105,7 +106,8 @@ def measure(
     """What only a tokenizer can tell of the rows (of at most `most`, spread evenly), each encoded as it is trained on.
 
     {"tokens": {"p50", "p95", "max"} of a row, "supervised_tokens" in all, "counted" rows, "token_histogram", "lengths":
-    what becomes of rows over the limit, "template": the checks that block a bad run, "template_faults"}.
+    what becomes of rows over the limit, "template": the checks that block a bad run, "template_faults",
+    "length_warnings"}. Rows long enough to be over the limit are looked at beside those that are counted.
     """
     from sftdemo import encoding, lengths
 
@@ -115,8 +117,11 @@ def measure(
     special = _special(tokenizer)
     fitting: tuple[list[Example], list[Encoded]] = ([], [])
     examples = _examples(dataset)
-    examples = examples[:: ceil(len(examples) / most)] if most else examples
-    for number, example in enumerate(examples, 1):
+    counted = range(0, len(examples), max(1, ceil(len(examples) / most)) if most else 1)
+    chosen = sorted({*counted, *_maybe_over(examples, config.max_length)[:most]})
+    long: list[Fault] = []
+    sizes: list[int] = []
+    for number, example in ((index + 1, examples[index]) for index in chosen):
         counts["special_in_text"] += any(special.search(message["content"]) for message in example["messages"])
         try:
             row = encoding.encode(tokenizer, example["messages"])
@@ -126,14 +131,21 @@ def measure(
             failed.setdefault(error.check, str(error))
             continue
         counts["only_read"] += row.only_read
+        if number - 1 in counted:
+            sizes.append(len(row.ids))
+        if len(row.ids) > config.max_length:
+            problem = f"The row has {len(row.ids)} tokens; max_length is {config.max_length}."
+            remedy = "Raise max_length, shorten the row, or leave it to on_long."
+            meta = example.get("meta", {})
+            long.append(Fault(meta.get("line", number), "messages", problem, remedy, meta.get("file", dataset.source)))
         fitting[0].append(example)
         fitting[1].append(row)
     fitted = lengths.fit(*fitting, tokenizer, config, dataset)
-    sizes = sorted(len(row.ids) for row in fitting[1])
+    sizes.sort()
     return {
         "tokens": _spread(sizes),
         "supervised_tokens": sum(sum(row.supervised) for row in fitted.rows),
-        "counted": len(examples),
+        "counted": len(counted),
         "token_histogram": histogram(sizes, config.max_length),
         "lengths": {
             **{name: getattr(config, name) for name in ("max_length", "on_long", "chunk_overlap")},
@@ -145,7 +157,17 @@ def measure(
             **{name: counts[name] for name in ("only_read", "special_in_text")},
         },
         "template_faults": [fault.to_json() for fault in faults],
+        "length_warnings": [fault.to_json() for fault in long],
     }
+
+
+def _maybe_over(examples: list[Example], limit: int) -> list[int]:
+    """Rows that can have so many tokens: a token is a byte at least."""
+    return [
+        index
+        for index, example in enumerate(examples)
+        if sum(len(message["content"].encode()) for message in example["messages"]) + TEMPLATE > limit
+    ]
 
 
 def _special(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:

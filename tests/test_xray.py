@@ -90,6 +90,18 @@ def test_measures_are_of_the_rows_as_trained(tokenizer):
     assert measure(dataset(examples), tokenizer, CONFIG, most=3)["counted"] == 3
 
 
+@pytest.mark.parametrize("most", [None, 5])
+def test_every_row_over_the_limit_is_a_warning_with_its_line(tokenizer, most):
+    """Also beyond the rows that are counted: what is short in bytes needn't be encoded to be known to fit."""
+    examples = [{**example, "meta": {"line": 10 + at}} for at, example in enumerate(rows(40))]
+    for at in (3, 17, 38):
+        examples[at]["messages"] = [{"role": "user", "content": "bad " * 900}, examples[at]["messages"][-1]]
+    told = measure(dataset(examples), tokenizer, TrainConfig(data="d", max_length=800), most)
+    assert [warning["line"] for warning in told["length_warnings"]] == [13, 27, 48]
+    assert told["lengths"]["over"] == 3 and told["counted"] == (most or 40)
+    assert "tokens; max_length is 800." in told["length_warnings"][0]["problem"]
+
+
 @pytest.mark.parametrize(
     ("template", "messages", "check", "reason"),
     [

@@ -86,6 +86,7 @@ def tell(config: TrainConfig) -> dict[str, Any]:
     if config.model in _tokenizers and told["examples"]:
         measured = dict(_measured(config, stamp(config.data)))
         told["faults"] = [*told["faults"], *measured.pop("template_faults")]
+        told["warnings"] = [*told["warnings"], *measured.pop("length_warnings")]
         told |= measured
     return told
 

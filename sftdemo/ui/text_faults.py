@@ -209,6 +209,8 @@ SENTENCES = {
     "Give at least three rows of each label.": "每个标签请至少提供三行。",
     "Every train row is a leak.": "每一行训练数据都出现在留出数据中。",
     "Give train rows of their own.": "请另外提供训练行。",
+    "The row has {n:d} tokens; max_length is {limit:d}.": "这一行有 {n} 个 token，超过 max_length（{limit}）。",
+    "Raise max_length, shorten the row, or leave it to on_long.": "请调大 max_length、缩短这一行，或由 on_long 处理。",
     # The model's chat template, and the row that is looked at.
     "This model has no chat template; choose a chat (instruct) model.": "该模型没有对话模板；请换用对话（instruct）模型。",
     "The model's chat template refuses this conversation: {reason:reason}.": "模型的对话模板不接受这段对话：{reason}。",
