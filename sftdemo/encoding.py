@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Messages = Sequence[Mapping[str, Any]]
 STAND_IN = "\u2063answer\u2063"
 OPEN, CLOSE = "<think>", "</think>"
+TEMPLATE = 512  # tokens, at most, that a template writes around a conversation
 
 
 # What must hold before a row may be trained on; each has its reason in the TemplateError that names it.
@@ -77,6 +78,11 @@ def _is_generic(folder: Path) -> bool:
         and whole.is_file()
         and json.loads(config.read_text("utf-8")).get("tokenizer_class") == "TokenizersBackend"
     )
+
+
+def may_pass(messages: Messages, limit: int) -> bool:
+    """Whether the conversation can have more than `limit` tokens; a token is a byte at least, so most needn't be encoded."""
+    return sum(len(message["content"].encode()) for message in messages) + TEMPLATE > limit
 
 
 def common_prefix(rows: Sequence[Sequence[int]]) -> int:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sftdemo.generate import Pair
 
 LONGEST_ANSWER = 256  # tokens, where the references would allow more
-TEMPLATE, END = 512, 4  # tokens, at most, that a template writes around a conversation, and behind an answer
+END = 4  # tokens, at most, that a template writes behind an answer
 
 
 def evaluate(
@@ -95,8 +95,7 @@ def _task(example: Example) -> str | None:
 
 def _fits(example: Example, pair: Pair) -> bool:
     """Whether the prompt leaves room for an answer as long as the reference."""
-    # A token is a byte at least, so most rows needn't be encoded to know; what a template adds is never that much.
-    if sum(len(message["content"].encode()) for message in example["messages"]) + TEMPLATE < pair.context:
+    if not encoding.may_pass(example["messages"], pair.context):
         return True
     *prompt, answer = example["messages"]
     reference = len(pair.tokenizer(answer["content"], add_special_tokens=False)["input_ids"]) + END

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 # Rows encoded for a check, spread over all, and as many more that may be over the limit; half a millisecond each.
 MOST_COUNTED = 5_000
-TEMPLATE = 512  # tokens, at most, that a template writes around a conversation
 
 
 def inspect(config: TrainConfig, row: int | None = None, report: hub.Report = hub.silent) -> dict[str, Any]:
@@ -118,7 +117,10 @@ def measure(
     fitting: tuple[list[Example], list[Encoded]] = ([], [])
     examples = _examples(dataset)
     counted = range(0, len(examples), max(1, ceil(len(examples) / most)) if most else 1)
-    chosen = sorted({*counted, *_maybe_over(examples, config.max_length)[:most]})
+    maybe_over = [
+        at for at, example in enumerate(examples) if encoding.may_pass(example["messages"], config.max_length)
+    ]
+    chosen = sorted({*counted, *maybe_over[:most]})
     long: list[Fault] = []
     sizes: list[int] = []
     for number, example in ((index + 1, examples[index]) for index in chosen):
@@ -159,15 +161,6 @@ def measure(
         "template_faults": [fault.to_json() for fault in faults],
         "length_warnings": [fault.to_json() for fault in long],
     }
-
-
-def _maybe_over(examples: list[Example], limit: int) -> list[int]:
-    """Rows that can have so many tokens: a token is a byte at least."""
-    return [
-        index
-        for index, example in enumerate(examples)
-        if sum(len(message["content"].encode()) for message in example["messages"]) + TEMPLATE > limit
-    ]
 
 
 def _special(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from sftdemo import runs
 from sftdemo.scorecard import score_outputs
-from tests.test_browser import CHROMIUM, SLOW_MS, app_home, browser, go, open_page, sync_api, url  # noqa: F401
+from tests.test_browser import CHROMIUM, SLOW_MS, app_home, browser, choose, go, open_page, sync_api, url  # noqa: F401
 from tests.test_ui import made_run
 
 expect = sync_api.expect
@@ -45,11 +45,6 @@ def page(
     go(found, "evaluate")
     expect(found.locator("#outputs tbody tr")).to_have_count(50, timeout=SLOW_MS)
     return found
-
-
-def choose(page: Any, menu: str, value: str) -> None:
-    page.locator(f"{menu} input").click()
-    page.get_by_role("option", name=value, exact=True).click()
 
 
 def test_rows_are_sorted_filtered_searched_turned_over_and_opened(page: Any) -> None:

@@ -53,8 +53,8 @@ def split(dataset: Dataset, seed: int, validation_size: float | None = None, tes
         own = [keys[id(example)] for example in dataset.splits.get("train", [])]
         ordered = _divided(dataset, dict(dataset.splits), seed, sizes, notes, own)
     result = replace(dataset, splits=ordered, notes=[*dataset.notes, *notes, *_shared_groups(ordered)])
-    in_order = keys and [keys[id(example)] for name in SPLITS for example in ordered[name]]
-    checks.count(result, keys=in_order or None)
+    in_order = None if keys is None else [keys[id(example)] for name in SPLITS for example in ordered[name]]
+    checks.count(result, keys=in_order)
     return result
 
 
