@@ -109,7 +109,7 @@ class Batch:
             input_ids=ids.to(self.side.model.device),
             position_ids=positions,
             attention_mask=mask,
-            past_key_values=self.cache,
+            cache=self.cache,
             use_cache=True,
             logits_to_keep=keep,
         ).logits

@@ -185,7 +185,7 @@ class TrainConfig(ReadConfig):
     )
     precision: str = setting(
         "auto",
-        "The arithmetic; auto takes bfloat16 where the processor has units for it.",
+        "The arithmetic; auto takes bfloat16 where the processor is faster in it.",
         group="Model",
         choices=("auto", "float32", "bfloat16"),
     )

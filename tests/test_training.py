@@ -26,7 +26,8 @@ MODES = [("lora", "none"), ("lora", "int8"), ("lora", "nf4"), ("full", "none")]
 
 
 def config(labelled: str, tiny: str, **changes) -> TrainConfig:
-    settings = {"data": labelled, "model": tiny, "name": "r", "epochs": 4.0, "learning_rate": 5e-3, **changes}
+    settings = {"data": labelled, "model": tiny, "name": "r", "epochs": 4.0, "learning_rate": 5e-3}
+    settings |= {"precision": "float32", **changes}  # the same figures on any processor
     return TrainConfig.from_json(settings)
 
 
@@ -87,6 +88,24 @@ def test_the_same_seed_gives_the_same_weights(labelled, tiny):
         train(config(labelled, tiny, name=name, epochs=0.5))
     one, other = (load_file(runs.find(name).model_path / "adapter_model.safetensors") for name in ("a", "b"))
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_bfloat16_learns_too(labelled, tiny, method):
+    summary = train(config(labelled, tiny, method=method, precision="bfloat16"))
+    assert summary["eval_loss"] < summary["first_eval_loss"] / 2
+
+
+@pytest.mark.parametrize(
+    ("units", "speeds", "taken"), [(True, (2, 1), "bfloat16"), (True, (1, 2), "float32"), (False, (2, 1), "float32")]
+)
+def test_precision_is_what_the_processor_is_faster_in(monkeypatch, units, speeds, taken):
+    monkeypatch.setattr(models, "has_bfloat16_units", lambda: units)
+    monkeypatch.setattr(models, "_product_seconds", lambda dtype: 1 / speeds[dtype == torch.float32])
+    models.bfloat16_pays.cache_clear()
+    found, reason = models.training_precision("auto")
+    models.bfloat16_pays.cache_clear()
+    assert str(found) == f"torch.{taken}" and reason.startswith(f"{taken}: ")
 
 
 def test_accumulation_gives_the_losses_of_the_whole_batch(labelled, tiny):

@@ -378,7 +378,7 @@ ZH = {
     "set_quantization": "量化",
     "help_quantization": "用 8 位（int8）或 4 位（nf4）保存冻结的权重以节省内存；仅限 lora。",
     "set_precision": "精度",
-    "help_precision": "运算精度；处理器支持时 auto 使用 bfloat16。",
+    "help_precision": "运算精度；处理器用 bfloat16 更快时，auto 就用它。",
     "set_name": "名称",
     "help_name": "运行的名称；默认由数据、方法和时间组成。",
     "set_max_examples": "最多行数",
