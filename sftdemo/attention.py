@@ -1,7 +1,8 @@
-"""Attention over rows packed end to end without padding: neighbours never see each other, and a prefix may be shared.
+"""Two attention functions: for training over packed rows, and for answering on a CPU.
 
-A row's tokens see the prefix and what stands before them in their own row. Computing a common prefix once gives the same
-loss and gradients as computing it in every row, since its hidden states depend on nothing behind it.
+Packed rows stand end to end without padding; neighbours never see each other, and a prefix may be shared: a row's tokens
+see the prefix and what stands before them in their own row. Computing a common prefix once gives the same loss and
+gradients as computing it in every row, since its hidden states depend on nothing behind it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = "packed"
+GROUPED = "grouped"
+SCORES_AT_ONCE = 2**24  # scores of a layer that grouped attention holds: 64 MB
+UNKNOWN = ("softcap", "s_aux", "position_bias")  # what some models' attention has beside products and a mask
 FLASH = find_spec("flash_attn") is not None
 
 
@@ -133,6 +137,70 @@ def _block_mask(packing: Packing, device: torch.device) -> Tensor:
         row = torch.repeat_interleave(torch.arange(len(packing), device=device), lengths)
         same = (row[:, None] == row[None, :]) | (row[None, :] == 0)
         return (same & torch.ones_like(same).tril())[None, None]
+
+
+def grouped_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Plain products of all queries that share a key head; the signature transformers asks.
+
+    query is [B, heads, T, d], key and value [B, key heads, S, d], the mask [B, 1, T, S] is added to the scores; returns
+    [B, T, heads, d]. On a CPU SDPA copies keys and values for every query head where rows are padded, and is slow for few.
+    """
+    if any(kwargs.get(name) is not None for name in UNKNOWN):
+        raise ValueError(f"grouped attention knows none of {', '.join(UNKNOWN)}")
+    rows, heads, count, width = query.shape
+    key_heads, seen = key.shape[1:3]
+    if rows * heads * count * seen > SCORES_AT_ONCE:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)  # type: ignore[no-any-return]
+    scores = query.reshape(rows, key_heads, -1, width) @ key.transpose(2, 3)
+    scores *= scaling if scaling is not None else width**-0.5
+    if attention_mask is None and count > 1:
+        attention_mask = _causal_bias(count, seen - count, query.dtype)[None, None]
+    if attention_mask is not None:
+        scores.view(rows, key_heads, -1, count, seen).add_(attention_mask[:, :, None])
+    return (torch.softmax(scores, -1) @ value).view(rows, heads, count, width).transpose(1, 2), None
+
+
+def _added_mask(*args: Any, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Tensor | None:
+    """SDPA's mask as numbers to add to the scores; None where it is plainly causal."""
+    from transformers.masking_utils import sdpa_mask
+
+    mask = sdpa_mask(*args, **kwargs)
+    return None if mask is None else torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+def group(model: PreTrainedModel) -> bool:
+    """Let a model on a CPU answer by grouped attention if it then gives the logits it gave before; else nothing changes."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    before = model.config._attn_implementation
+    if model.device.type != "cpu" or before != "sdpa":
+        return False
+    AttentionInterface.register(GROUPED, grouped_attention)
+    AttentionMaskInterface.register(GROUPED, _added_mask)
+    ids = torch.tensor([[5, 6, 7, 8, 9], [0, 0, 5, 6, 11]])
+    mask = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]])
+    with torch.inference_mode():
+        wanted = model(ids, attention_mask=mask).logits[mask.bool()]
+        try:
+            model.set_attn_implementation(GROUPED)
+            got = model(ids, attention_mask=mask).logits[mask.bool()]
+            same = bool((got - wanted).norm() <= 1e-3 * wanted.norm())
+        except (TypeError, ValueError, KeyError, RuntimeError):
+            same = False
+    if not same:
+        model.set_attn_implementation(before)
+    return same
 
 
 def enable(model: PreTrainedModel) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ from sftdemo.lora import Rows
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-PROMPT_ROWS = 32  # prompts in one forward pass: more are padded more, and a product of so many tokens gains nothing
 SCORE_FLOATS = 2**26  # logits held at once while scoring continuations: 256 MB
 
 
@@ -44,57 +42,62 @@ class Row:
 
 
 class Batch:
-    """Rows decoded together by one set of weights, in the order of its names.
+    """Rows decoded together by one set of weights.
 
     `logits` [rows, vocabulary] are those of each row's next token. `pasts` are tokens computed before, by side: a prompt
-    that begins with them is computed from there on. With `keep_pasts`, `ended` collects those of rows that ended.
+    that begins with them is computed from there on. With `keep_pasts`, `ended` collects those of rows that ended. A batch
+    that others will `join` takes room for that many (rows, columns) ahead; they are read into it where they are made
+    `beside` it.
     """
 
     logits: Tensor
 
     @torch.inference_mode()
     def __init__(
-        self, side: Side, rows: list[Row], pasts: Mapping[str, Past] | None = None, keep_pasts: bool = False
+        self,
+        side: Side,
+        rows: list[Row],
+        pasts: Mapping[str, Past] | None = None,
+        keep_pasts: bool = False,
+        room: tuple[int, int] = (0, 0),
+        beside: Batch | None = None,
     ) -> None:
         self.side = side
         self.rows = sorted(rows, key=lambda row: side.names.index(row.side))
-        self.cache = cache.new(side.model.config)
-        self.keep_pasts = keep_pasts and cache.can_share(self.cache)
+        self.cache = cache.new(side.model.config, *room)
+        self.can_join = cache.can_share(self.cache)
+        self.keep_pasts = keep_pasts and self.can_join
         self.ended: dict[str, Past] = {}
-        if len(rows) > PROMPT_ROWS and cache.can_share(self.cache):
-            self._join(pasts)
-        else:
-            self._read(pasts)
-
-    def _join(self, pasts: Mapping[str, Past] | None) -> None:
-        """Read the prompts in parts of like length, and put them together: a step of many rows is cheap, padding isn't."""
-        order = sorted(range(len(self.rows)), key=lambda index: -len(self.rows[index].prompt))
-        known: list[Past | None] = [None] * len(order)
-        logits: list[Tensor] = [torch.empty(0)] * len(order)
-        for start in range(0, len(order), PROMPT_ROWS):
-            chosen = sorted(order[start : start + PROMPT_ROWS])
-            part = Batch(self.side, [self.rows[index] for index in chosen], pasts)
-            for place, index in enumerate(chosen):
-                known[index], logits[index] = part._past(place), part.logits[place]
-        lengths = [len(row.prompt) for row in self.rows]
-        cache.put(self.cache, known, lengths)
-        self.mask = _right_aligned(lengths).to(self.side.model.device)
+        self.mask = torch.zeros(0, 0, dtype=torch.long, device=side.model.device)
         self.lengths = self.mask.sum(1)
-        self.logits = torch.stack(logits)
+        if rows:
+            self._read(pasts, beside)
 
-    def _read(self, pasts: Mapping[str, Past] | None) -> None:
+    @torch.inference_mode()
+    def join(self, other: Batch) -> None:
+        """Decode another batch's rows, too, from now on; what it has read isn't read again. Asks for `can_join`."""
+        # Columns that only rows which have ended used.
+        unused = int(self.mask.any(0).int().argmax()) if self.rows else self.mask.shape[1]
+        width = max(self.mask.shape[1] - unused, other.mask.shape[1])
+        self.mask = torch.cat([_widened(self.mask[:, unused:], width), _widened(other.mask, width)])
+        self.lengths = torch.cat([self.lengths, other.lengths])
+        self.logits = torch.cat([self.logits, other.logits]) if self.rows else other.logits
+        cache.admit(self.cache, other.cache, unused)
+        self.rows = self.rows + other.rows
+
+    def _read(self, pasts: Mapping[str, Past] | None, beside: Batch | None) -> None:
         """Compute the prompts, what stands in `pasts` excepted."""
-        known = [(pasts or {}).get(row.side) for row in self.rows] if cache.can_share(self.cache) else []
-        shared = [past.shared(row.prompt) if past else 0 for row, past in zip(self.rows, known, strict=False)]
+        known = [(pasts or {}).get(row.side) if self.can_join else None for row in self.rows]
+        shared = [past.shared(row.prompt) if past else 0 for row, past in zip(self.rows, known, strict=True)]
+        rest = [row.prompt[count:] for row, count in zip(self.rows, shared, strict=True)]
+        width = max(map(len, rest))
+        if beside and self.can_join:
+            self.cache = cache.lend(beside.cache, len(self.rows), max(shared) + width)
         if any(shared):
             cache.put(self.cache, known, shared)
-        else:
-            shared = [0] * len(self.rows)
-        rest = [row.prompt[count:] for row, count in zip(self.rows, shared, strict=True)]
         device = self.side.model.device
         # Padding stands on the left, so that every row's last token is in the last column.
         mask = torch.cat([_right_aligned(shared), _right_aligned([len(part) for part in rest])], 1)
-        width = max(map(len, rest))
         ids = torch.tensor([[0] * (width - len(part)) + part for part in rest])
         self.mask = mask.to(device)
         self.lengths = self.mask.sum(1)
@@ -104,7 +107,7 @@ class Batch:
     @torch.inference_mode()
     def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, keep: int | Tensor) -> Tensor:
         if self.side.rows:
-            self.side.rows.spans = self._spans()
+            self.side.rows.chosen = [self._chosen(name) for name in self.side.names[1:]]
         return self.side.model(  # type: ignore[no-any-return]
             input_ids=ids.to(self.side.model.device),
             position_ids=positions,
@@ -114,11 +117,14 @@ class Batch:
             logits_to_keep=keep,
         ).logits
 
-    def _spans(self) -> list[tuple[int, int]]:
-        """The rows of each name but the first, which is the base."""
-        counts = [sum(row.side == name for row in self.rows) for name in self.side.names]
-        ends = list(itertools.accumulate(counts))
-        return list(itertools.pairwise(ends))
+    def _chosen(self, name: str) -> slice | Tensor | None:
+        """Where the rows of one name stand: in one span, scattered, or nowhere."""
+        places = [place for place, row in enumerate(self.rows) if row.side == name]
+        if not places:
+            return None
+        if places[-1] - places[0] == len(places) - 1:
+            return slice(places[0], places[-1] + 1)
+        return torch.tensor(places, device=self.side.model.device)
 
     def _padding(self) -> Tensor | None:
         # Without padding the model takes its faster path for plain causal attention.
@@ -126,17 +132,18 @@ class Batch:
 
     @torch.inference_mode()
     def advance(self, tokens: list[int], keep: list[int]) -> None:
-        """Drop the rows not in `keep`, then feed each row that is left its token."""
-        everyone = len(keep) == len(self.rows)
+        """Feed each row in `keep` (places, rising) its token and drop the others; the last ones move to the free places."""
         if self.keep_pasts:
             self.ended |= {row.side: self._past(i) for i, row in enumerate(self.rows) if i not in keep}
-        self.rows = [self.rows[i] for i in keep]
-        if not keep:
-            return
-        if not everyone:
-            index = torch.tensor(keep, device=self.mask.device)
+        if len(keep) < len(self.rows):
+            fed = dict(zip(keep, tokens, strict=True))
+            order = _closed_up(keep, len(self.rows))
+            self.rows, tokens = [self.rows[i] for i in order], [fed[i] for i in order]
+            index = torch.tensor(order, dtype=torch.long, device=self.mask.device)
             self.mask, self.lengths = self.mask[index], self.lengths[index]
             self.cache.batch_select_indices(index)
+        if not self.rows:
+            return
         for row, token in zip(self.rows, tokens, strict=True):
             row.fed.append(token)
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.rows), 1)], 1)
@@ -242,6 +249,19 @@ def _right_aligned(lengths: list[int]) -> Tensor:
     """[rows, longest]: 1 where a token stands."""
     width = max(lengths)
     return (torch.arange(width)[None] >= width - torch.tensor(lengths)[:, None]).long()
+
+
+def _widened(mask: Tensor, width: int) -> Tensor:
+    """The mask with columns that nobody sees on its left."""
+    return torch.nn.functional.pad(mask, (width - mask.shape[1], 0))
+
+
+def _closed_up(keep: list[int], count: int) -> list[int]:
+    """Which of `count` places each of the first len(keep) gets its row from, so that few rows move."""
+    staying = [place for place in keep if place < len(keep)]
+    moving = iter(keep[len(staying) :])
+    here = set(staying)
+    return [place if place in here else next(moving) for place in range(len(keep))]
 
 
 def _gained(logits: Tensor, ids: Tensor) -> Tensor:

@@ -18,50 +18,100 @@ LEAST_SHARED = 8  # tokens; copying fewer costs more than computing them
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """A layer that keeps room ahead; DynamicLayer copies all its keys and values for every new token."""
+    """A layer that keeps room ahead; DynamicLayer copies all its keys and values for every new token.
+
+    What is shown are the first rows and some columns of the room; all rows end in the last of these columns.
+    """
 
     keys: Tensor
     values: Tensor
     _room: tuple[Tensor, Tensor] | None = None
+    _lent: tuple[Tensor, Tensor] | None = None
+    _start = 0
+
+    def __init__(self, rows: int = 0, columns: int = 0) -> None:
+        """Room for so many rows and columns is taken at once, and more when it is needed."""
+        super().__init__()
+        self.rows, self.columns = rows, columns
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         used = self.get_seq_length()
         total = used + key_states.shape[-2]
-        if self._room is None or self._room[0].shape[-2] < total:
-            self._make_room(key_states, value_states, used, total)
-        assert self._room is not None
-        for room, states in zip(self._room, (key_states, value_states), strict=True):
-            room[: len(states), :, used:total] = states
+        if self._room is None or self._room[0].shape[-2] < self._start + total:
+            self._make_room((key_states, value_states), len(key_states), total, used, 0)
+        self._write((key_states, value_states), 0, self._start + used)
         self._show(len(key_states), total)
         return self.keys, self.values
 
+    def lend(self, rows: int, width: int) -> RoomyLayer:
+        """An empty layer for so many rows to admit: where there is room for `width` columns, it writes straight into it."""
+        guest = RoomyLayer()
+        if self._room:
+            here, _, shown, _ = self.keys.shape
+            end = self._start + shown
+            if here + rows <= len(self._room[0]) and width <= end:
+                keys, values = (room[here : here + rows, :, end - width :] for room in self._room)
+                guest._room = self._lent = keys, values
+        return guest
+
+    def admit(self, other: RoomyLayer, unused: int) -> None:
+        """Put the other's rows behind these, so that they end in the same column; the first `unused` columns are left out."""
+        if not self.is_initialized:
+            self.lazy_initialization(other.keys, other.values)
+        states = other.keys, other.values
+        width, shown, here = states[0].shape[-2], 0, 0
+        if self._room:
+            here, _, shown, _ = self.keys.shape
+        used, rows = shown - unused, here + len(states[0])
+        total, end = max(used, width), self._start + shown
+        if self._room is None or rows > len(self._room[0]) or width > end:
+            self._make_room(states, rows, total, used, total - used)
+            end = total
+        if other._room is not self._lent:
+            self._write(states, here, end - width)
+        assert self._room is not None
+        for room in self._room:
+            # Zeros, not whatever memory holds: what is masked must still be a number.
+            room[:here, :, end - total : end - used] = 0
+            room[here:rows, :, end - total : end - width] = 0
+        self._start = end - total
+        self._show(rows, total)
+
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep some rows, given in rising order: they move up in place."""
+        """Keep some rows, which move up in place: none may come from before the place it gets."""
         total = self.get_seq_length()
-        if not total or self._room is None:
+        if self._room is None:
             return
-        chosen = indices.tolist()
+        chosen, columns = indices.tolist(), slice(self._start, self._start + total)
         for room in self._room:
             for to, source in enumerate(chosen):
                 if to != source:
-                    room[to, :, :total] = room[source, :, :total]
+                    room[to, :, columns] = room[source, :, columns]
         self._show(len(chosen), total)
 
-    def _make_room(self, key_states: Tensor, value_states: Tensor, used: int, total: int) -> None:
+    def _make_room(self, states: tuple[Tensor, Tensor], rows: int, total: int, used: int, lead: int) -> None:
+        """Take new room for `total` columns and more; the last `used` of those shown stand behind `lead` free ones."""
         rooms = []
-        for states, old in ((key_states, self.keys), (value_states, self.values)):
-            rows, heads, _, width = states.shape
-            room = states.new_empty(rows, heads, total + max(AHEAD, total // 4), width)
+        columns = max(total + max(AHEAD, total // 4), self.columns)
+        for like, old in zip(states, (self.keys, self.values), strict=True):
+            _, heads, _, width = like.shape
+            room = like.new_empty(max(rows, self.rows), heads, columns, width)
             if used:
-                room[:, :, :used] = old
+                room[: len(old), :, lead : lead + used] = old[:, :, -used:]
             rooms.append(room)
-        self._room = (rooms[0], rooms[1])
+        self._room, self._start = (rooms[0], rooms[1]), 0
+
+    def _write(self, states: tuple[Tensor, Tensor], row: int, column: int) -> None:
+        assert self._room is not None
+        for room, new in zip(self._room, states, strict=True):
+            room[row : row + len(new), :, column : column + new.shape[-2]] = new
 
     def _show(self, rows: int, total: int) -> None:
         assert self._room is not None
-        self.keys, self.values = (room[:rows, :, :total] for room in self._room)
+        columns = slice(self._start, self._start + total)
+        self.keys, self.values = (room[:rows, :, columns] for room in self._room)
 
 
 @dataclass(frozen=True)
@@ -81,11 +131,11 @@ class Past:
         return count if count >= LEAST_SHARED else 0
 
 
-def new(config: PreTrainedConfig) -> Cache:
-    """An empty cache; a model with windows or states of another kind keeps transformers' own."""
+def new(config: PreTrainedConfig, rows: int = 0, columns: int = 0) -> Cache:
+    """An empty cache with room ahead; a model with windows or states of another kind keeps transformers' own."""
     cache = DynamicCache(config=config)
     if can_share(cache):
-        cache.layers = [RoomyLayer() for _ in cache.layers]
+        cache.layers = [RoomyLayer(rows, columns) for _ in cache.layers]
     return cache
 
 
@@ -97,6 +147,19 @@ def can_share(cache: Cache) -> bool:
 def take(cache: Cache, row: int, columns: Tensor, ids: list[int]) -> Past:
     """A copy of one row's keys and values at the columns that hold its tokens."""
     return Past(ids, [(layer.keys[row][:, columns], layer.values[row][:, columns]) for layer in cache.layers])
+
+
+def lend(cache: Cache, rows: int, width: int) -> Cache:
+    """An empty cache for so many rows of `width` tokens, that `admit` then takes; both are shareable."""
+    guest = DynamicCache()
+    guest.layers = [layer.lend(rows, width) for layer in cache.layers]
+    return guest
+
+
+def admit(cache: Cache, other: Cache, unused: int) -> None:
+    """Put another cache's rows behind this one's and leave out its first `unused` columns; both are shareable."""
+    for layer, more in zip(cache.layers, other.layers, strict=True):
+        layer.admit(more, unused)
 
 
 def put(cache: Cache, pasts: list[Past | None], counts: list[int]) -> None:

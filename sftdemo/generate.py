@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 REMEMBERED = 2**28  # bytes of keys and values kept from one turn of a conversation to the next
-# Of all rows answered together; their keys and values take 0.75 GB with 135M, and twice that while they are joined.
-TOKENS_AT_ONCE = 2**14
+TOKENS_AT_ONCE = 2**14  # of all rows answered together; their keys and values take about 1 GB with 135M
+PROMPT_ROWS = 16  # prompts in one forward pass: more are padded more, and a product of so many tokens gains nothing
 ALTERNATIVES = 5  # of a token, in `explain`
 
 
@@ -99,7 +99,7 @@ class Pair:
         self._pasts = pasts if sum(past.bytes for past in pasts.values()) <= REMEMBERED else {}
 
     def complete(
-        self, conversations: Sequence[Messages], config: GenerateConfig | None = None, batch_size: int = 32
+        self, conversations: Sequence[Messages], config: GenerateConfig | None = None, batch_size: int = 128
     ) -> list[dict[str, str]]:
         """All answers to each conversation: [{"base": str, "tuned": str}], in the order given."""
         found: list[dict[str, str]] = [{} for _ in conversations]
@@ -112,45 +112,41 @@ class Pair:
         self,
         conversations: Sequence[Messages],
         config: GenerateConfig,
-        batch_size: int = 32,
+        batch_size: int = 128,
         labels: Sequence[list[int]] = (),
         references: Sequence[list[int]] = (),
         skip: Container[int] = (),
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[dict[int, dict[str, Any]]]:
-        """Answer batch by batch, rows of like length together, all sides of a row in the same batch.
+        """Answer at most `batch_size` conversations at a time, all sides in one batch; where some end, others begin.
 
-        Yields {index: {"base": str, "tuned": str}} for each finished batch; with `labels` (token ids) also
+        Yields {index: {"base": str, "tuned": str}} as they are finished; with `labels` (token ids) also
         "base_likelihoods" and "tuned_likelihoods": [len(labels)] nats; with `references` (token ids, one a conversation)
         "base_nll" and "tuned_nll": nats of the whole reference. What all prompts begin with is computed once. Leaves out
-        the indices in `skip`, and stops early, without the batch at hand, when told to.
+        the indices in `skip`, and stops early, without what isn't finished, when told to.
         """
         config.check()
         prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
         left = [index for index in range(len(prompts)) if index not in skip]
-        order = sorted(left, key=lambda index: len(prompts[index]), reverse=True)
+        waiting = sorted(left, key=lambda index: -len(prompts[index]))
+        open_: dict[int, _Answers] = {}
+        pool = _Pool.of(self.sides, max(map(len, prompts), default=0) + config.max_new_tokens, batch_size)
         pasts: dict[str, Past] = {}
-        while order:
-            longest = len(prompts[order[0]]) + config.max_new_tokens
-            count = max(1, min(batch_size, TOKENS_AT_ONCE // (longest * len(self.names))))
-            chosen, order = order[:count], order[count:]
-            rows = [self._row(name, index, prompts[index], config) for name in self.names for index in chosen]
-            texts = {(row.side, row.index): (Detokenizer(self.tokenizer), [""]) for row in rows}
+        while waiting or open_:
+            if should_stop():
+                return
             with self.lock:
                 pasts = pasts or self._common(prompts)
-                batches = [Batch(side, [row for row in rows if row.side in side.names], pasts) for side in self.sides]
-                found = _scored(batches, chosen, labels, references)
-                stopped = False
-                for step in self._steps(batches, config, should_stop):
-                    stopped = stopped or step.finish_reason == "stopped"
-                    if step.token is not None:
-                        decoder, pieces = texts[step.row.side, step.row.index]
-                        pieces.append(decoder.add(step.token))
-            if stopped:
-                return
-            for (name, index), (_, pieces) in texts.items():
-                found[index][name] = "".join(pieces).strip()
-            yield found
+                while waiting and (room := pool.room(len(open_))) and not should_stop():
+                    chosen, waiting = waiting[:room], waiting[room:]
+                    rows = [self._row(name, index, prompts[index], config) for name in self.names for index in chosen]
+                    scores = _scored(pool.read(rows, pasts), chosen, labels, references)
+                    open_ |= {index: _Answers(self, scores[index]) for index in chosen}
+                for step in self._round(pool.batches, config):
+                    open_[step.row.index].add(step)
+            if ended := {index: answer.found for index, answer in open_.items() if not answer.missing}:
+                open_ = {index: answer for index, answer in open_.items() if index not in ended}
+                yield ended
 
     def explain(self, messages: Messages, answer: str) -> dict[str, list[dict[str, Any]]]:
         """For each side the answer's tokens, its end of turn included, and what it thought of them.
@@ -208,23 +204,83 @@ class Pair:
             if should_stop():
                 yield from (Step(row, None, "stopped") for batch in batches for row in batch.rows)
                 return
-            for batch in batches:
-                if not batch.rows:
-                    continue
-                tokens, keep = [], []
-                for position, token in enumerate(choose(batch.logits, batch.rows, config)):
-                    step = self._step(batch.rows[position], token)
-                    if step.finish_reason is None:
-                        tokens.append(token)
-                        keep.append(position)
-                    yield step
-                batch.advance(tokens, keep)
+            yield from self._round(batches, config)
+
+    def _round(self, batches: list[Batch], config: GenerateConfig) -> Iterator[Step]:
+        """The next token of every row."""
+        for batch in batches:
+            if not batch.rows:
+                continue
+            tokens, keep = [], []
+            for position, token in enumerate(choose(batch.logits, batch.rows, config)):
+                step = self._step(batch.rows[position], token)
+                if step.finish_reason is None:
+                    tokens.append(token)
+                    keep.append(position)
+                yield step
+            batch.advance(tokens, keep)
 
     def _step(self, row: Row, token: int) -> Step:
         if token in self.stop_ids:
             return Step(row, None, "stop")
         row.tokens += 1
         return Step(row, token, "length" if row.tokens >= row.limit else None)
+
+
+class _Answers:
+    """One conversation's answers in the making: `found` beside what was scored, whole once no side is `missing`."""
+
+    def __init__(self, pair: Pair, found: dict[str, Any]) -> None:
+        self.found = found
+        self.missing = set(pair.names)
+        self.texts = {name: Detokenizer(pair.tokenizer) for name in pair.names}
+        self.found |= dict.fromkeys(pair.names, "")
+
+    def add(self, step: Step) -> None:
+        name = step.row.side
+        if step.token is not None:
+            self.found[name] += self.texts[name].add(step.token)
+        if step.finish_reason:
+            self.found[name] = self.found[name].strip()
+            self.missing.discard(name)
+
+
+@dataclass
+class _Pool:
+    """Batches that others join, one a side, within a bound of rows and conversations."""
+
+    batches: list[Batch]
+    rows: int
+    conversations: int
+
+    @classmethod
+    def of(cls, sides: list[Side], longest: int, conversations: int) -> _Pool:
+        """`longest` is the length of a prompt with its answer, in tokens."""
+        names = max(len(side.names) for side in sides)
+        rows = min(TOKENS_AT_ONCE // (longest * len(sides)), conversations * names)
+        return cls([Batch(side, [], room=(rows, longest)) for side in sides], rows, conversations)
+
+    def room(self, open_: int) -> int:
+        """How many conversations may be read next, while `open_` are answered; 0 while too many are."""
+        names = max(len(batch.side.names) for batch in self.batches)
+        taken = max(len(batch.rows) for batch in self.batches)
+        can_join = self.batches[0].can_join
+        some = max(1, min(self.conversations, (min(self.rows, PROMPT_ROWS) if can_join else self.rows) // names))
+        fits = can_join and taken + some * names <= self.rows and open_ + some <= self.conversations
+        return some if fits or not taken else 0
+
+    def read(self, rows: list[Row], pasts: Mapping[str, Past]) -> list[Batch]:
+        """Read the rows' prompts, to be scored, and decode them with the others from now on."""
+        parts = [
+            Batch(batch.side, [row for row in rows if row.side in batch.side.names], pasts, beside=batch)
+            for batch in self.batches
+        ]
+        if self.batches[0].can_join:
+            for batch, part in zip(self.batches, parts, strict=True):
+                batch.join(part)
+        else:
+            self.batches = parts
+        return parts
 
 
 def _scored(

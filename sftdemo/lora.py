@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,13 +17,19 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """xW + bias. As many single tokens as a CPU has threads go one to a thread, all over the same weights.
+# Of two rows a product takes 21 ms where one row's takes 20 with AVX512, and 62 against 47 without (all layers of 135M).
+ROWS_APART = torch.backends.cpu.get_cpu_capability() != "AVX512"
 
-    A product of two rows takes a thread nearly twice as long as one of one row, and gains nothing from a second thread.
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """xW + bias. Without AVX512, as many single tokens as a CPU has threads go one to a thread, all over the same weights.
+
+    A product of two rows takes a thread there nearly twice as long as one of one row, and gains nothing from a second thread.
     """
     rows = x.shape[0]
-    if rows > 1 and x.shape[1:-1] == (1,) and x.device.type == "cpu" and rows == torch.get_num_threads():
+    if not x.is_contiguous():
+        x = x.contiguous()  # else one product a row: 66 ms instead of 10 for the head of 32 prompts
+    if rows > 1 and ROWS_APART and x.shape[1:-1] == (1,) and x.device.type == "cpu" and rows == torch.get_num_threads():
         y = torch.bmm(x, weight.t().expand(rows, -1, -1))
         return y if bias is None else y + bias
     return linear(x, weight, bias)
@@ -29,9 +37,9 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @dataclass
 class Rows:
-    """Which rows of the batch each adapter answers: spans[k] is (first, end) for adapter k. Shared by a model's layers."""
+    """Which rows of the batch each adapter answers: a span, their places, or None. Shared by a model's layers."""
 
-    spans: list[tuple[int, int]] = field(default_factory=list)
+    chosen: list[slice | Tensor | None] = field(default_factory=list)
 
 
 class RowLinear(nn.Module):
@@ -45,29 +53,129 @@ class RowLinear(nn.Module):
         self.adapters = adapters
         # A plain layer is called without the way through its module: 210 calls a token.
         self.plain = type(base) is nn.Linear
+        self.stack: Stack | None = None
+        self.place = 0
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.stack is not None:
+            return self.stack.part(x, self.place)
         y = product(x, self.base.weight, self.base.bias) if self.plain else self.base(x)  # type: ignore[arg-type]
-        for (first, end), adapter in zip(self.rows.spans, self.adapters, strict=True):
-            if first < end and adapter is not None:
-                a, b = adapter
-                part = (x[first:end] if x.dtype == a.dtype else x[first:end].to(a.dtype)).flatten(0, -2) @ a
-                out = y[first:end].view(-1, y.shape[-1])
-                if out.dtype == b.dtype:
-                    out.addmm_(part, b)
-                else:
-                    out += part @ b
+        for chosen, adapter in zip(self.rows.chosen, self.adapters, strict=True):
+            if adapter is None or chosen is None:
+                continue
+            a, b = adapter
+            part = x[chosen].to(a.dtype).flatten(0, -2) @ a
+            if isinstance(chosen, Tensor):
+                y.index_add_(0, chosen, (part @ b).view(len(chosen), *y.shape[1:]).to(y.dtype))
+            elif y.dtype == b.dtype:
+                y[chosen].view(-1, y.shape[-1]).addmm_(part, b)
+            else:
+                y[chosen] += (part @ b).view(-1, *y.shape[1:])
         return y
+
+
+class Stack:
+    """Linear layers of one input as one product: y = x[W_1 W_2 … A_1 A_2 …], and in an adapter's rows its part of y B more.
+
+    One weight [in, outputs and ranks], of which the layers' own weights become views; B is block-diagonal.
+    """
+
+    @torch.no_grad()
+    def __init__(self, layers: list[RowLinear]) -> None:
+        weights: list[Tensor] = [layer.base.weight.detach() for layer in layers]  # type: ignore[misc, operator]
+        self.rows, self.places = layers[0].rows, len(layers)
+        self.outputs = _spans(weights, 0)
+        self.width = self.outputs[-1].stop
+        parts, self.adapters = list(weights), list[tuple[slice, Tensor] | None]()
+        for given in zip(*(layer.adapters for layer in layers), strict=True):
+            low = [a.t() for a, _ in filter(None, given)]
+            inner = _spans(low, sum(map(len, parts)))
+            parts += low
+            if not low:
+                self.adapters.append(None)
+                continue
+            high = weights[0].new_zeros(sum(map(len, low)), self.width)
+            into = iter(inner)
+            for out, pair in zip(self.outputs, given, strict=True):
+                if pair:
+                    span = next(into)
+                    high[span.start - inner[0].start : span.stop - inner[0].start, out] = pair[1]
+            self.adapters.append((slice(inner[0].start, inner[-1].stop), high))
+        # Laid out [in, out]: as fast as [out, in] for two rows, and faster for many.
+        self.weight = torch.cat([part.t() for part in parts], 1).t()
+        biases: list[Tensor | None] = [layer.base.bias for layer in layers]  # type: ignore[misc]
+        self.bias = self.weight.new_zeros(len(self.weight)) if any(bias is not None for bias in biases) else None
+        for place, (layer, out, bias) in enumerate(zip(layers, self.outputs, biases, strict=True)):
+            layer.base.register_parameter("weight", nn.Parameter(self.weight[out], requires_grad=False))
+            layer.stack, layer.place, layer.adapters = self, place, []
+            if self.bias is not None and bias is not None:
+                self.bias[out] = bias
+        self.last: tuple[Tensor, Tensor] | None = None  # the input at hand and its product
+
+    def part(self, x: Tensor, place: int) -> Tensor:
+        """The output of the layer at a place; all are computed when one is asked for, and let go with the last."""
+        y = self.last[1] if self.last and self.last[0] is x else self._product(x)
+        self.last = (x, y) if place < self.places - 1 else None
+        return y[..., self.outputs[place]]
+
+    def _product(self, x: Tensor) -> Tensor:
+        y = product(x, self.weight, self.bias)
+        flat, each = y.view(-1, y.shape[-1]), x[0].numel() // x.shape[-1]
+        for chosen, adapter in zip(self.rows.chosen, self.adapters, strict=True):
+            if chosen is None or adapter is None:
+                continue
+            inner, high = adapter
+            if isinstance(chosen, slice):
+                mine = flat[chosen.start * each : chosen.stop * each]
+                mine[:, : self.width].addmm_(mine[:, inner], high)
+            else:
+                y[..., : self.width].index_add_(0, chosen, y[..., inner][chosen] @ high)
+        return y
+
+
+def _spans(parts: list[Tensor], start: int) -> list[slice]:
+    """Where each part stands, put one behind the other."""
+    ends = itertools.accumulate(map(len, parts), initial=start)
+    return [slice(first, end) for first, end in itertools.pairwise(ends)]
+
+
+def stack(model: nn.Module) -> int:
+    """Let layers of one input be one product; returns how many products. Which have one input is seen in a trial."""
+    seen: list[tuple[RowLinear, Tensor]] = []
+    layers = [
+        layer for layer in model.modules() if isinstance(layer, RowLinear) and layer.plain and any(layer.adapters)
+    ]
+    hooks = [layer.register_forward_pre_hook(lambda layer, given: seen.append((layer, given[0]))) for layer in layers]
+    for layer in layers:
+        layer.rows.chosen = [None] * len(layer.adapters)
+    with torch.inference_mode():
+        model(torch.tensor([[5, 6, 7]], device=model.device))  # type: ignore[arg-type]
+    for hook in hooks:
+        hook.remove()
+    together = itertools.groupby(seen, key=lambda pair: id(pair[1]))
+    groups = [list(dict.fromkeys(layer for layer, _ in same)) for _, same in together]
+    # A layer that is used in two places stays as it is.
+    used = Counter(layer for group in groups for layer in group)
+    groups = [group for group in groups if all(used[layer] == 1 for layer in group) and _alike(group)]
+    for group in groups:
+        Stack(group)
+    return len(groups)
+
+
+def _alike(layers: list[RowLinear]) -> bool:
+    """Whether weights and adapters are numbers of one kind."""
+    tensors = [layer.base.weight for layer in layers] + [pair[0] for layer in layers for pair in layer.adapters if pair]
+    return len({(tensor.dtype, tensor.device) for tensor in tensors}) == 1  # type: ignore[union-attr]
 
 
 def by_row(model: PeftModel, names: list[str], dtype: torch.dtype) -> Rows:
     """Swap every LoRA layer of the loaded adapters for one that works by row; returns the switch they share.
 
-    Adapter k of `Rows.spans` is names[k].
+    Adapter k of `Rows.chosen` is names[k].
     """
     from peft.tuners.lora import LoraLayer
 
-    rows = Rows()
+    rows = Rows([None] * len(names))
     for name in names:
         config = model.peft_config[name]
         if config.use_dora or config.bias != "none" or config.modules_to_save:
@@ -94,16 +202,16 @@ def _transposed(layer: nn.Module, name: str, dtype: torch.dtype) -> tuple[Tensor
 
 @torch.no_grad()
 def store_by_input(model: nn.Module) -> None:
-    """Lay float32 weights out [in, out] in memory; shapes, values and tied embeddings stay.
+    """Lay float32 weights out [in, out] in memory where few rows are faster so; shapes, values and tied embeddings stay.
 
     Products of one to three rows, a step of a chat, then read memory in order: 58 ms against 79 for two rows on one core
-    without AVX512. Larger ones don't care.
+    without AVX512, but 26 against 21 with it. Larger ones don't care.
     """
     weights = {
         id(m.weight): m.weight for m in model.modules() if type(m) is nn.Linear and m.weight.dtype == torch.float32
     }
     for parameter in model.parameters():
-        if id(parameter) in weights:
+        if ROWS_APART and id(parameter) in weights:
             parameter.data = parameter.data.t().contiguous().t()
         else:
             # A copy too: one tensor left in the mapped file keeps all of it in memory.

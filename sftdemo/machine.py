@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import sys
 from pathlib import Path
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+MAPPED = 2**25  # bytes; larger blocks are mapped and given back alone
+KEPT = 2**28  # bytes free at the heap's end that aren't given back
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -70,6 +74,16 @@ def group_room(groups: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -
                     taken = int((folder / used).read_text()) - int(stat.get(cache, 0))
                     room = min(room, int(most) - taken)
     return room
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what tensors free for the next ones, where it is: fetched anew from the system, each page costs a fault.
+
+    The first passes over prompts took 1.8 s instead of 1.2 s, and training steps 3 % more.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(M_MMAP_THRESHOLD, MAPPED)
+        mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def resident() -> int:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sftdemo import hub, memory, runs
+from sftdemo import attention, hub, machine, memory, runs
 from sftdemo.batch import Side
 from sftdemo.config import TrainConfig
 from sftdemo.encoding import tokenizer
 from sftdemo.errors import UserError
 from sftdemo.generate import Pair
-from sftdemo.lora import by_row, store_by_input
+from sftdemo.lora import by_row, stack, store_by_input
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -166,6 +166,7 @@ def load(run: str | runs.Run | Sequence[str | runs.Run], report: hub.Report = hu
     full weights needs two, and memory is checked first.
     """
     set_threads()
+    machine.keep_freed_memory()
     asked = [run] if isinstance(run, str | runs.Run) else list(run)
     chosen = [runs.find(each) if isinstance(each, str) else each for each in asked]
     for each in chosen:
@@ -197,6 +198,10 @@ def load(run: str | runs.Run | Sequence[str | runs.Run], report: hub.Report = hu
     if device().type == "cpu":
         for side in sides:
             store_by_input(side.model)
+    for side in sides:
+        attention.group(side.model)
+        if side.rows:
+            stack(side.model)
     stops = GenerationConfig.from_pretrained(first.model_path)
     return Pair(tokenizer(first.model_path), sides, stops, name=" ".join(each.name for each in chosen))
 

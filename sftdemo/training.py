@@ -68,9 +68,10 @@ class Prepared:
         self.dataset = data.prepare(config, config.max_examples)
         splits = self.dataset.splits
         # From here on torch is needed; faults in the data have been told before its import.
-        from sftdemo import encoding, lengths, memory, models
+        from sftdemo import encoding, lengths, machine, memory, models
 
         models.set_threads()
+        machine.keep_freed_memory()
         self.base, self.model_source = hub.find(config.model, report)
         report(f"Model: {config.model}, from: {self.model_source}.")
         self.tokenizer = encoding.tokenizer(self.base)

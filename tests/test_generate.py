@@ -8,13 +8,14 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from sftdemo import cache
+from sftdemo import attention, cache
+from sftdemo.attention import group
 from sftdemo.batch import Batch, Row, Side
 from sftdemo.config import GenerateConfig
 from sftdemo.encoding import answer_ids, encode_prompt
 from sftdemo.errors import UserError
 from sftdemo.generate import Pair, choose
-from sftdemo.lora import by_row, product, store_by_input
+from sftdemo.lora import RowLinear, Rows, by_row, product, stack, store_by_input
 from sftdemo.models import load_base
 
 CHATS = [
@@ -43,7 +44,9 @@ def adapter(babbler, tmp_path_factory) -> Path:
 def pair(babbler, adapter, tokenizer) -> Pair:
     model = PeftModel.from_pretrained(load_base(Path(babbler), torch.float32), str(adapter))
     rows = by_row(model, ["default"], torch.float32)
-    return Pair(tokenizer, [Side(model.get_base_model().eval(), ("base", "tuned"), rows)])
+    base = model.get_base_model().eval()
+    assert group(base) and stack(base) == 2 * 4
+    return Pair(tokenizer, [Side(base, ("base", "tuned"), rows)])
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +90,12 @@ def test_prompts_read_in_parts_are_answered_as_if_alone(pair, monkeypatch, head,
     """With a common prefix and without; the likelihoods after a joined batch are those after a whole one."""
     chats = [[*head, *chat] for chat in CHATS]
     labels = [answer_ids(pair.tokenizer, CHATS[0], text) for text in ("good", "very bad indeed")]
-    [whole] = pair.answers(chats, GREEDY, labels=labels)
-    monkeypatch.setattr("sftdemo.batch.PROMPT_ROWS", at_once)
-    [parted] = pair.answers(chats, GREEDY, labels=labels)
+    whole, parted = {}, {}
+    for done in pair.answers(chats, GREEDY, labels=labels):
+        whole |= done
+    monkeypatch.setattr("sftdemo.generate.PROMPT_ROWS", at_once)
+    for done in pair.answers(chats, GREEDY, labels=labels):
+        parted |= done
     for index, chat in enumerate(chats):
         assert {side: parted[index][side] for side in pair.names} == streamed(pair, chat)
         for side in pair.names:
@@ -97,13 +103,20 @@ def test_prompts_read_in_parts_are_answered_as_if_alone(pair, monkeypatch, head,
             assert next(both) == pytest.approx(next(both), rel=1e-4)
 
 
-def test_long_prompts_are_answered_fewer_at_once(pair, monkeypatch):
-    whole = pair.complete(CHATS, GREEDY)
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_long_prompts_are_answered_fewer_at_once(pair, monkeypatch, at_once):
+    """Others begin where some have ended, in the places that they leave."""
+    whole = pair.complete(CHATS * 2, GREEDY)
     longest = max(len(encode_prompt(pair.tokenizer, chat)) for chat in CHATS) + GREEDY.max_new_tokens
-    monkeypatch.setattr("sftdemo.generate.TOKENS_AT_ONCE", 2 * 2 * longest)
-    parts = list(pair.answers(CHATS, GREEDY))
-    assert len(parts[0]) == 2 and sum(map(len, parts)) == len(CHATS)
-    assert pair.complete(CHATS, GREEDY) == whole
+    monkeypatch.setattr("sftdemo.generate.TOKENS_AT_ONCE", 2 * at_once * longest)
+    monkeypatch.setattr("sftdemo.generate.PROMPT_ROWS", 2)
+    counts = []
+    advance = Batch.advance
+    monkeypatch.setattr(
+        Batch, "advance", lambda batch, tokens, keep: (counts.append(len(batch.rows)), advance(batch, tokens, keep))
+    )
+    assert pair.complete(CHATS * 2, GREEDY) == whole
+    assert max(counts) == 2 * at_once
 
 
 def test_two_full_models_equal_one_with_rows(pair, alone, tokenizer):
@@ -209,7 +222,9 @@ def three(babbler, adapter, tokenizer, tmp_path_factory) -> tuple[Pair, dict[str
     for number, name in enumerate(("two", "three"), 1):
         model.load_adapter(str(folders[name]), adapter_name=str(number))
     rows = by_row(model, ["0", "1", "2"], torch.float32)
-    return Pair(tokenizer, [Side(model.get_base_model().eval(), ("base", *folders), rows)]), folders
+    base = model.get_base_model().eval()
+    assert group(base) and stack(base) == 2 * 4
+    return Pair(tokenizer, [Side(base, ("base", *folders), rows)]), folders
 
 
 def test_three_adapters_answer_in_one_batch_as_each_alone(three, alone, babbler, tokenizer):
@@ -279,7 +294,9 @@ def test_likelihood_of_references_equals_plain_forwards(pair, alone, tokenizer, 
     monkeypatch.setattr("sftdemo.batch.SCORE_FLOATS", floats)
     prompts = [encode_prompt(tokenizer, chat) for chat in CHATS]
     references = [tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("good", "very bad indeed", "n", "好的")]
-    found = next(pair.answers(CHATS, GREEDY, references=references))
+    found = {}
+    for done in pair.answers(CHATS, GREEDY, references=references):
+        found |= done
     for side, model in alone.items():
         for index, (prompt, reference) in enumerate(zip(prompts, references, strict=True)):
             with torch.no_grad():
@@ -302,7 +319,8 @@ def test_explain_gives_each_tokens_probability(pair, alone, tokenizer):
             assert word["alternatives"][0] == likeliest and len(word["alternatives"]) == 5
 
 
-def test_storing_by_input_changes_no_value(babbler):
+def test_storing_by_input_changes_no_value(babbler, monkeypatch):
+    monkeypatch.setattr("sftdemo.lora.ROWS_APART", True)
     model = load_base(Path(babbler), torch.float32).eval()
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     ids = torch.tensor([[5, 6, 7]])
@@ -318,6 +336,69 @@ def test_storing_by_input_changes_no_value(babbler):
 def test_one_token_a_thread_is_the_same_product(monkeypatch):
     x, weight, bias = torch.randn(2, 1, 8), torch.randn(5, 8), torch.randn(5)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr("sftdemo.lora.ROWS_APART", True)
     for given in (None, bias):
         torch.testing.assert_close(product(x, weight, given), torch.nn.functional.linear(x, weight, given))
         torch.testing.assert_close(product(x[:1], weight, given), torch.nn.functional.linear(x[:1], weight, given))
+
+
+class Block(torch.nn.Module):
+    """Three layers of one input, one of them with a bias and one untouched by the second adapter, and one behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(0)
+
+        def adapter(into: int, out: int, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.randn(into, rank, generator=draw), torch.randn(rank, out, generator=draw)
+
+        self.rows = Rows([None, None])
+        linear = torch.nn.Linear
+        self.first = RowLinear(linear(8, 6, bias=False), [adapter(8, 6, 2), adapter(8, 6, 3)], self.rows)
+        self.second = RowLinear(linear(8, 4), [adapter(8, 4, 2), None], self.rows)
+        self.third = RowLinear(linear(8, 6, bias=False), [adapter(8, 6, 2), adapter(8, 6, 3)], self.rows)
+        self.last = RowLinear(linear(16, 8, bias=False), [None, adapter(16, 8, 3)], self.rows)
+        self.device = torch.device("cpu")
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = ids if ids.is_floating_point() else torch.nn.functional.one_hot(ids, 8).float()
+        return self.last(torch.cat([self.first(x), self.second(x), self.third(x)], -1))
+
+
+@pytest.mark.parametrize(
+    "chosen", [[slice(1, 3), slice(3, 5)], [torch.tensor([0, 4]), torch.tensor([1, 3])], [None, slice(0, 5)]]
+)
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_stacked_layers_are_the_same_products(chosen, tokens):
+    block, x = Block(), torch.randn(5, tokens, 8)
+    block.rows.chosen = chosen
+    with torch.inference_mode():
+        wanted = block(x)
+        assert stack(block) == 2
+        block.rows.chosen = chosen
+        torch.testing.assert_close(block(x), wanted, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(block(x), wanted, rtol=1e-5, atol=1e-5)
+    assert block.first.base.weight.untyped_storage().data_ptr() == block.third.base.weight.untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize("at_once", [2**24, 1])
+def test_grouped_attention_is_the_models_own(babbler, monkeypatch, at_once):
+    """Padded and not, behind tokens computed before; as plain products, or left to SDPA."""
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
+    plain, grouped = (load_base(Path(babbler), torch.float32).eval() for _ in range(2))
+    assert group(grouped) and grouped.config._attn_implementation == "grouped"
+    ids = torch.randint(5, 300, (3, 9))
+    padded = (torch.arange(9) >= torch.tensor([0, 2, 5])[:, None]).long()
+    with torch.inference_mode():
+        for mask in (torch.ones_like(ids), padded):
+            past = grouped(ids[:, :6], attention_mask=mask[:, :6], use_cache=True).cache
+            for end in (7, 9):
+                got = grouped(ids[:, end - 1 if end == 7 else 7 : end], attention_mask=mask[:, :end], cache=past).logits
+            wanted = plain(ids, attention_mask=mask).logits[:, 7:]
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_attention_with_more_than_products_is_left_alone(babbler, monkeypatch):
+    model = load_base(Path(babbler), torch.float32).eval()
+    monkeypatch.setattr(attention, "UNKNOWN", ("is_causal", "position_ids", "use_cache"))
+    assert not group(model) and model.config._attn_implementation == "sdpa"
