@@ -152,22 +152,22 @@ def grouped_attention(
     """Plain products of all queries that share a key head; the signature transformers asks.
 
     query is [B, heads, T, d], key and value [B, key heads, S, d], the mask [B, 1, T, S] is added to the scores; returns
-    [B, T, heads, d]. On a CPU SDPA copies keys and values for every query head where rows are padded, and is slow for few.
+    [B, T, heads, d]. On a CPU SDPA copies keys and values for every query head where rows are padded; a single token is
+    left to it, and so are more scores than should be held.
     """
     if any(kwargs.get(name) is not None for name in UNKNOWN):
         raise ValueError(f"grouped attention knows none of {', '.join(UNKNOWN)}")
     rows, heads, count, width = query.shape
     key_heads, seen = key.shape[1:3]
-    if rows * heads * count * seen > SCORES_AT_ONCE:
+    if count == 1 or rows * heads * count * seen > SCORES_AT_ONCE:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)  # type: ignore[no-any-return]
     scores = query.reshape(rows, key_heads, -1, width) @ key.transpose(2, 3)
     scores *= scaling if scaling is not None else width**-0.5
-    if attention_mask is None and count > 1:
+    if attention_mask is None:
         attention_mask = _causal_bias(count, seen - count, query.dtype)[None, None]
-    if attention_mask is not None:
-        scores.view(rows, key_heads, -1, count, seen).add_(attention_mask[:, :, None])
+    scores.view(rows, key_heads, -1, count, seen).add_(attention_mask[:, :, None])
     return (torch.softmax(scores, -1) @ value).view(rows, heads, count, width).transpose(1, 2), None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 import sys
 from pathlib import Path
 
@@ -84,6 +85,16 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(M_MMAP_THRESHOLD, MAPPED)
         mallopt(M_TRIM_THRESHOLD, KEPT)
+
+
+def ask_for_huge_pages(address: int, size: int) -> None:
+    """Ask Linux to back memory that is written next with pages of 2 MiB: weights are read in order, and with small pages
+    each 4 KiB of them costs a look into the page table (21.2 against 20.3 ms for two rows through all weights of 135M).
+    """
+    if sys.platform == "linux" and (madvise := getattr(ctypes.CDLL(None), "madvise", None)):
+        first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
+        if (whole := address + size - first) > 0:
+            madvise(ctypes.c_void_p(first), ctypes.c_size_t(whole), mmap.MADV_HUGEPAGE)
 
 
 def resident() -> int:

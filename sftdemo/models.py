@@ -195,13 +195,12 @@ def load(run: str | runs.Run | Sequence[str | runs.Run], report: hub.Report = hu
             Side(load_base(base_path, dtype).eval(), ("base",)),
             Side(load_base(first.model_path, dtype).eval(), ("tuned",)),
         ]
-    if device().type == "cpu":
-        for side in sides:
-            store_by_input(side.model)
     for side in sides:
         attention.group(side.model)
         if side.rows:
             stack(side.model)
+        if device().type == "cpu":
+            store_by_input(side.model)
     stops = GenerationConfig.from_pretrained(first.model_path)
     return Pair(tokenizer(first.model_path), sides, stops, name=" ".join(each.name for each in chosen))
 
