@@ -30,6 +30,8 @@ LEAST_GAIN = 1.2  # bfloat16 is taken where its products are that much faster, s
 TRIALS = 6  # of a product, before its shortest time is believed
 MOST_RUNS = 3  # that answer beside their base in one batch
 
+# Where AVX512-BF16 is, it tells at every import that it found no kernels from the Hub for 4 bits.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 # PEFT asks transformers by an old name; nothing the user could do.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
 
