@@ -157,7 +157,7 @@ def markdown(records: list[Record], about: dict[str, Any], plot: str) -> str:
     ]
     lines += ["Medians of the rounds, least and most in brackets; a ratio is taken within a round.", ""]
     lines += targets(found)
-    if str(about.get("arithmetic", "")).startswith("float32"):
+    if "no bfloat16 units" in str(about.get("arithmetic", "")):
         lines += [
             "This processor has no bfloat16 units; what is asked is asked of one that has, so here it is only told.",
             "",

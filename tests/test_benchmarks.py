@@ -102,6 +102,9 @@ def test_the_report_tells_what_failed_and_what_was_reached():
     assert "only told" in report.markdown(
         [], {"arithmetic": "float32: the processor has no bfloat16 units"}, "plot.svg"
     )
+    assert "only told" not in report.markdown(
+        [], {"arithmetic": "float32: the processor is faster in it than in bfloat16"}, "plot.svg"
+    )
 
 
 def test_the_plot_is_drawn_to_scale():
