@@ -135,6 +135,10 @@ def load_base(path: Path, dtype: torch.dtype, quantization: str = "none") -> Pre
         raise UserError(f"The model in {path} can't be loaded: {str(error).splitlines()[0]}") from error
     if not options:
         return model.to(device())  # type: ignore[no-any-return]
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # It would lay 4-bit weights out anew at the first look without gradients, and training then reads them wrongly.
+            module.support_avx512bf16_for_cpu = False
     for parameter in model.parameters():
         # What isn't quantized is mapped from the file, and would hold the whole of it.
         if parameter.is_floating_point() and parameter.device.type == "cpu":
