@@ -60,6 +60,7 @@ def agree(work: Callable[[], T]) -> T:
     if not faults:
         return result  # type: ignore[no-any-return]
     process, text, code = faults[0]
+    leave()  # in order: a process that ends while another still listens may be aborted at its end
     if fault and (is_first() or not isinstance(fault, UserError | KeyboardInterrupt)):
         raise fault
     if not is_first():
