@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import itertools
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import varlen
 
 from sftdemo.packing import Packing, pack
 
@@ -24,7 +24,7 @@ NAME = "packed"
 GROUPED = "grouped"
 SCORES_AT_ONCE = 2**24  # scores of a layer that grouped attention holds: 64 MB
 UNKNOWN = ("softcap", "s_aux", "position_bias")  # what some models' attention has beside products and a mask
-FLASH = find_spec("flash_attn") is not None
+AMPERE = (8, 0)  # the first GPUs that FlashAttention runs on
 
 
 def packed_attention(
@@ -46,8 +46,8 @@ def packed_attention(
     packing = packing or (0, query.shape[2])
     if query.device.type == "cpu":
         return _by_row(query[0], key[0], value[0], scaling, dropout, packing)[None], None
-    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and FLASH:
-        return _flash(query[0], key[0], value[0], scaling, dropout, packing)[None], None
+    if not dropout and _has_flash(query):
+        return _flash(query[0], key[0], value[0], scaling, packing)[None], None
     mask = _block_mask(packing, query.device)
     out = torch.nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling, enable_gqa=True
@@ -84,27 +84,35 @@ def _by_row(query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: 
     return torch.cat(parts)
 
 
-def _flash(query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float, packing: Packing) -> Tensor:
-    """FlashAttention's kernel for rows of unlike length; returns [T, heads, d].
+def _has_flash(query: Tensor) -> bool:
+    """Whether torch's FlashAttention takes such queries: 16 bits, and a GPU of 2020 or later."""
+    return (
+        query.is_cuda
+        and query.element_size() == 2
+        and torch.backends.cuda.is_flash_attention_available()
+        and torch.cuda.get_device_capability(query.device) >= AMPERE
+    )
+
+
+def _flash(query: Tensor, key: Tensor, value: Tensor, scaling: float, packing: Packing) -> Tensor:
+    """FlashAttention's kernel for rows of unlike length (Dao 2023); returns [T, heads, d].
 
     Keys and values of the prefix are put before each row's own. Where a row has fewer queries than keys the kernel aligns its
     causal mask at their end, which is what is wanted.
     """
-    from flash_attn import flash_attn_varlen_func
-
     queries, keys, seen = _flash_spans(packing, query.device)
-    longest = max(packing[1:]), packing[0] + max(packing[1:])
-    return flash_attn_varlen_func(  # type: ignore[no-any-return]
-        query.transpose(0, 1).contiguous(),
+    longest = max(packing[1:])
+    return varlen.varlen_attn(  # type: ignore[return-value]
+        query.transpose(0, 1),
         key.transpose(0, 1)[seen],
         value.transpose(0, 1)[seen],
         queries,
         keys,
-        max(longest[0], packing[0]),
-        longest[1],
-        dropout_p=dropout,
-        softmax_scale=scaling,
-        causal=True,
+        max(longest, packing[0]),
+        packing[0] + longest,
+        scale=scaling,
+        window_size=(-1, 0),
+        enable_gqa=query.shape[0] != key.shape[0],
     )
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, tokenizer) -> str:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+def on(model, batch: dict[str, Any]) -> dict[str, Any]:
+    """What a model takes of a batch, where the model is."""
+    given = {name: value for name, value in batch.items() if name != "row_tokens"}
+    return {name: value.to(model.device) if hasattr(value, "to") else value for name, value in given.items()}
 
 
 def learn_to_repeat(model, tokenizer, steps: int = 80) -> None:

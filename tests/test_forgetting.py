@@ -12,7 +12,7 @@ from sftdemo.encoding import answer_ids, encode_prompt
 from sftdemo.errors import UserError
 from sftdemo.generate import Pair
 from sftdemo.lora import by_row
-from sftdemo.models import load_base
+from sftdemo.models import device, load_base
 
 ASKED = [{"role": "user", "content": "the film was good and sad"}]
 
@@ -37,7 +37,8 @@ def test_probabilities_are_the_base_models_own(pair, tiny):
     found = pair.explain(ASKED, "good and sad")
     ids, prompt = answer_ids(pair.tokenizer, ASKED, "good and sad"), encode_prompt(pair.tokenizer, ASKED)
     with torch.inference_mode():
-        logits = load_base(Path(tiny), torch.float32).eval()(torch.tensor([prompt + ids])).logits[0]
+        ids_of_both = torch.tensor([prompt + ids], device=device())
+        logits = load_base(Path(tiny), torch.float32).eval()(ids_of_both).logits[0].cpu()
     expected = torch.softmax(logits[len(prompt) - 1 : -1], -1)[range(len(ids)), ids].tolist()
     assert [one["probability"] for one in found["base"]] == pytest.approx(expected, rel=1e-3)
     assert "".join(one["token"] for one in found["tuned"]).startswith("good and sad")

@@ -13,7 +13,7 @@ from torch import nn
 
 from sftdemo import fused
 from sftdemo.config import TrainConfig
-from sftdemo.models import add_lora, load_base
+from sftdemo.models import add_lora, device, load_base
 
 
 class Two(nn.Module):
@@ -102,7 +102,7 @@ def test_a_model_trains_and_saves_as_with_peft(tiny, tmp_path):
     """Every layer of a real model, under gradient checkpointing; the saved adapter is PEFT's, name for name."""
     from pathlib import Path
 
-    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    ids = torch.tensor([[5, 6, 7, 8, 9]], device=device())
     saved, gradients = [], []
     for name in ("plain", "fused"):
         torch.manual_seed(3)

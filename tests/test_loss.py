@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import on
 
 from sftdemo import fused, loss
 from sftdemo.config import TrainConfig
@@ -34,7 +35,7 @@ def small(architecture: str):
 def ask(model, weights=None):
     model.zero_grad()
     given = {"input_ids": IDS, "logits_to_keep": KEEP, "labels": LABELS}
-    total = model(**given, **({} if weights is None else {"weights": weights}))
+    total = model(**on(model, given | ({} if weights is None else {"weights": weights})))
     total.backward()
     return total.detach(), [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
 
@@ -50,9 +51,9 @@ def test_chunks_give_the_whole_loss_and_its_gradients(tiny, monkeypatch, method,
         model = add_lora(model, TrainConfig())
         fused.fuse(model)
     whole, gradients = ask(model, weights)
-    plain = model(input_ids=IDS).logits[KEEP].float()
+    plain = model(input_ids=IDS.to(model.device)).logits.cpu()[KEEP].float()
     each = torch.nn.functional.cross_entropy(plain, LABELS, reduction="none")
-    torch.testing.assert_close(whole, (each * (1.0 if weights is None else weights)).sum())
+    torch.testing.assert_close(whole.cpu(), (each * (1.0 if weights is None else weights)).sum())
     widest = []
     monkeypatch.setattr(loss, "LOGIT_FLOATS", 2 * plain.shape[-1])
     summed = loss.summed

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import on
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -21,6 +22,7 @@ from sftdemo.errors import UserError
 from sftdemo.packing import Collator
 from sftdemo.training import train
 
+INPUTS = ("input_ids", "position_ids", "packing", "logits_to_keep")
 ROOT = Path(__file__).parents[1]
 HIDDEN, WIDE, KEYS, LAYERS = 64, 128, 32, 2
 LINEAR = LAYERS * (2 * HIDDEN * HIDDEN + 2 * HIDDEN * KEYS + 3 * HIDDEN * WIDE)
@@ -86,8 +88,7 @@ def batch_of(lengths: list[int], learned: int = 3, alike: int = 6) -> tuple[list
 
 def saved_bytes(model: torch.nn.Module, rows: list[Encoded]) -> int:
     """What autograd keeps for the backward pass, each storage once, weights not."""
-    batch = Collator(packed=True)(rows)
-    inputs = {key: batch[key] for key in ("input_ids", "position_ids", "packing", "logits_to_keep")}
+    batch = on(model, Collator(packed=True)(rows))
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -96,7 +97,7 @@ def saved_bytes(model: torch.nn.Module, rows: list[Encoded]) -> int:
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = token_loss(model(**inputs), batch["labels"])
+        loss = token_loss(model(**{key: batch[key] for key in INPUTS}), batch["labels"])
     del loss
     return sum(tensor.untyped_storage().nbytes() for where, tensor in kept.items() if where not in own)
 
@@ -128,9 +129,8 @@ def test_checkpointing_gives_the_same_loss_and_gradients(babbler):
                 torch.nn.init.normal_(parameter, std=0.1)
         if checkpointing:
             loaded.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-        batch = Collator(packed=True)(rows)
-        inputs = {key: batch[key] for key in ("input_ids", "position_ids", "packing", "logits_to_keep")}
-        loss = token_loss(loaded(**inputs), batch["labels"])
+        batch = on(loaded, Collator(packed=True)(rows))
+        loss = token_loss(loaded(**{key: batch[key] for key in INPUTS}), batch["labels"])
         loss.backward()
         found.append((loss, [parameter.grad for parameter in loaded.parameters() if parameter.requires_grad]))
         kept = saved_bytes(loaded, rows)
@@ -157,7 +157,8 @@ def test_what_would_fit_is_tried(model):
     assert memory.smaller(model, config, rows, 4, False, 0, 1000) == []
 
 
-def test_a_training_over_its_limit_is_refused_in_one_line_and_leaves_nothing(labelled, tiny, home):
+def test_a_training_over_its_limit_is_refused_in_one_line_and_leaves_nothing(labelled, tiny, home, monkeypatch):
+    monkeypatch.setattr(machine, "on_gpu", lambda: False)
     config = TrainConfig(data=labelled, model=tiny, name="r", memory_limit=0.1)
     with pytest.raises(
         UserError, match=r"needs about .* GiB at the peak, and 0.1 GiB is the limit; nothing smaller"
@@ -174,7 +175,8 @@ def test_a_training_says_its_estimate_and_what_it_used(labelled, tiny):
     assert any(line.startswith("Memory: about ") and line.endswith(" are free.") for line in said)
     status = runs.find("r").status()
     for key in ("peak_memory", "estimated_memory"):
-        assert status[key] == summary[key] > 50 * 2**20
+        # A GPU holds the model alone, a process its libraries too.
+        assert status[key] == summary[key] > (2**20 if machine.on_gpu() else 50 * 2**20)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import on
 
 from sftdemo import attention, loss
 from sftdemo.attention import packed_attention
@@ -34,7 +34,7 @@ def model(tiny):
 
 def backward(model, batch, over: float) -> float:
     """Add a batch's gradients; returns its loss over that many tokens."""
-    total = model(**{name: value for name, value in batch.items() if name != "row_tokens"}) / over
+    total = model(**on(model, batch)) / over
     total.backward()
     return total.item()
 
@@ -175,7 +175,8 @@ def test_neighbours_are_invisible(model, rows):
     outputs = []
     for neighbour in (second, [token + 1 for token in second]):
         ids, positions, packing = pack([first, neighbour, third], 0)
-        out = model(torch.tensor([ids]), position_ids=torch.tensor([positions]), packing=packing).logits[0]
+        given = {"input_ids": torch.tensor([ids]), "position_ids": torch.tensor([positions]), "packing": packing}
+        out = model(**on(model, given)).logits[0]
         outputs.append(torch.cat([out[: len(first)], out[-len(third) :]]))
     assert torch.equal(*outputs)
 
@@ -195,10 +196,9 @@ def test_row_by_row_equals_a_block_mask(packing):
 def test_what_flash_attention_is_given(packing, monkeypatch):
     """Its kernel runs on a GPU only; here plain products stand in for it, with its rule for unlike lengths."""
 
-    def varlen(query, key, value, queries, keys, longest_query, longest_key, dropout_p, softmax_scale, causal):
-        assert (
-            causal and queries.dtype == keys.dtype == torch.int32 and queries[-1] == len(query) and keys[-1] == len(key)
-        )
+    def varlen(query, key, value, queries, keys, longest_query, longest_key, scale, window_size, enable_gqa):
+        assert window_size == (-1, 0) and enable_gqa and queries.dtype == keys.dtype == torch.int32
+        assert queries[-1] == len(query) and keys[-1] == len(key)
         parts = []
         for number in range(len(queries) - 1):
             q = query[queries[number] : queries[number + 1]].transpose(0, 1)
@@ -207,14 +207,14 @@ def test_what_flash_attention_is_given(packing, monkeypatch):
             )
             assert q.shape[1] <= longest_query and k.shape[1] <= longest_key
             hidden = torch.full((q.shape[1], k.shape[1]), float("-inf")).triu(k.shape[1] - q.shape[1] + 1)
-            parts.append((torch.softmax(q @ k.transpose(1, 2) * softmax_scale + hidden, -1) @ v).transpose(0, 1))
+            parts.append((torch.softmax(q @ k.transpose(1, 2) * scale + hidden, -1) @ v).transpose(0, 1))
         return torch.cat(parts)
 
-    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_varlen_func=varlen))
+    monkeypatch.setattr(attention.varlen, "varlen_attn", varlen)
     torch.manual_seed(0)
     query, key, value = (torch.randn(heads, sum(packing), 8) for heads in (4, 2, 2))
     wanted = attention._by_row(query, key, value, 0.3, 0.0, packing)
-    torch.testing.assert_close(attention._flash(query, key, value, 0.3, 0.0, packing), wanted)
+    torch.testing.assert_close(attention._flash(query, key, value, 0.3, packing), wanted)
 
 
 def test_a_model_with_a_window_keeps_its_own_attention(tokenizer):

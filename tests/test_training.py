@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -80,7 +81,7 @@ def test_metrics_and_card_tell_the_run(labelled, tiny):
     known = run.config()
     assert known["data"]["sizes"] == {"train": 72, "validation": 8, "test": 20}
     assert known["data"]["sha256"] in (run.path / "README.md").read_text(encoding="utf-8")
-    assert known["settings"]["seed"] == 42 and known["versions"]["torch"] == torch.__version__
+    assert known["settings"]["seed"] == 42 and known["versions"]["torch"] == importlib.metadata.version("torch")
 
 
 def test_the_same_seed_gives_the_same_weights(labelled, tiny):
@@ -100,6 +101,7 @@ def test_bfloat16_learns_too(labelled, tiny, method):
     ("units", "speeds", "taken"), [(True, (2, 1), "bfloat16"), (True, (1, 2), "float32"), (False, (2, 1), "float32")]
 )
 def test_precision_is_what_the_processor_is_faster_in(monkeypatch, units, speeds, taken):
+    monkeypatch.setattr(models, "device", lambda: torch.device("cpu"))
     monkeypatch.setattr(models, "has_bfloat16_units", lambda: units)
     monkeypatch.setattr(models, "_product_seconds", lambda dtype: 1 / speeds[dtype == torch.float32])
     models.bfloat16_pays.cache_clear()
@@ -144,7 +146,9 @@ def test_the_loss_curve_is_a_plain_loops(labelled, tiny, method):
         learned = sum(sum(rows[index].supervised) for index in batch)
         total = 0.0
         for index in batch:
-            ids, wanted = torch.tensor([rows[index].ids]), torch.tensor(rows[index].supervised)[1:]
+            ids, wanted = (
+                torch.tensor(each, device=model.device) for each in ([rows[index].ids], rows[index].supervised[1:])
+            )
             logits = model(input_ids=ids).logits[0, :-1][wanted]
             row_loss = torch.nn.functional.cross_entropy(logits, ids[0, 1:][wanted], reduction="sum") / learned
             row_loss.backward()
@@ -260,13 +264,14 @@ def test_a_disk_that_fills_up_fails_the_run_in_words(labelled, tiny, monkeypatch
     assert runs.find("r").status()["state"] == "failed"
 
 
-def test_merged_export_answers_like_the_adapter(labelled, tiny, tmp_path):
+def test_merged_export_answers_like_the_adapter(labelled, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "answering_precision", lambda: torch.float32)
     train(config(labelled, tiny))
     run = runs.find("r")
     merged = export(run, tmp_path / "merged", merge=True)
     plain = export(run, tmp_path / "plain")
     assert "model.safetensors" in files(merged) and "adapter_model.safetensors" in files(plain)
-    ids = torch.tensor([[3, 4, 5, 6, 7]])
+    ids = torch.tensor([[3, 4, 5, 6, 7]], device=models.device())
     pair = models.load(run)
     pair.sides[0].rows.chosen = [slice(0, 1)]
     with torch.no_grad():
