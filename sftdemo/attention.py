@@ -58,26 +58,25 @@ def packed_attention(
 def _by_row(query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float, packing: Packing) -> Tensor:
     """Plain products row by row: on a CPU their backward pass is faster than SDPA's for rows of this length."""
     heads, total, width = query.shape
-    groups = heads // key.shape[0]
-    prefix = packing[0]
-    spans = [(0, prefix, prefix)] if prefix else []
-    start = prefix
-    for length in packing[1:]:
-        spans.append((start, start + length, length))
-        start += length
-    if start != total:
-        raise ValueError(f"packing {packing} covers {start} of {total} tokens")
+    groups, prefix = heads // key.shape[0], packing[0]
+    lengths = [length for length in packing if length]
+    if sum(lengths) != total:
+        raise ValueError(f"packing {packing} covers {sum(lengths)} of {total} tokens")
+    # Split, not sliced: the gradient is then put together once, not added up from as many tensors of its size as rows.
+    queries, keys, values = (torch.split(each, lengths, 1) for each in (query, key, value))  # type: ignore[no-untyped-call]
     parts = []
-    for left, right, length in spans:
-        seen = prefix if left >= prefix else 0
-        q = query[:, left:right].reshape(key.shape[0], groups * length, width)
-        k, v = key[:, left:right], value[:, left:right]
+    for number, (length, q, k, v) in enumerate(zip(lengths, queries, keys, values, strict=True)):
+        seen = prefix if number else 0
         if seen:
-            k, v = torch.cat([key[:, :seen], k], 1), torch.cat([value[:, :seen], v], 1)
+            k, v = torch.cat([keys[0], k], 1), torch.cat([values[0], v], 1)
         bias = _causal_bias(length, seen, query.dtype).repeat(groups, 1)
-        weights = torch.softmax(
-            torch.baddbmm(bias.expand(key.shape[0], -1, -1), q, k.transpose(1, 2), alpha=scaling), -1
+        scores = torch.baddbmm(
+            bias.expand(key.shape[0], -1, -1),
+            q.reshape(key.shape[0], groups * length, width),
+            k.transpose(1, 2),
+            alpha=scaling,
         )
+        weights = torch.softmax(scores, -1)
         if dropout:
             weights = torch.nn.functional.dropout(weights, dropout)
         parts.append((weights @ v).view(heads, length, width).transpose(0, 1))

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from sftdemo import memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-LOGIT_FLOATS = memory.LOGITS_AT_ONCE  # 256 MB; the loss and its gradient need as much again, each
+LOGIT_FLOATS = memory.LOGITS_AT_ONCE
 
 
 def summed(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
@@ -22,6 +22,62 @@ def summed(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
     if weights is None:
         return torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
     return torch.nn.functional.cross_entropy(logits, labels, reduction="none") @ weights
+
+
+class HeadLoss(torch.autograd.Function):
+    """`summed` of a linear head's logits, of which no more than LOGIT_FLOATS exist at once, in one copy.
+
+    hidden is [K, width], the head's weight [vocabulary, width]. The gradient, softmax less the label (Bishop 2006, eq.
+    4.109), is made in place of the logits as soon as they are there, so that nothing of their size is kept or made twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        weights: Tensor | None,
+        learn: bool,
+    ) -> Tensor:
+        total = hidden.new_zeros((), dtype=torch.float32)
+        wanted = [learn and needed for needed in ctx.needs_input_grad[:3]]
+        to_hidden, to_weight, to_bias = (
+            torch.zeros_like(each) if needed and each is not None else None
+            for each, needed in zip((hidden, weight, bias), wanted, strict=True)
+        )
+        room = max(1, LOGIT_FLOATS // len(weight))
+        for start in range(0, len(labels), room):
+            span = slice(start, start + room)
+            part, ids = hidden[span], labels[span, None]
+            logits = torch.nn.functional.linear(part, weight, bias)
+            kind, shares = logits.dtype, logits.float()
+            shares -= shares.amax(-1, keepdim=True)
+            chosen = shares.gather(1, ids)
+            over = shares.exp_().sum(-1, keepdim=True)
+            each = over.log() - chosen
+            scale = weights[span, None] if weights is not None else torch.ones_like(each)
+            total += (each * scale).sum()
+            if not any(wanted):
+                continue
+            shares.mul_(scale / over).scatter_add_(1, ids, -scale)
+            flow = shares.to(kind)
+            if to_hidden is not None:
+                to_hidden[span] = flow @ weight
+            if to_weight is not None and kind == to_weight.dtype:
+                to_weight.addmm_(flow.t(), part)
+            elif to_weight is not None:
+                to_weight += flow.t() @ part
+            if to_bias is not None:
+                to_bias += flow.sum(0)
+        ctx.save_for_backward(to_hidden, to_weight, to_bias)
+        return total
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return *(None if each is None else each * gradient for each in ctx.saved_tensors), None, None, None
 
 
 def enable(model: PreTrainedModel) -> bool:
@@ -36,26 +92,13 @@ def enable(model: PreTrainedModel) -> bool:
     def forward(*ids: Tensor, labels: Tensor | None = None, weights: Tensor | None = None, **inputs: Any) -> Any:
         if labels is None:
             return plain(*ids, **inputs)
-        head = model.get_output_embeddings()
-        room = max(1, LOGIT_FLOATS // head.weight.shape[0])
-        if not chunked or len(labels) <= room:
+        if not chunked:
             return summed(plain(**inputs).logits.flatten(0, -2), labels, weights)
         keep = inputs.pop("logits_to_keep")
         given = {name: value for name, value in inputs.items() if value is not None}
         hidden = model.get_decoder()(**given).last_hidden_state[keep]
-
-        def part(hidden: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-            return summed(head(hidden), labels, weights)
-
-        # A chunk's logits are made again on the way back instead of being kept.
-        loss = hidden.new_zeros((), dtype=torch.float32)
-        for start in range(0, len(labels), room):
-            span = slice(start, start + room)
-            some = None if weights is None else weights[span]
-            loss = loss + checkpoint(
-                part, hidden[span], labels[span], some, use_reentrant=False, preserve_rng_state=False
-            )
-        return loss
+        head = model.get_output_embeddings()
+        return HeadLoss.apply(hidden, head.weight, head.bias, labels, weights, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
 
     model.forward = forward
     return chunked
@@ -67,6 +110,8 @@ def _head_alone(model: PreTrainedModel) -> bool:
     model.eval()
     try:
         with torch.no_grad():
+            if type(model.get_output_embeddings()) is not torch.nn.Linear:
+                return False
             ids = torch.tensor([[5, 6, 7, 8]], device=model.device)
             logits = model.get_output_embeddings()(model.get_decoder()(input_ids=ids).last_hidden_state)
             return torch.equal(logits, model(input_ids=ids).logits)

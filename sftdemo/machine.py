@@ -6,11 +6,15 @@ import ctypes
 import math
 import mmap
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
 MAPPED = 2**25  # bytes; larger blocks are mapped and given back alone
 KEPT = 2**28  # bytes free at the heap's end that aren't given back
+MOST_KEPT = 2**31 - 1  # in training; more glibc can't be told
+PIECE = 2**24  # bytes of the heap touched at once
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -82,16 +86,57 @@ def keep_freed_memory() -> None:
 
     The first passes over prompts took 1.8 s instead of 1.2 s, and training steps 3 % more.
     """
-    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+    if mallopt := _libc("mallopt"):
         mallopt(M_MMAP_THRESHOLD, MAPPED)
         mallopt(M_TRIM_THRESHOLD, KEPT)
+
+
+def warm_heap(size: int) -> threading.Thread | None:
+    """Let one heap serve all threads and keep what is freed, and fetch `size` bytes for it in the background.
+
+    Pages that a virtual machine never touched cost 6 to 14 microseconds each: a training's first forward pass took 3.5 s
+    where the next took 1.5. Until `give_back`, up to 2 GiB of what is freed stays with the process. Returns the thread.
+    """
+    mallopt, malloc, free_, trim = map(_libc, ("mallopt", "malloc", "free", "malloc_trim"))
+    if not (mallopt and malloc and free_ and trim):
+        return None
+    malloc.restype = ctypes.c_void_p
+    mallopt(M_ARENA_MAX, 1)
+    mallopt(M_MMAP_THRESHOLD, MAPPED)
+    mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
+
+    def touch() -> None:
+        pieces = []
+        for _ in range(min(size, MOST_KEPT - PIECE) // PIECE):
+            if not (piece := malloc(ctypes.c_size_t(PIECE))):
+                break
+            ask_for_huge_pages(piece, PIECE)
+            ctypes.memset(piece, 0, PIECE)
+            pieces.append(piece)
+        for piece in pieces:
+            free_(ctypes.c_void_p(piece))
+
+    thread = threading.Thread(target=touch, daemon=True)
+    thread.start()
+    return thread
+
+
+def give_back() -> None:
+    """Return what the heap keeps to the system."""
+    if trim := _libc("malloc_trim"):
+        trim(ctypes.c_size_t(0))
+
+
+def _libc(name: str) -> Any:
+    """A function of Linux's C library, if it is there; musl has no mallopt."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def ask_for_huge_pages(address: int, size: int) -> None:
     """Ask Linux to back memory that is written next with pages of 2 MiB: weights are read in order, and with small pages
     each 4 KiB of them costs a look into the page table (21.2 against 20.3 ms for two rows through all weights of 135M).
     """
-    if sys.platform == "linux" and (madvise := getattr(ctypes.CDLL(None), "madvise", None)):
+    if madvise := _libc("madvise"):
         first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
         if (whole := address + size - first) > 0:
             madvise(ctypes.c_void_p(first), ctypes.c_size_t(whole), mmap.MADV_HUGEPAGE)

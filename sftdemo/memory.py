@@ -36,9 +36,7 @@ WORKSPACES = 64 * 2**20
 # LoRA 1.2 to 1.35, on quantized weights 1.5 to 1.75, full tuning 1.15 to 1.55. Blocks of 32 MiB and more are mapped, and freed, alone.
 HEAP_SLACK = {"lora": 1.3, "quantized": 1.6, "full": 1.35}
 MAPPED_ALONE = 32 * 2**20
-# The log-softmax, its gradient, and the gradient of the logits stand beside each other, in float32.
-LOGITS_COPIES = 3
-LOGITS_AT_ONCE = 2**26  # more are computed in chunks
+LOGITS_AT_ONCE = 2**24  # more are computed in chunks
 LORA_TARGETS = 7  # linear layers of a decoder layer: q, k, v, o, gate, up, down
 DRAWS = 200  # batches drawn to find the largest
 MOST_WAYS = 4  # so many are offered where a training doesn't fit
@@ -180,19 +178,19 @@ def kept_by_layer(model: Model, config: TrainConfig, batch: Batch, size: int, gp
     Held to autograd's own saved tensors by tests/test_memory.py.
     """
     lora, queries, keys = config.method == "lora", model.heads * model.head, model.key_heads * model.head
+    plain = lora and not config.lora_dropout and config.quantization == "none"
     inputs = [model.hidden, queries, model.hidden, model.wide]  # of q k v, of o, of gate and up, of down
     # With dropout each LoRA input is a tensor of its own, beside its mask; a cast makes one for each linear layer too.
     alone = [model.hidden] * 5 + [queries, model.wide]
     if lora and config.lora_dropout:
         held = [(width, 4) for width in alone * 2]
-    elif size < 4 and (not lora or config.quantization != "none"):
+    elif size < 4 and not plain:
         held = [(width, 4 if lora else size) for width in alone]
     else:
-        held = [(width, size) for width in inputs]
-    held += [(model.hidden, 4)] * (
-        2 if lora else 4
-    )  # a norm squares its input in float32; trained, it keeps the result
-    held += [(model.wide, size)] * 3  # gate, its activation, up
+        held = [(width, size) for width in inputs[: 3 if plain else 4]]  # plain LoRA makes down's input again
+    # A norm keeps its input; trained, it works in float32 and keeps its result too.
+    held += [(model.hidden, size)] * 2 if lora else [(model.hidden, 4)] * 4
+    held += [(model.wide, size)] * (2 if plain else 3)  # gate, up, and the activation between them
     held += [(queries, size), (keys, size), (keys, size)]
     if lora:
         held += [(config.lora_r, 4)] * LORA_TARGETS
@@ -231,7 +229,10 @@ def estimate(
         # One layer more: while its gradient is computed, about as much stands beside what it kept.
         beside = 2 * layer if config.gradient_checkpointing else layer
         activations = max(activations, model.layers * once + beside)
-        logits = max(logits, LOGITS_COPIES * 4.0 * min(batch.learned * model.vocabulary, LOGITS_AT_ONCE))
+        # In float32, and in 16 bits before and after.
+        logits = max(logits, (4.0 if size == 4 else 8.0) * min(batch.learned * model.vocabulary, LOGITS_AT_ONCE))
+    if full:  # the head's gradient, made with the loss, and once more where it is scaled
+        logits += 8 * model.vocabulary * model.hidden
     weights = model.weights(4 if full else size, config.quantization)
     if full and size < 4:  # autocast's copies of the weights
         activations += model.parameters * size

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftdemo import data, hub, processes, runs
+from sftdemo import data, hub, machine, processes, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import DataError, Fault, UserError
 
@@ -68,10 +68,9 @@ class Prepared:
         self.dataset = data.prepare(config, config.max_examples)
         splits = self.dataset.splits
         # From here on torch is needed; faults in the data have been told before its import.
-        from sftdemo import encoding, lengths, machine, memory, models
+        from sftdemo import encoding, lengths, memory, models
 
         models.set_threads()
-        machine.keep_freed_memory()
         self.base, self.model_source = hub.find(config.model, report)
         report(f"Model: {config.model}, from: {self.model_source}.")
         self.tokenizer = encoding.tokenizer(self.base)
@@ -170,6 +169,7 @@ def train(
             run = runs.Run(processes.from_first(lambda: _folder(prepared, run)))
             processes.from_first(lambda: _write_data(prepared, run))
             prepared.dataset.splits.clear()  # on disk now; token ids are all that training needs
+            _warm(prepared)
             from sftdemo.trainer import fit
 
             summary = fit(prepared, run, interruption, progress, report)
@@ -183,6 +183,17 @@ def train(
             if processes.lost(error):
                 raise UserError(LOST) from error
             raise
+        finally:
+            machine.give_back()
+
+
+def _warm(prepared: Prepared) -> None:
+    """Fetch the memory that a step's activations will take while libraries and weights are loaded."""
+    from sftdemo import memory, models
+
+    if models.device().type == "cpu":
+        slack = memory.HEAP_SLACK["quantized" if prepared.config.quantization != "none" else prepared.config.method]
+        machine.warm_heap(round(prepared.memory.activations / slack))
 
 
 def _meet(config: TrainConfig, report: hub.Report) -> None:

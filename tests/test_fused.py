@@ -112,6 +112,7 @@ def test_a_model_trains_and_saves_as_with_peft(tiny, tmp_path):
                 nn.init.normal_(parameter, std=0.02)
         if name == "fused":
             assert fused.fuse(model) == 14 == sum(isinstance(layer, lora.Linear) for layer in model.modules())
+            assert sum("forward" in vars(module) for module in model.modules()) == 2 + 5, "gated layers and norms"
             model.enable_input_require_grads()
             model.activation_checkpointing_enable()
         model.train()(input_ids=ids, labels=ids).loss.backward()
@@ -122,3 +123,53 @@ def test_a_model_trains_and_saves_as_with_peft(tiny, tmp_path):
     assert all(torch.equal(saved[0][key], saved[1][key]) for key in saved[0])
     for key, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][key], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norm_and_gated_product_equal_the_formulas(dtype):
+    torch.manual_seed(0)
+    x, gate, up = (torch.randn(2, 5, 24, dtype=dtype, requires_grad=True) for _ in range(3))
+    weight, wide = torch.randn(24, dtype=dtype), torch.randn(8, 24, dtype=dtype)
+    a, b = torch.randn(3, 24, requires_grad=True), torch.randn(8, 3, requires_grad=True)
+
+    def norm():
+        y = x.float() * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-5)
+        return weight * y.to(dtype)
+
+    def gated():
+        return fused.LoraProduct.apply(nn.functional.silu(gate) * up, wide, None, a, b, 0.5)
+
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.1}
+    for plain, quick, inputs in (
+        (norm, lambda: fused.Norm.apply(x, weight, 1e-5), [x]),
+        (gated, lambda: fused.GatedProduct.apply(gate, up, wide, None, a, b, 0.5), [gate, up, a, b]),
+    ):
+        wanted, got = plain(), quick()
+        way = torch.randn_like(wanted)
+        torch.testing.assert_close(got, wanted, **tolerance)
+        for one, other in zip(
+            torch.autograd.grad(got, inputs, way), torch.autograd.grad(wanted, inputs, way), strict=True
+        ):
+            torch.testing.assert_close(one, other, **tolerance)
+
+
+@pytest.mark.parametrize("family", ["Gemma", "Phi3"])
+def test_other_norms_and_gates_stay_as_they_are(family):
+    """Gemma's norm multiplies by 1 + weight and its gate is a GELU; Phi3 has gate and up in one layer."""
+    import transformers
+
+    torch.manual_seed(0)
+    settings = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "pad_token_id": 0}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "bos_token_id": 1, "eos_token_id": 2}
+    config = getattr(transformers, f"{family}Config")(**settings, **heads)
+    base = getattr(transformers, f"{family}ForCausalLM")(config)
+    for module in base.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            nn.init.normal_(module.weight)
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    model = add_lora(base, TrainConfig())
+    wanted = model(input_ids=ids).logits
+    fused.fuse(model)
+    torch.testing.assert_close(model(input_ids=ids).logits, wanted, rtol=1e-4, atol=1e-5)
+    gated = [module for module in model.modules() if "forward" in vars(module) and hasattr(module, "down_proj")]
+    assert not gated

@@ -50,19 +50,32 @@ def test_chunks_give_the_whole_loss_and_its_gradients(tiny, monkeypatch, method,
     if method == "lora":
         model = add_lora(model, TrainConfig())
         fused.fuse(model)
-    whole, gradients = ask(model, weights)
-    plain = model(input_ids=IDS.to(model.device)).logits.cpu()[KEEP].float()
-    each = torch.nn.functional.cross_entropy(plain, LABELS, reduction="none")
-    torch.testing.assert_close(whole.cpu(), (each * (1.0 if weights is None else weights)).sum())
+    scale = torch.ones(len(LABELS)) if weights is None else weights
+    logits = model(input_ids=IDS.to(model.device)).logits[KEEP.to(model.device)].float()
+    each = torch.nn.functional.cross_entropy(logits, LABELS.to(model.device), reduction="none")
+    whole = (each * scale.to(model.device)).sum()
+    whole.backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters() if parameter.requires_grad]
     widest = []
-    monkeypatch.setattr(loss, "LOGIT_FLOATS", 2 * plain.shape[-1])
-    summed = loss.summed
-    monkeypatch.setattr(loss, "summed", lambda logits, *rest: widest.append(len(logits)) or summed(logits, *rest))
-    chunked, chunked_gradients = ask(model, weights)
-    assert max(widest) == 2 and len(widest) >= 3, "never more than two rows of logits at once"
-    torch.testing.assert_close(chunked, whole)
-    for one, other in zip(gradients, chunked_gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    linear = torch.nn.functional.linear
+
+    def watched(x, weight, bias=None):
+        if len(weight) == logits.shape[-1]:
+            widest.append(len(x))
+        return linear(x, weight, bias)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", watched)
+    for rows, parts in ((len(LABELS), [5]), (2, [2, 2, 1])):
+        monkeypatch.setattr(loss, "LOGIT_FLOATS", rows * logits.shape[-1])
+        widest.clear()
+        chunked, chunked_gradients = ask(model, weights)
+        assert widest == parts, "never more rows of logits at once, and none twice"
+        torch.testing.assert_close(chunked, whole.detach())
+        for one, other in zip(gradients, chunked_gradients, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        given = {"input_ids": IDS, "logits_to_keep": KEEP, "labels": LABELS, "weights": scale}
+        torch.testing.assert_close(model(**on(model, given)), whole.detach())
 
 
 @pytest.mark.parametrize(
