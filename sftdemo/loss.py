@@ -98,6 +98,8 @@ def enable(model: PreTrainedModel) -> bool:
         given = {name: value for name, value in inputs.items() if value is not None}
         hidden = model.get_decoder()(**given).last_hidden_state[keep]
         head = model.get_output_embeddings()
+        if head.weight.shape[-1:] != hidden.shape[-1:]:  # spread over processes, whole only while its layer is called
+            return summed(head(hidden), labels, weights)
         return HeadLoss.apply(hidden, head.weight, head.bias, labels, weights, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
 
     model.forward = forward
