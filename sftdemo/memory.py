@@ -197,16 +197,20 @@ def kept_by_layer(model: Model, config: TrainConfig, batch: Batch, size: int, gp
     held += [(queries, size), (keys, size), (keys, size)]
     if lora:
         held += [(config.lora_r, 4)] * LORA_TARGETS
-    # Attention keeps its weights, and the keys and values that stand behind a copy of the prefix.
-    if (
-        gpu and size == 2
-    ):  # FlashAttention keeps no weights but their sums, in float32, and has its own copy of all keys
+    # Attention keeps its weights, and the keys and values that stand behind a copy of the prefix. FlashAttention keeps only
+    # the sums of its weights, in float32, and a copy of all keys and values.
+    if gpu and size == 2:
         attention = [4 * model.heads * batch.tokens, *(2 * keys * (own + seen) * size for own, seen in batch.spans)]
     else:
         spans = [(batch.tokens, 0)] if gpu else batch.spans
         attention = [model.heads * own * (own + seen) * size for own, seen in spans]
         attention += [2 * keys * (own + seen) * size for own, seen in spans if seen]
     return [batch.tokens * width * number for width, number in held] + attention
+
+
+def heap_slack(config: TrainConfig) -> float:
+    """How many times what lives in it the heap of a training takes."""
+    return HEAP_SLACK["quantized" if config.quantization != "none" else config.method]
 
 
 def estimate(
@@ -220,7 +224,7 @@ def estimate(
     full = config.method == "full"
     base = WORKSPACES if gpu else IMPORTS if base is None else base
 
-    slack = HEAP_SLACK["quantized" if config.quantization != "none" else config.method]
+    slack = heap_slack(config)
 
     def heap(block: int) -> float:
         return block * (slack if not gpu and block < MAPPED_ALONE else 1)

@@ -192,8 +192,7 @@ def _warm(prepared: Prepared) -> None:
     from sftdemo import memory, models
 
     if models.device().type == "cpu":
-        slack = memory.HEAP_SLACK["quantized" if prepared.config.quantization != "none" else prepared.config.method]
-        machine.warm_heap(round(prepared.memory.activations / slack))
+        machine.warm_heap(round(prepared.memory.activations / memory.heap_slack(prepared.config)))
 
 
 def _meet(config: TrainConfig, report: hub.Report) -> None:
