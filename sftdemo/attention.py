@@ -8,6 +8,7 @@ gradients as computing it in every row, since its hidden states depend on nothin
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import varlen
 
+from sftdemo.cache import Past, can_share, new, take
 from sftdemo.packing import Packing, pack
 
 if TYPE_CHECKING:
@@ -129,11 +131,16 @@ def _flash_spans(packing: Packing, device: torch.device) -> tuple[Tensor, Tensor
     return queries, keys, torch.tensor(seen, device=device)
 
 
+def _causal(length: int, seen: int, dtype: torch.dtype) -> Tensor:
+    """[length, seen + length]: 0 where a token may look, -inf where not."""
+    return torch.full((length, seen + length), float("-inf"), dtype=dtype).triu(seen + 1)
+
+
 @lru_cache(maxsize=64)
 def _causal_bias(length: int, seen: int, dtype: torch.dtype) -> Tensor:
-    """[length, seen + length]: 0 where a token may look, -inf where not."""
+    """The same, kept; for rows short enough that many shapes may be."""
     with torch.inference_mode(False):
-        return torch.full((length, seen + length), float("-inf"), dtype=dtype).triu(seen + 1)
+        return _causal(length, seen, dtype)
 
 
 @lru_cache(maxsize=2)
@@ -146,6 +153,49 @@ def _block_mask(packing: Packing, device: torch.device) -> Tensor:
         return (same & torch.ones_like(same).tril())[None, None]
 
 
+@dataclass
+class Common:
+    """What all rows of a batch begin with, computed before and held once: `pasts` by set of weights, `rows` where each's stand.
+
+    Attention to it is one product for all rows of a set, instead of one a row over as many copies.
+    """
+
+    pasts: list[Past]
+    rows: list[slice | Tensor | None] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.pasts[0].ids)
+
+    def scores(self, layer: int, query: Tensor) -> Tensor:
+        """Of queries [B, key heads, n, d]: [B, key heads, n, len(self)]."""
+        return self._product(query, [past.layers[layer][0].transpose(1, 2) for past in self.pasts])
+
+    def mixed(self, layer: int, weights: Tensor) -> Tensor:
+        """Values by weights [B, key heads, n, len(self)]: [B, key heads, n, d]."""
+        return self._product(weights, [past.layers[layer][1] for past in self.pasts])
+
+    def before(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, key heads, S, d] with a copy of what is common before each row's own."""
+        found = []
+        for part, own in enumerate((key, value)):
+            copies = own.new_empty(*own.shape[:2], len(self), own.shape[3])
+            for past, chosen in zip(self.pasts, self.rows, strict=True):
+                if chosen is not None:
+                    copies[chosen] = past.layers[layer][part]
+            found.append(torch.cat([copies, own], 2))
+        return found[0], found[1]
+
+    def _product(self, x: Tensor, matrices: list[Tensor]) -> Tensor:
+        """x [B, key heads, n, a] by each set's matrix [key heads, a, b], in the set's rows."""
+        found = x.new_empty(*x.shape[:3], matrices[0].shape[2])
+        for matrix, chosen in zip(matrices, self.rows, strict=True):
+            if chosen is not None:
+                mine = x[chosen].transpose(0, 1)
+                made = mine.flatten(1, 2) @ matrix
+                found[chosen] = made.view(*mine.shape[:3], -1).transpose(0, 1)
+        return found
+
+
 def grouped_attention(
     module: torch.nn.Module,
     query: Tensor,
@@ -154,28 +204,50 @@ def grouped_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    common: Common | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Plain products of all queries that share a key head; the signature transformers asks.
 
     query is [B, heads, T, d], key and value [B, key heads, S, d], the mask [B, 1, T, S] is added to the scores; returns
-    [B, T, heads, d]. On a CPU SDPA copies keys and values for every query head where rows are padded; a single token is
-    left to it, and so are more scores than should be held.
+    [B, T, heads, d]. What is `common` stands before all keys, outside of S. On a CPU SDPA copies keys and values for every
+    query head where rows are padded; a single token is left to it, and so are more scores than should be held.
     """
     if any(kwargs.get(name) is not None for name in UNKNOWN):
         raise ValueError(f"grouped attention knows none of {', '.join(UNKNOWN)}")
     rows, heads, count, width = query.shape
-    key_heads, seen = key.shape[1:3]
+    key_heads, own = key.shape[1:3]
+    scaling = scaling if scaling is not None else width**-0.5
+    if common:
+        layer: int = module.layer_idx  # type: ignore[assignment]
+        bias = attention_mask if attention_mask is not None else _causal(count, own - count, query.dtype)[None, None]
+        if count == 1:
+            return _one_token(query, key, value, bias, scaling, common, layer), None
+        key, value = common.before(layer, key, value)
+        attention_mask = torch.nn.functional.pad(bias, (len(common), 0))
+    seen = key.shape[2]
     if count == 1 or rows * heads * count * seen > SCORES_AT_ONCE:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)  # type: ignore[no-any-return]
     scores = query.reshape(rows, key_heads, -1, width) @ key.transpose(2, 3)
-    scores *= scaling if scaling is not None else width**-0.5
+    scores *= scaling
     if attention_mask is None:
         attention_mask = _causal_bias(count, seen - count, query.dtype)[None, None]
     scores.view(rows, key_heads, -1, count, seen).add_(attention_mask[:, :, None])
     return (torch.softmax(scores, -1) @ value).view(rows, heads, count, width).transpose(1, 2), None
+
+
+def _one_token(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float, common: Common, layer: int
+) -> Tensor:
+    """Grouped attention for the next token of each row; what is common is read once for all rows."""
+    query = query.reshape(len(query), key.shape[1], -1, query.shape[-1]) * scaling
+    scores = torch.cat([common.scores(layer, query), (query @ key.transpose(2, 3)).add_(mask)], -1)
+    weights = torch.softmax(scores, -1)
+    out = common.mixed(layer, weights[..., : len(common)])
+    out += weights[..., len(common) :] @ value
+    return out.flatten(1, 2)[:, None]
 
 
 def _added_mask(*args: Any, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Tensor | None:
@@ -202,12 +274,21 @@ def group(model: PreTrainedModel) -> bool:
         try:
             model.set_attn_implementation(GROUPED)
             got = model(ids, attention_mask=mask).logits[mask.bool()]
-            same = bool((got - wanted).norm() <= 1e-3 * wanted.norm())
-        except (TypeError, ValueError, KeyError, RuntimeError):
+            begun = model(ids[:1, :2], use_cache=True).cache
+            common = Common([take(begun, 0, torch.arange(2), [5, 6])], [slice(0, 1)])
+            behind = model(ids[:1, 2:], position_ids=torch.arange(2, 5)[None], common=common).logits[0]
+            pairs = ((got, wanted), (behind, wanted[2:5]))
+            same = all(bool((found - asked).norm() <= 1e-3 * asked.norm()) for found, asked in pairs)
+        except (AttributeError, TypeError, ValueError, KeyError, RuntimeError):
             same = False
     if not same:
         model.set_attn_implementation(before)
     return same
+
+
+def holds_common(model: PreTrainedModel) -> bool:
+    """Whether the model's attention takes what all rows begin with apart from each row's own keys and values."""
+    return model.config._attn_implementation == GROUPED and can_share(new(model.config))
 
 
 def enable(model: PreTrainedModel) -> bool:

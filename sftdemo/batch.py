@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sftdemo import cache
+from sftdemo.attention import Common
 from sftdemo.cache import Past
 from sftdemo.lora import Rows
 
@@ -45,9 +46,9 @@ class Batch:
     """Rows decoded together by one set of weights.
 
     `logits` [rows, vocabulary] are those of each row's next token. `pasts` are tokens computed before, by side: a prompt
-    that begins with them is computed from there on. With `keep_pasts`, `ended` collects those of rows that ended. A batch
-    that others will `join` takes room for that many (rows, columns) ahead; they are read into it where they are made
-    `beside` it.
+    that begins with them is computed from there on. What is `common` begins every prompt and is held once, not in each row.
+    With `keep_pasts`, `ended` collects those of rows that ended. A batch that others will `join` takes room for that many
+    (rows, columns) ahead; they are read into it where they are made `beside` it.
     """
 
     logits: Tensor
@@ -61,12 +62,15 @@ class Batch:
         keep_pasts: bool = False,
         room: tuple[int, int] = (0, 0),
         beside: Batch | None = None,
+        common: Common | None = None,
     ) -> None:
         self.side = side
         self.rows = sorted(rows, key=lambda row: side.names.index(row.side))
         self.cache = cache.new(side.model.config, *room)
         self.can_join = cache.can_share(self.cache)
         self.keep_pasts = keep_pasts and self.can_join
+        self.common = common
+        self.ahead = len(common) if common else 0
         self.ended: dict[str, Past] = {}
         self.mask = torch.zeros(0, 0, dtype=torch.long, device=side.model.device)
         self.lengths = self.mask.sum(1)
@@ -89,7 +93,7 @@ class Batch:
         """Compute the prompts, what stands in `pasts` excepted."""
         known = [(pasts or {}).get(row.side) if self.can_join else None for row in self.rows]
         shared = [past.shared(row.prompt) if past else 0 for row, past in zip(self.rows, known, strict=True)]
-        rest = [row.prompt[count:] for row, count in zip(self.rows, shared, strict=True)]
+        rest = [row.prompt[self.ahead + count :] for row, count in zip(self.rows, shared, strict=True)]
         width = max(map(len, rest))
         if beside and self.can_join:
             self.cache = cache.lend(beside.cache, len(self.rows), max(shared) + width)
@@ -100,14 +104,17 @@ class Batch:
         mask = torch.cat([_right_aligned(shared), _right_aligned([len(part) for part in rest])], 1)
         ids = torch.tensor([[0] * (width - len(part)) + part for part in rest])
         self.mask = mask.to(device)
-        self.lengths = self.mask.sum(1)
-        positions = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -width:]
+        self.lengths = self.ahead + self.mask.sum(1)
+        positions = self.ahead + (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -width:]
         self.logits = self._forward(ids, positions, self._padding(), keep=1)[:, -1]
 
     @torch.inference_mode()
     def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, keep: int | Tensor) -> Tensor:
+        places = [self._chosen(name) for name in self.side.names]
         if self.side.rows:
-            self.side.rows.chosen = [self._chosen(name) for name in self.side.names[1:]]
+            self.side.rows.chosen = places[1:]
+        if self.common:
+            self.common.rows = places
         return self.side.model(  # type: ignore[no-any-return]
             input_ids=ids.to(self.side.model.device),
             position_ids=positions,
@@ -115,6 +122,7 @@ class Batch:
             cache=self.cache,
             use_cache=True,
             logits_to_keep=keep,
+            **({"common": self.common} if self.common else {}),
         ).logits
 
     def _chosen(self, name: str) -> slice | Tensor | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sftdemo.attention import Common, holds_common
 from sftdemo.batch import Batch, Row, Side
 from sftdemo.cache import LEAST_SHARED, Past
 from sftdemo.config import GenerateConfig
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 REMEMBERED = 2**28  # bytes of keys and values kept from one turn of a conversation to the next
 TOKENS_AT_ONCE = 2**14  # of all rows answered together; their keys and values take about 1 GB with 135M
-PROMPT_ROWS = 16  # prompts in one forward pass: more are padded more, and a product of so many tokens gains nothing
+PROMPT_ROWS = 32  # prompts in one forward pass: more are padded more, and products of so many tokens gain nothing
 ALTERNATIVES = 5  # of a token, in `explain`
 
 
@@ -129,18 +130,18 @@ class Pair:
         prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
         left = [index for index in range(len(prompts)) if index not in skip]
         waiting = sorted(left, key=lambda index: -len(prompts[index]))
+        longest = max(map(len, prompts), default=0) + config.max_new_tokens
         open_: dict[int, _Answers] = {}
-        pool = _Pool.of(self.sides, max(map(len, prompts), default=0) + config.max_new_tokens, batch_size)
-        pasts: dict[str, Past] = {}
+        pool: _Pool | None = None
         while waiting or open_:
             if should_stop():
                 return
             with self.lock:
-                pasts = pasts or self._common(prompts)
+                pool = pool or _Pool.of(self.sides, self._common(prompts), longest, batch_size)
                 while waiting and (room := pool.room(len(open_))) and not should_stop():
                     chosen, waiting = waiting[:room], waiting[room:]
                     rows = [self._row(name, index, prompts[index], config) for name in self.names for index in chosen]
-                    scores = _scored(pool.read(rows, pasts), chosen, labels, references)
+                    scores = _scored(pool.read(rows), chosen, labels, references)
                     open_ |= {index: _Answers(self, scores[index]) for index in chosen}
                 for step in self._round(pool.batches, config):
                     open_[step.row.index].add(step)
@@ -179,8 +180,8 @@ class Pair:
         ]
 
     def _common(self, prompts: list[list[int]]) -> dict[str, Past]:
-        """What all prompts begin with, computed once for each side."""
-        count = common_prefix(prompts)
+        """What all prompts begin with, computed once for each side; the last token of a prompt is never in it."""
+        count = min(common_prefix(prompts), min(map(len, prompts)) - 1)
         if len(prompts) < 2 or count < LEAST_SHARED:
             return {}
         found: dict[str, Past] = {}
@@ -247,18 +248,26 @@ class _Answers:
 
 @dataclass
 class _Pool:
-    """Batches that others join, one a side, within a bound of rows and conversations."""
+    """Batches that others join, one a side, within a bound of rows and conversations.
+
+    What all prompts begin with is held once for all rows or, as one of `pasts`, copied into each.
+    """
 
     batches: list[Batch]
     rows: int
     conversations: int
+    pasts: Mapping[str, Past]
 
     @classmethod
-    def of(cls, sides: list[Side], longest: int, conversations: int) -> _Pool:
+    def of(cls, sides: list[Side], common: Mapping[str, Past], longest: int, conversations: int) -> _Pool:
         """`longest` is the length of a prompt with its answer, in tokens."""
         names = max(len(side.names) for side in sides)
+        once = bool(common) and all(holds_common(side.model) for side in sides)
+        longest -= len(next(iter(common.values())).ids) if once else 0
         rows = min(TOKENS_AT_ONCE // (longest * len(sides)), conversations * names)
-        return cls([Batch(side, [], room=(rows, longest)) for side in sides], rows, conversations)
+        begun = [Common([common[name] for name in side.names]) if once else None for side in sides]
+        batches = [Batch(side, [], room=(rows, longest), common=each) for side, each in zip(sides, begun, strict=True)]
+        return cls(batches, rows, conversations, {} if once else common)
 
     def room(self, open_: int) -> int:
         """How many conversations may be read next, while `open_` are answered; 0 while too many are."""
@@ -269,10 +278,16 @@ class _Pool:
         fits = can_join and taken + some * names <= self.rows and open_ + some <= self.conversations
         return some if fits or not taken else 0
 
-    def read(self, rows: list[Row], pasts: Mapping[str, Past]) -> list[Batch]:
+    def read(self, rows: list[Row]) -> list[Batch]:
         """Read the rows' prompts, to be scored, and decode them with the others from now on."""
         parts = [
-            Batch(batch.side, [row for row in rows if row.side in batch.side.names], pasts, beside=batch)
+            Batch(
+                batch.side,
+                [row for row in rows if row.side in batch.side.names],
+                self.pasts,
+                beside=batch,
+                common=batch.common,
+            )
             for batch in self.batches
         ]
         if self.batches[0].can_join:

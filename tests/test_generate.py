@@ -12,7 +12,7 @@ from sftdemo import attention, cache
 from sftdemo.attention import group
 from sftdemo.batch import Batch, Row, Side
 from sftdemo.config import GenerateConfig
-from sftdemo.encoding import answer_ids, encode_prompt
+from sftdemo.encoding import answer_ids, common_prefix, encode_prompt
 from sftdemo.errors import UserError
 from sftdemo.generate import Pair, choose
 from sftdemo.lora import RowLinear, Rows, by_row, product, stack, store_by_input
@@ -272,14 +272,33 @@ def test_a_closed_stream_leaves_a_past_that_holds(pair):
     assert streamed(pair, CHATS[2]) == fresh
 
 
-def test_what_all_prompts_begin_with_is_computed_once(pair, monkeypatch):
+@pytest.mark.parametrize("held", [True, False])
+def test_what_all_prompts_begin_with_is_computed_once(pair, monkeypatch, held):
+    """Held once for all rows on a CPU; where attention can't take it so, copied into each."""
     chats = [[{"role": "system", "content": "lovely nice good great fine and the room"}, *chat] for chat in CHATS]
     wanted = [streamed(pair, chat) for chat in chats]
-    shared = []
-    put = cache.put
-    monkeypatch.setattr(cache, "put", lambda made, pasts, counts: (shared.extend(counts), put(made, pasts, counts)))
-    assert pair.complete(chats, GREEDY, batch_size=2) == wanted
-    assert len(shared) == 8 and min(shared) >= 8
+    prompts = [encode_prompt(pair.tokenizer, chat) for chat in chats]
+    if not held:
+        monkeypatch.setattr("sftdemo.generate.holds_common", lambda model: False)
+    read, copied = [], []
+    forward, put = Batch._forward, cache.put
+    monkeypatch.setattr(
+        Batch,
+        "_forward",
+        lambda batch, ids, *rest, **more: (read.append(ids.shape), forward(batch, ids, *rest, **more))[1],
+    )
+    monkeypatch.setattr(cache, "put", lambda made, pasts, counts: (copied.extend(counts), put(made, pasts, counts)))
+    assert pair.complete(chats, GREEDY) == wanted
+    common = common_prefix(prompts)
+    assert read[0] == (2, common) and read[1] == (8, max(map(len, prompts)) - common)
+    assert copied == ([] if held and device().type == "cpu" else [common] * 8)
+
+
+def test_a_prompt_that_is_the_common_beginning_is_still_read(pair):
+    """The last token of the shortest is computed, for its logits."""
+    prompts = [[*range(5, 20)], [*range(5, 20), 7, 8]]
+    common = pair._common(prompts)
+    assert {len(past.ids) for past in common.values()} == {14}
 
 
 def test_answers_longer_than_the_room_kept_ahead(pair, alone, tokenizer):
@@ -395,6 +414,38 @@ def test_grouped_attention_is_the_models_own(babbler, monkeypatch, at_once):
                 got = grouped(ids[:, end - 1 if end == 7 else 7 : end], attention_mask=mask[:, :end], cache=past).logits
             wanted = plain(ids, attention_mask=mask).logits[:, 7:]
             torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("at_once", [2**24, 1])
+def test_a_common_beginning_held_once_is_as_if_in_every_row(babbler, monkeypatch, at_once):
+    """Two beginnings, rows of either scattered, one padded; several tokens and then one behind them."""
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
+    plain, grouped = (load_base(Path(babbler), torch.float32).eval().cpu() for _ in range(2))
+    assert group(grouped) and attention.holds_common(grouped) and not attention.holds_common(plain)
+    beginnings, rows = torch.randint(5, 300, (2, 6)), torch.randint(5, 300, (3, 5))
+    mask = (torch.arange(5) >= torch.tensor([0, 2, 0])[:, None]).long()
+    owner = torch.tensor([1, 0, 1])
+    with torch.inference_mode():
+        begun = grouped(beginnings, use_cache=True).cache
+        pasts = [cache.take(begun, number, torch.arange(6), ids.tolist()) for number, ids in enumerate(beginnings)]
+        common = attention.Common(pasts, [slice(1, 2), torch.tensor([0, 2])])
+        for given in (mask, None):
+            here = given if given is not None else torch.ones_like(mask)
+            positions = 6 + (here.cumsum(-1) - 1).clamp(min=0)
+            first = grouped(
+                rows[:, :4], attention_mask=None if given is None else given[:, :4], position_ids=positions[:, :4],
+                use_cache=True, common=common,
+            )  # fmt: skip
+            last = grouped(
+                rows[:, 4:], attention_mask=given, position_ids=positions[:, 4:], cache=first.cache, common=common
+            )
+            whole = torch.cat([torch.ones(3, 6, dtype=torch.long), here], 1)
+            wanted = plain(
+                torch.cat([beginnings[owner], rows], 1), attention_mask=whole,
+                position_ids=torch.cat([torch.arange(6).expand(3, -1), positions], 1),
+            ).logits[:, 6:]  # fmt: skip
+            got = torch.cat([first.logits, last.logits], 1)
+            torch.testing.assert_close(got[here.bool()], wanted[here.bool()], rtol=1e-4, atol=1e-4)
 
 
 def test_attention_with_more_than_products_is_left_alone(babbler, monkeypatch):
