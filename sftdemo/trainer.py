@@ -20,6 +20,7 @@ from sftdemo.errors import UserError
 from sftdemo.packing import Collator, Shares, batches
 
 if TYPE_CHECKING:
+    from sftdemo.config import TrainConfig
     from sftdemo.training import Interruption, Prepared
 
 Progress = Callable[[dict[str, Any]], None]
@@ -202,6 +203,8 @@ def _tuner(prepared: Prepared, run: runs.Run, watch: Watch, report: hub.Report) 
     trained = model if full else models.add_lora(model, config)
     if not full:
         fused.fuse(trained)
+    if config.gradient_checkpointing and _keeps_inputs(config):
+        trained.enable_input_require_grads()  # else no gradient comes back through a reentrant checkpoint
     bfloat16 = prepared.dtype == torch.bfloat16
     tuner = Tuner(
         model=trained,
@@ -221,6 +224,14 @@ def _has_experts(model: torch.nn.Module) -> bool:
     return any("expert" in name for name, _ in model.named_modules())
 
 
+def _keeps_inputs(config: TrainConfig) -> bool:
+    """Whether linear layers keep their inputs outside of autograd's saved tensors, as bitsandbytes' in 8 bits do.
+
+    A checkpoint then frees them only if its first pass makes no graph at all.
+    """
+    return config.quantization == "int8"
+
+
 def _arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse: bool) -> TrainingArguments:
     config, rows, held_out = prepared.config, len(prepared.rows["train"]), len(prepared.rows["validation"])
     steps = planned_steps(rows, config.epochs, config.batch_size * processes.count(), config.gradient_accumulation)
@@ -235,7 +246,7 @@ def _arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse: bool) 
         per_device_eval_batch_size=config.batch_size,
         gradient_accumulation_steps=config.gradient_accumulation,
         activation_checkpointing=config.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
+        activation_checkpointing_kwargs={"use_reentrant": _keeps_inputs(config)},
         lr_scheduler_type="linear",
         warmup_steps=round(config.warmup_ratio * steps),
         weight_decay=config.weight_decay,

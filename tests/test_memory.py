@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear8bitLt
 from conftest import on
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -20,6 +22,7 @@ from sftdemo.config import TrainConfig
 from sftdemo.encoding import Encoded
 from sftdemo.errors import UserError
 from sftdemo.packing import Collator
+from sftdemo.trainer import Tuner
 from sftdemo.training import train
 
 INPUTS = ("input_ids", "position_ids", "packing", "logits_to_keep")
@@ -143,6 +146,31 @@ def test_checkpointing_gives_the_same_loss_and_gradients(babbler):
     assert torch.equal(plain, again) and len(gradients) == 2 * 7 * LAYERS
     assert all(torch.equal(one, other) and one.any() for one, other in zip(gradients, others, strict=True))
     assert little < 0.5 * much
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_checkpointing_frees_what_8_bit_layers_keep(labelled, tiny, monkeypatch, checkpointing):
+    """They keep their inputs where no saved-tensor hook of a checkpoint sees them."""
+    forward, compute = Linear8bitLt.forward, Tuner.compute_loss
+    inputs: list[weakref.ref[torch.Tensor]] = []
+    alive = []
+
+    def watched(layer, x):
+        inputs.append(weakref.ref(x))
+        return forward(layer, x)
+
+    def computed(*args, **kwargs):
+        inputs.clear()
+        loss = compute(*args, **kwargs)
+        alive.append(sum(each() is not None for each in inputs))
+        return loss
+
+    monkeypatch.setattr(Linear8bitLt, "forward", watched)
+    monkeypatch.setattr(Tuner, "compute_loss", computed)
+    settings = {"quantization": "int8", "gradient_checkpointing": checkpointing}
+    found = train(TrainConfig(data=labelled, model=tiny, epochs=0.2, **settings))
+    assert found["eval_loss"] < found["first_eval_loss"]
+    assert inputs and (max(alive) == 0) is checkpointing
 
 
 def test_what_would_fit_is_tried(model):
