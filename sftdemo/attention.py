@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import varlen
 
-from sftdemo.cache import Past, can_share, new, take
-from sftdemo.packing import Packing, pack
+from sftdemo.cache import Past, can_share, expect, new, take
+from sftdemo.packing import Packed, Packing, pack
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -205,16 +205,35 @@ def grouped_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     common: Common | None = None,
+    packed: Packed | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Plain products of all queries that share a key head; the signature transformers asks.
 
     query is [B, heads, T, d], key and value [B, key heads, S, d], the mask [B, 1, T, S] is added to the scores; returns
-    [B, T, heads, d]. What is `common` stands before all keys, outside of S. On a CPU SDPA copies keys and values for every
-    query head where rows are padded; a single token is left to it, and so are more scores than should be held.
+    [B, T, heads, d]. What is `common` stands before all keys, outside of S. Queries of rows that are `packed` are
+    [1, heads, tokens, d], and so is what returns. On a CPU SDPA copies keys and values for every query head where rows are
+    padded; a single token is left to it, and so are more scores than should be held.
     """
     if any(kwargs.get(name) is not None for name in UNKNOWN):
         raise ValueError(f"grouped attention knows none of {', '.join(UNKNOWN)}")
+    if packed:
+        query = packed.spread(query)
+    out = _grouped(module, query, key, value, attention_mask, scaling, common, dropout, **kwargs)
+    return packed.gathered(out) if packed else out, None
+
+
+def _grouped(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None,
+    common: Common | None,
+    dropout: float,
+    **kwargs: Any,
+) -> Tensor:
     rows, heads, count, width = query.shape
     key_heads, own = key.shape[1:3]
     scaling = scaling if scaling is not None else width**-0.5
@@ -222,20 +241,20 @@ def grouped_attention(
         layer: int = module.layer_idx  # type: ignore[assignment]
         bias = attention_mask if attention_mask is not None else _causal(count, own - count, query.dtype)[None, None]
         if count == 1:
-            return _one_token(query, key, value, bias, scaling, common, layer), None
+            return _one_token(query, key, value, bias, scaling, common, layer)
         key, value = common.before(layer, key, value)
         attention_mask = torch.nn.functional.pad(bias, (len(common), 0))
     seen = key.shape[2]
     if count == 1 or rows * heads * count * seen > SCORES_AT_ONCE:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)  # type: ignore[no-any-return]
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)[0]  # type: ignore[no-any-return]
     scores = query.reshape(rows, key_heads, -1, width) @ key.transpose(2, 3)
     scores *= scaling
     if attention_mask is None:
         attention_mask = _causal_bias(count, seen - count, query.dtype)[None, None]
     scores.view(rows, key_heads, -1, count, seen).add_(attention_mask[:, :, None])
-    return (torch.softmax(scores, -1) @ value).view(rows, heads, count, width).transpose(1, 2), None
+    return (torch.softmax(scores, -1) @ value).view(rows, heads, count, width).transpose(1, 2)
 
 
 def _one_token(
@@ -277,7 +296,14 @@ def group(model: PreTrainedModel) -> bool:
             begun = model(ids[:1, :2], use_cache=True).cache
             common = Common([take(begun, 0, torch.arange(2), [5, 6])], [slice(0, 1)])
             behind = model(ids[:1, 2:], position_ids=torch.arange(2, 5)[None], common=common).logits[0]
-            pairs = ((got, wanted), (behind, wanted[2:5]))
+            pairs = [(got, wanted), (behind, wanted[2:5])]
+            if can_share(made := new(model.config)):
+                packed = Packed.of(mask.sum(1).tolist())
+                expect(made, packed)
+                positions = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2]])
+                bias = packed.bias(model.dtype)
+                given = {"position_ids": positions, "attention_mask": bias, "cache": made, "packed": packed}
+                pairs += [(model(ids[mask.bool()][None], **given).logits[0], wanted)]
             same = all(bool((found - asked).norm() <= 1e-3 * asked.norm()) for found, asked in pairs)
         except (AttributeError, TypeError, ValueError, KeyError, RuntimeError):
             same = False

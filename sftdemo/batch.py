@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from sftdemo import cache
-from sftdemo.attention import Common
+from sftdemo.attention import Common, holds_common
 from sftdemo.cache import Past
 from sftdemo.lora import Rows
+from sftdemo.packing import Packed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -100,6 +101,9 @@ class Batch:
         if any(shared):
             cache.put(self.cache, known, shared)
         device = self.side.model.device
+        if not any(shared) and len(set(map(len, rest))) > 1 and holds_common(self.side.model):
+            self._read_packed(rest)
+            return
         # Padding stands on the left, so that every row's last token is in the last column.
         mask = torch.cat([_right_aligned(shared), _right_aligned([len(part) for part in rest])], 1)
         ids = torch.tensor([[0] * (width - len(part)) + part for part in rest])
@@ -108,11 +112,25 @@ class Batch:
         positions = self.ahead + (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -width:]
         self.logits = self._forward(ids, positions, self._padding(), keep=1)[:, -1]
 
+    def _read_packed(self, rest: list[list[int]]) -> None:
+        """Compute prompts of unlike length end to end: only attention sees padding."""
+        packed = Packed.of(list(map(len, rest)))
+        self.mask = packed.mask.long()
+        self.lengths = self.ahead + self.mask.sum(1)
+        ids = torch.tensor([[token for part in rest for token in part]])
+        positions = self.ahead + torch.tensor([[place for part in rest for place in range(len(part))]])
+        cache.expect(self.cache, packed)
+        self.logits = self._forward(ids, positions, packed.bias(self.side.model.dtype), packed.ends, packed)[0]
+        cache.expect(self.cache, None)
+
     @torch.inference_mode()
-    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, keep: int | Tensor) -> Tensor:
+    def _forward(
+        self, ids: Tensor, positions: Tensor, mask: Tensor | None, keep: int | Tensor, packed: Packed | None = None
+    ) -> Tensor:
         places = [self._chosen(name) for name in self.side.names]
         if self.side.rows:
-            self.side.rows.chosen = places[1:]
+            lengths = packed.lengths if packed else [ids.shape[1]] * len(self.rows)
+            self.side.rows.chosen = [_tokens(chosen, lengths) for chosen in places[1:]]
         if self.common:
             self.common.rows = places
         return self.side.model(  # type: ignore[no-any-return]
@@ -123,6 +141,7 @@ class Batch:
             use_cache=True,
             logits_to_keep=keep,
             **({"common": self.common} if self.common else {}),
+            **({"packed": packed} if packed else {}),
         ).logits
 
     def _chosen(self, name: str) -> slice | Tensor | None:
@@ -251,6 +270,15 @@ class Batch:
                     row.append(measure(part, torch.tensor(ids[start + 1 :][: len(part)], device=device)))
         self.cache.crop(-longest)
         return [tuple(torch.cat(parts) for parts in zip(*row, strict=True)) for row in found]
+
+
+def _tokens(rows: slice | Tensor | None, lengths: list[int]) -> slice | Tensor | None:
+    """Where the tokens of some rows stand among those of all, row by row."""
+    if isinstance(rows, slice):
+        return slice(sum(lengths[: rows.start]), sum(lengths[: rows.stop]))
+    if rows is None or max(lengths) == 1:
+        return rows
+    return torch.cat([torch.arange(lengths[row], device=rows.device) + sum(lengths[:row]) for row in rows.tolist()])
 
 
 def _right_aligned(lengths: list[int]) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from sftdemo.encoding import common_prefix
+from sftdemo.packing import Packed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -28,6 +29,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     _room: tuple[Tensor, Tensor] | None = None
     _lent: tuple[Tensor, Tensor] | None = None
     _start = 0
+    packed: Packed | None = None  # how the rows of the next update stand in it
 
     def __init__(self, rows: int = 0, columns: int = 0) -> None:
         """Room for so many rows and columns is taken at once, and more when it is needed."""
@@ -35,6 +37,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self.rows, self.columns = rows, columns
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if self.packed:
+            key_states, value_states = self.packed.spread(key_states), self.packed.spread(value_states)
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         used = self.get_seq_length()
@@ -142,6 +146,12 @@ def new(config: PreTrainedConfig, rows: int = 0, columns: int = 0) -> Cache:
 def can_share(cache: Cache) -> bool:
     """Whether each layer keeps every token, so that a part can be taken out and put in elsewhere."""
     return bool(cache.layers) and all(type(layer) in (DynamicLayer, RoomyLayer) for layer in cache.layers)
+
+
+def expect(cache: Cache, packed: Packed | None) -> None:
+    """Say how rows stand in the next pass: end to end, or each by itself. The cache is shareable."""
+    for layer in cache.layers:
+        layer.packed = packed
 
 
 def take(cache: Cache, row: int, columns: Tensor, ids: list[int]) -> Past:

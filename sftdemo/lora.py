@@ -38,7 +38,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @dataclass
 class Rows:
-    """Which rows of the batch each adapter answers: a span, their places, or None. Shared by a model's layers."""
+    """Which tokens of a batch, row by row, each adapter answers: a span, their places, or None. Shared by a model's layers."""
 
     chosen: list[slice | Tensor | None] = field(default_factory=list)
 
@@ -61,17 +61,18 @@ class RowLinear(nn.Module):
         if self.stack is not None:
             return self.stack.part(x, self.place)
         y = product(x, self.base.weight, self.base.bias) if self.plain else self.base(x)  # type: ignore[arg-type]
+        tokens, into = x.reshape(-1, x.shape[-1]), y.view(-1, y.shape[-1])
         for chosen, adapter in zip(self.rows.chosen, self.adapters, strict=True):
             if adapter is None or chosen is None:
                 continue
             a, b = adapter
-            part = x[chosen].to(a.dtype).flatten(0, -2) @ a
+            part = tokens[chosen].to(a.dtype) @ a
             if isinstance(chosen, Tensor):
-                y.index_add_(0, chosen, (part @ b).view(len(chosen), *y.shape[1:]).to(y.dtype))
+                into.index_add_(0, chosen, (part @ b).to(y.dtype))
             elif y.dtype == b.dtype:
-                y[chosen].view(-1, y.shape[-1]).addmm_(part, b)
+                into[chosen].addmm_(part, b)
             else:
-                y[chosen] += (part @ b).view(-1, *y.shape[1:])
+                into[chosen] += part @ b
         return y
 
 
@@ -122,16 +123,16 @@ class Stack:
 
     def _product(self, x: Tensor) -> Tensor:
         y = product(x, self.weight, self.bias)
-        flat, each = y.view(-1, y.shape[-1]), x[0].numel() // x.shape[-1]
+        flat = y.view(-1, y.shape[-1])
         for chosen, adapter in zip(self.rows.chosen, self.adapters, strict=True):
             if chosen is None or adapter is None:
                 continue
             inner, high = adapter
             if isinstance(chosen, slice):
-                mine = flat[chosen.start * each : chosen.stop * each]
+                mine = flat[chosen]
                 mine[:, : self.width].addmm_(mine[:, inner], high)
             else:
-                y[..., : self.width].index_add_(0, chosen, y[..., inner][chosen] @ high)
+                flat[:, : self.width].index_add_(0, chosen, flat[chosen, inner] @ high)
         return y
 
 

@@ -7,12 +7,50 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from sftdemo.encoding import Encoded, common_prefix
 
 Packing = tuple[int, ...]
 """(prefix, n_1, n_2, …): how many tokens all rows begin with, computed once, then how many more each row has."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Rows of unlike length end to end in one pass, which attention spreads to [rows, width], padding on the left."""
+
+    lengths: list[int]
+    mask: Tensor
+    """[rows, width]: true where a token stands."""
+    places: Tensor
+    """[tokens]: where each stands among rows * width places."""
+
+    @classmethod
+    def of(cls, lengths: list[int]) -> Packed:
+        width = max(lengths)
+        mask = torch.arange(width)[None] >= width - torch.tensor(lengths)[:, None]
+        return cls(lengths, mask, mask.flatten().nonzero()[:, 0])
+
+    @property
+    def ends(self) -> Tensor:
+        """[rows]: which token is each row's last."""
+        return torch.tensor(self.lengths).cumsum(0) - 1
+
+    def bias(self, dtype: torch.dtype) -> Tensor:
+        """[rows, 1, width, width], added to scores: 0 where a token may look, the least number where not."""
+        seen = self.mask[:, None, None] & torch.ones(self.mask.shape[1], self.mask.shape[1], dtype=torch.bool).tril()
+        return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """[1, heads, tokens, d] to [rows, heads, width, d], zeros where no token stands."""
+        _, heads, _, size = x.shape
+        found = x.new_zeros(self.mask.numel(), heads, size).index_copy_(0, self.places, x[0].transpose(0, 1))
+        return found.view(*self.mask.shape, heads, size).transpose(1, 2)
+
+    def gathered(self, x: Tensor) -> Tensor:
+        """[rows, width, heads, d] to [1, tokens, heads, d]."""
+        return x.flatten(0, 1)[self.places][None]
 
 
 def pack(rows: list[list[int]], sharable: int) -> tuple[list[int], list[int], Packing]:

@@ -17,6 +17,7 @@ from sftdemo.errors import UserError
 from sftdemo.generate import Pair, choose
 from sftdemo.lora import RowLinear, Rows, by_row, product, stack, store_by_input
 from sftdemo.models import device, load_base
+from sftdemo.packing import Packed
 
 CHATS = [
     [{"role": "user", "content": text}]
@@ -274,7 +275,7 @@ def test_a_closed_stream_leaves_a_past_that_holds(pair):
 
 @pytest.mark.parametrize("held", [True, False])
 def test_what_all_prompts_begin_with_is_computed_once(pair, monkeypatch, held):
-    """Held once for all rows on a CPU; where attention can't take it so, copied into each."""
+    """On a CPU held once for all rows, which are read end to end; where attention can't take that, copied into each, padded."""
     chats = [[{"role": "system", "content": "lovely nice good great fine and the room"}, *chat] for chat in CHATS]
     wanted = [streamed(pair, chat) for chat in chats]
     prompts = [encode_prompt(pair.tokenizer, chat) for chat in chats]
@@ -290,8 +291,10 @@ def test_what_all_prompts_begin_with_is_computed_once(pair, monkeypatch, held):
     monkeypatch.setattr(cache, "put", lambda made, pasts, counts: (copied.extend(counts), put(made, pasts, counts)))
     assert pair.complete(chats, GREEDY) == wanted
     common = common_prefix(prompts)
-    assert read[0] == (2, common) and read[1] == (8, max(map(len, prompts)) - common)
-    assert copied == ([] if held and device().type == "cpu" else [common] * 8)
+    rest = [len(prompt) - common for prompt in prompts]
+    once = held and device().type == "cpu"
+    assert read[:2] == [(2, common), (1, 2 * sum(rest)) if once else (8, max(rest))]
+    assert copied == ([] if once else [common] * 8)
 
 
 def test_a_prompt_that_is_the_common_beginning_is_still_read(pair):
@@ -414,6 +417,30 @@ def test_grouped_attention_is_the_models_own(babbler, monkeypatch, at_once):
                 got = grouped(ids[:, end - 1 if end == 7 else 7 : end], attention_mask=mask[:, :end], cache=past).logits
             wanted = plain(ids, attention_mask=mask).logits[:, 7:]
             torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("at_once", [2**24, 1])
+def test_packed_rows_are_read_as_if_padded(babbler, monkeypatch, at_once):
+    """Their logits, and their keys and values, to which the next token looks."""
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
+    model = load_base(Path(babbler), torch.float32).eval().cpu()
+    assert group(model)
+    ids = torch.randint(5, 300, (3, 9))
+    packed = Packed.of([9, 1, 4])
+    assert packed.ends.tolist() == [8, 9, 13] and packed.mask.sum(1).tolist() == packed.lengths
+    positions = (packed.mask.cumsum(-1) - 1).clamp(min=0)
+    padded, dense = cache.new(model.config), cache.new(model.config)
+    with torch.inference_mode():
+        wanted = model(ids, attention_mask=packed.mask.long(), position_ids=positions, cache=padded).logits
+        cache.expect(dense, packed)
+        flat = {"position_ids": positions[packed.mask][None], "attention_mask": packed.bias(torch.float32)}
+        got = model(ids[packed.mask][None], cache=dense, packed=packed, **flat).logits[0]
+        torch.testing.assert_close(got, wanted[packed.mask], rtol=1e-4, atol=1e-4)
+        cache.expect(dense, None)
+        mask = torch.cat([packed.mask, torch.ones(3, 1, dtype=torch.bool)], 1).long()
+        more = {"attention_mask": mask, "position_ids": positions[:, -1:] + 1}
+        after = [model(ids[:, :1], cache=each, **more).logits for each in (padded, dense)]
+        torch.testing.assert_close(*after, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("at_once", [2**24, 1])
