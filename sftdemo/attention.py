@@ -138,7 +138,7 @@ def _causal(length: int, seen: int, dtype: torch.dtype) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _causal_bias(length: int, seen: int, dtype: torch.dtype) -> Tensor:
-    """The same, kept; for rows short enough that many shapes may be."""
+    """The same, kept for the rows of a training."""
     with torch.inference_mode(False):
         return _causal(length, seen, dtype)
 
@@ -213,7 +213,7 @@ def grouped_attention(
     query is [B, heads, T, d], key and value [B, key heads, S, d], the mask [B, 1, T, S] is added to the scores; returns
     [B, T, heads, d]. What is `common` stands before all keys, outside of S. Queries of rows that are `packed` are
     [1, heads, tokens, d], and so is what returns. On a CPU SDPA copies keys and values for every query head where rows are
-    padded; a single token is left to it, and so are more scores than should be held.
+    padded; a single token is left to it, and so is a row with more scores than should be held.
     """
     if any(kwargs.get(name) is not None for name in UNKNOWN):
         raise ValueError(f"grouped attention knows none of {', '.join(UNKNOWN)}")
@@ -245,16 +245,25 @@ def _grouped(
         key, value = common.before(layer, key, value)
         attention_mask = torch.nn.functional.pad(bias, (len(common), 0))
     seen = key.shape[2]
-    if count == 1 or rows * heads * count * seen > SCORES_AT_ONCE:
+    most = SCORES_AT_ONCE // (heads * count * seen)  # rows at once
+    if count == 1 or not most:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)[0]  # type: ignore[no-any-return]
-    scores = query.reshape(rows, key_heads, -1, width) @ key.transpose(2, 3)
-    scores *= scaling
     if attention_mask is None:
-        attention_mask = _causal_bias(count, seen - count, query.dtype)[None, None]
-    scores.view(rows, key_heads, -1, count, seen).add_(attention_mask[:, :, None])
-    return (torch.softmax(scores, -1) @ value).view(rows, heads, count, width).transpose(1, 2)
+        attention_mask = _causal(count, seen - count, query.dtype)[None, None]
+    attention_mask = attention_mask.expand(rows, -1, -1, -1)
+    query = query.reshape(rows, key_heads, -1, width) * scaling
+    parts = [slice(start, start + most) for start in range(0, rows, most)]
+    out = [_products(query[part], key[part], value[part], attention_mask[part]) for part in parts]
+    return torch.cat(out).view(rows, heads, count, width).transpose(1, 2)
+
+
+def _products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """query [B, key heads, groups * T, d], scaled; key and value [B, key heads, S, d]; mask [B, 1, T, S]; returns like query."""
+    scores = query @ key.transpose(2, 3)
+    scores.view(*query.shape[:2], -1, *mask.shape[2:]).add_(mask[:, :, None])
+    return torch.softmax(scores, -1) @ value
 
 
 def _one_token(

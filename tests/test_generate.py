@@ -402,9 +402,9 @@ def test_stacked_layers_are_the_same_products(chosen, tokens):
     assert block.first.base.weight.untyped_storage().data_ptr() == block.third.base.weight.untyped_storage().data_ptr()
 
 
-@pytest.mark.parametrize("at_once", [2**24, 1])
+@pytest.mark.parametrize("at_once", [2**24, 700, 1])
 def test_grouped_attention_is_the_models_own(babbler, monkeypatch, at_once):
-    """Padded and not, behind tokens computed before; as plain products, or left to SDPA."""
+    """Padded and not, behind tokens computed before; as plain products of all rows or of some at once, or left to SDPA."""
     monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
     plain, grouped = (load_base(Path(babbler), torch.float32).eval().cpu() for _ in range(2))
     assert group(grouped) and grouped.config._attn_implementation == "grouped"
@@ -419,7 +419,7 @@ def test_grouped_attention_is_the_models_own(babbler, monkeypatch, at_once):
             torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("at_once", [2**24, 1])
+@pytest.mark.parametrize("at_once", [2**24, 700, 1])
 def test_packed_rows_are_read_as_if_padded(babbler, monkeypatch, at_once):
     """Their logits, and their keys and values, to which the next token looks."""
     monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
@@ -443,7 +443,7 @@ def test_packed_rows_are_read_as_if_padded(babbler, monkeypatch, at_once):
         torch.testing.assert_close(*after, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("at_once", [2**24, 1])
+@pytest.mark.parametrize("at_once", [2**24, 700, 1])
 def test_a_common_beginning_held_once_is_as_if_in_every_row(babbler, monkeypatch, at_once):
     """Two beginnings, rows of either scattered, one padded; several tokens and then one behind them."""
     monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
