@@ -278,12 +278,17 @@ def _one_token(
     return out.flatten(1, 2)[:, None]
 
 
+def added(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores: 0 where a token may look, the least number where not."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)
+
+
 def _added_mask(*args: Any, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Tensor | None:
     """SDPA's mask as numbers to add to the scores; None where it is plainly causal."""
     from transformers.masking_utils import sdpa_mask
 
     mask = sdpa_mask(*args, **kwargs)
-    return None if mask is None else torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+    return None if mask is None else added(mask, dtype)
 
 
 def group(model: PreTrainedModel) -> bool:
@@ -301,18 +306,9 @@ def group(model: PreTrainedModel) -> bool:
         wanted = model(ids, attention_mask=mask).logits[mask.bool()]
         try:
             model.set_attn_implementation(GROUPED)
-            got = model(ids, attention_mask=mask).logits[mask.bool()]
-            begun = model(ids[:1, :2], use_cache=True).cache
-            common = Common([take(begun, 0, torch.arange(2), [5, 6])], [slice(0, 1)])
-            behind = model(ids[:1, 2:], position_ids=torch.arange(2, 5)[None], common=common).logits[0]
-            pairs = [(got, wanted), (behind, wanted[2:5])]
-            if can_share(made := new(model.config)):
-                packed = Packed.of(mask.sum(1).tolist())
-                expect(made, packed)
-                positions = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2]])
-                bias = packed.bias(model.dtype)
-                given = {"position_ids": positions, "attention_mask": bias, "cache": made, "packed": packed}
-                pairs += [(model(ids[mask.bool()][None], **given).logits[0], wanted)]
+            pairs = [(model(ids, attention_mask=mask).logits[mask.bool()], wanted)]
+            if holds_common(model):
+                pairs += [(_behind_common(model, ids[:1]), wanted[2:5]), (_packed(model, ids, mask.bool()), wanted)]
             same = all(bool((found - asked).norm() <= 1e-3 * asked.norm()) for found, asked in pairs)
         except (AttributeError, TypeError, ValueError, KeyError, RuntimeError):
             same = False
@@ -321,8 +317,23 @@ def group(model: PreTrainedModel) -> bool:
     return same
 
 
+def _behind_common(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """The logits of one row's tokens but the first two, which are held as common."""
+    begun = model(ids[:, :2], use_cache=True).cache
+    common = Common([take(begun, 0, torch.arange(2), ids[0, :2].tolist())], [slice(0, 1)])
+    return model(ids[:, 2:], position_ids=torch.arange(2, ids.shape[1])[None], common=common).logits[0]  # type: ignore[no-any-return]
+
+
+def _packed(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
+    """The logits of padded rows' tokens, read end to end."""
+    packed, made = Packed(mask), new(model.config)
+    expect(made, packed)
+    given = {"position_ids": (mask.cumsum(1) - 1)[mask][None], "attention_mask": added(packed.seen, model.dtype)}
+    return model(ids[mask][None], cache=made, packed=packed, **given).logits[0]  # type: ignore[no-any-return]
+
+
 def holds_common(model: PreTrainedModel) -> bool:
-    """Whether the model's attention takes what all rows begin with apart from each row's own keys and values."""
+    """Whether the model's attention takes what all rows begin with apart from their own keys and values, and packed rows."""
     return model.config._attn_implementation == GROUPED and can_share(new(model.config))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sftdemo import cache
-from sftdemo.attention import Common, holds_common
+from sftdemo.attention import Common, added, holds_common
 from sftdemo.cache import Past
 from sftdemo.lora import Rows
 from sftdemo.packing import Packed
@@ -101,27 +101,25 @@ class Batch:
         if any(shared):
             cache.put(self.cache, known, shared)
         device = self.side.model.device
-        if not any(shared) and len(set(map(len, rest))) > 1 and holds_common(self.side.model):
-            self._read_packed(rest)
-            return
         # Padding stands on the left, so that every row's last token is in the last column.
         mask = torch.cat([_right_aligned(shared), _right_aligned([len(part) for part in rest])], 1)
         ids = torch.tensor([[0] * (width - len(part)) + part for part in rest])
         self.mask = mask.to(device)
         self.lengths = self.ahead + self.mask.sum(1)
         positions = self.ahead + (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -width:]
-        self.logits = self._forward(ids, positions, self._padding(), keep=1)[:, -1]
+        padding = self._padding()
+        if padding is not None and not any(shared) and holds_common(self.side.model):
+            self.logits = self._read_packed(ids, positions, Packed(self.mask.bool()))
+        else:
+            self.logits = self._forward(ids, positions, padding, keep=1)[:, -1]
 
-    def _read_packed(self, rest: list[list[int]]) -> None:
-        """Compute prompts of unlike length end to end: only attention sees padding."""
-        packed = Packed.of(list(map(len, rest)))
-        self.mask = packed.mask.long()
-        self.lengths = self.ahead + self.mask.sum(1)
-        ids = torch.tensor([[token for part in rest for token in part]])
-        positions = self.ahead + torch.tensor([[place for part in rest for place in range(len(part))]])
+    def _read_packed(self, ids: Tensor, positions: Tensor, packed: Packed) -> Tensor:
+        """The next token's logits [rows, vocabulary] of prompts read end to end: only attention sees padding."""
         cache.expect(self.cache, packed)
-        self.logits = self._forward(ids, positions, packed.bias(self.side.model.dtype), packed.ends, packed)[0]
+        mask, bias = packed.mask, added(packed.seen, self.side.model.dtype)
+        logits = self._forward(ids[mask][None], positions[mask][None], bias, packed.ends, packed)[0]
         cache.expect(self.cache, None)
+        return logits
 
     @torch.inference_mode()
     def _forward(
@@ -219,8 +217,7 @@ class Batch:
         among = (owner[:, None] == owner[None]) & (offset[:, None] >= offset[None])
         rows = len(self.rows)
         visible = torch.cat([self.mask.bool()[:, None].expand(-1, count, -1), among[None].expand(rows, -1, -1)], 2)
-        dtype = self.side.model.dtype
-        mask = torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, torch.finfo(dtype).min)
+        mask = added(visible, self.side.model.dtype)
         ids = torch.tensor([[token for part in fed for token in part]]).expand(rows, -1)
         logits = self._forward(ids, self.lengths[:, None] + offset[None], mask[:, None], keep=0)
         self.cache.crop(-count)
@@ -274,10 +271,10 @@ class Batch:
 
 def _tokens(rows: slice | Tensor | None, lengths: list[int]) -> slice | Tensor | None:
     """Where the tokens of some rows stand among those of all, row by row."""
-    if isinstance(rows, slice):
-        return slice(sum(lengths[: rows.start]), sum(lengths[: rows.stop]))
     if rows is None or max(lengths) == 1:
         return rows
+    if isinstance(rows, slice):
+        return slice(sum(lengths[: rows.start]), sum(lengths[: rows.stop]))
     return torch.cat([torch.arange(lengths[row], device=rows.device) + sum(lengths[:row]) for row in rows.tolist()])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,27 +21,29 @@ Packing = tuple[int, ...]
 class Packed:
     """Rows of unlike length end to end in one pass, which attention spreads to [rows, width], padding on the left."""
 
-    lengths: list[int]
     mask: Tensor
     """[rows, width]: true where a token stands."""
-    places: Tensor
-    """[tokens]: where each stands among rows * width places."""
 
-    @classmethod
-    def of(cls, lengths: list[int]) -> Packed:
-        width = max(lengths)
-        mask = torch.arange(width)[None] >= width - torch.tensor(lengths)[:, None]
-        return cls(lengths, mask, mask.flatten().nonzero()[:, 0])
+    @cached_property
+    def lengths(self) -> list[int]:
+        """How many tokens each row has."""
+        return self.mask.sum(1).tolist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def places(self) -> Tensor:
+        """[tokens]: where each stands among rows * width places."""
+        return self.mask.flatten().nonzero()[:, 0]
 
     @property
     def ends(self) -> Tensor:
         """[rows]: which token is each row's last."""
-        return torch.tensor(self.lengths).cumsum(0) - 1
+        return self.mask.sum(1).cumsum(0) - 1
 
-    def bias(self, dtype: torch.dtype) -> Tensor:
-        """[rows, 1, width, width], added to scores: 0 where a token may look, the least number where not."""
-        seen = self.mask[:, None, None] & torch.ones(self.mask.shape[1], self.mask.shape[1], dtype=torch.bool).tril()
-        return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
+    @property
+    def seen(self) -> Tensor:
+        """[rows, 1, width, width]: true where a token may look."""
+        width = self.mask.shape[1]
+        return self.mask[:, None, None] & torch.ones(width, width, dtype=torch.bool).tril()
 
     def spread(self, x: Tensor) -> Tensor:
         """[1, heads, tokens, d] to [rows, heads, width, d], zeros where no token stands."""

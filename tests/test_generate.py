@@ -426,14 +426,17 @@ def test_packed_rows_are_read_as_if_padded(babbler, monkeypatch, at_once):
     model = load_base(Path(babbler), torch.float32).eval().cpu()
     assert group(model)
     ids = torch.randint(5, 300, (3, 9))
-    packed = Packed.of([9, 1, 4])
-    assert packed.ends.tolist() == [8, 9, 13] and packed.mask.sum(1).tolist() == packed.lengths
+    packed = Packed(torch.arange(9) >= torch.tensor([0, 8, 5])[:, None])
+    assert packed.ends.tolist() == [8, 9, 13] and packed.mask.sum(1).tolist() == packed.lengths == [9, 1, 4]
     positions = (packed.mask.cumsum(-1) - 1).clamp(min=0)
     padded, dense = cache.new(model.config), cache.new(model.config)
     with torch.inference_mode():
         wanted = model(ids, attention_mask=packed.mask.long(), position_ids=positions, cache=padded).logits
         cache.expect(dense, packed)
-        flat = {"position_ids": positions[packed.mask][None], "attention_mask": packed.bias(torch.float32)}
+        flat = {
+            "position_ids": positions[packed.mask][None],
+            "attention_mask": attention.added(packed.seen, torch.float32),
+        }
         got = model(ids[packed.mask][None], cache=dense, packed=packed, **flat).logits[0]
         torch.testing.assert_close(got, wanted[packed.mask], rtol=1e-4, atol=1e-4)
         cache.expect(dense, None)
