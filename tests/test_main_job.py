@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_packing import leaking
 
 ROOT = Path(__file__).parents[1]
 TWEETS = ROOT.parent / "shared" / "data" / "tweets_sentiment_en.jsonl"
@@ -77,6 +78,21 @@ def test_quantized_weights_learn_on_this_machine(home, quantization):
     words = ("--quantization", quantization, "--name", name, "--max-examples", "64")
     summary = sftdemo(home, "train", "--data", "support_tickets", *words)
     assert summary["eval_loss"] < 0.6 * summary["first_eval_loss"]
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8", "nf4"])
+def test_it_packs_in_bfloat16(home, quantization, monkeypatch):
+    """In thirty layers rounding grows, and still is no leak between rows."""
+    import torch
+
+    from sftdemo import attention
+    from sftdemo.models import load_base
+
+    model = load_base(home / "models" / "smollm2-135m", torch.bfloat16, quantization)
+    assert attention.enable(model)
+    monkeypatch.setattr(attention, "packed_attention", leaking)
+    model.set_attn_implementation("sdpa")
+    assert not attention.enable(model)
 
 
 @pytest.mark.skipif(

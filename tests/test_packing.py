@@ -96,14 +96,15 @@ def test_a_rows_weight_multiplies_its_loss(model, rows, packed):
     )
 
 
-@pytest.mark.parametrize("quantization", ["int8", "nf4"])
-def test_quantized_weights_are_packed_too(babbler, quantization, monkeypatch):
-    """In 8 bits a last digit can turn an input's rounding, which is no other attention; a leak between rows is."""
-    quantized = load_base(Path(babbler), torch.float32, quantization)
-    assert attention.enable(quantized)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("quantization", ["none", "int8", "nf4"])
+def test_rounded_weights_are_packed_too(babbler, quantization, dtype, monkeypatch):
+    """Rounding is no other attention; a leak between rows is."""
+    rounded = load_base(Path(babbler), dtype, quantization)
+    assert attention.enable(rounded)
     monkeypatch.setattr(attention, "packed_attention", leaking)
-    quantized.set_attn_implementation("sdpa")
-    assert not attention.enable(quantized)
+    rounded.set_attn_implementation("sdpa")
+    assert not attention.enable(rounded)
 
 
 def leaking(module, query, key, value, attention_mask, **kwargs):
