@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 REMEMBERED = 2**28  # bytes of keys and values kept from one turn of a conversation to the next
 TOKENS_AT_ONCE = 2**14  # of all rows answered together; their keys and values take about 1 GB with 135M
-PROMPT_ROWS = 64  # prompts in one forward pass: more are padded more in attention, and products gain nothing
+PROMPT_ROWS = 32  # prompts in one forward pass; products gain nothing from more, and blocks over 32 MiB are mapped anew
 ALTERNATIVES = 5  # of a token, in `explain`
 
 

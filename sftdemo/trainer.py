@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from sftdemo import attention, encoding, fused, hub, loss, machine, models, processes, runs
+from sftdemo import attention, encoding, fused, hub, loss, machine, memory, models, processes, runs
 from sftdemo.card import model_card
 from sftdemo.errors import UserError
 from sftdemo.packing import Collator, Shares, batches
@@ -28,7 +28,6 @@ STATUS_SECONDS = 0.5  # how often status.json is written at most
 EVALUATION_SHARE = 0.1  # of the training's cost, at most, goes into validation loss on the way
 FORWARD_SHARE = 3  # a forward pass costs a third of a training step
 MOST_LOGGED = 1000  # points of a curve
-LENGTH_STEP = 64  # oneDNN builds its bfloat16 products anew for each length on a CPU; few lengths, few builds
 
 
 class Tuner(Trainer):  # type: ignore[misc]
@@ -211,7 +210,7 @@ def _tuner(prepared: Prepared, run: runs.Run, watch: Watch, report: hub.Report) 
         args=_arguments(prepared, run, autocast=full and bfloat16, sparse=_has_experts(model)),
         train_dataset=prepared.rows["train"],
         eval_dataset=prepared.rows["validation"] or None,
-        data_collator=Collator(packed, LENGTH_STEP if bfloat16 and model.device.type == "cpu" else 1),
+        data_collator=Collator(packed, memory.LENGTH_STEP if bfloat16 and model.device.type == "cpu" else 1),
         callbacks=[watch],
     )
     tuner.remove_callback(PrinterCallback)

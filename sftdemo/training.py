@@ -192,7 +192,8 @@ def _warm(prepared: Prepared) -> None:
     from sftdemo import memory, models
 
     if models.device().type == "cpu":
-        machine.warm_heap(round(prepared.memory.activations / memory.heap_slack(prepared.config)))
+        slack = memory.heap_slack(prepared.config, prepared.dtype.itemsize)
+        machine.warm_heap(round(prepared.memory.activations / slack))
 
 
 def _meet(config: TrainConfig, report: hub.Report) -> None:

@@ -80,6 +80,13 @@ def test_optimizer_and_logits_are_arithmetic(model):
     assert gathered.peak - full.peak == 4 * model.parameters, "gradients wait for the next pass"
     many = memory.estimate(model, TrainConfig(batch_size=64), memory.Rows([1000] * 64, [1000] * 64), 4, base=0)
     assert many.logits == 4 * memory.LOGITS_AT_ONCE
+    one_row = [
+        memory.estimate(model, TrainConfig(batch_size=1), memory.Rows([length], [5]), 2, base=0).activations
+        for length in (5, 64)
+    ]
+    assert 0.8 * one_row[1] < one_row[0] <= one_row[1], (
+        "in bfloat16 a batch is filled up to a length products are built for"
+    )
 
 
 def batch_of(lengths: list[int], learned: int = 3, alike: int = 6) -> tuple[list[Encoded], memory.Rows]:
