@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,21 +20,61 @@ from sftdemo.errors import UserError
 if TYPE_CHECKING:
     from peft import PeftModel
 
+LEAST_GAIN = 1.1  # an order of products is changed where that makes them so much faster
 
-# Of two rows a product takes 21 ms where one row's takes 20 with AVX512, and 62 against 47 without (all layers of 135M).
-ROWS_APART = torch.backends.cpu.get_cpu_capability() != "AVX512"
+
+@dataclass(frozen=True)
+class Habits:
+    """How a CPU likes the products of a chat's step: single tokens `apart`, one to a thread; weights stored `by_input`."""
+
+    apart: bool
+    by_input: bool
+
+
+@cache
+def habits() -> Habits:
+    """By trial, once: a few rows by float32 weights that no cache holds.
+
+    All products of two rows by 135M's weights stored by input take together and apart: 21 and 36 ms on a Xeon with AVX512,
+    62 and 47 on an EPYC with AVX2, 51 and 36 on one with AVX512; so the instructions don't tell.
+    """
+    rows = max(2, torch.get_num_threads())
+    weights = torch.ones(12, 576, 1536)
+    x = torch.ones(rows, 1, 576)
+    ways: dict[str, Callable[[Tensor], Tensor]] = {
+        "together": lambda weight: linear(x, weight.t()),
+        "apart": lambda weight: _apart(x, weight.t()),
+        "by_output": lambda weight: linear(x, weight.view(1536, 576)),
+    }
+    best = dict.fromkeys(ways, float("inf"))
+    with torch.inference_mode():
+        for _ in range(3):
+            for name, way in ways.items():
+                began = time.perf_counter()
+                for weight in weights:
+                    way(weight)
+                best[name] = min(best[name], time.perf_counter() - began)
+    return Habits(
+        apart=LEAST_GAIN * best["apart"] < best["together"],
+        by_input=LEAST_GAIN * min(best["apart"], best["together"]) < best["by_output"],
+    )
+
+
+def _apart(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.bmm(x, weight.t().expand(x.shape[0], -1, -1))
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """xW + bias. Without AVX512, as many single tokens as a CPU has threads go one to a thread, all over the same weights.
+    """xW + bias. Where a CPU likes it, as many single tokens as it has threads go one to a thread, all over the same weights.
 
     A product of two rows takes a thread there nearly twice as long as one of one row, and gains nothing from a second thread.
     """
     rows = x.shape[0]
     if not x.is_contiguous():
         x = x.contiguous()  # else one product a row: 66 ms instead of 10 for the head of 32 prompts
-    if rows > 1 and ROWS_APART and x.shape[1:-1] == (1,) and x.device.type == "cpu" and rows == torch.get_num_threads():
-        y = torch.bmm(x, weight.t().expand(rows, -1, -1))
+    one_a_thread = rows > 1 and x.shape[1:-1] == (1,) and x.device.type == "cpu" and rows == torch.get_num_threads()
+    if one_a_thread and habits().apart:
+        y = _apart(x, weight)
         return y if bias is None else y + bias
     return linear(x, weight, bias)
 
@@ -221,15 +264,14 @@ def _transposed(layer: nn.Module, name: str, dtype: torch.dtype) -> tuple[Tensor
 def store_by_input(model: nn.Module) -> None:
     """Lay float32 weights out [in, out] in memory where few rows are faster so; shapes, values and tied embeddings stay.
 
-    Products of one to three rows, a step of a chat, then read memory in order: 58 ms against 79 for two rows on one core
-    without AVX512, but 26 against 21 with it. Larger ones don't care.
+    Products of one to three rows, a step of a chat, then read memory in order. Larger ones don't care.
     """
     stacked = {id(m.base.weight) for m in model.modules() if isinstance(m, RowLinear) and m.stack}
     linear = {id(m.weight) for m in model.modules() if type(m) is nn.Linear and m.weight.dtype == torch.float32}
     for parameter in model.parameters():
         if id(parameter) in stacked:
             continue
-        by_input = ROWS_APART and id(parameter) in linear
+        by_input = id(parameter) in linear and habits().by_input
         # A copy in any case: one tensor left in the mapped file keeps all of it in memory.
         room = _empty(parameter.numel(), parameter.dtype, parameter.device)
         made = room.view(parameter.shape[::-1]).t() if by_input else room.view(parameter.shape)

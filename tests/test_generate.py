@@ -15,7 +15,7 @@ from sftdemo.config import GenerateConfig
 from sftdemo.encoding import answer_ids, common_prefix, encode_prompt
 from sftdemo.errors import UserError
 from sftdemo.generate import Pair, choose
-from sftdemo.lora import RowLinear, Rows, by_row, product, stack, store_by_input
+from sftdemo.lora import Habits, RowLinear, Rows, by_row, product, stack, store_by_input
 from sftdemo.models import device, load_base
 from sftdemo.packing import Packed
 
@@ -341,7 +341,7 @@ def test_explain_gives_each_tokens_probability(pair, alone, tokenizer):
 
 
 def test_storing_by_input_changes_no_value(babbler, monkeypatch):
-    monkeypatch.setattr("sftdemo.lora.ROWS_APART", True)
+    monkeypatch.setattr("sftdemo.lora.habits", lambda: Habits(apart=True, by_input=True))
     model = load_base(Path(babbler), torch.float32).eval()
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     ids = torch.tensor([[5, 6, 7]], device=device())
@@ -357,7 +357,7 @@ def test_storing_by_input_changes_no_value(babbler, monkeypatch):
 def test_one_token_a_thread_is_the_same_product(monkeypatch):
     x, weight, bias = torch.randn(2, 1, 8), torch.randn(5, 8), torch.randn(5)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr("sftdemo.lora.ROWS_APART", True)
+    monkeypatch.setattr("sftdemo.lora.habits", lambda: Habits(apart=True, by_input=True))
     for given in (None, bias):
         torch.testing.assert_close(product(x, weight, given), torch.nn.functional.linear(x, weight, given))
         torch.testing.assert_close(product(x[:1], weight, given), torch.nn.functional.linear(x[:1], weight, given))
