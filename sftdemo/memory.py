@@ -38,9 +38,9 @@ HEAP_SLACK = {"lora": 1.3, "quantized": 1.6, "full": 1.35}
 # With bfloat16 on a processor that has units for it; oneDNN's own room is in it. (135M, batches of 450 to 830 tokens: LoRA 1.75
 # to 1.95, quantized 1.8 to 2.2.)
 HEAP_SLACK_16 = {"lora": 1.8, "quantized": 1.95, "full": 1.35}
+MAPPED_ALONE = 32 * 2**20
 # oneDNN builds its bfloat16 products anew for each length of a batch on a CPU; few lengths, few builds.
 LENGTH_STEP = 64
-MAPPED_ALONE = 32 * 2**20
 # With checkpointing what is freed lies in pieces between what is kept, as much as a layer for so many: 135M peaked at 1.39,
 # 1.66 and 3.22 GB (2 and 8 rows of about 100 tokens, 4 of 800), where 1.35, 1.60 and 3.57 are reckoned.
 LAYERS_IN_PIECES = 4

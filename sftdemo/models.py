@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LEAST_GAIN = 1.2  # bfloat16 is taken where its products are that much faster, since float32 is exact
-TRIALS = 6  # of a product, before its shortest time is believed
+TRIALS = 20  # of a product, before its shortest time is believed
 MOST_RUNS = 3  # that answer beside their base in one batch
 
 # Where AVX512-BF16 is, it tells at every import that it found no kernels from the Hub for 4 bits.

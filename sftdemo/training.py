@@ -17,6 +17,7 @@ from sftdemo.config import TrainConfig
 from sftdemo.errors import DataError, Fault, UserError
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
 
     from sftdemo.data import Example
@@ -63,7 +64,10 @@ class Prepared:
     `rows` are the encoded train and validation rows, all within max_length; `lengths` counts what became of longer ones.
     """
 
-    def __init__(self, config: TrainConfig, report: hub.Report) -> None:
+    def __init__(
+        self, config: TrainConfig, report: hub.Report, precision: tuple[torch.dtype, str] | None = None
+    ) -> None:
+        """`precision` is what all processes of a training compute in, and why; else it is found here."""
         self.config = config.check()
         self.dataset = data.prepare(config, config.max_examples)
         splits = self.dataset.splits
@@ -92,7 +96,7 @@ class Prepared:
             report(
                 f"{only_read} earlier answers are only read: the chat template rewrites them once later turns follow."
             )
-        self.dtype, self.precision = models.training_precision(config.precision)
+        self.dtype, self.precision = precision or models.training_precision(config.precision)
         model, sizes = memory.Model.read(self.base), memory.Rows.of(self.rows["train"])
         self.memory, said = memory.check_training(model, config, sizes, self.dtype.itemsize)
         report(said)
@@ -160,11 +164,10 @@ def train(
         try:
             if not processes.is_first():
                 progress, report = None, hub.silent
-            if processes.count() > 1:
-                _meet(config, report)
+            precision = _meet(config, report) if processes.count() > 1 else None
             if run and processes.is_first():
                 run.write_status("running", step=0, total=0, phase="preparing")
-            prepared = processes.agree(lambda: Prepared(config, report))
+            prepared = processes.agree(lambda: Prepared(config, report, precision))
             report(f"Arithmetic: {prepared.precision}.")
             run = runs.Run(processes.from_first(lambda: _folder(prepared, run)))
             processes.from_first(lambda: _write_data(prepared, run))
@@ -196,12 +199,14 @@ def _warm(prepared: Prepared) -> None:
         machine.warm_heap(round(prepared.memory.activations / slack))
 
 
-def _meet(config: TrainConfig, report: hub.Report) -> None:
-    """Find the other processes; the first on each machine fetches the model for all there."""
+def _meet(config: TrainConfig, report: hub.Report) -> tuple[torch.dtype, str]:
+    """Find the other processes; the first on each machine fetches the model for all there, and the first of all says what
+    all compute in: it is found by timing, and each by itself might find another."""
     from sftdemo import models
 
     processes.join(cpu=models.device().type == "cpu")
     processes.agree(lambda: hub.find(config.model, report) if processes.is_first_here() else None)
+    return processes.from_first(lambda: models.training_precision(config.check().precision))
 
 
 def _folder(prepared: Prepared, run: runs.Run | None) -> Path:

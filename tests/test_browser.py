@@ -191,7 +191,8 @@ def test_a_faulty_file_is_explained_and_the_good_rows_kept(open_page: Callable[.
 
 def choose(page: Any, menu: str, value: str) -> None:
     page.locator(f"{menu} input").click()
-    page.get_by_role("option", name=value, exact=True).click()
+    # The list of the menu before may still be fading out.
+    page.locator(menu).get_by_role("option", name=value, exact=True).click()
 
 
 def test_columns_are_mapped_and_faults_settled_on_the_page(open_page: Callable[..., Any], tmp_path: Path) -> None:

@@ -61,9 +61,22 @@ def pair(arguments: list[str], folders: tuple[Path, Path] = (ROOT, ROOT)) -> lis
 @pytest.mark.parametrize(("launch", "method"), [(DDP, "lora"), (FSDP, "full")], ids=["ddp-lora", "fsdp-full"])
 def test_two_processes_learn_what_one_learns(labelled, tiny, home, launch, method):
     """The same rows a step; 72 rows in batches of 10 leave a last batch that is cut unevenly."""
-    settings = {"learning_rate": 5e-3, "batch_size": 10, "epochs": 2.0, "method": method}
+    settings = {"learning_rate": 5e-3, "batch_size": 10, "epochs": 2.0, "method": method, "precision": "float32"}
     one = train(TrainConfig(data=labelled, model=tiny, name="one", **settings))
-    words = command(labelled, tiny, "--name", "two", "--batch-size", "5", "--epochs", "2", "--method", method)
+    words = command(
+        labelled,
+        tiny,
+        "--name",
+        "two",
+        "--batch-size",
+        "5",
+        "--epochs",
+        "2",
+        "--method",
+        method,
+        "--precision",
+        "float32",
+    )
     launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *launch, "-m", "sftdemo"]
     done = subprocess.run([*launcher, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -110,6 +110,12 @@ def test_precision_is_what_the_processor_is_faster_in(monkeypatch, units, speeds
     assert str(found) == f"torch.{taken}" and reason.startswith(f"{taken}: ")
 
 
+def test_a_precision_that_was_agreed_on_is_kept(labelled, tiny):
+    """Several processes that time their products may each find another."""
+    prepared = Prepared(config(labelled, tiny), hub.silent, (torch.bfloat16, "bfloat16: the first says so"))
+    assert prepared.dtype == torch.bfloat16 and prepared.precision.endswith("the first says so")
+
+
 def test_accumulation_gives_the_losses_of_the_whole_batch(labelled, tiny):
     for name, batch, accumulation in (("whole", 8, 1), ("parts", 2, 4)):
         train(config(labelled, tiny, name=name, batch_size=batch, gradient_accumulation=accumulation, epochs=0.5))
