@@ -63,20 +63,8 @@ def test_two_processes_learn_what_one_learns(labelled, tiny, home, launch, metho
     """The same rows a step; 72 rows in batches of 10 leave a last batch that is cut unevenly."""
     settings = {"learning_rate": 5e-3, "batch_size": 10, "epochs": 2.0, "method": method, "precision": "float32"}
     one = train(TrainConfig(data=labelled, model=tiny, name="one", **settings))
-    words = command(
-        labelled,
-        tiny,
-        "--name",
-        "two",
-        "--batch-size",
-        "5",
-        "--epochs",
-        "2",
-        "--method",
-        method,
-        "--precision",
-        "float32",
-    )
+    asked = "--name two --batch-size 5 --epochs 2 --precision float32"
+    words = command(labelled, tiny, *asked.split(), "--method", method)
     launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *launch, "-m", "sftdemo"]
     done = subprocess.run([*launcher, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
