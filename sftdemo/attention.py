@@ -340,11 +340,17 @@ def holds_common(model: PreTrainedModel) -> bool:
     return model.config._attn_implementation == GROUPED and can_share(new(model.config))
 
 
+def near(model: PreTrainedModel) -> float:
+    """How far, relatively, rounding alone may move logits."""
+    exact = model.dtype == torch.float32 and not getattr(model, "is_loaded_in_8bit", False)
+    return 1e-3 if exact else ROUNDED
+
+
 def _trial_rows(model: PreTrainedModel) -> list[list[int]]:
     """Rows of any tokens that begin alike; a vocabulary's first, often unused, make a bfloat16 model's rounding grow."""
     drawn = torch.Generator().manual_seed(0)
     first, *rows = [
-        torch.randint(model.config.get_text_config().vocab_size, (count,), generator=drawn).tolist()
+        torch.randint(model.get_input_embeddings().num_embeddings, (count,), generator=drawn).tolist()  # type: ignore[arg-type]
         for count in (2, 15, 16, 3)
     ]
     return [first + row for row in rows]
@@ -359,12 +365,11 @@ def enable(model: PreTrainedModel) -> bool:
 
     AttentionInterface.register(NAME, packed_attention)
     before = model.config._attn_implementation
-    rows = _trial_rows(model)
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            ask = {"device": model.device}
+            rows, ask = _trial_rows(model), {"device": model.device}
             wanted = [model(torch.tensor([row], **ask)).logits[0, 3:] for row in rows]
             ids, positions, packing = pack(rows, sharable=2)
             model.set_attn_implementation(NAME)
@@ -372,10 +377,8 @@ def enable(model: PreTrainedModel) -> bool:
                 torch.tensor([ids], **ask), position_ids=torch.tensor([positions], **ask), packing=packing
             ).logits
             own = [chunk[3 - packing[0] :] for chunk in got[0, packing[0] :].split(list(packing[1:]))]
-        exact = model.dtype == torch.float32 and not getattr(model, "is_loaded_in_8bit", False)
-        near = 1e-3 if exact else ROUNDED
-        same = all(bool((a - b).norm() <= near * b.norm()) for a, b in zip(own, wanted, strict=True))
-    except (TypeError, ValueError, KeyError, RuntimeError):
+        same = all(bool((a - b).norm() <= near(model) * b.norm()) for a, b in zip(own, wanted, strict=True))
+    except (AttributeError, TypeError, ValueError, KeyError, RuntimeError):
         same = False
     if not same:
         model.set_attn_implementation(before)

@@ -12,6 +12,7 @@ from torch import Tensor
 from sftdemo import cache
 from sftdemo.attention import Common, added, holds_common
 from sftdemo.cache import Past
+from sftdemo.last_layer import LastLayer
 from sftdemo.lora import Rows
 from sftdemo.packing import Packed
 
@@ -28,6 +29,7 @@ class Side:
     model: PreTrainedModel
     names: tuple[str, ...]
     rows: Rows | None = None
+    last: LastLayer | None = None
 
 
 @dataclass
@@ -129,6 +131,8 @@ class Batch:
         if self.side.rows:
             lengths = packed.lengths if packed else [ids.shape[1]] * len(self.rows)
             self.side.rows.chosen = [_tokens(chosen, lengths) for chosen in places[1:]]
+        if self.side.last:
+            self.side.last.ask(packed.ends if packed else self._last_column(ids.shape[1], keep), places[1:])
         if self.common:
             self.common.rows = places
         return self.side.model(  # type: ignore[no-any-return]
@@ -141,6 +145,12 @@ class Batch:
             **({"common": self.common} if self.common else {}),
             **({"packed": packed} if packed else {}),
         ).logits
+
+    def _last_column(self, width: int, keep: int | Tensor) -> Tensor | None:
+        """Where each row's last token stands among all, if of several only these are kept."""
+        if width == 1 or isinstance(keep, Tensor) or keep != 1:
+            return None
+        return torch.arange(1, len(self.rows) + 1, device=self.mask.device) * width - 1
 
     def _chosen(self, name: str) -> slice | Tensor | None:
         """Where the rows of one name stand: in one span, scattered, or nowhere."""

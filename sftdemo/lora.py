@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
@@ -41,19 +39,15 @@ def habits() -> Habits:
     rows = max(2, torch.get_num_threads())
     weights = torch.ones(12, 576, 1536)
     x = torch.ones(rows, 1, 576)
-    ways: dict[str, Callable[[Tensor], Tensor]] = {
-        "together": lambda weight: linear(x, weight.t()),
-        "apart": lambda weight: _apart(x, weight.t()),
-        "by_output": lambda weight: linear(x, weight.view(1536, 576)),
-    }
-    best = dict.fromkeys(ways, float("inf"))
     with torch.inference_mode():
-        for _ in range(3):
-            for name, way in ways.items():
-                began = time.perf_counter()
-                for weight in weights:
-                    way(weight)
-                best[name] = min(best[name], time.perf_counter() - began)
+        best = machine.shortest(
+            {
+                "together": lambda: [linear(x, weight.t()) for weight in weights],
+                "apart": lambda: [_apart(x, weight.t()) for weight in weights],
+                "by_output": lambda: [linear(x, weight.view(1536, 576)) for weight in weights],
+            },
+            trials=3,
+        )
     return Habits(
         apart=LEAST_GAIN * best["apart"] < best["together"],
         by_input=LEAST_GAIN * min(best["apart"], best["together"]) < best["by_output"],

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sftdemo import memory
+from sftdemo import last_layer, memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -86,10 +86,13 @@ def enable(model: PreTrainedModel) -> bool:
     Returns whether the logits can be made in chunks: they must be the head's output as it is, which is tried. Models
     that scale or cap them get them whole.
     """
+    last = last_layer.enable(model)
     plain = model.forward
     chunked = _head_alone(model)
 
     def forward(*ids: Tensor, labels: Tensor | None = None, weights: Tensor | None = None, **inputs: Any) -> Any:
+        if last:
+            last.ask(None if labels is None else inputs["logits_to_keep"].flatten().nonzero()[:, 0])
         if labels is None:
             return plain(*ids, **inputs)
         if not chunked:

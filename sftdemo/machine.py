@@ -7,6 +7,8 @@ import math
 import mmap
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,17 @@ def size_of(precision: str) -> int:
     flags = Path("/proc/cpuinfo")
     words = set(flags.read_text(encoding="utf-8").split()) if flags.exists() else set()
     return 2 if "amx_bf16" in words else 4  # AVX512-BF16 alone is slow on some; what isn't known counts as the larger
+
+
+def shortest(ways: dict[str, Callable[[], object]], trials: int) -> dict[str, float]:
+    """The least time of each way, in seconds; they take turns, so that what else goes on here slows all."""
+    found = dict.fromkeys(ways, math.inf)
+    for _ in range(trials):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            found[name] = min(found[name], time.perf_counter() - began)
+    return found
 
 
 def free() -> int:

@@ -6,22 +6,21 @@ import logging
 import math
 import os
 import shutil
-import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sftdemo import attention, hub, machine, memory, runs
+from sftdemo import attention, hub, last_layer, machine, memory, runs
 from sftdemo.batch import Side
 from sftdemo.config import TrainConfig
 from sftdemo.encoding import tokenizer
 from sftdemo.errors import UserError
 from sftdemo.generate import Pair
-from sftdemo.lora import by_row, stack, store_by_input
+from sftdemo.lora import Rows, by_row, stack, store_by_input
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,18 +80,20 @@ def bfloat16_pays() -> bool:
     """
     if not has_bfloat16_units():
         return False
-    return device().type != "cpu" or LEAST_GAIN * _product_seconds(torch.bfloat16) < _product_seconds(torch.float32)
+    if device().type != "cpu":
+        return True
+    taken = _product_seconds()
+    return LEAST_GAIN * taken["bfloat16"] < taken["float32"]
 
 
-def _product_seconds(dtype: torch.dtype) -> float:
-    """The shortest of a few products as a training step has them."""
-    x, weight = torch.ones(512, 576, dtype=dtype), torch.ones(1536, 576, dtype=dtype)
-    times = []
-    for _ in range(TRIALS):
-        began = time.perf_counter()
-        torch.nn.functional.linear(x, weight)
-        times.append(time.perf_counter() - began)
-    return min(times)
+def _product_seconds() -> dict[str, float]:
+    """What a product of a training step takes at best, by precision."""
+
+    def product(dtype: torch.dtype) -> Callable[[], object]:
+        x, weight = torch.ones(512, 576, dtype=dtype), torch.ones(1536, 576, dtype=dtype)
+        return lambda: torch.nn.functional.linear(x, weight)
+
+    return machine.shortest({"bfloat16": product(torch.bfloat16), "float32": product(torch.float32)}, TRIALS)
 
 
 def training_precision(asked: str) -> tuple[torch.dtype, str]:
@@ -195,30 +196,36 @@ def load(run: str | runs.Run | Sequence[str | runs.Run], report: hub.Report = hu
     copies = [base_path] if settings[0].method == "lora" else [base_path, first.model_path]
     memory.check_loading(copies, dtype.itemsize, settings[0].quantization)
     if settings[0].method == "lora":
-        sides = [_lora_side(base_path, chosen, names, dtype, settings[0].quantization)]
+        model, rows = _with_adapters(base_path, chosen, dtype, settings[0].quantization)
+        sides = [answering(model, ("base", *names), rows)]
     else:
-        sides = [
-            Side(load_base(base_path, dtype).eval(), ("base",)),
-            Side(load_base(first.model_path, dtype).eval(), ("tuned",)),
-        ]
-    for side in sides:
-        attention.group(side.model)
-        if side.rows:
-            stack(side.model)
-        if device().type == "cpu":
-            store_by_input(side.model)
+        paths = {"base": base_path, "tuned": first.model_path}
+        sides = [answering(load_base(path, dtype), (name,)) for name, path in paths.items()]
     stops = GenerationConfig.from_pretrained(first.model_path)
     return Pair(tokenizer(first.model_path), sides, stops, name=" ".join(each.name for each in chosen))
 
 
-def _lora_side(path: Path, chosen: list[runs.Run], names: list[str], dtype: torch.dtype, quantization: str) -> Side:
+def answering(model: PreTrainedModel, names: tuple[str, ...], rows: Rows | None = None) -> Side:
+    """A loaded model under these names, made fast at answering; with adapters by row under one for each and the base's."""
+    model.eval()
+    attention.group(model)
+    if rows:
+        stack(model)
+    if device().type == "cpu":
+        store_by_input(model)
+    return Side(model, names, rows, last_layer.enable(model, rows))
+
+
+def _with_adapters(
+    path: Path, chosen: list[runs.Run], dtype: torch.dtype, quantization: str
+) -> tuple[PreTrainedModel, Rows]:
     from peft import PeftModel
 
     model = PeftModel.from_pretrained(load_base(path, dtype, quantization), str(chosen[0].model_path), adapter_name="0")
     for number, run in enumerate(chosen[1:], 1):
         model.load_adapter(str(run.model_path), adapter_name=str(number))
     rows = by_row(model, [str(number) for number in range(len(chosen))], dtype)
-    return Side(model.get_base_model().eval(), ("base", *names), rows)
+    return model.get_base_model(), rows
 
 
 def _check_together(chosen: list[runs.Run], settings: list[TrainConfig]) -> None:

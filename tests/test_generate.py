@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from sftdemo import attention, cache
+from sftdemo import attention, cache, last_layer
 from sftdemo.attention import group
 from sftdemo.batch import Batch, Row, Side
 from sftdemo.config import GenerateConfig
@@ -46,7 +46,9 @@ def pair(babbler, adapter, tokenizer) -> Pair:
     rows = by_row(model, ["default"], torch.float32)
     base = model.get_base_model().eval()
     assert group(base) == (device().type == "cpu") and stack(base) == 2 * 4
-    return Pair(tokenizer, [Side(base, ("base", "tuned"), rows)])
+    last = last_layer.enable(base, rows)
+    assert last
+    return Pair(tokenizer, [Side(base, ("base", "tuned"), rows, last)])
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +226,7 @@ def three(babbler, adapter, tokenizer, tmp_path_factory) -> tuple[Pair, dict[str
     rows = by_row(model, ["0", "1", "2"], torch.float32)
     base = model.get_base_model().eval()
     assert group(base) == (device().type == "cpu") and stack(base) == 2 * 4
-    return Pair(tokenizer, [Side(base, ("base", *folders), rows)]), folders
+    return Pair(tokenizer, [Side(base, ("base", *folders), rows, last_layer.enable(base, rows))]), folders
 
 
 def test_three_adapters_answer_in_one_batch_as_each_alone(three, alone, babbler, tokenizer):
@@ -295,6 +297,26 @@ def test_what_all_prompts_begin_with_is_computed_once(pair, monkeypatch, held):
     once = held and device().type == "cpu"
     assert read[:2] == [(2, common), (1, 2 * sum(rest)) if once else (8, max(rest))]
     assert copied == ([] if once else [common] * 8)
+
+
+@pytest.mark.parametrize("chats", [CHATS, CHATS[:1]], ids=["unlike lengths", "one length"])
+def test_the_last_feed_forward_reads_only_each_prompts_last_token(pair, alone, tokenizer, chats):
+    layers = pair.sides[0].model.get_decoder().layers
+    seen = {layer.mlp: [] for layer in (layers[0], layers[-1])}
+    hooks = [layer.register_forward_hook(lambda layer, given, made: seen[layer].append(given[0].shape[:2].numel()))
+             for layer in seen]  # fmt: skip
+    pair._pasts = {}
+    answers = pair.complete(chats, GREEDY) if len(chats) > 1 else [streamed(pair, chats[0])]
+    for hook in hooks:
+        hook.remove()
+    first, last = seen.values()
+    one_pass = len(chats) == 1 or device().type == "cpu"
+    assert first[0] >= sum(len(encode_prompt(tokenizer, chat)) for chat in chats)
+    assert last[0] == (2 * len(chats) if one_pass else last[0]) and last[1:] == first[1:]
+    for side, model in alone.items():
+        assert [answer[side].replace("\ufffd", "") for answer in answers] == [
+            plain(model, tokenizer, chat) for chat in chats
+        ]
 
 
 def test_a_prompt_that_is_the_common_beginning_is_still_read(pair):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import on
 
-from sftdemo import fused, loss
+from sftdemo import fused, last_layer, loss
 from sftdemo.config import TrainConfig
 from sftdemo.models import add_lora, load_base
 
@@ -22,14 +22,14 @@ def small(architecture: str):
     """An untrained model of a family that does something to its logits, or doesn't."""
     import transformers
 
-    names = {"Gemma2": "Gemma2", "Granite": "Granite", "Cohere": "Cohere", "Qwen2": "Qwen2"}
     settings = {
         "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2,
         "num_key_value_heads": 1, "head_dim": 16, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
     } | {"Granite": {"logits_scaling": 4.0}}.get(architecture, {})  # fmt: skip
     torch.manual_seed(0)
-    config = getattr(transformers, f"{names[architecture]}Config")(**settings)
-    return getattr(transformers, f"{architecture}ForCausalLM")(config)
+    config = getattr(transformers, f"{architecture}Config")(**settings)
+    name = "GPT2LMHeadModel" if architecture == "GPT2" else f"{architecture}ForCausalLM"
+    return getattr(transformers, name)(config)
 
 
 def ask(model, weights=None):
@@ -88,3 +88,48 @@ def test_models_that_scale_or_cap_their_logits_get_them_whole(monkeypatch, archi
     assert loss.enable(model) is chunked
     monkeypatch.setattr(loss, "LOGIT_FLOATS", 64)
     torch.testing.assert_close(ask(model)[0], wanted.detach())
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("checkpoints", [None, False, True], ids=["kept", "checkpointed", "reentrant"])
+def test_the_last_feed_forward_computes_learned_tokens_alone(tiny, monkeypatch, method, checkpoints):
+    """Loss and gradients are those of all tokens computed, also where the layer is computed again on the way back."""
+
+    def trained(asked: bool):
+        torch.manual_seed(0)
+        with monkeypatch.context() as patch:
+            if not asked:
+                patch.setattr(last_layer, "enable", lambda model: None)
+            model = load_base(Path(tiny), torch.float32)
+            loss.enable(model)
+        tuned = model
+        if method == "lora":
+            tuned = add_lora(model, TrainConfig())
+            for name, parameter in tuned.named_parameters():
+                if "lora_B" in name:
+                    torch.nn.init.normal_(parameter, std=0.1)
+            fused.fuse(tuned)
+        if checkpoints is not None:
+            tuned.activation_checkpointing_enable({"use_reentrant": checkpoints})
+            tuned.enable_input_require_grads()
+        tuned.train()
+        rows = []
+        mlp = model.get_decoder().layers[-1].mlp
+        mlp.register_forward_hook(lambda layer, given, made: rows.append(given[0].shape[1]))
+        return *ask(tuned), rows
+
+    (wanted, gradients, all_rows), (found, others, rows) = trained(asked=False), trained(asked=True)
+    assert all_rows[0] == IDS.numel() and rows[0] == len(LABELS)
+    torch.testing.assert_close(found, wanted)
+    for one, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_model_whose_last_layer_is_something_else_computes_all(tiny):
+    shared = load_base(Path(tiny), torch.float32)
+    layers = shared.get_decoder().layers
+    layers[0].mlp = layers[-1].mlp  # what it gives for one token, the next layer's attention shows to others
+    logits = shared(input_ids=IDS.to(shared.device)).logits
+    assert last_layer.enable(shared) is None
+    assert torch.equal(shared(input_ids=IDS.to(shared.device)).logits, logits)
+    assert last_layer.enable(small("GPT2")) is None

@@ -229,3 +229,10 @@ def test_a_model_with_a_window_keeps_its_own_attention(tokenizer):
     before = model.config._attn_implementation
     assert not attention.enable(model)
     assert model.config._attn_implementation == before
+
+
+def test_the_trial_asks_for_tokens_that_the_model_has(tiny):
+    """Whatever its config says."""
+    model = load_base(Path(tiny), torch.float32)
+    model.config.vocab_size = 10**6
+    assert attention.enable(model)

@@ -103,7 +103,7 @@ def test_bfloat16_learns_too(labelled, tiny, method):
 def test_precision_is_what_the_processor_is_faster_in(monkeypatch, units, speeds, taken):
     monkeypatch.setattr(models, "device", lambda: torch.device("cpu"))
     monkeypatch.setattr(models, "has_bfloat16_units", lambda: units)
-    monkeypatch.setattr(models, "_product_seconds", lambda dtype: 1 / speeds[dtype == torch.float32])
+    monkeypatch.setattr(models, "_product_seconds", lambda: dict(bfloat16=1 / speeds[0], float32=1 / speeds[1]))
     models.bfloat16_pays.cache_clear()
     found, reason = models.training_precision("auto")
     models.bfloat16_pays.cache_clear()
