@@ -74,11 +74,10 @@ class Collator:
 
     The batch has input_ids and position_ids [B, T] (B = 1 when packed), `logits_to_keep` [B, T] true where the next token
     is learned, and `labels` [K]: those next tokens, with their rows' `weights` [K] where these differ from 1. `row_tokens`
-    counts the rows' tokens, common prefix in each. Packed batches are made `multiple` tokens long, or a multiple of it.
+    counts the rows' tokens, common prefix in each.
     """
 
     packed: bool
-    multiple: int = 1
 
     def __call__(self, rows: list[Encoded]) -> dict[str, Any]:
         batch = self._pack(rows) if self.packed else self._pad(rows)
@@ -103,9 +102,6 @@ class Collator:
         following: list[int | None] = [None] * prefix
         for row in rows:
             following += _next(row)[prefix:]
-        if tail := -len(ids) % self.multiple:  # one more row that nobody sees and nothing is learned from
-            ids, positions = [*ids, *[0] * tail], [*positions, *range(tail)]
-            packing, following = (*packing, tail), following + [None] * tail
         return {
             "input_ids": torch.tensor([ids]),
             "position_ids": torch.tensor([positions]),

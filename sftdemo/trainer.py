@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from sftdemo import attention, encoding, fused, hub, loss, machine, memory, models, processes, runs
+from sftdemo import attention, encoding, fused, hub, loss, machine, models, processes, runs
 from sftdemo.card import model_card
 from sftdemo.errors import UserError
 from sftdemo.packing import Collator, Shares, batches
@@ -204,13 +204,12 @@ def _tuner(prepared: Prepared, run: runs.Run, watch: Watch, report: hub.Report) 
         fused.fuse(trained)
     if config.gradient_checkpointing and _keeps_inputs(config):
         trained.enable_input_require_grads()  # else no gradient comes back through a reentrant checkpoint
-    bfloat16 = prepared.dtype == torch.bfloat16
     tuner = Tuner(
         model=trained,
-        args=_arguments(prepared, run, autocast=full and bfloat16, sparse=_has_experts(model)),
+        args=_arguments(prepared, run, autocast=full and prepared.dtype == torch.bfloat16, sparse=_has_experts(model)),
         train_dataset=prepared.rows["train"],
         eval_dataset=prepared.rows["validation"] or None,
-        data_collator=Collator(packed, memory.LENGTH_STEP if bfloat16 and model.device.type == "cpu" else 1),
+        data_collator=Collator(packed),
         callbacks=[watch],
     )
     tuner.remove_callback(PrinterCallback)

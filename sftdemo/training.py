@@ -159,6 +159,7 @@ def train(
     Interrupted by a signal or by `Run.ask_to_stop`, it keeps what was learned and reports status "stopped".
     Raises UserError for what the user can mend; a run that exists then says "failed" with the reason.
     """
+    machine.keep_few_products()
     interruption = Interruption()
     with interruption.caught():
         try:

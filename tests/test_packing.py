@@ -112,16 +112,6 @@ def leaking(module, query, key, value, attention_mask, **kwargs):
     return attention._by_row(query[0], key[0], value[0], query.shape[-1] ** -0.5, 0.0, (0, query.shape[2]))[None], None
 
 
-def test_a_length_rounded_up_changes_nothing(model, rows):
-    assert attention.enable(model)
-    plain, gradients = loss_and_gradients(model, Collator(packed=True)(rows))
-    rounded = Collator(packed=True, multiple=64)(rows)
-    assert rounded["input_ids"].shape == (1, 64) and sum(rounded["packing"]) == 64
-    loss_of_rounded, rounded_gradients = loss_and_gradients(model, rounded)
-    assert loss_of_rounded == pytest.approx(plain, rel=1e-6)
-    assert_close(gradients, rounded_gradients)
-
-
 def test_rows_are_kept_small_and_come_back_whole(rows):
     weighted = [replace(row, weight=0.25 * index) for index, row in enumerate(rows)]
     kept = Rows(weighted)
