@@ -109,7 +109,7 @@ def keep_freed_memory(kept: int = KEPT) -> None:
 def keep_few_products() -> None:
     """Let oneDNN keep fewer of the bfloat16 products that it builds, one for each length of a batch or row.
 
-    36 batches of as many lengths took 0.3 GB more with its 1,024. The environment overrules it; without effect once
+    36 batches of as many lengths took 0.2 GB more with its 1,024. The environment overrules it; without effect once
     anything was built.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(BUILT))
