@@ -8,6 +8,8 @@ gradients as computing it in every row, since its hidden states depend on nothin
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -346,6 +348,18 @@ def near(model: PreTrainedModel) -> float:
     return 1e-3 if exact else ROUNDED
 
 
+@contextmanager
+def trial(model: PreTrainedModel) -> Iterator[None]:
+    """The model as it answers, without gradients; then as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
 def _trial_rows(model: PreTrainedModel) -> list[list[int]]:
     """Rows of any tokens that begin alike; a vocabulary's first, often unused, make a bfloat16 model's rounding grow."""
     drawn = torch.Generator().manual_seed(0)
@@ -365,10 +379,8 @@ def enable(model: PreTrainedModel) -> bool:
 
     AttentionInterface.register(NAME, packed_attention)
     before = model.config._attn_implementation
-    was_training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with trial(model):
             rows, ask = _trial_rows(model), {"device": model.device}
             wanted = [model(torch.tensor([row], **ask)).logits[0, 3:] for row in rows]
             ids, positions, packing = pack(rows, sharable=2)
@@ -382,5 +394,4 @@ def enable(model: PreTrainedModel) -> bool:
         same = False
     if not same:
         model.set_attn_implementation(before)
-    model.train(was_training)
     return same

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sftdemo.attention import near
+from sftdemo.attention import near, trial
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -61,23 +61,20 @@ class LastLayer:
 
 def enable(model: PreTrainedModel, rows: Rows | None = None) -> LastLayer | None:
     """Let the model's last feed-forward be asked for some tokens only, if they then get the logits that they had before."""
-    ids, asked = torch.tensor([[5, 6, 7, 8, 9], [7, 5, 6, 9, 8]], device=model.device), torch.tensor([1, 4, 7, 8])
-    asked = asked.to(model.device)
+    ids = torch.tensor([[5, 6, 7, 8, 9], [7, 5, 6, 9, 8]], device=model.device)
+    asked = torch.tensor([1, 4, 7, 8], device=model.device)
     try:
         last = LastLayer(model.get_decoder().layers[-1].mlp, rows)
     except (AttributeError, TypeError, IndexError):
         return None
-    was_training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with trial(model):
             wanted = model(ids).logits.flatten(0, 1)[asked]
             last.ask(asked, rows.chosen if rows else ())
             found = model(ids).logits.flatten(0, 1)[asked]
         same = bool((found - wanted).norm() <= near(model) * wanted.norm())
     except (AttributeError, TypeError, ValueError, RuntimeError):
         same = False
-    model.train(was_training)
     last.ask(None)
     if not same:
         last.leave()

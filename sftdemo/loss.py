@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sftdemo import last_layer, memory
+from sftdemo.attention import trial
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -111,10 +112,8 @@ def enable(model: PreTrainedModel) -> bool:
 
 def _head_alone(model: PreTrainedModel) -> bool:
     """Whether the logits are the decoder's output through the head and nothing else, by trial to the last bit."""
-    was_training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with trial(model):
             if type(model.get_output_embeddings()) is not torch.nn.Linear:
                 return False
             ids = torch.tensor([[5, 6, 7, 8]], device=model.device)
@@ -122,5 +121,3 @@ def _head_alone(model: PreTrainedModel) -> bool:
             return torch.equal(logits, model(input_ids=ids).logits)
     except (TypeError, ValueError, AttributeError, RuntimeError):
         return False
-    finally:
-        model.train(was_training)
