@@ -54,6 +54,11 @@ class Encoded:
         """How many tokens stand before the first learned one."""
         return self.supervised.index(True)
 
+    @property
+    def inputs(self) -> list[int]:
+        """What a model must read to learn the row: all before its last learned token; of the rest nothing is asked."""
+        return self.ids[: len(self.ids) - 1 - self.supervised[::-1].index(True)]
+
 
 def tokenizer(model: str | Path, report: hub.Report = hub.silent) -> PreTrainedTokenizerBase:
     """The tokenizer of a model id or folder, with its chat template."""

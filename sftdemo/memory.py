@@ -124,7 +124,7 @@ def _shapes(file: Path) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class Rows:
-    """The training rows' lengths in tokens, how many of those are learned, and with how many all rows begin alike."""
+    """How many tokens of each training row are read and how many learned, and with how many all rows begin alike."""
 
     lengths: Sequence[int]
     learned: Sequence[int]
@@ -137,11 +137,11 @@ class Rows:
             common_prefix([min(row.ids for row in rows), max(row.ids for row in rows)]),
             *(row.prompt_length - 1 for row in rows),
         )
-        return cls([len(row.ids) for row in rows], [sum(row.supervised) for row in rows], prefix)
+        return cls([len(row.inputs) for row in rows], [sum(row.supervised) for row in rows], prefix)
 
     def up_to(self, longest: int) -> Rows:
-        """Only the rows of at most so many tokens."""
-        kept = [pair for pair in zip(self.lengths, self.learned, strict=True) if pair[0] <= longest]
+        """Only the rows of at most so many tokens; the last isn't read."""
+        kept = [pair for pair in zip(self.lengths, self.learned, strict=True) if pair[0] < longest]
         return Rows([length for length, _ in kept], [learned for _, learned in kept], self.prefix)
 
     def batches(self, config: TrainConfig) -> Iterator[Batch]:

@@ -73,8 +73,8 @@ class Collator:
     """Makes a batch of encoded rows: packed, or padded for a model that can't keep packed rows apart.
 
     The batch has input_ids and position_ids [B, T] (B = 1 when packed), `logits_to_keep` [B, T] true where the next token
-    is learned, and `labels` [K]: those next tokens, with their rows' `weights` [K] where these differ from 1. `row_tokens`
-    counts the rows' tokens, common prefix in each.
+    is learned, and `labels` [K]: those next tokens, with their rows' `weights` [K] where these differ from 1. A row's last
+    learned token is only a label, and what follows it is left out. `row_tokens` counts all of the rows' tokens.
     """
 
     packed: bool
@@ -97,7 +97,7 @@ class Collator:
     def _pack(self, rows: list[Encoded]) -> dict[str, Any]:
         # The first token of a row's own part isn't learned, else the prefix's last token would need a label for each row.
         sharable = min(row.prompt_length for row in rows) - 1
-        ids, positions, packing = pack([row.ids for row in rows], sharable)
+        ids, positions, packing = pack([row.inputs for row in rows], sharable)
         prefix = packing[0]
         following: list[int | None] = [None] * prefix
         for row in rows:
@@ -110,22 +110,24 @@ class Collator:
         }
 
     def _pad(self, rows: list[Encoded]) -> dict[str, Any]:
-        width = max(len(row.ids) for row in rows)
+        inputs = [row.inputs for row in rows]
+        width = max(map(len, inputs))
         following: list[int | None] = []
         for row in rows:
-            following += _next(row) + [None] * (width - len(row.ids))
+            read = _next(row)
+            following += read + [None] * (width - len(read))
         return {
             # Padding stands behind a row, where a causal model can't see it; its id doesn't matter.
-            "input_ids": torch.tensor([row.ids + [0] * (width - len(row.ids)) for row in rows]),
+            "input_ids": torch.tensor([ids + [0] * (width - len(ids)) for ids in inputs]),
             "position_ids": torch.arange(width)[None].repeat(len(rows), 1),
             "next": following,
         }
 
 
 def _next(row: Encoded) -> list[int | None]:
-    """For each position the token that is learned to follow it, or None."""
-    pairs = zip(row.ids[1:], row.supervised[1:], strict=True)
-    return [token if learned else None for token, learned in pairs] + [None]
+    """For each of the row's inputs the token that is learned to follow it, or None."""
+    places = range(1, len(row.inputs) + 1)
+    return [row.ids[place] if row.supervised[place] else None for place in places]
 
 
 class Shares(Sampler[list[int]]):

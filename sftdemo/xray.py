@@ -57,27 +57,30 @@ def _of_pack(
         if fitting:  # of a text in chunks the first one is shown
             numbers.append(before + index + 1)
             encoded.append(fitting[0])
-    batch = Collator(packed=True)([encoded[numbers.index(before + place)]] if left_out else encoded)
-    numbers = [before + place] if left_out else numbers
-    spans = rows_of_batch(batch)
-    told = {
-        number: _told(tokenizer, span, number, batch["packing"][0]) for number, span in zip(numbers, spans, strict=True)
-    }
+    if left_out:
+        encoded, numbers = [encoded[numbers.index(before + place)]], [before + place]
+    batch = Collator(packed=True)(encoded)
     shared = batch["packing"][0]
+    told = {
+        number: _told(tokenizer, _whole(span, row), number, shared)
+        for number, span, row in zip(numbers, rows_of_batch(batch), encoded, strict=True)
+    }
     return {
-        "xray": told.pop(before + place),
+        "xray": told[before + place],
         "pack": {
             "rows": numbers,
-            "tokens": int(batch["input_ids"].numel()),
+            "tokens": shared + sum(len(tokens) - shared for tokens in told.values()),
             "shared": shared,
             "left_out": left_out,
-            "neighbours": [{"row": number, "tokens": tokens[shared:]} for number, tokens in told.items()],
+            "neighbours": [
+                {"row": number, "tokens": tokens[shared:]} for number, tokens in told.items() if number != before + place
+            ],
         },
     }
 
 
 def rows_of_batch(batch: dict[str, Any]) -> list[Encoded]:
-    """The rows of a packed batch as the model sees them: the shared tokens first, learned where a label asks for them."""
+    """The rows of a packed batch up to their last learned token: the shared tokens first, learned where a label asks."""
     ids, keep = batch["input_ids"].flatten().tolist(), batch["logits_to_keep"].flatten().tolist()
     labels = iter(batch["labels"].tolist())
     following = [next(labels) if kept else None for kept in keep]
@@ -85,13 +88,19 @@ def rows_of_batch(batch: dict[str, Any]) -> list[Encoded]:
     rows, start = [], shared
     for length in own:
         places = [*range(shared), *range(start, start + length)]
-        # A token is learned where the place before it in the row has it as its label.
-        learned = [False] + [following[place] is not None for place in places[:-1]]
-        row = Encoded([ids[place] for place in places], learned)
-        assert all(following[at] in (None, ids[after]) for at, after in pairwise(places))
-        rows.append(row)
+        # A token is learned where the place before it in the row has it as its label; the last one is nothing else.
+        learned = [False] + [following[place] is not None for place in places]
+        last = following[places[-1]]
+        assert last is not None and all(following[at] in (None, ids[after]) for at, after in pairwise(places))
+        rows.append(Encoded([*(ids[place] for place in places), last], learned))
         start += length
     return rows
+
+
+def _whole(span: Encoded, row: Encoded) -> Encoded:
+    """The row as read from the batch, with what follows its last learned token, which no batch needs."""
+    rest = row.ids[len(span.ids) :]
+    return Encoded(span.ids + rest, span.supervised + [False] * len(rest))
 
 
 def _told(tokenizer: PreTrainedTokenizerBase, row: Encoded, number: int, shared: int) -> list[dict[str, Any]]:

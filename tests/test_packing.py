@@ -76,6 +76,26 @@ def test_packed_equals_padded(model, rows):
 
 
 @pytest.mark.parametrize("packed", [True, False])
+def test_what_nobody_asks_about_is_not_computed(model, rows, packed):
+    """A row ends before its last learned token; loss and gradients are those of the whole row, computed plainly."""
+    assert not packed or attention.enable(model)
+    batch = Collator(packed)(rows[:1])
+    [row] = rows[:1]
+    end = max(place for place, learned in enumerate(row.supervised) if learned)
+    assert row.ids[end + 1 :], "the template goes on behind the end of turn"
+    assert batch["input_ids"].tolist() == [row.ids[:end]]
+    total, gradients = loss_and_gradients(model, batch)
+    model.zero_grad()
+    places = [place for place, learned in enumerate(row.supervised) if learned]
+    ids = torch.tensor([row.ids], device=model.device)
+    logits = model(ids).logits[0, [place - 1 for place in places]]
+    wanted = torch.nn.functional.cross_entropy(logits, ids[0, places])
+    wanted.backward()
+    assert total == pytest.approx(wanted.item(), rel=1e-6)
+    assert_close(gradients, [parameter.grad for parameter in model.parameters()])
+
+
+@pytest.mark.parametrize("packed", [True, False])
 def test_a_rows_weight_multiplies_its_loss(model, rows, packed):
     """Against the rows one by one; weighted rows keep packing's shared prefix."""
     weights = [0.5, 2.0, 1.0]

@@ -12,7 +12,7 @@ from sftdemo.__main__ import main
 from sftdemo.config import TrainConfig
 from sftdemo.data import Dataset
 from sftdemo.data.scripts import main_script, scripts
-from sftdemo.encoding import encode
+from sftdemo.encoding import Encoded, encode
 from sftdemo.errors import UsageError
 from sftdemo.inspection import histogram, measure, own_words
 from sftdemo.packing import Collator
@@ -58,8 +58,11 @@ def test_the_xray_is_the_batch_that_trains(tokenizer, number):
 
 def test_rows_come_back_out_of_a_batch(tokenizer):
     encoded = [encode(tokenizer, example["messages"]) for example in rows(5)]
-    assert rows_of_batch(Collator(packed=True)(encoded)) == encoded
-    assert rows_of_batch(Collator(packed=True)(encoded[:1])) == encoded[:1]
+    ends = [len(row.inputs) + 1 for row in encoded]
+    assert all(row.ids[end:] and row.supervised[end - 1] for row, end in zip(encoded, ends, strict=True))
+    learned = [Encoded(row.ids[:end], row.supervised[:end]) for row, end in zip(encoded, ends, strict=True)]
+    assert rows_of_batch(Collator(packed=True)(encoded)) == learned
+    assert rows_of_batch(Collator(packed=True)(encoded[:1])) == learned[:1]
 
 
 def test_a_row_over_the_limit_is_shown_and_said_to_be_left_out(tokenizer):

@@ -17,7 +17,8 @@ from sftdemo import encoding, hub, models, runs
 def needed_flops(config: sftdemo.TrainConfig, train: list[Any]) -> dict[str, Any]:
     """Products of one LoRA epoch: 4 N a token computed (forward, and back to the inputs; frozen weights need no gradient),
     6 n for the n LoRA weights, 4 V H a learned token in the head. Attention's own products, small for short rows, are left
-    out. Tokens computed: what all rows of a batch begin with counts once a batch, as we compute it.
+    out. Tokens computed: what all rows of a batch begin with counts once a batch, and a row ends before its last learned
+    token, as we compute it.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -35,7 +36,7 @@ def needed_flops(config: sftdemo.TrainConfig, train: list[Any]) -> dict[str, Any
     prefix = min(differ.index(True) if True in differ else len(differ), *(row.prompt_length - 1 for row in rows))
     tokens = sum(len(row.ids) for row in rows)
     batches = -(-len(rows) // config.batch_size)
-    computed = tokens - prefix * (len(rows) - batches)
+    computed = sum(len(row.inputs) for row in rows) - prefix * (len(rows) - batches)
     learned = sum(sum(row.supervised) for row in rows)
     flops = computed * (4 * weights + 6 * added) + learned * 4 * head.weight.numel()
     return {"row_tokens": tokens, "computed_tokens": computed, "learned_tokens": learned, "needed_flops": flops}
