@@ -7,9 +7,10 @@ import math
 import mmap
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +116,11 @@ def keep_few_products() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(BUILT))
 
 
-def warm_heap(size: int) -> threading.Thread | None:
-    """Let one heap serve all threads and keep what is freed, and fetch `size` bytes for it in the background.
+def warm_heap(size: int) -> Future[None] | None:
+    """Let one heap serve all threads and keep what is freed, and fetch it in the background until `size` bytes are free.
 
     Pages that a virtual machine never touched cost 6 to 14 microseconds each: a training's first forward pass took 3.5 s
-    where the next took 1.5. Until `give_back`, up to 2 GiB of what is freed stays with the process. Returns the thread.
+    where the next took 1.5. Until `give_back`, up to 2 GiB of what is freed stays with the process.
     """
     mallopt, malloc, release = map(_libc, ("mallopt", "malloc", "free"))
     if not mallopt:
@@ -139,9 +140,13 @@ def warm_heap(size: int) -> threading.Thread | None:
         for piece in pieces:
             release(ctypes.c_void_p(piece))
 
-    thread = threading.Thread(target=touch, daemon=True)
-    thread.start()
-    return thread
+    return _toucher().submit(touch)
+
+
+@cache
+def _toucher() -> ThreadPoolExecutor:
+    """Always the same thread: another one might be given another heap."""
+    return ThreadPoolExecutor(1)
 
 
 def give_back() -> None:

@@ -28,6 +28,7 @@ STATUS_SECONDS = 0.5  # how often status.json is written at most
 EVALUATION_SHARE = 0.1  # of the training's cost, at most, goes into validation loss on the way
 FORWARD_SHARE = 3  # a forward pass costs a third of a training step
 MOST_LOGGED = 1000  # points of a curve
+WARMED = 0.85  # of what a step's activations will take; the rest of the heap's slack comes with time
 
 
 class Tuner(Trainer):  # type: ignore[misc]
@@ -195,6 +196,8 @@ def _tuner(prepared: Prepared, run: runs.Run, watch: Watch, report: hub.Report) 
     torch.manual_seed(config.seed)
     # Full tuning keeps float32 master weights: small updates of bfloat16 weights get lost in rounding.
     model = models.load_base(prepared.base, torch.float32 if full else prepared.dtype, config.quantization)
+    if model.device.type == "cpu":  # now that what loading took is free again
+        machine.warm_heap(round(WARMED * prepared.memory.activations))
     packed = attention.enable(model)
     if not packed:
         report("This model keeps its own attention; rows are padded instead of packed.")

@@ -73,7 +73,9 @@ def _of_pack(
             "shared": shared,
             "left_out": left_out,
             "neighbours": [
-                {"row": number, "tokens": tokens[shared:]} for number, tokens in told.items() if number != before + place
+                {"row": number, "tokens": tokens[shared:]}
+                for number, tokens in told.items()
+                if number != before + place
             ],
         },
     }
