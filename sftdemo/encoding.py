@@ -165,7 +165,7 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any = None) 
         encoded = encode(tokenizer, [asked, {"role": "assistant", "content": "b"}])
     except TemplateError:  # a template that opens the thoughts wants them closed
         encoded = encode(tokenizer, [asked, {"role": "assistant", "content": f"{CLOSE}b"}])
-    found.add(encoded.ids[max(i for i, learned in enumerate(encoded.supervised) if learned)])
+    found.add(encoded.ids[len(encoded.inputs)])
     return found - {None}
 
 

@@ -65,18 +65,15 @@ def _of_pack(
         number: _told(tokenizer, _whole(span, row), number, shared)
         for number, span, row in zip(numbers, rows_of_batch(batch), encoded, strict=True)
     }
+    count = shared + sum(len(tokens) - shared for tokens in told.values())
     return {
-        "xray": told[before + place],
+        "xray": told.pop(before + place),
         "pack": {
             "rows": numbers,
-            "tokens": shared + sum(len(tokens) - shared for tokens in told.values()),
+            "tokens": count,
             "shared": shared,
             "left_out": left_out,
-            "neighbours": [
-                {"row": number, "tokens": tokens[shared:]}
-                for number, tokens in told.items()
-                if number != before + place
-            ],
+            "neighbours": [{"row": number, "tokens": tokens[shared:]} for number, tokens in told.items()],
         },
     }
 
