@@ -12,7 +12,7 @@ from sftdemo.encoding import common_prefix
 from sftdemo.packing import Packed
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 AHEAD = 64  # tokens of room, at least, that a layer takes when it is full
 LEAST_SHARED = 8  # tokens; copying fewer costs more than computing them
@@ -133,6 +133,15 @@ class Past:
         """How many tokens of a prompt needn't be computed again; its last one always is, for its logits."""
         count = common_prefix([self.ids, prompt[:-1]])
         return count if count >= LEAST_SHARED else 0
+
+
+def token_bytes(model: PreTrainedModel) -> int:
+    """What one token's keys and values take in all layers, where each keeps every token."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", 1)
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    return 2 * config.num_hidden_layers * key_heads * width * model.dtype.itemsize  # type: ignore[no-any-return]
 
 
 def new(config: PreTrainedConfig, rows: int = 0, columns: int = 0) -> Cache:

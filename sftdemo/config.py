@@ -258,7 +258,7 @@ class EvaluateConfig(Settings):
     max_examples: int | None = setting(
         None, "Evaluate on this many held-out rows, drawn by the seed.", group="Data", low=1
     )
-    batch_size: int = setting(128, "Rows answered together, at most.", group="Answer", low=1, high=1024)
+    batch_size: int = setting(256, "Rows answered together, at most.", group="Answer", low=1, high=1024)
     max_new_tokens: int | None = setting(
         None, "The longest answer; default: what the references need.", group="Answer", low=1, high=8192
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sftdemo import runs, statistics, sums
-from sftdemo.config import GenerateConfig
+from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.data.sources import SAMPLES
 from sftdemo.encoding import answer_ids
 from sftdemo.errors import UserError
@@ -21,7 +21,9 @@ QUESTIONS = SAMPLES / "general_check.jsonl"
 LONGEST_ANSWER = 40  # tokens; the answers asked for are one short sentence
 
 
-def ask(pair: Pair, batch_size: int = 128, should_stop: Callable[[], bool] = lambda: False) -> list[dict[str, Any]]:
+def ask(
+    pair: Pair, batch_size: int = EvaluateConfig.batch_size, should_stop: Callable[[], bool] = lambda: False
+) -> list[dict[str, Any]]:
     """A row for each question: {"kind", "messages", "references", "base", "tuned", "base_nll", "tuned_nll", …}."""
     rows = list(runs.read_jsonl(QUESTIONS))
     asked = [{**row, "messages": row["messages"][:-1]} for row in rows]
@@ -103,7 +105,10 @@ def _summary(found: dict[str, Any], lost: list[str]) -> dict[str, str]:
 
 
 def measure(
-    pair: Pair, batch_size: int = 128, seed: int = 42, should_stop: Callable[[], bool] = lambda: False
+    pair: Pair,
+    batch_size: int = EvaluateConfig.batch_size,
+    seed: int = 42,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Ask and judge; the rows come along as "outputs", so that everything can be looked at and judged again."""
     rows = ask(pair, batch_size, should_stop)

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from sftdemo.attention import Common, holds_common
 from sftdemo.batch import Batch, Row, Side
-from sftdemo.cache import LEAST_SHARED, Past
-from sftdemo.config import GenerateConfig
+from sftdemo.cache import LEAST_SHARED, Past, token_bytes
+from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.encoding import Detokenizer, Messages, answer_ids, common_prefix, encode_prompt, stop_ids
 from sftdemo.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 REMEMBERED = 2**28  # bytes of keys and values kept from one turn of a conversation to the next
-TOKENS_AT_ONCE = 2**14  # of all rows answered together; their keys and values take about 1 GB with 135M
+HELD = 2**30  # bytes of keys and values, at least, that rows answered together may take
 PROMPT_ROWS = 32  # prompts in one forward pass; products gain nothing from more, and blocks over 32 MiB are mapped anew
 ALTERNATIVES = 5  # of a token, in `explain`
 
@@ -100,7 +100,10 @@ class Pair:
         self._pasts = pasts if sum(past.bytes for past in pasts.values()) <= REMEMBERED else {}
 
     def complete(
-        self, conversations: Sequence[Messages], config: GenerateConfig | None = None, batch_size: int = 128
+        self,
+        conversations: Sequence[Messages],
+        config: GenerateConfig | None = None,
+        batch_size: int = EvaluateConfig.batch_size,
     ) -> list[dict[str, str]]:
         """All answers to each conversation: [{"base": str, "tuned": str}], in the order given."""
         found: list[dict[str, str]] = [{} for _ in conversations]
@@ -113,7 +116,7 @@ class Pair:
         self,
         conversations: Sequence[Messages],
         config: GenerateConfig,
-        batch_size: int = 128,
+        batch_size: int = EvaluateConfig.batch_size,
         labels: Sequence[list[int]] = (),
         references: Sequence[list[int]] = (),
         skip: Container[int] = (),
@@ -264,7 +267,7 @@ class _Pool:
         names = max(len(side.names) for side in sides)
         once = bool(common) and all(holds_common(side.model) for side in sides)
         longest -= len(next(iter(common.values())).ids) if once else 0
-        rows = min(TOKENS_AT_ONCE // (longest * len(sides)), conversations * names)
+        rows = min(min(tokens_at_once(side.model) for side in sides) // (longest * len(sides)), conversations * names)
         begun = [Common([common[name] for name in side.names]) if once else None for side in sides]
         batches = [Batch(side, [], room=(rows, longest), common=each) for side, each in zip(sides, begun, strict=True)]
         return cls(batches, rows, conversations, {} if once else common)
@@ -312,6 +315,11 @@ def _scored(
             for row, tokens in zip(batch.rows, gained, strict=True):
                 found[row.index][f"{row.side}_nll"] = -tokens.sum().item()
     return found
+
+
+def tokens_at_once(model: PreTrainedModel) -> int:
+    """As many as have keys and values of the size of the model's weights, or of 1 GB where these are smaller."""
+    return int(max(HELD, model.get_memory_footprint())) // token_bytes(model)
 
 
 @torch.inference_mode()

@@ -14,9 +14,9 @@ from sftdemo.batch import Batch, Row, Side
 from sftdemo.config import GenerateConfig
 from sftdemo.encoding import answer_ids, common_prefix, encode_prompt
 from sftdemo.errors import UserError
-from sftdemo.generate import Pair, choose
+from sftdemo.generate import HELD, Pair, choose, tokens_at_once
 from sftdemo.lora import Habits, RowLinear, Rows, by_row, product, stack, store_by_input
-from sftdemo.models import device, load_base
+from sftdemo.models import answering, device, load_base
 from sftdemo.packing import Packed
 
 CHATS = [
@@ -44,11 +44,9 @@ def adapter(babbler, tmp_path_factory) -> Path:
 def pair(babbler, adapter, tokenizer) -> Pair:
     model = PeftModel.from_pretrained(load_base(Path(babbler), torch.float32), str(adapter))
     rows = by_row(model, ["default"], torch.float32)
-    base = model.get_base_model().eval()
-    assert group(base) == (device().type == "cpu") and stack(base) == 2 * 4
-    last = last_layer.enable(base, rows)
-    assert last
-    return Pair(tokenizer, [Side(base, ("base", "tuned"), rows, last)])
+    side = answering(model.get_base_model(), ("base", "tuned"), rows)
+    assert side.last and side.model.model.layers[0].mlp.act_fn.inplace
+    return Pair(tokenizer, [side])
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +108,7 @@ def test_long_prompts_are_answered_fewer_at_once(pair, monkeypatch, at_once):
     """Others begin where some have ended, in the places that they leave."""
     whole = pair.complete(CHATS * 2, GREEDY)
     longest = max(len(encode_prompt(pair.tokenizer, chat)) for chat in CHATS) + GREEDY.max_new_tokens
-    monkeypatch.setattr("sftdemo.generate.TOKENS_AT_ONCE", 2 * at_once * longest)
+    monkeypatch.setattr("sftdemo.generate.tokens_at_once", lambda model: 2 * at_once * longest)
     monkeypatch.setattr("sftdemo.generate.PROMPT_ROWS", 2)
     counts = []
     advance = Batch.advance
@@ -383,6 +381,23 @@ def test_one_token_a_thread_is_the_same_product(monkeypatch):
     for given in (None, bias):
         torch.testing.assert_close(product(x, weight, given), torch.nn.functional.linear(x, weight, given))
         torch.testing.assert_close(product(x[:1], weight, given), torch.nn.functional.linear(x[:1], weight, given))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 8), (1, 7, 8), (3, 5, 8)])
+def test_a_vocabulary_in_blocks_is_the_same_product(shape, monkeypatch):
+    monkeypatch.setattr("sftdemo.lora.BLOCK", 4)
+    x, weight = torch.randn(shape), torch.randn(4 * 16 + 3, 8)
+    for laid_out in (weight, weight.t().contiguous().t()):
+        torch.testing.assert_close(product(x, laid_out, None), torch.nn.functional.linear(x, weight))
+
+
+def test_a_tokens_keys_and_values_are_counted_as_they_are_held(babbler):
+    model = load_base(Path(babbler), torch.float32).eval()
+    held = cache.new(model.config)
+    with torch.inference_mode():
+        model(torch.tensor([[5, 6, 7]], device=device()), cache=held)
+    assert sum(layer.keys.nbytes + layer.values.nbytes for layer in held.layers) == 3 * cache.token_bytes(model)
+    assert tokens_at_once(model) == HELD // cache.token_bytes(model)
 
 
 class Block(torch.nn.Module):
