@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sftdemo import machine
 from sftdemo.attention import Common, holds_common
 from sftdemo.batch import Batch, Row, Side
 from sftdemo.cache import LEAST_SHARED, Past, token_bytes
@@ -318,8 +319,9 @@ def _scored(
 
 
 def tokens_at_once(model: PreTrainedModel) -> int:
-    """As many as have keys and values of the size of the model's weights, or of 1 GB where these are smaller."""
-    return int(max(HELD, model.get_memory_footprint())) // token_bytes(model)
+    """As many as have keys and values of the size of the model's weights, or of 1 GB where these are smaller, within half
+    of the memory that is free."""
+    return int(min(max(HELD, model.get_memory_footprint()), machine.free() // 2)) // token_bytes(model)
 
 
 @torch.inference_mode()
