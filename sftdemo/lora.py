@@ -169,12 +169,11 @@ class Stack:
         for chosen, adapter in zip(self.rows.chosen, self.adapters, strict=True):
             if chosen is None:
                 continue
-            mine = flat[chosen]
             for inner, out, high in adapter:
                 if isinstance(chosen, slice):
-                    mine[:, out].addmm_(mine[:, inner], high)
+                    flat[chosen, out].addmm_(flat[chosen, inner], high)
                 else:
-                    flat[:, out].index_add_(0, chosen, mine[:, inner] @ high)
+                    flat[:, out].index_add_(0, chosen, flat[chosen, inner] @ high)
         return y
 
 

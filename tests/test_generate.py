@@ -45,6 +45,8 @@ def pair(babbler, adapter, tokenizer) -> Pair:
     model = PeftModel.from_pretrained(load_base(Path(babbler), torch.float32), str(adapter))
     rows = by_row(model, ["default"], torch.float32)
     side = answering(model.get_base_model(), ("base", "tuned"), rows)
+    assert (side.model.config._attn_implementation == attention.GROUPED) == (device().type == "cpu")
+    assert len({layer.stack for layer in side.model.modules() if isinstance(layer, RowLinear)} - {None}) == 2 * 4
     assert side.last and side.model.model.layers[0].mlp.act_fn.inplace
     return Pair(tokenizer, [side])
 
