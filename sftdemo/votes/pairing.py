@@ -150,11 +150,12 @@ def choose(
     if sum(place <= len(seen) for place in places) > len(again):
         old = [vote for vote in own[:-APART] if vote["look"] == 1 and vote["choice"] != "skip"]
         old = [vote for vote in old if vote["pair"] not in again]
-        side_a = draw_side(drawn[2], len(places))
-        # On the other sides than the first time, where one can be had: whoever votes by place is found out.
-        if old := [vote for vote in old if vote["side_a"] != side_a] or old:
-            pair = min((vote["pair"] for vote in old), key=lambda key: _order(rater, key, "again"))
-            return Next(pair, side_a, 2)
+        drawn_side = draw_side(drawn[2], len(places))
+        # Always on the other sides than the first time, so that whoever votes by place is found out; where all stood on
+        # the side that is drawn, the next draws make up for it.
+        if old := [vote for vote in old if vote["side_a"] != drawn_side] or old:
+            vote = min(old, key=lambda vote: _order(rater, vote["pair"], "again"))
+            return Next(vote["pair"], OTHER[vote["side_a"]], 2)
     if not (left := keys - seen):
         return None
     fewest = min(votes.get(key, 0) for key in left)
