@@ -52,6 +52,12 @@ class Bar:
         if done >= total:
             self._bar.close()
 
+    def reading(self, read: int) -> None:
+        """Beside the rows answered, of which there are none for a while."""
+        if self._bar is not None:
+            self._bar.set_postfix({"prompts read": read}, refresh=False)
+            self._bar.update(0)  # shown where a second has passed
+
 
 def _training_bar() -> Callable[[dict[str, Any]], None]:
     bar = Bar("step")
@@ -151,14 +157,21 @@ def train(options: argparse.Namespace) -> Result:
 
 
 def evaluate(options: argparse.Namespace) -> Result:
-    from sftdemo.evaluation import evaluate, rescore
+    from sftdemo.evaluation import rescore
 
     run = runs.find(options.run)
     if options.rescore:
         scores = rescore(run, options.rescore)
         return Result(scores, table(scores))
-    scores = evaluate(run, from_flags(options, EvaluateConfig), progress=Bar("row"), report=report)
+    scores = _evaluated(run, from_flags(options, EvaluateConfig))
     return Result(scores, table(scores))
+
+
+def _evaluated(run: runs.Run | str, config: EvaluateConfig | None = None) -> dict[str, Any]:
+    from sftdemo.evaluation import evaluate
+
+    bar = Bar("row")
+    return evaluate(run, config, progress=bar, report=report, reading=bar.reading)
 
 
 def table(scores: dict[str, Any]) -> str:
@@ -276,11 +289,10 @@ def app(options: argparse.Namespace) -> Result:
 
 
 def demo(options: argparse.Namespace) -> Result:
-    from sftdemo.evaluation import evaluate
     from sftdemo.training import train
 
     summary = train(TrainConfig.from_json(DEMO), progress=_training_bar(), report=report)
     if summary["status"] == "stopped":
         raise UserError(f"Stopped; run {summary['run']} keeps what was learned.")
-    scores = evaluate(summary["run"], progress=Bar("row"), report=report)
+    scores = _evaluated(summary["run"])
     return Result({"train": summary, "evaluate": scores}, table(scores))

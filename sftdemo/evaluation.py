@@ -31,12 +31,14 @@ def evaluate(
     progress: Callable[[int, int], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
     report: hub.Report = hub.silent,
+    reading: Callable[[int], None] = lambda read: None,
 ) -> dict[str, Any]:
     """Evaluate a run and return its scores.json (keys in design order: n, base, tuned, difference, outputs, …).
 
-    `pair` is the run's loaded models, if the caller has them. Answers are kept batch by batch: an evaluation that was
-    stopped or killed goes on where it was when the same is asked again. Raises UserError when stopped, or when there is
-    nothing to evaluate on.
+    `pair` is the run's loaded models, if the caller has them; `progress` is told the rows answered and all of them,
+    `reading` how many prompts have been read. Answers are kept batch by batch: an evaluation that was stopped or killed
+    goes on where it was when the same is asked again. Raises UserError when stopped, or when there is nothing to evaluate
+    on.
     """
     run = runs.find(run) if isinstance(run, str) else run
     config = (config or EvaluateConfig()).check()
@@ -52,7 +54,7 @@ def evaluate(
     rows = _rows(fitting)
     longest = config.max_new_tokens or _longest_answer(pair, rows)
     partial = Partial.of(run, rows, choices, longest)
-    _answer(pair, rows, choices, longest, config.batch_size, partial, progress, should_stop)
+    _answer(pair, rows, choices, longest, config.batch_size, partial, progress, should_stop, reading)
     # Texts and labels in one set: only what can be said of all its rows is, and the rest of each task.
     labels = _all_labels(choices) if all(row["label"] for row in rows) else []
     general = forgetting.measure(pair, config.batch_size, config.seed, should_stop) if config.general else None
@@ -170,6 +172,7 @@ def _answer(
     partial: Partial,
     progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
+    reading: Callable[[int], None],
 ) -> None:
     """Fill in both sides' answers, what each holds likeliest among a task's labels, and the likelihood of the reference."""
     done = partial.read()
@@ -184,7 +187,7 @@ def _answer(
     # A label's likelihood is that of the reference too; it needn't be computed twice.
     unscored = [] if all(row["label"] for row in rows) else references
     generate = GenerateConfig(max_new_tokens=longest)
-    for answers in pair.answers(prompts, generate, batch_size, label_ids, unscored, done, should_stop):
+    for answers in pair.answers(prompts, generate, batch_size, label_ids, unscored, done, should_stop, reading):
         for index, answer in answers.items():
             row = rows[index]
             for side in SIDES:

@@ -122,13 +122,15 @@ class Pair:
         references: Sequence[list[int]] = (),
         skip: Container[int] = (),
         should_stop: Callable[[], bool] = lambda: False,
+        reading: Callable[[int], None] = lambda read: None,
     ) -> Iterator[dict[int, dict[str, Any]]]:
         """Answer at most `batch_size` conversations at a time, all sides in one batch; where some end, others begin.
 
         Yields {index: {"base": str, "tuned": str}} as they are finished; with `labels` (token ids) also
         "base_likelihoods" and "tuned_likelihoods": [len(labels)] nats; with `references` (token ids, one a conversation)
         "base_nll" and "tuned_nll": nats of the whole reference. What all prompts begin with is computed once. Leaves out
-        the indices in `skip`, and stops early, without what isn't finished, when told to.
+        the indices in `skip`, and stops early, without what isn't finished, when told to. `reading` is told how many prompts
+        have been read, those in `skip` included: a big model reads for minutes before the first answer ends.
         """
         config.check()
         prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
@@ -147,6 +149,7 @@ class Pair:
                     rows = [self._row(name, index, prompts[index], config) for name in self.names for index in chosen]
                     scores = _scored(pool.read(rows), chosen, labels, references)
                     open_ |= {index: _Answers(self, scores[index]) for index in chosen}
+                    reading(len(prompts) - len(waiting))
                 for step in self._round(pool.batches, config):
                     open_[step.row.index].add(step)
             if ended := {index: answer.found for index, answer in open_.items() if not answer.missing}:

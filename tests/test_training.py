@@ -316,8 +316,10 @@ def test_a_stopped_evaluation_goes_on_where_it_was(labelled, tiny):
     # As after a kill in the middle of writing.
     partial.write_text(partial.read_text()[:-40])
     seen.clear()
-    resumed = evaluate(run, asked, progress=lambda done, total: seen.append(done))
+    read: list[int] = []
+    resumed = evaluate(run, asked, progress=lambda done, total: seen.append(done), reading=read.append)
     assert seen[0] == done - 1 and seen[-1] == 20 and seen == sorted(set(seen))
+    assert done - 1 < read[0] < 20 and read[-1] == 20 and read == sorted(set(read))
     assert not list((run.path / "evaluations").glob(".*.jsonl"))
     time.sleep(1.1)  # evaluations are named by the second
     whole = evaluate(run, asked)

@@ -23,6 +23,7 @@ from sftdemo.ui import (
     chat_tab,
     data_tab,
     data_views,
+    evaluate_tab,
     forms,
     html,
     outputs_view,
@@ -314,6 +315,36 @@ def test_an_evaluation_is_drawn(lang: str) -> None:
     assert "<ins>delivery</ins>" in outputs_view.opened(rows[0], lang)
     assert [row["row"] for row in outputs.outputs_page(rows, filter="better").rows] == [0]
     assert say(lang, "metric_accuracy") in runs_tab.runs_table([run], 25, "", lang)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_an_evaluation_that_runs_says_what_it_does(lang: str) -> None:
+    one = work.Evaluation(made_run(), EvaluateConfig(), 40)
+    assert say(lang, "evaluate_running") in evaluate_tab.progress(one, lang)
+    one.progress(0, 40)
+    one.reading(32)
+    shown = evaluate_tab.progress(one, lang)
+    assert say(lang, "evaluate_reading", n=32) in shown and "0 / 40" in shown
+    one.progress(10, 40)
+    shown = evaluate_tab.progress(one, lang)
+    assert say(lang, "evaluate_running") in shown and "10 / 40" in shown
+    one.stop.set()
+    assert say(lang, "work_stopping") in evaluate_tab.progress(one, lang)
+
+
+def test_the_time_left_of_an_evaluation_counts_reading_and_not_what_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(work.time, "monotonic", lambda: clock[0])
+    one = work.Evaluation(made_run(), EvaluateConfig(), 40)
+    one.progress(20, 40)
+    assert (one.share, one.eta_s) == (0.5, None)
+    clock[0] = 110.0
+    one.reading(40)
+    assert (one.share, one.eta_s) == (0.75, pytest.approx(10))
+    one.progress(30, 40)
+    assert (one.share, one.eta_s) == (0.875, pytest.approx(10 / 3))
+    one.progress(40, 40)
+    assert (one.share, one.eta_s) == (1, 0)
 
 
 def test_a_pair_to_vote_on_tells_no_names() -> None:

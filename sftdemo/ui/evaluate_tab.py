@@ -122,13 +122,14 @@ def download(run: runs.Run, name: str, kind: str) -> str:
 
 def progress(current: work.Evaluation, lang: str) -> str:
     """What the running evaluation is doing."""
-    state = (
-        say(lang, "work_stopping") if current.stop.is_set() else html.esc(current.note) or say(lang, "evaluate_running")
-    )
+    state = html.esc(current.note) or say(lang, "evaluate_running")
+    if current.stop.is_set():
+        state = say(lang, "work_stopping")
+    elif current.read and not current.done:
+        state = say(lang, "evaluate_reading", n=current.read)
     left = f" · {say(lang, 'work_left', t=duration(lang, current.eta_s))}" if current.eta_s else ""
-    share = current.done / current.total if current.total else 0
-    count = f'<p class="muted num">{current.done} / {current.total}{left}</p>' if current.done else ""
-    return html.block(f'<div class="big">{state}</div>{count}{html.track(share)}', "sheet")
+    count = f'<p class="muted num">{current.done} / {current.total}{left}</p>' if current.read else ""
+    return html.block(f'<div class="big">{state}</div>{count}{html.track(current.share)}', "sheet")
 
 
 def public_scores(scores: Mapping[str, Any]) -> dict[str, Any]:

@@ -106,6 +106,7 @@ EN = {
     "evaluate_empty": "Not measured yet",
     "evaluate_empty_text": "Base and tuned will answer the same held-out rows.",
     "evaluate_running": "Both models are answering …",
+    "evaluate_reading": "Both models are reading: {n} prompts so far …",
     "evaluate_waiting": "Waiting for the model …",
     "evaluate_chat": "Chat with both",
     "evaluate_vote": "Vote blind",

@@ -106,6 +106,7 @@ ZH = {
     "evaluate_empty": "还没有评测",
     "evaluate_empty_text": "基础模型与微调后的模型将回答同一批测试行。",
     "evaluate_running": "两个模型正在作答……",
+    "evaluate_reading": "两个模型正在读题：已读 {n} 题……",
     "evaluate_waiting": "正在等待模型……",
     "evaluate_chat": "与两者对话",
     "evaluate_vote": "去盲评",

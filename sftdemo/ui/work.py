@@ -102,6 +102,8 @@ class Evaluation:
     config: EvaluateConfig
     total: int
     done: int = 0
+    read: int = 0
+    kept: int | None = None  # rows that an earlier, stopped evaluation had answered
     started: float = field(default_factory=time.monotonic)
     scores: dict[str, Any] | None = None
     error: str = ""
@@ -114,14 +116,23 @@ class Evaluation:
         return self.thread is not None and self.thread.is_alive()
 
     @property
+    def share(self) -> float:
+        """How much of the work is done, where reading a prompt counts as much as answering it."""
+        return (self.read + self.done) / (2 * self.total) if self.total else 0.0
+
+    @property
     def eta_s(self) -> float | None:
-        spent = time.monotonic() - self.started
-        return spent / self.done * (self.total - self.done) if self.done else None
+        did = self.share - (self.kept or 0) / max(self.total, 1)
+        return (time.monotonic() - self.started) / did * (1 - self.share) if did > 0 else None
 
     def progress(self, done: int, total: int) -> None:
-        if not self.done:
-            self.started = time.monotonic() - 1e-3
+        if self.kept is None:
+            self.kept = self.read = done
+            self.started = time.monotonic()
         self.done, self.total = done, total
+
+    def reading(self, read: int) -> None:
+        self.read = read
 
     def work(self) -> None:
         """Evaluate; what goes wrong is kept for the page."""
@@ -135,7 +146,7 @@ class Evaluation:
 
             loaded = pair(self.run.name, report=report)
             self.note, self.started = "", time.monotonic()
-            self.scores = evaluate(self.run, self.config, loaded, self.progress, self.stop.is_set)
+            self.scores = evaluate(self.run, self.config, loaded, self.progress, self.stop.is_set, reading=self.reading)
         except UserError as error:
             self.error = str(error)
         except Exception as error:  # noqa: BLE001 (a thread has nobody above it to tell)
