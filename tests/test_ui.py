@@ -341,10 +341,14 @@ def test_the_time_left_of_an_evaluation_counts_reading_and_not_what_was_kept(mon
     clock[0] = 110.0
     one.reading(40)
     assert (one.share, one.eta_s) == (0.75, pytest.approx(10))
+    clock[0] = 114.0
+    assert one.eta_s == pytest.approx(6)
     one.progress(30, 40)
-    assert (one.share, one.eta_s) == (0.875, pytest.approx(10 / 3))
+    assert (one.share, one.eta_s) == (0.875, pytest.approx(14 / 3))
+    clock[0] = 130.0
+    assert one.eta_s is None
     one.progress(40, 40)
-    assert (one.share, one.eta_s) == (1, 0)
+    assert (one.share, one.eta_s) == (1, None)
 
 
 def test_a_pair_to_vote_on_tells_no_names() -> None:

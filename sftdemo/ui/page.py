@@ -70,7 +70,6 @@ def work_line(lang: str, items: Sequence[work.Work]) -> str:
     """One line for each running work: what, how far, how long still."""
     lines = []
     for item in items:
-        share = item.done / item.total if item.total else 0.0
         if item.state == "stopping":
             rest = say(lang, "work_stopping")
         elif item.state == "queued" or not item.total:
@@ -80,7 +79,9 @@ def work_line(lang: str, items: Sequence[work.Work]) -> str:
                 f" · {say(lang, 'work_left', t=duration(lang, item.eta_s))}" if item.eta_s else ""
             )
         what = say(lang, f"work_{item.kind}", name=html.esc(html.cut(item.name, 30)))
-        lines.append(f'<div class="s workline"><b>{what}</b>{html.track(share)}<span class="num">{rest}</span></div>')
+        lines.append(
+            f'<div class="s workline"><b>{what}</b>{html.track(item.share)}<span class="num">{rest}</span></div>'
+        )
     return "".join(lines)
 
 

@@ -105,6 +105,7 @@ class Evaluation:
     read: int = 0
     kept: int | None = None  # rows that an earlier, stopped evaluation had answered
     started: float = field(default_factory=time.monotonic)
+    told: float = 0.0  # when there was last something new
     scores: dict[str, Any] | None = None
     error: str = ""
     note: str = ""
@@ -123,16 +124,18 @@ class Evaluation:
     @property
     def eta_s(self) -> float | None:
         did = self.share - (self.kept or 0) / max(self.total, 1)
-        return (time.monotonic() - self.started) / did * (1 - self.share) if did > 0 else None
+        left = (self.told - self.started) / did * (1 - self.share) if did > 0 else 0
+        return left - (time.monotonic() - self.told) if left > time.monotonic() - self.told else None
 
     def progress(self, done: int, total: int) -> None:
+        self.told = time.monotonic()
         if self.kept is None:
             self.kept = self.read = done
-            self.started = time.monotonic()
+            self.started = self.told
         self.done, self.total = done, total
 
     def reading(self, read: int) -> None:
-        self.read = read
+        self.read, self.told = read, time.monotonic()
 
     def work(self) -> None:
         """Evaluate; what goes wrong is kept for the page."""
@@ -182,6 +185,7 @@ class Work:
     name: str
     done: int
     total: int
+    share: float
     eta_s: float | None
     state: str
 
@@ -191,12 +195,13 @@ def running() -> list[Work]:
     found = []
     for run in runs.active():
         status = run.status()
-        total = status.get("total") or 0
-        found.append(Work("train", run.name, status.get("step") or 0, total, status.get("eta_s"), status["state"]))
+        step, total = status.get("step") or 0, status.get("total") or 0
+        share = step / total if total else 0.0
+        found.append(Work("train", run.name, step, total, share, status.get("eta_s"), status["state"]))
     if _evaluation and _evaluation.active:
         state = "stopping" if _evaluation.stop.is_set() else "running"
         one = _evaluation
-        found.append(Work("evaluate", one.run.name, one.done, one.total, one.eta_s, state))
+        found.append(Work("evaluate", one.run.name, one.done, one.total, one.share, one.eta_s, state))
     return found
 
 
