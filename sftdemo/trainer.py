@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -239,6 +240,7 @@ def _arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse: bool) 
     passes = FORWARD_SHARE * EVALUATION_SHARE * rows * config.epochs / held_out if held_out else 0
     # The first and the last validation loss are always measured; these are the ones between.
     between = min(8, max(0, int(passes) - 2))
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # what the launcher says of it; --precision decides, below
     arguments = TrainingArguments(
         output_dir=str(run.path / "checkpoints"),
         num_train_epochs=config.epochs,

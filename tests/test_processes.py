@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,20 @@ from sftdemo.training import train
 ROOT = Path(__file__).parents[1]
 PLAIN = ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
 DDP = ["--multi_gpu", *PLAIN]
+BF16 = ["--mixed_precision", "bf16"]  # said to the launcher, where `--precision` decides
 # The last two because accelerate asks for an accelerator to do either.
 FSDP = [
     "--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", *PLAIN,
     "--fsdp_sync_module_states", "false", "--fsdp_cpu_ram_efficient_loading", "false",
 ]  # fmt: skip
+ZERO3 = ["--use_deepspeed", "--zero_stage", "3", "--zero3_save_16bit_model", "true", *PLAIN, *BF16]
+NO_DEEPSPEED = pytest.mark.skipif(find_spec("deepspeed") is None, reason="asks for deepspeed, which pip builds")
+WAYS = [
+    pytest.param([*DDP, *BF16], "lora", id="ddp-lora"),
+    pytest.param(FSDP, "full", id="fsdp-full"),
+    pytest.param(ZERO3, "full", id="zero3-full", marks=NO_DEEPSPEED),
+    pytest.param(ZERO3, "lora", id="zero3-lora", marks=NO_DEEPSPEED),
+]
 pytestmark = pytest.mark.slow
 
 
@@ -58,7 +68,7 @@ def pair(arguments: list[str], folders: tuple[Path, Path] = (ROOT, ROOT)) -> lis
     ]
 
 
-@pytest.mark.parametrize(("launch", "method"), [(DDP, "lora"), (FSDP, "full")], ids=["ddp-lora", "fsdp-full"])
+@pytest.mark.parametrize(("launch", "method"), WAYS)
 def test_two_processes_learn_what_one_learns(labelled, tiny, home, launch, method):
     """The same rows a step; 72 rows in batches of 10 leave a last batch that is cut unevenly."""
     settings = {"learning_rate": 5e-3, "batch_size": 10, "epochs": 2.0, "method": method, "precision": "float32"}
@@ -68,7 +78,7 @@ def test_two_processes_learn_what_one_learns(labelled, tiny, home, launch, metho
     launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *launch, "-m", "sftdemo"]
     done = subprocess.run([*launcher, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    two = json.loads(done.stdout)
+    two = json.loads(done.stdout.splitlines()[-1])  # DeepSpeed's launcher has lines of its own
     assert two["steps"] == one["steps"] == 16
     assert done.stderr.count("Loading the model") == 1
     alone, together = runs.find("one"), runs.find("two")
