@@ -37,7 +37,8 @@ warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprec
 
 def device() -> torch.device:
     """The accelerator if there is one, else the CPU."""
-    return torch.accelerator.current_accelerator() or torch.device("cpu")  # type: ignore[return-value]
+    # A build for GPUs names one whether there is one or not.
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def set_threads(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

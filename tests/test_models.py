@@ -1,4 +1,4 @@
-"""How many threads torch may start: what the processes' limits allow, in a container too."""
+"""Where models compute, and how many threads torch may start: what the processes' limits allow, in a container too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sftdemo.models import set_threads
+from sftdemo.models import device, set_threads
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +58,12 @@ def test_who_set_the_threads_is_obeyed(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     torch.set_num_threads(5)
     assert set_threads(v2(tmp_path, "100000 100000")) == 5
+
+
+def test_a_torch_built_for_gpus_computes_on_the_cpu_where_there_is_none(monkeypatch):
+    """pip's own build for Linux is one; on a machine without a GPU it still names CUDA as its accelerator."""
+    named = torch.device("cuda")
+    monkeypatch.setattr(
+        torch.accelerator, "current_accelerator", lambda check_available=False: None if check_available else named
+    )
+    assert device() == torch.device("cpu")
