@@ -125,7 +125,8 @@ class Evaluation:
     def eta_s(self) -> float | None:
         did = self.share - (self.kept or 0) / max(self.total, 1)
         left = (self.told - self.started) / did * (1 - self.share) if did > 0 else 0
-        return left - (time.monotonic() - self.told) if left > time.monotonic() - self.told else None
+        left -= time.monotonic() - self.told
+        return left if left > 0 else None
 
     def progress(self, done: int, total: int) -> None:
         self.told = time.monotonic()
