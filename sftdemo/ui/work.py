@@ -104,8 +104,8 @@ class Evaluation:
     done: int = 0
     read: int = 0
     kept: int | None = None  # rows that an earlier, stopped evaluation had answered
-    started: float = field(default_factory=time.monotonic)
-    told: float = 0.0  # when there was last something new
+    started: float = 0.0  # when the first progress was told, in seconds
+    told: float = 0.0  # when the last one was
     scores: dict[str, Any] | None = None
     error: str = ""
     note: str = ""
@@ -149,7 +149,7 @@ class Evaluation:
             from sftdemo.evaluation import evaluate
 
             loaded = pair(self.run.name, report=report)
-            self.note, self.started = "", time.monotonic()
+            self.note = ""
             self.scores = evaluate(self.run, self.config, loaded, self.progress, self.stop.is_set, reading=self.reading)
         except UserError as error:
             self.error = str(error)
