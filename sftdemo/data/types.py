@@ -11,12 +11,26 @@ SPLITS = ("train", "validation", "test")
 
 
 class Message(TypedDict):
-    role: Literal["system", "user", "assistant"]
+    """One turn. Only assistant turns are learned, and of those only the ones whose `weight` isn't 0.
+
+    `content` may be "" where an assistant turn only calls tools. `reasoning_content` are an assistant's thoughts, without
+    tags. `tool_calls` are as OpenAI writes them, `arguments` an object wherever they parse:
+    [{"type": "function", "id"?: "…", "function": {"name": "…", "arguments": {…}}}].
+    """
+
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    weight: NotRequired[float]
+    reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    tool_call_id: NotRequired[str]
+    name: NotRequired[str]
 
 
 class Example(TypedDict):
-    """One row. The last message is the assistant's: the answer to learn. With a `label`, the answer equals it.
+    """One row. The last message is the assistant's and is learned. With a `label`, the answer equals it.
+
+    `tools` are the functions the assistant may call, as OpenAI function schemas.
 
     `weight` multiplies the row's loss. `meta` has `line`, and where they are known `file`, `group`, and, in data mixed
     of several sources, `source` and `task`.
@@ -25,6 +39,7 @@ class Example(TypedDict):
     messages: list[Message]
     label: NotRequired[str]
     references: NotRequired[list[str]]
+    tools: NotRequired[list[dict[str, Any]]]
     meta: NotRequired[dict[str, Any]]
     weight: NotRequired[float]
 
