@@ -14,8 +14,8 @@ from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
 from sftdemo.errors import Fault, UsageError, UserError
 from sftdemo.flags import from_flags
+from sftdemo.registry import METRICS
 
-HUNDREDS = ("bleu", "chrf", "ter", "rouge1", "rouge2", "rougeL", "rougeLsum", "perplexity")  # the others are rates
 DEMO = {"data": "support_tickets", "epochs": 1.0}
 
 
@@ -180,7 +180,7 @@ def table(scores: dict[str, Any]) -> str:
         f"{'on ' + str(scores['n']) + ' rows':<30} {'base':>8} {'tuned':>8} {'difference':>12}   95 % interval        p   Holm"
     ]
     for metric, difference in scores["difference"].items():
-        digits = 1 if metric in HUNDREDS else 3
+        digits = METRICS[metric].digits
         low, high = (f"{difference[end]:+.{digits}f}" for end in ("low", "high"))
         lines.append(
             f"{metric:<30} {scores['base'][metric]:>8.{digits}f} {scores['tuned'][metric]:>8.{digits}f} "
@@ -188,7 +188,7 @@ def table(scores: dict[str, Any]) -> str:
         )
     for name, baseline in scores.get("baselines", {}).items():
         value = baseline[scores["leading"]]
-        lines.append(f"baseline {name}: {scores['leading']} {value:.{1 if scores['leading'] in HUNDREDS else 3}f}")
+        lines.append(f"baseline {name}: {scores['leading']} {value:.{METRICS[scores['leading']].digits}f}")
     for task, found in scores.get("by_task", {}).items():
         lines.append(f"{task}: {found['summary']['en']}")
     if "general" in scores:

@@ -6,29 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sftdemo import words
+from sftdemo.registry import LOWER_IS_BETTER, METRICS
 from sftdemo.statistics import CONFIDENCE, Difference
 
 FEW_ROWS = 30
-LOWER_IS_BETTER = ("ter", "perplexity", "bits_per_byte")
-
-_NAMES = {
-    "accuracy": ("accuracy", "准确率"),
-    "exact_match": ("exact match", "完全匹配率"),
-    "chrf": ("chrF", "chrF"),
-    "macro_f1": ("macro-F1", "宏平均 F1"),
-    "likelihood_accuracy": ("accuracy by likelihood", "似然准确率"),
-    "likelihood_accuracy_per_byte": ("accuracy by likelihood per byte", "按字节似然准确率"),
-    "exact_match_normalized": ("normalized exact match", "规范化完全匹配率"),
-    "token_f1": ("token F1", "词级 F1"),
-    "bleu": ("BLEU", "BLEU"),
-    "ter": ("TER", "TER"),
-    "rouge1": ("ROUGE-1", "ROUGE-1"),
-    "rouge2": ("ROUGE-2", "ROUGE-2"),
-    "rougeL": ("ROUGE-L", "ROUGE-L"),
-    "rougeLsum": ("ROUGE-Lsum", "ROUGE-Lsum"),
-    "perplexity": ("perplexity", "困惑度"),
-    "bits_per_byte": ("bits per byte", "每字节比特数"),
-}
 
 
 def leading_metric(difference: Mapping[str, Any], references: words.References) -> str:
@@ -51,8 +32,8 @@ def summary(difference: Mapping[str, Mapping[str, float]], references: words.Ref
         }
     metric = leading_metric(difference, references)
     found = _difference(difference[metric])
-    english, chinese = _NAMES[metric]
-    digits = 1 if metric == "chrf" else 2
+    known = METRICS[metric]
+    digits = 1 if known.scale == 100 else 2
     delta = f"{found.delta:+.{digits}f}"
     low, high = (f"{value:.{digits}f}" for value in (found.low, found.high))
     if not found.clear:
@@ -63,8 +44,8 @@ def summary(difference: Mapping[str, Mapping[str, float]], references: words.Ref
         verdict, verdict_zh = "the tuned model is worse", "微调后的模型更差"
     also, also_zh = _others(difference, metric)
     return {
-        "en": f"On {n} rows {verdict}: {delta} {english}, 95 % interval {low} to {high}.{also}",
-        "zh": f"在 {n} 行上，{verdict_zh}：{chinese} {delta}，95% 区间 {low} 至 {high}。{also_zh}",
+        "en": f"On {n} rows {verdict}: {delta} {known.english}, 95 % interval {low} to {high}.{also}",
+        "zh": f"在 {n} 行上，{verdict_zh}：{known.chinese} {delta}，95% 区间 {low} 至 {high}。{also_zh}",
     }
 
 
@@ -85,13 +66,13 @@ def _others(difference: Mapping[str, Mapping[str, float]], leading: str) -> tupl
     for name, values in difference.items():
         clear = _difference(values).clear and values.get("p_holm", 1.0) < 1 - CONFIDENCE
         side = 1 if gained(name, values["delta"]) > 0 else -1
-        if name != leading and name in _NAMES and clear and side != said:
+        if name != leading and name in METRICS and clear and side != said:
             sides[side].append(name)
     if not any(sides.values()):
         return "", ""
     en, zh = (
-        {side: names and separator.join(_NAMES[name][k] for name in names) for side, names in sides.items()}
-        for k, separator in ((0, ", "), (1, "、"))
+        {side: separator.join(getattr(METRICS[name], language) for name in names) for side, names in sides.items()}
+        for language, separator in (("english", ", "), ("chinese", "、"))
     )
     english = "; ".join(f"{word}: {en[side]}" for side, word in ((1, "better"), (-1, "worse")) if en[side])
     chinese = "；".join(f"{word}：{zh[side]}" for side, word in ((1, "更好"), (-1, "更差")) if zh[side])

@@ -16,6 +16,7 @@ from sftdemo import encoding, outputs, runs
 from sftdemo.config import CLEANING, EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.data.types import SPLITS
 from sftdemo.errors import UsageError, UserError
+from sftdemo.registry import METRICS
 from sftdemo.ui import (
     ballot,
     build,
@@ -104,7 +105,7 @@ def test_every_key_in_the_code_exists() -> None:
 def test_keys_put_together_from_parts_exist() -> None:
     keys = {f"state_{state}" for state in (*runs.ACTIVE, "finished", "stopped", "failed")}
     keys |= {f"train_{state}" for state in runs.ACTIVE} | {f"preset_{name}" for name in train_tab.PRESETS}
-    keys |= {f"metric_{m}" for m in charts.METRICS} | {f"why_{m}" for m in charts.METRICS}
+    keys |= {f"metric_{m}" for m in METRICS} | {f"why_{m}" for m in METRICS}
     keys |= {f"role_{role}" for role in data_tab.EVERY_ROLE} | {f"clean_{step}" for step in CLEANING}
     keys |= {f"check_{name}" for name in encoding.CHECKS} | {f"list_{kind}" for kind in data_views.LISTS}
     keys |= {f"long_{policy}" for policy in ("fits", "drop", "cut", "chunk")} | {f"split_{name}" for name in SPLITS}

@@ -7,20 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sftdemo.registry import LOWER_IS_BETTER, METRICS, RATES
 from sftdemo.ui.html import cut, esc
 from sftdemo.ui.texts import number, say
 
-RATES = (
-    "accuracy",
-    "macro_f1",
-    "likelihood_accuracy",
-    "likelihood_accuracy_per_byte",
-    "exact_match",
-    "exact_match_normalized",
-    "token_f1",
-)
-LOWER = ("ter", "perplexity", "bits_per_byte")  # no bars: they have no highest value, and less is better
-METRICS = (*RATES, "bleu", "chrf", "rouge1", "rouge2", "rougeL", "rougeLsum", *LOWER)
 MOST_POINTS = 1000  # of a run's log are read for a curve
 SHOWN = 7  # metrics in sight; the others are a click away
 Point = tuple[float, float]
@@ -184,7 +174,7 @@ def shown(metric: str, value: float) -> str:
         f"{100 * value:.1f} %"
         if metric in (*RATES, "answered")
         else f"{value:.2f}"
-        if metric in LOWER
+        if metric in LOWER_IS_BETTER
         else f"{value:.1f}"
     )
 
@@ -221,7 +211,7 @@ def score_rows(scores: Mapping[str, Any], lang: str) -> str:
         gain = scores.get("difference", {}).get(metric) or {}
         known = gain.get("low") is not None and gain.get("high") is not None
         interval = (base + gain["low"], base + gain["high"]) if known else None
-        if metric in LOWER:
+        if metric in LOWER_IS_BETTER:  # no bars: they have no highest value
             sides = (("base", base), ("tuned", tuned))
             pair = "".join(
                 f'<div class="plain-lane">{say(lang, "name_" + side)} {shown(metric, v)}</div>' for side, v in sides

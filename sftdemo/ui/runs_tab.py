@@ -11,6 +11,7 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.errors import UserError
+from sftdemo.registry import RATES
 from sftdemo.ui import charts, html, work
 from sftdemo.ui.forms import wire
 from sftdemo.ui.page import EACH_PICK, Page, picked, picker
@@ -30,7 +31,7 @@ def matching(text: str) -> list[runs.Run]:
 def gain(row: Mapping[str, Any], lang: str) -> str:
     if row["metric"] is None:
         return '<span class="muted">–</span>'
-    scale = 100 if row["metric"] in charts.RATES else 1
+    scale = 100 if row["metric"] in RATES else 1
     css = "better" if row["tuned"] > row["base"] else "worse" if row["tuned"] < row["base"] else "same"
     name = say(lang, "metric_" + row["metric"])
     return f'{name} {charts.shown(row["metric"], row["tuned"])} <span class="{css}">{scale * (row["tuned"] - row["base"]):+.1f}</span>'
