@@ -11,6 +11,7 @@ from sftdemo.data.sources import SAMPLES
 from sftdemo.encoding import answer_ids
 from sftdemo.errors import UserError
 from sftdemo.scorecard import SIDES
+from sftdemo.thoughts import answer_of
 from sftdemo.verdict import gained
 from sftdemo.words import Tokenizer
 
@@ -41,9 +42,9 @@ def ask(
 
 
 def answered(text: str, references: list[str]) -> float:
-    """1 where the words of a reference stand in the answer, one after another."""
+    """1 where the words of a reference stand in the answer, thoughts aside, one after another."""
     tokenize = Tokenizer().tokenize
-    words = f" {' '.join(tokenize(text))} "
+    words = f" {' '.join(tokenize(answer_of(text)))} "
     return float(any(f" {' '.join(tokenize(one))} " in words for one in references))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from sftdemo import answers, metrics, sums
 from sftdemo.errors import UsageError
+from sftdemo.thoughts import answers_only
 
 Row = dict[str, Any]
 
@@ -66,9 +67,10 @@ def row_values(rows: Sequence[Mapping[str, Any]], side: str, metric: str) -> lis
 def judged(rows: Sequence[Row], metric: str) -> list[Row]:
     """The rows, each with its `gain` (tuned minus base by the metric) and its `mark`.
 
-    better and worse by the metric; differ where it sees no difference between unlike answers; same for the same answer.
+    better and worse by the metric, thoughts aside; differ where it sees no difference between unlike answers; same for the same answer.
     """
-    base, tuned = (row_values(rows, side, metric) for side in ("base", "tuned"))
+    scored = [answers_only(row) for row in rows]
+    base, tuned = (row_values(scored, side, metric) for side in ("base", "tuned"))
     found = []
     for row, before, after in zip(rows, base, tuned, strict=True):
         gain = after - before

@@ -8,6 +8,7 @@ from typing import Any
 
 from sftdemo import metrics, statistics, sums, verdict, words
 from sftdemo.scoring import score
+from sftdemo.thoughts import answers_only
 
 SIDES = ("base", "tuned")
 LIKELIHOODS = ("likelihood", "likelihood_per_byte")
@@ -28,12 +29,13 @@ def likeliest(labels: Sequence[str], nats: Sequence[float]) -> dict[str, str]:
 def score_outputs(
     outputs: Sequence[Row], labels: list[str], seed: int, trained: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
-    """The scores of saved outputs: base, tuned, their paired difference, baselines, and the sentence on it.
+    """The scores of saved outputs, thoughts aside: base, tuned, their paired difference, baselines, the sentence on it.
 
     `trained` counts the labels of the training rows. Rows may carry {side}_nll (nats), answer_tokens and answer_bytes of
     the reference answer, {side}_likelihood and {side}_likelihood_per_byte; and `task`, where several were mixed: then
     `by_task` says of each the same.
     """
+    outputs = [answers_only(row) for row in outputs]
     references = [row["references"] for row in outputs]
     language = words.resolve_language("auto", references)
     found: dict[str, Any] = {"n": len(outputs), "language": language, "labels": labels, "signatures": {}}

@@ -11,6 +11,7 @@ from typing import Any
 from sftdemo import answers, metrics, words
 from sftdemo.errors import DataError, Fault, UsageError, UserError
 from sftdemo.metrics import Scores, row_scores
+from sftdemo.thoughts import answer_of
 
 __all__ = ["read_predictions", "row_scores", "score", "suite"]
 
@@ -148,8 +149,8 @@ def score(
     if tokenizer is not None and tokenizer not in metrics.TOKENIZERS:
         raise UsageError(f"tokenizer is {tokenizer!r}; choose one of: {', '.join(metrics.TOKENIZERS)}.")
     rows = _check(list(enumerate(rows, 1)), "rows")
-    predictions = [row["prediction"] for row in rows]
-    references = [list(row["references"]) if row.get("references") else [row["label"]] for row in rows]
+    predictions = [answer_of(row["prediction"]) for row in rows]
+    references = [[answer_of(text) or text for text in row.get("references") or [row["label"]]] for row in rows]
     language = words.resolve_language(language, references)
     scorers = suite(language, tokenizer)
     classify: Callable[..., Scores] = partial(metrics.classification, labels=labels)

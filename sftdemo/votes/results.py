@@ -12,6 +12,7 @@ from sftdemo import metrics, preference, runs, words
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
 from sftdemo.statistics import wilson
+from sftdemo.thoughts import answers_only
 from sftdemo.votes.exports import lean, marks, record
 from sftdemo.votes.pairing import Row, Sheet, digest, same
 from sftdemo.votes.storage import SCALES, TAGS, WINNERS
@@ -210,7 +211,7 @@ def against_metrics(rows: Mapping[str, Row], votes: Votes) -> dict[str, tuple[Ra
 
     `longer` is no metric: it tells whether people simply chose the longer answer.
     """
-    leaning = [(rows[key], more) for key, more in lean(votes).items() if more]
+    leaning = [(answers_only(rows[key]), more) for key, more in lean(votes).items() if more]
     gains: dict[str, list[tuple[float, int]]] = defaultdict(list)
     scored = [(row, more) for row, more in leaning if row["references"]]
     language = words.resolve_language("auto", [row["references"] for row, _ in scored]) if scored else "en"

@@ -1,0 +1,62 @@
+"""Thoughts are cut before anything is scored, and kept in what is shown."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sftdemo import forgetting, outputs
+from sftdemo.scorecard import score_outputs
+from sftdemo.scoring import score
+from sftdemo.thoughts import MARKS, answer_of, split_thoughts
+
+
+@pytest.mark.parametrize(
+    ("text", "thoughts", "answer"),
+    [
+        ("good", "", "good"),
+        ("  good\n", "", "  good\n"),
+        ("<think>\nlovely?\n</think>\n\ngood", "lovely?", "good"),
+        ("lovely?\n</think>\n\ngood", "lovely?", "good"),  # the prompt has opened them
+        ("<think>\n\n</think>\n\ngood", "", "good"),
+        ("<think>bad? good?", "bad? good?", ""),
+        (" \n<think>", "", ""),
+        ("<think>a</think><think>b</think>good", "ab", "good"),
+        ("<think>a</think> <think>good", "agood", ""),
+        ("Well.<think>hm</think>good", "Well.hm", "good"),
+        ("Write <think> before thoughts.", "", "Write <think> before thoughts."),
+        ("[THINK]hm[/THINK]good", "hm", "good"),
+        ("<|START_THINKING|>hm<|END_THINKING|>good", "hm", "good"),
+        ("<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>good", None, "good"),
+        ("<|channel>thought\nhm<channel|>good", "hm", "good"),
+    ],
+)
+def test_thoughts_end_where_the_answer_begins(text: str, thoughts: str | None, answer: str) -> None:
+    found = split_thoughts(text)
+    assert found[1] == answer
+    assert thoughts is None or found[0].replace("\n", "") == thoughts
+
+
+@given(st.sampled_from([*MARKS.items()]), st.lists(st.integers(0, 5)))
+def test_cutting_twice_is_cutting_once(marks: tuple[str, str], places: list[int]) -> None:
+    """Rows are cut on their way to more than one score."""
+    text = "".join((*marks, "a", " ", "\n", "good")[place] for place in places)
+    first = answer_of(text)
+    assert first in text and answer_of(first) == first
+
+
+THOUGHT = "<think>\nIs it bad? No.\n</think>\n\ngood"
+
+
+def test_scores_are_of_what_follows_the_thoughts() -> None:
+    row = {"row": 0, "messages": [{"role": "user", "content": "?"}], "label": "good", "references": ["good"]}
+    rows = [row | {"base": "<think>good", "tuned": THOUGHT}] * 3
+    found = score_outputs(rows, ["bad", "good"], 1)
+    assert (found["base"]["accuracy"], found["tuned"]["accuracy"]) == (0, 1)
+    assert found["tuned"]["exact_match"] == 1 and found["tuned"]["rouge1"] == 100
+    assert [one["mark"] for one in outputs.judged(rows, "accuracy")] == ["better"] * 3
+    assert outputs.judged(rows, "accuracy")[0]["tuned"] == THOUGHT
+    assert score([{"prediction": THOUGHT, "label": "good"}])["accuracy"] == 1
+    assert score([{"prediction": "good", "references": [THOUGHT]}])["exact_match"] == 1
+    assert forgetting.answered("<think>Paris? No.</think>Rome", ["Paris"]) == 0
