@@ -12,6 +12,7 @@ from sftdemo import commands, processes
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.flags import add_flags
+from sftdemo.words import LANGUAGES
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,8 +55,10 @@ def parser() -> argparse.ArgumentParser:
 
     score = verb("score", "Score rows of predictions and references without a model.")
     score.add_argument("file", metavar="FILE.jsonl")
-    score.add_argument("--language", choices=("en", "zh", "auto"), default="auto")
-    score.add_argument("--tokenizer", help="BLEU's tokenizer; default: 13a, or zh for Chinese.")
+    score.add_argument("--language", choices=LANGUAGES, default="auto")
+    score.add_argument(
+        "--tokenizer", help="BLEU's tokenizer; default: 13a, zh for Chinese, char for Thai, Lao, Khmer and Burmese."
+    )
 
     chat = verb("chat", "Talk to a base and up to three runs of it, side by side in the terminal.")
     chat.add_argument("runs", nargs="+", metavar="RUN")

@@ -1,6 +1,6 @@
 """What answers are like beside how near they come: their words against the reference's, variety, length, repetition.
 
-Words are ROUGE's: ASCII in lower case without punctuation, Chinese by the character.
+Words are ROUGE's: ASCII in lower case without punctuation, Chinese and Thai by the character.
 """
 
 from __future__ import annotations
@@ -80,5 +80,5 @@ def answer_scores(*, predictions: Sequence[str], references: References) -> Scor
         "distinct_2": _distinct(texts, 2),
         "length_ratio": sum(map(len, texts)) / max(wanted, 1),
         "repetition": sum(len(span) - len(set(span)) for span in spans) / max(sum(map(len, spans)), 1),
-        "signature": f"tok:ascii-words+han-chars|norm:nfkc,case,punctuation,articles|refs:max|repetition:{_REPEATED}-grams",
+        "signature": f"tok:ascii-words+chars-without-spaces|norm:nfkc,case,punctuation,articles|refs:max|repetition:{_REPEATED}-grams",
     }

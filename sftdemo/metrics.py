@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from sftdemo import sums
 from sftdemo.errors import UsageError, UserError
 from sftdemo.sums import transposed as transposed
+from sftdemo.words import CLUSTERED, References, Tokenizer, resolve_language, spaced
 from sftdemo.words import LANGUAGES as LANGUAGES
-from sftdemo.words import References, Tokenizer, resolve_language
 from sftdemo.words import detect_language as detect_language
 
 Scores = dict[str, Any]
@@ -60,7 +60,7 @@ def bleu_engine(references: References, language: str = "auto", tokenizer: str |
     from sacrebleu.metrics import BLEU
 
     if tokenizer is None:
-        tokenizer = "zh" if resolve_language(language, references) == "zh" else "13a"
+        tokenizer = {"zh": "zh", **dict.fromkeys(CLUSTERED, "char")}.get(resolve_language(language, references), "13a")
     if tokenizer not in TOKENIZERS:
         raise UsageError(f"tokenizer is {tokenizer!r}; choose one of: {', '.join(TOKENIZERS)}.")
     engine = BLEU(tokenize=tokenizer, force=True, **options)
@@ -119,12 +119,17 @@ def sentence_chrf(prediction: str, references: Sequence[str], **options: Any) ->
 
 
 def ter_engine(references: References, language: str = "auto", **options: Any) -> Any:
-    """The sacrebleu.TER that scores these references; Chinese is edited by the character."""
+    """The sacrebleu.TER that scores these references; writing without spaces is edited by the character."""
     from sacrebleu.metrics import TER
 
-    if resolve_language(language, references) == "zh":
+    language = resolve_language(language, references)
+    if language == "zh":
         options = {"normalized": True, "asian_support": True} | options
-    return TER(**options)
+    engine = TER(**options)
+    if language in CLUSTERED:
+        words = engine.tokenizer
+        engine.tokenizer = lambda text: " ".join(spaced(words(text)).split())
+    return engine
 
 
 def ter(*, predictions: Sequence[str], references: References, language: str = "auto", **options: Any) -> Scores:
@@ -132,7 +137,10 @@ def ter(*, predictions: Sequence[str], references: References, language: str = "
     check(predictions, references)
     engine = ter_engine(references, language, **options)
     score = engine.corpus_score(list(predictions), transposed(references)).score
-    return {"ter": float(score), "signature": str(engine.get_signature())}
+    signature = engine.get_signature()
+    if (language := resolve_language(language, references)) in CLUSTERED:
+        signature.update("characters", language)
+    return {"ter": float(score), "signature": str(signature)}
 
 
 def ter_is_quick(texts: Sequence[str], rows: int) -> bool:
@@ -260,7 +268,7 @@ def rouge(
 
     rows = rouge_rows(predictions, references, kinds, stem)
     scores: Scores = {kind: mean([row[kind].f for row in rows]) for kind in kinds}
-    signature = f"tok:ascii-words+han-chars|stem:{'yes' if stem else 'no'}|refs:max-f|mean:plain"
+    signature = f"tok:ascii-words+chars-without-spaces|stem:{'yes' if stem else 'no'}|refs:max-f|mean:plain"
     return scores | {"signature": f"{signature}|version:rouge-score-{version('rouge-score')}"}
 
 

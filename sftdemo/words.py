@@ -12,28 +12,56 @@ from sftdemo.errors import UsageError
 
 References = Sequence[Sequence[str]]
 
-LANGUAGES = ("auto", "en", "zh")
+# Written without spaces, in letters that carry marks: by script, the language that is most written in it.
+CLUSTERED = {"th": "Thai", "lo": "Lao", "km": "Khmer", "my": "Myanmar"}
+LANGUAGES = ("auto", "en", "zh", *CLUSTERED)
 # English with 1 Han character in 10 words still needs the Chinese tokenizer, and loses nothing by it.
 _HAN_SHARE = 0.1
+# English would lose: BLEU of characters is for texts that are mostly such characters.
+_CLUSTER_SHARE = 0.5
+# Classes for `regex`. Unicode's line breaking knows which scripts need a dictionary to find words: class SA (UAX 14).
+HAN_KANA = r"\p{Han}\p{Hiragana}\p{Katakana}"
+NO_SPACES = HAN_KANA + r"\p{Line_Break=SA}"
+# What a reader takes for one character: a letter with its vowel signs and tone marks (UAX 29). Code points would count a
+# tone mark as a word, and as one in common with any other word of that tone.
+CHARACTER = rf"[{HAN_KANA}]|(?=[\p{{Line_Break=SA}}&&[\p{{L}}\p{{M}}]])\X"
 
 
 @functools.cache
-def units() -> Any:
-    """A Han or kana character, or a run of other letters, marks and digits."""
+def pattern(expression: str) -> Any:
+    """The expression compiled by `regex`, whose sets can be subtracted."""
     import regex  # type: ignore[import-untyped]
 
-    return regex.compile(
-        r"[\p{Han}\p{Hiragana}\p{Katakana}]|[[\p{L}\p{M}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}]]+", regex.V1
-    )
+    return regex.compile(expression, regex.V1)
+
+
+def units() -> Any:
+    """A character of writing without spaces, or a run of other letters, marks and digits."""
+    return pattern(rf"{CHARACTER}|[[\p{{L}}\p{{M}}\p{{N}}]--[{NO_SPACES}]]+")
+
+
+def spaced(text: str) -> str:
+    """Spaces around each character of Thai and its kin, for engines that know words only by their spaces."""
+    if text.isascii():
+        return text
+    return pattern(r"(?=[\p{Line_Break=SA}&&[\p{L}\p{M}]])\X").sub(r" \g<0> ", text)  # type: ignore[no-any-return]
 
 
 def detect_language(texts: Sequence[str]) -> str:
-    """ "zh" where Han characters are at least a tenth of all words and characters; else "en", for all spaced writing."""
+    """ "zh" where Han characters are at least a tenth of all words and characters; the language of the script where at
+    least half are characters of Thai, Lao, Khmer or Burmese; else "en", for all spaced writing."""
     if all(map(str.isascii, texts)):
         return "en"
     found = [unit for text in texts for unit in units().findall(text)]
     han = sum("㐀" <= unit <= "鿿" or unit > "\U0001ffff" for unit in found)
-    return "zh" if found and han >= _HAN_SHARE * len(found) else "en"
+    if found and han >= _HAN_SHARE * len(found):
+        return "zh"
+    counts = {
+        code: sum(pattern(rf"\p{{{script}}}").match(unit) is not None for unit in found if not unit.isascii())
+        for code, script in CLUSTERED.items()
+    }
+    most = max(counts, key=counts.__getitem__)
+    return most if found and counts[most] >= _CLUSTER_SHARE * len(found) else "en"
 
 
 def resolve_language(language: str, references: References) -> str:
@@ -48,7 +76,7 @@ def _ascii_words(text: str) -> list[str]:
 
 
 class Tokenizer:
-    """Words for ROUGE: ASCII as rouge-score cuts it, Han by the character, other scripts in lower-case words.
+    """Words for ROUGE: ASCII as rouge-score cuts it, Han and Thai by the character, other scripts in lower-case words.
 
     rouge-score alone drops all but a-z and 0-9: it gives 0 for identical Chinese, and cuts French words apart.
     """

@@ -297,11 +297,51 @@ def test_ascii_rouge_is_rouge_scores_own():
         (["Bonjour à tous"], "en"),
         (["안녕하세요 세계"], "en"),
         (["", "123 ..."], "en"),
+        (["ฉันชอบแมว"], "th"),
+        (["ใช้ Python เรียงรายการ"], "th"),
+        (["The word แมว means cat, and it is used in many other words of the language."], "en"),
+        (["ຂ້ອຍມັກແມວ"], "lo"),
+        (["ខ្ញុំស្រលាញ់ឆ្មា"], "km"),
+        (["ကျွန်တော် ကြောင်ကို ချစ်တယ်"], "my"),
+        (["मुझे बिल्ली पसंद है"], "en"),
         ([], "en"),
     ],
 )
 def test_detect_language(texts, language):
     assert metrics.detect_language(texts) == language
+
+
+# Thai, Lao, Khmer and Burmese: a character is a letter with its marks
+
+
+CATS_AND_DOGS = {
+    "th": ("ฉันชอบแมว", "ฉันชอบหมา"),  # ฉั น ช อ บ แ ม ว against ฉั น ช อ บ ห ม า: 6 of 8 in common, in order
+    "lo": ("ຂ້ອຍມັກແມວ", "ຂ້ອຍມັກໝາ"),
+    "km": ("ខ្ញុំស្រលាញ់ឆ្មា", "ខ្ញុំស្រលាញ់ឆ្កែ"),
+    "my": ("ကျွန်တော်ကြောင်ကိုချစ်တယ်", "ကျွန်တော်ခွေးကိုချစ်တယ်"),
+}
+
+
+@pytest.mark.parametrize("language", CATS_AND_DOGS)
+def test_writing_without_spaces_is_counted_by_the_character(language):
+    cat, dog = CATS_AND_DOGS[language]
+    for score in (overlap(cat, [dog], "rouge1").f, overlap(cat, [dog], "rougeL").f, bleu([cat], [[dog]])):
+        assert 20 < score < 100
+    assert overlap(cat, [cat], "rouge2").f == pytest.approx(bleu([cat], [[cat]])) == 100
+    found = metrics.bleu(predictions=[cat], references=[[dog]])
+    assert "tok:char" in found["signature"]
+    assert 0 < metrics.ter(predictions=[cat], references=[[dog]])["ter"] < 100
+    assert metrics.ter(predictions=[cat], references=[[cat]])["ter"] == 0
+
+
+def test_thai_by_hand():
+    cat, dog = CATS_AND_DOGS["th"]
+    assert overlap(cat, [dog], "rouge1").f == overlap(cat, [dog], "rougeL").f == 75
+    assert overlap("ก่า", ["ข่า"], "rouge1").f == 50  # า, and not the tone mark, which is no word
+    assert overlap("๑๒ cats", ["๑๒ dogs"], "rouge1").f == 50  # digits are a number, as everywhere
+    found = metrics.ter(predictions=[cat], references=[[dog]])
+    assert found["ter"] == pytest.approx(100 * 2 / 8) and found["signature"].startswith("nrefs:1")
+    assert "characters:th" in found["signature"]
 
 
 # Answers and labels

@@ -201,6 +201,13 @@ def test_text_from_outside_is_neither_html_nor_a_template() -> None:
     assert not set("<>${}`") & set(shown.replace("&", ""))
 
 
+def test_differences_of_writing_without_spaces_are_by_the_character() -> None:
+    assert html.differences("ฉันชอบแมว", "ฉันชอบหมา") == (
+        "ฉันชอบ<del>แ</del>ม<del>ว</del>",
+        "ฉันชอบ<ins>ห</ins>ม<ins>า</ins>",
+    )
+
+
 def test_differences_mark_only_the_words_that_differ() -> None:
     assert html.differences("a red cat", "a blue cat") == ("a <del>red </del>cat", "a <ins>blue </ins>cat")
     assert html.differences("我爱猫", "我爱狗") == ("我爱<del>猫</del>", "我爱<ins>狗</ins>")

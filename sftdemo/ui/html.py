@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import html
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from sftdemo.words import HAN_KANA, NO_SPACES, pattern
 
 # gr.HTML reads ${…} and {{…}} as templates, so text from data and models must not contain them.
 _TEMPLATE = str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;"})
@@ -96,8 +97,9 @@ def card(pick: str, content: str, pressed: bool) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Words with the space after them; Han and kana characters each alone."""
-    return re.findall(r"[぀-ヿ㐀-鿿]\s*|[^\s぀-ヿ㐀-鿿]+\s*|\s+", text)
+    """Words with the space after them; characters of writing without spaces each alone."""
+    found: list[str] = pattern(rf"(?:[{HAN_KANA}]|(?=\p{{Line_Break=SA}})\X)\s*|[^\s{NO_SPACES}]+\s*|\s+").findall(text)
+    return found
 
 
 def differences(old: str, new: str) -> tuple[str, str]:
