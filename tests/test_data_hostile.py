@@ -60,12 +60,11 @@ def turn(role: str, content: object, **more: object) -> dict[str, object]:
     return {"role": role, "content": content, **more}
 
 
-TOOLS = "Tools can't be trained on; write what was said without them, or remove the row."
 FILL = "Fill it in, or remove the row."
 MEND = "Mend the line, or remove it."
 QUOTE = "Put a cell that holds the delimiter or a line break in double quotes."
 UTF8 = "Save the file as UTF-8."
-ROLES = "Use system, user or assistant."
+ROLES = "Use system, user, assistant or tool."
 REPAIR = "Write it out rightly, or repair it with on_fault fix."
 
 # (name, content, faults, warnings): what is said after the file's name, each by itself.
@@ -131,10 +130,10 @@ HOSTILE: list[tuple[str, str | bytes, list[str], list[str]]] = [
     ("a.jsonl", chat(), [', line 1, field \'messages\': The field is no list of turns. Write [{"role": "user", "content": "…"}, …].'], []),
     ("a.jsonl", lines({"messages": "hello"}), [', line 1, field \'messages\': The field is no list of turns. Write [{"role": "user", "content": "…"}, …].'], []),
     ("a.jsonl", chat(*PAIR, turn("narrator", "x")), [f", line 1, field 'messages': Turn 3 has the unknown role 'narrator'. {ROLES}"], []),
-    ("a.jsonl", chat(turn("user", "x"), turn("assistant", None, tool_calls=[{"id": "1"}]), turn("tool", "4")), [f", line 1, field 'messages': Turn 2 calls a tool. {TOOLS}"], []),
-    ("a.jsonl", chat(turn("user", "x"), turn("tool", "4"), turn("assistant", "4")), [f", line 1, field 'messages': Turn 2 is a tool's (tool). {TOOLS}"], []),
+    ("a.jsonl", chat(turn("user", "x"), turn("assistant", None, tool_calls=[{"id": "1"}]), turn("tool", "4")), [", line 1, field 'messages': Turn 2 has a tool call without a name. Write {\"name\": \"…\", \"arguments\": {…}}."], []),
+    ("a.jsonl", chat(turn("user", "x"), turn("tool", "4"), turn("assistant", "4")), [", line 1, field 'messages': Turn 2 is a tool's answer, and the assistant didn't ask for it. Add the assistant's call before it, or remove the row."], []),
     ("a.jsonl", chat(turn("user", "x"), turn("assistant", None)), [", line 1, field 'messages': Turn 2 has no content. Give it text."], []),
-    ("a.jsonl", chat(turn("user", [{"type": "image_url"}]), turn("assistant", "a")), [", line 1, field 'messages': Turn 1 has a list for content, not text. Give it text."], []),
+    ("a.jsonl", chat(turn("user", [{"type": "image_url"}]), turn("assistant", "a")), [", line 1, field 'messages': Turn 1 holds an image, which can't be trained on. Say it in words, or remove the row."], []),
     ("a.jsonl", chat(turn("user", "x"), turn("user", "y"), turn("assistant", "z")), [", line 1, field 'messages': Turns 1 and 2 are both the user's. Join them, or add the turn between."], []),
     ("a.jsonl", chat(turn("system", "s"), turn("user", "x")), [", line 1, field 'messages': There is no assistant turn. Add the answer, or remove the row."], []),
     ("a.jsonl", chat(*PAIR, turn("user", "bye")), [", line 1, field 'messages': The last turn is not the assistant's. Add the answer, or remove that turn."], []),

@@ -253,10 +253,10 @@ FAULTS: list[tuple[str, str | bytes, list[str]]] = [
             {"messages": [TURNS[0], {"role": "assistant", "content": ""}]},
         ),
         [
-            "a.jsonl, line 1, field 'messages': Turn 1 has the unknown role 'clown'. Use system, user or assistant.",
+            "a.jsonl, line 1, field 'messages': Turn 1 has the unknown role 'clown'. Use system, user, assistant or tool.",
             "a.jsonl, line 1, field 'messages': Turn 2 has no content. Give it text.",
             "a.jsonl, line 1, field 'messages': Turn 3 is text, not an object. Give it a role and content.",
-            "a.jsonl, line 1, field 'messages': Turn 4 has no role. Use system, user or assistant.",
+            "a.jsonl, line 1, field 'messages': Turn 4 has no role. Use system, user, assistant or tool.",
             "a.jsonl, line 1, field 'messages': Turn 4 has a number for content, not text. Give it text.",
             "a.jsonl, line 2, field 'messages': The field is no list of turns. "
             'Write [{"role": "user", "content": "…"}, …].',
@@ -377,7 +377,7 @@ SETTINGS = [
     (
         {"columns": "body=text"},
         "columns names the role 'body'; the roles are: messages, conversations, instruction, output, input, history, "
-        "prompt, completion, text, label, source, target, chosen, rejected, split, group, references, system.",
+        "prompt, completion, text, label, source, target, chosen, rejected, split, group, references, system, tools.",
     ),
     (
         {"instruction": "Say {what}"},

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from sftdemo.data.near import near, near_earlier
-from sftdemo.data.types import SPLITS, Dataset, Example
+from sftdemo.data.types import SPLITS, Dataset, Example, said
 from sftdemo.errors import Fault
 
 # A point or comma that is not inside a number, a hyphen that is no sign; the set in front makes the search fast.
@@ -43,7 +43,7 @@ def normalise(text: str) -> str:
 
 def _asked(example: Example) -> str:
     """All that is said before the last answer, the system prompt aside."""
-    return "\n".join(turn["content"] for turn in example["messages"][:-1] if turn["role"] != "system")
+    return "\n".join(said(turn) for turn in example["messages"][:-1] if turn["role"] != "system")
 
 
 def _shared(left: str, right: str) -> int:
@@ -64,7 +64,7 @@ def leak_keys(examples: Sequence[Example]) -> list[str]:
             tail = _shared(min(backwards), max(backwards))
             asked = [text[head : len(text) - tail] for text in asked]
         for index, text in zip(rows, asked, strict=True):
-            answer = "" if "label" in examples[index] else " " + normalise(examples[index]["messages"][-1]["content"])
+            answer = "" if "label" in examples[index] else " " + normalise(said(examples[index]["messages"][-1]))
             keys[index] = normalise(text) + answer
     return keys
 
@@ -79,7 +79,7 @@ def row_keys(examples: Sequence[Example], keys: Sequence[str] | None = None) -> 
 
 def whole_keys(examples: Sequence[Example]) -> list[str]:
     """Question and answer with all their words, normalised: these can be compared between sources."""
-    return [f"{normalise(_asked(example))}\n{normalise(example['messages'][-1]['content'])}" for example in examples]
+    return [f"{normalise(_asked(example))}\n{normalise(said(example['messages'][-1]))}" for example in examples]
 
 
 _short = lru_cache(4096)(normalise)  # for labels, of which there are few

@@ -6,11 +6,12 @@ import html
 import html.parser
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from sftdemo.config import ReadConfig
 from sftdemo.data import checks, personal
-from sftdemo.data.types import Dataset, Example, Step
+from sftdemo.data.types import Dataset, Example, Message, Step, said
 
 _SHOWN, _CHARACTERS, _LEAD = 3, 300, 40
 _BLOCKS, _INLINE = (
@@ -119,7 +120,7 @@ def _rewrite(dataset: Dataset, step: Step, change: Callable[[str], tuple[str, Co
         kept: list[Example] = []
         for example in examples:
             turns = example["messages"][:-1] if "label" in example else example["messages"]
-            texts = [*(turn["content"] for turn in turns), *example.get("references", ())]
+            texts = [text for turn in turns for text in _texts(turn)] + example.get("references", [])
             changed = [change(text) for text in texts]
             if all(new == old for (new, _), old in zip(changed, texts, strict=True)):
                 kept.append(example)
@@ -128,18 +129,54 @@ def _rewrite(dataset: Dataset, step: Step, change: Callable[[str], tuple[str, Co
             for _, found in changed:
                 kinds += found
             at = next(index for index, old in enumerate(texts) if changed[index][0] != old)
-            whole = all(new.strip() for new, _ in changed)
+            whole = all(new.strip() or not old.strip() for (new, _), old in zip(changed, texts, strict=True))
             _show(step, example, texts[at], changed[at][0] if whole else None)
             if whole:
-                new = [text for text, _ in changed]
-                messages = [{**turn, "content": text} for turn, text in zip(turns, new, strict=False)]
+                new = iter([text for text, _ in changed])
+                messages = [_with_texts(turn, new) for turn in turns]
                 rewritten = {**example, "messages": [*messages, *example["messages"][len(turns) :]]}
                 if "references" in example:
-                    rewritten["references"] = new[len(turns) :]
+                    rewritten["references"] = list(new)
                 kept.append(rewritten)  # type: ignore[arg-type]
         dataset.splits[split] = kept
     step.kinds = dict(sorted(kinds.items()))
     dataset.cleaning.append(step)
+
+
+def _texts(turn: Message) -> list[str]:
+    """A turn's content, its thoughts, and the texts in its calls' arguments."""
+    thoughts = [turn["reasoning_content"]] if "reasoning_content" in turn else []
+    calls = [call["function"]["arguments"] for call in turn.get("tool_calls", ())]
+    return [turn["content"], *thoughts, *(text for arguments in calls for text in _leaves(arguments))]
+
+
+def _with_texts(turn: Message, texts: Iterator[str]) -> Message:
+    """The turn with the next of the texts, in the order of `_texts`."""
+    changed: Message = {**turn, "content": next(texts)}
+    if "reasoning_content" in turn:
+        changed["reasoning_content"] = next(texts)
+    if "tool_calls" in turn:
+        changed["tool_calls"] = [
+            {**call, "function": {**call["function"], "arguments": _filled(call["function"]["arguments"], texts)}}
+            for call in turn["tool_calls"]
+        ]
+    return changed
+
+
+def _leaves(value: Any) -> list[str]:
+    """The texts in a JSON value, keys aside."""
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for part in inner for text in _leaves(part)]
+
+
+def _filled(value: Any, texts: Iterator[str]) -> Any:
+    if isinstance(value, str):
+        return next(texts)
+    if isinstance(value, dict):
+        return {key: _filled(part, texts) for key, part in value.items()}
+    return [_filled(part, texts) for part in value] if isinstance(value, list) else value
 
 
 def _length(dataset: Dataset, least: int, most: int | None) -> None:
@@ -147,7 +184,7 @@ def _length(dataset: Dataset, least: int, most: int | None) -> None:
     for split, examples in dataset.splits.items():
         out = {}
         for index, example in enumerate(examples):
-            size = sum(len(turn["content"]) for turn in example["messages"] if turn["role"] != "system")
+            size = sum(len(said(turn)) for turn in example["messages"] if turn["role"] != "system")
             if size < least or (most is not None and size > most):
                 out[index] = index
         dataset.splits[split] = _without(examples, out, None, step)

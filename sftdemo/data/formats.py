@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 
 from sftdemo.config import ReadConfig
-from sftdemo.data import chats, layouts, repairs, templates
+from sftdemo.data import chats, layouts, repairs, templates, transcripts
+from sftdemo.data.literals import parsed_list
 from sftdemo.data.readers import Row, kind
-from sftdemo.data.types import SPLITS, Dataset, Example, Message
+from sftdemo.data.types import SPLITS, Dataset, Example, LeftOut, Message
 from sftdemo.errors import Fault, UserError
 
 _SPLITS = {
@@ -76,6 +77,7 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset) -> None:
             if several_files:
                 example["meta"]["file"] = row.file
             splits[split].append(example)
+    dataset.notes += converter.notes()
     if mapping.layout.name == "preference":
         dataset.notes.append("Preference pairs: the chosen answer is learned, the rejected one is left aside.")
     if declared and not declared["train"] and not declared[""]:
@@ -131,6 +133,13 @@ class _Converter:
     template: templates.Template | None = None
     inputs: list[str] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def notes(self) -> list[str]:
+        """What was done to rows, and which were left out, counted."""
+        counted = [f"{count} {what}." for what, count in sorted(self.counts.items())]
+        return [*counted, *(f"{count} rows were left out: {why}." for why, count in sorted(self.left_out.items()))]
 
     @property
     def fix(self) -> bool:
@@ -229,8 +238,12 @@ class _Converter:
     def example(self, row: Row) -> Example | None:
         """The row as an example; None after its faults."""
         before = len(self.dataset.faults)
-        messages = self.messages(row)
-        references = self.references(row)
+        try:
+            messages = self.messages(row)
+        except LeftOut as reason:
+            self.left_out[str(reason)] += 1
+            return None
+        references, tools = self.references(row), self.tools(row)
         if len(self.dataset.faults) > before or not messages:
             return None
         if messages[0]["role"] != "system" and (system := self.system(row)):
@@ -241,6 +254,8 @@ class _Converter:
             example["label"] = answer
         if references:
             example["references"] = references
+        if tools:
+            example["tools"] = tools
         example["meta"] = {"line": row.line}
         group = row.values.get(self.mapping.columns.get("group", ""))
         if group is not None and group != "":
@@ -274,7 +289,7 @@ class _Converter:
             self.flaw(row, column, "The chosen answer is the same as the rejected one.", "Check that the row is right.")
         asked = row.values.get(self.mapping.columns.get("prompt", ""))
         if isinstance(chosen, str) and "prompt" not in self.mapping.columns:
-            chosen = chats.transcript(chosen) or chosen
+            chosen = transcripts.human_assistant(chosen) or chosen
         if isinstance(chosen, str) and not isinstance(asked, list):
             if "prompt" in self.mapping.columns:
                 return self.pair(row)
@@ -303,8 +318,8 @@ class _Converter:
         question = self.template.render(values)
         if layout.name == "instruction":
             question = question.strip()  # without an input the template ends in blank lines
-        turns = self.history(row)
-        return [*turns, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        said = chats.think({"role": "assistant", "content": answer})
+        return [*self.history(row), {"role": "user", "content": question}, said]
 
     def first(self, row: Row) -> str | None:
         """The first of several right answers; the others become references. None where the answer is plain text."""
@@ -315,28 +330,41 @@ class _Converter:
         return None
 
     def history(self, row: Row) -> list[Message]:
-        """The earlier turns of an instruction row, [[question, answer], …]."""
+        """The earlier turns of a row, [[question, answer], …] or turns with roles."""
         column = self.mapping.columns.get("history", "")
+        turns = chats.history(row.values.get(column))
+        if turns is None:
+            self.fault(row, column, "The history is no list of question and answer.", 'Write [["…", "…"], …].')
+        chat = self.reader(row, column)
+        made = [chat.turn(number, turn) for number, turn in enumerate(turns or (), 1)]
+        return [message for part in made for message in part or ()]
+
+    def tools(self, row: Row) -> list[dict[str, Any]]:
+        """The functions that the assistant may call."""
+        column = self.mapping.columns.get("tools", "")
         value = row.values.get(column)
-        found = chats.parsed_list(value) if isinstance(value, str) and value.strip() else value
-        if not found:
+        if value is None or value == [] or (isinstance(value, str) and value.strip() in ("", "[]")):
             return []
-        turns: list[Message] = []
-        for pair in found if isinstance(found, list) else [None]:
-            if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(said, str) and said for said in pair):
-                self.fault(row, column, "The history is no list of question and answer.", 'Write [["…", "…"], …].')
-                return []
-            turns += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
-        return turns
+        found = chats.tool_schemas(value)
+        if found is None:
+            self.fault(row, column, "The tools are no list of functions.", 'Write [{"name": "…", "parameters": {…}}].')
+        return found or []
+
+    def reader(self, row: Row, column: str) -> chats.Chat:
+        sound: Callable[[str, str], str] = partial(self.sound, row, column)
+        mend = (lambda problem, done: self.flaw(row, column, problem, "", done)) if self.fix else None
+        return chats.Chat(partial(self.fault, row, column), sound, mend, lambda what: self.counts.update([what]))
 
     def chat(self, row: Row, column: str, turns: Any) -> list[Message] | None:
         """A list of turns, {"role", "content"} or {"from", "value"}."""
         if self.config.instruction:
             raise _no_instruction(self.mapping.layout.name)
-        sound: Callable[[str, str], str] = partial(self.sound, row, column)
-        mend = (lambda problem, done: self.flaw(row, column, problem, "", done)) if self.fix else None
-        messages = chats.Chat(partial(self.fault, row, column), sound, mend).messages(turns)
-        if messages and messages[-2]["content"].strip() == messages[-1]["content"].strip():
+        messages = self.reader(row, column).messages(turns)
+        if (
+            messages
+            and messages[-2]["role"] == "user"
+            and messages[-2]["content"].strip() == messages[-1]["content"].strip()
+        ):
             self.echo(row, column)
         return messages
 
@@ -353,7 +381,7 @@ class _Converter:
             return answers if len(answers) > 1 and all(isinstance(text, str) for text in answers) else []
         if value is None or value == "" or value == []:
             return []
-        found = chats.parsed_list(value) or [value] if isinstance(value, str) else value
+        found = parsed_list(value) or [value] if isinstance(value, str) else value
         if not isinstance(found, list) or not all(isinstance(text, str) and text.strip() for text in found):
             self.fault(row, column, "The references are no list of texts.", 'Write ["…", "…"].')
             return []

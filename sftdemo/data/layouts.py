@@ -72,6 +72,7 @@ COMMON = {
     "group": ("group",),
     "references": ("references",),
     "system": ("system", "system_prompt"),
+    "tools": ("tools", "functions"),
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sftdemo.data import checks
-from sftdemo.data.types import SPLITS, Dataset, Example
+from sftdemo.data.types import SPLITS, Dataset, Example, said
 from sftdemo.errors import DataError, Fault
 
 HELD_OUT = 0.1
@@ -134,7 +134,7 @@ def fault(dataset: Dataset, problem: str, remedy: str) -> Fault:
 
 
 def _rank(example: Example, seed: int) -> bytes:
-    text = "\0".join(f"{turn['role']}\0{turn['content']}" for turn in example["messages"])
+    text = "\0".join(f"{turn['role']}\0{said(turn)}" for turn in example["messages"])
     return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=16).digest()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -42,6 +44,17 @@ class Example(TypedDict):
     tools: NotRequired[list[dict[str, Any]]]
     meta: NotRequired[dict[str, Any]]
     weight: NotRequired[float]
+
+
+class LeftOut(Exception):
+    """A row that its own marks keep from being learned (rejected, weight 0, …). The text says why, as a note counts it."""
+
+
+def said(message: Mapping[str, Any]) -> str:
+    """All the text of a turn: thoughts, content and calls; of a plain turn its content."""
+    calls = message.get("tool_calls")
+    parts = [message.get("reasoning_content"), message["content"], calls and json.dumps(calls, ensure_ascii=False)]
+    return "\n".join(part for part in parts if part)
 
 
 @dataclass

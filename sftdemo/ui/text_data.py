@@ -106,6 +106,7 @@ EN = {
     "role_group": "Group that stays together",
     "role_references": "Further right answers",
     "role_system": "System prompt",
+    "role_tools": "Tools the assistant may call",
 }
 ZH = {
     "data_more": "其他来源",
@@ -213,4 +214,5 @@ ZH = {
     "role_group": "不拆开的组",
     "role_references": "其他正确答案",
     "role_system": "系统提示",
+    "role_tools": "助手可调用的工具",
 }
