@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from sftdemo import cache
-from sftdemo.attention import Common, added, holds_common
 from sftdemo.cache import Past
+from sftdemo.grouped import Common, holds_common, masks_layers
 from sftdemo.last_layer import LastLayer
 from sftdemo.lora import Rows
+from sftdemo.masks import Branches, additive
 from sftdemo.packing import Packed
 
 if TYPE_CHECKING:
@@ -118,15 +119,22 @@ class Batch:
     def _read_packed(self, ids: Tensor, positions: Tensor, packed: Packed) -> Tensor:
         """The next token's logits [rows, vocabulary] of prompts read end to end: only attention sees padding."""
         cache.expect(self.cache, packed)
-        mask, bias = packed.mask, added(packed.seen, self.side.model.dtype)
-        logits = self._forward(ids[mask][None], positions[mask][None], bias, packed.ends, packed)[0]
+        mask = packed.mask
+        logits = self._forward(ids[mask][None], positions[mask][None], None, packed.ends, packed)[0]
         cache.expect(self.cache, None)
         return logits
 
     @torch.inference_mode()
     def _forward(
-        self, ids: Tensor, positions: Tensor, mask: Tensor | None, keep: int | Tensor, packed: Packed | None = None
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        keep: int | Tensor,
+        packed: Packed | None = None,
+        branches: Branches | None = None,
     ) -> Tensor:
+        keep_last = not isinstance(keep, Tensor) and keep == 1
         places = [self._chosen(name) for name in self.side.names]
         if self.side.rows:
             lengths = packed.lengths if packed else [ids.shape[1]] * len(self.rows)
@@ -138,13 +146,21 @@ class Batch:
         return self.side.model(  # type: ignore[no-any-return]
             input_ids=ids.to(self.side.model.device),
             position_ids=positions,
-            attention_mask=mask,
             cache=self.cache,
             use_cache=True,
-            logits_to_keep=keep,
+            # A number would let some models cut their last layers short, which LastLayer does already.
+            logits_to_keep=torch.tensor([-1], device=self.mask.device) if keep_last else keep,
+            **self._masked(mask),
             **({"common": self.common} if self.common else {}),
             **({"packed": packed} if packed else {}),
+            **({"branches": branches} if branches else {}),
         ).logits
+
+    def _masked(self, mask: Tensor | None) -> dict[str, Tensor]:
+        """How the model is told where padding stands."""
+        if mask is None:
+            return {}
+        return {"tokens": mask.bool()} if masks_layers(self.side.model) else {"attention_mask": mask}
 
     def _last_column(self, width: int, keep: int | Tensor) -> Tensor | None:
         """Where each row's last token stands among all, if of several only these are kept."""
@@ -226,10 +242,16 @@ class Batch:
         offset = torch.tensor([j for part in fed for j in range(len(part))], device=device)
         among = (owner[:, None] == owner[None]) & (offset[:, None] >= offset[None])
         rows = len(self.rows)
-        visible = torch.cat([self.mask.bool()[:, None].expand(-1, count, -1), among[None].expand(rows, -1, -1)], 2)
-        mask = added(visible, self.side.model.dtype)
         ids = torch.tensor([[token for part in fed for token in part]]).expand(rows, -1)
-        logits = self._forward(ids, self.lengths[:, None] + offset[None], mask[:, None], keep=0)
+        places = self.lengths[:, None] + offset[None]
+        if masks_layers(self.side.model):
+            mask = torch.cat([self.mask, self.mask.new_ones(rows, count)], 1)
+            logits = self._forward(ids, places, mask, keep=0, branches=Branches(offset, among))
+        else:
+            before = self.mask.bool()[:, None].expand(-1, count, -1)
+            visible = torch.cat([before, among[None].expand(rows, -1, -1)], 2)
+            mask = additive(visible, self.side.model.dtype)[:, None]
+            logits = self._forward(ids, places, mask, keep=0)
         self.cache.crop(-count)
         targets = torch.tensor([token for continuation in group for token in continuation[1:]], device=device)
         gained = torch.log_softmax(logits.float(), -1).gather(2, targets.expand(rows, -1)[..., None])[..., 0]

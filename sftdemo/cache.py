@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, DummyLayer, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from sftdemo.encoding import common_prefix
 from sftdemo.packing import Packed
@@ -14,6 +14,9 @@ from sftdemo.packing import Packed
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
+# Attention that masks windows itself, so that every layer may keep every token; the first also takes what is common and
+# packed rows.
+GROUPED, MASKED = "grouped", "masked"
 AHEAD = 64  # tokens of room, at least, that a layer takes when it is full
 LEAST_SHARED = 8  # tokens; copying fewer costs more than computing them
 
@@ -136,20 +139,35 @@ class Past:
 
 
 def token_bytes(model: PreTrainedModel) -> int:
-    """What one token's keys and values take in all layers, where each keeps every token."""
+    """What one token's keys and values take in all layers that have their own, where each keeps every token."""
     config = model.config.get_text_config()
+    layers = [layer for layer in DynamicCache(config=model.config).layers if not isinstance(layer, DummyLayer)]
+    each = getattr(config, "per_layer_config", None) or [config] * len(layers)
+    return sum(_token_width(each[number]) for number in range(len(layers))) * int(model.dtype.itemsize)
+
+
+def _token_width(config: PreTrainedConfig) -> int:
+    """How many numbers one layer keeps of a token."""
     heads = getattr(config, "num_attention_heads", 1)
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    key_heads = getattr(config, "num_key_value_heads", None) or heads
-    return 2 * config.num_hidden_layers * key_heads * width * model.dtype.itemsize  # type: ignore[no-any-return]
+    key_heads: int = getattr(config, "num_key_value_heads", None) or heads
+    if latent := getattr(config, "kv_lora_rank", None):  # multi-head latent attention
+        return latent + config.qk_rope_head_dim  # type: ignore[no-any-return]
+    return key_heads * 2 * (getattr(config, "head_dim", None) or config.hidden_size // heads)  # type: ignore[no-any-return]
 
 
 def new(config: PreTrainedConfig, rows: int = 0, columns: int = 0) -> Cache:
-    """An empty cache with room ahead; a model with windows or states of another kind keeps transformers' own."""
+    """An empty cache with room ahead; a model with states of another kind keeps transformers' own, and so does one with
+    windows unless its attention masks them itself."""
     cache = DynamicCache(config=config)
-    if can_share(cache):
-        cache.layers = [RoomyLayer(rows, columns) for _ in cache.layers]
+    # Layers that use an earlier one's keys and values have none of their own; they come last.
+    own = [layer for layer in cache.layers if not isinstance(layer, DummyLayer)]
+    windowed = config._attn_implementation in (GROUPED, MASKED) and {type(layer) for layer in own} <= set(KEPT)
+    if windowed or can_share(cache):
+        cache.layers = [RoomyLayer(rows, columns) for _ in own]
     return cache
+
+
+KEPT = (DynamicLayer, DynamicSlidingWindowLayer)
 
 
 def can_share(cache: Cache) -> bool:

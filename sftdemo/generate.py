@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from sftdemo import machine
-from sftdemo.attention import Common, holds_common
 from sftdemo.batch import Batch, Row, Side
 from sftdemo.cache import LEAST_SHARED, Past, token_bytes
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.encoding import Detokenizer, Messages, answer_ids, common_prefix, encode_prompt, stop_ids
 from sftdemo.errors import UserError
+from sftdemo.grouped import Common, holds_common
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sftdemo.attention import near, trial
+from sftdemo.parity import tolerance, trial
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -72,7 +72,7 @@ def enable(model: PreTrainedModel, rows: Rows | None = None) -> LastLayer | None
             wanted = model(ids).logits.flatten(0, 1)[asked]
             last.ask(asked, rows.chosen if rows else ())
             found = model(ids).logits.flatten(0, 1)[asked]
-        same = bool((found - wanted).norm() <= near(model) * wanted.norm())
+        same = bool((found - wanted).norm() <= tolerance(model) * wanted.norm())
     except (AttributeError, TypeError, ValueError, RuntimeError):
         same = False
     last.ask(None)

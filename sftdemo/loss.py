@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sftdemo import last_layer, memory
-from sftdemo.attention import trial
+from sftdemo.parity import trial
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -96,6 +96,7 @@ def enable(model: PreTrainedModel) -> bool:
             last.ask(None if labels is None else inputs["logits_to_keep"].flatten().nonzero()[:, 0])
         if labels is None:
             return plain(*ids, **inputs)
+        inputs.setdefault("use_cache", False)  # else every layer's keys and values are copied into a cache
         if not chunked:
             return summed(plain(**inputs).logits.flatten(0, -2), labels, weights)
         keep = inputs.pop("logits_to_keep")

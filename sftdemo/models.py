@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sftdemo import attention, hub, last_layer, machine, memory, runs
+from sftdemo import grouped, hub, last_layer, machine, memory, runs
 from sftdemo.batch import Side
 from sftdemo.config import TrainConfig
 from sftdemo.encoding import tokenizer
@@ -209,7 +209,7 @@ def load(run: str | runs.Run | Sequence[str | runs.Run], report: hub.Report = hu
 def answering(model: PreTrainedModel, names: tuple[str, ...], rows: Rows | None = None) -> Side:
     """A loaded model under these names, made fast at answering; with adapters by row under one for each and the base's."""
     model.eval()
-    attention.group(model)
+    grouped.group(model)
     if rows:
         stack(model)
     _open_gates_in_place(model)

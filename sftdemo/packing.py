@@ -39,12 +39,6 @@ class Packed:
         """[rows]: which token is each row's last."""
         return self.mask.sum(1).cumsum(0) - 1
 
-    @property
-    def seen(self) -> Tensor:
-        """[rows, 1, width, width]: true where a token may look."""
-        width = self.mask.shape[1]
-        return self.mask[:, None, None] & torch.ones(width, width, dtype=torch.bool).tril()
-
     def spread(self, x: Tensor) -> Tensor:
         """[1, heads, tokens, d] to [rows, heads, width, d], zeros where no token stands."""
         _, heads, _, size = x.shape
@@ -105,6 +99,8 @@ class Collator:
         return {
             "input_ids": torch.tensor([ids]),
             "position_ids": torch.tensor([positions]),
+            # Without it transformers would look for rows in the positions itself.
+            "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
             "packing": packing,
             "next": following,
         }

@@ -8,13 +8,14 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from sftdemo import attention, cache, last_layer
-from sftdemo.attention import group
+from sftdemo import cache, last_layer
+from sftdemo import grouped as answering_attention
 from sftdemo.batch import Batch, Row, Side
 from sftdemo.config import GenerateConfig
 from sftdemo.encoding import answer_ids, common_prefix, encode_prompt
 from sftdemo.errors import UserError
 from sftdemo.generate import HELD, Pair, choose, tokens_at_once
+from sftdemo.grouped import group
 from sftdemo.lora import Habits, RowLinear, Rows, by_row, product, stack, store_by_input
 from sftdemo.models import answering, device, load_base
 from sftdemo.packing import Packed
@@ -45,7 +46,7 @@ def pair(babbler, adapter, tokenizer) -> Pair:
     model = PeftModel.from_pretrained(load_base(Path(babbler), torch.float32), str(adapter))
     rows = by_row(model, ["default"], torch.float32)
     side = answering(model.get_base_model(), ("base", "tuned"), rows)
-    assert (side.model.config._attn_implementation == attention.GROUPED) == (device().type == "cpu")
+    assert (side.model.config._attn_implementation == cache.GROUPED) == (device().type == "cpu")
     assert len({layer.stack for layer in side.model.modules() if isinstance(layer, RowLinear)} - {None}) == 2 * 4
     assert side.last and side.model.model.layers[0].mlp.act_fn.inplace
     return Pair(tokenizer, [side])
@@ -446,7 +447,7 @@ def test_stacked_layers_are_the_same_products(chosen, tokens):
 @pytest.mark.parametrize("at_once", [2**24, 700, 1])
 def test_grouped_attention_is_the_models_own(babbler, monkeypatch, at_once):
     """Padded and not, behind tokens computed before; as plain products of all rows or of some at once, or left to SDPA."""
-    monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
+    monkeypatch.setattr(answering_attention, "SCORES_AT_ONCE", at_once)
     plain, grouped = (load_base(Path(babbler), torch.float32).eval().cpu() for _ in range(2))
     assert group(grouped) and grouped.config._attn_implementation == "grouped"
     ids = torch.randint(5, 300, (3, 9))
@@ -463,7 +464,7 @@ def test_grouped_attention_is_the_models_own(babbler, monkeypatch, at_once):
 @pytest.mark.parametrize("at_once", [2**24, 700, 1])
 def test_packed_rows_are_read_as_if_padded(babbler, monkeypatch, at_once):
     """Their logits, and their keys and values, to which the next token looks."""
-    monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
+    monkeypatch.setattr(answering_attention, "SCORES_AT_ONCE", at_once)
     model = load_base(Path(babbler), torch.float32).eval().cpu()
     assert group(model)
     ids = torch.randint(5, 300, (3, 9))
@@ -474,11 +475,8 @@ def test_packed_rows_are_read_as_if_padded(babbler, monkeypatch, at_once):
     with torch.inference_mode():
         wanted = model(ids, attention_mask=packed.mask.long(), position_ids=positions, cache=padded).logits
         cache.expect(dense, packed)
-        flat = {
-            "position_ids": positions[packed.mask][None],
-            "attention_mask": attention.added(packed.seen, torch.float32),
-        }
-        got = model(ids[packed.mask][None], cache=dense, packed=packed, **flat).logits[0]
+        flat = positions[packed.mask][None]
+        got = model(ids[packed.mask][None], cache=dense, packed=packed, position_ids=flat).logits[0]
         torch.testing.assert_close(got, wanted[packed.mask], rtol=1e-4, atol=1e-4)
         cache.expect(dense, None)
         mask = torch.cat([packed.mask, torch.ones(3, 1, dtype=torch.bool)], 1).long()
@@ -490,16 +488,16 @@ def test_packed_rows_are_read_as_if_padded(babbler, monkeypatch, at_once):
 @pytest.mark.parametrize("at_once", [2**24, 700, 1])
 def test_a_common_beginning_held_once_is_as_if_in_every_row(babbler, monkeypatch, at_once):
     """Two beginnings, rows of either scattered, one padded; several tokens and then one behind them."""
-    monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
+    monkeypatch.setattr(answering_attention, "SCORES_AT_ONCE", at_once)
     plain, grouped = (load_base(Path(babbler), torch.float32).eval().cpu() for _ in range(2))
-    assert group(grouped) and attention.holds_common(grouped) and not attention.holds_common(plain)
+    assert group(grouped) and answering_attention.holds_common(grouped) and not answering_attention.holds_common(plain)
     beginnings, rows = torch.randint(5, 300, (2, 6)), torch.randint(5, 300, (3, 5))
     mask = (torch.arange(5) >= torch.tensor([0, 2, 0])[:, None]).long()
     owner = torch.tensor([1, 0, 1])
     with torch.inference_mode():
         begun = grouped(beginnings, use_cache=True).cache
         pasts = [cache.take(begun, number, torch.arange(6), ids.tolist()) for number, ids in enumerate(beginnings)]
-        common = attention.Common(pasts, [slice(1, 2), torch.tensor([0, 2])])
+        common = answering_attention.Common(pasts, [slice(1, 2), torch.tensor([0, 2])])
         for given in (mask, None):
             here = given if given is not None else torch.ones_like(mask)
             positions = 6 + (here.cumsum(-1) - 1).clamp(min=0)
@@ -517,9 +515,3 @@ def test_a_common_beginning_held_once_is_as_if_in_every_row(babbler, monkeypatch
             ).logits[:, 6:]  # fmt: skip
             got = torch.cat([first.logits, last.logits], 1)
             torch.testing.assert_close(got[here.bool()], wanted[here.bool()], rtol=1e-4, atol=1e-4)
-
-
-def test_attention_with_more_than_products_is_left_alone(babbler, monkeypatch):
-    model = load_base(Path(babbler), torch.float32).eval()
-    monkeypatch.setattr(attention, "UNKNOWN", ("is_causal", "position_ids", "use_cache"))
-    assert not group(model) and model.config._attn_implementation == "sdpa"

@@ -9,6 +9,7 @@ import torch
 
 from sftdemo import attention, models
 from sftdemo.config import TrainConfig
+from sftdemo.masks import CAUSAL, LayerMask
 from sftdemo.training import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="asks for a CUDA device")
@@ -25,7 +26,7 @@ def test_flash_attention_equals_plain_products(packing):
     way = torch.randn(1, total, 9, 64)
     found = []
     for given in (on_cpu, on_gpu):
-        out, _ = attention.packed_attention(torch.nn.Module(), *given, None, packing=packing)
+        out, _ = attention.packed_attention(torch.nn.Module(), *given, LayerMask(CAUSAL), packing=packing)
         out.backward(way.to(out.device, out.dtype))
         found.append([out, *(each.grad for each in given)])
     for wanted, got in zip(*found, strict=True):

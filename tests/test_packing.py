@@ -13,6 +13,7 @@ from conftest import on
 from sftdemo import attention, loss
 from sftdemo.attention import packed_attention
 from sftdemo.encoding import Rows, encode
+from sftdemo.masks import CAUSAL, LayerMask, Pattern
 from sftdemo.models import load_base
 from sftdemo.packing import Collator, Shares, batches, pack
 
@@ -129,7 +130,8 @@ def test_rounded_weights_are_packed_too(babbler, quantization, dtype, monkeypatc
 
 def leaking(module, query, key, value, attention_mask, **kwargs):
     """Packed attention that takes all rows for one."""
-    return attention._by_row(query[0], key[0], value[0], query.shape[-1] ** -0.5, 0.0, (0, query.shape[2]))[None], None
+    scaling = query.shape[-1] ** -0.5
+    return attention._by_row(query[0], key[0], value[0], scaling, 0.0, (0, query.shape[2]))[None], None
 
 
 def test_rows_are_kept_small_and_come_back_whole(rows):
@@ -187,28 +189,35 @@ def test_neighbours_are_invisible(model, rows):
     for neighbour in (second, [token + 1 for token in second]):
         ids, positions, packing = pack([first, neighbour, third], 0)
         given = {"input_ids": torch.tensor([ids]), "position_ids": torch.tensor([positions]), "packing": packing}
+        given["attention_mask"] = torch.ones(1, len(ids), dtype=torch.long)
         out = model(**on(model, given)).logits[0]
         outputs.append(torch.cat([out[: len(first)], out[-len(third) :]]))
     assert torch.equal(*outputs)
 
 
+@pytest.mark.parametrize("pattern", [CAUSAL, Pattern(window=3), Pattern(chunk=4)])
 @pytest.mark.parametrize("packing", [(0, 12), (0, 5, 7), (3, 4, 5), (4, 1, 7)])
-def test_row_by_row_equals_a_block_mask(packing):
+def test_row_by_row_equals_a_block_mask(packing, pattern):
     """The CPU's path against SDPA with the mask other devices get."""
     torch.manual_seed(1)
     query, key, value = torch.randn(1, 4, 12, 8), torch.randn(1, 2, 12, 8), torch.randn(1, 2, 12, 8)
-    got, _ = packed_attention(torch.nn.Module(), query, key, value, None, packing=packing)
-    mask = attention._block_mask(packing, torch.device("cpu"))
+    got, _ = packed_attention(torch.nn.Module(), query, key, value, LayerMask(pattern), packing=packing)
+    mask = attention._block_mask(packing, pattern, torch.device("cpu"))
     wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
     torch.testing.assert_close(got, wanted.transpose(1, 2), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("packing", [(0, 5, 3, 9), (4, 5, 3, 9), (0, 6)])
-def test_what_flash_attention_is_given(packing, monkeypatch):
+def test_what_flash_attention_is_given(packing, window, monkeypatch):
     """Its kernel runs on a GPU only; here plain products stand in for it, with its rule for unlike lengths."""
 
     def varlen(query, key, value, queries, keys, longest_query, longest_key, scale, window_size, enable_gqa):
-        assert window_size == (-1, 0) and enable_gqa and queries.dtype == keys.dtype == torch.int32
+        assert (
+            window_size == (window - 1 if window else -1, 0)
+            and enable_gqa
+            and queries.dtype == keys.dtype == torch.int32
+        )
         assert queries[-1] == len(query) and keys[-1] == len(key)
         parts = []
         for number in range(len(queries) - 1):
@@ -218,27 +227,16 @@ def test_what_flash_attention_is_given(packing, monkeypatch):
             )
             assert q.shape[1] <= longest_query and k.shape[1] <= longest_key
             hidden = torch.full((q.shape[1], k.shape[1]), float("-inf")).triu(k.shape[1] - q.shape[1] + 1)
+            if window:  # so many to the left of the diagonal that ends with the keys
+                hidden += torch.full_like(hidden, float("-inf")).tril(k.shape[1] - q.shape[1] - window_size[0] - 1)
             parts.append((torch.softmax(q @ k.transpose(1, 2) * scale + hidden, -1) @ v).transpose(0, 1))
         return torch.cat(parts)
 
     monkeypatch.setattr(attention.varlen, "varlen_attn", varlen)
     torch.manual_seed(0)
     query, key, value = (torch.randn(heads, sum(packing), 8) for heads in (4, 2, 2))
-    wanted = attention._by_row(query, key, value, 0.3, 0.0, packing)
-    torch.testing.assert_close(attention._flash(query, key, value, 0.3, packing), wanted)
-
-
-def test_a_model_with_a_window_keeps_its_own_attention(tokenizer):
-    from transformers import MistralConfig, MistralForCausalLM
-
-    config = MistralConfig(
-        vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, sliding_window=2, bos_token_id=0, eos_token_id=1, pad_token_id=1,
-    )  # fmt: skip
-    model = MistralForCausalLM(config)
-    before = model.config._attn_implementation
-    assert not attention.enable(model)
-    assert model.config._attn_implementation == before
+    wanted = attention._by_row(query, key, value, 0.3, 0.0, packing, Pattern(window))
+    torch.testing.assert_close(attention._flash(query, key, value, 0.3, packing, window), wanted)
 
 
 def test_the_trial_asks_for_tokens_that_the_model_has(tiny):
