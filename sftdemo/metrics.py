@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 
 from sftdemo import sums
 from sftdemo.errors import UsageError, UserError
+from sftdemo.labels import parse_labels as parse_labels
+from sftdemo.labels import parse_lenient
+from sftdemo.labels import parse_true_labels as parse_true_labels
 from sftdemo.sums import transposed as transposed
 from sftdemo.words import CLUSTERED, References, Tokenizer, resolve_language, spaced
 from sftdemo.words import LANGUAGES as LANGUAGES
@@ -295,39 +298,15 @@ def exact_match(*, predictions: Sequence[str], references: References) -> Scores
     return {"exact_match": rate, "signature": "norm:nfkc|space:collapsed|case:mixed"}
 
 
-def parse_labels(texts: Sequence[str], labels: Sequence[str]) -> list[int]:
-    """Which of `labels` each text is, by its place; len(labels) where it is none of them.
-
-    The whole text must be the label but for outer spaces, case and Unicode form. Where labels differ in case alone,
-    case decides.
-    """
-    exact_places = {unicodedata.normalize("NFKC", label).strip(): place for place, label in enumerate(labels)}
-    shared = Counter(label.casefold() for label in exact_places)
-    places = {label.casefold(): place for label, place in exact_places.items() if shared[label.casefold()] == 1}
-    found = []
-    for text in texts:
-        plain = unicodedata.normalize("NFKC", text).strip()
-        found.append(exact_places.get(plain, places.get(plain.casefold(), len(labels))))
-    return found
-
-
-def parse_true_labels(texts: Sequence[str], labels: Sequence[str]) -> list[int]:
-    """As parse_labels, but a text that is none of `labels` is an error."""
-    places = parse_labels(texts, labels)
-    if len(labels) in places:
-        row = places.index(len(labels))
-        raise UserError(f"Row {row + 1}: the label {texts[row]!r} is not among: {', '.join(labels)}.")
-    return places
-
-
 def classification(
     *, predictions: Sequence[str], references: Sequence[str], labels: Sequence[str] | None = None
 ) -> Scores:
     """Generated labels against the true ones (`references`, one a row).
 
     {"accuracy", "macro_precision", "macro_recall", "macro_f1", "micro_precision", "micro_recall", "micro_f1", "labels",
-    "confusion", "per_class", "unparsed", "signature"}; `confusion` has a row for
-    each true label and a column for each generated one, with the unparsed last. An unparsed answer is wrong.
+    "confusion", "per_class", "unparsed", "lenient_accuracy", "lenient_unparsed", "signature"}; `confusion` has a row for
+    each true label and a column for each generated one, with the unparsed last. An unparsed answer is wrong; the
+    lenient figures are of labels as a reader would take them (`labels.parse_lenient`).
     `labels` is the declared set (default: those in `references`); a macro mean is over those of them that occur
     in `references`, so that a perfect model has 1 on a sample without some class.
     """
@@ -335,6 +314,7 @@ def classification(
         raise UserError(f"{len(predictions)} predictions and {len(references)} labels; give one each, at least one.")
     names = list(labels) if labels is not None else sorted(set(references))
     true, predicted = parse_true_labels(references, names), parse_labels(predictions, names)
+    taken = parse_lenient(predictions, names)
     confusion = [[0] * (len(names) + 1) for _ in names]
     for i, j in zip(true, predicted, strict=True):
         confusion[i][j] += 1
@@ -359,6 +339,8 @@ def classification(
         "confusion": confusion,
         "per_class": per_class,
         "unparsed": unparsed,
+        "lenient_accuracy": mean([float(i == j) for i, j in zip(true, taken, strict=True)]),
+        "lenient_unparsed": taken.count(len(names)),
         "signature": "match:whole-label|norm:nfkc|case:folded|unparsed:wrong|macro:labels-present",
     }
 

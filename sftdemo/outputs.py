@@ -12,11 +12,13 @@ from typing import Any
 
 from sftdemo import answers, metrics, sums
 from sftdemo.errors import UsageError
+from sftdemo.labels import parse_labels, parse_lenient, parse_true_labels
 from sftdemo.thoughts import answers_only
 
 Row = dict[str, Any]
 
-METRICS = ("accuracy", "exact_match", "token_f1", "rougeL", "chrf")
+OF_LABELS = {"accuracy": parse_labels, "lenient_accuracy": parse_lenient}
+METRICS = (*OF_LABELS, "exact_match", "token_f1", "rougeL", "chrf")
 MARKS = ("better", "worse", "differ", "same")
 FILTERS = ("all", "better", "worse", "differ")
 SORTS = ("row", "gained", "lost")
@@ -38,18 +40,24 @@ class OutputsPage:
 
 def metrics_for(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The metrics that rows can be told apart by; accuracy first, where all have labels."""
-    return METRICS if rows and all(row.get("label") for row in rows) else METRICS[1:]
+    labelled = bool(rows) and all(row.get("label") for row in rows)
+    return tuple(name for name in METRICS if labelled or name not in OF_LABELS)
 
 
-def row_values(rows: Sequence[Mapping[str, Any]], side: str, metric: str) -> list[float]:
-    """One side's score on each row: rates 0 or 1, token_f1 0 to 1, rougeL and chrf 0 to 100."""
+def row_values(
+    rows: Sequence[Mapping[str, Any]], side: str, metric: str, labels: Sequence[str] | None = None
+) -> list[float]:
+    """One side's score on each row: rates 0 or 1, token_f1 0 to 1, rougeL and chrf 0 to 100.
+
+    `labels` are those declared; without, those of the rows.
+    """
     texts, references = [row[side] for row in rows], [row["references"] for row in rows]
     if not rows:
         return []
-    if metric == "accuracy":
-        labels = sorted({row["label"] for row in rows})
-        true = metrics.parse_true_labels([row["label"] for row in rows], labels)
-        return [float(one == other) for one, other in zip(metrics.parse_labels(texts, labels), true, strict=True)]
+    if parse := OF_LABELS.get(metric):
+        names = labels or sorted({row["label"] for row in rows})
+        true = parse_true_labels([row["label"] for row in rows], names)
+        return [float(one == other) for one, other in zip(parse(texts, names), true, strict=True)]
     if metric == "exact_match":
         return metrics.exact_rows(texts, references)
     if metric == "token_f1":
@@ -64,13 +72,13 @@ def row_values(rows: Sequence[Mapping[str, Any]], side: str, metric: str) -> lis
     raise UsageError(f"metric is {metric!r}; choose one of: {', '.join(METRICS)}.")
 
 
-def judged(rows: Sequence[Row], metric: str) -> list[Row]:
+def judged(rows: Sequence[Row], metric: str, labels: Sequence[str] | None = None) -> list[Row]:
     """The rows, each with its `gain` (tuned minus base by the metric) and its `mark`.
 
     better and worse by the metric, thoughts aside; differ where it sees no difference between unlike answers; same for the same answer.
     """
     scored = [answers_only(row) for row in rows]
-    base, tuned = (row_values(scored, side, metric) for side in ("base", "tuned"))
+    base, tuned = (row_values(scored, side, metric, labels) for side in ("base", "tuned"))
     found = []
     for row, before, after in zip(rows, base, tuned, strict=True):
         gain = after - before

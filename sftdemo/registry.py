@@ -18,6 +18,7 @@ class Metric:
 
 _ALL = (  # in the order in which they are shown
     Metric("accuracy", "accuracy", "准确率"),
+    Metric("lenient_accuracy", "lenient accuracy", "宽松准确率"),
     Metric("macro_f1", "macro-F1", "宏平均 F1"),
     Metric("likelihood_accuracy", "accuracy by likelihood", "似然准确率"),
     Metric("likelihood_accuracy_per_byte", "accuracy by likelihood per byte", "按字节似然准确率"),

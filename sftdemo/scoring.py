@@ -10,6 +10,7 @@ from typing import Any
 
 from sftdemo import answers, metrics, words
 from sftdemo.errors import DataError, Fault, UsageError, UserError
+from sftdemo.labels import LENIENT_SIGNATURE
 from sftdemo.metrics import Scores, row_scores
 from sftdemo.thoughts import answer_of
 
@@ -135,11 +136,11 @@ def score(
 ) -> Scores:
     """{"n", "bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match", "accuracy", "macro_f1", "signatures", …}.
 
-    After these: "rougeLsum", "ter" (None where it would take minutes), what `answers.answer_scores` gives, and "classes",
+    After these: "lenient_accuracy" (labels as a reader would take them, `labels.parse_lenient`), "rougeLsum", "ter" (None where it would take minutes), what `answers.answer_scores` gives, and "classes",
     what `metrics.classification` gives (None without labels).
 
     Rows are {"prediction", "references": […]} or {"prediction", "label"} or both; a label without references is the
-    reference. `accuracy` and `macro_f1` are None without labels; `labels` is the declared set. With `through_evaluate`
+    reference. The accuracies and `macro_f1` are None without labels; `labels` is the declared set. With `through_evaluate`
     the same functions are called through the classes of `measures`, whose import takes seconds.
     """
     if not isinstance(rows, list | tuple):
@@ -160,14 +161,14 @@ def score(
         scorers, classify = measures.suite(language, tokenizer), measures.Classification(labels=labels).compute
     if not metrics.ter_is_quick([*predictions, *(text for texts in references for text in texts)], len(rows)):
         del scorers["ter"]
-    found: Scores = {"accuracy": None, "macro_f1": None, "ter": None, "classes": None}
+    found: Scores = {"accuracy": None, "macro_f1": None, "lenient_accuracy": None, "ter": None, "classes": None}
     signatures = {}
     for name, scorer in scorers.items():
         found |= scorer(predictions=predictions, references=references)
         signatures[name] = found.pop("signature")
     if rows[0].get("label") is not None:
         found["classes"] = classify(predictions=predictions, references=[row["label"] for row in rows])
-        signatures["accuracy"] = found["classes"].pop("signature")
-        found |= {name: found["classes"][name] for name in ("accuracy", "macro_f1")}
+        signatures |= {"accuracy": found["classes"].pop("signature"), "lenient_accuracy": LENIENT_SIGNATURE}
+        found |= {name: found["classes"][name] for name in ("accuracy", "macro_f1", "lenient_accuracy")}
     first = {name: found.pop(name) for name in FIRST}
     return {"n": len(rows), **first, "signatures": signatures, **found}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sftdemo import answers, metrics, sums, words
 from sftdemo.errors import UserError
+from sftdemo.labels import parse_lenient
 
 if TYPE_CHECKING:
     import numpy as np
@@ -239,8 +240,10 @@ def _label_measures(
     base_places, tuned_places = _pair(lambda texts: metrics.parse_labels(texts, names), base, tuned)
     rows = _pair(lambda side: sums.label_rows(side, true, len(names)), base_places, tuned_places)
     right = _right(base_places, true), _right(tuned_places, true)
+    taken = _pair(lambda texts: _right(parse_lenient(texts, names), true), base, tuned)
     return {
         "accuracy": mean_measure(*right, limit=1.0, rate=True),
+        "lenient_accuracy": mean_measure(*taken, limit=1.0, rate=True),
         "macro_f1": Measure(*rows, score=sums.macro_f1_scores, limit=1.0),
     }
 
@@ -285,7 +288,7 @@ def differences(
 ) -> dict[str, dict[str, float]]:
     """{metric: {"delta", "low", "high", "p", "p_holm"}} for bleu, chrf, the ROUGEs, the exact matches, token_f1 and ter.
 
-    With the rows' true `labels` (of the declared `label_names`) also accuracy and macro_f1, with the labels that each
+    With the rows' true `labels` (of the declared `label_names`) also both accuracies and macro_f1, with the labels that each
     model found likeliest likelihood_accuracy, and whatever measures come in `more`. `p_holm` is corrected for all of them.
     """
     if not references or not len(base_outputs) == len(tuned_outputs) == len(references):

@@ -27,7 +27,7 @@ NO_SPACES = HAN_KANA + r"\p{Line_Break=SA}"
 CHARACTER = rf"[{HAN_KANA}]|(?=[\p{{Line_Break=SA}}&&[\p{{L}}\p{{M}}]])\X"
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def pattern(expression: str) -> Any:
     """The expression compiled by `regex`, whose sets can be subtracted."""
     import regex  # type: ignore[import-untyped]

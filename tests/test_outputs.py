@@ -36,7 +36,12 @@ def test_marks_follow_the_metric() -> None:
     ]
     labels = [row(0, "The label is a", "A", "a", "a"), row(1, "a", "b", "a", "a"), row(2, "b", "c", "a", "a")]
     assert [one["mark"] for one in outputs.judged(labels, "accuracy")] == ["better", "worse", "differ"]
-    assert outputs.metrics_for(labels)[0] == "accuracy" and "accuracy" not in outputs.metrics_for(ROWS)
+    assert [one["mark"] for one in outputs.judged(labels, "lenient_accuracy")] == ["differ", "worse", "differ"]
+    named = [row(0, "good or bad", "good", "good", "good")]
+    assert [one["mark"] for one in outputs.judged(named, "lenient_accuracy", ["good", "bad"])] == ["better"]
+    assert [one["mark"] for one in outputs.judged(named, "lenient_accuracy")] == ["differ"]
+    assert outputs.metrics_for(labels)[:2] == ("accuracy", "lenient_accuracy")
+    assert "accuracy" not in outputs.metrics_for(ROWS)
     with pytest.raises(UsageError, match="'bleurt'; choose one of"):
         outputs.judged(ROWS, "bleurt")
 

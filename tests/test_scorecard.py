@@ -165,6 +165,50 @@ def test_a_card_of_labels() -> None:
     assert json.loads(json.dumps(found)) == found == score_outputs(rows, ["bad", "good"], 42, {"bad": 60, "good": 30})
 
 
+def formed(base: list[str], tuned: list[str]) -> dict:
+    """The card of 40 rows, all of the label good, whose answers are these in turn."""
+    rows = [output(k, base[k % len(base)], tuned[k % len(tuned)], "good", "good") for k in range(40)]
+    return score_outputs(rows, ["bad", "good"], 1)
+
+
+def test_a_gain_of_form_alone_is_not_called_better() -> None:
+    found = formed(["The mood is **good**."], ["good"])
+    assert (found["base"]["accuracy"], found["base"]["lenient_accuracy"]) == (0, 1)
+    assert found["leading"] == "accuracy" and found["difference"]["accuracy"]["delta"] == 1
+    assert found["difference"]["lenient_accuracy"]["delta"] == 0 and found["difference"]["lenient_accuracy"]["p"] == 1
+    english, chinese = found["summary"]["en"], found["summary"]["zh"]
+    assert "only in form: +1.00 accuracy" in english and "better" not in english
+    assert "Most of the gain is the form of the answer: +0.00 lenient accuracy" in english
+    assert "大部分提升来自答案的形式：宽松准确率 +0.00" in chinese and "更好" not in chinese
+    assert found["classes"]["base"]["lenient_unparsed"] == 0 and found["classes"]["base"]["unparsed"] == 40
+
+
+def test_a_gain_that_is_partly_form_says_how_much() -> None:
+    found = formed(["It is good.", "It is good.", "It is good.", "bad"], ["good"])
+    assert found["difference"]["lenient_accuracy"]["delta"] == 0.25
+    # 10 rows got better by the lenient reading, none worse: McNemar's exact p is 2 · (1/2)^10
+    assert found["difference"]["lenient_accuracy"]["p"] == pytest.approx(2 / 1024)
+    english = found["summary"]["en"]
+    assert "the tuned model is better: +1.00 accuracy" in english
+    assert "Most of the gain is the form of the answer: +0.25 lenient accuracy" in english
+    assert "form" not in formed(["bad"], ["good"])["summary"]["en"]
+
+
+def test_a_better_form_of_worse_answers() -> None:
+    found = formed(["It is good."], ["good", "bad"])
+    assert "the form of the answers is better, but what they say is worse" in found["summary"]["en"]
+    lost = formed(["good"], ["It is good."])["summary"]
+    assert (
+        "Most of the loss is the form of the answer: +0.00 lenient accuracy" in lost["en"] and "worse" not in lost["en"]
+    )
+
+
+def test_short_texts_have_their_form_too() -> None:
+    rows = [output(k, "The Paris.", "Paris", "Paris") for k in range(40)]
+    found = score_outputs(rows, [], 1)
+    assert found["leading"] == "exact_match" and "only in form" in found["summary"]["en"]
+
+
 def test_copying_the_prompt_is_a_baseline_of_texts() -> None:
     found = score_outputs([output(k, "nothing", "the cat sat", "the cat sat") for k in range(4)], [], 1)
     assert found["baselines"]["copy"]["token_f1"] == pytest.approx(2 * 2 / (2 + 3))

@@ -56,6 +56,15 @@ def test_labels():
     assert found["macro_f1"] == pytest.approx((2 * 1 / 3 + 2 * 1 / 4) / 2)
     assert found["exact_match"] == 0.25
     assert found["signatures"]["accuracy"].startswith("match:whole-label")
+    assert found["signatures"]["lenient_accuracy"].startswith("match:named-label")
+
+
+def test_lenient_accuracy_is_of_the_label_named():
+    answers = ["**Positive**", "Label: negative", "positive or negative", "not positive"]
+    found = score([{"prediction": text, "label": "positive"} for text in answers], labels=["positive", "negative"])
+    assert (found["accuracy"], found["lenient_accuracy"]) == (0, 0.25)
+    assert found["classes"]["lenient_unparsed"] == 2
+    assert score(TEXTS)["lenient_accuracy"] is None
 
 
 def test_rows_with_both():

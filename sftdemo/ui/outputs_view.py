@@ -25,7 +25,7 @@ SIDES = ("base", "tuned")
 def _judged(run: runs.Run, name: str, version: tuple[int, int, int], metric: str) -> tuple[list[Row], tuple[str, ...]]:
     rows = run.outputs(name)
     known = outputs.metrics_for(rows)
-    return outputs.judged(rows, metric if metric in known else known[0]), known
+    return outputs.judged(rows, metric if metric in known else known[0], run.scores(name).get("labels")), known
 
 
 def load(run: runs.Run, name: str, metric: str = "") -> tuple[list[Row], tuple[str, ...]]:
