@@ -6,10 +6,8 @@ import argparse
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
-import sftdemo
 from sftdemo import commands, processes
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
@@ -17,10 +15,9 @@ from sftdemo.flags import add_flags
 from sftdemo.words import LANGUAGES
 
 
-def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     """All commands and their flags; settings come from the config dataclasses."""
-    root = argparse.ArgumentParser(prog=program, description=sftdemo.__doc__)
-    root.add_argument("--version", action="version", version=f"sftdemo {sftdemo.__version__}")
+    root = argparse.ArgumentParser(prog="python -m sftdemo", description=sys.modules["sftdemo"].__doc__)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="One JSON object on stdout, everything else on stderr.")
     verbs = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -33,7 +30,7 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     check = verb("check", "Read and validate data; exit status 1 if rows are at fault.")
     check.add_argument("data", metavar="DATA", help=ReadConfig.__dataclass_fields__["data"].metadata["help"])
     add_flags(check, ReadConfig, skip=("data",))
-    add_flags(check, TrainConfig, only=("model", "max_length", "on_long", "chunk_overlap"))
+    add_flags(check, TrainConfig, only=("model", "thinking", "max_length", "on_long", "chunk_overlap"))
     check.add_argument(
         "--row", type=int, metavar="K", help="Show the tokens of example K (from 1) as they are trained on."
     )
@@ -92,7 +89,7 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 data or run at fault, 2 wrong usage, 130 stopped)."""
-    options = parser("sftdemo" if Path(sys.argv[0]).stem == "sftdemo" else "python -m sftdemo").parse_args(arguments)
+    options = parser().parse_args(arguments)
     # Whatever a library prints must not get between a machine and its JSON.
     output, sys.stdout = sys.stdout, sys.stderr if options.json else sys.stdout
     try:

@@ -189,6 +189,13 @@ class TrainConfig(ReadConfig):
         group="Model",
         choices=("auto", "float32", "bfloat16"),
     )
+    thinking: str = setting(
+        "auto",
+        "Models that answer with or without thoughts: on asks for thoughts, off for none, auto as the model's template "
+        "does; in training and in chat.",
+        group="Model",
+        choices=("auto", "on", "off"),
+    )
     name: str | None = setting(None, "The run's name; default: data, method and time.", group="Run")
     max_examples: int | None = setting(None, "Train on this many rows, drawn by the seed.", group="Data", low=1)
     max_length: int = setting(

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from sftdemo import data, encoding, forgetting, hub, models, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
+from sftdemo.data.types import said
 from sftdemo.errors import DataError, UserError
 from sftdemo.scorecard import SIDES, likeliest, score_outputs
 
 if TYPE_CHECKING:
-    from sftdemo.data import Example
+    from sftdemo.data import Example, Message
     from sftdemo.generate import Pair
 
 LONGEST_ANSWER = 256  # tokens, where the references would allow more
+_WHOLE = {"reasoning_content", "tool_calls"}
 END = 4  # tokens, at most, that a template writes behind an answer
 
 
@@ -46,9 +48,11 @@ def evaluate(
     examples = _held_out(run, config)
     choices = _choices([*cast("list[Example]", run.examples("train")), *examples])
     pair = pair or models.load(run, report)
+    examples, refused = _taken(examples, pair, report)
     fitting = [example for example in examples if _fits(example, pair)]
-    if left_out := len(examples) - len(fitting):
-        report(f"Rows left out, since prompt and answer would pass the model's {pair.context} tokens: {left_out}.")
+    if passing := len(examples) - len(fitting):
+        report(f"Rows left out, since prompt and answer would pass the model's {pair.context} tokens: {passing}.")
+    left_out = refused + passing
     if not fitting:
         raise UserError(f"No row fits into the model's {pair.context} tokens; give shorter ones with --data.")
     rows = _rows(fitting)
@@ -95,13 +99,30 @@ def _task(example: Example) -> str | None:
     return example.get("meta", {}).get("source")
 
 
+def _taken(examples: list[Example], pair: Pair, report: hub.Report) -> tuple[list[Example], int]:
+    """The rows that the model's template takes, and how many it refuses; UserError where it refuses all."""
+    taken, first = [], None
+    for example in examples:
+        try:
+            encoding.encode_prompt(pair.tokenizer, example["messages"][:-1], example.get("tools"))
+            taken.append(example)
+        except encoding.TemplateError as error:
+            first = first or error
+    if first and not taken:
+        raise first
+    if first:
+        report(f"Rows left out, since the model's chat template refuses them: {len(examples) - len(taken)}. {first}")
+    return taken, len(examples) - len(taken)
+
+
 def _fits(example: Example, pair: Pair) -> bool:
     """Whether the prompt leaves room for an answer as long as the reference."""
-    if not encoding.may_pass(example["messages"], pair.context):
+    tools = example.get("tools")
+    if not encoding.may_pass(example["messages"], pair.context, tools):
         return True
     *prompt, answer = example["messages"]
-    reference = len(pair.tokenizer(answer["content"], add_special_tokens=False)["input_ids"]) + END
-    return len(encoding.encode_prompt(pair.tokenizer, prompt)) + reference <= pair.context
+    reference = len(pair.tokenizer(said(answer), add_special_tokens=False)["input_ids"]) + END
+    return len(encoding.encode_prompt(pair.tokenizer, prompt, tools)) + reference <= pair.context
 
 
 def _choices(examples: list[Example]) -> dict[str, list[str]]:
@@ -124,11 +145,29 @@ def _rows(examples: list[Example]) -> list[dict[str, Any]]:
             "row": number,
             "task": _task(example),
             "messages": example["messages"][:-1],
-            "references": example.get("references") or [example["messages"][-1]["content"]],
+            "references": example.get("references") or [_answer_text(example["messages"][-1])],
             "label": example.get("label"),
+            **{key: example[key] for key in ("tools",) if example.get(key)},
+            # Thoughts and calls are learned with the answer, so its likelihood is that of all.
+            **({"answer": example["messages"][-1]} if _WHOLE & example["messages"][-1].keys() else {}),
         }
         for number, example in enumerate(examples)
     ]
+
+
+def _answer_text(message: Message) -> str:
+    """What an answer is compared by: its content, or the calls that stand instead."""
+    calls = [call["function"] for call in message.get("tool_calls", [])]
+    written = "\n".join(
+        json.dumps({"name": call["name"], "arguments": call.get("arguments")}, ensure_ascii=False) for call in calls
+    )
+    return message["content"] if message["content"].strip() else written
+
+
+def _reference_ids(pair: Pair, row: dict[str, Any]) -> list[int]:
+    return encoding.answer_ids(
+        pair.tokenizer, row["messages"], row.get("answer") or row["references"][0], row.get("tools")
+    )
 
 
 @dataclass(frozen=True)
@@ -182,12 +221,13 @@ def _answer(
     prompts = [row["messages"] for row in rows]
     labels = _all_labels(choices)
     place = {label: number for number, label in enumerate(labels)}
-    label_ids = [encoding.answer_ids(pair.tokenizer, prompts[0], label) for label in labels]
-    references = [encoding.answer_ids(pair.tokenizer, row["messages"], row["references"][0]) for row in rows]
+    tools = [row.get("tools") for row in rows]
+    label_ids = [encoding.answer_ids(pair.tokenizer, prompts[0], label, tools[0]) for label in labels]
+    references = [_reference_ids(pair, row) for row in rows]
     # A label's likelihood is that of the reference too; it needn't be computed twice.
     unscored = [] if all(row["label"] for row in rows) else references
     generate = GenerateConfig(max_new_tokens=longest)
-    for answers in pair.answers(prompts, generate, batch_size, label_ids, unscored, done, should_stop, reading):
+    for answers in pair.answers(prompts, generate, batch_size, label_ids, unscored, done, should_stop, reading, tools):
         for index, answer in answers.items():
             row = rows[index]
             for side in SIDES:
@@ -212,6 +252,7 @@ def _answer(
 def _longest_answer(pair: Pair, rows: list[dict[str, Any]]) -> int:
     """Room for half as much again as the longest reference needs, so that a wordier base isn't cut at once."""
     texts = [text for row in rows for text in row["references"]]
+    texts += [said(row["answer"]) for row in rows if "answer" in row]
     longest = max(map(len, pair.tokenizer(texts, add_special_tokens=False)["input_ids"]))
     return min(LONGEST_ANSWER, longest + longest // 2 + 8)
 

@@ -14,8 +14,10 @@ from torch import Tensor
 from sftdemo import machine
 from sftdemo.batch import Batch, Row, Side
 from sftdemo.cache import LEAST_SHARED, Past, token_bytes
+from sftdemo.chat_template import Messages, Tools
 from sftdemo.config import EvaluateConfig, GenerateConfig
-from sftdemo.encoding import Detokenizer, Messages, answer_ids, common_prefix, encode_prompt, stop_ids
+from sftdemo.detokenizer import Answer, without_empty_thoughts
+from sftdemo.encoding import answer_ids, common_prefix, encode_prompt, stop_ids
 from sftdemo.errors import UserError
 from sftdemo.grouped import Common, holds_common
 
@@ -70,17 +72,19 @@ class Pair:
         messages: Messages | Mapping[str, Messages],
         config: GenerateConfig | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        tools: Tools | None = None,
     ) -> Iterator[Chunk]:
         """All sides' answers to a conversation, chunk by chunk as they grow, from one batch.
 
-        `messages` is one conversation for all, or {"base": …, "tuned": …} where each side has its own history. The last
+        `messages` is one conversation for all (`tools` are the functions it may call), or {"base": …, "tuned": …} where each side has its own history. The last
         chunk of a side has a finish_reason. What a side has computed is kept, so that the next turn begins behind it.
         Raises UserError if the conversation leaves no room for an answer.
         """
         config = (config or GenerateConfig()).check()
         histories = messages if isinstance(messages, Mapping) else dict.fromkeys(self.names, messages)
-        rows = [self._row(name, 0, encode_prompt(self.tokenizer, histories[name]), config) for name in self.names]
-        texts = {name: Detokenizer(self.tokenizer) for name in self.names}
+        prompts = {name: encode_prompt(self.tokenizer, histories[name], tools) for name in self.names}
+        rows = [self._row(name, 0, prompts[name], config) for name in self.names]
+        texts = {name: Answer(self.tokenizer, prompts[name]) for name in self.names}
         with self.lock:
             began = time.perf_counter()
             batches = [
@@ -123,6 +127,7 @@ class Pair:
         skip: Container[int] = (),
         should_stop: Callable[[], bool] = lambda: False,
         reading: Callable[[int], None] = lambda read: None,
+        tools: Sequence[Tools | None] = (),
     ) -> Iterator[dict[int, dict[str, Any]]]:
         """Answer at most `batch_size` conversations at a time, all sides in one batch; where some end, others begin.
 
@@ -133,7 +138,10 @@ class Pair:
         have been read, those in `skip` included: a big model reads for minutes before the first answer ends.
         """
         config.check()
-        prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
+        prompts = [
+            encode_prompt(self.tokenizer, messages, tools[index] if tools else None)
+            for index, messages in enumerate(conversations)
+        ]
         left = [index for index in range(len(prompts)) if index not in skip]
         waiting = sorted(left, key=lambda index: -len(prompts[index]))
         longest = max(map(len, prompts), default=0) + config.max_new_tokens
@@ -148,7 +156,7 @@ class Pair:
                     chosen, waiting = waiting[:room], waiting[room:]
                     rows = [self._row(name, index, prompts[index], config) for name in self.names for index in chosen]
                     scores = _scored(pool.read(rows), chosen, labels, references)
-                    open_ |= {index: _Answers(self, scores[index]) for index in chosen}
+                    open_ |= {index: _Answers(self, scores[index], prompts[index]) for index in chosen}
                     reading(len(prompts) - len(waiting))
                 for step in self._round(pool.batches, config):
                     open_[step.row.index].add(step)
@@ -156,13 +164,13 @@ class Pair:
                 open_ = {index: answer for index, answer in open_.items() if index not in ended}
                 yield ended
 
-    def explain(self, messages: Messages, answer: str) -> dict[str, list[dict[str, Any]]]:
+    def explain(self, messages: Messages, answer: str, tools: Tools | None = None) -> dict[str, list[dict[str, Any]]]:
         """For each side the answer's tokens, its end of turn included, and what it thought of them.
 
         [{"token": str, "probability": float, "alternatives": [[str, float], …]}], the likeliest alternative first.
         """
-        prompt = encode_prompt(self.tokenizer, messages)
-        ids = answer_ids(self.tokenizer, messages, answer)
+        prompt = encode_prompt(self.tokenizer, messages, tools)
+        ids = answer_ids(self.tokenizer, messages, answer, tools)
         if len(prompt) + len(ids) > self.context:
             raise UserError(
                 f"Prompt and answer have {len(prompt) + len(ids)} tokens and the model takes {self.context}."
@@ -238,10 +246,10 @@ class Pair:
 class _Answers:
     """One conversation's answers in the making: `found` beside what was scored, whole once no side is `missing`."""
 
-    def __init__(self, pair: Pair, found: dict[str, Any]) -> None:
+    def __init__(self, pair: Pair, found: dict[str, Any], prompt: list[int]) -> None:
         self.found = found
         self.missing = set(pair.names)
-        self.texts = {name: Detokenizer(pair.tokenizer) for name in pair.names}
+        self.texts = {name: Answer(pair.tokenizer, prompt) for name in pair.names}
         self.found |= dict.fromkeys(pair.names, "")
 
     def add(self, step: Step) -> None:
@@ -249,7 +257,7 @@ class _Answers:
         if step.token is not None:
             self.found[name] += self.texts[name].add(step.token)
         if step.finish_reason:
-            self.found[name] = self.found[name].strip()
+            self.found[name] = without_empty_thoughts(self.found[name]).strip()
             self.missing.discard(name)
 
 

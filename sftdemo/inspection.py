@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from sftdemo.data import Dataset, Example
-    from sftdemo.encoding import Encoded
 
 
 # Rows encoded for a check, spread over all, and as many more that may be over the limit; half a millisecond each.
@@ -37,7 +34,7 @@ def inspect(config: TrainConfig, row: int | None = None, report: hub.Report = hu
     try:
         from sftdemo.encoding import tokenizer
 
-        words = tokenizer(config.model, report)
+        words = tokenizer(config.model, report, config.thinking)
     except UserError as error:
         if row is not None:
             raise
@@ -46,8 +43,8 @@ def inspect(config: TrainConfig, row: int | None = None, report: hub.Report = hu
     measured = measure(dataset, words, config, MOST_COUNTED)
     if measured["counted"] < dataset.examples:
         report(f"Tokens are counted on {measured['counted']} of {dataset.examples} rows; training checks every row.")
-    found["faults"] += measured.pop("template_faults")
-    found["warnings"] += measured.pop("length_warnings")
+    for kind, faults in measured.pop("told").items():
+        found[kind] = [*found[kind], *faults]
     found |= measured
     if row is not None:
         from sftdemo.xray import xray
@@ -105,44 +102,33 @@ def measure(
     """What only a tokenizer can tell of the rows (of at most `most`, spread evenly), each encoded as it is trained on.
 
     {"tokens": {"p50", "p95", "max"} of a row, "supervised_tokens" in all, "counted" rows, "token_histogram", "lengths":
-    what becomes of rows over the limit, "template": the checks that block a bad run, "template_faults",
-    "length_warnings"}. Rows long enough to be over the limit are looked at beside those that are counted.
+    what becomes of rows over the limit, "template": the checks that block a bad run, "told": {"faults", "dropped",
+    "fixed", "warnings"} of the rows}. Rows long enough to be over the limit are looked at beside those that are counted.
     """
-    from sftdemo import encoding, lengths
+    from sftdemo import encoding, lengths, rows
 
-    faults: list[Fault] = []
-    failed: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    special = _special(tokenizer)
-    fitting: tuple[list[Example], list[Encoded]] = ([], [])
+    made = rows.Made()
     examples = _examples(dataset)
     counted = range(0, len(examples), max(1, ceil(len(examples) / most)) if most else 1)
     maybe_over = [
-        at for at, example in enumerate(examples) if encoding.may_pass(example["messages"], config.max_length)
+        at
+        for at, example in enumerate(examples)
+        if encoding.may_pass(example["messages"], config.max_length, example.get("tools"))
     ]
     chosen = sorted({*counted, *maybe_over[:most]})
     long: list[Fault] = []
     sizes: list[int] = []
     for number, example in ((index + 1, examples[index]) for index in chosen):
-        counts["special_in_text"] += any(special.search(message["content"]) for message in example["messages"])
-        try:
-            row = encoding.encode(tokenizer, example["messages"])
-        except encoding.TemplateError as error:
-            meta = example.get("meta", {})
-            faults.append(Fault(meta.get("line", number), "messages", str(error), "", meta.get("file", dataset.source)))
-            failed.setdefault(error.check, str(error))
-            continue
-        counts["only_read"] += row.only_read
-        if number - 1 in counted:
-            sizes.append(len(row.ids))
-        if len(row.ids) > config.max_length:
-            problem = f"The row has {len(row.ids)} tokens; max_length is {config.max_length}."
-            remedy = "Raise max_length, shorten the row, or leave it to on_long."
-            meta = example.get("meta", {})
-            long.append(Fault(meta.get("line", number), "messages", problem, remedy, meta.get("file", dataset.source)))
-        fitting[0].append(example)
-        fitting[1].append(row)
-    fitted = lengths.fit(*fitting, tokenizer, config, dataset)
+        for row in rows.add(made, example, tokenizer, config.on_fault, dataset.source, number):
+            if number - 1 in counted:
+                sizes.append(len(row.ids))
+            if len(row.ids) > config.max_length:
+                problem = f"The row has {len(row.ids)} tokens; max_length is {config.max_length}."
+                remedy = "Raise max_length, shorten the row, or leave it to on_long."
+                meta = example.get("meta", {})
+                line, file = meta.get("line", number), meta.get("file", dataset.source)
+                long.append(Fault(line, "messages", problem, remedy, file))
+    fitted = lengths.fit(made.examples, made.rows, tokenizer, config, dataset)
     sizes.sort()
     return {
         "tokens": _spread(sizes),
@@ -154,19 +140,17 @@ def measure(
             **fitted.counts(),
         },
         "template": {
-            **{check: check not in failed for check in encoding.CHECKS},
-            "reasons": failed,
-            **{name: counts[name] for name in ("only_read", "special_in_text")},
+            **{check: check not in made.checks for check in encoding.CHECKS},
+            "reasons": made.checks,
+            "special_in_text": made.control,
         },
-        "template_faults": [fault.to_json() for fault in faults],
-        "length_warnings": [fault.to_json() for fault in long],
+        "told": {
+            "faults": [fault.to_json() for fault in made.faults],
+            "dropped": [fault.to_json() for fault in made.dropped],
+            "fixed": [fault.to_json() for fault in made.fixed],
+            "warnings": [fault.to_json() for fault in [*made.warnings(dataset.source), *long]],
+        },
     }
-
-
-def _special(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
-    """The special tokens as they would stand in a text that was put through a template already."""
-    written = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    return re.compile("|".join(map(re.escape, written)) or r"(?!)")
 
 
 def _spread(sizes: list[int]) -> dict[str, int] | None:

@@ -141,6 +141,7 @@ class _Shortening:
         self, example: Example, row: Encoded, tokenizer: PreTrainedTokenizerBase, limit: int, fixed: tuple[str, str]
     ) -> None:
         self.messages: list[Any] = list(example["messages"])
+        self.tools = example.get("tools")
         self.row, self.tokenizer, self.limit = row, tokenizer, limit
         users = [turn for turn, message in enumerate(self.messages) if message["role"] == "user"]
         texts = [self._text(turn, *fixed) for turn in users]
@@ -161,8 +162,8 @@ class _Shortening:
 
     def _encoded(self, text: _Text, body: str) -> Encoded:
         messages = [*self.messages[: text.turn], self._message(text, body), *self.messages[text.turn + 1 :]]
-        made = encoding.encode(self.tokenizer, messages)
-        return replace(self.row, ids=made.ids, supervised=made.supervised, only_read=made.only_read)
+        made = encoding.encode(self.tokenizer, messages, self.tools)
+        return replace(self.row, ids=made.ids, supervised=made.supervised)
 
     def cut(self) -> list[Encoded]:
         """Take out the middle of the longest user turn, and of the next where that isn't enough."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import importlib.metadata
 import signal
@@ -14,14 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from sftdemo import data, hub, machine, processes, runs
 from sftdemo.config import TrainConfig
-from sftdemo.errors import DataError, Fault, UserError
+from sftdemo.errors import DataError, UserError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
 
-    from sftdemo.data import Example
-    from sftdemo.encoding import Rows
 
 Progress = Callable[[dict[str, Any]], None]
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
@@ -73,17 +69,25 @@ class Prepared:
         splits = self.dataset.splits
         # From here on torch is needed; faults in the data have been told before its import.
         from sftdemo import encoding, lengths, memory, models
+        from sftdemo.rows import encode_all
 
         models.set_threads()
         self.base, self.model_source = hub.find(config.model, report)
         report(f"Model: {config.model}, from: {self.model_source}.")
-        self.tokenizer = encoding.tokenizer(self.base)
+        self.tokenizer = encoding.tokenizer(self.base, thinking=config.thinking)
+        if config.on_fault != "stop":
+            self._mend(report)
         some = min(MOST_VALIDATION, max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"]))))
         measured = {"train": splits["train"], "validation": data.take(splits["validation"], some, config.seed)}
-        encoded = {split: encode(examples, self.tokenizer, self.dataset.source) for split, examples in measured.items()}
+        made = {
+            split: encode_all(examples, self.tokenizer, "stop", self.dataset.source)
+            for split, examples in measured.items()
+        }
+        if faults := [fault for each in made.values() for fault in each.faults]:
+            raise DataError(faults)
         fitted = {
-            split: lengths.fit(measured[split], rows, self.tokenizer, config, self.dataset)
-            for split, rows in encoded.items()
+            split: lengths.fit(each.examples, each.rows, self.tokenizer, config, self.dataset)
+            for split, each in made.items()
         }
         self.rows = {split: found.rows for split, found in fitted.items()}
         self.lengths = {split: found.counts() for split, found in fitted.items()}
@@ -92,10 +96,10 @@ class Prepared:
         for split, found in fitted.items():
             if sentence := found.sentence(config):
                 report(f"In {split}: {sentence}")
-        if only_read := sum(self.rows["train"].only_read):
-            report(
-                f"{only_read} earlier answers are only read: the chat template rewrites them once later turns follow."
-            )
+        for warning in made["train"].warnings(""):
+            report(f"{warning.field}: {warning.problem} {warning.remedy}")
+        if control := made["train"].control:
+            report(f"{control} rows spell the model's control tokens in their text; they are read as plain text.")
         self.dtype, self.precision = precision or models.training_precision(config.precision)
         model, sizes = memory.Model.read(self.base), memory.Rows.of(self.rows["train"])
         self.memory, said = memory.check_training(model, config, sizes, self.dtype.itemsize)
@@ -103,6 +107,22 @@ class Prepared:
         # A checkpoint of full tuning holds weights and two moments, beside the model itself.
         weights = 4 * models.weights_bytes(self.base) if config.method == "full" else 0
         models.check_disk(runs.home(), weights + 200_000_000, "The run")
+
+    def _mend(self, report: hub.Report) -> None:
+        """Leave out or repair, in every split, the rows that the chat template refuses."""
+        from sftdemo.rows import encode_all
+
+        dataset = self.dataset
+        for split, examples in dataset.splits.items():
+            made = encode_all(examples, self.tokenizer, self.config.on_fault, dataset.source)
+            dataset.splits[split] = made.kept
+            dataset.dropped = [*dataset.dropped, *made.dropped]
+            dataset.fixed = [*dataset.fixed, *made.fixed]
+            for faults, word in ((made.dropped, "left out"), (made.fixed, "repaired")):
+                if faults:
+                    report(f"In {split}, {len(faults)} rows are {word}; the first: {faults[0]}")
+        if not dataset.splits["train"]:
+            raise DataError(dataset.dropped)
 
     def run_config(self) -> dict[str, Any]:
         """The run's config.json: every setting and all that is needed to repeat it."""
@@ -129,23 +149,6 @@ class Prepared:
             "precision": self.precision,
             "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
         }
-
-
-def encode(examples: list[Example], tokenizer: PreTrainedTokenizerBase, source: str) -> Rows:
-    """Encode all examples; DataError names every one the chat template doesn't allow a safe mask for."""
-    from sftdemo import encoding
-    from sftdemo.encoding import Rows
-
-    faults, rows = [], Rows()
-    for number, example in enumerate(examples, 1):
-        try:
-            row = encoding.encode(tokenizer, example["messages"])
-            rows.append(dataclasses.replace(row, weight=float(example.get("weight", 1.0))))  # type: ignore[arg-type]
-        except encoding.TemplateError as error:
-            faults.append(Fault(example.get("meta", {}).get("line", number), "messages", str(error), "", source))
-    if faults:
-        raise DataError(faults)
-    return rows
 
 
 def train(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from sftdemo import encoding, lengths
+from sftdemo import lengths
 from sftdemo.config import TrainConfig
+from sftdemo.detokenizer import Detokenizer
 from sftdemo.encoding import Encoded, TemplateError
 from sftdemo.errors import UsageError
 from sftdemo.packing import Collator
+from sftdemo.rows import encode_example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
 def xray(dataset: Dataset, number: int, tokenizer: PreTrainedTokenizerBase, config: TrainConfig) -> dict[str, Any]:
     """{"xray": [{"id", "text", "supervised", "row", "shared"}], "pack": {…}} of row `number`, counted from 1.
+
+    Where the template rewrites history, a row's answers are learned one at a time, and the tokens of each follow one
+    another.
 
     `shared` tokens are computed once for the whole pack. "pack" has its `rows`, the count of all `tokens` and of `shared`
     ones, and the `neighbours`' own tokens; `left_out` says that the row is over max_length and isn't trained on. The
@@ -41,41 +47,46 @@ def _of_pack(
     tokenizer: PreTrainedTokenizerBase,
     config: TrainConfig,
 ) -> dict[str, Any]:
+    mine = _rows_of(rows[place - 1], tokenizer, config, dataset)
+    encoded = mine or [row for _, row in encode_example(tokenizer, rows[place - 1])]
+    numbers = [before + place] * len(encoded)
     first = max(0, min(place - 1, len(rows) - config.batch_size))
-    numbers, encoded, left_out = [], [], False
-    for index in range(first, min(first + config.batch_size, len(rows))):
-        mine = index == place - 1
-        try:
-            row = encoding.encode(tokenizer, rows[index]["messages"])
-        except TemplateError:
-            if mine:
-                raise
+    for index in range(first, min(first + config.batch_size, len(rows))) if mine else ():
+        if index == place - 1:
             continue
-        fitting = list(lengths.fit([rows[index]], [row], tokenizer, config, dataset).rows)
-        if mine and not fitting:
-            fitting, left_out = [row], True
-        if fitting:  # of a text in chunks the first one is shown
-            numbers.append(before + index + 1)
-            encoded.append(fitting[0])
-    if left_out:
-        encoded, numbers = [encoded[numbers.index(before + place)]], [before + place]
+        with suppress(TemplateError):  # a neighbour at fault is in no pack
+            found = _rows_of(rows[index], tokenizer, config, dataset)
+            encoded += found[: max(0, config.batch_size - len(encoded))]
+            numbers += [before + index + 1] * (len(encoded) - len(numbers))
     batch = Collator(packed=True)(encoded)
     shared = batch["packing"][0]
-    told = {
-        number: _told(tokenizer, _whole(span, row), number, shared)
-        for number, span, row in zip(numbers, rows_of_batch(batch), encoded, strict=True)
-    }
-    count = shared + sum(len(tokens) - shared for tokens in told.values())
+    told: dict[int, list[dict[str, Any]]] = {}
+    for number, span, row in zip(numbers, rows_of_batch(batch), encoded, strict=True):
+        told.setdefault(number, []).extend(_told(tokenizer, _whole(span, row), number, shared))
+    count = shared + sum(not token["shared"] for tokens in told.values() for token in tokens)
     return {
         "xray": told.pop(before + place),
         "pack": {
-            "rows": numbers,
+            "rows": sorted({before + place, *told}),
             "tokens": count,
             "shared": shared,
-            "left_out": left_out,
-            "neighbours": [{"row": number, "tokens": tokens[shared:]} for number, tokens in told.items()],
+            "left_out": not mine,
+            "neighbours": [
+                {"row": number, "tokens": [token for token in tokens if not token["shared"]]}
+                for number, tokens in sorted(told.items())
+            ],
         },
     }
+
+
+def _rows_of(
+    example: Example, tokenizer: PreTrainedTokenizerBase, config: TrainConfig, dataset: Dataset
+) -> list[Encoded]:
+    """The rows that an example is trained as; of a text in chunks the first one, none where it is over the limit."""
+    found = []
+    for alone, row in encode_example(tokenizer, example):
+        found += list(lengths.fit([alone], [row], tokenizer, config, dataset).rows)[:1]
+    return found
 
 
 def rows_of_batch(batch: dict[str, Any]) -> list[Encoded]:
@@ -103,7 +114,7 @@ def _whole(span: Encoded, row: Encoded) -> Encoded:
 
 
 def _told(tokenizer: PreTrainedTokenizerBase, row: Encoded, number: int, shared: int) -> list[dict[str, Any]]:
-    text = encoding.Detokenizer(tokenizer, skip_special_tokens=False)
+    text = Detokenizer(tokenizer, skip_special_tokens=False)
     return [
         {"id": token, "text": text.add(token), "supervised": learned, "row": number, "shared": at < shared}
         for at, (token, learned) in enumerate(zip(row.ids, row.supervised, strict=True))

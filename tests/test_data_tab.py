@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import CHATML, make_tokenizer
 
 pytest.importorskip("gradio")
 
@@ -91,18 +92,20 @@ def test_the_xray_marks_what_is_learned_and_the_neighbours(tweets, babbler, lang
     assert missing[lang] in data_tab.xray(config, 99, lang)
 
 
-def test_a_failing_template_is_told_with_its_reason(babbler, tmp_path):
-    path = tmp_path / "bos.jsonl"
-    rows = [{"prompt": f"<|im_start|> {i}", "completion": "b"} for i in range(30)]
+def test_a_failing_template_is_told_with_its_reason(tmp_path):
+    path, model = tmp_path / "bos.jsonl", str(tmp_path / "model")
+    make_tokenizer("<|im_start|>" + CHATML).save_pretrained(model)
+    (tmp_path / "model" / "config.json").write_text("{}")
+    rows = [{"prompt": f"the film {i}", "completion": "b"} for i in range(30)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    data_tab.have_tokenizer(babbler)
-    value = data_tab.tell(data_tab.chosen_config({"data": str(path), "model": babbler}))
+    data_tab.have_tokenizer(model)
+    value = data_tab.tell(data_tab.chosen_config({"data": str(path), "model": model}))
     shown = data_views.checks(value, "en")
-    assert "✕ one BOS at most" in shown and "own BOS token" in shown and "blocks this data" in shown
+    assert "✕ one BOS at most" in shown and "two BOS tokens" in shown and "blocks this data" in shown
     assert len(value["faults"]) == 30
     for shown in (data_views.checks(value, "zh"), data_views.fault_lists(value, "zh")):
-        assert "有消息含有模型自己的 BOS（&lt;|im_start|&gt;）" in shown and "own BOS token" not in shown
-    assert "own BOS token" in data_tab.xray(data_tab.chosen_config({"data": str(path), "model": babbler}), 1, "en")
+        assert "这一行以两个 BOS（&lt;|im_start|&gt;）开头" in shown and "two BOS tokens" not in shown
+    assert "two BOS tokens" in data_tab.xray(data_tab.chosen_config({"data": str(path), "model": model}), 1, "en")
 
 
 @pytest.mark.parametrize(

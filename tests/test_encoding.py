@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from conftest import CHATML, make_tokenizer
 
-from sftdemo.encoding import Detokenizer, TemplateError, encode, encode_prompt, stop_ids
+from sftdemo.detokenizer import Detokenizer
+from sftdemo.encoding import TemplateError, encode, encode_prompt, encode_turns, stop_ids
 
 GENERATION_TAGS = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}{% if message['role'] == 'assistant' %}"
@@ -75,11 +76,15 @@ def test_training_begins_as_chat_does(tokenizer):
     assert encoded.ids.count(tokenizer.bos_token_id) == 2, "one <|im_start|> a turn, none added"
 
 
-def test_what_a_template_rewrites_later_is_only_read():
+def test_what_a_template_rewrites_later_has_a_row_of_its_own():
     tokenizer = make_tokenizer(THINKING)
-    assert spans(tokenizer, TURN) == ["<think>\n\n</think>\n\nnice film<|im_end|>"]
-    assert spans(tokenizer, MULTI) == ["<think>\n\n</think>\n\nnice film<|im_end|>"]
-    assert (encode(tokenizer, TURN).only_read, encode(tokenizer, MULTI).only_read) == (0, 1)
+    answer = "<think>\n\n</think>\n\nnice film<|im_end|>"
+    assert spans(tokenizer, TURN) == [answer]
+    (first, early), (second, late) = encode_turns(tokenizer, MULTI)
+    assert (first, second) == ([2], [4])
+    for at, row in ((2, early), (4, late)):
+        assert row.ids[: row.prompt_length] == encode_prompt(tokenizer, MULTI[:at])
+        assert tokenizer.decode(row.ids[row.prompt_length : len(row.inputs) + 1]) == answer
 
 
 def test_a_conversation_without_an_answer_at_its_end_is_refused(tokenizer):
@@ -92,9 +97,18 @@ def test_a_template_without_end_of_turn_is_refused():
         encode(make_tokenizer(NO_END), TURN)
 
 
-def test_a_token_over_the_border_is_refused():
-    with pytest.raises(TemplateError, match="' nice' spans the prompt and the answer"):
-        encode(make_tokenizer(SPANNING), TURN)
+def test_a_token_over_the_border_is_parted():
+    tokenizer = make_tokenizer(SPANNING)
+    row = encode(tokenizer, TURN)
+    assert row.ids[: row.prompt_length] == encode_prompt(tokenizer, TURN[:1])
+    assert tokenizer.decode(row.ids[row.prompt_length : len(row.inputs) + 1]) == "nice film<|im_end|>"
+
+
+@pytest.mark.parametrize("answer", ["\n\n    x = 4", "\nnice", "  nice", "\t\tgood\n"])
+def test_an_answer_may_begin_with_blanks(tokenizer, answer):
+    row = encode(tokenizer, [TURN[0], {"role": "assistant", "content": answer}])
+    assert row.ids[: row.prompt_length] == encode_prompt(tokenizer, TURN[:1])
+    assert spans(tokenizer, [TURN[0], {"role": "assistant", "content": answer}]) == [f"{answer}<|im_end|>"]
 
 
 def test_what_the_template_refuses_is_said_in_one_line():

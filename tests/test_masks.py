@@ -11,7 +11,8 @@ from transformers.masking_utils import create_causal_mask, create_sliding_window
 from sftdemo import attention, cache, grouped, parity
 from sftdemo.batch import Batch, Row
 from sftdemo.config import GenerateConfig
-from sftdemo.encoding import Detokenizer, Encoded, encode_prompt
+from sftdemo.detokenizer import Detokenizer
+from sftdemo.encoding import Encoded, encode_prompt
 from sftdemo.generate import Pair
 from sftdemo.masks import CAUSAL, LayerMask, Pattern, UnknownAttention, layer_mask
 from sftdemo.models import answering

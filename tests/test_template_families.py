@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import TEXTS
 
-from sftdemo.encoding import TemplateError, encode, encode_prompt, stop_ids
+from sftdemo.encoding import TemplateError, encode, encode_turns, stop_ids
 
 TEMPLATES = Path(__file__).with_name("templates")
 SYSTEM = [{"role": "system", "content": "be kind"}]
@@ -144,10 +144,19 @@ def phi4(*turns: str) -> list[tuple[str, bool]]:
     return segments
 
 
+QWEN3_FIRST = chatml(USER, f"!assistant:{EMPTY}nice film")
+
+
+def QWEN3_5(answer: str) -> list[tuple[str, bool]]:
+    return [(f"<|im_start|>assistant\n{EMPTY}", False), (f"{answer}<|im_end|>", True), ("\n", False)]
+
+
 MISTRAL = [("<s>[INST] the film was good [/INST]", False), ("nice film</s>", True)]
 MISTRAL_V3 = [("<s>[INST] the film was good[/INST]", False), (" nice film</s>", True)]
-# Written by hand: what stands in the row, and what of it is learned. A string is the reason for a refusal.
-EXPECTED: dict[tuple[str, str], list[tuple[str, bool]] | str] = {
+R1_ASKED = ("<｜begin▁of▁sentence｜><｜User｜>the film was good<｜Assistant｜><think>\n", False)
+# Written by hand: what stands in the row, and what of it is learned; several rows where history is rewritten. A string is the reason
+# for a refusal.
+EXPECTED: dict[tuple[str, str], list | str] = {
     ("chatml", "single"): chatml(USER, LEARNED),
     ("chatml", "multi"): chatml(USER, LEARNED, USER2, LEARNED2),
     ("chatml", "system"): chatml(BE_KIND, USER, LEARNED),
@@ -160,28 +169,30 @@ EXPECTED: dict[tuple[str, str], list[tuple[str, bool]] | str] = {
     ("qwen2_5", "multi"): chatml(QWEN, USER, LEARNED, USER2, LEARNED2),
     ("qwen2_5", "system"): chatml(BE_KIND, USER, LEARNED),
     ("qwen2_5", "system_multi"): chatml(BE_KIND, USER, LEARNED, USER2, LEARNED2),
-    # Only the last answer has its block of thoughts, so an earlier one isn't what chat asked for: it is only read.
+    # Only the last answer has its block of thoughts: each answer has a row that ends with it.
     ("qwen3", "single"): chatml(USER, f"!assistant:{EMPTY}nice film"),
-    ("qwen3", "multi"): chatml(USER, ANSWER, USER2, f"!assistant:{EMPTY}sad"),
+    ("qwen3", "multi"): [QWEN3_FIRST, chatml(USER, ANSWER, USER2, f"!assistant:{EMPTY}sad")],
     ("qwen3", "system"): chatml(BE_KIND, USER, f"!assistant:{EMPTY}nice film"),
-    ("qwen3", "system_multi"): chatml(BE_KIND, USER, ANSWER, USER2, f"!assistant:{EMPTY}sad"),
+    ("qwen3", "system_multi"): [
+        chatml(BE_KIND, USER, f"!assistant:{EMPTY}nice film"),
+        chatml(BE_KIND, USER, ANSWER, USER2, f"!assistant:{EMPTY}sad"),
+    ],
     ("qwen3", "thought"): chatml(USER, "!assistant:<think>\nlovely?\n</think>\n\nnice film"),
-    ("qwen3", "thought_multi"): chatml(USER, ANSWER, USER2, "!assistant:<think>\nawful\n</think>\n\nsad"),
+    ("qwen3", "thought_multi"): [
+        chatml(USER, "!assistant:<think>\nlovely?\n</think>\n\nnice film"),
+        chatml(USER, ANSWER, USER2, "!assistant:<think>\nawful\n</think>\n\nsad"),
+    ],
     # Its prompt has the empty block, so that is read and not learned.
-    ("qwen3_5", "single"): [
-        *chatml(USER), (f"<|im_start|>assistant\n{EMPTY}", False), ("nice film<|im_end|>", True), ("\n", False)
-    ],
+    ("qwen3_5", "single"): [*chatml(USER), *QWEN3_5("nice film")],
     ("qwen3_5", "multi"): [
-        *chatml(USER, ANSWER, USER2), (f"<|im_start|>assistant\n{EMPTY}", False), ("sad<|im_end|>", True), ("\n", False)
+        [*chatml(USER), *QWEN3_5("nice film")], [*chatml(USER, ANSWER, USER2), *QWEN3_5("sad")],
     ],
-    ("qwen3_5", "system"): [
-        *chatml(BE_KIND, USER), (f"<|im_start|>assistant\n{EMPTY}", False), ("nice film<|im_end|>", True), ("\n", False)
-    ],
+    ("qwen3_5", "system"): [*chatml(BE_KIND, USER), *QWEN3_5("nice film")],
     ("qwen3_5", "system_multi"): [
-        *chatml(BE_KIND, USER, ANSWER, USER2), (f"<|im_start|>assistant\n{EMPTY}", False), ("sad<|im_end|>", True),
-        ("\n", False),
+        [*chatml(BE_KIND, USER), *QWEN3_5("nice film")], [*chatml(BE_KIND, USER, ANSWER, USER2), *QWEN3_5("sad")],
     ],
-    ("qwen3_5", "thought"): "In chat the template ends the prompt with",
+    # A prompt that closes the thoughts asks for none.
+    ("qwen3_5", "thought"): [*chatml(USER), *QWEN3_5("nice film")],
     ("llama3", "single"): llama3(USER, ANSWER),
     ("llama3", "multi"): llama3(USER, ANSWER, USER2, ANSWER2),
     ("llama3", "system"): llama3(BE_KIND, USER, ANSWER),
@@ -200,9 +211,12 @@ EXPECTED: dict[tuple[str, str], list[tuple[str, bool]] | str] = {
     ("mistral", "system_multi"): "must alternate",
     ("mistral_v3", "single"): MISTRAL_V3,
     ("mistral_v3", "multi"): [*MISTRAL_V3, ("[INST] a bad book[/INST]", False), (" sad</s>", True)],
-    # It writes the system prompt in chat and leaves it out where an answer follows.
-    ("mistral_v3", "system"): "In chat the template ends the prompt with 'be kind",
-    ("mistral_v3", "system_multi"): "In chat the template ends the prompt with 'be kind",
+    # It writes the system prompt before the last question in chat, and leaves it out where an answer follows.
+    ("mistral_v3", "system"): [("<s>[INST] be kind\n\nthe film was good[/INST]", False), (" nice film</s>", True)],
+    ("mistral_v3", "system_multi"): [
+        [("<s>[INST] be kind\n\nthe film was good[/INST]", False), (" nice film</s>", True)],
+        [*[(text, False) for text, _ in MISTRAL_V3], ("[INST] be kind\n\na bad book[/INST]", False), (" sad</s>", True)],
+    ],
     ("zephyr", "single"): zephyr(USER, ANSWER),
     ("zephyr", "multi"): zephyr(USER, ANSWER, USER2, ANSWER2),
     ("zephyr", "system"): zephyr(BE_KIND, USER, ANSWER),
@@ -215,29 +229,40 @@ EXPECTED: dict[tuple[str, str], list[tuple[str, bool]] | str] = {
     ("phi4", "multi"): phi4(USER, ANSWER, USER2, ANSWER2),
     ("phi4", "system"): phi4(BE_KIND, USER, ANSWER),
     ("phi4", "system_multi"): phi4(BE_KIND, USER, ANSWER, USER2, ANSWER2),
-    # The prompt opens the thoughts: an answer without them would be learned as one, with them it goes on from there.
-    ("deepseek_r1_distill", "single"): "ends the prompt with '<think>.n'.* give answers with their thoughts",
-    ("deepseek_r1_distill", "system"): "give answers with their thoughts",
-    ("deepseek_r1_distill", "thought"): [
-        ("<｜begin▁of▁sentence｜><｜User｜>the film was good<｜Assistant｜><think>\n", False),
-        ("lovely?\n</think>\n\nnice film<｜end▁of▁sentence｜>", True),
+    # The prompt opens the thoughts: an answer without them closes them at once, with them it goes on from there.
+    ("deepseek_r1_distill", "single"): [R1_ASKED, ("\n</think>\n\nnice film<｜end▁of▁sentence｜>", True)],
+    ("deepseek_r1_distill", "system"): [
+        ("<｜begin▁of▁sentence｜>be kind<｜User｜>the film was good<｜Assistant｜><think>\n", False),
+        ("\n</think>\n\nnice film<｜end▁of▁sentence｜>", True),
     ],
+    ("deepseek_r1_distill", "thought"): [R1_ASKED, ("lovely?\n</think>\n\nnice film<｜end▁of▁sentence｜>", True)],
     ("deepseek_r1_distill", "thought_multi"): [
-        ("<｜begin▁of▁sentence｜><｜User｜>the film was good<｜Assistant｜>\n\nnice film<｜end▁of▁sentence｜>", False),
-        ("<｜User｜>a bad book<｜Assistant｜><think>\n", False),
-        ("awful\n</think>\n\nsad<｜end▁of▁sentence｜>", True),
+        [R1_ASKED, ("lovely?\n</think>\n\nnice film<｜end▁of▁sentence｜>", True)],
+        [
+            ("<｜begin▁of▁sentence｜><｜User｜>the film was good<｜Assistant｜>\n\nnice film<｜end▁of▁sentence｜>", False),
+            ("<｜User｜>a bad book<｜Assistant｜><think>\n", False),
+            ("awful\n</think>\n\nsad<｜end▁of▁sentence｜>", True),
+        ],
     ],
 }  # fmt: skip
 
 
 def expected(tokenizer, segments) -> tuple[list[int], list[bool]]:
-    """The ids of the segments put together, and for each whether it lies in a learned segment."""
+    """The ids of the segments up to the last learned one, and for each whether it lies in a learned segment.
+
+    A prompt is tokenized as chat does, by itself.
+    """
     text = "".join(piece for piece, _ in segments)
     learned = [flag for piece, flag in segments for _ in piece]
     batch = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    for left, right in batch["offset_mapping"]:
-        assert len(set(learned[left:right])) <= 1, "a token over the border of two segments"
-    return batch["input_ids"], [learned[max(right - 1, 0)] for _, right in batch["offset_mapping"]]
+    straddle = [span for span in batch["offset_mapping"] if len(set(learned[span[0] : span[1]])) > 1]
+    if straddle:
+        *_, (answer, _) = segments
+        prompt = tokenizer(text.removesuffix(answer), add_special_tokens=False)["input_ids"]
+        return prompt, [False] * len(prompt)
+    mask = [learned[max(right - 1, 0)] for _, right in batch["offset_mapping"]]
+    end = len(mask) - mask[::-1].index(True)
+    return batch["input_ids"][:end], mask[:end]
 
 
 @pytest.mark.parametrize(("name", "conversation"), EXPECTED)
@@ -247,16 +272,20 @@ def test_the_mask_is_the_one_written_by_hand(name, conversation):
         with pytest.raises(TemplateError, match=segments):
             encode(tokenizer, messages)
         return
-    encoded = encode(tokenizer, messages)
-    assert (encoded.ids, encoded.supervised) == expected(tokenizer, segments)
-    answers = sum(message["role"] == "assistant" for message in messages)
-    assert encoded.only_read == answers - sum(flag for _, flag in segments)
-    # What chat sends is how the row begins, and the last thing learned is what ends an answer.
-    prompt = encode_prompt(tokenizer, messages[:-1])
-    assert encoded.ids[: len(prompt)] == prompt and encoded.supervised[len(prompt)]
-    assert max(i for i, learned in enumerate(encoded.supervised) if learned) == max(
-        i for i, token in enumerate(encoded.ids) if token in stop_ids(tokenizer) and encoded.supervised[i]
-    )
+    rows = encode_turns(tokenizer, messages)
+    for (_, row), wanted in zip(rows, segments if isinstance(segments[0], list) else [segments], strict=True):
+        ids, mask = expected(tokenizer, wanted)
+        assert row.ids[: len(ids)] == ids and row.supervised[: len(mask)] == mask
+        last = len(row.inputs)
+        if any(mask):
+            assert last == len(ids) - 1 and not any(row.supervised[last + 1 :])
+        else:  # a token would span prompt and answer
+            answer = tokenizer.decode(row.ids[len(ids) : last + 1])
+            assert answer == wanted[-1][0] and all(row.supervised[len(ids) : last + 1])
+        assert row.ids[last] in stop_ids(tokenizer)
+    assert [turn for turns, _ in rows for turn in turns] == [
+        at for at, message in enumerate(messages) if message["role"] == "assistant"
+    ]
 
 
 def test_every_template_is_met():
@@ -264,12 +293,12 @@ def test_every_template_is_met():
 
 
 @pytest.mark.parametrize("name", ["llama3", "gemma", "mistral", "phi3"])
-def test_a_bos_in_the_text_is_refused(name):
+def test_a_bos_in_the_text_stays_text(name):
     tokenizer = family(name)
     messages = [{"role": "user", "content": f"{tokenizer.bos_token}the film"}, SINGLE[1]]
-    with pytest.raises(TemplateError, match=r"two BOS|BOS token") as refused:
-        encode(tokenizer, messages)
-    assert refused.value.check == "bos_once"
+    row = encode(tokenizer, messages)
+    assert row.ids.count(tokenizer.bos_token_id) == encode(tokenizer, SINGLE).ids.count(tokenizer.bos_token_id) <= 1
+    assert tokenizer.bos_token in tokenizer.decode(row.ids[1:])
 
 
 def test_a_template_that_writes_bos_twice_is_refused():

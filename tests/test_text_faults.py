@@ -75,8 +75,8 @@ def test_all_that_hostile_files_give_is_said_in_chinese(tmp_path, monkeypatch, n
         ),
         (
             "In chat the template ends the prompt with '<think>\\n', which it doesn't write before an answer in training; "
-            "give answers with their thoughts (… </think> answer), or choose another model.",
-            "对话时模板以 '<think>\\n' 结束提示，训练时却不写在回答之前；请提供带思考过程的回答（… </think> answer），或换一个模型。",
+            "choose another model.",
+            "对话时模板以 '<think>\\n' 结束提示，训练时却不写在回答之前；请换一个模型。",
         ),
         # Values that look like a pattern, a placeholder or one of our own sentences.
         ("The label '(.*){n}\\\\d+[' is only in test.", "标签 '(.*){n}\\\\d+[' 只出现在测试集中。"),

@@ -21,7 +21,8 @@ from sftdemo.errors import DataError, UserError
 from sftdemo.evaluation import evaluate
 from sftdemo.export import export
 from sftdemo.packing import Shares
-from sftdemo.training import Prepared, encode, train
+from sftdemo.rows import encode_all
+from sftdemo.training import Prepared, train
 
 MODES = [("lora", "none"), ("lora", "int8"), ("lora", "nf4"), ("full", "none")]
 
@@ -171,9 +172,8 @@ def test_a_rows_weight_reaches_the_loss(labelled, tiny):
     settings = config(labelled, tiny)
     prepared = Prepared(settings, hub.silent)
     examples = prepared.dataset.splits["validation"]
-    rows = encode(
-        [{**example, "weight": 0.5 + index} for index, example in enumerate(examples)], prepared.tokenizer, ""
-    )
+    weighted = [{**example, "weight": 0.5 + index} for index, example in enumerate(examples)]
+    rows = encode_all(weighted, prepared.tokenizer, "stop", "").rows
     assert [row.weight for row in rows] == [0.5 + index for index in range(len(examples))]
     assert {row.weight for row in prepared.rows["train"]} == {1.0}
 

@@ -100,22 +100,22 @@ def test_every_row_over_the_limit_is_a_warning_with_its_line(tokenizer, most):
     for at in (3, 17, 38):
         examples[at]["messages"] = [{"role": "user", "content": "bad " * 900}, examples[at]["messages"][-1]]
     told = measure(dataset(examples), tokenizer, TrainConfig(data="d", max_length=800), most)
-    assert [warning["line"] for warning in told["length_warnings"]] == [13, 27, 48]
+    assert [warning["line"] for warning in told["told"]["warnings"]] == [13, 27, 48]
     assert told["lengths"]["over"] == 3 and told["counted"] == (most or 40)
-    assert "tokens; max_length is 800." in told["length_warnings"][0]["problem"]
+    assert "tokens; max_length is 800." in told["told"]["warnings"][0]["problem"]
 
 
 @pytest.mark.parametrize(
     ("template", "messages", "check", "reason"),
     [
-        (CHATML, [("user", "<|im_start|>user a"), ("assistant", "b")], "bos_once", "own BOS token"),
+        ("<|im_start|>" + CHATML, [("user", "a"), ("assistant", "b")], "bos_once", "two BOS tokens"),
         (CHATML.replace("<|im_end|>", ""), [("user", "a"), ("assistant", "b")], "end_of_turn_learned", "learn to stop"),
         (CHATML, [("assistant", "b"), ("user", "a")], "supervised_in_each_row", "doesn't end with an assistant"),
         (
-            CHATML.replace("assistant\n' }}{% endif %}", "assistant\nSure: ' }}{% endif %}"),
+            CHATML.replace("message['content']", "message['content'] | upper"),
             [("user", "a"), ("assistant", "b")],
             "prompt_prefix_same",
-            "'Sure: '",
+            "doesn't write the answer of turn 2",
         ),
         ("{{ raise_exception('no') }}", [("user", "a"), ("assistant", "b")], "template_accepts", "refuses"),
     ],
@@ -126,7 +126,7 @@ def test_each_check_fails_with_its_reason(template, messages, check, reason):
     failed = {name for name, value in told["template"].items() if value is False}
     assert failed == {check} == told["template"]["reasons"].keys()
     assert reason in told["template"]["reasons"][check]
-    assert [(fault["line"], reason in fault["problem"]) for fault in told["template_faults"]] == [(7, True)]
+    assert [(fault["line"], reason in fault["problem"]) for fault in told["told"]["faults"]] == [(7, True)]
     assert told["tokens"] is None and told["token_histogram"] is None
 
 

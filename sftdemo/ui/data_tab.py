@@ -85,8 +85,8 @@ def tell(config: TrainConfig) -> dict[str, Any]:
     told = dict(_told(of_file(config), stamp(config.data)))
     if config.model in _tokenizers and told["examples"]:
         measured = dict(_measured(config, stamp(config.data)))
-        told["faults"] = [*told["faults"], *measured.pop("template_faults")]
-        told["warnings"] = [*told["warnings"], *measured.pop("length_warnings")]
+        for kind, faults in measured.pop("told").items():
+            told[kind] = [*told[kind], *faults]
         told |= measured
     return told
 

@@ -164,8 +164,6 @@ def checks(told: Told, lang: str) -> str:
         for name, value in marks
     )
     notes = [html.esc(in_words(reason, lang)) for reason in template["reasons"].values()]
-    if template["only_read"]:
-        notes.append(say(lang, "template_only_read", n=number(template["only_read"])))
     if template["special_in_text"]:
         notes.append(say(lang, "template_special", n=number(template["special_in_text"])))
     said = "".join(f'<p class="small">{note}</p>' for note in notes)
