@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sftdemo.scoring import score as score
     from sftdemo.training import train as train
 
+__version__ = "0.1.0"
 _HOMES = {
     "TrainConfig": "config",
     "GenerateConfig": "config",

@@ -6,8 +6,10 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
+import sftdemo
 from sftdemo import commands, processes
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
@@ -15,9 +17,10 @@ from sftdemo.flags import add_flags
 from sftdemo.words import LANGUAGES
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     """All commands and their flags; settings come from the config dataclasses."""
-    root = argparse.ArgumentParser(prog="python -m sftdemo", description=sys.modules["sftdemo"].__doc__)
+    root = argparse.ArgumentParser(prog=program, description=sftdemo.__doc__)
+    root.add_argument("--version", action="version", version=f"sftdemo {sftdemo.__version__}")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="One JSON object on stdout, everything else on stderr.")
     verbs = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -89,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 data or run at fault, 2 wrong usage, 130 stopped)."""
-    options = parser().parse_args(arguments)
+    options = parser("sftdemo" if Path(sys.argv[0]).stem == "sftdemo" else "python -m sftdemo").parse_args(arguments)
     # Whatever a library prints must not get between a machine and its JSON.
     output, sys.stdout = sys.stdout, sys.stderr if options.json else sys.stdout
     try:

@@ -8,6 +8,7 @@ once gives the same loss and gradients as computing it in every row, since its h
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from torch.nn.attention import varlen
 
 from sftdemo.masks import CAUSAL, Pattern, check_known, layer_mask
 from sftdemo.packing import Packing, pack
-from sftdemo.parity import short_spans, tolerance, trial, unknown_spans
+from sftdemo.parity import accept, answering, rounding, short_spans, unknown_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -200,18 +201,14 @@ def enable(model: PreTrainedModel) -> bool:
     AttentionInterface.register(NAME, packed_attention)
     AttentionMaskInterface.register(NAME, layer_mask)
     before = model.config._attn_implementation
-    try:
-        same = not unknown_spans(model.config) and _packs(model)
-    except (AttributeError, IndexError, TypeError, ValueError, KeyError, RuntimeError):
-        same = False
-    if not same:
-        model.set_attn_implementation(before)
-    return same
+    return not unknown_spans(model.config) and accept(
+        lambda: _packed_and_alone(model), lambda: model.set_attn_implementation(before), rounding(model)
+    )
 
 
-def _packs(model: PreTrainedModel) -> bool:
-    """Whether packed rows give the logits that each gives alone, with a shared prefix and without."""
-    with trial(model), short_spans(model.config):
+def _packed_and_alone(model: PreTrainedModel) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits of packed rows, with a shared prefix and without, and those that each row has alone."""
+    with answering(model), short_spans(model.config):
         rows = _trial_rows(model)
         wanted = [_last_logits(model, row, 3) for row in rows]
         model.set_attn_implementation(NAME)
@@ -220,9 +217,7 @@ def _packs(model: PreTrainedModel) -> bool:
             ends = list(itertools.accumulate(packing))[1:]
             keep = [place for end in ends for place in range(end - 3, end)]
             got = _last_logits(model, ids, keep, positions, packing).split(3)  # type: ignore[no-untyped-call]
-            if any((a - b).norm() > tolerance(model) * b.norm() for a, b in zip(got, wanted, strict=True)):
-                return False
-    return True
+            yield from zip(got, wanted, strict=True)
 
 
 def _last_logits(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,9 +12,9 @@ from torch import Tensor
 
 from sftdemo.attention import probabilities
 from sftdemo.cache import GROUPED, MASKED, Past, can_share, expect, new, take
-from sftdemo.masks import Branches, LayerMask, check_known, layer_mask
+from sftdemo.masks import Branches, LayerMask, UnknownAttention, check_known, layer_mask
 from sftdemo.packing import Packed
-from sftdemo.parity import short_spans, tolerance, trial, unknown_spans
+from sftdemo.parity import accept, answering, rounding, short_spans, unknown_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -178,36 +180,30 @@ def group(model: PreTrainedModel) -> bool:
     for name in (GROUPED, MASKED) if model.device.type == "cpu" else (MASKED,):
         AttentionInterface.register(name, grouped_attention)
         AttentionMaskInterface.register(name, layer_mask)
-        try:
-            if not unknown_spans(model.config) and _answers_alike(model, name):
-                return True
-        except (AttributeError, IndexError, TypeError, ValueError, KeyError, RuntimeError):
-            pass  # the trial's answer is no
-        model.set_attn_implementation(before)
+        undo = partial(model.set_attn_implementation, before)
+        if not unknown_spans(model.config) and accept(partial(_trial, model, name), undo, rounding(model)):
+            return True
     return False
 
 
-def _answers_alike(model: PreTrainedModel, name: str) -> bool:
-    """Whether padded rows and continuations side by side get the logits of before, and if it is to be GROUPED packed rows and
-    those behind a common prefix, too.
-
-    Windows are shorter than the rows meanwhile.
-    """
+def _trial(model: PreTrainedModel, name: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits of padded rows and of continuations side by side, and if it is to be GROUPED those of packed rows and behind a
+    common prefix, each with the plain ones. Windows are shorter than the rows meanwhile."""
     ids = torch.randint(
         model.get_input_embeddings().num_embeddings, (2, 12), generator=torch.Generator().manual_seed(0)
     )  # type: ignore[arg-type]
     ids = ids.to(model.device)
     mask = (torch.arange(12, device=model.device) >= torch.tensor([[0], [3]], device=model.device)).long()
-    with trial(model), short_spans(model.config), torch.inference_mode():
+    with answering(model), short_spans(model.config), torch.inference_mode():
         wanted = model(ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)).logits
         model.set_attn_implementation(name)
         if not can_share(new(model.config)):
-            return False
-        pairs = [(_padded(model, ids, mask), wanted[mask.bool()]), (_side_by_side(model, ids[:1]), wanted[0, 8:])]
+            raise UnknownAttention("a layer keeps more than keys and values")
+        yield _padded(model, ids, mask), wanted[mask.bool()]
+        yield _side_by_side(model, ids[:1]), wanted[0, 8:]
         if holds_common(model):
-            pairs += [(_behind_common(model, ids[:1]), wanted[0, 7:])]
-            pairs += [(_packed(model, ids, mask.bool()), wanted[mask.bool()])]
-        return all(bool((got - asked).norm() <= tolerance(model) * asked.norm()) for got, asked in pairs)
+            yield _behind_common(model, ids[:1]), wanted[0, 7:]
+            yield _packed(model, ids, mask.bool()), wanted[mask.bool()]
 
 
 def _padded(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from sftdemo.parity import tolerance, trial
+from sftdemo.parity import accept, answering, rounding
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,15 +67,13 @@ def enable(model: PreTrainedModel, rows: Rows | None = None) -> LastLayer | None
         last = LastLayer(model.get_decoder().layers[-1].mlp, rows)
     except (AttributeError, TypeError, IndexError):
         return None
-    try:
-        with trial(model):
+
+    def trial() -> Iterator[tuple[Tensor, Tensor]]:
+        with answering(model):
             wanted = model(ids).logits.flatten(0, 1)[asked]
             last.ask(asked, rows.chosen if rows else ())
-            found = model(ids).logits.flatten(0, 1)[asked]
-        same = bool((found - wanted).norm() <= tolerance(model) * wanted.norm())
-    except (AttributeError, TypeError, ValueError, RuntimeError):
-        same = False
+            yield model(ids).logits.flatten(0, 1)[asked], wanted
+
+    same = accept(trial, last.leave, rounding(model))
     last.ask(None)
-    if not same:
-        last.leave()
     return last if same else None

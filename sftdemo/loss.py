@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sftdemo import last_layer, memory
-from sftdemo.parity import trial
+from sftdemo.parity import accept, answering
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -113,12 +114,11 @@ def enable(model: PreTrainedModel) -> bool:
 
 def _head_alone(model: PreTrainedModel) -> bool:
     """Whether the logits are the decoder's output through the head and nothing else, by trial to the last bit."""
-    try:
-        with trial(model):
-            if type(model.get_output_embeddings()) is not torch.nn.Linear:
-                return False
-            ids = torch.tensor([[5, 6, 7, 8]], device=model.device)
-            logits = model.get_output_embeddings()(model.get_decoder()(input_ids=ids).last_hidden_state)
-            return torch.equal(logits, model(input_ids=ids).logits)
-    except (TypeError, ValueError, AttributeError, RuntimeError):
-        return False
+
+    def trial() -> Iterator[tuple[Tensor, Tensor]]:
+        ids = torch.tensor([[5, 6, 7, 8]], device=model.device)
+        with answering(model):
+            hidden = model.get_decoder()(input_ids=ids).last_hidden_state
+            yield model.get_output_embeddings()(hidden), model(input_ids=ids).logits
+
+    return type(model.get_output_embeddings()) is torch.nn.Linear and accept(trial, lambda: None, 0.0)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import datasets
 import evaluate
 
-from sftdemo import answers, metrics
+from sftdemo import answers, metrics, structured
 from sftdemo.metrics import Scores
 
 _TEXT = datasets.Value("string")
@@ -69,6 +69,10 @@ class Answers(_Measure):
     function = staticmethod(answers.answer_scores)
 
 
+class Json(_Measure):
+    function = staticmethod(structured.json_scores)
+
+
 class Classification(_Measure):
     function = staticmethod(metrics.classification)
     reference = _TEXT
@@ -83,4 +87,5 @@ def suite(language: str, tokenizer: str | None) -> dict[str, Callable[..., Score
         "exact_match": ExactMatch().compute,
         "ter": Ter(language=language).compute,
         "answers": Answers().compute,
+        "json": Json().compute,
     }

@@ -278,13 +278,13 @@ def rouge(
 # Answers and labels
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
 def exact(prediction: str, references: Sequence[str]) -> float:
     """1 if the prediction is one of the references, but for outer and doubled spaces and Unicode form; case counts."""
-    return float(_plain(prediction) in map(_plain, references))
+    return float(plain(prediction) in map(plain, references))
 
 
 def exact_rows(predictions: Sequence[str], references: References) -> list[float]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sftdemo import answers, metrics, sums
+from sftdemo import answers, metrics, structured, sums
 from sftdemo.errors import UsageError
 from sftdemo.labels import parse_labels, parse_lenient, parse_true_labels
 from sftdemo.thoughts import answers_only
@@ -18,7 +18,8 @@ from sftdemo.thoughts import answers_only
 Row = dict[str, Any]
 
 OF_LABELS = {"accuracy": parse_labels, "lenient_accuracy": parse_lenient}
-METRICS = (*OF_LABELS, "exact_match", "token_f1", "rougeL", "chrf")
+OF_JSON = ("field_f1", "entity_f1", "json_exact")
+METRICS = (*OF_LABELS, *OF_JSON, "exact_match", "token_f1", "rougeL", "chrf")
 MARKS = ("better", "worse", "differ", "same")
 FILTERS = ("all", "better", "worse", "differ")
 SORTS = ("row", "gained", "lost")
@@ -39,15 +40,22 @@ class OutputsPage:
 
 
 def metrics_for(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The metrics that rows can be told apart by; accuracy first, where all have labels."""
-    labelled = bool(rows) and all(row.get("label") for row in rows)
-    return tuple(name for name in METRICS if labelled or name not in OF_LABELS)
+    """The metrics that rows can be told apart by; accuracy first, where all have labels; those of JSON where all references are."""
+    references = [answers_only(row)["references"] for row in rows]
+    unfit: set[str] = set()
+    if not rows or not all(row.get("label") for row in rows):
+        unfit |= OF_LABELS.keys()
+    if not structured.are_json(references):
+        unfit |= set(OF_JSON)
+    elif not structured.has_entities(references):
+        unfit.add("entity_f1")
+    return tuple(name for name in METRICS if name not in unfit)
 
 
 def row_values(
     rows: Sequence[Mapping[str, Any]], side: str, metric: str, labels: Sequence[str] | None = None
 ) -> list[float]:
-    """One side's score on each row: rates 0 or 1, token_f1 0 to 1, rougeL and chrf 0 to 100.
+    """One side's score on each row: rates 0 or 1, F1s 0 to 1, rougeL and chrf 0 to 100.
 
     `labels` are those declared; without, those of the rows.
     """
@@ -58,6 +66,11 @@ def row_values(
         names = labels or sorted({row["label"] for row in rows})
         true = parse_true_labels([row["label"] for row in rows], names)
         return [float(one == other) for one, other in zip(parse(texts, names), true, strict=True)]
+    if metric in OF_JSON:
+        compared = structured.json_rows(texts, references)
+        if metric == "json_exact":
+            return [float(row.exact) for row in compared]
+        return [row.f1("fields" if metric == "field_f1" else "entities") for row in compared]
     if metric == "exact_match":
         return metrics.exact_rows(texts, references)
     if metric == "token_f1":
@@ -73,7 +86,8 @@ def row_values(
 
 
 def judged(rows: Sequence[Row], metric: str, labels: Sequence[str] | None = None) -> list[Row]:
-    """The rows, each with its `gain` (tuned minus base by the metric) and its `mark`.
+    """The rows, each with its `gain` (tuned minus base by the metric) and its `mark`; where all references are JSON also
+    with `slots`, {side: what the answer lacks, has otherwise or adds}.
 
     better and worse by the metric, thoughts aside; differ where it sees no difference between unlike answers; same for the same answer.
     """
@@ -85,7 +99,14 @@ def judged(rows: Sequence[Row], metric: str, labels: Sequence[str] | None = None
         equal = "same" if row["base"].strip() == row["tuned"].strip() else "differ"
         mark = "better" if gain > 1e-9 else "worse" if gain < -1e-9 else equal
         found.append(row | {"gain": gain, "mark": mark})
+    if structured.are_json([row["references"] for row in scored]):
+        found = [row | {"slots": slots(plain)} for row, plain in zip(found, scored, strict=True)]
     return found
+
+
+def slots(row: Mapping[str, Any]) -> dict[str, list[structured.Slot]]:
+    """{side: where its JSON differs from the reference's}, of a row without thoughts."""
+    return {side: structured.slots(row[side], row["references"]) for side in ("base", "tuned")}
 
 
 def _matches(row: Row, filter: str, label: str, text: str) -> bool:
@@ -128,11 +149,15 @@ def outputs_page(
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The outputs for a spreadsheet; text that one would run as a formula gets a quote in front."""
+    """The outputs for a spreadsheet; text that one would run as a formula gets a quote in front. Where all
+    references are JSON, two more columns tell each side's differences."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("row", "prompt", "reference", "label", "base", "tuned"))
-    for row in rows:
+    scored = [answers_only(row) for row in rows]
+    of_json = structured.are_json([row["references"] for row in scored])
+    header = ("row", "prompt", "reference", "label", "base", "tuned")
+    writer.writerow((*header, "base_slots", "tuned_slots") if of_json else header)
+    for row, plain in zip(rows, scored, strict=True):
         reference = (row["references"] or [""])[0]
         cells = (
             row["row"],
@@ -141,6 +166,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
             row.get("label") or "",
             row["base"],
             row["tuned"],
+            *(["; ".join(map(str, differing)) for differing in slots(plain).values()] if of_json else []),
         )
         writer.writerow([f"'{cell}" if str(cell).lstrip(" ").startswith(_FORMULA) else cell for cell in cells])
     return file.getvalue()

@@ -1,13 +1,14 @@
-"""Trials of a fast path: the model as it answers, how near its logits must stay, and windows short enough to be tried."""
+"""Fast paths are accepted if they give what the plain path gives: apply, compare, and undo where they differ."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 # How far a row's logits may be moved by rounding to 16 or 8 bits: up to 0.03 and 0.09 with 135M, by a look at its neighbour
 # from 0.135.
 ROUNDED = 0.12
+# What a model whose layers aren't those a fast path was written for raises under it.
+REFUSALS = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 TRIED_WINDOW = 5  # tokens
 # The spans that transformers' mask factories read from the config at every pass.
 SPANS = ("sliding_window", "attention_chunk_size")
@@ -29,20 +32,38 @@ NO_SPANS = {
 }
 
 
-def tolerance(model: PreTrainedModel) -> float:
+def accept(trial: Callable[[], Iterable[tuple[Tensor, Tensor]]], undo: Callable[[], object], tolerance: float) -> bool:
+    """Whether a fast path is taken; if not, it is undone.
+
+    `trial` computes the plain path, applies the fast one and gives pairs (fast, plain) of what they give; the difference's
+    norm may be `tolerance` of the plain one's. Anything a model raises on the way is a no.
+    """
+    try:
+        with torch.no_grad():
+            same = all(
+                fast.dtype == plain.dtype and bool((fast - plain).norm() <= tolerance * plain.norm())
+                for fast, plain in list(trial())  # to its end: what it changed meanwhile is restored there
+            )
+    except REFUSALS:
+        same = False
+    if not same:
+        undo()
+    return same
+
+
+def rounding(model: PreTrainedModel) -> float:
     """How far, relatively, rounding alone may move logits."""
     exact = model.dtype == torch.float32 and not getattr(model, "is_loaded_in_8bit", False)
     return 1e-3 if exact else ROUNDED
 
 
 @contextmanager
-def trial(model: PreTrainedModel) -> Iterator[None]:
-    """The model as it answers, without gradients; then as it was."""
+def answering(model: PreTrainedModel) -> Iterator[None]:
+    """The model without dropout; then as it was."""
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         model.train(was_training)
 

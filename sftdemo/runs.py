@@ -20,7 +20,7 @@ from sftdemo.errors import UserError
 
 ACTIVE = ("queued", "running", "stopping")
 SPLITS = ("train", "validation", "test")
-LEADING = ("accuracy", "chrf", "rougeL", "exact_match")  # what is shown first, where it was measured
+LEADING = ("accuracy", "field_f1", "chrf", "rougeL", "exact_match")  # what is shown first, where it was measured
 _NAME = re.compile(r"[\w][\w.-]{0,99}", re.UNICODE)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from sftdemo import metrics, statistics, sums, verdict, words
+from sftdemo import metrics, statistics, structured, sums, verdict, words
 from sftdemo.scoring import score
 from sftdemo.thoughts import answers_only
 
@@ -41,6 +41,7 @@ def score_outputs(
     found: dict[str, Any] = {"n": len(outputs), "language": language, "labels": labels, "signatures": {}}
     if labels:
         found["confusion"], found["classes"] = {}, {}
+    parts: dict[str, dict[str, Any]] = {"fields": {}, "entities": {}}
     for side in SIDES:
         scores = _scores([row[side] for row in outputs], outputs, language, labels)
         found["signatures"] |= scores.pop("signatures")
@@ -49,7 +50,11 @@ def score_outputs(
             found["classes"][side] = {
                 name: value for name, value in classes.items() if name not in scores | {"labels": 0}
             }
+        for name, by_side in parts.items():
+            if name in scores:
+                by_side[side] = scores.pop(name)
         found[side] = scores | _model_scores(outputs, side)
+    found |= {name: by_side for name, by_side in parts.items() if by_side}
     # Of two sides that aren't told by the same metrics (TER, where one is too long) only what both have is said.
     common = found["base"].keys() & found["tuned"].keys()
     for side in SIDES:
@@ -127,6 +132,10 @@ def _differences(
         base, tuned = ([row[f"{side}_nll"] for row in outputs] for side in SIDES)
         for name, unit, function in NATS:
             more[name] = statistics.nats_measure(base, tuned, [row[unit] for row in outputs], function)
+    if structured.are_json(references):
+        more |= statistics.json_measures(
+            [row["base"] for row in outputs], [row["tuned"] for row in outputs], references
+        )
     return statistics.differences(
         base_outputs=[row["base"] for row in outputs],
         tuned_outputs=[row["tuned"] for row in outputs],

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sftdemo import answers, metrics, words
+from sftdemo import answers, metrics, structured, words
 from sftdemo.errors import DataError, Fault, UsageError, UserError
 from sftdemo.labels import LENIENT_SIGNATURE
 from sftdemo.metrics import Scores, row_scores
@@ -124,6 +124,7 @@ def suite(language: str, tokenizer: str | None) -> Suite:
         "exact_match": metrics.exact_match,
         "ter": partial(metrics.ter, language=language),
         "answers": answers.answer_scores,
+        "json": structured.json_scores,
     }
 
 
@@ -136,8 +137,9 @@ def score(
 ) -> Scores:
     """{"n", "bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match", "accuracy", "macro_f1", "signatures", …}.
 
-    After these: "lenient_accuracy" (labels as a reader would take them, `labels.parse_lenient`), "rougeLsum", "ter" (None where it would take minutes), what `answers.answer_scores` gives, and "classes",
-    what `metrics.classification` gives (None without labels).
+    After these: "lenient_accuracy" (labels as a reader would take them, `labels.parse_lenient`), "rougeLsum", "ter" (None
+    where it would take minutes), what `answers.answer_scores` gives, and where all references are JSON what
+    `structured.json_scores` gives; and "classes", what `metrics.classification` gives (None without labels).
 
     Rows are {"prediction", "references": […]} or {"prediction", "label"} or both; a label without references is the
     reference. The accuracies and `macro_f1` are None without labels; `labels` is the declared set. With `through_evaluate`
@@ -161,6 +163,8 @@ def score(
         scorers, classify = measures.suite(language, tokenizer), measures.Classification(labels=labels).compute
     if not metrics.ter_is_quick([*predictions, *(text for texts in references for text in texts)], len(rows)):
         del scorers["ter"]
+    if not structured.are_json(references):
+        del scorers["json"]
     found: Scores = {"accuracy": None, "macro_f1": None, "lenient_accuracy": None, "ter": None, "classes": None}
     signatures = {}
     for name, scorer in scorers.items():

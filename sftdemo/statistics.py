@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from sftdemo import answers, metrics, sums, words
+from sftdemo import answers, metrics, structured, sums, words
 from sftdemo.errors import UserError
 from sftdemo.labels import parse_lenient
 
@@ -246,6 +246,30 @@ def _label_measures(
         "lenient_accuracy": mean_measure(*taken, limit=1.0, rate=True),
         "macro_f1": Measure(*rows, score=sums.macro_f1_scores, limit=1.0),
     }
+
+
+def json_measures(base: Sequence[str], tuned: Sequence[str], references: words.References) -> dict[str, Measure]:
+    """The shares of answers that are valid and exact JSON, and F1 of fields and entities, from each row's counts."""
+    import numpy as np
+
+    sides = _pair(lambda texts: structured.json_rows(texts, references), base, tuned)
+
+    def rate(value: Callable[[structured.Row], bool]) -> Measure:
+        return mean_measure(*_pair(lambda rows: [float(value(row)) for row in rows], *sides), limit=1.0, rate=True)
+
+    def counted(total: Callable[[structured.Row], structured.Counts]) -> Measure:
+        columns = _pair(lambda rows: np.array([total(row) for row in rows], np.float64), *sides)
+        return Measure(*columns, score=sums.micro_f1_scores, limit=1.0)
+
+    found = {
+        "json_valid": rate(lambda row: row.valid),
+        "json_valid_lenient": rate(lambda row: row.found),
+        "json_exact": rate(lambda row: row.exact),
+        "field_f1": counted(lambda row: row.total("fields")),
+    }
+    if structured.has_entities(references):
+        found["entity_f1"] = counted(lambda row: row.total("entities"))
+    return found
 
 
 def likelihood_measure(base: Sequence[Any], tuned: Sequence[Any], labels: Sequence[str]) -> Measure:

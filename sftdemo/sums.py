@@ -212,6 +212,15 @@ def macro_f1_scores(sums: Array) -> Array:
     return scores
 
 
+def micro_f1_scores(sums: Array) -> Array:
+    """F1 of sums [right, invented, missing]: (k, 3) → (k,); 1 where nothing was to be found and nothing was invented."""
+    import numpy as np
+
+    whole = 2 * sums[:, 0] + sums[:, 1] + sums[:, 2]
+    scores: Array = np.where(whole > 0, 2 * sums[:, 0] / np.where(whole > 0, whole, 1), 1.0)
+    return scores
+
+
 def perplexity_scores(sums: Array) -> Array:
     """exp of the mean nats a token, of sums [nats, tokens]: (k, 2) → (k,)."""
     import numpy as np

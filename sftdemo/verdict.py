@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sftdemo import words
+from sftdemo import structured, words
 from sftdemo.registry import LOWER_IS_BETTER, METRICS
 from sftdemo.statistics import CONFIDENCE, Difference
 
@@ -14,10 +14,13 @@ LENIENT = {"accuracy": "lenient_accuracy", "exact_match": "exact_match_normalize
 
 
 def leading_metric(difference: Mapping[str, Any], references: words.References) -> str:
-    """The score to decide by: accuracy with labels; exact match where most references have under 4 words or Han
+    """The score to decide by: accuracy with labels; of JSON the F1 of entities where all references are lists, else of
+    fields; exact match where most references have under 4 words or Han
     characters; else chrF, which needs no words and so serves every language."""
     if "accuracy" in difference:
         return "accuracy"
+    if "field_f1" in difference:
+        return "entity_f1" if structured.are_lists(references) else "field_f1"
     tokenize = words.Tokenizer().tokenize
     short = sum(min(len(tokenize(text)) for text in texts) < 4 for texts in references)
     return "exact_match" if 2 * short > len(references) else "chrf"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+import sftdemo
 from sftdemo.__main__ import parser
 
 ROOT = Path(__file__).parents[1]
@@ -63,8 +65,11 @@ def test_requirements_give_a_reason_a_line():
         assert re.fullmatch(r"\S+ +# \S.*", line), line
 
 
-def test_versions_agree():
-    from sftdemo.votes import VERSION
+def test_the_installed_command_stands_as_promised():
+    assert "pip install . && sftdemo app\n" in BLOCKS
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    assert scripts == {"sftdemo": "sftdemo.__main__:main"}
 
-    assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert f"## {VERSION}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+def test_the_changelog_knows_the_version():
+    assert f"## {sftdemo.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

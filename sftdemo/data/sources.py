@@ -16,7 +16,11 @@ from sftdemo.data.recipes import RECIPES, made
 from sftdemo.errors import Fault, UserError
 
 READABLE = (*SUFFIXES, *PACKED)
-SAMPLES = Path(sftdemo.__file__).parents[1] / "datasets"
+_PACKAGE = Path(sftdemo.__file__).parent
+# Installed they lie inside the package, in a checkout beside it.
+SAMPLES = next(
+    (path for path in (_PACKAGE / "samples", _PACKAGE.parent / "datasets") if path.is_dir()), _PACKAGE / "samples"
+)
 NOT_TO_TRAIN = {"general_check"}  # what forgetting is measured on
 
 

@@ -80,6 +80,33 @@ def confusions(scores: Mapping[str, Any], lang: str) -> str:
     return html.sheet(f'{note}<div class="two">{both}</div>', say(lang, "confusion_title"))
 
 
+def fields(scores: Mapping[str, Any], lang: str) -> str:
+    """F1 of each field and each kind of entity, where the answers are JSON; a row each, the most frequent first."""
+    made = []
+    for part in ("fields", "entities"):
+        sides = scores.get(part)
+        if not sides:
+            continue
+        named = {**sides["base"], **sides["tuned"]}
+        headers = [say(lang, f"column_{part}"), *(say(lang, f"name_{side}") for side in ("base", "tuned"))]
+        headers.insert(1, say(lang, "column_support"))
+        rows = []
+        for name in sorted(named, key=lambda name: -named[name]["support"]):
+            figures = [sides[side].get(name) for side in ("base", "tuned")]
+            cells = "".join(
+                f'<td class="num">{charts.shown("field_f1", one["f1"]) if one else "–"}</td>' for one in figures
+            )
+            title = html.esc(name or say(lang, "field_items"))
+            rows.append(f'<tr><th>{title}</th><td class="num">{number(named[name]["support"])}</td>{cells}</tr>')
+        head = "".join(f"<th>{text}</th>" for text in headers)
+        made.append(
+            f'<div class="scroll"><table class="t narrow"><thead><tr>{head}</tr></thead>'
+            f"<tbody>{''.join(rows)}</tbody></table></div>"
+        )
+    note = f'<p class="muted small">{say(lang, "fields_note")}</p>'
+    return html.sheet(note + "".join(made), say(lang, "fields_title")) if made else ""
+
+
 def forgotten(scores: Mapping[str, Any], lang: str) -> str:
     """What the tuned model lost on general tasks, where that was measured."""
     found = scores.get("general")
@@ -201,7 +228,7 @@ def build(page: Page, start_elsewhere: Any, tab: Any) -> None:
         return {
             said: claim(scores, lang),
             bars: html.sheet(charts.score_rows(scores, lang) + under_scores(scores, lang), say(lang, "scores_title")),
-            matrices: confusions(scores, lang),
+            matrices: confusions(scores, lang) + fields(scores, lang),
             prints: small_print(scores, lang),
             general: forgotten(scores, lang),
             next_row: gr.update(visible=True),

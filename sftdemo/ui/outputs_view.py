@@ -62,9 +62,30 @@ def outputs_table(page: OutputsPage, lang: str, selected: int | None) -> str:
             row["tuned"],
         )
         cells = [f'<div class="cut">{html.esc(html.cut(text, 260))}</div>' for text in texts]
+        for place, side in ((2, "base"), (3, "tuned")):
+            cells[place] += slots_named(row, side, lang)
         cells.append(f'<span class="{row["mark"]}">{say(lang, "mark_" + row["mark"])}</span>')
         made.append((str(row["row"]), cells, row["row"] == selected))
     return html.table(headers, made)
+
+
+def slots_named(row: Mapping[str, Any], side: str, lang: str) -> str:
+    """The fields of a JSON answer that are missing, wrong or invented, by name; "" where there are none."""
+    named: dict[str, dict[str, None]] = {}
+    for slot in row.get("slots", {}).get(side, ()):
+        named.setdefault(slot.kind, {})[slot.path] = None
+    parts = [say(lang, f"slot_{kind}") + " " + ", ".join(filter(None, paths)) for kind, paths in named.items()]
+    return html.block(html.esc(" · ".join(part.strip() for part in parts)), "muted small slots") if parts else ""
+
+
+def slots_listed(row: Mapping[str, Any], side: str, lang: str) -> str:
+    """The same with their values, a line each."""
+    lines = []
+    for slot in row.get("slots", {}).get(side, ()):
+        values = " → ".join(html.esc(html.cut(value, 120)) for value in (slot.wanted, slot.given) if value)
+        name = f"<b>{html.esc(slot.path)}</b>" if slot.path else ""
+        lines.append(f"<div>{say(lang, f'slot_{slot.kind}')} {name} {values}</div>")
+    return html.block("".join(lines), "small slots") if lines else ""
 
 
 def place(page: OutputsPage, lang: str) -> str:
@@ -75,8 +96,8 @@ def place(page: OutputsPage, lang: str) -> str:
 
 
 def opened(row: Mapping[str, Any], lang: str) -> str:
-    """One row in full: the conversation, the reference, both answers with the words that differ marked, and each as the
-    reference corrected."""
+    """One row in full: the conversation, the reference, where JSON differs from it field by field, both answers with the
+    words that differ marked, and each as the reference corrected."""
     base, tuned = html.differences(row["base"], row["tuned"])
     reference = "<br>".join(html.esc(text) for text in row["references"])
     target = row["references"][0] if row["references"] else ""
@@ -91,10 +112,12 @@ def opened(row: Mapping[str, Any], lang: str) -> str:
     def note(key: str) -> str:
         return f'<p class="muted small">{say(lang, key)}</p>'
 
+    listed = [slots_listed(row, side, lang) for side in SIDES]
+    fields = note("row_slots") + pair(listed) if row.get("slots") else ""
     against = "" if not target else note("row_against") + pair([html.against(target, row[side]) for side in SIDES])
     return html.sheet(
         f"{html.bubbles(row['messages'])}{note('column_reference')}<p>{reference}</p>"
-        f"{note('row_between')}{pair((base, tuned))}{against}",
+        f"{fields}{note('row_between')}{pair((base, tuned))}{against}",
         say(lang, "row_title", n=row["row"]),
     )
 

@@ -2,7 +2,7 @@
 
 from sftdemo.votes.pairing import TYPED, Pair
 from sftdemo.votes.results import Report, Totals
-from sftdemo.votes.storage import CHOICES, SCALES, TAGS, VERSION, WINNERS
+from sftdemo.votes.storage import CHOICES, SCALES, TAGS, WINNERS
 from sftdemo.votes.store import Revealed, Store
 
-__all__ = ["CHOICES", "SCALES", "TAGS", "TYPED", "VERSION", "WINNERS", "Pair", "Report", "Revealed", "Store", "Totals"]
+__all__ = ["CHOICES", "SCALES", "TAGS", "TYPED", "WINNERS", "Pair", "Report", "Revealed", "Store", "Totals"]

@@ -10,9 +10,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import sftdemo
 from sftdemo.errors import UserError
 
-VERSION = "0.1.0"
 CHOICES = ("a", "b", "tie", "bad", "skip")
 WINNERS = ("base", "tuned", "tie", "bad", "skip")
 TAGS = ("correct", "complete", "follows", "clear", "concise", "natural")  # reasons to pick from
@@ -131,7 +131,11 @@ def open_ballot(db: sqlite3.Connection, **subject: Any) -> Any:
 
 def append(db: sqlite3.Connection, kind: str, vote_id: str, **values: Any) -> None:
     """Append an event, unless there is one of this id."""
-    _insert(db, "events", {"kind": kind, "vote_id": vote_id, "created": time.time(), "version": VERSION, **values})
+    _insert(
+        db,
+        "events",
+        {"kind": kind, "vote_id": vote_id, "created": time.time(), "version": sftdemo.__version__, **values},
+    )
 
 
 def add_typed(db: sqlite3.Connection, **values: Any) -> Any:
