@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -39,6 +40,14 @@ def value_type(spec: dataclasses.Field[Any], owner: type) -> tuple[type, bool]:
         plain = [part for part in typing.get_args(hint) if part is not type(None)]
         return plain[0], True
     return hint, False
+
+
+def _is_text_encoding(name: str) -> bool:
+    """Whether bytes of files can be read in it; Python has codecs for other things, too."""
+    try:
+        return isinstance(b"".decode(name), str) and isinstance(b"a\n".decode(name, "replace"), str)
+    except (LookupError, ValueError):
+        return False
 
 
 class Settings:
@@ -111,6 +120,19 @@ class ReadConfig(Settings):
             "preference",
         ),
     )
+    encoding: str | None = setting(
+        None,
+        "The encoding of text files, as cp1252 or euc-kr; default: found, and told where it isn't UTF-8.",
+        group="Data",
+    )
+    header: str = setting(
+        "auto",
+        "A table's header: auto finds it, yes takes the first row, no means there is none, a number names its row.",
+        group="Data",
+    )
+    sheet: str | None = setting(
+        None, "A workbook's sheet, by name or number; default: the first with rows.", group="Data"
+    )
     columns: str | None = setting(
         None, "Column names where they differ, as role=column pairs: text=tweet,label=mood.", group="Data"
     )
@@ -154,6 +176,12 @@ class ReadConfig(Settings):
         found = super().problems()
         if isinstance(self.clean, str) and (unknown := sorted(set(self.cleaning) - set(CLEANING))):
             found.append(f"clean names {', '.join(map(repr, unknown))}; the steps are: {', '.join(CLEANING)}.")
+        if isinstance(self.encoding, str) and not _is_text_encoding(self.encoding):
+            found.append(
+                f"encoding is {self.encoding!r}, which isn't known; give one as utf-8, cp1252, euc-kr or shift-jis."
+            )
+        if isinstance(self.header, str) and not re.fullmatch("auto|yes|no|[1-9][0-9]{0,8}", self.header):
+            found.append(f"header is {self.header!r}; give auto, yes, no, or the number of the header's row.")
         least, most = self.min_characters, self.max_characters
         if isinstance(least, int) and isinstance(most, int) and least > most:
             found.append(f"min_characters is {least}, more than max_characters, {most}; no row could stay.")

@@ -79,11 +79,11 @@ HOSTILE: list[tuple[str, str | bytes, list[str], list[str]]] = [
     ("a.tsv", "prompt\tcompletion\n", [": The file has no rows. Give a file with rows."], []),
     ("a.parquet", b"PAR1", [": This isn't a Parquet file that can be read: Parquet file size is 4 bytes, smaller than the minimum file footer (8 bytes). Write it anew."], []),
     # Broken JSON.
-    ("a.jsonl", lines("{'prompt': 'a'}", GOOD), [f", line 1: This isn't JSON: Expecting property name enclosed in double quotes at character 2. {MEND}"], []),
+    ("a.jsonl", lines("{'prompt': 'a'", GOOD), [f", line 1: This isn't JSON: Expecting property name enclosed in double quotes at character 2. {MEND}"], []),
     ("a.jsonl", lines('{"prompt": "a" "completion": "b"}', GOOD), [f", line 1: This isn't JSON: Expecting ',' delimiter at character 16. {MEND}"], []),
-    ("a.jsonl", lines(GOOD, '{"prompt": "a\tb", "completion": "c"}'), [f", line 2: This isn't JSON: Invalid control character at at character 14. {MEND}"], []),
+    ("a.jsonl", lines(GOOD, '{"prompt": "a\tb", "completion": }'), [f", line 2: This isn't JSON: Invalid control character at at character 14. {MEND}"], []),
     ("a.jsonl", lines(GOOD, '{"prompt": "a", "compl'), [f", line 2: This isn't JSON: Unterminated string starting at at character 17. {MEND}"], []),
-    ("a.jsonl", lines(GOOD, '{"prompt": "a"} {"prompt": "b"}'), [f", line 2: This isn't JSON: Extra data at character 17. {MEND}"], []),
+    ("a.jsonl", lines(GOOD, '{"prompt": "a"} {"prompt": "b"} x'), [f", line 2: This isn't JSON: Extra data at character 17. {MEND}"], []),
     ("a.jsonl", lines(GOOD, "{" * 5000), [f", line 2: This isn't JSON: Expecting property name enclosed in double quotes at character 2. {MEND}"], []),
     ("a.jsonl", lines(GOOD, "[" * 50_000), [f", line 2: This isn't JSON: it is nested too deeply. {MEND}"], []),
     ("a.jsonl", lines(GOOD, '{"prompt": ' + "9" * 5000 + "}"), [f", line 2: This isn't JSON: a number in it has too many digits. {MEND}"], []),
@@ -91,25 +91,22 @@ HOSTILE: list[tuple[str, str | bytes, list[str], list[str]]] = [
     ("a.jsonl", lines(GOOD, "null"), [', line 2: The row is null, not an object. Write it as {"column": value, …}.'], []),
     ("a.jsonl", lines(GOOD, '{"prompt": "\\udc00", "completion": "b"}'), [", line 2: The row holds half a character (a lone \\ud8…). Write the character out, or remove it."], []),
     ("a.json", '[{"prompt": "a", "completion": "b"}', [", line 1: This isn't JSON: Expecting ',' or ']' at character 36. Mend it; what follows could not be read."], []),
-    ("a.json", '{"rows":\n 1}', [': The file is one object without a list under \'data\'. Write [row, …] or {"data": [row, …]}.'], []),
-    ("a.json", "<html>no</html>", [", line 1: This isn't JSON: Expecting an object or a list at character 1. Mend it; what follows could not be read."], []),
+    ("a.json", '["a", "b"]', [', line 1: The row is a list, not an object. Write it as {"column": value, …}.'], []),
+    ("a.json", "<html>no</html>", [": The file is a web page (HTML), not data. Download the file itself."], []),
     # Broken tables.
     ("a.csv", 'prompt,completion\na,"b\nc,d\n', [", line 2: A quote that opens here is never closed; lines 2 to 3 could not be read. Close it."], []),
     ("a.csv", "prompt,completion\na,b\nc,d,e\nf\n", [f", line 3: The row has 3 cells, the header 2. {QUOTE}", f", line 4: The row has 1 cells, the header 2. {QUOTE}"], []),
-    ("a.csv", "prompt,prompt\na,b\n", [": No known layout has these columns: 'prompt'. Name them with columns, as text=tweet,label=mood; the layouts are: messages (messages), sharegpt (conversations), instruction (instruction, output), prompt_completion (prompt, completion), text_label (text, label), source_target (source, target), preference (chosen, rejected).", ", line 1: The header has 'prompt' twice. Rename one of them."], []),
+    ("a.csv", "prompt,prompt\na,b\n", [", line 1: The header has 'prompt' twice. Rename one of them."], []),
     ("a.csv", 'prompt,completion\na,"b"c\n', [", line 2: The cells can't be told apart: ',' expected after '\"'. Double each quote that stands inside a cell."], []),
-    ("a.csv", "prompt,completion\n,\n", [f", line 2, field 'prompt': The field is empty. {FILL}", f", line 2, field 'completion': The field is empty. {FILL}"], []),
+    ("a.csv", "prompt,completion\n,\n", [": The file has no rows. Give a file with rows."], []),
     # Codes other than UTF-8.
-    ("a.csv", "prompt,completion\nun café,oui\n".encode("cp1252"), [f", line 2: Byte 7 of the line, 0xe9, isn't UTF-8. {UTF8}"], []),
-    ("a.csv", "prompt,completion\nПривет как дела,хорошо\n".encode("cp1251"), [f", line 2: Byte 1 of the line, 0xcf, isn't UTF-8. {UTF8}"], []),
-    ("a.csv", "prompt,completion\nこんにちは世界,はい\n".encode("shift_jis"), [f", line 2: Byte 1 of the line, 0x82, isn't UTF-8. {UTF8}"], []),
-    ("a.jsonl", b"\xff\xfe" + lines(GOOD).encode("utf-16-le")[:-1], [": The file begins as UTF-16, but byte 103 can't be read: truncated data. Save the file as UTF-8."], []),
+    ("a.jsonl", b"\xff\xfe" + lines(GOOD).encode("utf-16-le")[:-1], [": The file can't be read as UTF-16 at byte 103: truncated data. Save the file as UTF-8."], []),
     # Files that are something else, or packed.
-    ("a.xlsx", b"PK\x03\x04", [": Files that end in '.xlsx' can't be read. Give one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .parquet, .arrow, .feather, .zip, .gz."], []),
-    ("a.jsonl.bz2", bz2.compress(b"x"), [": Files that end in '.bz2' can't be read. Give one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .parquet, .arrow, .feather, .zip, .gz."], []),
+    ("a.xlsx", b"PK\x03\x04", [": This isn't a workbook that can be read: File is not a zip file. Save it anew, or its rows as .csv."], []),
+    ("a.jsonl.bz2", bz2.compress(b"x"), [": Files that end in '.bz2' can't be read. Give one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .xlsx, .xlsm, .parquet, .arrow, .feather, .zip, .gz."], []),
     ("a.zip", b"no zip at all", [": This isn't a ZIP that can be read. Pack it anew."], []),
-    ("a.zip", packed(), [": No data file is in the ZIP; it holds nothing. Pack one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .parquet, .arrow, .feather."], []),
-    ("a.zip", packed(photo_png=b"x", inner_zip=packed()), [": No data file is in the ZIP; it holds 'photo.png', 'inner.zip'. Pack one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .parquet, .arrow, .feather."], []),
+    ("a.zip", packed(), [": No data file is in the ZIP; it holds nothing. Pack one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .xlsx, .xlsm, .parquet, .arrow, .feather."], []),
+    ("a.zip", packed(photo_png=b"x", inner_zip=packed()), [": No data file is in the ZIP; it holds 'photo.png', 'inner.zip'. Pack one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .xlsx, .xlsm, .parquet, .arrow, .feather."], []),
     ("a.zip", packed(x_jsonl=lines(GOOD), y_jsonl=lines(GOOD)), [": The ZIP holds 2 data files (x.jsonl, y.jsonl). Name them train, validation and test, or pack one."], []),
     ("a.zip", locked(), [": The ZIP is locked with a password. Pack it without one."], []),
     ("a.zip", packed(bomb_jsonl=b" " * 3_000_000), [": The file has unpacked more than 0.0 GB; the most is 0.0 GB. Give a part of it."], []),
@@ -222,7 +219,8 @@ def test_chinese_in_its_old_code_is_read_and_said(tmp_path):
         writer.writerows(LABELLED)
     dataset = read(path)
     assert dataset.labels == {"正面": 1, "负面": 1} and dataset.faults == []
-    assert dataset.notes == ["a.csv is read as GB18030."]
+    (note,) = dataset.notes
+    assert note.startswith("a.csv isn't UTF-8; it is read as gb18030, in which it says '好电影，值得看,正面'.")
     assert dataset.splits["train"][0]["messages"][0]["content"].endswith("好电影，值得看")
 
 

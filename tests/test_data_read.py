@@ -207,7 +207,7 @@ FAULTS: list[tuple[str, str | bytes, list[str]]] = [
         "text",
         [
             "a.docx: Files that end in '.docx' can't be read. "
-            "Give one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .parquet, .arrow, .feather, .zip, .gz."
+            "Give one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .xlsx, .xlsm, .parquet, .arrow, .feather, .zip, .gz."
         ],
     ),
     (
@@ -320,25 +320,26 @@ FAULTS: list[tuple[str, str | bytes, list[str]]] = [
         ],
     ),
     (
-        "a.json",
-        '{"text": "a",\n"label": "b"}',
-        [
-            "a.json: The file is one object without a list under 'data'. "
-            'Write [row, …] or {"data": [row, …]}.'
-        ],
-    ),
-    (
         "a.jsonl",
         lines(*PAIRS).encode() + '{"text": "é", "label": "good"}\n'.encode("latin-1"),
-        ["a.jsonl, line 3: Byte 11 of the line, 0xe9, isn't UTF-8. Save the file as UTF-8."],
+        [
+            "a.jsonl: The text isn't UTF-8; it may be cp1252 (Western European, Latin-1): '\"é\", \"label\": \"good\"}', "
+            "or cp1251 (Cyrillic, Windows): '\"й\", \"label\": \"good\"}'. "
+            "Say which with --encoding cp1252 or --encoding cp1251."
+        ],
     ),
     (
         "a.csv",
         "text,label\na,x\né,y\n\xff,z\n".encode("latin-1"),
         [
-            "a.csv, line 3: Byte 1 of the line, 0xe9, isn't UTF-8. Save the file as UTF-8.",
-            "a.csv, line 4: Byte 1 of the line, 0xff, isn't UTF-8. Save the file as UTF-8.",
+            "a.csv: The text isn't UTF-8; it may be cp1251 (Cyrillic, Windows): 'й,y', "
+            "or cp1252 (Western European, Latin-1): 'é,y'. Say which with --encoding cp1251 or --encoding cp1252."
         ],
+    ),
+    (
+        "a.csv",
+        "text,label\nça,x\né,y\n".encode() + b"gar\xe7on,z\n",
+        ["a.csv, line 4: Byte 4 of the line, 0xe7, isn't UTF-8. Save the file as UTF-8."],
     ),
     (
         "a.csv",
@@ -393,8 +394,8 @@ SETTINGS = [
     ),
     (
         {"seeds": 1},
-        "Unknown setting seeds; known are: balance, clean, columns, data, format, instruction, max_characters, "
-        "min_characters, on_fault, seed, system, test_size, validation_size.",
+        "Unknown setting seeds; known are: balance, clean, columns, data, encoding, format, header, instruction, "
+        "max_characters, min_characters, on_fault, seed, sheet, system, test_size, validation_size.",
     ),
 ]
 

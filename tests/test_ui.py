@@ -14,6 +14,7 @@ pytest.importorskip("gradio")
 
 from sftdemo import encoding, outputs, runs
 from sftdemo.config import CLEANING, EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.data.sources import READABLE
 from sftdemo.data.types import SPLITS
 from sftdemo.errors import UsageError, UserError
 from sftdemo.registry import METRICS
@@ -38,6 +39,12 @@ from sftdemo.ui.texts import TEXTS, duration, language, say
 from sftdemo.votes import SCALES, TAGS, Store
 
 UI = Path(forms.__file__).parent
+
+
+def test_the_page_takes_every_file_that_the_command_line_takes():
+    (upload,) = [block for block in build().blocks.values() if getattr(block, "elem_id", "") == "upload"]
+    assert upload.file_types == list(READABLE)
+    assert {".txt", ".ndjson", ".feather", ".xlsx", ".gz"} <= set(READABLE)
 
 
 def request(**headers: str) -> SimpleNamespace:

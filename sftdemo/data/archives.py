@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from sftdemo.data import workbooks
 from sftdemo.data.readers import MAX_BYTES, SUFFIXES, suffix_of, too_large
 from sftdemo.errors import Fault
 
@@ -20,11 +21,21 @@ def contents(path: Path) -> tuple[list[tuple[str, bytes]], list[Fault]]:
     """
     if path.stat().st_size > MAX_BYTES:
         return [], [too_large(path.name, path.stat().st_size)]
-    if suffix_of(path.name) == ".zip":
+    suffix, plain = suffix_of(path.name), path.name[:-3] if suffix_of(path.name) == ".gz" else path.name
+    with path.open("rb") as file:
+        start = file.read(4)
+    known = suffix in (*SUFFIXES, "")  # a ZIP that ends otherwise is none of ours
+    if suffix == ".zip" or (known and start == b"PK\x03\x04" and not _is_workbook(path)):
         return _zip(path)
-    if suffix_of(path.name) == ".gz":
-        return _unpacked(path, [(path.name[:-3], lambda: cast(IO[bytes], gzip.open(path)))])
+    if suffix == ".gz" or (known and start.startswith(b"\x1f\x8b")):
+        return _unpacked(path, [(plain, lambda: cast(IO[bytes], gzip.open(path)))])
     return [(path.name, path.read_bytes())], []
+
+
+def _is_workbook(path: Path) -> bool:
+    if suffix_of(path.name) in workbooks.SUFFIXES:
+        return True
+    return workbooks.suffix_of(path.read_bytes()) is not None
 
 
 def _zip(path: Path) -> tuple[list[tuple[str, bytes]], list[Fault]]:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from sftdemo.data.literals import parsed, parsed_list
-from sftdemo.data.readers import kind
+from sftdemo.data.rows import kind
 from sftdemo.data.types import LeftOut, Message
 
 ROLES = {

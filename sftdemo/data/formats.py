@@ -11,16 +11,10 @@ from typing import Any
 from sftdemo.config import ReadConfig
 from sftdemo.data import chats, layouts, repairs, templates, transcripts
 from sftdemo.data.literals import parsed_list
-from sftdemo.data.readers import Row, kind
+from sftdemo.data.rows import Row, kind, split_name
 from sftdemo.data.types import SPLITS, Dataset, Example, LeftOut, Message
 from sftdemo.errors import Fault, UserError
 
-_SPLITS = {
-    **{name: name for name in SPLITS},
-    **dict.fromkeys(("dev", "val", "valid", "eval"), "validation"),
-    "training": "train",
-    "testing": "test",
-}
 _BODIES = {
     "instruction": "{instruction}",
     "prompt_completion": "{prompt}",
@@ -28,11 +22,6 @@ _BODIES = {
     "source_target": "{source}",
     "preference": "{prompt}",
 }
-
-
-def split_name(value: str) -> str | None:
-    """train, validation or test for any of their usual spellings."""
-    return _SPLITS.get(value.strip().casefold())
 
 
 def label_text(value: Any) -> str | None:

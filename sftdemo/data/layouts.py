@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sftdemo.config import ReadConfig
-from sftdemo.data.readers import Row
+from sftdemo.data.rows import Row
 from sftdemo.errors import Fault, UsageError, UserError
 
 

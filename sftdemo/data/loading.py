@@ -27,7 +27,7 @@ def read(source: str | os.PathLike[str] | ReadConfig, **settings: Any) -> Datase
         config = ReadConfig.from_json({"data": os.fspath(source), **settings})
     parts = mixture.parse(config.data)
     if len(parts) == 1:
-        dataset = _convert(sources.find(parts[0].source), config)
+        dataset = _convert(sources.find(parts[0].source, config), config)
         if parts[0].weight != 1:
             dataset = mixture.mix(parts, [dataset], config.data)
     else:
@@ -46,7 +46,7 @@ def read(source: str | os.PathLike[str] | ReadConfig, **settings: Any) -> Datase
 def _part(source: str, config: ReadConfig) -> Dataset:
     """One of several sources; the settings are for each of them."""
     try:
-        return _convert(sources.find(source), replace(config, data=source))
+        return _convert(sources.find(source, config), replace(config, data=source))
     except UserError as error:
         raise type(error)(f"In {source}: {error}") from None
 
@@ -55,6 +55,7 @@ def _convert(found: sources.Found, config: ReadConfig) -> Dataset:
     """The examples of one source, with its faults as `on_fault` wants them."""
     dataset = Dataset(source=config.data, name=found.name, sha256=found.sha256, faults=found.table.faults)
     dataset.notes += found.table.notes
+    dataset.warnings += found.table.warnings
     if found.table.rows:
         formats.convert(found.table.rows, config, dataset)
     if config.on_fault == "drop":

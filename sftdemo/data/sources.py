@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import sftdemo
+from sftdemo.config import ReadConfig
 from sftdemo.data import archives, hub
-from sftdemo.data.formats import split_name
 from sftdemo.data.readers import MAX_BYTES, PACKED, SUFFIXES, Table, read_table, suffix_of, too_large
 from sftdemo.data.recipes import RECIPES, made
+from sftdemo.data.rows import split_name
 from sftdemo.errors import Fault, UserError
 
 READABLE = (*SUFFIXES, *PACKED)
@@ -60,24 +61,24 @@ def front_matter(path: Path) -> dict[str, str]:
     return found
 
 
-def find(source: str) -> Found:
+def find(source: str, config: ReadConfig | None = None) -> Found:
     """Resolve and read: first as a path, then as a sample, then as a Hub id ("owner/name:subset:split", the last two
-    may be left out).
+    may be left out). `config` says how files are read.
 
     Raises UserError if there is no such thing.
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, config)
     if path.is_file():
-        return _files(path.stem, [(None, path)])
+        return _files(path.stem, [(None, path)], config)
     if source in RECIPES:
         return from_rows(source, made(source))
     if source in sample_names():
         return _files(source, [(None, SAMPLES / f"{source}.jsonl")])
     known = f"the samples are: {', '.join(sample_names())}"
     if suffix_of(source) not in READABLE and (named := hub.parse(source)):
-        found = _folder(hub.fetch(*named))
+        found = _folder(hub.fetch(*named), config)
         found.name = named[0].split("/")[1]
         return found
     raise UserError(f"There is no file, folder or sample {source!r}; {known}.")
@@ -89,15 +90,15 @@ def from_rows(name: str, rows: Iterable[dict[str, str]]) -> Found:
     return Found(name, read_table(f"{name}.jsonl", data), hashlib.sha256(data).hexdigest())
 
 
-def _folder(path: Path) -> Found:
+def _folder(path: Path, config: ReadConfig | None) -> Found:
     """Its files named train, validation or test (as `test.csv` or `test-00000-of-00002.parquet`), or its only one."""
     files = sorted(item for item in path.iterdir() if item.is_file() and suffix_of(item.name) in READABLE)
     files = [item for item in files if not item.name.startswith(".") and item.stem.lower() not in _NO_DATA]
     named = [(split, item) for item in files if (split := _split_of(item.name))]
     if named:
-        return _files(path.resolve().name, [*named])
+        return _files(path.resolve().name, [*named], config)
     if len(files) == 1:
-        return _files(path.resolve().name, [(None, files[0])])
+        return _files(path.resolve().name, [(None, files[0])], config)
     what = f"The folder {str(path)!r} has {len(files)} data files" if files else f"No data file is in {str(path)!r}"
     remedy = "name them train, validation and test, or give one" if files else f"give a file in {', '.join(READABLE)}"
     raise UserError(f"{what}; {remedy}.")
@@ -113,7 +114,7 @@ def _split_of(name: str) -> str | None:
     return split_name(name)
 
 
-def _files(name: str, files: list[tuple[str | None, Path]]) -> Found:
+def _files(name: str, files: list[tuple[str | None, Path]], config: ReadConfig | None = None) -> Found:
     """All the files' rows; the hash is over their bytes in the order of their names.
 
     Rows together may take no more than a file alone.
@@ -136,8 +137,5 @@ def _files(name: str, files: list[tuple[str | None, Path]]) -> Found:
             continue
         for part, member, data in named:
             digest.update(data)
-            read = read_table(member, data, part if len(inside) > 1 else split)
-            table.rows += read.rows
-            table.faults += read.faults
-            table.notes += read.notes
+            table.extend(read_table(member, data, part if len(inside) > 1 else split, config))
     return Found(name, table, digest.hexdigest())

@@ -13,6 +13,7 @@ import gradio as gr
 from sftdemo import data, hub, inspection
 from sftdemo.config import CLEANING, DEFAULT_MODEL, ReadConfig, TrainConfig
 from sftdemo.data.layouts import COMMON, LAYOUTS, parse_columns, write_columns
+from sftdemo.data.sources import READABLE
 from sftdemo.errors import UserError
 from sftdemo.ui import data_views, forms, html, work
 from sftdemo.ui.forms import wire
@@ -21,10 +22,10 @@ from sftdemo.ui.text_faults import in_words
 from sftdemo.ui.texts import label, language, number, say
 
 FIRST_SAMPLE = "support_tickets"
-FILE_TYPES = [".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".zip"]
 TOKEN_ROWS = 500  # rows whose tokens are counted for the page; `check` counts more
 LIVE_ROWS = 5000  # up to here every key typed into the instruction is worked on
 WORDING = ("instruction", "system")
+READING = ("encoding", "header", "sheet")
 CHOICES = ("on_fault", "balance", "min_characters", "max_characters", "validation_size", "test_size")
 PREPARING = ("model", "max_length", "on_long", "chunk_overlap")
 ROLES = {layout.name: [*layout.roles, *layout.optional, *COMMON] for layout in LAYOUTS}
@@ -168,7 +169,7 @@ def build(page: Page) -> None:
         with gr.Column(scale=4, min_width=280):
             cards = picker(elem_id="samples")
             upload = gr.File(
-                label=label("data_upload"), file_types=FILE_TYPES, type="filepath", height=130, elem_id="upload"
+                label=label("data_upload"), file_types=list(READABLE), type="filepath", height=130, elem_id="upload"
             )
             with gr.Accordion(label("data_more"), open=False):
                 source = gr.Textbox(
@@ -176,6 +177,8 @@ def build(page: Page) -> None:
                 )
             with gr.Accordion(label("data_columns"), open=False, elem_id="data-columns") as box:
                 form = forms.field(ReadConfig, "format")
+                with gr.Row():
+                    reading = {name: forms.field(ReadConfig, name, min_width=130) for name in READING}
                 with gr.Row():
                     menus = {
                         role: gr.Dropdown(
@@ -219,7 +222,7 @@ def build(page: Page) -> None:
             sound = gr.HTML("", elem_id="template-checks")
             ray = gr.HTML("", elem_id="xray")
 
-    settings = {"format": form, **wording, "clean": steps, **choices}
+    settings = {"format": form, **reading, **wording, "clean": steps, **choices}
     views = [line, how, faults, cleaned, shown, figures, sound, ray, tokens, go, box, places, page.data, looked, cards]
     # The menus only where one was picked: right after other data they may still hold a column that is gone.
     everything = [looked, row, *page.preparing.values(), *settings.values()]
@@ -345,7 +348,7 @@ def build(page: Page) -> None:
     wire(upload.upload, take_file, [upload, *preparing], touched, fault)
     wire(source.submit, take_file, [source, *preparing], touched, fault)
     wire(partial(gr.on, [menu.input for menu in menus.values()]), remap, [*everything, *menus.values()], touched, fault)
-    changes = [event for field in (form, steps, *choices.values()) for event in forms.settled(field)]
+    changes = [event for field in (form, steps, *reading.values(), *choices.values()) for event in forms.settled(field)]
     wire(partial(gr.on, changes), apply, everything, touched, fault)
     wire(partial(gr.on, [field.change for field in wording.values()]), typed, everything, touched, fault)
     looks = [event for field in (row, *preparing) for event in forms.settled(field)]

@@ -1,0 +1,72 @@
+"""What a file is read into: rows that know where they stand, and all that is to be said about the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from sftdemo.data.types import SPLITS
+from sftdemo.errors import Fault
+
+_SPLITS = {
+    **{name: name for name in SPLITS},
+    **dict.fromkeys(("dev", "val", "valid", "eval"), "validation"),
+    "training": "train",
+    "testing": "test",
+}
+
+
+class Row(NamedTuple):
+    """One record and where it stands: `line` counts from 1 (in Parquet and workbooks it is the row's number)."""
+
+    file: str
+    line: int
+    values: dict[str, Any]
+    split: str | None = None
+
+
+@dataclass
+class Table:
+    """The rows of a file that can be read, a fault for each that can't, warnings, and notes on how it was read."""
+
+    file: str = ""
+    split: str | None = None
+    rows: list[Row] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, line: int, values: dict[str, Any]) -> None:
+        self.rows.append(Row(self.file, line, values, self.split))
+
+    def fault(self, line: int, problem: str, remedy: str, whole: bool = False) -> None:
+        self.faults.append(Fault(line, "", problem, remedy, self.file, whole))
+
+    def warn(self, line: int, problem: str, remedy: str) -> None:
+        self.warnings.append(Fault(line, "", problem, remedy, self.file))
+
+    def note(self, text: str) -> None:
+        self.notes.append(f"{self.file}: {text}")
+
+    def become(self, other: Table) -> None:
+        """All of another reading of the same file, instead of this one's; the notes before it stay."""
+        self.rows, self.faults, self.warnings = other.rows, other.faults, other.warnings
+        self.notes += other.notes
+
+    def extend(self, other: Table) -> None:
+        """All of another file, after this one's."""
+        self.rows += other.rows
+        self.faults += other.faults
+        self.warnings += other.warnings
+        self.notes += other.notes
+
+
+def kind(value: object) -> str:
+    """What a value is, in words a user knows."""
+    names = {type(None): "null", str: "text", bool: "true or false", list: "a list", dict: "an object"}
+    return names.get(type(value)) or ("a number" if isinstance(value, int | float) else type(value).__name__)
+
+
+def split_name(value: str) -> str | None:
+    """train, validation or test for any of their usual spellings."""
+    return _SPLITS.get(value.strip().casefold())
