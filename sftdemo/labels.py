@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -145,9 +145,13 @@ class _Reader:
         self.labels, self.unknown = {_normal(label) for label in labels}, len(labels)
         self.strict = _strict(labels)
         keys = [_key(label) for label in labels]
-        self.places = {key: place for place, key in enumerate(keys) if keys.count(key) == 1}
-        spoken = sorted({label for label in map(_normal, labels) if _speaks(label)}, key=len, reverse=True)
-        self.label = pattern(rf"(?i:{'|'.join(map(_mention, spoken))})") if spoken else None
+        shared = Counter(keys)
+        self.places = {key: place for place, key in enumerate(keys) if shared[key] == 1}
+        self.by_first_word: dict[str, list[tuple[str, set[str]]]] = defaultdict(list)
+        for label in sorted(self.labels):
+            if words := _words(label):
+                self.by_first_word[words[0]].append((label, set(words)))
+        self.expressions: dict[str, Any] = {}
         self.cut = None if any(re.search(r"[.!?。;]", label) for label in labels) else pattern(_SENTENCE_END)
 
     def read(self, text: str) -> int:
@@ -193,7 +197,21 @@ class _Reader:
         return line if own else line[lead.end() :]
 
     def _mentions(self, text: str) -> list[Any]:
-        return list(self.label.finditer(text)) if self.label else []
+        """The labels in a text, from left to right, of those that overlap the longest."""
+        found = []
+        there = set(_words(text))
+        for label, words in (entry for word in there for entry in self.by_first_word.get(word, ())):
+            if words <= there:
+                if label not in self.expressions:
+                    import regex  # type: ignore[import-untyped]
+
+                    self.expressions[label] = regex.compile(rf"(?i:{_mention(label)})", regex.V1)
+                found += self.expressions[label].finditer(text)
+        apart: list[Any] = []
+        for mention in sorted(found, key=lambda mention: (mention.start(), -mention.end())):
+            if not apart or mention.start() >= apart[-1].end():
+                apart.append(mention)
+        return apart
 
     def _named(self, sentence: str) -> set[int]:
         """The places of the labels that a sentence gives."""
@@ -224,14 +242,17 @@ class _Reader:
 
     def _adds(self, sentence: str, named: set[int]) -> bool:
         """Whether a sentence is little more than another label."""
-        others = self._named(sentence) - named
-        if not others:
+        if not self._named(sentence) - named:
             return False
-        rest = self.label.sub(" ", sentence) if self.label else sentence
-        return _is_brief(rest)
+        mentioned = sum(len(units().findall(mention[0])) for mention in self._mentions(sentence))
+        return _is_brief(sentence, mentioned + _BRIEF)
 
 
 _JOINTS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
+
+
+def _words(text: str) -> list[str]:
+    return [unit.casefold() for unit in units().findall(text)]
 
 
 def _is_brief(text: str, most: int = _BRIEF) -> bool:
