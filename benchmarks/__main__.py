@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from benchmarks import parts, peers, plan, plot, report
-from sftdemo import hub, runs
+from sftdemo import files, hub, runs
 from sftdemo.config import DEFAULT_MODEL
 from sftdemo.errors import UserError
 
@@ -121,9 +121,9 @@ def write(folder: Path, about: dict[str, Any], size: plan.Size, records: list[pl
     slug = re.sub(r"[^a-z0-9]+", "-", processor().lower()).strip("-")
     path = folder / f"{about['date'].replace(' ', '-').replace(':', '')}-{slug}.md"
     raw = {"about": about, "size": dataclasses.asdict(size), "records": records}
-    runs.write_json(path.with_suffix(".json"), raw)
-    runs.write_text(path.with_suffix(".svg"), plot.svg(plot.panels(report.Found(records))))
-    runs.write_text(path, report.markdown(records, about, path.with_suffix(".svg").name))
+    files.write_json(path.with_suffix(".json"), raw)
+    files.write_text(path.with_suffix(".svg"), plot.svg(plot.panels(report.Found(records))))
+    files.write_text(path, report.markdown(records, about, path.with_suffix(".svg").name))
     return path
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import children, rows
 from sftdemo.errors import UserError
-from sftdemo.runs import write_jsonl
+from sftdemo.files import write_jsonl
 
 Record = dict[str, Any]  # "part", "who", "round" (from 1), then what was measured, or "failed": why not
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from sftdemo import data, encoding, forgetting, hub, models, runs
+from sftdemo import data, encoding, files, forgetting, hub, models, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.data.types import said
 from sftdemo.errors import DataError, UserError
@@ -199,7 +199,7 @@ class Partial:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             # A line of its own, should the last one have been cut short.
-            file.write("\n" + "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n")
+            file.write("\n" + files.jsonl(rows))
 
 
 def _answer(
@@ -280,10 +280,10 @@ def _write(
         "seconds": round(time.perf_counter() - began, 1),
     }
     if general:
-        runs.write_jsonl(folder / "general.jsonl", general.pop("outputs"))
+        files.write_jsonl(folder / "general.jsonl", general.pop("outputs"))
         result["general"] = general
-    runs.write_jsonl(path, outputs)
-    runs.write_json(folder / "scores.json", result)
+    files.write_jsonl(path, outputs)
+    files.write_json(folder / "scores.json", result)
     return result
 
 
@@ -302,6 +302,6 @@ def rescore(run: runs.Run | str, name: str) -> dict[str, Any]:
     result = old | score_outputs(run.outputs(name), old["labels"], old["settings"]["seed"], trained_labels(run))
     folder = run.path / "evaluations" / name
     if (folder / "general.jsonl").exists():
-        result["general"] = forgetting.judge(list(runs.read_jsonl(folder / "general.jsonl")), old["settings"]["seed"])
-    runs.write_json(folder / "scores.json", result)
+        result["general"] = forgetting.judge(list(files.read_jsonl(folder / "general.jsonl")), old["settings"]["seed"])
+    files.write_json(folder / "scores.json", result)
     return result

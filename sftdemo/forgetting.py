@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sftdemo import runs, statistics, sums
+from sftdemo import files, statistics, sums
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.data.sources import SAMPLES
 from sftdemo.encoding import answer_ids
@@ -26,7 +26,7 @@ def ask(
     pair: Pair, batch_size: int = EvaluateConfig.batch_size, should_stop: Callable[[], bool] = lambda: False
 ) -> list[dict[str, Any]]:
     """A row for each question: {"kind", "messages", "references", "base", "tuned", "base_nll", "tuned_nll", …}."""
-    rows = list(runs.read_jsonl(QUESTIONS))
+    rows = list(files.read_jsonl(QUESTIONS))
     asked = [{**row, "messages": row["messages"][:-1]} for row in rows]
     prompts, wanted = [row["messages"] for row in asked], [row["messages"][-1]["content"] for row in rows]
     ids = [answer_ids(pair.tokenizer, prompt, text) for prompt, text in zip(prompts, wanted, strict=True)]

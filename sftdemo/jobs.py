@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from sftdemo import runs
+from sftdemo import files, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UsageError, UserError
 from sftdemo.runs import ACTIVE, Run
@@ -66,7 +66,7 @@ def _await_end(run: Run, child: subprocess.Popen[bytes]) -> None:
     """When the child is gone and has left no last word, say what became of it."""
     code = child.wait()
     path = run.path / "status.json"
-    status = runs.read_json(path) if path.exists() else {}
+    status = files.read_json(path) if path.exists() else {}
     if status.get("state") not in ACTIVE:
         return
     lines = run.log_path.read_bytes()[-4000:].decode(errors="replace").split("\n")
@@ -75,7 +75,7 @@ def _await_end(run: Run, child: subprocess.Popen[bytes]) -> None:
     if code < 0:
         name = signal.Signals(-code).name
         error = f"The training process was killed ({name}). If nobody did it, the machine had no memory left."
-    runs.write_json(path, status | {"state": "failed", "error": error, "eta_s": None})
+    files.write_json(path, status | {"state": "failed", "error": error, "eta_s": None})
 
 
 def stop(run: Run) -> None:

@@ -249,10 +249,7 @@ def _check_together(chosen: list[runs.Run], settings: list[TrainConfig]) -> None
     for run, each in zip(chosen, settings, strict=True):
         if each.method != "lora":
             raise UserError(f"Run {run.name} has full weights; only LoRA runs answer together, talk to it alone.")
-        if (run.config()["base_model"], each.quantization) != (
-            chosen[0].config()["base_model"],
-            settings[0].quantization,
-        ):
+        if not runs.same_base(chosen[0], run):
             raise UserError(f"Runs {chosen[0].name} and {run.name} have different bases; talk to them one at a time.")
 
 

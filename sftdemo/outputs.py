@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sftdemo import answers, metrics, structured, sums
+from sftdemo import answers, files, metrics, structured, sums
 from sftdemo.errors import UsageError
 from sftdemo.labels import parse_labels, parse_lenient, parse_true_labels
 from sftdemo.thoughts import answers_only
@@ -24,8 +21,6 @@ MARKS = ("better", "worse", "differ", "same")
 FILTERS = ("all", "better", "worse", "differ")
 SORTS = ("row", "gained", "lost")
 PAGE_ROWS = 50
-# What a spreadsheet takes for a formula, full-width forms too.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 @dataclass(frozen=True)
@@ -149,28 +144,17 @@ def outputs_page(
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The outputs for a spreadsheet; text that one would run as a formula gets a quote in front. Where all
-    references are JSON, two more columns tell each side's differences."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    scored = [answers_only(row) for row in rows]
-    of_json = structured.are_json([row["references"] for row in scored])
+    """The outputs for a spreadsheet."""
     header = ("row", "prompt", "reference", "label", "base", "tuned")
-    writer.writerow((*header, "base_slots", "tuned_slots") if of_json else header)
-    for row, plain in zip(rows, scored, strict=True):
-        reference = (row["references"] or [""])[0]
-        cells = (
+    cells = (
+        (
             row["row"],
             row["messages"][-1]["content"],
-            reference,
+            (row["references"] or [""])[0],
             row.get("label") or "",
             row["base"],
             row["tuned"],
-            *(["; ".join(map(str, differing)) for differing in slots(plain).values()] if of_json else []),
         )
-        writer.writerow([f"'{cell}" if str(cell).lstrip(" ").startswith(_FORMULA) else cell for cell in cells])
-    return file.getvalue()
-
-
-def as_jsonl(rows: Sequence[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        for row in rows
+    )
+    return files.csv_text(header, cells)

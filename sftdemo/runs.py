@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
 import shutil
-import threading
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sftdemo.errors import UserError
+from sftdemo.files import read_json, read_jsonl, stamp, write_json
 
 ACTIVE = ("queued", "running", "stopping")
 SPLITS = ("train", "validation", "test")
@@ -27,61 +25,6 @@ _NAME = re.compile(r"[\w][\w.-]{0,99}", re.UNICODE)
 def home() -> Path:
     """Where all state lives: SFTDEMO_HOME, or ~/.sftdemo."""
     return Path(os.environ.get("SFTDEMO_HOME") or "~/.sftdemo").expanduser()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that readers see the old text or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """The value in a file; a file that hasn't changed since it was last asked for isn't opened again."""
-    return json.loads(_text(str(path), stamp(path.stat())))
-
-
-def stamp(stat: os.stat_result) -> tuple[int, int, int]:
-    """What differs between two versions of a file."""
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-
-@lru_cache(maxsize=4096)
-def _text(path: str, version: tuple[int, int, int]) -> str:
-    # The text and not its value, which a caller might change.
-    return Path(path).read_text(encoding="utf-8")
-
-
-def jsonl(rows: Iterable[Any]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    write_text(path, jsonl(rows))
-
-
-def sha256(rows: Iterable[Any]) -> str:
-    """The hash of the file that `write_jsonl` makes of the rows."""
-    return hashlib.sha256(jsonl(rows).encode()).hexdigest()
-
-
-def read_jsonl(path: Path) -> Iterator[Any]:
-    """The complete lines of a JSONL file; a line still being written is left for the next read."""
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
 
 
 def process_start(pid: int) -> float | None:
@@ -285,6 +228,21 @@ def _dated(folder: Path, holding: str) -> list[tuple[os.stat_result, str]]:
             ):  # one may be deleted meanwhile, in another tab
                 found.append((os.stat(os.path.join(entry.path, holding)), entry.path))
     return sorted(found, key=lambda item: (item[0].st_mtime, item[1]), reverse=True)
+
+
+def same_base(one: Run, other: Run) -> bool:
+    """Whether two runs started from the same weights; quantized ones answer differently, so they are another base.
+
+    Told by the base's folder, and by its name where a folder is not there any more.
+    """
+    configs = one.config(), other.config()
+    settings = [config.get("settings", {}) for config in configs]
+    if len({each.get("quantization") or "none" for each in settings}) > 1:
+        return False
+    folders = [Path(config["base_model"]) for config in configs if config.get("base_model")]
+    if len(folders) == 2 and all(folder.is_dir() for folder in folders):
+        return folders[0].resolve() == folders[1].resolve()
+    return bool(settings[0].get("model") == settings[1].get("model"))
 
 
 def overview(run: Run) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from sftdemo import attention, encoding, fused, hub, loss, machine, models, processes, runs
+from sftdemo import attention, encoding, files, fused, hub, loss, machine, models, processes, runs
 from sftdemo.card import model_card
 from sftdemo.errors import UserError
 from sftdemo.packing import Collator, Shares, batches
@@ -186,7 +186,7 @@ def fit(
     }
     _save(tuner, prepared, run, stops)
     if tuner.is_world_process_zero():
-        runs.write_text(run.path / "README.md", model_card(run, summary))
+        files.write_text(run.path / "README.md", model_card(run, summary))
         run.write_status(summary["status"], step=tuner.state.global_step, total=tuner.state.max_steps, **summary)
     return summary
 

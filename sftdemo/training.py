@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftdemo import data, hub, machine, processes, runs
+from sftdemo import data, files, hub, machine, processes, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import DataError, UserError
 
@@ -141,7 +141,7 @@ class Prepared:
                 "sizes": {split: len(rows) for split, rows in dataset.splits.items()},
                 "too_long": {split: counts["dropped"] for split, counts in self.lengths.items()},
                 "lengths": self.lengths,
-                "files": {split: runs.sha256(rows) for split, rows in dataset.splits.items()},
+                "files": {split: files.sha256(rows) for split, rows in dataset.splits.items()},
                 **data.account(dataset),
             },
             "base_model": str(self.base),
@@ -216,7 +216,7 @@ def _meet(config: TrainConfig, report: hub.Report) -> tuple[torch.dtype, str]:
 def _folder(prepared: Prepared, run: runs.Run | None) -> Path:
     """The run's folder with its config; made if there is none."""
     if run:
-        runs.write_json(run.path / "config.json", prepared.run_config())
+        files.write_json(run.path / "config.json", prepared.run_config())
     else:
         config = prepared.config
         run = runs.create(config.name, f"{prepared.dataset.name}-{config.method}", prepared.run_config())
@@ -226,7 +226,7 @@ def _folder(prepared: Prepared, run: runs.Run | None) -> Path:
 
 def _write_data(prepared: Prepared, run: runs.Run) -> None:
     for split, examples in prepared.dataset.splits.items():
-        runs.write_jsonl(run.path / "data" / f"{split}.jsonl", examples)
+        files.write_jsonl(run.path / "data" / f"{split}.jsonl", examples)
 
 
 def _place(error: OSError) -> Path:

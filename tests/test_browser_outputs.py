@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sftdemo import runs
+from sftdemo import files
 from sftdemo.scorecard import score_outputs
 from tests.test_browser import CHROMIUM, SLOW_MS, app_home, browser, choose, go, open_page, sync_api, url  # noqa: F401
 from tests.test_ui import made_run
@@ -38,9 +38,9 @@ def page(
         ask = [{"role": "user", "content": f"Mail number {number}."}]
         rows.append({"row": number, "task": None, "messages": ask, "references": [label], "label": label, **sides})
     folder = run.path / "evaluations" / "one"
-    runs.write_jsonl(folder / "outputs.jsonl", rows)
+    files.write_jsonl(folder / "outputs.jsonl", rows)
     scores = score_outputs(rows, ["ham", "spam"], 0) | {"outputs": str(folder / "outputs.jsonl"), "seconds": 1.0}
-    runs.write_json(folder / "scores.json", scores)
+    files.write_json(folder / "scores.json", scores)
     found = open_page()
     go(found, "evaluate")
     expect(found.locator("#outputs tbody tr")).to_have_count(50, timeout=SLOW_MS)

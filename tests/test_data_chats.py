@@ -10,7 +10,7 @@ import pytest
 
 from sftdemo.data import read
 from sftdemo.data.chats import NOT_LEARNED, OPENING, TRIMMED
-from sftdemo.runs import write_jsonl
+from sftdemo.files import write_jsonl
 
 ASK = {"role": "user", "content": "How many screws?"}
 CALL = {"type": "function", "function": {"name": "stock", "arguments": {"item": "screw"}}}

@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from sftdemo import runs
+from sftdemo import files, runs
 from sftdemo.config import TrainConfig
 from sftdemo.ui import build, outputs_view, startup, work
 
@@ -142,11 +142,11 @@ def test_an_evaluation_made_anew_is_marked_anew(home: Path) -> None:
     run = made_run("r")
     path = run.path / "evaluations" / "one" / "outputs.jsonl"
     row = {"row": 0, "messages": [], "references": ["le chat noir"], "label": None, "base": "x", "tuned": "le chat"}
-    runs.write_jsonl(path, [row])
+    files.write_jsonl(path, [row])
     with opened_files(home) as opened:
         assert [outputs_view.load(run, "one", "chrf")[0][0]["mark"] for _ in range(3)] == ["better"] * 3
     assert len(opened) == 1
-    runs.write_jsonl(path, [row | {"base": "le chat noir"}])
+    files.write_jsonl(path, [row | {"base": "le chat noir"}])
     assert outputs_view.load(run, "one", "chrf")[0][0]["mark"] == "worse"
 
 

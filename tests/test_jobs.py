@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sftdemo import jobs, runs
+from sftdemo import files, jobs, runs
 from sftdemo.__main__ import parser
 from sftdemo.config import TrainConfig, value_type
 from sftdemo.errors import UsageError, UserError
@@ -110,7 +110,7 @@ def test_a_child_that_dies_before_its_first_word_reads_as_failed(run: Run) -> No
     spawn(run, "import sys; sys.exit('no room for the model')")
     wait_for(lambda: "no room for the model" in run.status().get("error", ""), "the reason")
     assert run.status()["error"] == "The training process ended with exit status 1: no room for the model"
-    assert runs.read_json(run.path / "status.json")["state"] == "failed"
+    assert files.read_json(run.path / "status.json")["state"] == "failed"
 
 
 def test_a_child_quicker_than_its_parent_keeps_its_word(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_a_child_quicker_than_its_parent_keeps_its_word(run: Run, monkeypatch: p
     status = Run.status
 
     def late(self: Run) -> dict[str, object]:
-        wait_for(lambda: runs.read_json(self.path / "status.json")["state"] == "finished", "the child's word")
+        wait_for(lambda: files.read_json(self.path / "status.json")["state"] == "finished", "the child's word")
         return status(self)
 
     monkeypatch.setattr(Run, "status", late)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sftdemo import outputs
+from sftdemo import files, outputs
 from sftdemo.errors import UsageError
 
 
@@ -73,4 +73,4 @@ def test_a_spreadsheet_runs_nothing_and_gets_everything() -> None:
     read = list(csv.reader(io.StringIO(text)))
     assert [line[4] for line in read[1:]] == [f"'{one}" for one in risky]
     assert {line[5] for line in read[1:]} == {'a,"b"\nc'}
-    assert [json.loads(line) for line in outputs.as_jsonl(ROWS).splitlines()] == ROWS
+    assert [json.loads(line) for line in files.jsonl(ROWS).splitlines()] == ROWS

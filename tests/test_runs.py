@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sftdemo import runs
+from sftdemo import files, runs
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 WRITER = """
 import sys, time
 from pathlib import Path
-from sftdemo.runs import write_json
+from sftdemo.files import write_json
 path, word, until = Path(sys.argv[1]), sys.argv[2], time.time() + float(sys.argv[3])
 while time.time() < until:
     write_json(path, [word] * 20000)
@@ -49,11 +49,11 @@ def test_home_is_moved_by_one_variable(home: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
-    runs.write_json(path, ["start"] * 20000)
+    files.write_json(path, ["start"] * 20000)
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, path, word, "1"], cwd=ROOT) for word in ("ann", "bob")]
     seen = set()
     while any(writer.poll() is None for writer in writers):
-        words = runs.read_json(path)
+        words = files.read_json(path)
         assert len(words) == 20000 and len(set(words)) == 1
         seen.add(words[0])
     assert [writer.returncode for writer in writers] == [0, 0]
@@ -63,20 +63,20 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_part(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    runs.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 1})
     with pytest.raises(UnicodeEncodeError):
-        runs.write_text(path, "half an emoji \ud83d")
+        files.write_text(path, "half an emoji \ud83d")
     with pytest.raises(TypeError):
-        runs.write_json(path, {"a": object()})
-    assert runs.read_json(path) == {"a": 1}
+        files.write_json(path, {"a": object()})
+    assert files.read_json(path) == {"a": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_jsonl_keeps_text_of_every_kind(tmp_path: Path) -> None:
     rows = [{"text": "你好\u2028\nworld\r\n\u0085"}, {"text": ""}, 3, None]
     path = tmp_path / "rows.jsonl"
-    runs.write_jsonl(path, rows)
-    assert list(runs.read_jsonl(path)) == rows
+    files.write_jsonl(path, rows)
+    assert list(files.read_jsonl(path)) == rows
     assert "你好" in path.read_text(encoding="utf-8")
 
 
@@ -129,8 +129,8 @@ def test_a_last_word_stands_after_the_process_is_gone(run: Run, state: str) -> N
 
 def test_a_pid_that_another_process_has_now_reads_as_failed(run: Run) -> None:
     run.write_status("running")
-    status = runs.read_json(run.path / "status.json")
-    runs.write_json(run.path / "status.json", status | {"process_start": status["process_start"] - 60})
+    status = files.read_json(run.path / "status.json")
+    files.write_json(run.path / "status.json", status | {"process_start": status["process_start"] - 60})
     assert run.status()["state"] == "failed"
 
 
@@ -215,12 +215,12 @@ def test_asking_to_stop_leaves_a_word(run: Run) -> None:
 
 def test_examples_and_evaluations(run: Run) -> None:
     assert run.examples("test") == [] and run.evaluations() == []
-    runs.write_jsonl(run.path / "data" / "test.jsonl", [{"messages": []}])
+    files.write_jsonl(run.path / "data" / "test.jsonl", [{"messages": []}])
     assert run.examples("test") == [{"messages": []}]
     for age, name in enumerate(["new", "old"]):
         folder = run.path / "evaluations" / name
-        runs.write_jsonl(folder / "outputs.jsonl", [{"row": age}])
-        runs.write_json(folder / "scores.json", {"n": age})
+        files.write_jsonl(folder / "outputs.jsonl", [{"row": age}])
+        files.write_json(folder / "scores.json", {"n": age})
         os.utime(folder / "scores.json", (1e9 - age, 1e9 - age))
     (run.path / "evaluations" / "unfinished").mkdir()
     assert run.evaluations() == ["new", "old"]
@@ -253,3 +253,18 @@ def test_a_name_leads_to_no_folder_outside(tmp_path: Path) -> None:
     assert runs.find(str(outside)).path == outside
     with pytest.raises(UserError, match="can't be a run's name"):
         runs.named(str(outside))
+
+
+def test_the_same_base_is_told_by_folder_and_by_name_where_that_is_gone(tmp_path: Path) -> None:
+    def made(name: str, base: Path | None, model: str = "m", quantization: str = "none") -> Run:
+        settings = {"model": model, "quantization": quantization}
+        return runs.create(name, "", {"settings": settings} | ({"base_model": str(base)} if base else {}))
+
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    one = made("one", here)
+    assert runs.same_base(one, made("link", tmp_path / "there" / ".." / "here", model="./here"))
+    assert not runs.same_base(one, made("two", there)) and not runs.same_base(one, made("int8", here, "m", "int8"))
+    assert runs.same_base(one, made("moved", tmp_path / "gone")) and runs.same_base(one, made("queued", None))
+    assert not runs.same_base(one, made("other", None, "n"))

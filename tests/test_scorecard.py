@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU, CHRF, TER
 
-from sftdemo import answers, metrics, runs, sums
+from sftdemo import answers, files, metrics, runs, sums
 from sftdemo.evaluation import rescore
 from sftdemo.scorecard import likeliest, score_outputs
 
@@ -232,9 +232,9 @@ def test_the_likeliest_label_by_sum_and_by_byte() -> None:
 def test_saved_outputs_are_scored_again_without_a_model() -> None:
     run = runs.create("r", "r", {"settings": {}, "data": {}})
     folder = run.path / "evaluations" / "one"
-    runs.write_jsonl(folder / "outputs.jsonl", moods())
+    files.write_jsonl(folder / "outputs.jsonl", moods())
     kept = {"labels": ["bad", "good"], "settings": {"seed": 42}, "seconds": 3.0, "n": 0}
-    runs.write_json(folder / "scores.json", kept)
+    files.write_json(folder / "scores.json", kept)
     found = rescore(run, "one")
     assert found["n"] == 40 and found["seconds"] == 3.0 and run.scores("one") == found
     assert found["difference"] == score_outputs(moods(), ["bad", "good"], 42)["difference"]

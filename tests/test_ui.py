@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from sftdemo import encoding, outputs, runs
+from sftdemo import encoding, files, outputs, runs
 from sftdemo.config import CLEANING, EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.data.sources import READABLE
 from sftdemo.data.types import SPLITS
@@ -78,10 +78,10 @@ def add_evaluation(run: runs.Run, name: str = "one") -> None:
         },
         {"row": 1, "messages": ask, "references": ["billing"], "label": "billing", "base": "same", "tuned": "same"},
     ]
-    runs.write_jsonl(folder / "outputs.jsonl", rows)
+    files.write_jsonl(folder / "outputs.jsonl", rows)
     difference = {"accuracy": {"delta": 0.5, "low": 0.1, "high": 0.9, "p": 0.04}}
     scores = {"n": 2, "base": {"accuracy": 0.0}, "tuned": {"accuracy": 0.5}, "difference": difference}
-    runs.write_json(folder / "scores.json", scores | {"outputs": str(folder / "outputs.jsonl"), "labels": []})
+    files.write_json(folder / "scores.json", scores | {"outputs": str(folder / "outputs.jsonl"), "labels": []})
 
 
 # Texts

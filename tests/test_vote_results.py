@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sftdemo import runs
+from sftdemo import files, runs
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
 from sftdemo.votes import TYPED, Store, pairing, storage
@@ -288,7 +288,7 @@ def test_which_metric_agrees_with_people(store: Store) -> None:
     for row in rows:
         row |= {"references": ["a red cat sat"], "label": None, "base": f"dog {row['row']}", "tuned": "a red cat sat"}
     rows[3] |= {"base": "a red cat sat", "tuned": "nothing like it at all, truly"}
-    runs.write_jsonl(run.path / "evaluations" / EVALUATION / "outputs.jsonl", rows)
+    files.write_jsonl(run.path / "evaluations" / EVALUATION / "outputs.jsonl", rows)
     while pair := store.next_pair(run, EVALUATION, "ann"):  # people choose the longer answer, always
         store.vote(pair.ballot, "a" if len(pair.answer_a) > len(pair.answer_b) else "b", "ann")
     found = store.report(run).metrics
@@ -305,7 +305,7 @@ def test_the_label_metric_takes_no_side_where_both_are_wrong(store: Store) -> No
     answers = [("Good!", "good"), ("x", "bad one"), ("bad", "good")]
     for row, (base, tuned) in zip(rows, answers, strict=True):
         row |= {"references": ["good"], "label": "good", "base": base, "tuned": tuned}
-    runs.write_jsonl(run.path / "evaluations" / EVALUATION / "outputs.jsonl", rows)
+    files.write_jsonl(run.path / "evaluations" / EVALUATION / "outputs.jsonl", rows)
     texts = {tuned: "tuned" for _, tuned in answers}
     while pair := store.next_pair(run, EVALUATION, "ann"):
         store.vote(pair.ballot, "a" if pair.answer_a in texts else "b", "ann")
@@ -314,7 +314,7 @@ def test_the_label_metric_takes_no_side_where_both_are_wrong(store: Store) -> No
 
 
 def settings_of(run: Run, **settings: str) -> Run:
-    runs.write_json(run.path / "config.json", {"settings": {"model": "small", "quantization": "none"} | settings})
+    files.write_json(run.path / "config.json", {"settings": {"model": "small", "quantization": "none"} | settings})
     return run
 
 
@@ -335,6 +335,16 @@ def test_a_ranking_appears_when_three_models_have_met(store: Store) -> None:
     assert store.ranking(one) == []
     store.exclude(two, "ann", excluded=False)
     two.delete()
+    assert store.ranking(one) == []
+
+
+def test_models_that_share_only_the_last_part_of_their_name_are_two_bases(store: Store) -> None:
+    one, two = (
+        settings_of(make_run(5, name="one"), model="a/small"),
+        settings_of(make_run(5, name="two"), model="b/small"),
+    )
+    vote_on_all(store, one, "ann", "tuned")
+    vote_on_all(store, two, "ann", "base")
     assert store.ranking(one) == []
 
 

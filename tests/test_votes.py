@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import random
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import sftdemo
-from sftdemo import runs
+from sftdemo import files, runs
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
 from sftdemo.votes import Pair, Revealed, Store, pairing, storage
@@ -64,9 +65,9 @@ def make_run(different: int, same: int = 0, name: str = "words", evaluation: str
         }
         for number in range(different + same)
     ]
-    runs.write_json(run.path / "config.json", {})
-    runs.write_jsonl(run.path / "evaluations" / evaluation / "outputs.jsonl", rows)
-    runs.write_json(run.path / "evaluations" / evaluation / "scores.json", {})
+    files.write_json(run.path / "config.json", {})
+    files.write_jsonl(run.path / "evaluations" / evaluation / "outputs.jsonl", rows)
+    files.write_json(run.path / "evaluations" / evaluation / "scores.json", {})
     return run
 
 
@@ -125,7 +126,7 @@ def test_blanks_at_the_ends_do_not_tell_the_sides(store: Store) -> None:
     run = make_run(1)
     rows = run.outputs(EVALUATION)
     rows[0]["tuned"] = " WORD 0\n"
-    runs.write_jsonl(run.path / "evaluations" / EVALUATION / "outputs.jsonl", rows)
+    files.write_jsonl(run.path / "evaluations" / EVALUATION / "outputs.jsonl", rows)
     pair = next_pair(store, run)
     assert sorted([pair.answer_a, pair.answer_b]) == ["WORD 0", "word 0"]
 
@@ -380,6 +381,15 @@ def test_export_of_votes(store: Store) -> None:
     assert (table[0]["rater"], table[0]["reason"]) == ("'=1+1", '更短, "clear"')
     with pytest.raises(UserError, match="'xml' is no kind of export"):
         store.export(run, "xml")
+
+
+def test_no_reason_or_name_runs_as_a_formula_in_a_spreadsheet(store: Store) -> None:
+    run = make_run(3)
+    risky = ["  =1+1", "＝1+1", "\u3000@sum", "\u200b-1"]
+    for reason in risky[:3]:
+        store.vote(next_pair(store, run, risky[3]).ballot, "a", risky[3], reason=reason)
+    table = list(csv.DictReader(io.StringIO(store.export(run, "csv"))))
+    assert all(row[key].startswith("'") for row in table for key in ("rater", "reason")), table
 
 
 def test_export_for_dpo_takes_the_majority_of_each_row(store: Store) -> None:

@@ -95,15 +95,14 @@ def example_prompts(run: runs.Run) -> list[dict[str, str]]:
 
 def companions(run: runs.Run) -> list[str]:
     """The other runs that can answer in one batch with this one: LoRA on the same base."""
+    if not _is_lora(run):
+        return []
+    others = [other for other in runs.list_runs() if other.name != run.name and work.is_ready(other)]
+    return [other.name for other in others if _is_lora(other) and runs.same_base(run, other)]
 
-    def base(other: runs.Run) -> Any:
-        config = other.config()
-        settings = config.get("settings", {})
-        return config.get("base_model"), settings.get("quantization"), settings.get("method") == "lora"
 
-    wanted = base(run)
-    found = [other for other in runs.list_runs() if other.name != run.name and work.is_ready(other)]
-    return [other.name for other in found if base(other) == wanted and wanted[2]]
+def _is_lora(run: runs.Run) -> bool:
+    return bool(run.config().get("settings", {}).get("method") == "lora")
 
 
 def prompt_chips(prompts: Sequence[Mapping[str, str]], lang: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from sftdemo import outputs, runs
+from sftdemo import files, outputs, runs
 from sftdemo.config import EvaluateConfig
 from sftdemo.errors import UserError
 from sftdemo.ui import charts, forms, html, outputs_view, work
@@ -143,7 +143,7 @@ def download(run: runs.Run, name: str, kind: str) -> str:
     path = exports() / f"{run.name}-{name}.{kind}"
     if not path.exists():
         rows = run.outputs(name)
-        runs.write_text(path, outputs.as_csv(rows) if kind == "csv" else outputs.as_jsonl(rows))
+        files.write_text(path, outputs.as_csv(rows) if kind == "csv" else files.jsonl(rows))
     return str(path)
 
 

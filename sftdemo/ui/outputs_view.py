@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from sftdemo import outputs, runs
+from sftdemo import files, outputs, runs
 from sftdemo.errors import UserError
 from sftdemo.outputs import OutputsPage, Row
 from sftdemo.ui import html, work
@@ -30,7 +30,7 @@ def _judged(run: runs.Run, name: str, version: tuple[int, int, int], metric: str
 
 def load(run: runs.Run, name: str, metric: str = "") -> tuple[list[Row], tuple[str, ...]]:
     """An evaluation's judged rows and the metrics that fit them; kept while the file stays as it is."""
-    version = runs.stamp((run.path / "evaluations" / name / "outputs.jsonl").stat())
+    version = files.stamp((run.path / "evaluations" / name / "outputs.jsonl").stat())
     return _judged(run, name, version, metric)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
+from sftdemo.files import write_text
 from sftdemo.ui import charts, html
 from sftdemo.ui.ballot import link
 from sftdemo.ui.evaluate_tab import exports, latest
@@ -186,7 +187,7 @@ def build(page: Page, tab: Any) -> None:
     def download(store: Store, run: runs.Run, kind: str, chosen: str | None) -> str:
         text = store.export(run, kind, chosen)
         path = exports() / f"{run.name}-votes-{hashlib.sha256(text.encode()).hexdigest()[:8]}.{EXPORTS[kind]}"
-        runs.write_text(path, text)
+        write_text(path, text)
         return str(path)
 
     def show(name: str, chosen: str, request: gr.Request) -> dict[Any, Any]:

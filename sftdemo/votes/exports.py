@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sftdemo import files
 from sftdemo.errors import UserError
 from sftdemo.votes.pairing import OTHER, Row, Sheet
 from sftdemo.votes.storage import SCALES
@@ -26,9 +25,10 @@ def export(sheet: Sheet, votes: Sequence[sqlite3.Row], kind: str) -> str:
     if kind not in KINDS:
         raise UserError(f"{kind!r} is no kind of export; choose csv, jsonl or dpo.")
     if kind == "csv":
-        return _csv(list(map(record, votes)))
+        rows = ({**one, "tags": ";".join(one["tags"])}.values() for one in map(record, votes))
+        return files.csv_text(COLUMNS + MARKS, map(tuple, rows))
     records = preferences(sheet.rows, votes) if kind == "dpo" else map(record, votes)
-    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in records)
+    return files.jsonl(records)
 
 
 def marks(vote: sqlite3.Row) -> dict[str, dict[str, int]]:
@@ -59,14 +59,3 @@ def preferences(rows: Mapping[str, Row], votes: Sequence[sqlite3.Row]) -> list[d
         for key, row in rows.items()
         if key in chosen
     ]
-
-
-def _csv(records: Sequence[Mapping[str, Any]]) -> str:
-    """A text that a spreadsheet would run as a formula gets a quote in front: raters may be strangers."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS + MARKS)
-    for one in records:
-        cells = [*({**one, "tags": ";".join(one["tags"])}).values()]
-        writer.writerow([f"'{cell}" if str(cell).startswith(tuple("=+-@\t\r\n")) else cell for cell in cells])
-    return file.getvalue()

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sftdemo import runs
+from sftdemo import files
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
 
@@ -67,7 +67,7 @@ def sheet(run: Run, evaluation: str) -> Sheet:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, evaluation: str, changed: int, size: int) -> Sheet:
-    rows = list(runs.read_jsonl(path))
+    rows = list(files.read_jsonl(path))
     keys = (digest(evaluation, row["row"], row["messages"], row["base"], row["tuned"]) for row in rows)
     return Sheet.of(dict(zip(keys, rows, strict=True)))
 

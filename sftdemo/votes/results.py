@@ -250,8 +250,8 @@ class Ranked:
     votes: int
 
 
-def base_of(run: Run) -> str:
-    """The base a run started from, by name; quantized weights answer differently, so they are another base."""
+def base_name(run: Run) -> str:
+    """What the base of a run is called in a ranking."""
     config = run.config()
     settings = config.get("settings", {})
     name = str(settings.get("model") or config.get("base_model") or "base").rstrip("/").split("/")[-1]
@@ -267,14 +267,14 @@ def family(run: Run, names: Iterable[str]) -> list[Run]:
             other = runs.named(name)
         except UserError:
             continue  # deleted since; its votes have no texts any more
-        if base_of(other) == base_of(run):
+        if runs.same_base(run, other):
             found.append(other)
     return found
 
 
 def ranking(run: Run, voted: Sequence[tuple[Run, Sheet, Votes]]) -> list[Ranked]:
     """All models that met through the base, by Bradley–Terry; a tie or two bad answers count half for each."""
-    names, duels = [base_of(run)], []
+    names, duels = [base_name(run)], []
     for one, sheet, votes in voted:
         verdicts = [vote for vote in votes if vote["look"] == 1 and vote["winner"] in SCORES]
         if not verdicts:

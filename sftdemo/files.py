@@ -1,0 +1,91 @@
+"""How files are read and written: whole or not at all; JSON, JSONL, and CSV that no spreadsheet will run."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import string
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+# What a spreadsheet takes for the start of a formula, full-width forms too, and what it may skip before one.
+_FORMULA = tuple("=+-@＝＋－＠")
+_SKIPPED = string.whitespace + "\u00a0\u3000\u200b\ufeff"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that readers see the old text or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value in a file; a file that hasn't changed since it was last asked for isn't opened again."""
+    return json.loads(_text(str(path), stamp(path.stat())))
+
+
+def stamp(stat: os.stat_result) -> tuple[int, int, int]:
+    """What differs between two versions of a file."""
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+@lru_cache(maxsize=4096)
+def _text(path: str, version: tuple[int, int, int]) -> str:
+    # The text and not its value, which a caller might change.
+    return Path(path).read_text(encoding="utf-8")
+
+
+def jsonl(rows: Iterable[Any]) -> str:
+    """One JSON value a line."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    write_text(path, jsonl(rows))
+
+
+def sha256(rows: Iterable[Any]) -> str:
+    """The hash of the file that `write_jsonl` makes of the rows."""
+    return hashlib.sha256(jsonl(rows).encode()).hexdigest()
+
+
+def read_jsonl(path: Path) -> Iterator[Any]:
+    """The complete lines of a JSONL file; a line still being written is left for the next read."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A CSV file as text. Strings that a spreadsheet would run as a formula get a quote in front: their authors may be
+    strangers."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_inert(cell) for cell in row] for row in rows)
+    return file.getvalue()
+
+
+def _inert(cell: Any) -> Any:
+    if isinstance(cell, str) and (cell.startswith(("\t", "\r", "\n")) or cell.lstrip(_SKIPPED).startswith(_FORMULA)):
+        return f"'{cell}"
+    return cell
