@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import sftdemo
-from sftdemo import commands, processes
+from sftdemo import commands, log, processes
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.flags import add_flags
@@ -93,6 +93,7 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 data or run at fault, 2 wrong usage, 130 stopped)."""
     options = parser("sftdemo" if Path(sys.argv[0]).stem == "sftdemo" else "python -m sftdemo").parse_args(arguments)
+    log.show()
     # Whatever a library prints must not get between a machine and its JSON.
     output, sys.stdout = sys.stdout, sys.stderr if options.json else sys.stdout
     try:

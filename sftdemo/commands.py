@@ -14,6 +14,7 @@ from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
 from sftdemo.errors import Fault, UsageError, UserError
 from sftdemo.flags import from_flags
+from sftdemo.log import to_log
 from sftdemo.registry import METRICS
 
 DEMO = {"data": "support_tickets", "epochs": 1.0}
@@ -26,11 +27,6 @@ class Result:
     value: Any
     text: str = ""
     exit_code: int = 0
-
-
-def report(text: str) -> None:
-    """A line of progress; stdout is for results."""
-    print(text, file=sys.stderr, flush=True)
 
 
 class Bar:
@@ -72,7 +68,7 @@ def _training_bar() -> Callable[[dict[str, Any]], None]:
 def check(options: argparse.Namespace) -> Result:
     from sftdemo.inspection import inspect
 
-    value = inspect(from_flags(options, TrainConfig), options.row, report)
+    value = inspect(from_flags(options, TrainConfig), options.row)
     lines = [f"{value['examples']} examples, layout {value['format']}, task {value['task']}.", *_of_data(value)]
     if value["labels"]:
         lines.append("Labels: " + ", ".join(f"{label} {count}" for label, count in value["labels"].items()))
@@ -146,7 +142,7 @@ def train(options: argparse.Namespace) -> Result:
         config = TrainConfig.from_json(run.config()["settings"])
     else:
         config = from_flags(options, TrainConfig)
-    summary = train(config, run, _training_bar(), report)
+    summary = train(config, run, _training_bar())
     text = (
         f"Run {summary['run']}: {summary['status']} after {summary['steps']} steps in {summary['seconds']:.0f} s, "
         f"{summary['tokens_per_s']:.0f} tokens/s."
@@ -171,7 +167,7 @@ def _evaluated(run: runs.Run | str, config: EvaluateConfig | None = None) -> dic
     from sftdemo.evaluation import evaluate
 
     bar = Bar("row")
-    return evaluate(run, config, progress=bar, report=report, reading=bar.reading)
+    return evaluate(run, config, progress=bar, reading=bar.reading)
 
 
 def table(scores: dict[str, Any]) -> str:
@@ -216,8 +212,8 @@ def chat(options: argparse.Namespace) -> Result:
     from sftdemo import models
 
     config = from_flags(options, GenerateConfig)
-    pair = models.load(options.runs, report)
-    report("All sides answer each line you write; an empty line ends the chat.")
+    pair = models.load(options.runs)
+    to_log("All sides answer each line you write; an empty line ends the chat.")
     histories: dict[str, list[dict[str, str]]] = {side: [] for side in pair.names}
     while line := _ask():
         for history in histories.values():
@@ -277,7 +273,7 @@ def votes(options: argparse.Namespace) -> Result:
 def export(options: argparse.Namespace) -> Result:
     from sftdemo.export import export
 
-    target = export(options.run, Path(options.to), options.merge, report)
+    target = export(options.run, Path(options.to), options.merge)
     return Result({"run": options.run, "to": str(target), "merged": options.merge}, f"Exported to {target}.")
 
 
@@ -291,7 +287,7 @@ def app(options: argparse.Namespace) -> Result:
 def demo(options: argparse.Namespace) -> Result:
     from sftdemo.training import train
 
-    summary = train(TrainConfig.from_json(DEMO), progress=_training_bar(), report=report)
+    summary = train(TrainConfig.from_json(DEMO), progress=_training_bar())
     if summary["status"] == "stopped":
         raise UserError(f"Stopped; run {summary['run']} keeps what was learned.")
     scores = _evaluated(summary["run"])

@@ -26,6 +26,7 @@ from sftdemo.chat_template import (
     traits,
 )
 from sftdemo.errors import UserError
+from sftdemo.log import to_log
 from sftdemo.turns import Turn, learned_text, turn
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Encoded:
         return self.ids[: len(self.ids) - 1 - self.supervised[::-1].index(True)]
 
 
-def tokenizer(model: str | Path, report: hub.Report = hub.silent, thinking: str = "auto") -> PreTrainedTokenizerBase:
+def tokenizer(model: str | Path, report: hub.Report = to_log, thinking: str = "auto") -> PreTrainedTokenizerBase:
     """The tokenizer of a model id or folder, with its chat template, which writes prompts with thoughts or without."""
     path = model if isinstance(model, Path) else hub.find(model, report)[0]
     try:

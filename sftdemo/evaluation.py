@@ -15,6 +15,7 @@ from sftdemo import data, encoding, files, forgetting, hub, models, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.data.types import said
 from sftdemo.errors import DataError, UserError
+from sftdemo.log import to_log
 from sftdemo.scorecard import SIDES, likeliest, score_outputs
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def evaluate(
     pair: Pair | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
-    report: hub.Report = hub.silent,
+    report: hub.Report = to_log,
     reading: Callable[[int], None] = lambda read: None,
 ) -> dict[str, Any]:
     """Evaluate a run and return its scores.json (keys in design order: n, base, tuned, difference, outputs, …).

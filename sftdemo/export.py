@@ -10,9 +10,10 @@ import torch
 from sftdemo import encoding, hub, models, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
+from sftdemo.log import to_log
 
 
-def export(run: runs.Run | str, to: Path, merge: bool = False, report: hub.Report = hub.silent) -> Path:
+def export(run: runs.Run | str, to: Path, merge: bool = False, report: hub.Report = to_log) -> Path:
     """Copy model/ and the model card to a new folder; with `merge`, plain weights that need no PEFT.
 
     Merging is done in float32 into unquantized base weights and saved in float32. Refuses a folder with files in it.

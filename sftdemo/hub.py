@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from sftdemo.config import DEFAULT_MODEL
 from sftdemo.errors import UserError
+from sftdemo.log import to_log
 from sftdemo.runs import home
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -55,7 +56,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     return result[0]
 
 
-def find(model: str, report: Report = silent) -> tuple[Path, str]:
+def find(model: str, report: Report = to_log) -> tuple[Path, str]:
     """The folder with a model's files and a word on which source served; fetches what isn't here yet."""
     if model == DEFAULT_MODEL:
         return _shipped(report)

@@ -11,6 +11,7 @@ from sftdemo.data.scripts import scripts
 from sftdemo.data.templates import frame
 from sftdemo.errors import Fault, UserError
 from sftdemo.lengths import instruction
+from sftdemo.log import to_log
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 MOST_COUNTED = 5_000
 
 
-def inspect(config: TrainConfig, row: int | None = None, report: hub.Report = hub.silent) -> dict[str, Any]:
+def inspect(config: TrainConfig, row: int | None = None, report: hub.Report = to_log) -> dict[str, Any]:
     """The `check` command's JSON. Rows a template can't mask are faults too; with `row` (from 1) also its tokens.
 
     Where the model can't be had, tokens are None and the reason is reported; the X-ray then raises UserError.

@@ -14,6 +14,7 @@ from pathlib import Path
 from sftdemo import files, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UsageError, UserError
+from sftdemo.log import LOG
 from sftdemo.runs import ACTIVE, Run
 
 # Two clicks at once must not both find the machine free.
@@ -57,6 +58,7 @@ def spawn(run: Run, argv: list[str]) -> int:
     # The child writes the status itself from its first word on; until then its pid must stand there, not ours.
     if run.status().get("pid") == os.getpid():
         run.write_status("queued", pid=child.pid)
+    LOG.info("Run %s: training began, process %d.", run.name, child.pid)
     # Someone must wait for a child, or it stays in the process table when it ends.
     threading.Thread(target=_await_end, args=(run, child), name=f"end of {run.name}", daemon=True).start()
     return child.pid
@@ -68,6 +70,7 @@ def _await_end(run: Run, child: subprocess.Popen[bytes]) -> None:
     path = run.path / "status.json"
     status = files.read_json(path) if path.exists() else {}
     if status.get("state") not in ACTIVE:
+        LOG.info("Run %s: %s. %s", run.name, status.get("state"), status.get("error") or "")
         return
     lines = run.log_path.read_bytes()[-4000:].decode(errors="replace").split("\n")
     word = next((line.strip() for line in reversed(lines) if line.strip()), "the log is empty")
@@ -75,6 +78,7 @@ def _await_end(run: Run, child: subprocess.Popen[bytes]) -> None:
     if code < 0:
         name = signal.Signals(-code).name
         error = f"The training process was killed ({name}). If nobody did it, the machine had no memory left."
+    LOG.warning("Run %s: %s", run.name, error)
     files.write_json(path, status | {"state": "failed", "error": error, "eta_s": None})
 
 

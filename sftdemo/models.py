@@ -20,6 +20,7 @@ from sftdemo.config import TrainConfig
 from sftdemo.encoding import tokenizer
 from sftdemo.errors import UserError
 from sftdemo.generate import Pair
+from sftdemo.log import to_log
 from sftdemo.lora import Rows, by_row, stack, store_by_input
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def weights_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in path.glob("*.safetensors"))
 
 
-def load(run: str | runs.Run | Sequence[str | runs.Run], report: hub.Report = hub.silent) -> Pair:
+def load(run: str | runs.Run | Sequence[str | runs.Run], report: hub.Report = to_log) -> Pair:
     """The base and the tuned model of a run, ready to answer side by side; or a base and up to three runs of it.
 
     The sides are "base" and "tuned", or "base" and the runs' names. LoRA runs share one copy of the weights; a run with

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sftdemo import data, files, hub, machine, processes, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import DataError, UserError
+from sftdemo.log import to_log
 
 if TYPE_CHECKING:
     import torch
@@ -155,7 +156,7 @@ def train(
     config: TrainConfig,
     run: runs.Run | None = None,
     progress: Progress | None = None,
-    report: hub.Report = hub.silent,
+    report: hub.Report = to_log,
 ) -> dict[str, Any]:
     """Fine-tune and return the `train` command's JSON. Without `run` a folder is made once the data proved good.
 

@@ -6,6 +6,7 @@ import os
 import threading
 from typing import Any
 
+from sftdemo import log
 from sftdemo.runs import home
 
 MOST_UPLOADED = "200mb"
@@ -57,6 +58,7 @@ def launch(host: str | None = None, port: int | None = None, **options: Any) -> 
     from sftdemo.ui.early import EarlyScript
     from sftdemo.ui.texts import i18n
 
+    log.show(log.FOR_OPERATORS)
     exports = evaluate_tab.exports().resolve()
     exports.mkdir(parents=True, exist_ok=True)
     blocks = build()

@@ -15,6 +15,7 @@ from sftdemo.config import CLEANING, DEFAULT_MODEL, ReadConfig, TrainConfig
 from sftdemo.data.layouts import COMMON, LAYOUTS, parse_columns, write_columns
 from sftdemo.data.sources import READABLE
 from sftdemo.errors import UserError
+from sftdemo.log import to_log
 from sftdemo.ui import data_views, forms, html, work
 from sftdemo.ui.forms import wire
 from sftdemo.ui.page import EACH_PICK, Page, picked, picker
@@ -131,7 +132,7 @@ def columns(layout: str, menus: Mapping[str, str | None], mapping: Mapping[str, 
     return write_columns(named) if named and named != dict(mapping) else ""
 
 
-def have_tokenizer(model: str, report: hub.Report = hub.silent, fetch: bool = True) -> bool:
+def have_tokenizer(model: str, report: hub.Report = to_log, fetch: bool = True) -> bool:
     """Get the model's tokenizer, from the network only if `fetch`; whether it is at hand then."""
     if model not in _tokenizers and (fetch or hub.is_here(model)):
         work.load_libraries()
@@ -279,7 +280,7 @@ def build(page: Page) -> None:
     def without_tokens(told: Mapping[str, Any], lang: str) -> dict[Any, Any]:
         return {faults: data_views.fault_lists(told, lang), figures: data_views.pictures(told, lang)}
 
-    def with_tokens(config: TrainConfig, at: int, lang: str, report: hub.Report = hub.silent) -> dict[Any, Any]:
+    def with_tokens(config: TrainConfig, at: int, lang: str, report: hub.Report = to_log) -> dict[Any, Any]:
         have = have_tokenizer(config.model, report, fetch=False)
         told = tell(config)
         return {

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any
+
+from sftdemo.log import LOG
 
 CALM_S = 1.0  # without a request: the page has all it asked for
 LONGEST_WAIT_S = 10.0  # somebody may ask all the time
@@ -78,4 +79,4 @@ def warm() -> None:
         Calm.wait()
         work.preload(work.newest_ready())
     except Exception:  # noqa: BLE001 (what is really wrong is said when it is used)
-        traceback.print_exc(file=sys.stderr)
+        LOG.exception("Getting ready failed")

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import threading
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from sftdemo import hub, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import UserError
+from sftdemo.log import LOG, to_log
 from sftdemo.runs import Run
 
 LIBRARIES = (
@@ -50,7 +50,7 @@ def is_loaded(*names: str) -> bool:
     return _loaded is not None and _loaded[0] == [_key(runs.named(name)) for name in names]
 
 
-def pair(*names: str, report: hub.Report = hub.silent) -> Any:
+def pair(*names: str, report: hub.Report = to_log) -> Any:
     """The base and these runs of it, loaded; one such set is kept in memory."""
     global _loaded
     with _lock:
@@ -143,7 +143,9 @@ class Evaluation:
 
         def report(text: str) -> None:
             self.note = text
+            to_log(text)
 
+        LOG.info("Evaluating run %s.", self.run.name)
         try:
             load_libraries()
             from sftdemo.evaluation import evaluate
@@ -151,10 +153,12 @@ class Evaluation:
             loaded = pair(self.run.name, report=report)
             self.note = ""
             self.scores = evaluate(self.run, self.config, loaded, self.progress, self.stop.is_set, reading=self.reading)
+            LOG.info("Run %s was evaluated: %s", self.run.name, self.scores["summary"]["en"])
         except UserError as error:
+            LOG.warning("The evaluation of %s ended: %s", self.run.name, error)
             self.error = str(error)
         except Exception as error:  # noqa: BLE001 (a thread has nobody above it to tell)
-            traceback.print_exc()
+            LOG.exception("The evaluation of %s failed", self.run.name)
             self.error = f"{type(error).__name__}: {error}"
 
 

@@ -1,0 +1,33 @@
+"""The log `sftdemo`: what every report goes to, whatever else a caller does with it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+LOG = logging.getLogger("sftdemo")
+PLAIN = "%(message)s"  # for a person at the command line
+FOR_OPERATORS = "%(asctime)s %(levelname)s %(message)s"
+
+
+def to_log(text: str) -> None:
+    """A report as a line of the log; shown only where somebody listens."""
+    LOG.info(text)
+
+
+class _Stderr(logging.Handler):
+    """Writes to whatever stderr is by then."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+_stderr = _Stderr()
+
+
+def show(style: str = PLAIN) -> None:
+    """From now on this process shows the log on stderr, in that style."""
+    _stderr.setFormatter(logging.Formatter(style))
+    LOG.addHandler(_stderr)  # the same one is added once
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False  # a library that configures the root logger would show each line again

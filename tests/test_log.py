@@ -1,0 +1,54 @@
+"""The log `sftdemo` holds what is reported, and shows it once, where it was asked for."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sftdemo import log
+from sftdemo.config import EvaluateConfig
+from sftdemo.runs import create
+from sftdemo.ui import work
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def lines() -> list[logging.LogRecord]:
+    """What is logged during the test."""
+    kept: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = kept.append  # type: ignore[method-assign]
+    level = log.LOG.level
+    log.LOG.addHandler(handler)
+    log.LOG.setLevel(logging.INFO)
+    yield kept
+    log.LOG.removeHandler(handler)
+    log.LOG.setLevel(level)
+
+
+def test_an_evaluation_that_fails_leaves_its_traceback_in_the_log(lines, home) -> None:
+    run = create("broken", "", {"settings": {}})
+    run.write_status("finished")
+    run.model_path.mkdir()
+    evaluation = work.Evaluation(run, EvaluateConfig(), 1)
+    evaluation.work()
+    assert evaluation.error
+    assert lines[0].getMessage() == "Evaluating run broken."
+    assert lines[-1].levelno >= logging.WARNING and "broken" in lines[-1].getMessage()
+
+
+def test_python_stays_quiet_and_the_command_line_says_each_line_once() -> None:
+    quiet = "from sftdemo.log import to_log; to_log('a line')"
+    root = "import logging; logging.basicConfig(level=20)"
+    shown = f"{root}; from sftdemo import log; log.show(); log.show(); log.to_log('a line')"
+    for code, said in ((quiet, ""), (shown, "a line\n")):
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert (done.stdout, done.stderr) == ("", said)
+    listened = f"{root}; {quiet}"
+    done = subprocess.run([sys.executable, "-c", listened], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == "INFO:sftdemo:a line\n"
