@@ -57,7 +57,8 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     add_flags(compare, GenerateConfig)
 
     score = verb("score", "Score rows of predictions and references without a model.")
-    score.add_argument("file", metavar="FILE.jsonl")
+    score.add_argument("file", metavar="FILE", help="JSONL, CSV or any other file that data is read from.")
+    add_flags(score, ReadConfig, only=("encoding", "header", "sheet"))
     score.add_argument("--language", choices=LANGUAGES, default="auto")
     score.add_argument(
         "--tokenizer", help="BLEU's tokenizer; default: 13a, zh for Chinese, char for Thai, Lao, Khmer and Burmese."

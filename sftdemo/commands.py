@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo import runs
-from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
+from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import Fault, UsageError, UserError
 from sftdemo.flags import from_flags
 from sftdemo.log import to_log
@@ -201,9 +201,14 @@ def compare(options: argparse.Namespace) -> Result:
 
 
 def score(options: argparse.Namespace) -> Result:
-    from sftdemo.scoring import read_predictions, score
+    from sftdemo.predictions import read_predictions
+    from sftdemo.scoring import score
 
-    value = score(read_predictions(Path(options.file)), language=options.language, tokenizer=options.tokenizer)
+    notes: list[str] = []
+    rows = read_predictions(options.file, from_flags(options, ReadConfig), notes.append)
+    for note in notes:
+        report(note)
+    value = score(rows, language=options.language, tokenizer=options.tokenizer) | {"notes": notes}
     lines = [f"{key:<12} {number:.4f}" for key, number in value.items() if isinstance(number, float)]
     return Result(value, "\n".join([f"{value['n']} rows", *lines, *value["signatures"].values()]))
 

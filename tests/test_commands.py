@@ -137,6 +137,15 @@ def test_score_needs_no_model(capsys, tmp_path):
     assert "version" in found["signatures"]["bleu"]
 
 
+def test_score_reads_tables_and_says_what_it_leaves_out(capsys, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes("id;prediction;label\n1;Größe.;Größe\n2;;Länge\n".encode("cp1252"))
+    status, found, said = ask(capsys, "score", str(path), "--encoding", "cp1252")
+    assert status == 0 and (found["accuracy"], found["lenient_accuracy"]) == (0, 0.5)
+    assert "Columns that are not used: 'id'." in said and "empty, and count as wrong: 1 of 2" in said
+    assert len(found["notes"]) == 2
+
+
 def start(home, *words: str, **options) -> subprocess.Popen[str]:
     """A real process of the command line."""
     env = {**os.environ, "SFTDEMO_HOME": str(home), "OMP_NUM_THREADS": "1"}

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sftdemo.errors import DataError, UsageError, UserError
-from sftdemo.scoring import read_predictions, row_scores, score
+from sftdemo.predictions import read_predictions
+from sftdemo.scoring import row_scores, score
 
 KEYS = ["n", "bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match", "accuracy", "macro_f1", "signatures"]
 TEXTS = [
@@ -107,17 +108,17 @@ def test_all_faults_come_at_once():
         {"prediction": "ok", "references": ["ok"]},
         ["not", "an object"],
         {"references": ["no prediction"]},
-        {"prediction": 3, "references": ["a"]},
         {"prediction": "a"},
         {"prediction": "a", "references": []},
-        {"prediction": "a", "references": "a b c d"},
+        {"prediction": "a", "references": None},
+        {"prediction": "a", "reference": float("nan")},
         {"prediction": "a", "references": ["a", None]},
         {"prediction": "\ud83d", "references": ["a"]},
     ]
     assert faults(rows) == [
         (2, ""),
         (3, "prediction"),
-        (4, "prediction"),
+        (4, "references"),
         (5, "references"),
         (6, "references"),
         (7, "references"),
@@ -126,8 +127,8 @@ def test_all_faults_come_at_once():
     ]
 
 
-def test_labels_must_be_texts_on_every_row():
-    assert faults([{"prediction": "1", "label": 1}]) == [(1, "label")]
+def test_labels_must_be_on_every_row():
+    assert faults([{"prediction": "1", "label": ["a", "b"]}]) == [(1, "label")]
     assert faults([{"prediction": "1", "label": " "}]) == [(1, "label")]
     assert faults([LABELS[0], TEXTS[0]]) == [(2, "label")]
 
@@ -138,37 +139,127 @@ def test_no_rows(rows):
         score(rows)
 
 
+# Values that are no texts, and other names
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prediction": 4, "reference": "4"},
+        {"prediction": "4", "reference": 4.0},
+        {"prediction": 0.5, "target": "0.5"},
+        {"prediction": True, "answer": "true"},
+        {"prediction": "a", "references": "a"},
+        {"prediction": "a", "gold": ["b", "a"]},
+        {"Prediction": "a", "Ground Truth": "a"},
+        {"output": "a", "expected": "a"},
+        {"y_pred": 1, "y_true": 1},
+        {"prediction": "1", "label": [1.0]},
+        {"prediction": {"a": 1}, "reference": {"a": 1}},
+        {"prediction": [{"a": 1}], "reference": [{"a": 1}]},
+        {"prediction": '{"a": 2}', "references": [{"a": 1}, {"a": 2}]},
+    ],
+)
+def test_numbers_single_references_and_other_names(row):
+    assert score([row])["exact_match"] == 1
+
+
+def test_a_single_reference_is_one_text_and_not_its_letters():
+    assert score([{"prediction": "a b c d", "reference": "a b c d"}])["bleu"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), ""])
+def test_no_prediction_is_an_empty_answer(nothing):
+    found = score([{"prediction": nothing, "label": "a"}, {"prediction": "a", "label": "a"}])
+    assert (found["accuracy"], found["lenient_accuracy"], found["classes"]["unparsed"]) == (0.5, 0.5, 1)
+
+
 # Files
 
 
+def read(tmp_path, name, content):
+    path, notes = tmp_path / name, []
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_predictions(path, report=notes.append), notes
+
+
 def test_read_predictions(tmp_path):
-    path = tmp_path / "predictions.jsonl"
-    path.write_bytes(b"\xef\xbb\xbf" + b'{"prediction": "a", "references": ["a"], "id": 7}\r\n\n'
-                     b'{"prediction": "\xe4\xbd\xa0", "references": ["b"]}')  # fmt: skip
-    assert [row["prediction"] for row in read_predictions(path)] == ["a", "你"]
+    content = (b"\xef\xbb\xbf" + b'{"prediction": "a", "references": ["a"], "id": 7}\r\n\n'
+               b'{"prediction": "\xe4\xbd\xa0", "references": ["b"]}')  # fmt: skip
+    rows, notes = read(tmp_path, "predictions.jsonl", content)
+    assert rows == [{"prediction": "a", "references": ["a"]}, {"prediction": "你", "references": ["b"]}]
+    assert notes == ["Columns that are not used: 'id'."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "id,Prediction,Reference\n1,yes,yes\n2,,no\n"),
+        ("a.tsv", "id\tprediction\ttarget\n1\tyes\tyes\n2\t\tno\n"),
+        ("a.json", '[{"id": 1, "prediction": "yes", "gold": "yes"}, {"id": 2, "prediction": NaN, "gold": "no"}]'),
+        ("a.jsonl", '{"id": 1, "pred": "yes", "answer": "yes"}\n{"id": 2, "pred": null, "answer": "no"}\n'),
+    ],
+)
+def test_every_kind_of_file(tmp_path, name, content):
+    rows, notes = read(tmp_path, name, content)
+    assert rows == [{"prediction": "yes", "references": ["yes"]}, {"prediction": "", "references": ["no"]}]
+    assert "Columns that are not used: 'id'." in notes
+    assert "Predictions that are empty, and count as wrong: 1 of 2." in notes
+
+
+def test_parquet_with_numbers(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"prediction": [1.0, None], "label": [1, 2]}), path)
+    assert read_predictions(path) == [{"prediction": "1", "label": "1"}, {"prediction": "", "label": "2"}]
+
+
+def test_a_cell_may_spell_several_references(tmp_path):
+    rows, _ = read(tmp_path, "a.csv", "prediction,references\nb,\"['a', 'b']\"\n[1],[1]\n")
+    assert [row["references"] for row in rows] == [["a", "b"], ["[1]"]]
+    single, _ = read(tmp_path, "b.csv", 'prediction,reference\nb,"[""a"", ""b""]"\n')
+    assert single[0]["references"] == ['["a", "b"]']
 
 
 def test_file_faults_have_their_line(tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_bytes(
-        b'{"prediction": "a", "references": ["a"]}\n\n{"prediction": "a"\n"\xff"\n{"prediction": 1, "label": "x"}\n'
+        b'{"prediction": "a", "references": ["a"]}\n\n{"prediction": "a"\n"text"\n{"prediction": 1, "label": "x"}\n'
     )
     with pytest.raises(DataError) as caught:
         read_predictions(path)
-    lines = [fault.line for fault in caught.value.faults]
-    assert sorted(set(lines)) == [1, 3, 4, 5]
+    assert sorted({fault.line for fault in caught.value.faults}) == [1, 3, 4]
     text = str(caught.value)
-    assert f"{path}, line 3: This is not JSON" in text
-    assert f"{path}, line 4: Byte 2 is not UTF-8" in text
-    assert f"{path}, line 5, field 'prediction': is 1, not a text." in text
+    assert "bad.jsonl, line 3" in text and "bad.jsonl, line 4: The row is text" in text
+    assert "bad.jsonl, line 1, field 'label': is missing, while line 5 has one." in text
 
 
-@pytest.mark.parametrize("content", [b"", b"\n \n"])
-def test_empty_files(tmp_path, content):
-    path = tmp_path / "empty.jsonl"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="has no rows"):
-        read_predictions(path)
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", "", "The file is empty"),
+        ("a.jsonl", "\n \n", "The file is empty"),
+        ("a.csv", "prediction,reference\n", "no rows"),
+        (
+            "a.csv",
+            "text,label\na,b\n",
+            "a.csv has no column of predictions, only 'text', 'label'; name it 'prediction'.",
+        ),
+        ("a.csv", "prediction,id\na,1\n", "a.csv has no column to compare with, only 'prediction', 'id'; name it"),
+        ("a.exe", "prediction\n", "Files that end in '.exe' can't be read"),
+    ],
+)
+def test_a_file_that_cannot_be_scored_is_one_line(tmp_path, name, content, said):
+    with pytest.raises(UserError, match=said) as caught:
+        read(tmp_path, name, content)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_row_without_its_reference_is_a_fault(tmp_path):
+    with pytest.raises(DataError, match=r"a\.csv, line 3, field 'references': is missing"):
+        read(tmp_path, "a.csv", "prediction,reference\na,a\nb,\n")
 
 
 def test_missing_files_and_folders(tmp_path):
