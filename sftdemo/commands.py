@@ -207,7 +207,7 @@ def score(options: argparse.Namespace) -> Result:
     notes: list[str] = []
     rows = read_predictions(options.file, from_flags(options, ReadConfig), notes.append)
     for note in notes:
-        report(note)
+        to_log(note)
     value = score(rows, language=options.language, tokenizer=options.tokenizer) | {"notes": notes}
     lines = [f"{key:<12} {number:.4f}" for key, number in value.items() if isinstance(number, float)]
     return Result(value, "\n".join([f"{value['n']} rows", *lines, *value["signatures"].values()]))

@@ -144,8 +144,18 @@ def outputs_page(
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The outputs for a spreadsheet."""
-    header = ("row", "prompt", "reference", "label", "base", "tuned")
+    """The outputs for a spreadsheet. Where all references are JSON, two more columns tell each side's differences."""
+    scored = [answers_only(row) for row in rows]
+    of_json = structured.are_json([row["references"] for row in scored])
+    header = (
+        "row",
+        "prompt",
+        "reference",
+        "label",
+        "base",
+        "tuned",
+        *(("base_slots", "tuned_slots") if of_json else ()),
+    )
     cells = (
         (
             row["row"],
@@ -154,7 +164,8 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
             row.get("label") or "",
             row["base"],
             row["tuned"],
+            *(["; ".join(map(str, differing)) for differing in slots(plain).values()] if of_json else []),
         )
-        for row in rows
+        for row, plain in zip(rows, scored, strict=True)
     )
     return files.csv_text(header, cells)
