@@ -118,6 +118,8 @@ class ReadConfig(Settings):
             "text_label",
             "source_target",
             "preference",
+            "summary",
+            "extraction",
         ),
     )
     encoding: str | None = setting(

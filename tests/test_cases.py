@@ -13,27 +13,6 @@ from sftdemo.__main__ import main
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"
 EXPECTED = json.loads((CASES / "expected.json").read_text(encoding="utf-8")) if CASES.is_dir() else []
-# Cases that don't pass yet; whoever makes one pass takes it out, and the list ends empty.
-OPEN: set[str] = {
-    "09_nested_output.jsonl",
-    "10_number_output.jsonl",
-    "11_kto.jsonl",
-    "12_setfit.jsonl",
-    "13_doccano.jsonl",
-    "14_prodigy.jsonl",
-    "17_openai_dpo.jsonl",
-    "19_article_highlights.jsonl",
-    "21_wmt.jsonl",
-    "22_squad_hf.jsonl",
-    "23_labelstudio.json",
-    "25_guanaco_text.jsonl",
-    "30_sms_spam_latin1.csv",
-    "36_pairs.csv",
-    "38_category_message.csv",
-    "48_context_question_answer.jsonl",
-    "48d_instruction_question_answer.jsonl",
-    "59f_fold.csv",
-}
 
 if not EXPECTED:
     pytest.skip(f"{CASES} is not here: the cases belong to the workplace, not to us", allow_module_level=True)
@@ -88,13 +67,7 @@ def shows(case: dict[str, Any], value: dict[str, Any], check: Any, arguments: li
         assert same["xray"] == value["xray"] != other["xray"]
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=case["file"], marks=[pytest.mark.xfail(strict=True)] if case["file"] in OPEN else [])
-        for case in EXPECTED
-    ],
-)
+@pytest.mark.parametrize("case", EXPECTED, ids=[case["file"] for case in EXPECTED])
 def test_case(case, check):
     given = case.get("args", [])
     value = check(case["file"], *given)

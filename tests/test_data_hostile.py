@@ -103,10 +103,10 @@ HOSTILE: list[tuple[str, str | bytes, list[str], list[str]]] = [
     ("a.jsonl", b"\xff\xfe" + lines(GOOD).encode("utf-16-le")[:-1], [": The file can't be read as UTF-16 at byte 103: truncated data. Save the file as UTF-8."], []),
     # Files that are something else, or packed.
     ("a.xlsx", b"PK\x03\x04", [": This isn't a workbook that can be read: File is not a zip file. Save it anew, or its rows as .csv."], []),
-    ("a.jsonl.bz2", bz2.compress(b"x"), [": Files that end in '.bz2' can't be read. Give one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .xlsx, .xlsm, .parquet, .arrow, .feather, .zip, .gz."], []),
+    ("a.jsonl.bz2", bz2.compress(b"x"), [": Files that end in '.bz2' can't be read. Give one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .conll, .iob, .bio, .xlsx, .xlsm, .parquet, .arrow, .feather, .zip, .gz."], []),
     ("a.zip", b"no zip at all", [": This isn't a ZIP that can be read. Pack it anew."], []),
-    ("a.zip", packed(), [": No data file is in the ZIP; it holds nothing. Pack one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .xlsx, .xlsm, .parquet, .arrow, .feather."], []),
-    ("a.zip", packed(photo_png=b"x", inner_zip=packed()), [": No data file is in the ZIP; it holds 'photo.png', 'inner.zip'. Pack one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .xlsx, .xlsm, .parquet, .arrow, .feather."], []),
+    ("a.zip", packed(), [": No data file is in the ZIP; it holds nothing. Pack one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .conll, .iob, .bio, .xlsx, .xlsm, .parquet, .arrow, .feather."], []),
+    ("a.zip", packed(photo_png=b"x", inner_zip=packed()), [": No data file is in the ZIP; it holds 'photo.png', 'inner.zip'. Pack one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .conll, .iob, .bio, .xlsx, .xlsm, .parquet, .arrow, .feather."], []),
     ("a.zip", packed(x_jsonl=lines(GOOD), y_jsonl=lines(GOOD)), [": The ZIP holds 2 data files (x.jsonl, y.jsonl). Name them train, validation and test, or pack one."], []),
     ("a.zip", locked(), [": The ZIP is locked with a password. Pack it without one."], []),
     ("a.zip", packed(bomb_jsonl=b" " * 3_000_000), [": The file has unpacked more than 0.0 GB; the most is 0.0 GB. Give a part of it."], []),

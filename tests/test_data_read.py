@@ -207,7 +207,7 @@ FAULTS: list[tuple[str, str | bytes, list[str]]] = [
         "text",
         [
             "a.docx: Files that end in '.docx' can't be read. "
-            "Give one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .xlsx, .xlsm, .parquet, .arrow, .feather, .zip, .gz."
+            "Give one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .conll, .iob, .bio, .xlsx, .xlsm, .parquet, .arrow, .feather, .zip, .gz."
         ],
     ),
     (
@@ -215,9 +215,9 @@ FAULTS: list[tuple[str, str | bytes, list[str]]] = [
         lines({"x": 1, "y": 2}),
         [
             "a.jsonl: No known layout has these columns: 'x', 'y'. Name them with columns, as text=tweet,label=mood; "
-            "the layouts are: messages (messages), sharegpt (conversations), instruction (instruction, output), "
-            "prompt_completion (prompt, completion), text_label (text, label), source_target (source, target), "
-            "preference (chosen, rejected)."
+            "the layouts are: messages (messages), sharegpt (conversations), preference (chosen, rejected), "
+            "instruction (instruction, output), prompt_completion (prompt, completion), summary (document, summary), "
+            "text_label (text, label), source_target (source, target), extraction (text, entities)."
         ],
     ),
     (
@@ -235,9 +235,7 @@ FAULTS: list[tuple[str, str | bytes, list[str]]] = [
         lines({"prompt": " ", "completion": 4}, {"prompt": None, "completion": [5]}, {"prompt": "a", "completion": ""}),
         [
             "a.jsonl, line 1, field 'prompt': The field is empty. Fill it in, or remove the row.",
-            "a.jsonl, line 1, field 'completion': The field is a number, not text. Put it in quotes.",
             "a.jsonl, line 2, field 'prompt': The field is missing. Fill it in, or remove the row.",
-            "a.jsonl, line 2, field 'completion': The field is a list, not text. Give text.",
             "a.jsonl, line 3, field 'completion': The field is empty. Fill it in, or remove the row.",
         ],
     ),
@@ -377,8 +375,9 @@ SETTINGS = [
     ({"columns": "text"}, "columns has 'text'; write role=column pairs, as text=tweet,label=mood."),
     (
         {"columns": "body=text"},
-        "columns names the role 'body'; the roles are: messages, conversations, instruction, output, input, history, "
-        "prompt, completion, text, label, source, target, chosen, rejected, split, group, references, system, tools.",
+        "columns names the role 'body'; the roles are: messages, desirable, conversations, chosen, rejected, prompt, "
+        "input, instruction, output, context, title, options, reasoning, completion, document, summary, text, label, pair, "
+        "source, target, entities, split, group, references, system, history, tools.",
     ),
     (
         {"instruction": "Say {what}"},
@@ -390,7 +389,7 @@ SETTINGS = [
     (
         {"format": "alpaca"},
         "format is 'alpaca'; choose one of: auto, messages, sharegpt, prompt_completion, instruction, text_label, "
-        "source_target, preference.",
+        "source_target, preference, summary, extraction.",
     ),
     (
         {"seeds": 1},

@@ -22,7 +22,7 @@ ROLES = {
     ),
 }
 CALLS = ("function_call", "tool_call")  # speakers of ShareGPT's turns that are nothing but a call
-_SPEAKER, _SAID = ("role", "from", "speaker"), ("content", "value", "text", "utterance", "message")
+SPEAKER, SAID = ("role", "from", "speaker"), ("content", "value", "text", "utterance", "message")
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts", "thought")
 _LEARNED = ("weight", "train", "loss")  # OpenAI, and the switches of other trainers
 _ASKED_AND_SAID = (("user", "assistant"), ("human", "assistant"), ("prompt", "response"), ("question", "answer"))
@@ -59,9 +59,9 @@ class Chat:
         if not isinstance(turn, dict):
             self.fault(f"Turn {number} is {kind(turn)}, not an object.", "Give it a role and content.")
             return None
-        named = next((turn[key] for key in _SPEAKER if turn.get(key)), None)
+        named = next((turn[key] for key in SPEAKER if turn.get(key)), None)
         role = ROLES.get(named.casefold()) if isinstance(named, str) else None
-        content, parts = next((turn[key] for key in _SAID if turn.get(key) is not None), None), _Parts([], [], [])
+        content, parts = next((turn[key] for key in SAID if turn.get(key) is not None), None), _Parts([], [], [])
         calls = turn.get("tool_calls") or turn.get("function_call")
         if named in CALLS:
             role, calls, content = "assistant", content, ""
@@ -326,7 +326,7 @@ def _pair(turn: Any) -> tuple[Any, Any] | None:
     """A question and its answer, where an item of the list is both."""
     if isinstance(turn, list) and len(turn) == 2 and all(isinstance(said, str) for said in turn):
         return turn[0], turn[1]
-    if isinstance(turn, dict) and not any(key in turn for key in _SPEAKER):
+    if isinstance(turn, dict) and not any(key in turn for key in SPEAKER):
         return next(
             ((turn[asked], turn[said]) for asked, said in _ASKED_AND_SAID if asked in turn and said in turn), None
         )

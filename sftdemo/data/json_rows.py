@@ -279,6 +279,8 @@ def as_text(value: Any) -> str:
 
 def add(table: Table, line: int, value: Any, source: str) -> None:
     """Take a value parsed from the JSON text `source`, unless it is no row."""
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict):
+        value = {"text": value[0], **value[1]}  # spaCy's [text, {"entities": …}]
     if not isinstance(value, dict):
         table.fault(line, f"The row is {kind(value)}, not an object.", 'Write it as {"column": value, …}.')
     elif _SURROGATE.search(source) and _holds_half_character(value):

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from sftdemo.config import ReadConfig
-from sftdemo.data import delimited, json_rows, tables, workbooks
+from sftdemo.data import delimited, entities, json_rows, tables, workbooks
 from sftdemo.data.decoding import Undecodable, decode
 from sftdemo.data.rows import Row, Table, kind
 from sftdemo.errors import Fault
@@ -15,8 +15,9 @@ __all__ = ["MAX_BYTES", "PACKED", "SUFFIXES", "Row", "Table", "kind", "read_tabl
 
 _JSON = (".jsonl", ".ndjson", ".json")
 _DELIMITED = (".csv", ".tsv", ".txt")
+_TAGGED = (".conll", ".iob", ".bio")
 _ARROW = (".parquet", ".arrow", ".feather")
-SUFFIXES = (*_JSON, *_DELIMITED, *workbooks.SUFFIXES, *_ARROW)
+SUFFIXES = (*_JSON, *_DELIMITED, *_TAGGED, *workbooks.SUFFIXES, *_ARROW)
 PACKED = (".zip", ".gz")
 MAX_BYTES = 500_000_000  # rows take about eight times their file's size in memory
 _STARTS = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"\xff\xff\xff\xff": ".arrow"}
@@ -120,13 +121,17 @@ def _text(table: Table, data: bytes, suffix: str, config: ReadConfig) -> None:
     first = next((line.strip() for line in lines if line.strip()), "")
     if not first:
         table.fault(0, "The file is empty.", "Give a file with rows.")
+    elif suffix in (*_TAGGED, ".txt", ".tsv", "") and (sentences := entities.conll(lines)):
+        for number, values in sentences:
+            if number not in bad:
+                table.add(number, values)
     elif json_rows.looks_like_json(lines) and (suffix not in _DELIMITED or config.header == "auto"):
         if suffix in _DELIMITED:
             table.note("it is JSON by its content, and was read as such.")
         json_rows.read(table, lines, bad, config.header)
     elif suffix in _JSON and not _is_delimited(lines):
         json_rows.read(table, lines, bad, config.header)
-    elif suffix in (".txt", "") and not _is_delimited(lines):
+    elif suffix in (*_TAGGED, ".txt", "") and not _is_delimited(lines):
         table.fault(
             0, "No comma, tab, semicolon or | divides the lines into columns.", "Give a table with a header, or JSON."
         )

@@ -11,6 +11,7 @@ from sftdemo.errors import UserError
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _KANA_HANGUL = re.compile(r"[\u3040-\u30ff\uac00-\ud7af]")
+_DIGITS = re.compile(r"(?<=[A-Za-z])(?=\d)")
 _LABELS_SHOWN, _LABEL_CHARACTERS = 8, 80
 
 
@@ -55,28 +56,71 @@ class Template:
                     f"The instruction has the placeholder {{{piece}}}, which is no column; there are: {there}. "
                     "Write a brace itself twice: {{ or }}."
                 )
-            self.pieces.append((name, is_name))
+            if name or is_name:
+                self.pieces.append((name, is_name))
         self.columns = [name for name, is_name in self.pieces if is_name]
 
     def render(self, values: Mapping[str, str]) -> str:
-        return "".join(values[piece] if is_name else piece for piece, is_name in self.pieces)
+        """The text with the columns' values; where one is empty, the blanks that part it from the next go with it."""
+        made: list[str] = []
+        left_out = False
+        for piece, is_name in self.pieces:
+            if is_name and not values[piece]:
+                left_out = True
+            elif not (left_out and not is_name and piece.isspace()):
+                made.append(values[piece] if is_name else piece)
+                left_out = False
+        # An empty last part leaves the blanks before it.
+        if left_out and made and made[-1].isspace():
+            made.pop()
+        return "".join(made)
 
 
-def classification(labels: Iterable[str]) -> str:
-    """The default question for text/label rows; it lists the labels if they are few and short."""
+def classification(labels: Iterable[str], body: str = "{text}", several: bool = False) -> str:
+    """The default question for text/label rows; it lists the labels if they are few and short. `several` may apply."""
     ordered = sorted(labels)
     shown = len(ordered) <= _LABELS_SHOWN and sum(map(len, ordered)) <= _LABEL_CHARACTERS
+    text = "these texts" if "{pair}" in body else "this text"
     if mostly_han(ordered):
-        which = f"属于哪一类：{_literal('、'.join(ordered))}" if shown else "属于哪一类"
-        return f"判断下面的文本{which}。只回答类别。\n\n{{text}}"
-    which = f" as one of: {_literal(', '.join(ordered))}" if shown else ""
-    return f"Classify this text{which}. Answer with the label only.\n\n{{text}}"
+        which = f"属于哪{'几' if several else '一'}类"
+        which += f"：{_literal('、'.join(ordered))}" if shown else ""
+        return f"判断下面的文本{which}。只回答类别{'，用逗号分隔' if several else ''}。\n\n{body}"
+    which = f": {_literal(', '.join(ordered))}" if shown else ""
+    if several:
+        apply = f"Which of these labels apply to {text}{which}?" if shown else f"Which labels apply to {text}?"
+        return f"{apply} Answer with the labels only, separated by commas.\n\n{body}"
+    return f"Classify {text}{f' as one of{which}' if shown else ''}. Answer with the label only.\n\n{body}"
 
 
-def translation(sources: Iterable[str], targets: Iterable[str]) -> str:
-    """The default question for source/target rows."""
-    if mostly_han(targets):
-        return "Translate to Chinese:\n{source}"
+def extraction(labels: Iterable[str]) -> str:
+    """The default question for rows with entities."""
+    ordered = sorted(labels)
+    shown = len(ordered) <= _LABELS_SHOWN and sum(map(len, ordered)) <= _LABEL_CHARACTERS
+    which = f" of these kinds: {_literal(', '.join(ordered))}" if shown and ordered else ""
+    form = '[{{"text": "…", "label": "…"}}]'
+    return f"List the entities in this text{which}. Answer with a JSON list only: {form}\n\n{{text}}"
+
+
+def summary(documents: Iterable[str], body: str) -> str:
+    """The default question for documents with summaries."""
+    return f"{'概括下面的文本。' if mostly_han(documents) else 'Summarize this text.'}\n\n{body}"
+
+
+def pair(first: str, second: str) -> str:
+    """Two texts under their columns' names, {text} and {pair}."""
+    return f"{_heading(first)}: {{text}}\n{_heading(second)}: {{pair}}"
+
+
+def _heading(column: str) -> str:
+    """A column's name as a heading: "sentence1" is "Sentence 1"."""
+    words = _DIGITS.sub(" ", column.strip().replace("_", " ")).split()
+    return _literal(" ".join(words)).capitalize()
+
+
+def translation(sources: Iterable[str], targets: Iterable[str], language: str | None = None) -> str:
+    """The default question for source/target rows; the target's language, if it is known."""
+    if language or mostly_han(targets):
+        return f"Translate to {language or 'Chinese'}:\n{{source}}"
     return "Translate to English:\n{source}" if mostly_han(sources) else "Translate:\n{source}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
@@ -48,6 +49,18 @@ class Example(TypedDict):
 
 class LeftOut(Exception):
     """A row that its own marks keep from being learned (rejected, weight 0, …). The text says why, as a note counts it."""
+
+
+@dataclass
+class Tally:
+    """How many rows or turns something was done to, by what it was; and how many rows were left out, by the reason."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def notes(self) -> list[str]:
+        counted = [f"{count} {what}." for what, count in sorted(self.counts.items())]
+        return [*counted, *(f"{count} rows were left out: {why}." for why, count in sorted(self.left_out.items()))]
 
 
 def said(message: Mapping[str, Any]) -> str:

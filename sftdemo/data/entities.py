@@ -1,0 +1,129 @@
+"""Marked spans and tagged tokens, as annotation tools and CoNLL files write them, to a text and the list of its entities."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from sftdemo.data.literals import parsed_list
+from sftdemo.data.templates import written_in_han
+
+TEXTS = ("text", "tokens", "words", "sentence", "data", "content", "token")
+MARKS = (
+    *("entities", "spans", "ner_tags", "ner", "tags", "labels", "label", "bio_tags", "ner_labels", "entity", "tag"),
+    *("annotations", "iob_tags"),
+)
+_STARTS, _ENDS = ("start", "start_offset", "start_char", "begin"), ("end", "end_offset", "end_char")
+_LABELS, _SURFACES = (
+    ("label", "labels", "entity", "type", "entity_type", "tag"),
+    ("text", "value", "word", "surface", "name"),
+)
+_TAG = re.compile(r"O|[BIESLUM]-\S+")
+_CONLL_MARK = "-DOCSTART-"
+_SURE = 0.98  # of a file's lines end in a tag
+
+Entity = dict[str, str]
+
+
+class NotEntities(ValueError):
+    """Why a row's marks can't be read as entities, as the end of a sentence that begins with "The field"."""
+
+
+def are_marks(text: Any, marks: Any) -> bool:
+    """Whether the marks are spans of the text, or a tag for each of its tokens."""
+    listed, tokens = parsed_list(marks), parsed_list(text)
+    if isinstance(tokens, list):
+        flat = listed is not None and all(isinstance(tag, str | int) for tag in listed)
+        return bool(listed) and flat and len(listed or ()) == len(tokens)
+    return isinstance(text, str) and bool(listed) and all(_span(mark) is not None for mark in listed or ())
+
+
+def read(text: Any, marks: Any) -> tuple[str, list[Entity]]:
+    """(the text, [{"text", "label"}, …] in the order they stand in it) of spans or of tagged tokens.
+
+    Raises NotEntities for spans outside the text, tags that are numbers, and as many tags as there are no tokens.
+    """
+    tokens, listed = parsed_list(text), parsed_list(marks)
+    if marks is None or listed is None:
+        raise NotEntities("is no list of entities")
+    if isinstance(tokens, list):
+        return _tagged([str(token) for token in tokens], listed)
+    entities = []
+    for mark in listed:
+        span = _span(mark)
+        if span is None:
+            raise NotEntities("is no list of entities")
+        start, end, label, surface = span
+        if start is not None and end is not None:
+            if not 0 <= start < end <= len(text):
+                raise NotEntities(f"marks the characters {start} to {end} of a text of {len(text)}")
+            surface = text[start:end]
+        elif not surface:
+            raise NotEntities("holds an entity without a place or a text")
+        at = start if start is not None else max(text.find(surface), 0)
+        entities.append((at, -len(surface), {"text": surface, "label": label}))
+    return text, [entity for _, _, entity in sorted(entities, key=lambda entry: entry[:2])]
+
+
+def _span(mark: Any) -> tuple[int | None, int | None, str, str] | None:
+    """(start, end, label, text) of a mark in any spelling; None for anything else."""
+    if isinstance(mark, list | tuple) and len(mark) == 3:
+        start, end, label = mark
+        is_span = all(isinstance(at, int) and not isinstance(at, bool) for at in (start, end)) and isinstance(
+            label, str
+        )
+        return (start, end, label, "") if is_span else None
+    if isinstance(mark, list | tuple) and len(mark) == 2 and all(isinstance(part, str) for part in mark):
+        return None, None, mark[1], mark[0]
+    if not isinstance(mark, dict):
+        return None
+    label = next((mark[key] for key in _LABELS if mark.get(key)), None)
+    label = label[0] if isinstance(label, list) and label else label
+    start, end = (
+        next((mark[key] for key in keys if isinstance(mark.get(key), int)), None) for keys in (_STARTS, _ENDS)
+    )
+    surface = next((mark[key] for key in _SURFACES if isinstance(mark.get(key), str)), "")
+    placed = start is not None and end is not None
+    return (start, end, label, surface) if isinstance(label, str) and (placed or surface) else None
+
+
+def _tagged(tokens: list[str], tags: list[Any]) -> tuple[str, list[Entity]]:
+    """The text of tokens and its entities; B, I, E, S, L and U before a label say how it begins and ends."""
+    if any(isinstance(tag, int) for tag in tags):
+        raise NotEntities("holds numbers, not the names of tags (B-PER, I-PER, O)")
+    if len(tokens) != len(tags):
+        raise NotEntities(f"has {len(tags)} tags for {len(tokens)} tokens")
+    blank = (
+        "" if all(len(token) == 1 or token.isascii() for token in tokens) and written_in_han("".join(tokens)) else " "
+    )
+    found: list[tuple[str, list[str]]] = []
+    open_label = None
+    for token, tag in zip(tokens, map(str, tags), strict=True):
+        mark, dash, label = tag.partition("-") if _TAG.fullmatch(tag) else ("I", "-", tag)
+        if not dash or tag == "O":
+            open_label = None
+            continue
+        if mark in "BSU" or label != open_label:
+            found.append((label, []))
+        found[-1][1].append(token)
+        open_label = None if mark in "ESLU" else label
+    return blank.join(tokens), [{"text": blank.join(part), "label": label} for label, part in found]
+
+
+def conll(lines: Sequence[str]) -> list[tuple[int, dict[str, Any]]] | None:
+    """(line, {"tokens", "ner_tags"}) for each sentence of a file with a token and its tag on each line; None for others."""
+    cells = [line.split() for line in lines]
+    filled = [line for line in cells if line and line[0] != _CONLL_MARK]
+    tagged = sum(len(line) > 1 and bool(_TAG.fullmatch(line[-1])) for line in filled)
+    if not filled or tagged < _SURE * len(filled) or not any("-" in line[-1] for line in filled):
+        return None
+    sentences = []
+    numbered = enumerate(cells, 1)
+    for empty, part in groupby(numbered, key=lambda entry: not entry[1] or entry[1][0] == _CONLL_MARK):
+        if not empty:
+            rows = list(part)
+            columns = {"tokens": [cell[0] for _, cell in rows], "ner_tags": [cell[-1] for _, cell in rows]}
+            sentences.append((rows[0][0], columns))
+    return sentences

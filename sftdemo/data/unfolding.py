@@ -1,0 +1,69 @@
+"""The readers of nested rows, and which of them a row needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sftdemo.data import annotation_tools as tools
+from sftdemo.data import nested
+from sftdemo.data.rows import Row
+from sftdemo.data.types import LeftOut, Tally
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A nested row: whether these columns and values are one, and the plain rows it holds (or LeftOut)."""
+
+    needs: Callable[[Iterable[str]], bool]
+    fits: Callable[[Values], bool]
+    rows: Callable[[Values], Iterator[Values]]
+
+
+def _reader(columns: str, fits: Callable[[Values], bool], rows: Callable[[Values], Iterator[Values]]) -> Reader:
+    needed = frozenset(columns.split())
+    return Reader(lambda there: needed <= set(there), fits, rows)
+
+
+READERS = (
+    _reader("paragraphs", nested.is_squad, nested.squad),
+    _reader("translation", nested.is_translation, nested.translation),
+    _reader("input preferred_output non_preferred_output", nested.is_openai_preference, nested.openai_preference),
+    _reader("contents", nested.is_gemini, nested.gemini),
+    _reader("data annotations", tools.is_label_studio, tools.label_studio),
+    _reader("annotation_id", tools.is_label_studio_min, tools.label_studio_min),
+    _reader("fields", tools.is_argilla, tools.argilla),
+    _reader("annotation", tools.is_old_argilla, tools.old_argilla),
+    Reader(tools.is_published_argilla, lambda values: True, tools.published_argilla),
+    _reader("answer", tools.is_prodigy, tools.prodigy),
+    _reader("data", nested.is_ultrachat, nested.ultrachat),
+)
+
+
+def _reader_of(values: Values, readers: Iterable[Reader]) -> Reader | None:
+    return next((reader for reader in readers if reader.needs(values.keys()) and reader.fits(values)), None)
+
+
+def unfold(rows: list[Row], tally: Tally) -> list[Row]:
+    """The rows with plain columns; rows that are plain stay as they are, and what is left out is counted."""
+    if len(rows) == 1 and not _reader_of(rows[0].values, READERS) and (inner := nested.opened(rows[0].values)):
+        first = rows[0]
+        rows = [Row(first.file, at, values, first.split or split) for at, (values, split) in enumerate(inner, 1)]
+    candidates: dict[tuple[str, ...], list[Reader]] = {}
+    plain: list[Row] = []
+    for row in rows:
+        shape = tuple(row.values)
+        if shape not in candidates:
+            candidates[shape] = [reader for reader in READERS if reader.needs(row.values.keys())]
+        reader = _reader_of(row.values, candidates[shape])
+        if reader is None:
+            plain.append(row)
+            continue
+        try:
+            plain += [row._replace(values=values) for values in reader.rows(row.values)]
+        except LeftOut as reason:
+            tally.left_out[str(reason)] += 1
+    return plain
