@@ -16,29 +16,39 @@ def build() -> Any:
     """The whole page as gr.Blocks; nothing heavy is imported and nothing is read from disk yet."""
     import gradio as gr
 
-    from sftdemo.ui import api, ballot, chat_tab, data_tab, evaluate_tab, page, rate_page, runs_tab, train_tab, vote_tab
-    from sftdemo.ui.forms import wire
+    from sftdemo.ui import api, ballot
+    from sftdemo.ui.chat_tab import ChatTab
+    from sftdemo.ui.data_tab import DataTab
+    from sftdemo.ui.evaluate_tab import EvaluateTab
+    from sftdemo.ui.page import TICK_S, Header, Page
+    from sftdemo.ui.rate_page import RatePage
+    from sftdemo.ui.runs_tab import RunsTab
     from sftdemo.ui.texts import label
+    from sftdemo.ui.train_tab import TrainTab
+    from sftdemo.ui.vote_tab import VoteTab
 
     with gr.Blocks(title="sftdemo", analytics_enabled=False) as blocks:
         api.build()  # first, so that the public names are free
-        shared = page.begin(blocks)
-        with gr.Tabs(selected="data", elem_id="steps", overflow_behavior="wrap") as shared.tabs:
+        timer = gr.Timer(TICK_S, active=False)
+        page = Page(blocks, run=gr.State(None), data=gr.State({}), timer=timer)
+        parts: list[Any] = [Header(page)]
+        with gr.Tabs(selected="data", elem_id="steps", overflow_behavior="wrap") as page.tabs:
             with gr.Tab(label("step_data"), id="data"):
-                data_tab.build(shared)
+                parts.append(DataTab(page))
             with gr.Tab(label("step_train"), id="train"):
-                to_evaluate = train_tab.build(shared)
-            with gr.Tab(label("step_evaluate"), id="evaluate") as evaluation:
-                evaluate_tab.build(shared, to_evaluate, evaluation)
+                parts.append(train := TrainTab(page))
+            with gr.Tab(label("step_evaluate"), id="evaluate") as evaluate:
+                parts.append(EvaluateTab(page, evaluate, train.evaluate))
             with gr.Tab(label("step_chat"), id="chat") as chat:
-                chat_tab.build(shared, chat)
+                parts.append(ChatTab(page, chat))
             with gr.Tab(label("step_vote"), id="vote") as vote:
-                vote_tab.build(shared, vote)
-            with gr.Tab(label("step_runs"), id="runs", alignment="right") as all_runs:
-                runs_tab.build(shared, all_runs)
-        wire(shared.chip.click, lambda: {shared.tabs: gr.Tabs(selected="runs")}, None, [shared.tabs])
+                parts.append(VoteTab(page, vote))
+            with gr.Tab(label("step_runs"), id="runs", alignment="right") as runs:
+                parts.append(RunsTab(page, runs))
+        for part in parts:
+            part.wire()
     with blocks.route("Vote", ballot.RATE_PATH, show_in_navbar=False):
-        rate_page.build(blocks)
+        RatePage(blocks).wire()
     return blocks
 
 

@@ -14,7 +14,8 @@ from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import UserError
 from sftdemo.ui import ballot as ballots
 from sftdemo.ui import evaluate_tab, forms, work
-from sftdemo.ui.page import find_ready
+from sftdemo.ui.forms import MODEL_QUEUE
+from sftdemo.ui.page import find_ready, latest_evaluation
 from sftdemo.votes import Store
 
 
@@ -64,7 +65,7 @@ def list_runs() -> list[dict[str, Any]]:
 def vote_next(run: str, rater: str, request: gr.Request) -> dict[str, Any]:
     """The rater's next pair, without names: {"done", "ballot", "position", "total", "prompt", "answer_a", "answer_b"}."""
     chosen = find_ready(run)
-    name = evaluate_tab.latest(chosen)
+    name = latest_evaluation(chosen)
     if not name:
         raise UserError(f"Run {chosen.name} has no evaluation yet; evaluate it first.")
     return ballots.public(Store().next_pair(chosen, name, ballots.rater_of(rater, request)))
@@ -78,8 +79,8 @@ def vote(ballot: str, choice: str, rater: str, request: gr.Request, reason: str 
 
 def build() -> None:
     """Publish the endpoints; model work waits in one line with the page's own."""
-    gr.api(compare, api_name="compare", concurrency_id="model", concurrency_limit=1)
-    gr.api(evaluate, api_name="evaluate", concurrency_id="model", concurrency_limit=1)
+    gr.api(compare, api_name="compare", **MODEL_QUEUE)
+    gr.api(evaluate, api_name="evaluate", **MODEL_QUEUE)
     gr.api(list_runs, api_name="runs", concurrency_limit=None)
     gr.api(vote_next, api_name="vote_next", concurrency_limit=None)
     gr.api(vote, api_name="vote", concurrency_limit=None)

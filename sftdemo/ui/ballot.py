@@ -14,7 +14,7 @@ from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
 from sftdemo.ui import html, work
-from sftdemo.ui.chat_tab import conversation
+from sftdemo.ui.chat_tab import conversation, system_prompt
 from sftdemo.ui.texts import say
 
 RATE_PATH = "rate"
@@ -81,8 +81,7 @@ def public(pair: Any) -> dict[str, Any]:
 
 def answers(name: str, prompt: str, stopped: Callable[[], bool]) -> tuple[list[dict[str, str]], dict[str, str]]:
     """What was asked and both whole answers, greedy as in an evaluation; nothing of them is seen before both have ended."""
-    pair, run = work.pair(name), runs.named(name)
-    system = run.config().get("settings", {}).get("system") or ""
+    pair, system = work.pair(name), system_prompt(runs.named(name))
     asked = conversation([{"role": "user", "content": prompt}], system)
     texts = {"base": "", "tuned": ""}
     for chunk in pair.stream(asked, GenerateConfig(), stopped):

@@ -16,15 +16,14 @@ from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
 from sftdemo.ui import forms, html, work
 from sftdemo.ui.data_tab import last_paragraph
-from sftdemo.ui.forms import wire
-from sftdemo.ui.page import EACH_PICK, Page, find_ready, picked, picker
+from sftdemo.ui.forms import MODEL_CLICK, wire
+from sftdemo.ui.page import EACH_PICK, Page, find_ready, picked, picker, waits
+from sftdemo.ui.stopping import SessionStop
 from sftdemo.ui.texts import label, language, say
 
 SIDES = ("base", "tuned", "second", "third")  # columns: the base, the chosen run, and runs of the same base beside it
 UPDATE_S = 1 / 12  # every update sends both columns again, so not each token gets one
 PROMPTS = 4
-
-_stops: dict[str, threading.Event] = {}  # by browser session, while it streams
 
 
 @dataclass
@@ -65,6 +64,11 @@ def without_last_answer(history: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def conversation(history: list[dict[str, str]], system: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": system.strip()}, *history] if system.strip() else history
+
+
+def system_prompt(run: runs.Run) -> str:
+    """The system prompt that the run was trained with, or ""."""
+    return run.config().get("settings", {}).get("system") or ""
 
 
 def coalesced(chunks: Iterator[Any], exchange: Exchange, every: float = UPDATE_S) -> Iterator[Exchange]:
@@ -125,48 +129,95 @@ def head(side: str, lang: str, state: Side | None = None, note: str = "", name: 
     return html.block(f'{html.chip(shown, kind)} <span class="muted small num">{" · ".join(notes)}</span>')
 
 
+def column_name(side: str, run_names: Sequence[str]) -> str:
+    """What stands over a column instead of "base" or "tuned": its run, where there are several."""
+    return ["", *run_names][SIDES.index(side)] if len(run_names) > 1 else ""
+
+
 def stream(
-    names: Sequence[str],
+    run_names: Sequence[str],
     histories: Mapping[str, list[dict[str, str]]],
     system: str,
     config: GenerateConfig,
     stopped: Callable[[], bool],
 ) -> Iterator[Exchange]:
     """The answers of a base and these runs of it to their histories, by column; each ends with the user's turn."""
-    pair = work.pair(*names)
+    pair = work.pair(*run_names)
     columns = dict(zip(pair.names, histories, strict=True))
     asked = {name: conversation(histories[column], system) for name, column in columns.items()}
     exchange = Exchange({side: Side(list(history)) for side, history in histories.items()}, columns)
     yield from coalesced(pair.stream(asked, config, stopped), exchange)
 
 
-def build(page: Page, tab: Any) -> None:
-    """The tab's components and how they are connected; `tab` is its own tab, which loads the models when opened."""
-    gate = gr.HTML("", elem_id="chat-gate")
-    prompts = gr.State([])
-    columns: dict[str, Any] = {}
-    heads: dict[str, Any] = {}
-    places: dict[str, Any] = {}
-    with gr.Column(visible=False) as body:
-        with gr.Row(elem_id="chat-columns", elem_classes="columns"):
-            for side in SIDES:
-                with gr.Column(visible=side in SIDES[:2], min_width=240) as places[side]:
-                    heads[side] = gr.HTML(head(side, "en") if side in SIDES[:2] else "", elem_id=f"head-{side}")
-                    columns[side] = gr.Chatbot(
-                        show_label=False,
-                        height=340,
-                        buttons=["copy"],
-                        feedback_options=None,
-                        layout="bubble",
-                        elem_id=f"chat-{side}",
-                        elem_classes="chat-base" if side == "base" else "chat-tuned",
-                        placeholder=label("chat_placeholder"),
-                    )
-        fault = gr.HTML("", elem_id="chat-fault")
+def histories_to_answer(
+    histories: Mapping[str, list[dict[str, str]]], text: str, retry: bool, lang: str
+) -> dict[str, list[dict[str, str]]]:
+    """Each column's conversation up to the user's turn: a new one, or with `retry` the last one once more."""
+    if not retry:
+        if not text.strip():
+            raise UserError(say(lang, "chat_empty"))
+        return {side: [*history, {"role": "user", "content": text}] for side, history in histories.items()}
+    before = {side: without_last_answer(history) for side, history in histories.items()}
+    if not before["base"]:
+        raise UserError(say(lang, "chat_nothing"))
+    return before
+
+
+class ChatTab:
+    """Columns side by side, one question for all of them; the models are loaded when the tab is opened."""
+
+    def __init__(self, page: Page, tab: Any) -> None:
+        self.page, self.tab = page, tab
+        self.gate = gr.HTML("", elem_id="chat-gate")
+        self.prompts = gr.State([])
+        self.columns: dict[str, Any] = {}
+        self.heads: dict[str, Any] = {}
+        self.places: dict[str, Any] = {}
+        with gr.Column(visible=False) as self.body:
+            with gr.Row(elem_id="chat-columns", elem_classes="columns"):
+                for side in SIDES:
+                    self._build_column(side)
+            self.fault = gr.HTML("", elem_id="chat-fault")
+            self._build_bottom()
+            self.beside = gr.Dropdown(
+                [],
+                multiselect=True,
+                max_choices=len(SIDES) - 2,
+                label=label("chat_beside"),
+                info=label("chat_beside_help"),
+                visible=False,
+                elem_id="chat-beside",
+            )
+            with gr.Accordion(label("chat_settings"), open=False):
+                self.system = gr.Textbox(
+                    "", label=label("set_system"), info=label("chat_system_help"), lines=2, elem_id="chat-system"
+                )
+                with gr.Row():
+                    self.settings = {
+                        spec.name: forms.field(GenerateConfig, spec.name, min_width=180)
+                        for spec in fields(GenerateConfig)
+                    }
+
+    def _build_column(self, side: str) -> None:
+        shown = side in SIDES[:2]
+        with gr.Column(visible=shown, min_width=240) as self.places[side]:
+            self.heads[side] = gr.HTML(head(side, "en") if shown else "", elem_id=f"head-{side}")
+            self.columns[side] = gr.Chatbot(
+                show_label=False,
+                height=340,
+                buttons=["copy"],
+                feedback_options=None,
+                layout="bubble",
+                elem_id=f"chat-{side}",
+                elem_classes="chat-base" if side == "base" else "chat-tuned",
+                placeholder=label("chat_placeholder"),
+            )
+
+    def _build_bottom(self) -> None:
         with gr.Column(elem_id="chat-bottom"):
-            chips = picker(elem_id="chat-prompts")
+            self.chips = picker(elem_id="chat-prompts")
             with gr.Row():
-                text = gr.Textbox(
+                self.text = gr.Textbox(
                     "",
                     show_label=False,
                     container=False,
@@ -177,156 +228,126 @@ def build(page: Page, tab: Any) -> None:
                     elem_id="chat-input",
                     min_width=200,
                 )
-                send = gr.Button(label("chat_send"), variant="primary", scale=1, min_width=90, elem_id="chat-send")
-                stop = gr.Button(label("chat_stop"), visible=False, scale=1, min_width=90, elem_id="chat-stop")
+                width = {"scale": 1, "min_width": 90}
+                self.send = gr.Button(label("chat_send"), variant="primary", elem_id="chat-send", **width)
+                self.stop = gr.Button(label("chat_stop"), visible=False, elem_id="chat-stop", **width)
             with gr.Row(elem_classes="small-row"):
-                again = gr.Button(label("chat_again"), size="sm", elem_id="chat-again", min_width=90)
-                clear = gr.Button(label("chat_clear"), size="sm", elem_id="chat-clear", min_width=90)
-        beside = gr.Dropdown(
-            [],
-            multiselect=True,
-            max_choices=len(SIDES) - 2,
-            label=label("chat_beside"),
-            info=label("chat_beside_help"),
-            visible=False,
-            elem_id="chat-beside",
-        )
-        with gr.Accordion(label("chat_settings"), open=False):
-            system = gr.Textbox(
-                "", label=label("set_system"), info=label("chat_system_help"), lines=2, elem_id="chat-system"
-            )
-            with gr.Row():
-                made = {
-                    spec.name: forms.field(GenerateConfig, spec.name, min_width=180) for spec in fields(GenerateConfig)
-                }
-    sides = [*columns.values(), *heads.values()]
-    drawing = [*sides, *places.values()]
+                self.again = gr.Button(label("chat_again"), size="sm", elem_id="chat-again", min_width=90)
+                self.clear = gr.Button(label("chat_clear"), size="sm", elem_id="chat-clear", min_width=90)
+        self.stopping = SessionStop(self.stop)
 
-    def named(side: str, others: Sequence[str], name: str) -> str:
-        """What stands over a column: its run, where there are several."""
-        return ["", name, *others][SIDES.index(side)] if others else ""
+    # What is shown
 
-    def drawn(exchange: Exchange, lang: str, name: str, others: Sequence[str]) -> dict[Any, Any]:
-        found: dict[Any, Any] = {}
+    def draw(self, exchange: Exchange, lang: str, run_names: Sequence[str]) -> dict[Any, Any]:
+        drawn: dict[Any, Any] = {}
         for side, state in exchange.sides.items():
-            found |= {
-                columns[side]: state.shown(),
-                heads[side]: head(side, lang, state, name=named(side, others, name)),
-            }
-        return found
+            drawn[self.columns[side]] = state.shown()
+            drawn[self.heads[side]] = head(side, lang, state, name=column_name(side, run_names))
+        return drawn
 
-    def buttons(streaming: bool) -> dict[Any, Any]:
+    def buttons(self, streaming: bool) -> dict[Any, Any]:
         return {
-            send: gr.update(visible=not streaming),
-            stop: gr.update(visible=streaming, interactive=True),
-            again: gr.update(interactive=not streaming),
-            clear: gr.update(interactive=not streaming),
+            self.send: gr.update(visible=not streaming),
+            self.stop: gr.update(visible=streaming, interactive=True),
+            self.again: gr.update(interactive=not streaming),
+            self.clear: gr.update(interactive=not streaming),
         }
+
+    def waiting(
+        self, histories: Mapping[str, Any], config: GenerateConfig, lang: str, run_names: Sequence[str]
+    ) -> dict[Any, Any]:
+        """The page until the first token comes."""
+        note = say(lang, "chat_reading" if work.is_loaded(*run_names) else "chat_loading")
+        return {
+            **{self.columns[side]: history for side, history in histories.items()},
+            **{self.heads[side]: head(side, lang, None, note, column_name(side, run_names)) for side in histories},
+            **self.buttons(True),
+            self.text: "",
+            self.settings["seed"]: config.seed,
+        }
+
+    # Handlers
 
     def answer(
+        self,
         request: gr.Request,
-        name: str,
-        others: list[str],
-        shown: Sequence[Any],
-        asked: str,
-        system_text: str,
-        given: Sequence[Any],
+        run_name: str,
+        beside: list[str] | None,
+        text: str,
+        system: str,
         retry: bool,
+        **shown: Any,
     ) -> Iterator[dict[Any, Any]]:
-        lang, used = language(request), SIDES[: 2 + len(others)]
-        before = {side: messages(value) for side, value in zip(SIDES, shown, strict=True) if side in used}
-        config: GenerateConfig = forms.config(GenerateConfig, dict(zip(made, given, strict=True)))
-        find_ready(name)
-        if retry:
-            histories = {side: without_last_answer(history) for side, history in before.items()}
-            config = replace(config, seed=config.seed + 1) if config.temperature else config
-            if not histories["base"]:
-                raise UserError(say(lang, "chat_nothing"))
-        elif not asked.strip():
-            raise UserError(say(lang, "chat_empty"))
-        else:
-            histories = {side: [*history, {"role": "user", "content": asked}] for side, history in before.items()}
-        stopped = _stops[str(request.session_hash)] = threading.Event()
-        waits = say(lang, "chat_reading" if work.is_loaded(name, *others) else "chat_loading")
-        yield {
-            **{columns[side]: history for side, history in histories.items()},
-            **buttons(True),
-            text: "",
-            **{heads[side]: head(side, lang, None, waits, named(side, others, name)) for side in used},
-            made["seed"]: config.seed,
-        }
-        try:
-            for exchange in stream([name, *others], histories, system_text, config, stopped.is_set):
-                yield drawn(exchange, lang, name, others)
-            yield buttons(False)
-        except UserError:
-            yield {columns[side]: before[side] for side in used} | {text: asked} | buttons(False)
-            raise
-        finally:
-            stopped.set()
-            _stops.pop(str(request.session_hash), None)
+        """Stream all columns' answers; `shown` holds the columns' values by side and the settings by name."""
+        lang, run_names = language(request), [run_name, *(beside or [])]
+        before = {side: messages(shown[side]) for side in SIDES[: 1 + len(run_names)]}
+        config: GenerateConfig = forms.config(GenerateConfig, {name: shown[name] for name in self.settings})
+        find_ready(run_name)
+        histories = histories_to_answer(before, text, retry, lang)
+        if retry and config.temperature:
+            config = replace(config, seed=config.seed + 1)
+        with self.stopping.running(request) as stopped:
+            yield self.waiting(histories, config, lang, run_names)
+            try:
+                for exchange in stream(run_names, histories, system, config, stopped.is_set):
+                    yield self.draw(exchange, lang, run_names)
+                yield self.buttons(False)
+            except UserError:
+                restored = {self.columns[side]: history for side, history in before.items()}
+                yield restored | {self.text: text} | self.buttons(False)
+                raise
 
-    def ask(request: gr.Request, name: str, others: Any, *rest: Any) -> Any:
-        shown, (asked, system_text, *given) = rest[: len(SIDES)], rest[len(SIDES) :]
-        yield from answer(request, name, others or [], shown, asked, system_text, given, retry=False)
-
-    def ask_again(request: gr.Request, name: str, others: Any, *rest: Any) -> Any:
-        shown, (asked, system_text, *given) = rest[: len(SIDES)], rest[len(SIDES) :]
-        yield from answer(request, name, others or [], shown, asked, system_text, given, retry=True)
-
-    def ask_stop(request: gr.Request) -> dict[Any, Any]:
-        if event := _stops.get(str(request.session_hash)):
-            event.set()
-        return {stop: gr.update(interactive=False)}
-
-    def start_over(request: gr.Request, name: str, others: Any) -> dict[Any, Any]:
-        lang, others = language(request), others or []
-        found: dict[Any, Any] = {columns[side]: [] for side in SIDES}
+    def start_over(self, request: gr.Request, run_name: str, beside: list[str] | None) -> dict[Any, Any]:
+        """Empty columns, as many as there are models."""
+        lang, run_names = language(request), [run_name, *(beside or [])]
+        drawn: dict[Any, Any] = {self.columns[side]: [] for side in SIDES}
         for place, side in enumerate(SIDES):
-            used = place < 2 + len(others)
-            found[places[side]] = gr.update(visible=used)
-            found[heads[side]] = head(side, lang, name=named(side, others, name)) if used else ""
-        return found
+            used = place <= len(run_names)
+            drawn[self.places[side]] = gr.update(visible=used)
+            drawn[self.heads[side]] = head(side, lang, name=column_name(side, run_names)) if used else ""
+        return drawn
 
-    def refresh(name: str, request: gr.Request) -> dict[Any, Any]:
+    def refresh(self, run_name: str, request: gr.Request) -> dict[Any, Any]:
         lang = language(request)
-        if not name:
-            return {gate: html.empty(say(lang, "wait_run"), say(lang, "wait_run_text")), body: gr.update(visible=False)}
-        run = runs.named(name)
-        found, near = example_prompts(run), companions(run)
+        if not run_name:
+            return {self.gate: waits(lang, "wait_run"), self.body: gr.update(visible=False)}
+        run = runs.named(run_name)
+        prompts, others = example_prompts(run), companions(run)
         return {
-            gate: "",
-            body: gr.update(visible=True),
-            prompts: found,
-            chips: prompt_chips(found, lang),
-            system: run.config().get("settings", {}).get("system") or "",
-            beside: gr.update(choices=near, value=[], visible=bool(near)),
-            **start_over(request, name, []),
+            self.gate: "",
+            self.body: gr.update(visible=True),
+            self.prompts: prompts,
+            self.chips: prompt_chips(prompts, lang),
+            self.system: system_prompt(run),
+            self.beside: gr.update(choices=others, value=[], visible=bool(others)),
+            **self.start_over(request, run_name, []),
         }
 
-    def take_prompt(found: list[dict[str, str]], event: gr.EventData) -> dict[Any, Any]:
+    def take_prompt(self, prompts: list[dict[str, str]], event: gr.EventData) -> dict[Any, Any]:
         pick = picked(event)
-        if not pick.isdecimal() or int(pick) >= len(found):
+        if not pick.isdecimal() or int(pick) >= len(prompts):
             raise UserError("That example isn't there any more; reload the page.")
-        prompt = found[int(pick)]
-        return {text: prompt["text"], **({system: prompt["system"]} if prompt["system"] else {})}
+        prompt = prompts[int(pick)]
+        return {self.text: prompt["text"], **({self.system: prompt["system"]} if prompt["system"] else {})}
 
-    def leave(request: gr.Request) -> None:
-        if event := _stops.pop(str(request.session_hash), None):
-            event.set()
+    def preload(self, run_name: str) -> None:
+        threading.Thread(target=work.preload, args=(run_name,), name="preload", daemon=True).start()
 
-    def look(name: str) -> None:
-        threading.Thread(target=work.preload, args=(name,), name="preload", daemon=True).start()
-
-    inputs = [page.run, beside, *columns.values(), text, system, *made.values()]
-    outputs = [*sides, text, send, stop, again, clear, made["seed"]]
-    options = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "once"}
-    wire(partial(gr.on, [send.click, text.submit]), ask, inputs, outputs, fault, **options)
-    wire(again.click, ask_again, inputs, outputs, fault, **options)
-    wire(stop.click, ask_stop, None, [stop])
-    wire(clear.click, start_over, [page.run, beside], drawing)
-    wire(beside.change, start_over, [page.run, beside], drawing)
-    wire(chips.select, take_prompt, [prompts], [text, system], fault, **EACH_PICK)
-    wire(page.run.change, refresh, [page.run], [gate, body, prompts, chips, system, beside, *drawing], fault)
-    wire(tab.select, look, [page.run])
-    page.blocks.unload(leave)
+    def wire(self) -> None:
+        page, fault = self.page, self.fault
+        asked = {"run_name": page.run, "beside": self.beside, "text": self.text, "system": self.system}
+        asked |= self.columns | self.settings
+        drawn = [*self.columns.values(), *self.heads.values()]
+        answered = [*drawn, self.text, self.send, self.stop, self.again, self.clear, self.settings["seed"]]
+        sent = partial(gr.on, [self.send.click, self.text.submit])
+        for trigger, retry in ((sent, False), (self.again.click, True)):
+            wire(trigger, self.answer, {**asked, "retry": gr.State(retry)}, answered, fault, **MODEL_CLICK)
+        self.stopping.wire()
+        emptied = [*drawn, *self.places.values()]
+        for trigger in (self.clear.click, self.beside.change):
+            wire(trigger, self.start_over, [page.run, self.beside], emptied)
+        wire(self.chips.select, self.take_prompt, [self.prompts], [self.text, self.system], fault, **EACH_PICK)
+        refreshed = [self.gate, self.body, self.prompts, self.chips, self.system, self.beside, *emptied]
+        wire(page.run.change, self.refresh, [page.run], refreshed, fault)
+        wire(self.tab.select, self.preload, [page.run])
+        page.blocks.unload(self.stopping.leave)

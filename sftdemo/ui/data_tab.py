@@ -163,81 +163,102 @@ def warm() -> None:
     have_tokenizer(DEFAULT_MODEL, fetch=False)
 
 
-def build(page: Page) -> None:
-    """The tab's components and how they are connected."""
-    looked = gr.State({})  # the data looked at, which may not be fit to be trained on
-    with gr.Row(elem_classes="columns"):
-        with gr.Column(scale=4, min_width=280):
-            cards = picker(elem_id="samples")
-            upload = gr.File(
-                label=label("data_upload"), file_types=list(READABLE), type="filepath", height=130, elem_id="upload"
+def chosen_of(looked: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The data looked at and the form's settings as TrainConfig's values."""
+    clean = ",".join(settings["clean"] or ())
+    return {"data": looked.get("data", ""), "columns": looked.get("columns", ""), **settings, "clean": clean}
+
+
+def default_of(name: str) -> Any:
+    """What the field of a setting holds before anything is set."""
+    return [] if name == "clean" else ReadConfig.__dataclass_fields__[name].default or ""
+
+
+def menu_of(role: str, layout: str, told: Mapping[str, Any], config: ReadConfig) -> Any:
+    """The menu of a role: the data's columns, and the one that plays it."""
+    if role not in ROLES.get(layout, ()) or not told["columns"]:
+        return gr.update(visible=False, value=None)
+    column = told["mapping"].get(role) or parse_columns(config.columns).get(role)
+    # Where nothing is known yet, what the user may just have picked is left alone.
+    known = {"value": column} if column or told["mapping"] else {}
+    return gr.update(visible=True, choices=told["columns"], **known)
+
+
+class DataTab:
+    """On the left the choice of data and how it is read, on the right what comes of it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        # What is looked at, which may not be fit to be trained on: {"data", "columns", "told": layout, "mapping"}
+        self.looked = gr.State({})
+        with gr.Row(elem_classes="columns"):
+            with gr.Column(scale=4, min_width=280):
+                self._build_sources()
+                self._build_columns()
+                self._build_choices()
+            with gr.Column(scale=6, min_width=320):
+                self._build_views()
+                self._build_xray()
+        self.settings = {"format": self.form, **self.reading, **self.wording, "clean": self.steps, **self.choices}
+
+    def _build_sources(self) -> None:
+        self.cards = picker(elem_id="samples")
+        self.upload = gr.File(
+            label=label("data_upload"), file_types=list(READABLE), type="filepath", height=130, elem_id="upload"
+        )
+        with gr.Accordion(label("data_more"), open=False):
+            self.source = gr.Textbox(
+                "", label=label("data_source"), info=label("data_source_help"), max_lines=1, elem_id="source"
             )
-            with gr.Accordion(label("data_more"), open=False):
-                source = gr.Textbox(
-                    "", label=label("data_source"), info=label("data_source_help"), max_lines=1, elem_id="source"
-                )
-            with gr.Accordion(label("data_columns"), open=False, elem_id="data-columns") as box:
-                form = forms.field(ReadConfig, "format")
-                with gr.Row():
-                    reading = {name: forms.field(ReadConfig, name, min_width=130) for name in READING}
-                with gr.Row():
-                    menus = {
-                        role: gr.Dropdown(
-                            [], label=label(f"role_{role}"), visible=False, min_width=170, elem_id=f"role-{role}"
-                        )
-                        for role in EVERY_ROLE
-                    }
-                wording = {name: forms.field(ReadConfig, name, lines=2, max_lines=6) for name in WORDING}
-                places = gr.HTML("", elem_id="placeholders")
-            with gr.Accordion(label("data_choices"), open=False, elem_id="data-choices"):
-                steps = gr.CheckboxGroup(
-                    [(label(f"clean_{step}"), step) for step in CLEANING], label=label("set_clean"), elem_id="clean"
-                )
-                with gr.Row():
-                    choices = {name: forms.field(ReadConfig, name, min_width=170) for name in CHOICES}
-        with gr.Column(scale=6, min_width=320):
-            fault = gr.HTML("", elem_id="data-fault")
-            line = gr.HTML("", elem_id="data-verdict")
-            go = gr.Button(label("data_go"), variant="primary", elem_classes="main-button", elem_id="to-train")
-            how = gr.HTML("")
-            faults = gr.HTML("", elem_id="data-faults")
-            cleaned = gr.HTML("", elem_id="data-cleaning")
-            shown = gr.HTML("", elem_id="data-examples")
-            figures = gr.HTML("", elem_id="data-statistics")
+
+    def _build_columns(self) -> None:
+        with gr.Accordion(label("data_columns"), open=False, elem_id="data-columns") as self.columns_box:
+            self.form = forms.field(ReadConfig, "format")
             with gr.Row():
-                row = gr.Number(
-                    1,
-                    label=label("xray_row"),
-                    info=label("xray_row_help"),
-                    precision=0,
-                    min_width=120,
-                    elem_id="xray-row",
-                )
-                page.preparing = {
-                    "model": forms.field(TrainConfig, "model", min_width=240, scale=3, elem_id="data-model")
+                self.reading = {name: forms.field(ReadConfig, name, min_width=130) for name in READING}
+            with gr.Row():
+                self.menus = {
+                    role: gr.Dropdown(
+                        [], label=label(f"role_{role}"), visible=False, min_width=170, elem_id=f"role-{role}"
+                    )
+                    for role in EVERY_ROLE
                 }
-            with gr.Accordion(label("xray_settings"), open=False, elem_id="xray-settings"), gr.Row():
-                for name in PREPARING[1:]:
-                    page.preparing[name] = forms.field(TrainConfig, name, min_width=140, elem_id=f"data-{name}")
-            tokens = gr.Button(label("xray_button"), size="sm", elem_id="show-tokens")
-            sound = gr.HTML("", elem_id="template-checks")
-            ray = gr.HTML("", elem_id="xray")
+            self.wording = {name: forms.field(ReadConfig, name, lines=2, max_lines=6) for name in WORDING}
+            self.placeholders = gr.HTML("", elem_id="placeholders")
 
-    settings = {"format": form, **reading, **wording, "clean": steps, **choices}
-    views = [line, how, faults, cleaned, shown, figures, sound, ray, tokens, go, box, places, page.data, looked, cards]
-    # The menus only where one was picked: right after other data they may still hold a column that is gone.
-    everything = [looked, row, *page.preparing.values(), *settings.values()]
-    touched = [*views, row, *settings.values(), *menus.values()]
+    def _build_choices(self) -> None:
+        with gr.Accordion(label("data_choices"), open=False, elem_id="data-choices"):
+            steps = [(label(f"clean_{step}"), step) for step in CLEANING]
+            self.steps = gr.CheckboxGroup(steps, label=label("set_clean"), elem_id="clean")
+            with gr.Row():
+                self.choices = {name: forms.field(ReadConfig, name, min_width=170) for name in CHOICES}
 
-    def given(values: tuple[Any, ...]) -> tuple[dict[str, Any], int, dict[str, Any], dict[str, Any]]:
-        """(data and columns looked at, row, settings, the menus' columns if given) from the values of `everything`."""
-        before, number_of_row, *rest = values
-        names = [*PREPARING, *settings]
-        made = dict(zip(names, rest, strict=False))
-        made["clean"] = ",".join(made["clean"] or ())
-        return before, int(number_of_row or 1), made, dict(zip(EVERY_ROLE, rest[len(names) :], strict=False))
+    def _build_views(self) -> None:
+        self.fault = gr.HTML("", elem_id="data-fault")
+        self.verdict = gr.HTML("", elem_id="data-verdict")
+        self.to_train = gr.Button(label("data_go"), variant="primary", elem_classes="main-button", elem_id="to-train")
+        self.mapping = gr.HTML("")
+        self.faults = gr.HTML("", elem_id="data-faults")
+        self.cleaning = gr.HTML("", elem_id="data-cleaning")
+        self.examples = gr.HTML("", elem_id="data-examples")
+        self.statistics = gr.HTML("", elem_id="data-statistics")
 
-    def show(chosen: Mapping[str, Any], at: int, lang: str, fresh: bool = False) -> Iterator[dict[Any, Any]]:
+    def _build_xray(self) -> None:
+        preparing = self.page.preparing
+        with gr.Row():
+            row = {"label": label("xray_row"), "info": label("xray_row_help"), "precision": 0, "min_width": 120}
+            self.row = gr.Number(1, elem_id="xray-row", **row)
+            preparing["model"] = forms.field(TrainConfig, "model", min_width=240, scale=3, elem_id="data-model")
+        with gr.Accordion(label("xray_settings"), open=False, elem_id="xray-settings"), gr.Row():
+            for name in PREPARING[1:]:
+                preparing[name] = forms.field(TrainConfig, name, min_width=140, elem_id=f"data-{name}")
+        self.show_tokens = gr.Button(label("xray_button"), size="sm", elem_id="show-tokens")
+        self.checks = gr.HTML("", elem_id="template-checks")
+        self.xray = gr.HTML("", elem_id="xray")
+
+    # What is shown
+
+    def show(self, chosen: Mapping[str, Any], row: int, lang: str, fresh: bool = False) -> Iterator[dict[Any, Any]]:
         """Read what is chosen and fill the right side, without tokens first; `fresh` sets the form back.
 
         What can't be read or trained on leaves the choice before it to the other tabs.
@@ -247,112 +268,123 @@ def build(page: Page) -> None:
         good = told["split_sizes"] is not None
         rows = [example for rows in dataset.splits.values() for example in rows[: data_views.SHOWN_EXAMPLES]]
         layout = layout_of(told, config.format)
-        named = ", ".join(f"{{{column}}}" for column in told["columns"])
+        looked = {"data": config.data, "columns": config.columns or "", "told": layout, "mapping": told["mapping"]}
         yield {
-            page.data: {name: value for name, value in chosen.items() if name in FROM_FILE} if good else gr.skip(),
-            looked: {"data": config.data, "columns": config.columns or "", "told": layout, "mapping": told["mapping"]},
-            cards: sample_cards(lang, config.data),
-            line: data_views.verdict(told, lang),
-            how: data_views.mapping(told, lang),
-            cleaned: data_views.cleaning(told, lang),
-            shown: data_views.examples(rows, lang),
-            go: gr.update(interactive=good),
-            box: gr.skip() if told["examples"] else gr.update(open=True),
-            places: html.block(html.esc(say(lang, "data_placeholders", names=named)), "muted small") if named else "",
-            **({setting: unset(name) for name, setting in settings.items()} | {row: 1} if fresh else {}),
-            **{menu: of_menu(role, layout, told, config) for role, menu in menus.items()},
-            wording["instruction"]: gr.update(placeholder=told["instruction"], **({"value": ""} if fresh else {})),
-            **without_tokens(told, lang),
+            self.page.data: {name: value for name, value in chosen.items() if name in FROM_FILE} if good else gr.skip(),
+            self.looked: looked,
+            self.cards: sample_cards(lang, config.data),
+            self.verdict: data_views.verdict(told, lang),
+            self.mapping: data_views.mapping(told, lang),
+            self.cleaning: data_views.cleaning(told, lang),
+            self.examples: data_views.examples(rows, lang),
+            self.to_train: gr.update(interactive=good),
+            **self.update_form(told, layout, config, lang, fresh),
+            **self.without_tokens(told, lang),
         }
-        yield with_tokens(config, at, lang)
+        yield self.with_tokens(config, row, lang)
 
-    def unset(name: str) -> Any:
-        return [] if name == "clean" else ReadConfig.__dataclass_fields__[name].default or ""
+    def update_form(
+        self, told: Mapping[str, Any], layout: str, config: TrainConfig, lang: str, fresh: bool
+    ) -> dict[Any, Any]:
+        """Menus and placeholders for the data's columns; the settings only if set back."""
+        unset = {field: default_of(name) for name, field in self.settings.items()} | {self.row: 1}
+        names = ", ".join(f"{{{column}}}" for column in told["columns"])
+        said = html.esc(say(lang, "data_placeholders", names=names))
+        empty = {"value": ""} if fresh else {}
+        return {
+            self.columns_box: gr.skip() if told["examples"] else gr.update(open=True),
+            self.placeholders: html.block(said, "muted small") if names else "",
+            **(unset if fresh else {}),
+            **{menu: menu_of(role, layout, told, config) for role, menu in self.menus.items()},
+            self.wording["instruction"]: gr.update(placeholder=told["instruction"], **empty),
+        }
 
-    def of_menu(role: str, layout: str, told: Mapping[str, Any], config: ReadConfig) -> Any:
-        if role not in ROLES.get(layout, ()) or not told["columns"]:
-            return gr.update(visible=False, value=None)
-        column = told["mapping"].get(role) or parse_columns(config.columns).get(role)
-        # Where nothing is known yet, what the user may just have picked is left alone.
-        known = {"value": column} if column or told["mapping"] else {}
-        return gr.update(visible=True, choices=told["columns"], **known)
+    def without_tokens(self, told: Mapping[str, Any], lang: str) -> dict[Any, Any]:
+        return {self.faults: data_views.fault_lists(told, lang), self.statistics: data_views.pictures(told, lang)}
 
-    def without_tokens(told: Mapping[str, Any], lang: str) -> dict[Any, Any]:
-        return {faults: data_views.fault_lists(told, lang), figures: data_views.pictures(told, lang)}
-
-    def with_tokens(config: TrainConfig, at: int, lang: str, report: hub.Report = to_log) -> dict[Any, Any]:
-        have = have_tokenizer(config.model, report, fetch=False)
+    def with_tokens(self, config: TrainConfig, row: int, lang: str) -> dict[Any, Any]:
+        """What needs the model's tokenizer, if it is at hand; nothing is downloaded."""
+        at_hand = have_tokenizer(config.model, fetch=False)
         told = tell(config)
         return {
-            **(without_tokens(told, lang) if have else {}),
-            sound: data_views.checks(told, lang),
-            ray: xray(config, at, lang),
-            tokens: gr.update(visible=not have),
+            **(self.without_tokens(told, lang) if at_hand else {}),
+            self.checks: data_views.checks(told, lang),
+            self.xray: xray(config, row, lang),
+            self.show_tokens: gr.update(visible=not at_hand),
         }
 
-    def pick(event: gr.EventData, request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+    # Handlers
+
+    def open_page(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        yield from self.show(first_choice(), 1, language(request))
+
+    def pick_sample(self, event: gr.EventData, request: gr.Request, **preparing: Any) -> Iterator[dict[Any, Any]]:
         name = picked(event)
         if name not in [sample.name for sample in data.samples()]:
             raise UserError(f"There is no sample {name!r}; reload the page.")
-        yield from fresh(name, values, request)
+        yield from self.choose(name, request, preparing)
 
-    def fresh(name: str, values: tuple[Any, ...], request: gr.Request) -> Iterator[dict[Any, Any]]:
-        """Other data: what was set for the data before it doesn't count."""
-        yield from show({"data": name, **dict(zip(PREPARING, values, strict=True))}, 1, language(request), fresh=True)
-
-    def take_file(request: gr.Request, path: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
+    def take_source(self, request: gr.Request, path: str | None, **preparing: Any) -> Iterator[dict[Any, Any]]:
+        """A file was uploaded, or another source typed."""
         if path:
-            yield {line: html.block(say(language(request), "data_reading"), "muted")}
-            yield from fresh(path, values, request)
+            yield {self.verdict: html.block(say(language(request), "data_reading"), "muted")}
+            yield from self.choose(path, request, preparing)
 
-    def apply(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+    def choose(self, name: str, request: gr.Request, preparing: Mapping[str, Any]) -> Iterator[dict[Any, Any]]:
+        """Other data: what was set for the data before it doesn't count."""
+        yield from self.show({"data": name, **preparing}, 1, language(request), fresh=True)
+
+    def apply(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> Iterator[dict[Any, Any]]:
         """The settings changed, and the data is read again with them."""
-        before, at, made, _ = given(values)
-        yield from show(
-            {"data": before.get("data", ""), "columns": before.get("columns", ""), **made}, at, language(request)
-        )
+        yield from self.show(chosen_of(looked, settings), int(row or 1), language(request))
 
-    def typed(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+    def apply_wording(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> Iterator[dict[Any, Any]]:
         """As `apply`, while it is still being typed: what isn't whole yet is said without a toast."""
-        before, *_ = given(values)
-        name = before.get("data", "")
+        name = looked.get("data", "")
         try:
             if name and _told(ReadConfig(data=name), stamp(name))["examples"] <= LIVE_ROWS:
-                yield from apply(request, *values)
+                yield from self.apply(request, looked, row, **settings)
         except UserError as error:
-            yield {fault: html.fault(str(error))}
+            yield {self.fault: html.fault(str(error))}
 
-    def remap(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+    def map_columns(self, request: gr.Request, looked: Any, row: Any, **values: Any) -> Iterator[dict[Any, Any]]:
         """A menu changed: the column plays another role."""
-        before, at, made, chosen = given(values)
-        named = columns(before.get("told", ""), chosen, before.get("mapping", {}))
-        yield from show({"data": before.get("data", ""), "columns": named, **made}, at, language(request))
+        menus = {role: values.pop(f"role_{role}") for role in EVERY_ROLE}
+        named = columns(looked.get("told", ""), menus, looked.get("mapping", {}))
+        yield from self.show(chosen_of({**looked, "columns": named}, values), int(row or 1), language(request))
 
-    def look(request: gr.Request, *values: Any) -> dict[Any, Any]:
+    def look_at_row(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> dict[Any, Any]:
         """Another row, model or limit."""
-        before, at, made, _ = given(values)
-        config = chosen_config({"data": before.get("data", ""), "columns": before.get("columns", ""), **made})
-        return with_tokens(config, at, language(request))
+        return self.with_tokens(chosen_config(chosen_of(looked, settings)), int(row or 1), language(request))
 
-    def show_tokens(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
-        yield {ray: html.block(say(language(request), "xray_loading"), "muted")}
-        _, _, made, _ = given(values)
-        have_tokenizer(forms.config(TrainConfig, {"model": made["model"]}).model)
-        yield look(request, *values)
+    def fetch_tokenizer(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> Iterator[dict[Any, Any]]:
+        yield {self.xray: html.block(say(language(request), "xray_loading"), "muted")}
+        have_tokenizer(forms.config(TrainConfig, {"model": settings["model"]}).model)
+        yield self.look_at_row(request, looked, row, **settings)
 
-    def open_page(request: gr.Request) -> Iterator[dict[Any, Any]]:
-        yield from show(first_choice(), 1, language(request))
+    def wire(self) -> None:
+        page, fault, preparing = self.page, self.fault, self.page.preparing
+        menus = {f"role_{role}": menu for role, menu in self.menus.items()}
+        form = {"looked": self.looked, "row": self.row, **preparing, **self.settings}
+        views = [self.verdict, self.mapping, self.faults, self.cleaning, self.examples, self.statistics, self.checks]
+        views += [self.xray, self.show_tokens, self.to_train, self.columns_box, self.placeholders]
+        views += [page.data, self.looked, self.cards, self.row, *self.settings.values(), *self.menus.values()]
+        wire(page.blocks.load, self.open_page, None, views, fault)
+        wire(self.cards.select, self.pick_sample, preparing, views, fault, **EACH_PICK)
+        for trigger, path in ((self.upload.upload, self.upload), (self.source.submit, self.source)):
+            wire(trigger, self.take_source, {"path": path, **preparing}, views, fault)
+        # The menus only where one was picked: right after other data they may still hold a column that is gone.
+        remapped = partial(gr.on, [menu.input for menu in menus.values()])
+        wire(remapped, self.map_columns, {**form, **menus}, views, fault)
+        settled = settled_any(self.form, self.steps, *self.reading.values(), *self.choices.values())
+        wire(settled, self.apply, form, views, fault)
+        typed = partial(gr.on, [field.change for field in self.wording.values()])
+        wire(typed, self.apply_wording, form, views, fault)
+        wire(settled_any(self.row, *preparing.values()), self.look_at_row, form, views, fault)
+        wire(self.show_tokens.click, self.fetch_tokenizer, form, views, fault)
+        page.opens(self.to_train.click, "train")
 
-    preparing = list(page.preparing.values())
-    wire(page.blocks.load, open_page, None, touched, fault)
-    wire(cards.select, pick, preparing, touched, fault, **EACH_PICK)
-    wire(upload.upload, take_file, [upload, *preparing], touched, fault)
-    wire(source.submit, take_file, [source, *preparing], touched, fault)
-    wire(partial(gr.on, [menu.input for menu in menus.values()]), remap, [*everything, *menus.values()], touched, fault)
-    changes = [event for field in (form, steps, *reading.values(), *choices.values()) for event in forms.settled(field)]
-    wire(partial(gr.on, changes), apply, everything, touched, fault)
-    wire(partial(gr.on, [field.change for field in wording.values()]), typed, everything, touched, fault)
-    looks = [event for field in (row, *preparing) for event in forms.settled(field)]
-    wire(partial(gr.on, looks), look, everything, touched, fault)
-    wire(tokens.click, show_tokens, everything, touched, fault)
-    wire(go.click, lambda: {page.tabs: gr.Tabs(selected="train")}, None, [page.tabs])
+
+def settled_any(*fields: Any) -> Any:
+    """The events with which the user settles one of these fields."""
+    return partial(gr.on, [event for field in fields for event in forms.settled(field)])

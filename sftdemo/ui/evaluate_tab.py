@@ -12,18 +12,13 @@ import gradio as gr
 from sftdemo import files, outputs, runs
 from sftdemo.config import EvaluateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import charts, forms, html, outputs_view, work
-from sftdemo.ui.forms import wire
-from sftdemo.ui.page import Page, find_ready
+from sftdemo.ui import charts, forms, html, work
+from sftdemo.ui.forms import MODEL_CLICK, wire
+from sftdemo.ui.outputs_view import OutputsView
+from sftdemo.ui.page import Page, find_ready, latest_evaluation, waits
 from sftdemo.ui.texts import duration, label, language, number, say
 
 FIRST_ROWS = 100  # held-out rows proposed for a first look; on two cores about a minute
-
-
-def latest(run: runs.Run) -> str:
-    """The newest evaluation of a run, or ""."""
-    names = run.evaluations()
-    return names[0] if names else ""
 
 
 def held_out(run: runs.Run) -> int:
@@ -175,126 +170,138 @@ def follow(run: runs.Run, config: EvaluateConfig, total: int) -> Iterator[work.E
         raise UserError(current.error)
 
 
-def build(page: Page, start_elsewhere: Any, tab: Any) -> None:
-    """The tab's components and how they are connected; `start_elsewhere` is the button on Train that leads here.
+class EvaluateTab:
+    """Start and stop an evaluation, its scores, and the answers behind them.
 
     Answers are sent once `tab`, this one, is opened: somebody who votes blind on the same page hasn't seen them.
     """
-    watching = gr.State(False)  # whether this page has seen an evaluation run whose end it hasn't shown
-    gate = gr.HTML("", elem_id="evaluate-gate")
-    with gr.Column(visible=False) as body:
+
+    def __init__(self, page: Page, tab: Any, start_on_train: Any) -> None:
+        """`start_on_train` is the button on Train that leads here and starts, too."""
+        self.page, self.tab, self.start_on_train = page, tab, start_on_train
+        self.watching = gr.State(False)  # whether this page has seen an evaluation run whose end it hasn't shown
+        self.gate = gr.HTML("", elem_id="evaluate-gate")
+        with gr.Column(visible=False) as self.body:
+            self._build_start()
+            self.fault = gr.HTML("", elem_id="evaluate-fault")
+            self.progress = gr.HTML("", elem_id="evaluate-progress")
+            self.claim = gr.HTML("", elem_id="evaluate-claim")
+            self.bars = gr.HTML("", elem_id="evaluate-bars")
+            with gr.Row(visible=False, elem_classes="small-row") as self.next_row:
+                self.to_chat = gr.Button(label("evaluate_chat"), size="sm", elem_id="to-chat")
+                self.to_vote = gr.Button(label("evaluate_vote"), size="sm", elem_id="to-vote")
+                self.csv_file = gr.DownloadButton(label("download_csv"), size="sm")
+                self.jsonl_file = gr.DownloadButton(label("download_jsonl"), size="sm")
+            self.general = gr.HTML("", elem_id="evaluate-general")
+            self.confusions = gr.HTML("")
+            self.outputs = OutputsView(page, self.fault)
+            self.small_print = gr.HTML("")
+
+    def _build_start(self) -> None:
         with gr.Row(elem_classes="ends"):
-            rows_label = {"label": label("evaluate_rows"), "info": None, "elem_id": "evaluate-rows"}
-            rows_field = forms.field(EvaluateConfig, "max_examples", scale=1, min_width=130, **rows_label)
-            also = {"label": label("evaluate_general"), "info": None, "elem_id": "evaluate-general-ask"}
-            general_field = forms.field(EvaluateConfig, "general", scale=1, min_width=150, **also)
+            rows = {"label": label("evaluate_rows"), "info": None, "elem_id": "evaluate-rows"}
+            self.rows = forms.field(EvaluateConfig, "max_examples", scale=1, min_width=130, **rows)
+            general = {"label": label("evaluate_general"), "info": None, "elem_id": "evaluate-general-ask"}
+            self.ask_general = forms.field(EvaluateConfig, "general", scale=1, min_width=150, **general)
             main = {"elem_classes": "main-button", "scale": 4, "min_width": 160}
-            start = gr.Button(label("evaluate_go"), variant="primary", elem_id="evaluate", **main)
-            stop = gr.Button(label("evaluate_stop"), visible=False, elem_id="evaluate-stop", **main)
-        fault = gr.HTML("", elem_id="evaluate-fault")
-        doing = gr.HTML("", elem_id="evaluate-progress")
-        said = gr.HTML("", elem_id="evaluate-claim")
-        bars = gr.HTML("", elem_id="evaluate-bars")
-        with gr.Row(visible=False, elem_classes="small-row") as next_row:
-            to_chat = gr.Button(label("evaluate_chat"), size="sm", elem_id="to-chat")
-            to_vote = gr.Button(label("evaluate_vote"), size="sm", elem_id="to-vote")
-            csv_file = gr.DownloadButton(label("download_csv"), size="sm")
-            jsonl_file = gr.DownloadButton(label("download_jsonl"), size="sm")
-        general = gr.HTML("", elem_id="evaluate-general")
-        matrices = gr.HTML("")
-        answers = outputs_view.build(page, latest, fault)
-        prints = gr.HTML("")
-    results = [csv_file, jsonl_file, said, bars, matrices, general, prints, next_row, *answers.parts]
-    views = [gate, body, rows_field, doing, start, stop, *results]
+            self.start = gr.Button(label("evaluate_go"), variant="primary", elem_id="evaluate", **main)
+            self.stop = gr.Button(label("evaluate_stop"), visible=False, elem_id="evaluate-stop", **main)
 
-    def nothing() -> dict[Any, Any]:
-        hidden = {next_row: gr.update(visible=False), **answers.hide()}
-        return {said: "", bars: "", matrices: "", general: "", prints: "", **hidden}
+    def show_nothing(self) -> dict[Any, Any]:
+        drawn = dict.fromkeys((self.claim, self.bars, self.confusions, self.general, self.small_print), "")
+        return drawn | {self.next_row: gr.update(visible=False), **self.outputs.hide()}
 
-    def show_answers(run: runs.Run, lang: str) -> dict[Any, Any]:
-        if not (name := latest(run)):
-            return answers.hide()
+    def show_answers(self, run: runs.Run, lang: str) -> dict[Any, Any]:
+        if not (name := latest_evaluation(run)):
+            return self.outputs.hide()
         return {
-            **answers.show(run, name, lang),
-            csv_file: gr.update(value=download(run, name, "csv")),
-            jsonl_file: gr.update(value=download(run, name, "jsonl")),
+            **self.outputs.show(run, name, lang),
+            self.csv_file: gr.update(value=download(run, name, "csv")),
+            self.jsonl_file: gr.update(value=download(run, name, "jsonl")),
         }
 
-    def show(run: runs.Run, lang: str) -> dict[Any, Any]:
-        name = latest(run)
-        if not name:
-            return nothing() | {said: html.empty(say(lang, "evaluate_empty"), say(lang, "evaluate_empty_text"))}
+    def show_scores(self, run: runs.Run, lang: str) -> dict[Any, Any]:
+        if not (name := latest_evaluation(run)):
+            return self.show_nothing() | {self.claim: waits(lang, "evaluate_empty")}
         scores = run.scores(name)
+        bars = charts.score_rows(scores, lang) + under_scores(scores, lang)
         return {
-            said: claim(scores, lang),
-            bars: html.sheet(charts.score_rows(scores, lang) + under_scores(scores, lang), say(lang, "scores_title")),
-            matrices: confusions(scores, lang) + fields(scores, lang),
-            prints: small_print(scores, lang),
-            general: forgotten(scores, lang),
-            next_row: gr.update(visible=True),
+            self.claim: claim(scores, lang),
+            self.bars: html.sheet(bars, say(lang, "scores_title")),
+            self.confusions: confusions(scores, lang) + fields(scores, lang),
+            self.small_print: small_print(scores, lang),
+            self.general: forgotten(scores, lang),
+            self.next_row: gr.update(visible=True),
         }
 
-    def buttons(running: bool) -> dict[Any, Any]:
-        return {start: gr.update(visible=not running), stop: gr.update(visible=running, interactive=True)}
+    def buttons(self, running: bool) -> dict[Any, Any]:
+        return {self.start: gr.update(visible=not running), self.stop: gr.update(visible=running, interactive=True)}
 
-    def refresh(name: str, request: gr.Request) -> dict[Any, Any]:
+    def refresh(self, run_name: str, request: gr.Request) -> dict[Any, Any]:
         lang = language(request)
-        if not name:
-            waits = html.empty(say(lang, "wait_run"), say(lang, "wait_run_text"))
-            return nothing() | {gate: waits, body: gr.update(visible=False)}
-        run = runs.named(name)
+        if not run_name:
+            return self.show_nothing() | {self.gate: waits(lang, "wait_run"), self.body: gr.update(visible=False)}
+        run = runs.named(run_name)
         current, rows = work.evaluation(), held_out(run)
         running = bool(current and current.active)
         return {
-            gate: "",
-            body: gr.update(visible=True),
-            rows_field: min(rows, FIRST_ROWS) or None,
-            doing: progress(current, lang) if current and running else "",
-            **buttons(running),
-            **answers.hide(),
-            **show(run, lang),
+            self.gate: "",
+            self.body: gr.update(visible=True),
+            self.rows: min(rows, FIRST_ROWS) or None,
+            self.progress: progress(current, lang) if current and running else "",
+            **self.buttons(running),
+            **self.outputs.hide(),
+            **self.show_scores(run, lang),
         }
 
-    def opened(name: str, request: gr.Request) -> dict[Any, Any]:
-        return show_answers(runs.named(name), language(request)) if name else answers.hide()
+    def open_tab(self, run_name: str, request: gr.Request) -> dict[Any, Any]:
+        return self.show_answers(runs.named(run_name), language(request)) if run_name else self.outputs.hide()
 
-    def run_it(name: str, rows: Any, general: bool, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        lang, run = language(request), find_ready(name)
+    def evaluate(self, run_name: str, rows: Any, general: bool, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        lang, run = language(request), find_ready(run_name)
         config = forms.config(EvaluateConfig, {"max_examples": rows, "general": general})
         total = min(config.max_examples or held_out(run), held_out(run))
-        yield {doing: html.block(say(lang, "evaluate_waiting"), "sheet")}
+        yield {self.progress: html.block(say(lang, "evaluate_waiting"), "sheet")}
         try:
             for current in follow(run, config, total):
-                yield {doing: progress(current, lang), page.timer: gr.Timer(active=True), **buttons(True)}
+                timer = {self.page.timer: gr.Timer(active=True)}
+                yield {self.progress: progress(current, lang), **timer, **self.buttons(True)}
         except UserError:
-            yield {doing: "", **buttons(False)}
+            yield {self.progress: "", **self.buttons(False)}
             raise
-        yield {doing: "", watching: False, **buttons(False), **show(run, lang), **show_answers(run, lang)}
+        ended = {self.progress: "", self.watching: False, **self.buttons(False)}
+        yield ended | self.show_scores(run, lang) | self.show_answers(run, lang)
 
-    def ask_stop(request: gr.Request) -> dict[Any, Any]:
+    def stop_evaluation(self) -> dict[Any, Any]:
         if (current := work.evaluation()) and current.active:
             current.stop.set()
-        return {stop: gr.update(interactive=False)}
+        return {self.stop: gr.update(interactive=False)}
 
-    def tick(name: str, running: bool, request: gr.Request) -> dict[Any, Any]:
+    def tick(self, run_name: str, watching: bool, request: gr.Request) -> dict[Any, Any]:
         """After a reload nobody follows the evaluation any more; the tick shows it on, and what it came to."""
         current, lang = work.evaluation(), language(request)
-        if not (current and name) or not (current.active or running):
-            return {doing: gr.skip()}
+        if not (current and run_name) or not (current.active or watching):
+            return {self.progress: gr.skip()}
         if current.active:
-            return {doing: progress(current, lang), watching: True, **buttons(True)}
-        run = runs.named(name)
-        ended = {doing: html.fault(current.error), watching: False, **buttons(False)}
-        return ended | show(run, lang) | show_answers(run, lang)
+            return {self.progress: progress(current, lang), self.watching: True, **self.buttons(True)}
+        run = runs.named(run_name)
+        ended = {self.progress: html.fault(current.error), self.watching: False, **self.buttons(False)}
+        return ended | self.show_scores(run, lang) | self.show_answers(run, lang)
 
-    wire(page.run.change, refresh, [page.run], views, fault)
-    wire(tab.select, opened, [page.run], [csv_file, jsonl_file, *answers.parts], fault)
-    options = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "once"}
-    going = [*views, page.timer, watching]
-    wire(start.click, run_it, [page.run, rows_field, general_field], going, fault, **options)
-    moved = wire(start_elsewhere.click, lambda: {page.tabs: gr.Tabs(selected="evaluate")}, None, [page.tabs])
-    wire(moved.then, run_it, [page.run, rows_field, general_field], going, fault, **options)
-    wire(stop.click, ask_stop, None, [stop])
-    page.tick = wire(page.tick.then, tick, [page.run, watching], [doing, watching, start, stop, *results])
-    wire(to_chat.click, lambda: {page.tabs: gr.Tabs(selected="chat")}, None, [page.tabs])
-    wire(to_vote.click, lambda: {page.tabs: gr.Tabs(selected="vote")}, None, [page.tabs])
+    def wire(self) -> None:
+        page, fault, answers = self.page, self.fault, [self.csv_file, self.jsonl_file, *self.outputs.parts]
+        results = [self.claim, self.bars, self.confusions, self.general, self.small_print, self.next_row, *answers]
+        views = [self.gate, self.body, self.rows, self.progress, self.start, self.stop, *results]
+        wire(page.run.change, self.refresh, [page.run], views, fault)
+        wire(self.tab.select, self.open_tab, [page.run], answers, fault)
+        given = [page.run, self.rows, self.ask_general]
+        evaluated = [*views, page.timer, self.watching]
+        wire(self.start.click, self.evaluate, given, evaluated, fault, **MODEL_CLICK)
+        opened = page.opens(self.start_on_train.click, "evaluate")
+        wire(opened.then, self.evaluate, given, evaluated, fault, **MODEL_CLICK)
+        wire(self.stop.click, self.stop_evaluation, None, [self.stop])
+        ticked = [self.progress, self.watching, self.start, self.stop, *results]
+        page.tick = wire(page.tick.then, self.tick, [page.run, self.watching], ticked)
+        page.opens(self.to_chat.click, "chat")
+        page.opens(self.to_vote.click, "vote")
+        self.outputs.wire()

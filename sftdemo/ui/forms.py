@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -14,6 +14,9 @@ from sftdemo.config import Settings, value_type
 from sftdemo.errors import UserError
 from sftdemo.ui import html
 from sftdemo.ui.texts import help_key, label
+
+MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}  # all model work waits in one line
+MODEL_CLICK = {**MODEL_QUEUE, "trigger_mode": "once"}
 
 
 def groups(owner: type[Settings], leave_out: set[str]) -> dict[str, list[dataclasses.Field[Any]]]:
@@ -93,9 +96,9 @@ def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Itera
     """
 
     @functools.wraps(handler)
-    def safe(*arguments: Any) -> Iterator[Any]:
+    def safe(*arguments: Any, **named: Any) -> Iterator[Any]:
         try:
-            result = handler(*arguments)
+            result = handler(*arguments, **named)
             for update in result if inspect.isgenerator(result) else [result]:
                 yield {place: "", **(update or {})}
         except UserError as error:
@@ -108,14 +111,14 @@ def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Itera
 def wire(
     trigger: Callable[..., Any],
     handler: Callable[..., Any] | None,
-    inputs: Any = None,
-    outputs: Any = None,
+    inputs: Sequence[Any] | Mapping[str, Any] | None = None,
+    outputs: Sequence[Any] | None = None,
     place: Any = None,
     **options: Any,
 ) -> Any:
     """Connect an event of the page: private, without Gradio's own veil, and with a place for faults.
 
-    A click while the last one is still being worked on waits for its turn, instead of being lost.
+    Inputs are components, or {parameter of the handler: component}. A click while the last one is still being worked on waits for its turn, instead of being lost.
     """
     options = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"} | options
     if "concurrency_id" not in options:
@@ -123,4 +126,6 @@ def wire(
     outputs = list(outputs or [])
     if handler and place is not None:
         handler, outputs = shown_errors(handler, place), [*outputs, place]
+    if isinstance(inputs, Mapping):
+        return trigger(handler, None, outputs, inputs_kwargs=dict(inputs), **options)
     return trigger(handler, inputs, outputs, **options)

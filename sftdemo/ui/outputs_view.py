@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -14,8 +13,8 @@ from sftdemo.errors import UserError
 from sftdemo.outputs import OutputsPage, Row
 from sftdemo.ui import html, work
 from sftdemo.ui.data_tab import last_paragraph
-from sftdemo.ui.forms import wire
-from sftdemo.ui.page import EACH_PICK, Page, find_ready, picked, picker
+from sftdemo.ui.forms import MODEL_CLICK, wire
+from sftdemo.ui.page import EACH_PICK, Page, find_ready, latest_evaluation, picked, picker
 from sftdemo.ui.texts import label, language, number, say
 
 SIDES = ("base", "tuned")
@@ -25,13 +24,29 @@ SIDES = ("base", "tuned")
 def _judged(run: runs.Run, name: str, version: tuple[int, int, int], metric: str) -> tuple[list[Row], tuple[str, ...]]:
     rows = run.outputs(name)
     known = outputs.metrics_for(rows)
-    return outputs.judged(rows, metric if metric in known else known[0], run.scores(name).get("labels")), known
+    metric = metric if metric in known else known[0]
+    labels = run.scores(name).get("labels") if metric in outputs.OF_LABELS else None
+    return outputs.judged(rows, metric, labels), known
 
 
 def load(run: runs.Run, name: str, metric: str = "") -> tuple[list[Row], tuple[str, ...]]:
     """An evaluation's judged rows and the metrics that fit them; kept while the file stays as it is."""
     version = files.stamp((run.path / "evaluations" / name / "outputs.jsonl").stat())
     return _judged(run, name, version, metric)
+
+
+def judged_rows(run_name: str, metric: str) -> list[Row]:
+    """The judged rows of the run's newest evaluation; none without one."""
+    run = find_ready(run_name)
+    name = latest_evaluation(run)
+    return load(run, name, metric)[0] if name else []
+
+
+def find_row(run_name: str, metric: str, number: object) -> Row:
+    row = next((row for row in judged_rows(run_name, metric) if str(row["row"]) == str(number)), None)
+    if row is None:
+        raise UserError("That row isn't in this evaluation any more; reload the page.")
+    return row
 
 
 def counted(page: OutputsPage, lang: str) -> str:
@@ -142,134 +157,136 @@ def mean_probability(found: Sequence[Mapping[str, Any]]) -> float:
     return math.exp(sum(logs) / max(len(logs), 1))
 
 
-@dataclass(frozen=True)
-class View:
-    """What the tab shows and hides: the components, and functions that return their updates."""
+class OutputsView:
+    """The list of an evaluation's answers with its filters, the row that is open, and why it was answered so."""
 
-    parts: list[Any]
-    show: Callable[[runs.Run, str, str], dict[Any, Any]]
-    hide: Callable[[], dict[Any, Any]]
+    def __init__(self, page: Page, fault: Any) -> None:
+        self.page, self.fault = page, fault
+        self.at, self.open_number = gr.State(0), gr.State(None)  # the page listed; the number of the row that is open
+        with gr.Column(visible=False) as self.box:
+            self.counts = gr.HTML("", elem_id="outputs-counts")
+            self._build_filters()
+            self.opened = gr.HTML("", elem_id="opened-row")
+            with gr.Row(visible=False, elem_classes="small-row") as self.why_row:
+                self.why = {side: gr.Button(label(f"why_{side}"), size="sm", elem_id=f"why-{side}") for side in SIDES}
+            self.reason = gr.HTML("", elem_id="why-answer")
+            self.table = picker(elem_id="outputs")
+            with gr.Row(elem_classes="small-row"):
+                self.back = gr.Button("‹", size="sm", elem_id="outputs-back")
+                self.place = gr.HTML("", elem_id="outputs-place")
+                self.next = gr.Button("›", size="sm", elem_id="outputs-next")
+        self.listed = [self.counts, self.table, self.place, self.back, self.next, self.at]
+        self.closed = {self.opened: "", self.reason: "", self.why_row: gr.update(visible=False), self.open_number: None}
+        self.asked = {
+            "metric": self.metric,
+            "sort": self.sort,
+            "label": self.label,
+            "filter": self.filter,
+            "search": self.search,
+        }
+        self.parts = [self.box, *self.asked.values(), *self.listed, *self.closed]
 
-
-def build(page: Page, latest: Callable[[runs.Run], str], fault: Any) -> View:
-    """The components and how they are connected; `latest` names a run's newest evaluation."""
-    at, chosen = gr.State(0), gr.State(None)  # the page shown; the row that is open
-    with gr.Column(visible=False) as box:
-        counts = gr.HTML("", elem_id="outputs-counts")
+    def _build_filters(self) -> None:
         with gr.Row(elem_classes="small-fields"):
             narrow = {"min_width": 130, "scale": 1}
-            metric = gr.Dropdown([], label=label("outputs_metric"), elem_id="outputs-metric", **narrow)
+            self.metric = gr.Dropdown([], label=label("outputs_metric"), elem_id="outputs-metric", **narrow)
             order = [(label(f"sort_{name}"), name) for name in outputs.SORTS]
-            sort = gr.Dropdown(order, value="row", label=label("outputs_sort"), elem_id="outputs-sort", **narrow)
-            labels = gr.Dropdown([], label=label("outputs_label"), elem_id="outputs-label", visible=False, **narrow)
-            search = gr.Textbox(label=label("outputs_search"), max_lines=1, elem_id="outputs-search", **narrow)
+            self.sort = gr.Dropdown(order, value="row", label=label("outputs_sort"), elem_id="outputs-sort", **narrow)
+            self.label = gr.Dropdown([], label=label("outputs_label"), elem_id="outputs-label", visible=False, **narrow)
+            self.search = gr.Textbox(label=label("outputs_search"), max_lines=1, elem_id="outputs-search", **narrow)
         filters = [(label(f"filter_{name}"), name) for name in outputs.FILTERS]
-        which = gr.Radio(filters, value="all", show_label=False, container=False, elem_id="filter")
-        one = gr.HTML("", elem_id="opened-row")
-        with gr.Row(visible=False, elem_classes="small-row") as why_row:
-            why = {side: gr.Button(label(f"why_{side}"), size="sm", elem_id=f"why-{side}") for side in SIDES}
-        reason = gr.HTML("", elem_id="why-answer")
-        table = picker(elem_id="outputs")
-        with gr.Row(elem_classes="small-row"):
-            back = gr.Button("‹", size="sm", elem_id="outputs-back")
-            where = gr.HTML("", elem_id="outputs-place")
-            on = gr.Button("›", size="sm", elem_id="outputs-next")
-    asked = [page.run, metric, sort, labels, which, search, at]
-    listed = [counts, table, where, back, on, at]
-    closed = {one: "", reason: "", why_row: gr.update(visible=False), chosen: None}
+        self.filter = gr.Radio(filters, value="all", show_label=False, container=False, elem_id="filter")
 
-    def drawn(found: OutputsPage, lang: str, selected: int | None) -> dict[Any, Any]:
+    def draw(self, page: OutputsPage, lang: str) -> dict[Any, Any]:
         return {
-            counts: counted(found, lang),
-            table: outputs_table(found, lang, selected),
-            where: place(found, lang),
-            back: gr.update(visible=found.pages > 1, interactive=found.page > 0),
-            on: gr.update(visible=found.pages > 1, interactive=found.page + 1 < found.pages),
-            at: found.page,
+            self.counts: counted(page, lang),
+            self.table: outputs_table(page, lang, None),
+            self.place: place(page, lang),
+            self.back: gr.update(visible=page.pages > 1, interactive=page.page > 0),
+            self.next: gr.update(visible=page.pages > 1, interactive=page.page + 1 < page.pages),
+            self.at: page.page,
         }
 
-    def show(run: runs.Run, name: str, lang: str) -> dict[Any, Any]:
+    def show(self, run: runs.Run, name: str, lang: str) -> dict[Any, Any]:
+        """The evaluation of that name from its first row on, by its leading metric."""
         leading = run.scores(name).get("leading", "")
         rows, known = load(run, name, leading)
-        names = sorted({row["label"] for row in rows if row.get("label")})
-        every = [(say(lang, "outputs_all"), ""), *((text, text) for text in names)]
+        labels = sorted({row["label"] for row in rows if row.get("label")})
+        offered = [(say(lang, "outputs_all"), ""), *((text, text) for text in labels)]
         return {
-            **drawn(outputs.outputs_page(rows), lang, None),
-            **closed,
-            metric: gr.update(
+            **self.draw(outputs.outputs_page(rows), lang),
+            **self.closed,
+            self.metric: gr.update(
                 choices=[(say(lang, f"metric_{key}"), key) for key in known],
                 value=leading if leading in known else known[0],
             ),
-            labels: gr.update(choices=every, value="", visible=len(names) > 1),
-            sort: "row",
-            which: "all",
-            search: "",
-            box: gr.update(visible=True),
+            self.label: gr.update(choices=offered, value="", visible=len(labels) > 1),
+            self.sort: "row",
+            self.filter: "all",
+            self.search: "",
+            self.box: gr.update(visible=True),
         }
 
-    def hide() -> dict[Any, Any]:
-        return {box: gr.update(visible=False), table: "", **closed}
+    def hide(self) -> dict[Any, Any]:
+        return {self.box: gr.update(visible=False), self.table: "", **self.closed}
 
-    def rows_of(name: str, metric: str) -> list[Row]:
-        run = find_ready(name)
-        return load(run, latest(run), metric)[0] if latest(run) else []
-
-    def listing(
-        name: str, metric: str, sort: str, label: str, filter: str, text: str, at: int, request: gr.Request
-    ) -> dict[Any, Any]:
-        found = outputs.outputs_page(rows_of(name, metric), sort, filter, at, label or "", text or "")
-        return drawn(found, language(request), None) | closed
-
-    def turned(step: int) -> Callable[..., dict[Any, Any]]:
-        def turn(
-            name: str, metric: str, sort: str, label: str, filter: str, text: str, at: int, request: gr.Request
-        ) -> dict[Any, Any]:
-            return listing(name, metric, sort, label, filter, text, at + step, request)
-
-        return turn
-
-    def anew(
-        name: str, metric: str, sort: str, label: str, filter: str, text: str, request: gr.Request
-    ) -> dict[Any, Any]:
-        return listing(name, metric, sort, label, filter, text, 0, request)
-
-    def find_row(name: str, metric: str, number: object) -> Row:
-        found = next((row for row in rows_of(name, metric) if str(row["row"]) == str(number)), None)
-        if found is None:
-            raise UserError("That row isn't in this evaluation any more; reload the page.")
-        return found
-
-    def open_row(
-        name: str,
+    def list_rows(
+        self,
+        request: gr.Request,
+        run_name: str,
         metric: str,
         sort: str,
         label: str,
         filter: str,
-        text: str,
-        at: int,
-        event: gr.EventData,
-        request: gr.Request,
+        search: str,
+        at: int = 0,
+        step: int = 0,
     ) -> dict[Any, Any]:
-        lang, row = language(request), find_row(name, metric, picked(event))
-        found = outputs.outputs_page(rows_of(name, metric), sort, filter, at, label or "", text or "")
-        shown = {one: opened(row, lang), table: outputs_table(found, lang, row["row"])}
-        return shown | {chosen: row["row"], reason: "", why_row: gr.update(visible=True)}
+        """The page `step` pages from `at` of the rows asked for; the first one where neither is given."""
+        rows = judged_rows(run_name, metric)
+        page = outputs.outputs_page(rows, sort, filter, at + step, label or "", search or "")
+        return self.draw(page, language(request)) | self.closed
 
-    def reasons(side: str) -> Callable[..., dict[Any, Any]]:
-        def ask(name: str, metric: str, row: int | None, request: gr.Request) -> dict[Any, Any]:
+    def open_row(
+        self,
+        request: gr.Request,
+        event: gr.EventData,
+        run_name: str,
+        metric: str,
+        sort: str,
+        label: str,
+        filter: str,
+        search: str,
+        at: int,
+    ) -> dict[Any, Any]:
+        lang, row = language(request), find_row(run_name, metric, picked(event))
+        page = outputs.outputs_page(judged_rows(run_name, metric), sort, filter, at, label or "", search or "")
+        return {
+            self.opened: opened(row, lang),
+            self.table: outputs_table(page, lang, row["row"]),
+            self.open_number: row["row"],
+            self.reason: "",
+            self.why_row: gr.update(visible=True),
+        }
 
-            lang, found = language(request), find_row(name, metric, row)
-            pair = work.pair(find_ready(name).name)
-            return {reason: explained(pair.explain(found["messages"], found[side], found.get("tools")), side, lang)}
+    def explain(self, request: gr.Request, run_name: str, metric: str, number: int | None, side: str) -> dict[Any, Any]:
+        """The tokens of one side's answer to the open row, as both models see them."""
+        row = find_row(run_name, metric, number)
+        pair = work.pair(find_ready(run_name).name)
+        tokens = pair.explain(row["messages"], row[side], row.get("tools"))
+        return {self.reason: explained(tokens, side, language(request))}
 
-        return ask
-
-    for trigger in (metric.input, sort.input, labels.input, which.input, search.submit, search.blur):
-        wire(trigger, anew, asked[:-1], [*listed, *closed], fault)
-    for button, step in ((back, -1), (on, 1)):
-        wire(button.click, turned(step), asked, [*listed, *closed], fault)
-    wire(table.select, open_row, asked, [one, table, chosen, reason, why_row], fault, **EACH_PICK)
-    options = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "once", "show_progress": "minimal"}
-    for side in SIDES:
-        wire(why[side].click, reasons(side), [page.run, metric, chosen], [reason], fault, **options)
-    return View([box, metric, sort, labels, which, search, *listed, *closed], show, hide)
+    def wire(self) -> None:
+        asked, views = {"run_name": self.page.run, **self.asked}, [*self.listed, *self.closed]
+        fields = (self.metric, self.sort, self.label, self.filter)
+        for trigger in (*(field.input for field in fields), self.search.submit, self.search.blur):
+            wire(trigger, self.list_rows, asked, views, self.fault)
+        for button, step in ((self.back, -1), (self.next, 1)):
+            turned = {**asked, "at": self.at, "step": gr.State(step)}
+            wire(button.click, self.list_rows, turned, views, self.fault)
+        row = [self.opened, self.table, self.open_number, self.reason, self.why_row]
+        wire(self.table.select, self.open_row, {**asked, "at": self.at}, row, self.fault, **EACH_PICK)
+        options = {**MODEL_CLICK, "show_progress": "minimal"}
+        for side, button in self.why.items():
+            why = [self.page.run, self.metric, self.open_number, gr.State(side)]
+            wire(button.click, self.explain, why, [self.reason], self.fault, **options)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -24,19 +24,17 @@ EACH_PICK = {"trigger_mode": "multiple", "concurrency_limit": 1}
 class Page:
     """Components and states that more than one tab reads or writes."""
 
-    run: Any  # gr.State: the chosen run's name, "" without one, None until the page has loaded
-    data: Any  # gr.State: the chosen data as ReadConfig's values, or {}
-    timer: Any
     blocks: Any
+    run: Any  # gr.State: the chosen run's name, "" without one, None until the page has loaded
+    data: Any = None  # gr.State: the chosen data as ReadConfig's values, or {}
+    timer: Any = None
     tick: Any = None  # the last thing done on a tick; tabs hang theirs after it, so that they see the same or later
     tabs: Any = None
-    head: Any = None
-    chip: Any = None
-    work_row: Any = None
-    work_bar: Any = None
-    work_stop: Any = None
-    work_fault: Any = None
-    preparing: Any = None  # settings the Data and the Train tab both show, by name: the Data tab's fields
+    preparing: dict[str, Any] = field(default_factory=dict)  # settings on Data and on Train, by name: Data's fields
+
+    def opens(self, trigger: Callable[..., Any], tab: str) -> Any:
+        """Let an event open a tab; what follows it hangs on the value returned."""
+        return wire(trigger, lambda: {self.tabs: gr.Tabs(selected=tab)}, None, [self.tabs])
 
 
 def picker(value: str = "", **options: Any) -> Any:
@@ -64,6 +62,11 @@ def brand(lang: str) -> str:
 
 def chip_text(lang: str, name: str) -> str:
     return say(lang, "chip_run", name=html.cut(name, 34)) if name else say(lang, "chip_none")
+
+
+def waits(lang: str, key: str) -> str:
+    """The state of a screen that waits for something: the text of `key`, and how to get it."""
+    return html.empty(say(lang, key), say(lang, f"{key}_text"))
 
 
 def work_line(lang: str, items: Sequence[work.Work]) -> str:
@@ -94,50 +97,52 @@ def stop_all() -> None:
             current.stop.set()
 
 
-def begin(blocks: Any) -> Page:
-    """Make the shared states and the header."""
-    page = Page(run=gr.State(None), data=gr.State({}), timer=gr.Timer(TICK_S, active=False), blocks=blocks)
-    with gr.Row(elem_id="head"):
-        page.head = gr.HTML(brand("en"), elem_id="brand")
-        page.chip = gr.Button(label("chip_none"), elem_id="run-chip", size="sm")
-        switches = gr.HTML(header("en"), elem_id="switches", js_on_load=HEADER_JS)
-    with gr.Row(elem_id="work", visible=False) as page.work_row:
-        page.work_bar = gr.HTML("", elem_id="work-bar")
-        page.work_stop = gr.Button(label("stop_keep"), elem_id="work-stop", size="sm")
-    page.work_fault = gr.HTML("", elem_id="work-fault")
+class Header:
+    """What stands over the tabs: the brand, the chosen run, the switches, and the bar of running work with its Stop."""
 
-    def show_chip(name: str, request: gr.Request) -> dict[Any, Any]:
-        return {page.chip: gr.update(value=chip_text(language(request), name))}
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        with gr.Row(elem_id="head"):
+            self.brand = gr.HTML(brand("en"), elem_id="brand")
+            self.chip = gr.Button(label("chip_none"), elem_id="run-chip", size="sm")
+            self.switches = gr.HTML(header("en"), elem_id="switches", js_on_load=HEADER_JS)
+        with gr.Row(elem_id="work", visible=False) as self.work_row:
+            self.work_bar = gr.HTML("", elem_id="work-bar")
+            self.stop = gr.Button(label("stop_keep"), elem_id="work-stop", size="sm")
+        self.fault = gr.HTML("", elem_id="work-fault")
 
-    def refresh_bar(request: gr.Request) -> dict[Any, Any]:
+    def show_run(self, name: str, request: gr.Request) -> dict[Any, Any]:
+        return {self.chip: gr.update(value=chip_text(language(request), name))}
+
+    def refresh_bar(self, request: gr.Request) -> dict[Any, Any]:
         items = work.running()
         return {
-            page.work_row: gr.update(visible=bool(items)),
-            page.work_bar: work_line(language(request), items),
-            page.timer: gr.Timer(active=bool(items)),
+            self.work_row: gr.update(visible=bool(items)),
+            self.work_bar: work_line(language(request), items),
+            self.page.timer: gr.Timer(active=bool(items)),
         }
 
-    def stop(request: gr.Request) -> dict[Any, Any]:
+    def stop_work(self, request: gr.Request) -> dict[Any, Any]:
         stop_all()
-        return {page.work_bar: work_line(language(request), work.running())}
+        return {self.work_bar: work_line(language(request), work.running())}
 
-    def open_page(request: gr.Request) -> dict[Any, Any]:
-        lang = language(request)
-        chosen = work.newest_ready()
+    def open_page(self, request: gr.Request) -> dict[Any, Any]:
+        lang, chosen = language(request), work.newest_ready()
         return {
-            page.head: brand(lang),
-            switches: header(lang),
-            page.run: chosen,
-            page.chip: gr.update(value=chip_text(lang, chosen)),
-            **refresh_bar(request),
+            self.brand: brand(lang),
+            self.switches: header(lang),
+            self.page.run: chosen,
+            **self.show_run(chosen, request),
+            **self.refresh_bar(request),
         }
 
-    bar = [page.work_row, page.work_bar, page.timer]
-    page.tick = wire(page.timer.tick, refresh_bar, None, bar)
-    wire(page.work_stop.click, stop, None, [page.work_bar], page.work_fault, queue=True)
-    wire(page.run.change, show_chip, [page.run], [page.chip])
-    wire(blocks.load, open_page, None, [page.head, switches, page.run, page.chip, *bar])
-    return page
+    def wire(self) -> None:
+        page, bar = self.page, [self.work_row, self.work_bar, self.page.timer]
+        page.tick = wire(page.timer.tick, self.refresh_bar, None, bar)
+        wire(self.stop.click, self.stop_work, None, [self.work_bar], self.fault, queue=True)
+        wire(page.run.change, self.show_run, [page.run], [self.chip])
+        wire(page.blocks.load, self.open_page, None, [self.brand, self.switches, page.run, self.chip, *bar])
+        page.opens(self.chip.click, "runs")
 
 
 def find_ready(name: str) -> runs.Run:
@@ -145,3 +150,8 @@ def find_ready(name: str) -> runs.Run:
     if not name:
         raise UserError("No run is chosen; fine-tune one first, or choose one under Runs.")
     return runs.named(name)
+
+
+def latest_evaluation(run: runs.Run) -> str:
+    """The newest evaluation of a run, or ""."""
+    return next(iter(run.evaluations()), "")

@@ -8,28 +8,33 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.errors import UserError
-from sftdemo.ui import vote_tab, work
+from sftdemo.ui import work
 from sftdemo.ui.forms import wire
 from sftdemo.ui.page import Page, brand, header
 from sftdemo.ui.style import HEADER_JS
 from sftdemo.ui.texts import language, say
+from sftdemo.ui.vote_tab import VoteTab
 
 
-def build(blocks: Any) -> None:
-    """The page's components; the run is the link's, or else the newest that has a model."""
-    with gr.Row(elem_id="head"):
-        head = gr.HTML(brand("en"), elem_id="brand")
-        switches = gr.HTML(header("en"), elem_id="switches", js_on_load=HEADER_JS)
-    fault = gr.HTML("")
-    page = Page(run=gr.State(None), data=None, timer=None, blocks=blocks)
-    vote_tab.build(page)
+class RatePage:
+    """The page; the run is the link's, or else the newest that has a model."""
 
-    def open_page(request: gr.Request) -> dict[Any, Any]:
-        lang, asked = language(request), request.query_params.get("run")
+    def __init__(self, blocks: Any) -> None:
+        with gr.Row(elem_id="head"):
+            self.brand = gr.HTML(brand("en"), elem_id="brand")
+            self.switches = gr.HTML(header("en"), elem_id="switches", js_on_load=HEADER_JS)
+        self.fault = gr.HTML("")
+        self.page = Page(blocks, run=gr.State(None))
+        self.voting = VoteTab(self.page)
+
+    def open_page(self, request: gr.Request) -> dict[Any, Any]:
+        lang, run_name = language(request), request.query_params.get("run")
         try:
-            chosen = runs.named(asked).name if asked else work.newest_ready()
+            chosen = runs.named(run_name).name if run_name else work.newest_ready()
         except UserError:  # its text, for whoever runs the app, names folders and other runs
-            raise UserError(say(lang, "rate_no_run", name=str(asked)[:60])) from None
-        return {head: brand(lang), switches: header(lang), page.run: chosen}
+            raise UserError(say(lang, "rate_no_run", name=str(run_name)[:60])) from None
+        return {self.brand: brand(lang), self.switches: header(lang), self.page.run: chosen}
 
-    wire(blocks.load, open_page, None, [head, switches, page.run], fault)
+    def wire(self) -> None:
+        self.voting.wire()
+        wire(self.page.blocks.load, self.open_page, None, [self.brand, self.switches, self.page.run], self.fault)

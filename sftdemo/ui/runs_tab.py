@@ -99,96 +99,109 @@ def comparison(chosen: Sequence[runs.Run], lang: str) -> str:
     )
 
 
-def build(page: Page, tab: Any) -> None:
-    """The tab's components and how they are connected; `tab` is its own tab, which refreshes when opened."""
-    shown, focus = gr.State(PAGE_ROWS), gr.State("")
-    search = gr.Textbox("", show_label=False, placeholder=label("runs_search"), container=False, elem_id="runs-search")
-    fault = gr.HTML("", elem_id="runs-fault")
-    table = picker(elem_id="runs-table")
-    more = gr.Button(label("runs_more"), size="sm", visible=False)
-    info = gr.HTML("")
-    with gr.Row(visible=False, elem_classes="small-row") as actions:
-        to_evaluate = gr.Button(label("train_evaluate"), size="sm", elem_id="runs-evaluate")
-        delete = gr.Button(label("runs_delete"), size="sm", elem_id="runs-delete")
-        sure = gr.Button(label("runs_sure"), size="sm", variant="stop", visible=False, elem_id="runs-sure")
-        keep = gr.Button(label("runs_keep"), size="sm", visible=False)
-    compared = gr.Dropdown(
-        [], multiselect=True, max_choices=MOST_COMPARED, label=label("compare_pick"), elem_id="compare"
-    )
-    compare_view = gr.HTML("")
+class RunsTab:
+    """The list of runs, what can be done with the one picked, and a comparison; drawn anew whenever it is opened."""
 
-    def refresh(text: str, rows: int, name: str, chosen: str, lang: str) -> dict[Any, Any]:
-        found = matching(text)
+    def __init__(self, page: Page, tab: Any) -> None:
+        self.page, self.tab = page, tab
+        self.shown, self.focus = gr.State(PAGE_ROWS), gr.State("")  # rows listed; the run picked
+        self.search = gr.Textbox(
+            "", show_label=False, placeholder=label("runs_search"), container=False, elem_id="runs-search"
+        )
+        self.fault = gr.HTML("", elem_id="runs-fault")
+        self.table = picker(elem_id="runs-table")
+        self.more = gr.Button(label("runs_more"), size="sm", visible=False)
+        self.info = gr.HTML("")
+        with gr.Row(visible=False, elem_classes="small-row") as self.actions:
+            self.to_evaluate = gr.Button(label("train_evaluate"), size="sm", elem_id="runs-evaluate")
+            self.delete = gr.Button(label("runs_delete"), size="sm", elem_id="runs-delete")
+            self.sure = gr.Button(label("runs_sure"), size="sm", variant="stop", visible=False, elem_id="runs-sure")
+            self.keep = gr.Button(label("runs_keep"), size="sm", visible=False)
+        self.compared = gr.Dropdown(
+            [], multiselect=True, max_choices=MOST_COMPARED, label=label("compare_pick"), elem_id="compare"
+        )
+        self.compare_view = gr.HTML("")
+
+    def list_runs(self, search: str, shown: int, focus: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
+        """The runs whose name holds the text searched for; the one picked, or else the chosen one, is marked."""
+        matches = matching(search)
         return {
-            table: runs_table(found, rows, name or chosen, lang),
-            more: gr.update(visible=len(found) > rows),
-            compared: gr.update(choices=[run.name for run in found[:OFFERED]]),
+            self.table: runs_table(matches, shown, focus or run_name, language(request)),
+            self.more: gr.update(visible=len(matches) > shown),
+            self.compared: gr.update(choices=[run.name for run in matches[:OFFERED]]),
         }
 
-    def look(text: str, rows: int, name: str, chosen: str, request: gr.Request) -> dict[Any, Any]:
-        return refresh(text, rows, name, chosen, language(request))
+    def list_more(self, search: str, shown: int, focus: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
+        more = shown + PAGE_ROWS
+        return {self.shown: more, **self.list_runs(search, more, focus, run_name, request)}
 
-    def show_more(text: str, rows: int, name: str, chosen: str, request: gr.Request) -> dict[Any, Any]:
-        return {shown: rows + PAGE_ROWS, **refresh(text, rows + PAGE_ROWS, name, chosen, language(request))}
-
-    def asking(sure_now: bool) -> dict[Any, Any]:
+    def confirming(self, asked: bool) -> dict[Any, Any]:
         return {
-            delete: gr.update(visible=not sure_now),
-            sure: gr.update(visible=sure_now),
-            keep: gr.update(visible=sure_now),
+            self.delete: gr.update(visible=not asked),
+            self.sure: gr.update(visible=asked),
+            self.keep: gr.update(visible=asked),
         }
 
-    def choose(text: str, rows: int, chosen: str, event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
-        lang, run = language(request), runs.named(picked(event))
+    def confirm_delete(self) -> dict[Any, Any]:
+        return self.confirming(True)
+
+    def keep_run(self) -> dict[Any, Any]:
+        return self.confirming(False)
+
+    def pick_run(
+        self, search: str, shown: int, run_name: str, event: gr.EventData, request: gr.Request
+    ) -> dict[Any, Any]:
+        """Show a run, and choose it for the other tabs if it has a model."""
+        run = runs.named(picked(event))
         ready = work.is_ready(run)
         return {
-            focus: run.name,
-            info: details(run, lang),
-            actions: gr.update(visible=True),
-            to_evaluate: gr.update(visible=ready),
-            **({page.run: run.name} if ready else {}),
-            **asking(False),
-            **refresh(text, rows, run.name, chosen, lang),
+            self.focus: run.name,
+            self.info: details(run, language(request)),
+            self.actions: gr.update(visible=True),
+            self.to_evaluate: gr.update(visible=ready),
+            **({self.page.run: run.name} if ready else {}),
+            **self.confirming(False),
+            **self.list_runs(search, shown, run.name, run_name, request),
         }
 
-    def remove(text: str, rows: int, name: str, chosen: str, request: gr.Request) -> dict[Any, Any]:
-        runs.named(name).delete()
+    def delete_run(self, search: str, shown: int, focus: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
+        runs.named(focus).delete()
         work.release()
-        kept = chosen if chosen != name else work.newest_ready()
-        hidden = {actions: gr.update(visible=False), info: ""}
+        chosen = run_name if run_name != focus else work.newest_ready()
         return {
-            focus: "",
-            page.run: kept,
-            **hidden,
-            **asking(False),
-            **refresh(text, rows, "", kept, language(request)),
+            self.focus: "",
+            self.page.run: chosen,
+            self.actions: gr.update(visible=False),
+            self.info: "",
+            **self.confirming(False),
+            **self.list_runs(search, shown, "", chosen, request),
         }
 
-    def compare(names: list[str], request: gr.Request) -> dict[Any, Any]:
+    def compare(self, names: list[str], request: gr.Request) -> dict[Any, Any]:
         if len(names) > MOST_COMPARED:
             raise UserError(f"{len(names)} runs are chosen; compare at most {MOST_COMPARED}.")
-        return {compare_view: comparison([runs.named(name) for name in names], language(request)) if names else ""}
+        chosen = [runs.named(name) for name in names]
+        return {self.compare_view: comparison(chosen, language(request)) if chosen else ""}
 
-    asked = [search, shown, focus, page.run]
-    views = [table, more, compared]
-    wire(
-        partial(gr.on, [tab.select, search.input, page.run.change]),
-        look,
-        asked,
-        views,
-        fault,
-    )
-    wire(more.click, show_more, asked, [shown, *views], fault)
-    wire(
-        table.select,
-        choose,
-        [search, shown, page.run],
-        [focus, info, actions, to_evaluate, page.run, delete, sure, keep, *views],
-        fault,
-        **EACH_PICK,
-    )
-    wire(delete.click, lambda: asking(True), None, [delete, sure, keep])
-    wire(keep.click, lambda: asking(False), None, [delete, sure, keep])
-    wire(sure.click, remove, asked, [focus, page.run, actions, info, delete, sure, keep, *views], fault)
-    wire(to_evaluate.click, lambda: {page.tabs: gr.Tabs(selected="evaluate")}, None, [page.tabs])
-    wire(compared.change, compare, [compared], [compare_view], fault)
+    def wire(self) -> None:
+        page, fault = self.page, self.fault
+        place = [self.search, self.shown, self.focus, page.run]
+        listed, confirming = [self.table, self.more, self.compared], [self.delete, self.sure, self.keep]
+        picked_run = [self.focus, page.run, self.info, self.actions, *confirming, *listed]
+        wire(
+            partial(gr.on, [self.tab.select, self.search.input, page.run.change]), self.list_runs, place, listed, fault
+        )
+        wire(self.more.click, self.list_more, place, [self.shown, *listed], fault)
+        wire(
+            self.table.select,
+            self.pick_run,
+            [self.search, self.shown, page.run],
+            [*picked_run, self.to_evaluate],
+            fault,
+            **EACH_PICK,
+        )
+        wire(self.delete.click, self.confirm_delete, None, confirming)
+        wire(self.keep.click, self.keep_run, None, confirming)
+        wire(self.sure.click, self.delete_run, place, picked_run, fault)
+        page.opens(self.to_evaluate.click, "evaluate")
+        wire(self.compared.change, self.compare, [self.compared], [self.compare_view], fault)

@@ -16,7 +16,7 @@ from sftdemo.config import DEFAULT_MODEL, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.ui import charts, data_tab, forms, html, work
 from sftdemo.ui.forms import wire
-from sftdemo.ui.page import Page
+from sftdemo.ui.page import Page, waits
 from sftdemo.ui.texts import duration, label, language, number, say
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -169,111 +169,139 @@ def log_tail(run: runs.Run) -> str:
     return f'<pre class="cmd log">{html.esc(chr(10).join(lines))}</pre>'
 
 
-def build(page: Page) -> Any:
-    """The tab's components and how they are connected; returns the Evaluate button, which is the next tab's to wire."""
-    watched = gr.State("")
-    sentence = gr.HTML("", elem_id="train-plan")
-    choices = [(label(f"preset_{name}"), name) for name in PRESETS]
-    preset = gr.Radio(choices, value=DEFAULT_PRESET, show_label=False, container=False, elem_id="presets")
-    with gr.Accordion(label("train_settings"), open=False, elem_id="train-settings"):
-        made: dict[str, Any] = {}
+def choices_of_presets(fields: Mapping[str, Any]) -> str:
+    """What each preset puts into the fields, as a function of the browser's: {name: the fields' values}."""
+    values = {
+        name: ["" if value is None else fields[setting].postprocess(value) for setting, value in preset.items()]
+        for name, preset in PRESETS.items()
+    }
+    return f"(name) => ({json.dumps(values)})[name]"
+
+
+def config_of(chosen: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainConfig:
+    """The chosen data and the form's settings together, checked."""
+    made: TrainConfig = forms.config(TrainConfig, {**chosen, **settings})
+    return made
+
+
+class TrainTab:
+    """Plan, settings, one button, and what the run it started is doing."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.watched = gr.State("")  # the name of the run that is shown
+        self.plan = gr.HTML("", elem_id="train-plan")
+        choices = [(label(f"preset_{name}"), name) for name in PRESETS]
+        self.preset = gr.Radio(choices, value=DEFAULT_PRESET, show_label=False, container=False, elem_id="presets")
+        with gr.Accordion(label("train_settings"), open=False, elem_id="train-settings"):
+            self.fields = self._build_fields()
+            gr.Markdown(label("train_command"), elem_classes="group")
+            self.command = gr.HTML("", elem_id="train-command")
+        self.fault = gr.HTML("", elem_id="train-fault")
+        main = {"elem_classes": "main-button"}
+        with gr.Row():
+            self.start = gr.Button(label("train_go"), variant="primary", elem_id="fine-tune", **main)
+            self.stop = gr.Button(label("stop_keep"), visible=False, elem_id="train-stop", **main)
+            self.evaluate = gr.Button(
+                label("train_evaluate"), variant="primary", visible=False, elem_id="to-evaluate", **main
+            )
+        self.view = gr.HTML("", elem_id="train-view")
+        with gr.Accordion(label("train_log"), open=False, visible=False) as self.log_box:
+            self.log = gr.HTML("")
+
+    def _build_fields(self) -> dict[str, Any]:
+        """The settings' fields by name, set to the default preset."""
+        fields = {}
+        preset = PRESETS[DEFAULT_PRESET]
         for group, specs in forms.groups(TrainConfig, FROM_DATA_TAB).items():
             gr.Markdown(label(f"group_{group}"), elem_classes="group")
             with gr.Row():
                 for spec in specs:
-                    start = (
-                        {"value": PRESETS[DEFAULT_PRESET][spec.name]} if spec.name in PRESETS[DEFAULT_PRESET] else {}
-                    )
-                    made[spec.name] = forms.field(TrainConfig, spec.name, min_width=240, **start)
-        gr.Markdown(label("train_command"), elem_classes="group")
-        command = gr.HTML("", elem_id="train-command")
-    fault = gr.HTML("", elem_id="train-fault")
-    with gr.Row():
-        start = gr.Button(label("train_go"), variant="primary", elem_classes="main-button", elem_id="fine-tune")
-        stop = gr.Button(label("stop_keep"), visible=False, elem_classes="main-button", elem_id="train-stop")
-        evaluate = gr.Button(
-            label("train_evaluate"), variant="primary", visible=False, elem_classes="main-button", elem_id="to-evaluate"
-        )
-    view = gr.HTML("", elem_id="train-view")
-    with gr.Accordion(label("train_log"), open=False, visible=False) as log_box:
-        log = gr.HTML("")
-    names = list(made)
-    views = [watched, view, start, stop, evaluate, log_box, log]
+                    value = {"value": preset[spec.name]} if spec.name in preset else {}
+                    fields[spec.name] = forms.field(TrainConfig, spec.name, min_width=240, **value)
+        return fields
 
-    def settings(chosen: Mapping[str, Any], given: Sequence[Any]) -> TrainConfig:
-        made_config: TrainConfig = forms.config(TrainConfig, {**chosen, **dict(zip(names, given, strict=True))})
-        return made_config
-
-    def describe(request: gr.Request, chosen: dict[str, Any], *values: Any) -> dict[Any, Any]:
+    def describe(self, request: gr.Request, chosen: dict[str, Any], **settings: Any) -> dict[Any, Any]:
+        """The plan and the command of the settings as they stand."""
         lang = language(request)
         if not chosen:
-            return {
-                sentence: html.empty(say(lang, "wait_data"), say(lang, "wait_data_text")),
-                start: gr.update(interactive=False),
-            }
-        config = settings(chosen, values)
+            return {self.plan: waits(lang, "wait_data"), self.start: gr.update(interactive=False)}
+        config = config_of(chosen, settings)
         rows = data_tab.read(chosen).splits.get("train", [])
-        shown = f'<pre class="cmd">{html.esc(jobs.command(config))}</pre>'
-        return {sentence: plan(config, rows, lang), command: shown, start: gr.update(interactive=bool(rows))}
+        return {
+            self.plan: plan(config, rows, lang),
+            self.command: f'<pre class="cmd">{html.esc(jobs.command(config))}</pre>',
+            self.start: gr.update(interactive=bool(rows)),
+        }
 
-    def refresh(name: str, lang: str) -> dict[Any, Any]:
+    def show_run(self, name: str, lang: str) -> dict[Any, Any]:
         run = runs.named(name)
         state = run.status()["state"]
         running, done = state in runs.ACTIVE, work.is_ready(run)
         return {
-            view: live(run, lang),
-            start: gr.update(
+            self.view: live(run, lang),
+            self.start: gr.update(
                 visible=not running,
                 variant="secondary" if done else "primary",
                 value=label("train_again" if done else "train_go"),
             ),
-            stop: gr.update(visible=running, interactive=state != "stopping"),
-            evaluate: gr.update(visible=done),
-            log_box: gr.update(visible=True),
-            log: log_tail(run),
+            self.stop: gr.update(visible=running, interactive=state != "stopping"),
+            self.evaluate: gr.update(visible=done),
+            self.log_box: gr.update(visible=True),
+            self.log: log_tail(run),
         }
 
-    def fine_tune(request: gr.Request, chosen: dict[str, Any], *values: Any) -> dict[Any, Any]:
+    def fine_tune(self, request: gr.Request, chosen: dict[str, Any], **settings: Any) -> dict[Any, Any]:
+        """Start a run, and watch it."""
+        lang = language(request)
         if not chosen:
-            raise UserError(say(language(request), "wait_data_text"))
-        config = settings(chosen, values)
+            raise UserError(say(lang, "wait_data_text"))
+        config = config_of(chosen, settings)
         work.release()
         run = jobs.start(config)
-        return {watched: run.name, page.timer: gr.Timer(active=True), **refresh(run.name, language(request))}
+        return {self.watched: run.name, self.page.timer: gr.Timer(active=True), **self.show_run(run.name, lang)}
 
-    def ask_stop(name: str, request: gr.Request) -> dict[Any, Any]:
-        jobs.stop(runs.named(name))
-        return refresh(name, language(request))
+    def stop_run(self, watched: str, request: gr.Request) -> dict[Any, Any]:
+        jobs.stop(runs.named(watched))
+        return self.show_run(watched, language(request))
 
-    def tick(name: str, chosen_run: str, request: gr.Request) -> dict[Any, Any]:
-        if not name:
-            return {view: gr.skip()}
-        ended = work.is_ready(runs.named(name))
-        news = refresh(name, language(request))
-        return news | ({page.run: name} if ended and chosen_run != name else {})
+    def tick(self, watched: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
+        """The watched run as it is now; once it has a model it becomes the chosen run."""
+        if not watched:
+            return {self.view: gr.skip()}
+        ended = work.is_ready(runs.named(watched))
+        choice = {self.page.run: watched} if ended and run_name != watched else {}
+        return {**self.show_run(watched, language(request)), **choice}
 
-    def open_page(request: gr.Request) -> dict[Any, Any]:
+    def open_page(self, request: gr.Request) -> dict[Any, Any]:
+        """A run that is training is watched from the start."""
         busy = runs.active()
-        return {watched: busy[0].name, **refresh(busy[0].name, language(request))} if busy else {watched: ""}
+        if not busy:
+            return {self.watched: ""}
+        return {self.watched: busy[0].name, **self.show_run(busy[0].name, language(request))}
 
-    fields_in = [page.data, *made.values()]
-    changes = partial(gr.on, [page.data.change, *(field.change for field in made.values())])
-    wire(changes, describe, fields_in, [sentence, command, start], fault)
-    for name, twin in page.preparing.items():  # only what the user does is passed on, so the two can't chase each other
-        for one, other in ((twin, made[name]), (made[name], twin)):
-            wire(partial(gr.on, forms.settled(one)), lambda value, field=other: {field: value}, [one], [other])
-    preset_fields = {key: made[key] for key in PRESETS[DEFAULT_PRESET]}
-    shown = {
-        name: ["" if value is None else preset_fields[key].postprocess(value) for key, value in values.items()]
-        for name, values in PRESETS.items()
-    }
-    # In the browser: after a trip to the server, a quick click on the button would train with the preset before.
-    take_preset = f"(name) => ({json.dumps(shown)})[name]"
-    taken = wire(preset.input, None, [preset], list(preset_fields.values()), js=take_preset)
-    # The fields' own change events can come between two fields; this one sees them all.
-    wire(taken.then, describe, fields_in, [sentence, command, start], fault)
-    wire(start.click, fine_tune, fields_in, [*views, page.timer], fault, trigger_mode="once")
-    wire(stop.click, ask_stop, [watched], views, fault)
-    page.tick = wire(page.tick.then, tick, [watched, page.run], [*views, page.run], fault)
-    wire(page.blocks.load, open_page, None, views)
-    return evaluate
+    def wire(self) -> None:
+        page, fields, fault = self.page, self.fields, self.fault
+        settings = {"chosen": page.data, **fields}
+        described = [self.plan, self.command, self.start]
+        changes = partial(gr.on, [page.data.change, *(field.change for field in fields.values())])
+        wire(changes, self.describe, settings, described, fault)
+        for name, twin in page.preparing.items():
+            pass_on(twin, fields[name])
+            pass_on(fields[name], twin)
+        # In the browser: after a trip to the server, a quick click on the button would train with the preset before.
+        preset_fields = {name: fields[name] for name in PRESETS[DEFAULT_PRESET]}
+        take_preset = choices_of_presets(preset_fields)
+        taken = wire(self.preset.input, None, [self.preset], list(preset_fields.values()), js=take_preset)
+        # The fields' own change events can come between two fields; this one sees them all.
+        wire(taken.then, self.describe, settings, described, fault)
+        views = [self.watched, self.view, self.start, self.stop, self.evaluate, self.log_box, self.log]
+        wire(self.start.click, self.fine_tune, settings, [*views, page.timer], fault, trigger_mode="once")
+        wire(self.stop.click, self.stop_run, [self.watched], views, fault)
+        page.tick = wire(page.tick.then, self.tick, [self.watched, page.run], [*views, page.run], fault)
+        wire(page.blocks.load, self.open_page, None, views)
+
+
+def pass_on(field: Any, twin: Any) -> None:
+    """Let a field's twin follow what the user does with it, and only that, so the two can't chase each other."""
+    wire(partial(gr.on, forms.settled(field)), lambda value: {twin: value}, [field], [twin])

@@ -12,9 +12,9 @@ from sftdemo import runs
 from sftdemo.files import write_text
 from sftdemo.ui import charts, html
 from sftdemo.ui.ballot import link
-from sftdemo.ui.evaluate_tab import exports, latest
+from sftdemo.ui.evaluate_tab import exports
 from sftdemo.ui.forms import wire
-from sftdemo.ui.page import EACH_PICK, Page, find_ready, picked, picker
+from sftdemo.ui.page import EACH_PICK, Page, find_ready, latest_evaluation, picked, picker
 from sftdemo.ui.texts import label, language, number, say
 from sftdemo.votes import TYPED, Report, Store, Totals
 from sftdemo.votes.results import Ranked, Rate
@@ -159,64 +159,77 @@ def ranking(places: Sequence[Ranked], chosen: str, lang: str) -> str:
     return html.sheet(note + html.table(headers, rows), say(lang, "rank_title"))
 
 
-def build(page: Page, tab: Any) -> None:
-    """The sub-page's components and how they are connected."""
-    fault = gr.HTML("", elem_id="results-fault")
-    source = gr.Radio(
-        [(label(f"source_{name}"), name) for name in SOURCES],
-        value="all",
-        label=label("results_source"),
-        show_label=False,
-        container=False,
-        elem_id="results-source",
-    )
-    head = gr.HTML("", elem_id="vote-results")
-    with gr.Row(elem_classes="small-row"):
-        files = {kind: gr.DownloadButton(label(f"export_{kind}"), size="sm", visible=False) for kind in EXPORTS}
-    share = gr.HTML("", elem_id="vote-share")
-    rank = gr.HTML("", elem_id="vote-ranking")
-    basis = gr.HTML("", elem_id="vote-trust")
-    why = gr.HTML("", elem_id="vote-reasons")
-    agree = gr.HTML("", elem_id="vote-metrics")
-    people = picker(elem_id="vote-raters")
-    views = [head, *files.values(), share, rank, basis, why, agree, people]
+def evaluation_of(run: runs.Run, source: str) -> str | None:
+    """The evaluation whose votes count, or all of them."""
+    return {"typed": TYPED, "rows": latest_evaluation(run) or TYPED}.get(source)
 
-    def evaluation(run: runs.Run, chosen: str) -> str | None:
-        return {"typed": TYPED, "rows": latest(run) or TYPED}.get(chosen)
 
-    def download(store: Store, run: runs.Run, kind: str, chosen: str | None) -> str:
-        text = store.export(run, kind, chosen)
-        path = exports() / f"{run.name}-votes-{hashlib.sha256(text.encode()).hexdigest()[:8]}.{EXPORTS[kind]}"
-        write_text(path, text)
-        return str(path)
+def download(store: Store, run: runs.Run, kind: str, evaluation: str | None) -> str:
+    """Write the votes for download; the name changes with what is in the file."""
+    text = store.export(run, kind, evaluation)
+    path = exports() / f"{run.name}-votes-{hashlib.sha256(text.encode()).hexdigest()[:8]}.{EXPORTS[kind]}"
+    write_text(path, text)
+    return str(path)
 
-    def show(name: str, chosen: str, request: gr.Request) -> dict[Any, Any]:
-        run, store, lang = find_ready(name), Store(), language(request)
-        which = evaluation(run, chosen)
-        report = store.report(run, which)
-        found: dict[Any, Any] = {
-            head: headline(report.totals, lang),
-            share: link(run.name, lang),
-            rank: ranking(store.ranking(run), run.name, lang),
+
+class VoteResults:
+    """The sub-page of the results; it is drawn when opened."""
+
+    def __init__(self, page: Page, tab: Any) -> None:
+        self.page, self.tab = page, tab
+        self.fault = gr.HTML("", elem_id="results-fault")
+        self.source = gr.Radio(
+            [(label(f"source_{name}"), name) for name in SOURCES],
+            value="all",
+            label=label("results_source"),
+            show_label=False,
+            container=False,
+            elem_id="results-source",
+        )
+        self.head = gr.HTML("", elem_id="vote-results")
+        with gr.Row(elem_classes="small-row"):
+            self.files = {
+                kind: gr.DownloadButton(label(f"export_{kind}"), size="sm", visible=False) for kind in EXPORTS
+            }
+        self.share = gr.HTML("", elem_id="vote-share")
+        self.ranking = gr.HTML("", elem_id="vote-ranking")
+        self.trust = gr.HTML("", elem_id="vote-trust")
+        self.reasons = gr.HTML("", elem_id="vote-reasons")
+        self.metrics = gr.HTML("", elem_id="vote-metrics")
+        self.raters = picker(elem_id="vote-raters")
+
+    def show(self, run_name: str, source: str, request: gr.Request) -> dict[Any, Any]:
+        run, store, lang = find_ready(run_name), Store(), language(request)
+        evaluation = evaluation_of(run, source)
+        report = store.report(run, evaluation)
+        drawn: dict[Any, Any] = {
+            self.head: headline(report.totals, lang),
+            self.share: link(run.name, lang),
+            self.ranking: ranking(store.ranking(run), run.name, lang),
         }
-        for kind, button in files.items():
-            value = download(store, run, kind, which) if report.totals.n else None
-            found[button] = gr.update(visible=bool(value), value=value)
+        for kind, button in self.files.items():
+            value = download(store, run, kind, evaluation) if report.totals.n else None
+            drawn[button] = gr.update(visible=bool(value), value=value)
         if not report.by_rater:
-            return found | dict.fromkeys((basis, why, agree, people), "")
-        return found | {
-            basis: trust(report, lang),
-            why: reasons(report, lang),
-            agree: metric_agreement(report, lang),
-            people: raters(report, lang),
+            return drawn | dict.fromkeys((self.trust, self.reasons, self.metrics, self.raters), "")
+        return drawn | {
+            self.trust: trust(report, lang),
+            self.reasons: reasons(report, lang),
+            self.metrics: metric_agreement(report, lang),
+            self.raters: raters(report, lang),
         }
 
-    def exclude(name: str, chosen: str, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
-        run, rater, store = find_ready(name), picked(event), Store()
-        out = next((one.excluded for one in store.report(run).by_rater if one.name == rater), False)
-        store.exclude(run, rater, not out)
-        return show(name, chosen, request)
+    def toggle_rater(self, run_name: str, source: str, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
+        """Leave a rater's votes out, or take them in again."""
+        run, name, store = find_ready(run_name), picked(event), Store()
+        excluded = next((rater.excluded for rater in store.report(run).by_rater if rater.name == name), False)
+        store.exclude(run, name, not excluded)
+        return self.show(run_name, source, request)
 
-    wire(tab.select, show, [page.run, source], views, fault)
-    wire(source.change, show, [page.run, source], views, fault)
-    wire(people.select, exclude, [page.run, source], views, fault, **EACH_PICK)
+    def wire(self) -> None:
+        place = {"run_name": self.page.run, "source": self.source}
+        views = [self.head, *self.files.values(), self.share, self.ranking]
+        views += [self.trust, self.reasons, self.metrics, self.raters]
+        wire(self.tab.select, self.show, place, views, self.fault)
+        wire(self.source.change, self.show, place, views, self.fault)
+        wire(self.raters.select, self.toggle_rater, place, views, self.fault, **EACH_PICK)
