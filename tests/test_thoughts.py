@@ -10,6 +10,7 @@ from sftdemo import forgetting, outputs
 from sftdemo.scorecard import score_outputs
 from sftdemo.scoring import score
 from sftdemo.thoughts import MARKS, answer_of, split_thoughts
+from sftdemo.ui import outputs_view
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,13 @@ def test_scores_are_of_what_follows_the_thoughts() -> None:
     assert score([{"prediction": THOUGHT, "label": "good"}])["accuracy"] == 1
     assert score([{"prediction": "good", "references": [THOUGHT]}])["exact_match"] == 1
     assert forgetting.answered("<think>Paris? No.</think>Rome", ["Paris"]) == 0
+
+
+def test_the_table_shows_answers_and_an_opened_row_the_thoughts() -> None:
+    row = {"row": 0, "messages": [{"role": "user", "content": "?"}], "label": None, "references": ["good"]}
+    rows = outputs.judged([row | {"base": "<think>no end", "tuned": THOUGHT}], "exact_match")
+    table = outputs_view.outputs_table(outputs.outputs_page(rows), "en", None)
+    assert "Is it bad?" not in table and "no end" not in table and "(no answer)" in table and "good" in table
+    opened = outputs_view.opened(rows[0], "zh")
+    assert "思考过程" in opened and "Is it bad? No." in opened and "no end" in opened and "&lt;think&gt;" not in opened
+    assert "思考过程" not in outputs_view.opened(rows[0] | {"base": "bad", "tuned": "good"}, "zh")

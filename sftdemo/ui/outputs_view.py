@@ -11,6 +11,7 @@ import gradio as gr
 from sftdemo import files, outputs, runs
 from sftdemo.errors import UserError
 from sftdemo.outputs import OutputsPage, Row
+from sftdemo.thoughts import answer_of, split_thoughts
 from sftdemo.ui import html, work
 from sftdemo.ui.data_tab import last_paragraph
 from sftdemo.ui.forms import MODEL_CLICK, wire
@@ -64,7 +65,7 @@ def counted(page: OutputsPage, lang: str) -> str:
 
 
 def outputs_table(page: OutputsPage, lang: str, selected: int | None) -> str:
-    """Prompt, reference and both answers; a row can be opened."""
+    """Prompt, reference and both answers, their thoughts aside; a row can be opened."""
     if not page.rows:
         return html.block(say(lang, "outputs_none"), "muted small")
     headers = [say(lang, f"column_{name}") for name in ("prompt", "reference", "base", "tuned", "mark")]
@@ -73,8 +74,7 @@ def outputs_table(page: OutputsPage, lang: str, selected: int | None) -> str:
         texts = (
             last_paragraph(row["messages"][-1]["content"]),
             row["references"][0] if row["references"] else "",
-            row["base"],
-            row["tuned"],
+            *(answer_of(row[side]) or (say(lang, "vote_no_answer") if row[side].strip() else "") for side in SIDES),
         )
         cells = [f'<div class="cut">{html.esc(html.cut(text, 260))}</div>' for text in texts]
         for place, side in ((2, "base"), (3, "tuned")):
@@ -111,9 +111,10 @@ def place(page: OutputsPage, lang: str) -> str:
 
 
 def opened(row: Mapping[str, Any], lang: str) -> str:
-    """One row in full: the conversation, the reference, where JSON differs from it field by field, both answers with the
-    words that differ marked, and each as the reference corrected."""
-    base, tuned = html.differences(row["base"], row["tuned"])
+    """One row in full: the conversation, the reference, where JSON differs from it field by field, thoughts folded, both
+    answers with the words that differ marked, and each as the reference corrected."""
+    thoughts, answers = zip(*(split_thoughts(row[side]) for side in SIDES), strict=True)
+    base, tuned = html.differences(*answers)
     reference = "<br>".join(html.esc(text) for text in row["references"])
     target = row["references"][0] if row["references"] else ""
 
@@ -127,12 +128,14 @@ def opened(row: Mapping[str, Any], lang: str) -> str:
     def note(key: str) -> str:
         return f'<p class="muted small">{say(lang, key)}</p>'
 
+    title = say(lang, "row_thoughts")
+    thought = pair([html.folded(title, html.block(html.esc(text), "small")) if text else "" for text in thoughts])
     listed = [slots_listed(row, side, lang) for side in SIDES]
     fields = note("row_slots") + pair(listed) if row.get("slots") else ""
-    against = "" if not target else note("row_against") + pair([html.against(target, row[side]) for side in SIDES])
+    against = "" if not target else note("row_against") + pair([html.against(target, answer) for answer in answers])
     return html.sheet(
         f"{html.bubbles(row['messages'])}{note('column_reference')}<p>{reference}</p>"
-        f"{fields}{note('row_between')}{pair((base, tuned))}{against}",
+        f"{fields}{thought if any(thoughts) else ''}{note('row_between')}{pair((base, tuned))}{against}",
         say(lang, "row_title", n=row["row"]),
     )
 

@@ -155,6 +155,7 @@ EN = {
     "slot_wrong": "wrong:",
     "slot_invented": "invented:",
     "slot_invalid": "not JSON",
+    "row_thoughts": "Thoughts",
     "row_slots": "Field by field against the reference (reference → answer)",
     "confusion_title": "Which label is taken for which",
     "confusion_note": "Rows: the true label. Columns: the answer; the last one is no label at all.",

@@ -155,6 +155,7 @@ ZH = {
     "slot_wrong": "错误：",
     "slot_invented": "多出：",
     "slot_invalid": "不是 JSON",
+    "row_thoughts": "思考过程",
     "row_slots": "与参考逐字段对比（参考 → 回答）",
     "confusion_title": "哪些标签被混淆",
     "confusion_note": "行：真实标签；列：模型的回答，最后一列表示不是任何标签。",
