@@ -105,11 +105,11 @@ def _speaks(text: str) -> bool:
 _LETTER = rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{NO_SPACES}]]"
 _CLAUSE = r"[,;:()\[\]—–]|\s-\s|\b(?:but|because|therefore|thus|hence|since|however|although|though)\b|但是?|而是|所以|因此|因为"
 _NEGATED = (
-    r"(?:\b(?:not|no(?!\s+doubt)|non|never|neither|nor|cannot|without|hardly|barely|un(?:likely|sure)|instead\s+of|rather\s+than|"
+    r"(?:\b(?:not|no(?!\s+doubt)|non|never|neither|nor|cannot|without|hardly|barely|un(?:likely|sure)|instead\s+of|(?:rather\s+)?than|"
     r"nicht|keine?|pas|ne|não|niet|geen|ikke|inte|не|нет|nie)\b|n['’]t\b)(?:\W+\w+){0,5}?\W*$"
     r"|(?:不(?![错过仅但只])|没有?|非(?!常)|无|未)[^,.:;!?。]{0,4}$"
 )
-_NEGATED_BEHIND = r"\s*(?:では?な|じゃな|ではありません|이\s?아니|가\s?아니|아니)"
+_NEGATED_BEHIND = r"\s*(?:では?な|じゃな|ではありません|[이가]?\s?아[니닙])"
 # Words that sentences use anyway: like letters and numbers they count as labels only where a sentence puts an answer.
 _COMMON = {
     "a",
@@ -200,6 +200,7 @@ class _Reader:
         """The labels in a text, from left to right, of those that overlap the longest."""
         found = []
         there = set(_words(text))
+        there |= {re.sub(rf"(?<=.)(?:{_KOREAN_ENDINGS})$", "", word) for word in there if "가" <= word[-1] <= "힣"}
         for label, words in (entry for word in there for entry in self.by_first_word.get(word, ())):
             if words <= there:
                 if label not in self.expressions:
@@ -268,6 +269,10 @@ def _key(text: str) -> str:
     return _JOINTS.sub(" ", _normal(text).casefold())
 
 
+# Korean writes "is" and its like onto the noun.
+_KOREAN_ENDINGS = "입니다|이다|이에요|예요|이며|이고|이라고|임|으로|로|이|은|는|을|를"
+
+
 def _mention(label: str) -> str:
     """The label as whole words, however they are joined."""
     body = r"[\s_-]+".join(map(re.escape, _JOINTS.split(label)))
@@ -275,5 +280,6 @@ def _mention(label: str) -> str:
     if pattern(_LETTER).match(label[0]):
         before = rf"(?<!{_LETTER})(?<!{_LETTER}[-_])" + (r"(?<![\d][.,])(?<![-−+])" if label[0].isdecimal() else "")
     if pattern(_LETTER).match(label[-1]):
-        after = rf"(?!{_LETTER})(?![-_]{_LETTER})" + (r"(?![.,]\d)" if label[-1].isdecimal() else r"(?![+#])")
+        after = rf"(?=(?:{_KOREAN_ENDINGS})?(?!{_LETTER}))" if "가" <= label[-1] <= "힣" else rf"(?!{_LETTER})"
+        after += rf"(?![-_]{_LETTER})" + (r"(?![.,]\d)" if label[-1].isdecimal() else r"(?![+#])")
     return f"{before}{body}{after}"
