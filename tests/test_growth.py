@@ -16,9 +16,13 @@ import pytest
 
 pytest.importorskip("gradio")
 
+import gradio as gr
+
 from sftdemo import files, runs
 from sftdemo.config import TrainConfig
-from sftdemo.ui import build, outputs_view, startup, work
+from sftdemo.ui import outputs_view, startup, work
+from sftdemo.ui.page import Header, Page
+from sftdemo.ui.train_tab import TrainTab
 
 ROOT = Path(__file__).parents[1]
 _opened: list[str] | None = None
@@ -85,14 +89,14 @@ def test_a_tick_reads_only_what_has_changed(home: Path) -> None:
         made_run(f"run{number:03}")
     training = made_run("training", "running")
     request = SimpleNamespace(headers={}, cookies={})
-    handlers = [fn.fn for fn in build().fns.values() if fn.fn is not None]
-    bar = next(fn for fn in handlers if fn.__name__ == "refresh_bar")
-    live = next(fn for fn in handlers if fn.__name__ == "tick" and fn.__module__ == "sftdemo.ui.train_tab")
+    with gr.Blocks() as blocks:
+        page = Page(blocks, run=gr.State(None), data=gr.State({}), timer=gr.Timer(active=False))
+        bar, train = Header(page), TrainTab(page)
 
     def tick() -> list[str]:
         with opened_files(home) as opened:
-            bar(request)
-            list(live("training", "", request))
+            bar.refresh_bar(request)
+            train.tick("training", "", request)
         return opened
 
     assert len(tick()) == 201

@@ -67,6 +67,16 @@ def test_files_stay_small():
     assert not [str(path) for path in code if len(path.read_text(encoding="utf-8").splitlines()) > 400]
 
 
+def test_functions_of_the_page_stay_small():
+    long = [
+        f"{path.name}:{node.lineno} {node.name}"
+        for path in (PACKAGE / "ui").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= 60
+    ]
+    assert not long
+
+
 def test_no_package_hides_the_library_datasets():
     assert not (PACKAGE.parent / "datasets" / "__init__.py").exists()
 

@@ -1,0 +1,341 @@
+"""The tabs' handlers, called as the page calls them: with plain values, and updates by component in return."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio")
+
+import gradio as gr
+
+from sftdemo import runs, train
+from sftdemo.config import GenerateConfig, TrainConfig
+from sftdemo.errors import UserError
+from sftdemo.ui import build, work
+from sftdemo.ui.chat_tab import SIDES, ChatTab
+from sftdemo.ui.data_tab import EVERY_ROLE, DataTab
+from sftdemo.ui.evaluate_tab import EvaluateTab
+from sftdemo.ui.outputs_view import OutputsView
+from sftdemo.ui.page import Header, Page
+from sftdemo.ui.rate_page import RatePage
+from sftdemo.ui.runs_tab import MOST_COMPARED, RunsTab
+from sftdemo.ui.stopping import SessionStop
+from sftdemo.ui.texts import say
+from sftdemo.ui.train_tab import TrainTab
+from sftdemo.ui.vote_results import VoteResults
+from sftdemo.ui.vote_tab import VoteTab
+from sftdemo.votes import Store
+from tests.test_ui import add_evaluation, made_run
+from tests.test_votes import EVALUATION, make_run
+
+MARKS = {f"{side}_{scale}": None for side in "ab" for scale in ("correct", "helpful", "fluent")}
+
+
+def request(session: str = "s1", **query: str) -> SimpleNamespace:
+    return SimpleNamespace(headers={}, cookies={}, session_hash=session, query_params=query, username=None)
+
+
+def pick(value: object) -> SimpleNamespace:
+    return SimpleNamespace(value=value)
+
+
+def last(updates: Iterator[dict[Any, Any]]) -> dict[Any, Any]:
+    """All that a generator of updates leaves on the page."""
+    merged: dict[Any, Any] = {}
+    for update in updates:
+        merged |= update
+    return merged
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with gr.Blocks() as blocks:
+        yield Page(blocks, run=gr.State(None), data=gr.State({}), timer=gr.Timer(active=False), tabs=gr.Tabs())
+
+
+def test_every_handler_takes_what_it_is_wired_to() -> None:
+    """Names of inputs are parameters of the handler, and Gradio finds the request and the event by their hints."""
+    blocks, checked = build(), 0
+    for fn in blocks.fns.values():
+        if fn.fn is None:
+            continue
+        hints = inspect.get_annotations(fn.fn, eval_str=True)
+        special = {name for name, hint in hints.items() if hint in (gr.Request, gr.EventData)}
+        named = set(fn.input_keyword_names or ())
+        given = [name for name in inspect.signature(fn.fn).parameters if name not in special | named]
+        positional = given[: len(fn.inputs) - len(named)]
+        inspect.signature(fn.fn).bind(**dict.fromkeys([*positional, *named, *special]))
+        checked += 1
+    assert checked > 50
+
+
+# Header and raters' page
+
+
+def test_the_header_shows_the_chosen_run_and_what_runs(page: Page) -> None:
+    header = Header(page)
+    made_run("ready")
+    shown = header.open_page(request())
+    assert shown[page.run] == "ready" and shown[header.work_row]["visible"] is False
+    made_run("busy", "running")
+    shown = header.refresh_bar(request())
+    assert "busy" in shown[header.work_bar] and shown[header.work_row]["visible"] is True
+
+
+def test_the_raters_page_takes_the_run_of_its_link() -> None:
+    with gr.Blocks() as blocks:
+        rate = RatePage(blocks)
+    made_run("newest")
+    made_run("asked")
+    assert rate.open_page(request(run="asked"))[rate.page.run] == "asked"
+    with pytest.raises(UserError, match="nowhere"):
+        rate.open_page(request(run="nowhere"))
+
+
+# Stop
+
+
+def test_a_stop_reaches_its_own_session_only(page: Page) -> None:
+    stopping = SessionStop(gr.Button())
+    with stopping.running(request("s1")) as mine, stopping.running(request("s2")) as others:
+        stopping.ask(request("s1"))
+        assert mine.is_set() and not others.is_set()
+        stopping.leave(request("s2"))
+        assert others.is_set()
+    stopping.ask(request("s1"))  # nothing runs: nothing happens
+    with stopping.running(request("s1")) as fresh:
+        assert not fresh.is_set()
+
+
+# Data
+
+
+def form_of(tab: DataTab, **settings: Any) -> dict[str, Any]:
+    values = {name: field.value for name, field in {**tab.page.preparing, **tab.settings}.items()}
+    return values | {"clean": []} | settings
+
+
+def test_a_sample_is_picked_and_handed_to_the_other_tabs(page: Page) -> None:
+    tab = DataTab(page)
+    preparing = {name: field.value for name, field in page.preparing.items()}
+    shown = last(tab.pick_sample(pick("support_tickets"), request(), **preparing))
+    assert shown[page.data]["data"] == shown[tab.looked]["data"] == "support_tickets"
+    assert shown[tab.to_train]["interactive"] and shown[tab.row] == 1 and shown[tab.steps] == []
+    with pytest.raises(UserError, match="no sample 'x'"):
+        last(tab.pick_sample(pick("x"), request(), **preparing))
+    assert last(tab.take_source(request(), None, **preparing)) == {}
+
+
+def test_data_that_cannot_be_trained_on_leaves_the_choice_before(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "odd.jsonl").write_text(
+        "".join(f'{{"utt": "number {i}", "mood": "{"ab"[i % 2]}"}}\n' for i in range(30))
+    )
+    tab = DataTab(page)
+    preparing = {name: field.value for name, field in page.preparing.items()}
+    shown = last(tab.take_source(request(), str(tmp_path / "odd.jsonl"), **preparing))
+    assert "value" not in shown[page.data] and not shown[tab.to_train]["interactive"]
+    menus = {f"role_{role}": None for role in EVERY_ROLE} | {"role_text": "utt", "role_label": "mood"}
+    looked = shown[tab.looked] | {"told": "text_label"}
+    shown = last(tab.map_columns(request(), looked, 1, **form_of(tab, format="text_label"), **menus))
+    assert shown[page.data]["columns"] == "text=utt,label=mood" and shown[tab.to_train]["interactive"]
+
+
+def test_half_a_placeholder_is_said_without_a_toast(page: Page) -> None:
+    tab = DataTab(page)
+    looked = {"data": "support_tickets"}
+    shown = last(tab.apply_wording(request(), looked, 1, **form_of(tab, instruction="What? {tex}")))
+    assert "{tex}" in shown[tab.fault].replace("&#123;", "{").replace("&#125;", "}") and page.data not in shown
+    shown = last(tab.apply_wording(request(), looked, 1, **form_of(tab, instruction="What? {text}")))
+    assert "What? " in shown[tab.examples] and tab.fault not in shown
+
+
+def test_another_row_is_looked_at_with_the_tokenizer_at_hand(page: Page, babbler: str) -> None:
+    tab = DataTab(page)
+    form = form_of(tab, model=babbler)
+    *_, shown = tab.fetch_tokenizer(request(), {"data": "support_tickets"}, 2, **form)
+    assert "X-ray of row 2" in shown[tab.xray] and not shown[tab.show_tokens]["visible"]
+    assert "X-ray of row 3" in tab.look_at_row(request(), {"data": "support_tickets"}, 3, **form)[tab.xray]
+
+
+# Train
+
+
+def test_the_plan_follows_the_form_and_a_run_is_watched(page: Page) -> None:
+    tab = TrainTab(page)
+    settings = {name: field.value for name, field in tab.fields.items()}
+    waiting = tab.describe(request(), {}, **settings)
+    assert say("en", "wait_data") in waiting[tab.plan] and not waiting[tab.start]["interactive"]
+    shown = tab.describe(request(), {"data": "support_tickets"}, **settings | {"epochs": 3})
+    assert "epochs: 3" in shown[tab.plan] and "--epochs 3" in shown[tab.command]
+    with pytest.raises(UserError, match="epochs is -1"):
+        tab.describe(request(), {"data": "support_tickets"}, **settings | {"epochs": -1})
+    assert list(tab.tick("", "", request())) == [tab.view]
+    run = made_run("busy", "running")
+    shown = tab.open_page(request())
+    assert shown[tab.watched] == "busy" and shown[tab.stop]["visible"] and not shown[tab.evaluate]["visible"]
+    assert page.run not in tab.tick("busy", "", request())
+    run.write_status("finished", step=4, total=4)
+    shown = tab.tick("busy", "", request())
+    assert shown[page.run] == "busy" and shown[tab.evaluate]["visible"] and shown[tab.start]["visible"]
+
+
+# Evaluate
+
+
+def test_answers_are_sent_once_the_tab_is_opened(page: Page) -> None:
+    tab = EvaluateTab(page, gr.Tab(), gr.Button())
+    assert say("en", "wait_run") in tab.refresh("", request())[tab.gate]
+    run = made_run("r")
+    assert say("en", "evaluate_empty") in tab.refresh("r", request())[tab.claim]
+    add_evaluation(run)
+    shown = tab.refresh("r", request())
+    assert "+50.0" in shown[tab.bars] and shown[tab.rows] == 2 and "parcel" not in str(shown)
+    shown = tab.open_tab("r", request())
+    assert "parcel" in shown[tab.outputs.table] and Path(shown[tab.csv_file]["value"]).exists()
+    assert list(tab.tick("r", False, request())) == [tab.progress]
+
+
+def test_rows_are_listed_turned_and_opened(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = OutputsView(page, gr.HTML())
+    make_run(120, name="many")
+    asked = {"run_name": "many", "metric": "chrf", "sort": "row", "label": "", "filter": "all", "search": ""}
+    shown = view.list_rows(request(), **asked)
+    assert "Say word 0" in shown[view.table] and shown[view.next]["interactive"]
+    second = view.list_rows(request(), **asked, at=shown[view.at], step=1)
+    assert second[view.at] == 1 and "Say word 0<" not in second[view.table] and second[view.back]["interactive"]
+    assert "1 row" in view.list_rows(request(), **asked | {"search": "word 119"})[view.place]
+    shown = view.open_row(request(), pick("3"), **asked, at=0)
+    assert "Row 3" in shown[view.opened] and shown[view.open_number] == 3 and shown[view.why_row]["visible"]
+    with pytest.raises(UserError, match="isn't in this evaluation"):
+        view.open_row(request(), pick("999"), **asked, at=0)
+
+
+# Chat
+
+
+def test_a_question_in_every_column_and_the_last_one_again(page: Page) -> None:
+    tab = ChatTab(page, gr.Tab())
+    made_run("r")
+    shown: dict[str, Any] = {side: [] for side in SIDES} | asdict(GenerateConfig())
+    for retry, key in ((False, "chat_empty"), (True, "chat_nothing")):
+        with pytest.raises(UserError, match=say("en", key)):
+            last(tab.answer(request(), "r", [], " ", "", retry, **shown))
+    cleared = tab.start_over(request(), "r", ["other"])
+    assert [cleared[tab.places[side]]["visible"] for side in SIDES] == [True, True, True, False]
+    assert "other" in cleared[tab.heads["second"]] and cleared[tab.columns["base"]] == []
+    assert tab.take_prompt([{"text": "Hm?", "system": ""}], pick("0")) == {tab.text: "Hm?"}
+    for wrong in ("1", "-1", "x", None):
+        with pytest.raises(UserError, match="reload the page"):
+            tab.take_prompt([{"text": "Hm?", "system": ""}], pick(wrong))
+
+
+def test_a_model_answers_in_chat_in_the_vote_and_says_why(page: Page, tiny: str, labelled: str) -> None:
+    train(TrainConfig(data=labelled, model=tiny, name="r", epochs=0.1, max_examples=16))
+    chat = ChatTab(page, gr.Tab())
+    shown: dict[str, Any] = {side: [] for side in SIDES} | asdict(GenerateConfig(max_new_tokens=4, temperature=0.5))
+    first, *_, ended = chat.answer(request(), "r", None, "the film was good and nice", "", False, **shown)
+    assert first[chat.text] == "" and first[chat.stop]["visible"] and ended[chat.send]["visible"]
+    assert chat.refresh("r", request())[chat.columns["base"]] == []
+    talk = last(chat.answer(request(), "r", None, "the film was good and nice", "", False, **shown))
+    columns = {side: talk[chat.columns[side]] for side in SIDES[:2]}
+    assert all(len(history) == 2 and history[1]["role"] == "assistant" for history in columns.values())
+    again = last(chat.answer(request(), "r", None, "", "", True, **shown | columns))
+    assert again[chat.settings["seed"]] == GenerateConfig().seed + 1
+    assert [len(again[chat.columns[side]]) for side in SIDES[:2]] == [2, 2]
+
+    vote = VoteTab(page)
+    asked = last(vote.ask_both("r", "the film was bad and sad", "ann", request()))
+    assert "film was bad" in asked[vote.view] or say("en", "typed_same") in asked[vote.view]
+    assert asked[vote.ask]["visible"] and not asked[vote.stop]["visible"]
+
+    add_evaluation(runs.named("r"))
+    view = OutputsView(page, gr.HTML())
+    assert "toks" in view.explain(request(), "r", "accuracy", 0, "tuned")[view.reason]
+
+
+# Vote
+
+
+def test_a_vote_is_stored_then_told_then_undone(page: Page) -> None:
+    tab, run = VoteTab(page), make_run(3)
+    assert say("en", "wait_run") in tab.refresh("", "rows", "", request())[tab.gate]
+    opened = tab.refresh(run.name, "rows", "", request())
+    rater, state = opened[tab.rater], opened[tab.state]
+    assert rater.startswith("guest-") and opened[tab.name_box]["value"] == ""
+    assert tab.open_tab(run.name, "rows", state, rater, request()) == {tab.gate: ""}
+    voted = last(tab.vote("a", state, rater, request(), ["clear"], "short", **MARKS | {"a_fluent": 4}))
+    assert "revealed" in voted[tab.said] and voted[tab.onward]["visible"] and not voted[tab.ballot]["visible"]
+    stored = Store().export(run, "jsonl")
+    assert '"short"' in stored and '"clear"' in stored and re.search('"fluent_(base|tuned)": 4', stored)
+    with pytest.raises(UserError, match="no open pair"):
+        last(tab.vote("b", voted[tab.state], rater, request(), [], "", **MARKS))
+    following = last(tab.proceed(run.name, "rows", voted[tab.state], rater, request()))
+    assert following[tab.state]["pair"]["ballot"] != state["pair"]["ballot"] and following[tab.tags] == []
+    back = tab.undo_vote(run.name, "rows", rater, request())
+    assert back[tab.state]["pair"]["prompt"] == state["pair"]["prompt"]
+    tab.skip_pair(run.name, "rows", back[tab.state], rater, request(), [], "", **MARKS)
+    assert Store().totals(run, EVALUATION).skip == 1
+
+
+def test_a_vote_that_could_not_be_stored_is_kept_to_be_stored_again(page: Page) -> None:
+    tab, run = VoteTab(page), make_run(2)
+    state = tab.refresh(run.name, "rows", "ann", request())[tab.state]
+    broken = {**state, "pair": {**state["pair"], "ballot": "made-up"}}
+    updates = tab.vote("tie", broken, "ann", request(), [], "", **MARKS)
+    kept = next(updates)
+    assert kept[tab.state]["pending"]["choice"] == "tie" and kept[tab.onward]["visible"]
+    with pytest.raises(UserError, match="made-up"):
+        next(updates)
+    told = last(tab.proceed(run.name, "rows", {**state, "pending": kept[tab.state]["pending"]}, "ann", request()))
+    assert "revealed" in told[tab.said] and Store().totals(run, EVALUATION).tie == 1
+
+
+def test_a_new_name_votes_on_its_own_pairs(page: Page) -> None:
+    tab, run = VoteTab(page), make_run(2)
+    assert tab.rename(run.name, "rows", "", "guest-1", request()) == {}
+    named = tab.rename(run.name, "rows", " ann ", "guest-1", request())
+    assert named[tab.rater] == "ann" and named[tab.state]["pair"]
+    assert tab.rename(run.name, "rows", "", "ann", request())[tab.rater].startswith("guest-")
+    typed = tab.choose_source(run.name, "typed", "ann", request())
+    assert typed[tab.ask_row]["visible"] and say("en", "typed_empty") in typed[tab.view]
+
+
+def test_a_raters_votes_are_left_out_and_taken_in_again(page: Page) -> None:
+    results, run, store = VoteResults(page, gr.Tab()), make_run(2), Store()
+    assert say("en", "votes_empty") in results.show(run.name, "all", request())[results.head]
+    pair = store.next_pair(run, EVALUATION, "ann")
+    assert pair
+    store.vote(pair.ballot, "a", "ann")
+    shown = results.show(run.name, "rows", request())
+    assert Path(shown[results.files["csv"]]["value"]).exists() and "ann" in shown[results.raters]
+    for key in ("rater_include", "rater_exclude"):
+        assert say("en", key) in results.toggle_rater(run.name, "all", request(), pick("ann"))[results.raters]
+
+
+# Runs
+
+
+def test_a_run_is_picked_compared_and_deleted(page: Page) -> None:
+    tab = RunsTab(page, gr.Tab())
+    for name in ("one", "two", "three", "four"):
+        made_run(name)
+    made_run("bad", "failed")
+    shown = tab.pick_run("", 25, "", pick("one"), request())
+    assert shown[tab.focus] == shown[page.run] == "one" and shown[tab.to_evaluate]["visible"]
+    assert page.run not in tab.pick_run("", 25, "one", pick("bad"), request()), "it has no model to be chosen for"
+    assert tab.confirm_delete()[tab.sure]["visible"] and not tab.keep_run()[tab.sure]["visible"]
+    shown = tab.delete_run("", 25, "one", "one", request())
+    assert shown[page.run] == work.newest_ready() != "one" and not (runs.home() / "runs" / "one").exists()
+    assert "two" in tab.compare(["two", "three"], request())[tab.compare_view]
+    assert tab.compare([], request()) == {tab.compare_view: ""}
+    with pytest.raises(UserError, match=f"at most {MOST_COMPARED}"):
+        tab.compare(["two", "three", "four", "bad"], request())
+    assert tab.list_more("t", 1, "", "", request())[tab.shown] > 25
