@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sftdemo.runs import Run
+from sftdemo.schema import Summary
 
 
-def model_card(run: Run, summary: dict[str, Any]) -> str:
+def model_card(run: Run, summary: Summary) -> str:
     """README.md of a run folder, with the front matter of a model on the Hub."""
     config = run.config()
     settings, data = config["settings"], config["data"]

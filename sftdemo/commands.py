@@ -16,6 +16,7 @@ from sftdemo.errors import Fault, UsageError, UserError
 from sftdemo.flags import from_flags
 from sftdemo.log import to_log
 from sftdemo.registry import METRICS
+from sftdemo.schema import Scores
 
 DEMO = {"data": "support_tickets", "epochs": 1.0}
 
@@ -163,14 +164,14 @@ def evaluate(options: argparse.Namespace) -> Result:
     return Result(scores, table(scores))
 
 
-def _evaluated(run: runs.Run | str, config: EvaluateConfig | None = None) -> dict[str, Any]:
+def _evaluated(run: runs.Run | str, config: EvaluateConfig | None = None) -> Scores:
     from sftdemo.evaluation import evaluate
 
     bar = Bar("row")
     return evaluate(run, config, progress=bar, reading=bar.reading)
 
 
-def table(scores: dict[str, Any]) -> str:
+def table(scores: Scores) -> str:
     """Base, tuned and their difference, a line a metric, and the sentence that sums up."""
     lines = [
         f"{'on ' + str(scores['n']) + ' rows':<30} {'base':>8} {'tuned':>8} {'difference':>12}   95 % interval        p   Holm"

@@ -16,6 +16,7 @@ from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.data.types import said
 from sftdemo.errors import DataError, UserError
 from sftdemo.log import to_log
+from sftdemo.schema import OutputRow, Scores
 from sftdemo.scorecard import SIDES, likeliest, score_outputs
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def evaluate(
     should_stop: Callable[[], bool] = lambda: False,
     report: hub.Report = to_log,
     reading: Callable[[int], None] = lambda read: None,
-) -> dict[str, Any]:
+) -> Scores:
     """Evaluate a run and return its scores.json (keys in design order: n, base, tuned, difference, outputs, …).
 
     `pair` is the run's loaded models, if the caller has them; `progress` is told the rows answered and all of them,
@@ -63,7 +64,7 @@ def evaluate(
     # Texts and labels in one set: only what can be said of all its rows is, and the rest of each task.
     labels = _all_labels(choices) if all(row["label"] for row in rows) else []
     general = forgetting.measure(pair, config.batch_size, config.seed, should_stop) if config.general else None
-    result = _write(run, config, rows, labels, began, general, left_out)
+    result = _write(run, config, cast("list[OutputRow]", rows), labels, began, general, left_out)
     partial.path.unlink(missing_ok=True)
     return result
 
@@ -261,17 +262,17 @@ def _longest_answer(pair: Pair, rows: list[dict[str, Any]]) -> int:
 def _write(
     run: runs.Run,
     config: EvaluateConfig,
-    outputs: list[dict[str, Any]],
+    outputs: list[OutputRow],
     labels: list[str],
     began: float,
     general: dict[str, Any] | None,
     left_out: int,
-) -> dict[str, Any]:
+) -> Scores:
     """Score, and save both files; outputs first, so that scores.json says the evaluation is whole."""
     name = time.strftime("%m%d-%H%M%S")
     folder = run.path / "evaluations" / name
     path = folder / "outputs.jsonl"
-    result = score_outputs(outputs, labels, config.seed, trained_labels(run)) | {
+    scores = score_outputs(outputs, labels, config.seed, trained_labels(run)) | {
         "outputs": str(path),
         "evaluation": name,
         "run": run.name,
@@ -282,10 +283,10 @@ def _write(
     }
     if general:
         files.write_jsonl(folder / "general.jsonl", general.pop("outputs"))
-        result["general"] = general
+        scores["general"] = general
     files.write_jsonl(path, outputs)
-    files.write_json(folder / "scores.json", result)
-    return result
+    files.write_json(folder / "scores.json", scores)
+    return cast("Scores", scores)
 
 
 def trained_labels(run: runs.Run) -> Counter[str]:
@@ -293,14 +294,15 @@ def trained_labels(run: runs.Run) -> Counter[str]:
     return Counter(example["label"] for example in run.examples("train") if example.get("label"))
 
 
-def rescore(run: runs.Run | str, name: str) -> dict[str, Any]:
+def rescore(run: runs.Run | str, name: str) -> Scores:
     """The scores of a saved evaluation made anew from its outputs, without a model; scores.json is replaced."""
     run = runs.find(run) if isinstance(run, str) else run
     if name not in run.evaluations():
         known = ", ".join(run.evaluations()) or "none yet"
         raise UserError(f"Run {run.name} has no evaluation {name!r}; there are: {known}.")
     old = run.scores(name)
-    result = old | score_outputs(run.outputs(name), old["labels"], old["settings"]["seed"], trained_labels(run))
+    scores = score_outputs(run.outputs(name), old["labels"], old["settings"]["seed"], trained_labels(run))
+    result = cast("Scores", {**old, **scores})
     folder = run.path / "evaluations" / name
     if (folder / "general.jsonl").exists():
         result["general"] = forgetting.judge(list(files.read_jsonl(folder / "general.jsonl")), old["settings"]["seed"])

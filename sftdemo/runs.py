@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from sftdemo.errors import UserError
 from sftdemo.files import read_json, read_jsonl, stamp, write_json
+from sftdemo.schema import MetricsRow, OutputRow, RunConfig, Scores, Status
 
 ACTIVE = ("queued", "running", "stopping")
 SPLITS = ("train", "validation", "test")
@@ -40,7 +42,7 @@ def process_start(pid: int) -> float | None:
         return 0.0  # somebody else's process: not one of ours
 
 
-def _alive(status: dict[str, Any]) -> bool:
+def _alive(status: Status) -> bool:
     """Whether the process that wrote this status still runs; its start time tells a reused pid apart."""
     began = process_start(status["pid"])
     return began is not None and abs(began - (status.get("process_start") or 0.0)) <= 1
@@ -64,11 +66,11 @@ class Run:
     def log_path(self) -> Path:
         return self.path / "train.log"
 
-    def config(self) -> dict[str, Any]:
-        """{"settings": TrainConfig as JSON, "data": {…}, "base_model", "model_source", "precision", "versions"}."""
+    def config(self) -> RunConfig:
+        """config.json; of a run that the web app has just made, its settings alone."""
         return read_json(self.path / "config.json")  # type: ignore[no-any-return]
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         """The status as written; a run whose process is gone without a last word reads as failed."""
         status = self._written_status()
         if status["state"] not in ACTIVE or not status.get("pid") or _alive(status):
@@ -83,7 +85,7 @@ class Run:
             }
         return status
 
-    def _written_status(self) -> dict[str, Any]:
+    def _written_status(self) -> Status:
         try:
             return read_json(self.path / "status.json")  # type: ignore[no-any-return]
         except FileNotFoundError:
@@ -100,7 +102,7 @@ class Run:
             {"state": state, "pid": pid, "process_start": process_start(pid), "updated": time.time(), **values},
         )
 
-    def metrics(self, most: int | None = None) -> list[dict[str, Any]]:
+    def metrics(self, most: int | None = None) -> list[MetricsRow]:
         """The logged steps so far; with `most`, no more than about twice as many, the last and all with an eval_loss among them."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
@@ -115,7 +117,7 @@ class Run:
         starts = sorted({log.rfind(b"\n", 0, place) + 1 for place in places})
         return [json.loads(log[start : log.index(b"\n", start)]) for start in starts]
 
-    def append_metrics(self, row: dict[str, Any]) -> None:
+    def append_metrics(self, row: MetricsRow) -> None:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -136,11 +138,11 @@ class Run:
         """The names of the finished evaluations, newest first."""
         return [path.name for path in _newest_first(self.path / "evaluations", "scores.json")]
 
-    def scores(self, evaluation: str) -> dict[str, Any]:
+    def scores(self, evaluation: str) -> Scores:
         return read_json(self.path / "evaluations" / evaluation / "scores.json")  # type: ignore[no-any-return]
 
-    def outputs(self, evaluation: str) -> list[dict[str, Any]]:
-        """[{"row", "messages", "references", "label", "base", "tuned", …}] in the order they were evaluated."""
+    def outputs(self, evaluation: str) -> list[OutputRow]:
+        """outputs.jsonl: the rows in the order they were evaluated."""
         return list(read_jsonl(self.path / "evaluations" / evaluation / "outputs.jsonl"))
 
     def delete(self) -> None:
@@ -157,7 +159,7 @@ def valid_name(name: str) -> str:
     return name
 
 
-def create(name: str | None, hint: str, config: dict[str, Any]) -> Run:
+def create(name: str | None, hint: str, config: Mapping[str, Any]) -> Run:
     """Make the folder of a new run, with its config. Without a name, `hint` and the time make one."""
     folder = home() / "runs"
     if name is None:
@@ -249,8 +251,8 @@ def overview(run: Run) -> dict[str, Any]:
     """One line of the list of runs: what it is, how it stands, and the leading figure of its newest evaluation."""
     config, status, evaluations = run.config(), run.status(), run.evaluations()
     settings = config["settings"]
-    scores = run.scores(evaluations[0]) if evaluations else {"base": {}, "tuned": {}}
-    metric = next((name for name in LEADING if scores["tuned"].get(name) is not None), None)
+    scores = run.scores(evaluations[0]) if evaluations else None
+    metric = next((name for name in LEADING if scores and scores["tuned"].get(name) is not None), None)
     return {
         "name": run.name,
         "data": config.get("data", {}).get("name") or settings["data"],
@@ -262,8 +264,8 @@ def overview(run: Run) -> dict[str, Any]:
         "eval_loss": status.get("eval_loss"),
         "evaluation": evaluations[0] if evaluations else None,
         "metric": metric,
-        "base": scores["base"].get(metric),
-        "tuned": scores["tuned"].get(metric),
+        "base": scores["base"].get(metric) if scores and metric else None,
+        "tuned": scores["tuned"].get(metric) if scores and metric else None,
     }
 
 

@@ -19,6 +19,7 @@ from sftdemo import attention, encoding, files, fused, hub, loss, machine, model
 from sftdemo.card import model_card
 from sftdemo.errors import UserError
 from sftdemo.packing import Collator, Shares, batches
+from sftdemo.schema import MetricsRow, Summary
 
 if TYPE_CHECKING:
     from sftdemo.config import TrainConfig
@@ -134,14 +135,16 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         logs = logs or {}
         if not state.is_world_process_zero or not {"loss", "eval_loss"} & logs.keys():
             return
-        row: dict[str, Any] = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4)}
-        row |= {key: logs[key] for key in ("loss", "learning_rate", "grad_norm", "eval_loss") if key in logs}
+        row = MetricsRow(step=state.global_step, epoch=round(state.epoch or 0.0, 4))
+        for key in ("loss", "learning_rate", "grad_norm", "eval_loss"):
+            if key in logs:
+                row[key] = logs[key]
         if "loss" in logs:
             row["tokens_per_s"] = round(self.tokens_per_s, 1)
         self.run.append_metrics(row)
         if self.progress:
-            self.progress(row | self._course(state))
-        self._write(state, row)
+            self.progress({**row, **self._course(state)})
+        self._write(state, {**row})
 
     def _course(self, state: Any) -> dict[str, Any]:
         done, total = state.global_step, state.max_steps
@@ -157,7 +160,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
 def fit(
     prepared: Prepared, run: runs.Run, interruption: Interruption, progress: Progress | None, report: hub.Report
-) -> dict[str, Any]:
+) -> Summary:
     """Load, train, save; returns the `train` command's JSON and leaves it in the run's status."""
     began = time.perf_counter()
     report("Loading the model …")
@@ -171,7 +174,7 @@ def fit(
         raise KeyboardInterrupt  # stopped before the first step
     last = tuner.evaluate()["eval_loss"] if measured else None
     report("Saving …")
-    summary = {
+    summary: Summary = {
         "run": run.name,
         "status": "stopped" if watch.stopped else "finished",
         "steps": tuner.state.global_step,

@@ -9,12 +9,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sftdemo import data, files, hub, machine, processes, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import DataError, UserError
 from sftdemo.log import to_log
+from sftdemo.schema import RunConfig, Summary
 
 if TYPE_CHECKING:
     import torch
@@ -125,10 +126,10 @@ class Prepared:
         if not dataset.splits["train"]:
             raise DataError(dataset.dropped)
 
-    def run_config(self) -> dict[str, Any]:
+    def run_config(self) -> RunConfig:
         """The run's config.json: every setting and all that is needed to repeat it."""
         dataset = self.dataset
-        return {
+        value: dict[str, Any] = {
             "settings": self.config.to_json(),
             "data": {
                 "source": dataset.source,
@@ -150,6 +151,7 @@ class Prepared:
             "precision": self.precision,
             "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
         }
+        return cast("RunConfig", value)
 
 
 def train(
@@ -157,7 +159,7 @@ def train(
     run: runs.Run | None = None,
     progress: Progress | None = None,
     report: hub.Report = to_log,
-) -> dict[str, Any]:
+) -> Summary:
     """Fine-tune and return the `train` command's JSON. Without `run` a folder is made once the data proved good.
 
     Interrupted by a signal or by `Run.ask_to_stop`, it keeps what was learned and reports status "stopped".

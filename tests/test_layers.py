@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sftdemo"
 LAYERS = {
-    0: ("errors", "config", "files", "log", "registry", "thoughts", "words", "labels", "sums", "metrics", "answers", "structured", "statistics", "verdict", "preference", "scoring", "scorecard"),
+    0: ("errors", "config", "files", "log", "schema", "registry", "thoughts", "words", "labels", "sums", "metrics", "answers", "structured", "statistics", "verdict", "preference", "scoring", "scorecard"),
     1: ("data", "runs", "votes", "predictions", "outputs", "processes"),
     2: ("hub", "machine", "memory", "chat_template", "turns", "encoding", "detokenizer", "rows", "packing", "lengths", "masks", "parity", "attention", "grouped", "fused", "last_layer", "loss", "lora", "cache", "batch", "generate", "models", "measures"),
     3: (

@@ -23,7 +23,7 @@ SIDES = ("base", "tuned")
 
 @functools.lru_cache(maxsize=4)
 def _judged(run: runs.Run, name: str, version: tuple[int, int, int], metric: str) -> tuple[list[Row], tuple[str, ...]]:
-    rows = run.outputs(name)
+    rows: list[Row] = [{**row} for row in run.outputs(name)]
     known = outputs.metrics_for(rows)
     metric = metric if metric in known else known[0]
     labels = run.scores(name).get("labels") if metric in outputs.OF_LABELS else None

@@ -136,8 +136,8 @@ def live(run: runs.Run, lang: str) -> str:
     )
     if speed:
         shown.append((f"{speed:,.0f}", say(lang, "figure_speed")))
-    if state == "running" and status.get("eta_s") is not None:
-        shown.append((duration(lang, status["eta_s"]), say(lang, "figure_left")))
+    if state == "running" and (left := status.get("eta_s")) is not None:
+        shown.append((duration(lang, left), say(lang, "figure_left")))
     return html.block(f"<p>{name}</p>{head}{html.figures(shown)}{chart}", "sheet")
 
 

@@ -16,6 +16,7 @@ from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import UserError
 from sftdemo.log import LOG, to_log
 from sftdemo.runs import Run
+from sftdemo.schema import Scores
 
 LIBRARIES = (
     "torch",
@@ -106,7 +107,7 @@ class Evaluation:
     kept: int | None = None  # rows that an earlier, stopped evaluation had answered
     started: float = 0.0  # when the first progress was told, in seconds
     told: float = 0.0  # when the last one was
-    scores: dict[str, Any] | None = None
+    scores: Scores | None = None
     error: str = ""
     note: str = ""
     stop: threading.Event = field(default_factory=threading.Event)

@@ -1,0 +1,123 @@
+"""docs/ against the code: what is written from it, the metrics, and every key of every file that a run leaves."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sqlite3
+import typing
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from sftdemo import runs, schema
+from sftdemo.config import EvaluateConfig, TrainConfig
+from sftdemo.data import Example, Message
+from sftdemo.evaluation import evaluate, rescore
+from sftdemo.files import read_jsonl
+from sftdemo.registry import METRICS
+from sftdemo.training import train
+from sftdemo.votes import Store
+
+DOCS = Path(__file__).parents[1] / "docs"
+RUN_FOLDER = (DOCS / "run-folder.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def write() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("write", DOCS / "write.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_the_code_knows_is_written_down(write) -> None:
+    stale = [path.name for path, text in write.documents().items() if path.read_text(encoding="utf-8") != text]
+    assert not stale, f"{stale} are out of date: run `python docs/write.py`"
+
+
+def test_every_metric_has_its_line_with_scale_and_direction() -> None:
+    lines = re.findall(r"^\| `(\w+)` \|(.*)\|$", (DOCS / "metrics.md").read_text(encoding="utf-8"), re.M)
+    told = {name: [cell.strip() for cell in rest.split("|")] for name, rest in lines}
+    assert set(told) == set(METRICS)
+    for name, (said, scale, better, *_) in told.items():
+        assert said and better == ("lower" if METRICS[name].scale == 0 else "higher"), name
+        assert METRICS[name].scale == 0 or scale.endswith(f"–{METRICS[name].scale}"), name
+
+
+def check(value: Any, kind: Any) -> None:
+    """A value has all keys of its TypedDict that are always there, and none that it doesn't know."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    required = {key for key, hint in hints.items() if typing.get_origin(hint) is not typing.NotRequired}
+    assert set(value) <= set(hints), (kind.__name__, set(value) - set(hints))
+    assert not kind.__total__ or set(value) >= required, (kind.__name__, required - set(value))
+
+
+def test_a_run_leaves_the_keys_that_are_written_down(tiny, labelled) -> None:
+    summary = train(TrainConfig(data=labelled, model=tiny, name="r", precision="float32"))
+    scores = evaluate("r", EvaluateConfig(max_examples=4, general=True))
+    run = runs.find("r")
+    assert set(summary) == set(typing.get_type_hints(schema.Summary))
+    check(run.status(), schema.Status)
+    assert {"state", "pid", "process_start", "updated", "step", "total"} | set(summary) <= set(run.status())
+    check(run.config(), schema.RunConfig)
+    check(run.config()["data"], schema.DataConfig)
+    assert set().union(*run.metrics()) == set(typing.get_type_hints(schema.MetricsRow))
+    for row in run.metrics():
+        check(row, schema.MetricsRow)
+    for split in runs.SPLITS:
+        for example in run.examples(split):
+            check(example, Example)
+            for message in example["messages"]:
+                check(message, Message)
+    for found in (scores, rescore("r", scores["evaluation"]), run.scores(scores["evaluation"])):
+        check(found, schema.Scores)
+        for difference in found["difference"].values():
+            check(difference, schema.Difference)
+    folder = run.path / "evaluations" / scores["evaluation"]
+    for row in run.outputs(scores["evaluation"]):
+        check(row, schema.OutputRow)
+    for row in read_jsonl(folder / "general.jsonl"):
+        check(row, schema.GeneralRow)
+    for path in run.path.rglob("*"):
+        name = path.relative_to(run.path).parts[0] if path.is_dir() else path.name
+        assert f"{name}" in RUN_FOLDER or "model" in path.parts, f"{path} is not in run-folder.md"
+
+
+def test_a_mixture_of_texts_leaves_the_keys_that_are_written_down(tiny, tmp_path) -> None:
+    for name in ("one", "two"):
+        rows = [{"prompt": f"the film {k} was fine", "completion": f"{name} {k}"} for k in range(20)]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    train(TrainConfig(data=f"{tmp_path / 'one.jsonl'} + {tmp_path / 'two.jsonl'}", model=tiny, name="mixed"))
+    scores = evaluate("mixed", EvaluateConfig(max_new_tokens=4))
+    run = runs.find("mixed")
+    check(run.config()["data"], schema.DataConfig)
+    check(scores, schema.Scores)
+    assert set(scores["by_task"]) == {"one", "two"}
+    for row in run.outputs(scores["evaluation"]):
+        check(row, schema.OutputRow)
+
+
+def test_a_run_that_waits_or_failed_has_a_status_as_written_down(home) -> None:
+    run = runs.create("r", "", {"settings": {}})
+    for state, values in (("queued", {}), ("failed", {"error": "no"}), ("running", {"phase": "preparing"})):
+        run.write_status(state, **values)
+        check(run.status(), schema.Status)
+        assert run.status()["state"] in typing.get_args(schema.State)
+
+
+def test_the_votes_file_has_the_tables_that_are_written_down(home) -> None:
+    with sqlite3.connect(Store().path) as db:
+        names = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
+        told = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", RUN_FOLDER.split("## votes.sqlite")[1], re.M))
+        assert set(told) == {name for name in names if not name.startswith("sqlite_")}
+        for table in ("ballots", "typed", "events"):
+            columns = {row[1] for row in db.execute(f"PRAGMA table_info({table})")} - {"id"}
+            words = set(re.findall(r"`(\w+)`", told[table]))
+            shared = set(re.findall(r"`(\w+)`", told["ballots"])) if table == "events" else set()
+            assert words <= columns and columns <= words | shared, (table, columns ^ words)
