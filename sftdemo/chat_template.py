@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sftdemo.errors import UsageError, UserError
+from sftdemo.thoughts import MARKS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,6 +26,7 @@ SWITCHES = ("enable_thinking", "thinking", "reasoning", "think")
 THOUGHT_TOKEN = re.compile("think|thought|reasoning", re.IGNORECASE)
 # Nearly all special tokens look like this; the shape is searched for, since a template can have thousands of tokens.
 _BRACKETED = re.compile(r"(?=(<[^<>\s]+>|\[[^\[\]\s]+\]))")
+_CLOSED = re.compile(f"(?:{'|'.join(map(re.escape, MARKS.values()))})" + r"(?:\s|<\|START_\w+\|>)*\Z")
 _ASKED = {"role": "user", "content": "a"}
 _CALL = {"name": "probe_name", "arguments": {"probe_key": "probe_value"}}
 _TOOL = {
@@ -115,7 +117,8 @@ class ControlTokens:
         template = source(tokenizer)
         tokens = [token for token in tokenizer.added_tokens_decoder.values() if token.content.strip()]
         # Added tokens that the template doesn't write (Gemma's "<h1>") are words like any others.
-        control = [token for token in tokens if token.special or token.content in template]
+        written = f"{template} {OPEN} {CLOSE}"
+        control = [token for token in tokens if token.special or token.content in written]
         # An answer holds thoughts and tool calls by their own tokens.
         in_answers = [token for token in control if token.special and not THOUGHT_TOKEN.search(token.content)]
         self.sets = {False: {token.content for token in control}, True: {token.content for token in in_answers}}
@@ -153,8 +156,9 @@ def added_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> re.Patter
     return re.compile(_any_of(texts))
 
 
-def split_thoughts(content: str) -> tuple[str, str]:
-    """(thoughts, answer) of a text with its thoughts in tags; the first tag is missing where a prompt had it."""
+def split_tags(content: str) -> tuple[str, str]:
+    """(thoughts, answer) of a text with its thoughts in <think> tags, as templates take them apart: the answer keeps its
+    blanks. The first tag is missing where a prompt had it."""
     head, close, answer = content.partition(CLOSE)
     before, opened, thoughts = head.partition(OPEN)
     if not close or (opened and before.strip()):
@@ -174,11 +178,13 @@ class Traits:
     """What a template can do, found by trying it.
 
     `thoughts` is how it takes them: in a "field" of their own, in content "blocks", as "tags" in the content, or "not".
+    `mark` opens thoughts where the model writes them and the template doesn't; "" where none is known.
     `lead` and `tail` stand around an answer behind the prompt of chat; `lead` is None where an answer isn't written behind
     that prompt. `tool_calls` is how arguments are given: as "object", as "string", or "not" at all.
     """
 
     thoughts: str
+    mark: str
     lead: str | None
     tail: str
     tools: bool
@@ -212,6 +218,7 @@ def _traits(tokenizer: PreTrainedTokenizerBase, template: str) -> Traits:
     called = _calling(_with_string_arguments(call) if style == "string" else call)
     return Traits(
         thoughts=_way_of_thoughts(tokenizer, before, tried),
+        mark=_mark(tokenizer, template),
         lead=lead.removeprefix(before) if before and lead.startswith(before) else None,
         tail=tail if lead else "",
         tools="probe_text" in tried(_ASKED, prompt=True, tools=[_TOOL]),
@@ -240,6 +247,16 @@ def _way_of_thoughts(tokenizer: PreTrainedTokenizerBase, before: str, tried: Any
         return "blocks"
     known = {OPEN, CLOSE} <= set(tokenizer.get_added_vocab())
     return "tags" if known or before.rstrip().endswith(OPEN) else "not"
+
+
+def _mark(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
+    written = next((mark for mark, closing in MARKS.items() if mark in template and closing in template), "")
+    return written or (OPEN if {OPEN, CLOSE} <= set(tokenizer.get_added_vocab()) else "")
+
+
+def closes_thoughts(prompt: str) -> bool:
+    """Whether a prompt ends with thoughts that are over, so that none are asked for."""
+    return _CLOSED.search(prompt) is not None
 
 
 def _fields(thoughts: str) -> dict[str, str]:
@@ -342,7 +359,7 @@ def _for_template(message: Mapping[str, Any], known: Traits) -> dict[str, Any]:
         if known.tool_calls == "not":
             raise TemplateError("The model's chat template doesn't write tool calls; choose a model that knows tools.")
         made["tool_calls"] = [_with_string_arguments(call) for call in calls] if known.tool_calls == "string" else calls
-    thoughts, content = split_thoughts(with_tags(message))
+    thoughts, content = split_tags(with_tags(message))
     if known.thoughts == "tags":
         made["content"] = with_tags(message)
     elif thoughts and known.thoughts in ("field", "blocks"):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
@@ -17,6 +17,9 @@ from sftdemo.flags import from_flags
 from sftdemo.log import to_log
 from sftdemo.registry import METRICS
 from sftdemo.schema import Scores
+
+if TYPE_CHECKING:
+    from sftdemo.generate import Pair
 
 DEMO = {"data": "support_tickets", "epochs": 1.0}
 
@@ -216,21 +219,31 @@ def score(options: argparse.Namespace) -> Result:
 
 def chat(options: argparse.Namespace) -> Result:
     from sftdemo import models
+    from sftdemo.detokenizer import without_empty_thoughts
+    from sftdemo.thoughts import message_of
 
     config = from_flags(options, GenerateConfig)
     pair = models.load(options.runs)
     to_log("All sides answer each line you write; an empty line ends the chat.")
     histories: dict[str, list[dict[str, str]]] = {side: [] for side in pair.names}
     while line := _ask():
+        _say_control(pair, line)
         for history in histories.values():
             history.append({"role": "user", "content": line})
         texts = dict.fromkeys(pair.names, "")
         for chunk in pair.stream(histories, config):
             texts[chunk.side] += chunk.text
         for side, history in histories.items():
-            history.append({"role": "assistant", "content": texts[side].strip()})
-            print(f"{side}: {texts[side].strip()}\n")
+            history.append(message_of(texts[side].strip()))
+            print(f"{side}: {without_empty_thoughts(texts[side]).strip()}\n")
     return Result(histories)
+
+
+def _say_control(pair: Pair, text: str) -> None:
+    from sftdemo.chat_template import control_tokens
+
+    if control_tokens(pair.tokenizer).stand_in(text):
+        to_log("The text spells control tokens of the model; they are read as plain text.")
 
 
 def _ask() -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sftdemo import models
 from sftdemo.config import GenerateConfig
+from sftdemo.detokenizer import without_empty_thoughts
 from sftdemo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,4 +29,4 @@ def compare(
     for chunk in pair.stream([{"role": "user", "content": prompt}], config):
         texts[chunk.side] += chunk.text
         speeds[chunk.side] = round(chunk.tokens_per_s, 2)
-    return {side: text.strip() for side, text in texts.items()} | {"tokens_per_s": speeds}
+    return {side: without_empty_thoughts(text).strip() for side, text in texts.items()} | {"tokens_per_s": speeds}

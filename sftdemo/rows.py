@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from sftdemo.chat_template import CLOSE, TemplateError, control_tokens, render, texts, traits
+from sftdemo.chat_template import TemplateError, closes_thoughts, control_tokens, render, texts, traits
 from sftdemo.encoding import Encoded, Rows, encode_turns
 from sftdemo.errors import Fault
 
@@ -138,6 +138,7 @@ def unused(example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> li
         keys.append("tools")
     if any(message.get("reasoning_content") for message in example["messages"]):
         asked = render(tokenizer, [{"role": "user", "content": "a"}], add_generation_prompt=True)
-        if traits(tokenizer).thoughts == "not" or asked.rstrip().endswith(CLOSE):
+        known = traits(tokenizer)
+        if closes_thoughts(asked) or (known.thoughts == "not" and not known.mark):
             keys.append("reasoning_content")
     return keys

@@ -42,6 +42,13 @@ def answer_of(text: str) -> str:
     return split_thoughts(text)[1]
 
 
+def message_of(text: str) -> dict[str, str]:
+    """What a model wrote as an assistant's message, its thoughts apart; thoughts that never ended have no answer behind."""
+    thoughts, answer = split_thoughts(text)
+    message = {"role": "assistant", "content": answer}
+    return {**message, "reasoning_content": thoughts} if thoughts else message
+
+
 def answers_only(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of outputs whose base, tuned and references are without thoughts; a reference that is all thoughts stays."""
     return {

@@ -15,11 +15,13 @@ from sftdemo.chat_template import (
     Chat,
     TemplateError,
     added_tokens,
+    closes_thoughts,
     prepare,
     source,
-    split_thoughts,
+    split_tags,
     traits,
 )
+from sftdemo.thoughts import MARKS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,13 +54,20 @@ def turn(chat: Chat, index: int) -> Turn:
     prompt = chat.text(index, add_generation_prompt=True)
     whole = chat.text(index + 1)
     message = chat.messages[index]
+    if not chat.plain and closes_thoughts(prompt):  # thoughts that the prompt has closed aren't asked for
+        content = split_tags(chat.said[index]["content"])[1]
+        message = {**message, "content": content, "reasoning_content": None, "reasoning": None}
+        whole = chat.replaced(index, **message)
     content = message["content"]
     calls = bool(message.get("tool_calls"))
-    plain = not calls and content and isinstance(content, str) and CLOSE not in content
+    thinks = not chat.plain and split_tags(chat.said[index]["content"])[0] != ""
+    plain = not calls and not thinks and content and CLOSE not in content
     if plain and whole.startswith(prompt + content):
         return Turn(prompt, whole[len(prompt) :], len(content), natural=True)
     natural = whole.startswith(prompt)
     written = whole[len(prompt) :] if natural else _behind(chat, index, prompt, whole)
+    if lost := _lost_thoughts(chat, index, prompt, written):
+        written, natural = lost + written, False
     made = Turn(prompt, written, len(written) - len(_tail(chat, index, written)), natural, calls)
     _check_words(chat, index, made)
     return made
@@ -68,17 +77,18 @@ def _behind(chat: Chat, index: int, prompt: str, whole: str) -> str:
     """What stands behind a prompt that the template doesn't write before an answer."""
     common = _common(chat, prompt, whole)
     extra, written = prompt[common:], whole[common:]
-    thoughts, answer = split_thoughts(chat.said[index]["content"])
+    thoughts, answer = split_tags(chat.said[index]["content"])
     if _THOUGHT_TAGS.fullmatch(extra):
-        if not prompt.rstrip().endswith(OPEN):  # thoughts that the prompt has closed aren't asked for
-            past = written.partition(CLOSE)[2]
-            return (past if answer.strip() in past else written).lstrip()
-        if thoughts and CLOSE in written:
-            return written.partition(OPEN)[2].removeprefix("\n") or written
-        if written.lstrip().startswith(CLOSE):
+        opened = next((mark for mark in MARKS if prompt.rstrip().endswith(mark)), None)
+        if opened is None:  # the prompt has closed them, and so may the turn
+            _, closed, past = written.partition(CLOSE)
+            return (past if closed and answer.strip() in past else written).lstrip()
+        if thoughts and MARKS[opened] in written:
+            return written.partition(opened)[2].removeprefix("\n") or written
+        if written.lstrip().startswith(MARKS[opened]):
             return written
         gap = prompt[len(prompt.rstrip()) :]
-        return (thoughts + gap if thoughts else gap) + CLOSE + 2 * gap + written.lstrip()
+        return (thoughts + gap if thoughts else gap) + MARKS[opened] + 2 * gap + written.lstrip()
     opening = extra.strip()
     if written.lstrip().startswith(opening):  # blanks aside both open the turn alike
         blanks = extra[len(extra.rstrip()) :]
@@ -87,8 +97,12 @@ def _behind(chat: Chat, index: int, prompt: str, whole: str) -> str:
     if known.lead is not None and not chat.messages[index].get("tool_calls"):
         in_tags = thoughts and known.thoughts == "tags"
         return known.lead + (chat.said[index]["content"] if in_tags else answer) + known.tail
-    if common >= len(chat.text(index)) and not added_tokens(chat.tokenizer, source(chat.tokenizer)).search(extra):
+    added = added_tokens(chat.tokenizer, source(chat.tokenizer))
+    if common >= len(chat.text(index)) and not added.search(extra):
         return written  # the prompt only has words of its own behind what opens the turn
+    opening = prompt[max((match.start() for match in added.finditer(prompt)), default=len(prompt)) :]
+    if opening and opening in written:  # prompts differ before what opens the turn
+        return written.rpartition(opening)[2]
     raise TemplateError(
         f"In chat the template ends the prompt with {extra[-40:]!r}, which it doesn't write before an answer in training; "
         "choose another model.",
@@ -103,6 +117,16 @@ def _common(chat: Chat, prompt: str, whole: str) -> int:
     parted = re.compile(f"{added}|{OPEN}|{CLOSE}")
     spans = [match.span() for text in (prompt, whole) for match in parted.finditer(text, max(0, count - 100))]
     return min([count, *(start for start, end in spans if start < count < end)])
+
+
+def _lost_thoughts(chat: Chat, index: int, prompt: str, written: str) -> str:
+    """Thoughts, in their marks, that the template leaves out of the turn though the prompt lets the model think."""
+    thoughts = split_tags(chat.said[index]["content"])[0]
+    if not thoughts or closes_thoughts(prompt) or "".join(thoughts.split()) in "".join(written.split()):
+        return ""
+    mark = traits(chat.tokenizer).mark
+    blank = "\n\n" if mark == OPEN else ""
+    return f"{mark}\n{thoughts}\n{MARKS[mark]}{blank}" if mark else ""
 
 
 def _tail(chat: Chat, index: int, written: str) -> str:
@@ -130,7 +154,7 @@ def _check_words(chat: Chat, index: int, made: Turn) -> None:
     """The answer, and what it calls, must be written as it stands in the data; blanks aside, since templates strip."""
     message = chat.messages[index]
     written = "".join(made.written[: made.words_end].split())
-    wanted = [split_thoughts(chat.said[index]["content"])[1]]
+    wanted = [split_tags(chat.said[index]["content"])[1]]
     wanted += [call["function"]["name"] for call in message.get("tool_calls") or []]
     if not all("".join(text.split()) in written for text in wanted):
         raise TemplateError(

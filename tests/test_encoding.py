@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import CHATML, make_tokenizer
 
-from sftdemo.detokenizer import Detokenizer
+from sftdemo.detokenizer import Answer, Detokenizer, without_empty_thoughts
 from sftdemo.encoding import TemplateError, encode, encode_prompt, encode_turns, stop_ids
 
 GENERATION_TAGS = (
@@ -159,3 +159,31 @@ def test_a_cut_character_is_not_shown(tokenizer):
     decoder = Detokenizer(tokenizer)
     ids = tokenizer("ok 🎉", add_special_tokens=False)["input_ids"]
     assert "".join(decoder.add(token) for token in ids[:-1]) == "ok "
+
+
+def test_thoughts_keep_their_marks_and_those_of_the_prompt():
+    from tokenizers import AddedToken
+
+    tokenizer = make_tokenizer()
+    marks = [AddedToken(text, special=True, normalized=False) for text in ("<think>", "</think>", "<|other|>")]
+    tokenizer.add_tokens(marks)
+    prompt = tokenizer("<|im_start|>assistant\n<think>\n", add_special_tokens=False)["input_ids"]
+    said = tokenizer("nice?</think>good<|other|><|im_end|>", add_special_tokens=False)["input_ids"]
+    answer = Answer(tokenizer, prompt)
+    assert "".join(answer.add(token) for token in said) == "<think>\nnice?</think>good"
+    answer = Answer(tokenizer, prompt[:2])
+    assert "".join(answer.add(token) for token in said) == "nice?</think>good"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<think>\n\n</think>\n\ngood", "good"),
+        ("<|channel|>final<|message|>good", "good"),
+        ("<think>\nhm</think>good", "<think>\nhm</think>good"),
+        ("<think>\nhm", "<think>\nhm"),
+        ("good", "good"),
+    ],
+)
+def test_an_answer_without_thoughts_has_no_marks(text, shown):
+    assert without_empty_thoughts(text) == shown

@@ -227,6 +227,23 @@ def test_chatbot_contents_are_flattened() -> None:
     assert chat_tab.messages(None) == []
 
 
+def test_thoughts_are_folded_and_come_back_as_thoughts():
+    asked, thinking = {"role": "user", "content": "a"}, chat_tab.Side([{"role": "user", "content": "a"}], "<think>\nhm")
+    first, folded = thinking.shown("en")
+    assert (
+        first == asked
+        and folded["content"] == "hm"
+        and folded["metadata"] == {"title": "Thoughts", "status": "pending"}
+    )
+    done = chat_tab.Side([asked], "<think>\nhm</think>\n\nb", finish_reason="stop").shown("zh")
+    assert [turn["content"] for turn in done] == ["a", "hm", "b"] and done[1]["metadata"]["status"] == "done"
+    history = [asked, {"role": "assistant", "content": "b", "reasoning_content": "hm"}]
+    assert chat_tab.messages(done) == history and chat_tab.folded(history, "zh") == done
+    assert chat_tab.without_last_answer(chat_tab.messages(done)) == [asked]
+    cut = chat_tab.Side([asked], "<think>\nhm", finish_reason="length").shown("en")
+    assert chat_tab.messages(cut) == [asked, {"role": "assistant", "content": "", "reasoning_content": "hm"}]
+
+
 # Charts
 
 

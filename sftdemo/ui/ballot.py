@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
+from sftdemo.detokenizer import without_empty_thoughts
 from sftdemo.errors import UserError
 from sftdemo.ui import html, work
 from sftdemo.ui.chat_tab import conversation, system_prompt
@@ -86,4 +87,4 @@ def answers(name: str, prompt: str, stopped: Callable[[], bool]) -> tuple[list[d
     texts = {"base": "", "tuned": ""}
     for chunk in pair.stream(asked, GenerateConfig(), stopped):
         texts[chunk.side] += chunk.text
-    return asked, texts
+    return asked, {side: without_empty_thoughts(text) for side, text in texts.items()}

@@ -12,8 +12,10 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
+from sftdemo.chat_template import control_tokens
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
+from sftdemo.thoughts import message_of
 from sftdemo.ui import forms, html, work
 from sftdemo.ui.data_tab import last_paragraph
 from sftdemo.ui.forms import MODEL_CLICK, wire
@@ -35,8 +37,9 @@ class Side:
     tokens_per_s: float = 0.0
     finish_reason: str | None = None
 
-    def shown(self) -> list[dict[str, str]]:
-        return [*self.history, {"role": "assistant", "content": self.text}] if self.text else self.history
+    def shown(self, lang: str = "en") -> list[dict[str, Any]]:
+        answer = [message_of(self.text)] if self.text else []
+        return folded([*self.history, *answer], lang, thinking=self.finish_reason is None)
 
 
 @dataclass
@@ -53,9 +56,36 @@ class Exchange:
         side.finish_reason = chunk.finish_reason or side.finish_reason
 
 
+def folded(history: Sequence[Mapping[str, str]], lang: str, thinking: bool = False) -> list[dict[str, Any]]:
+    """Messages as a Chatbot shows them, thoughts folded before their answer; open while the model is still `thinking`."""
+    shown: list[dict[str, Any]] = []
+    for place, message in enumerate(history, 1):
+        answer = {key: value for key, value in message.items() if key != "reasoning_content"}
+        if thoughts := message.get("reasoning_content"):
+            going_on = thinking and place == len(history) and not answer["content"]
+            about = {"title": say(lang, "chat_thoughts"), "status": "pending" if going_on else "done"}
+            shown.append({"role": "assistant", "content": thoughts, "metadata": about})
+        if answer["content"] or not thoughts:
+            shown.append(answer)
+    return shown
+
+
 def messages(history: Sequence[Mapping[str, Any]] | None) -> list[dict[str, str]]:
-    """A Chatbot's value as plain messages: its contents are lists of blocks."""
-    return [{"role": str(m["role"]), "content": html.plain(m["content"])} for m in history or []]
+    """A Chatbot's value as plain messages: its contents are lists of blocks, its folded ones the thoughts of the next."""
+    found: list[dict[str, str]] = []
+    thought = False
+    for shown in history or []:
+        content = html.plain(shown["content"])
+        if (shown.get("metadata") or {}).get("title"):
+            found.append({"role": "assistant", "content": "", "reasoning_content": content})
+            thought = True
+            continue
+        if thought and shown["role"] == "assistant":
+            found[-1]["content"] = content
+        else:
+            found.append({"role": str(shown["role"]), "content": content})
+        thought = False
+    return found
 
 
 def without_last_answer(history: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -163,6 +193,12 @@ def histories_to_answer(
     return before
 
 
+def spells_control_tokens(run_names: Sequence[str], texts: Sequence[str]) -> bool:
+    """Whether what was written has the models' own control tokens in it, which are read as text."""
+    control = control_tokens(work.pair(*run_names).tokenizer)
+    return any(control.stand_in(text) for text in texts)
+
+
 class ChatTab:
     """Columns side by side, one question for all of them; the models are loaded when the tab is opened."""
 
@@ -241,7 +277,7 @@ class ChatTab:
     def draw(self, exchange: Exchange, lang: str, run_names: Sequence[str]) -> dict[Any, Any]:
         drawn: dict[Any, Any] = {}
         for side, state in exchange.sides.items():
-            drawn[self.columns[side]] = state.shown()
+            drawn[self.columns[side]] = state.shown(lang)
             drawn[self.heads[side]] = head(side, lang, state, name=column_name(side, run_names))
         return drawn
 
@@ -259,7 +295,7 @@ class ChatTab:
         """The page until the first token comes."""
         note = say(lang, "chat_reading" if work.is_loaded(*run_names) else "chat_loading")
         return {
-            **{self.columns[side]: history for side, history in histories.items()},
+            **{self.columns[side]: folded(history, lang) for side, history in histories.items()},
             **{self.heads[side]: head(side, lang, None, note, column_name(side, run_names)) for side in histories},
             **self.buttons(True),
             self.text: "",
@@ -291,9 +327,11 @@ class ChatTab:
             try:
                 for exchange in stream(run_names, histories, system, config, stopped.is_set):
                     yield self.draw(exchange, lang, run_names)
+                if spells_control_tokens(run_names, [text, system]):
+                    gr.Info(say(lang, "chat_control"))
                 yield self.buttons(False)
             except UserError:
-                restored = {self.columns[side]: history for side, history in before.items()}
+                restored = {self.columns[side]: folded(history, lang) for side, history in before.items()}
                 yield restored | {self.text: text} | self.buttons(False)
                 raise
 

@@ -230,6 +230,8 @@ EN = {
     "chat_beside_help": "Up to two; all answer in the same batch.",
     "chat_placeholder": "Ask something below: both answer at the same moment.",
     "chat_empty": "Type a question first.",
+    "chat_thoughts": "Thoughts",
+    "chat_control": "Your text spells control tokens of the model; they are read as plain text.",
     "chat_nothing": "There is no answer to make again yet.",
     "chat_loading": "Loading both models …",
     "chat_reading": "Reading …",

@@ -232,6 +232,8 @@ ZH = {
     "chat_beside_help": "最多两个；所有模型在同一批次中回答。",
     "chat_placeholder": "在下方提问，两个模型会同时回答。",
     "chat_empty": "请先输入问题。",
+    "chat_thoughts": "思考过程",
+    "chat_control": "输入中写有模型的控制 token；它们只当普通文本读取。",
     "chat_nothing": "还没有可以重新生成的回答。",
     "chat_loading": "正在加载两个模型……",
     "chat_reading": "正在读题……",
