@@ -14,7 +14,7 @@ from sftdemo import inspection
 from sftdemo.config import TrainConfig
 from sftdemo.data.layouts import parse_columns
 from sftdemo.errors import UserError
-from sftdemo.ui import charts, data_tab, data_views
+from sftdemo.ui import charts, chosen_data, data_tab, data_views
 
 ROWS = [
     {"tweet": f"<b>film</b> {i} was good, ask me{i}@mail.example", "mood": "ab"[i % 3 == 0], "who": f"u{i}"}
@@ -31,13 +31,15 @@ def tweets(tmp_path: Path) -> str:
 
 
 def told(data: str, **settings) -> dict:
-    return data_tab.tell(data_tab.chosen_config({"data": data, "columns": "text=tweet,label=mood", **settings}))
+    return chosen_data.summarize(
+        chosen_data.chosen_config({"data": data, "columns": "text=tweet,label=mood", **settings})
+    )
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_what_is_drawn_is_what_check_says(tweets, babbler, lang):
     settings = {"model": babbler, "on_fault": "drop", "clean": "html,personal,duplicates", "balance": "over"}
-    assert data_tab.have_tokenizer(babbler)
+    assert chosen_data.have_tokenizer(babbler)
     value = told(tweets, **settings)
     config = TrainConfig(data=tweets, columns="text=tweet,label=mood", **settings)
     assert value == inspection.inspect(config)
@@ -70,7 +72,7 @@ def test_the_chinese_page_tells_faults_and_notes_in_chinese(tweets):
 
 def test_data_without_a_layout_is_not_read_as_anything(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
-    value = data_tab.tell(data_tab.chosen_config({"data": str(tmp_path / "a.csv")}))
+    value = chosen_data.summarize(chosen_data.chosen_config({"data": str(tmp_path / "a.csv")}))
     assert data_views.mapping(value, "en") == "" and "column" in data_views.fault_lists(value, "en")
 
 
@@ -78,13 +80,15 @@ def test_without_a_tokenizer_characters_are_shown(tweets):
     value = told(tweets, model="nobody/has-this")
     assert value["tokens"] is None and "Characters a row" in data_views.pictures(value, "en")
     assert data_views.checks(value, "en") == ""
-    assert "Show tokens" in data_tab.xray(data_tab.chosen_config({"data": tweets, "model": "nobody/has-this"}), 1, "en")
+    assert "Show tokens" in data_tab.xray(
+        chosen_data.chosen_config({"data": tweets, "model": "nobody/has-this"}), 1, "en"
+    )
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_the_xray_marks_what_is_learned_and_the_neighbours(tweets, babbler, lang):
-    data_tab.have_tokenizer(babbler)
-    config = data_tab.chosen_config({"data": tweets, "columns": "text=tweet,label=mood", "model": babbler})
+    chosen_data.have_tokenizer(babbler)
+    config = chosen_data.chosen_config({"data": tweets, "columns": "text=tweet,label=mood", "model": babbler})
     shown = data_tab.xray(config, 2, lang)
     assert shown.count('class="sup"') == 2 * 8 and "neighbour" in shown and 'class="shared"' in shown
     assert "3, 4, 5" in shown and "&lt;" in shown and "<b>" not in shown
@@ -98,14 +102,14 @@ def test_a_failing_template_is_told_with_its_reason(tmp_path):
     (tmp_path / "model" / "config.json").write_text("{}")
     rows = [{"prompt": f"the film {i}", "completion": "b"} for i in range(30)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    data_tab.have_tokenizer(model)
-    value = data_tab.tell(data_tab.chosen_config({"data": str(path), "model": model}))
+    chosen_data.have_tokenizer(model)
+    value = chosen_data.summarize(chosen_data.chosen_config({"data": str(path), "model": model}))
     shown = data_views.checks(value, "en")
     assert "✕ one BOS at most" in shown and "two BOS tokens" in shown and "blocks this data" in shown
     assert len(value["faults"]) == 30
     for shown in (data_views.checks(value, "zh"), data_views.fault_lists(value, "zh")):
         assert "这一行以两个 BOS（&lt;|im_start|&gt;）开头" in shown and "two BOS tokens" not in shown
-    assert "two BOS tokens" in data_tab.xray(data_tab.chosen_config({"data": str(path), "model": model}), 1, "en")
+    assert "two BOS tokens" in data_tab.xray(chosen_data.chosen_config({"data": str(path), "model": model}), 1, "en")
 
 
 @pytest.mark.parametrize(
@@ -126,15 +130,15 @@ def test_menus_become_the_setting_columns(menus, mapping, expected):
 
 def test_no_data_is_a_plain_fault():
     with pytest.raises(UserError, match="No data is chosen"):
-        data_tab.chosen_config({"data": " "})
+        chosen_data.chosen_config({"data": " "})
 
 
 def test_training_sees_the_data_as_it_was_prepared(tweets):
     chosen = {"data": tweets, "columns": "text=tweet,label=mood", "on_fault": "drop", "balance": "over"}
-    train = data_tab.read(chosen).splits["train"]
+    train = chosen_data.read(chosen).splits["train"]
     counts = {label: sum(row["label"] == label for row in train) for label in "ab"}
     assert counts["a"] == counts["b"] > 20
-    assert sum(map(len, data_tab.read({**chosen, "on_fault": "stop"}).splits.values())) == 41
+    assert sum(map(len, chosen_data.read({**chosen, "on_fault": "stop"}).splits.values())) == 41
 
 
 def test_a_split_is_drawn_with_its_counts():

@@ -143,7 +143,7 @@ def test_data_that_cannot_be_trained_on_leaves_the_choice_before(page: Page, tmp
     shown = last(tab.take_source(request(), str(tmp_path / "odd.jsonl"), **preparing))
     assert "value" not in shown[page.data] and not shown[tab.to_train]["interactive"]
     menus = {f"role_{role}": None for role in EVERY_ROLE} | {"role_text": "utt", "role_label": "mood"}
-    looked = shown[tab.looked] | {"told": "text_label"}
+    looked = shown[tab.looked] | {"layout": "text_label"}
     shown = last(tab.map_columns(request(), looked, 1, **form_of(tab, format="text_label"), **menus))
     assert shown[page.data]["columns"] == "text=utt,label=mood" and shown[tab.to_train]["interactive"]
 

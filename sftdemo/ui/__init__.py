@@ -64,12 +64,12 @@ def launch(host: str | None = None, port: int | None = None, **options: Any) -> 
     startup.quicken_gradio()
     from starlette.middleware import Middleware
 
-    from sftdemo.ui import evaluate_tab, style
+    from sftdemo.ui import downloads, style
     from sftdemo.ui.early import EarlyScript
     from sftdemo.ui.texts import i18n
 
     log.show(log.FOR_OPERATORS)
-    exports = evaluate_tab.exports().resolve()
+    exports = downloads.folder().resolve()
     exports.mkdir(parents=True, exist_ok=True)
     blocks = build()
     blocks.api_open = False  # as queue(api_open=False) does, which would make all the routes once more

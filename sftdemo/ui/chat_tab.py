@@ -17,7 +17,6 @@ from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
 from sftdemo.thoughts import message_of
 from sftdemo.ui import forms, html, work
-from sftdemo.ui.data_tab import last_paragraph
 from sftdemo.ui.forms import MODEL_CLICK, wire
 from sftdemo.ui.page import EACH_PICK, Page, find_ready, picked, picker, waits
 from sftdemo.ui.stopping import SessionStop
@@ -142,7 +141,7 @@ def _is_lora(run: runs.Run) -> bool:
 def prompt_chips(prompts: Sequence[Mapping[str, str]], lang: str) -> str:
     if not prompts:
         return ""
-    last_lines = [last_paragraph(prompt["text"]) for prompt in prompts]
+    last_lines = [html.last_paragraph(prompt["text"]) for prompt in prompts]
     chips = "".join(html.card(str(i), html.esc(html.cut(text, 60)), False) for i, text in enumerate(last_lines))
     return html.block(f'<div class="prompts">{chips}</div>')
 

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from sftdemo import data, hub, inspection
-from sftdemo.config import CLEANING, DEFAULT_MODEL, ReadConfig, TrainConfig
+from sftdemo import data
+from sftdemo.config import CLEANING, ReadConfig, TrainConfig
 from sftdemo.data.layouts import COMMON, LAYOUTS, parse_columns, write_columns
 from sftdemo.data.sources import READABLE
 from sftdemo.errors import UserError
-from sftdemo.log import to_log
-from sftdemo.ui import data_views, forms, html, work
+from sftdemo.ui import chosen_data, data_views, forms, html
+from sftdemo.ui.chosen_data import FROM_FILE, chosen_config, description, have_tokenizer, of_file, summarize
 from sftdemo.ui.forms import wire
 from sftdemo.ui.page import EACH_PICK, Page, picked, picker
 from sftdemo.ui.text_faults import in_words
 from sftdemo.ui.texts import label, language, number, say
 
 FIRST_SAMPLE = "support_tickets"
-TOKEN_ROWS = 500  # rows whose tokens are counted for the page; `check` counts more
 LIVE_ROWS = 5000  # up to here every key typed into the instruction is worked on
 WORDING = ("instruction", "system")
 READING = ("encoding", "header", "sheet")
@@ -31,66 +28,6 @@ CHOICES = ("on_fault", "balance", "min_characters", "max_characters", "validatio
 PREPARING = ("model", "max_length", "on_long", "chunk_overlap")
 ROLES = {layout.name: [*layout.roles, *layout.optional, *COMMON] for layout in LAYOUTS}
 EVERY_ROLE = list(dict.fromkeys(sorted((role for roles in ROLES.values() for role in roles), key=COMMON.__contains__)))
-FROM_FILE = {spec.name for spec in fields(ReadConfig)}
-
-_tokenizers: dict[str, Any] = {}
-
-
-def stamp(source: str) -> float:
-    """When the source last changed, so that a file saved anew is read anew."""
-    path = Path(source)
-    return path.stat().st_mtime if source and path.exists() else 0.0
-
-
-@lru_cache(maxsize=4)
-def _read(config: ReadConfig, changed: float) -> Any:
-    return data.read(config)
-
-
-@lru_cache(maxsize=2)
-def _prepared(config: ReadConfig, changed: float) -> Any:
-    return data.prepare(config, dataset=_read(config, changed))
-
-
-@lru_cache(maxsize=4)
-def _told(config: ReadConfig, changed: float) -> dict[str, Any]:
-    dataset = _read(config, changed)
-    return inspection.describe(dataset) | data.outlook(config, dataset)
-
-
-@lru_cache(maxsize=8)
-def _measured(config: TrainConfig, changed: float) -> dict[str, Any]:
-    return inspection.measure(_read(of_file(config), changed), _tokenizers[config.model], config, TOKEN_ROWS)
-
-
-def of_file(config: ReadConfig) -> ReadConfig:
-    """The settings that decide how data is read, without those of the training."""
-    return ReadConfig(**{name: getattr(config, name) for name in sorted(FROM_FILE)})
-
-
-def chosen_config(chosen: Mapping[str, Any]) -> TrainConfig:
-    config: TrainConfig = forms.config(TrainConfig, chosen)
-    if not config.data:
-        raise UserError("No data is chosen; pick a sample, upload a file, or give a Hub id.")
-    return config
-
-
-def read(chosen: Mapping[str, Any]) -> Any:
-    """The chosen data as training sees it; where it can't be trained on, as it was read."""
-    config = of_file(chosen_config(chosen))
-    changed = stamp(config.data)
-    return (_prepared if _told(config, changed)["split_sizes"] else _read)(config, changed)
-
-
-def tell(config: TrainConfig) -> dict[str, Any]:
-    """What `check --json` says of the chosen data; of tokens too, once the model's tokenizer is at hand."""
-    told = dict(_told(of_file(config), stamp(config.data)))
-    if config.model in _tokenizers and told["examples"]:
-        measured = dict(_measured(config, stamp(config.data)))
-        for kind, faults in measured.pop("told").items():
-            told[kind] = [*told[kind], *faults]
-        told |= measured
-    return told
 
 
 def first_choice() -> dict[str, Any]:
@@ -109,21 +46,16 @@ def sample_cards(lang: str, chosen: str) -> str:
             tags.insert(1, say(lang, "rows_n", n=number(sample.rows)))
         example = ""
         if sample.example:
-            told = [message["content"] for message in sample.example["messages"] if message["role"] != "system"]
-            example = f'<div class="eg">{html.esc(html.cut(last_paragraph(told[0]), 70))} → {html.esc(html.cut(told[-1], 50))}</div>'
+            turns = [message["content"] for message in sample.example["messages"] if message["role"] != "system"]
+            example = f'<div class="eg">{html.esc(html.cut(html.last_paragraph(turns[0]), 70))} → {html.esc(html.cut(turns[-1], 50))}</div>'
         content = f'<div class="title">{html.esc(title)}</div><div class="tags">{"".join(html.chip(tag) for tag in tags)}</div>{example}'
         cards.append(html.card(sample.name, content, sample.name == chosen))
     return html.block(f'<div class="cards">{"".join(cards)}</div>')
 
 
-def last_paragraph(text: str) -> str:
-    """What is particular to a row: the instruction, which all rows share, stands before it."""
-    return text.strip().rsplit("\n\n", 1)[-1]
-
-
-def layout_of(told: Mapping[str, Any], asked: str) -> str:
+def layout_of(summary: Mapping[str, Any], asked: str) -> str:
     """The layout whose roles have menus: the one that was found, or asked for."""
-    return told["format"] if told["format"] in ROLES else asked
+    return summary["format"] if summary["format"] in ROLES else asked
 
 
 def columns(layout: str, menus: Mapping[str, str | None], mapping: Mapping[str, str]) -> str:
@@ -132,35 +64,19 @@ def columns(layout: str, menus: Mapping[str, str | None], mapping: Mapping[str, 
     return write_columns(named) if named and named != dict(mapping) else ""
 
 
-def have_tokenizer(model: str, report: hub.Report = to_log, fetch: bool = True) -> bool:
-    """Get the model's tokenizer, from the network only if `fetch`; whether it is at hand then."""
-    if model not in _tokenizers and (fetch or hub.is_here(model)):
-        work.load_libraries()
-        from sftdemo import encoding
-
-        _tokenizers[model] = encoding.tokenizer(model, report)
-    return model in _tokenizers
-
-
 def xray(config: TrainConfig, row: int, lang: str) -> str:
     """The tokens of a row as they are trained on; only with the tokenizer at hand."""
-    if config.model not in _tokenizers:
+    if (tokenizer := chosen_data.tokenizer(config.model)) is None:
         return html.block(say(lang, "xray_ask"), "muted small")
     from sftdemo.xray import xray
 
-    dataset = _read(of_file(config), stamp(config.data))
+    dataset = chosen_data.dataset(of_file(config))
     if not dataset.examples:
         return ""
     try:
-        return data_views.xray(xray(dataset, row, _tokenizers[config.model], config), row, lang)
+        return data_views.xray(xray(dataset, row, tokenizer, config), row, lang)
     except UserError as error:
         return html.fault(in_words(str(error), lang))
-
-
-def warm() -> None:
-    """Read the default tokenizer in the background if its files are here; nothing is downloaded."""
-    work.load_libraries()
-    have_tokenizer(DEFAULT_MODEL, fetch=False)
 
 
 def chosen_of(looked: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,14 +90,14 @@ def default_of(name: str) -> Any:
     return [] if name == "clean" else ReadConfig.__dataclass_fields__[name].default or ""
 
 
-def menu_of(role: str, layout: str, told: Mapping[str, Any], config: ReadConfig) -> Any:
+def menu_of(role: str, layout: str, summary: Mapping[str, Any], config: ReadConfig) -> Any:
     """The menu of a role: the data's columns, and the one that plays it."""
-    if role not in ROLES.get(layout, ()) or not told["columns"]:
+    if role not in ROLES.get(layout, ()) or not summary["columns"]:
         return gr.update(visible=False, value=None)
-    column = told["mapping"].get(role) or parse_columns(config.columns).get(role)
+    column = summary["mapping"].get(role) or parse_columns(config.columns).get(role)
     # Where nothing is known yet, what the user may just have picked is left alone.
-    known = {"value": column} if column or told["mapping"] else {}
-    return gr.update(visible=True, choices=told["columns"], **known)
+    known = {"value": column} if column or summary["mapping"] else {}
+    return gr.update(visible=True, choices=summary["columns"], **known)
 
 
 class DataTab:
@@ -189,7 +105,7 @@ class DataTab:
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        # What is looked at, which may not be fit to be trained on: {"data", "columns", "told": layout, "mapping"}
+        # What is looked at, which may not be fit to be trained on: {"data", "columns", "layout", "mapping"}
         self.looked = gr.State({})
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=4, min_width=280):
@@ -264,51 +180,51 @@ class DataTab:
         What can't be read or trained on leaves the choice before it to the other tabs.
         """
         config = chosen_config(chosen)
-        dataset, told = _read(of_file(config), stamp(config.data)), _told(of_file(config), stamp(config.data))
-        good = told["split_sizes"] is not None
+        dataset, summary = chosen_data.dataset(of_file(config)), description(of_file(config))
+        good = summary["split_sizes"] is not None
         rows = [example for rows in dataset.splits.values() for example in rows[: data_views.SHOWN_EXAMPLES]]
-        layout = layout_of(told, config.format)
-        looked = {"data": config.data, "columns": config.columns or "", "told": layout, "mapping": told["mapping"]}
+        layout = layout_of(summary, config.format)
+        looked = {"data": config.data, "columns": config.columns or "", "layout": layout, "mapping": summary["mapping"]}
         yield {
             self.page.data: {name: value for name, value in chosen.items() if name in FROM_FILE} if good else gr.skip(),
             self.looked: looked,
             self.cards: sample_cards(lang, config.data),
-            self.verdict: data_views.verdict(told, lang),
-            self.mapping: data_views.mapping(told, lang),
-            self.cleaning: data_views.cleaning(told, lang),
+            self.verdict: data_views.verdict(summary, lang),
+            self.mapping: data_views.mapping(summary, lang),
+            self.cleaning: data_views.cleaning(summary, lang),
             self.examples: data_views.examples(rows, lang),
             self.to_train: gr.update(interactive=good),
-            **self.update_form(told, layout, config, lang, fresh),
-            **self.without_tokens(told, lang),
+            **self.update_form(summary, layout, config, lang, fresh),
+            **self.without_tokens(summary, lang),
         }
         yield self.with_tokens(config, row, lang)
 
     def update_form(
-        self, told: Mapping[str, Any], layout: str, config: TrainConfig, lang: str, fresh: bool
+        self, summary: Mapping[str, Any], layout: str, config: TrainConfig, lang: str, fresh: bool
     ) -> dict[Any, Any]:
         """Menus and placeholders for the data's columns; the settings only if set back."""
         unset = {field: default_of(name) for name, field in self.settings.items()} | {self.row: 1}
-        names = ", ".join(f"{{{column}}}" for column in told["columns"])
+        names = ", ".join(f"{{{column}}}" for column in summary["columns"])
         said = html.esc(say(lang, "data_placeholders", names=names))
         empty = {"value": ""} if fresh else {}
         return {
-            self.columns_box: gr.skip() if told["examples"] else gr.update(open=True),
+            self.columns_box: gr.skip() if summary["examples"] else gr.update(open=True),
             self.placeholders: html.block(said, "muted small") if names else "",
             **(unset if fresh else {}),
-            **{menu: menu_of(role, layout, told, config) for role, menu in self.menus.items()},
-            self.wording["instruction"]: gr.update(placeholder=told["instruction"], **empty),
+            **{menu: menu_of(role, layout, summary, config) for role, menu in self.menus.items()},
+            self.wording["instruction"]: gr.update(placeholder=summary["instruction"], **empty),
         }
 
-    def without_tokens(self, told: Mapping[str, Any], lang: str) -> dict[Any, Any]:
-        return {self.faults: data_views.fault_lists(told, lang), self.statistics: data_views.pictures(told, lang)}
+    def without_tokens(self, summary: Mapping[str, Any], lang: str) -> dict[Any, Any]:
+        return {self.faults: data_views.fault_lists(summary, lang), self.statistics: data_views.pictures(summary, lang)}
 
     def with_tokens(self, config: TrainConfig, row: int, lang: str) -> dict[Any, Any]:
         """What needs the model's tokenizer, if it is at hand; nothing is downloaded."""
         at_hand = have_tokenizer(config.model, fetch=False)
-        told = tell(config)
+        summary = summarize(config)
         return {
-            **(self.without_tokens(told, lang) if at_hand else {}),
-            self.checks: data_views.checks(told, lang),
+            **(self.without_tokens(summary, lang) if at_hand else {}),
+            self.checks: data_views.checks(summary, lang),
             self.xray: xray(config, row, lang),
             self.show_tokens: gr.update(visible=not at_hand),
         }
@@ -342,7 +258,7 @@ class DataTab:
         """As `apply`, while it is still being typed: what isn't whole yet is said without a toast."""
         name = looked.get("data", "")
         try:
-            if name and _told(ReadConfig(data=name), stamp(name))["examples"] <= LIVE_ROWS:
+            if name and description(ReadConfig(data=name))["examples"] <= LIVE_ROWS:
                 yield from self.apply(request, looked, row, **settings)
         except UserError as error:
             yield {self.fault: html.fault(str(error))}
@@ -350,7 +266,7 @@ class DataTab:
     def map_columns(self, request: gr.Request, looked: Any, row: Any, **values: Any) -> Iterator[dict[Any, Any]]:
         """A menu changed: the column plays another role."""
         menus = {role: values.pop(f"role_{role}") for role in EVERY_ROLE}
-        named = columns(looked.get("told", ""), menus, looked.get("mapping", {}))
+        named = columns(looked.get("layout", ""), menus, looked.get("mapping", {}))
         yield from self.show(chosen_of({**looked, "columns": named}, values), int(row or 1), language(request))
 
     def look_at_row(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> dict[Any, Any]:

@@ -13,7 +13,7 @@ SHOWN_EXAMPLES = 3
 SHOWN_FAULTS = 50
 SHOWN_TOKENS = 160  # of each neighbour in the pack
 LISTS = ("faults", "dropped", "fixed", "warnings")
-Told = Mapping[str, Any]
+Summary = Mapping[str, Any]
 
 
 def named(lang: str, key: str, otherwise: str) -> str:
@@ -21,20 +21,24 @@ def named(lang: str, key: str, otherwise: str) -> str:
     return say(lang, key) if key in TEXTS[lang] else otherwise
 
 
-def verdict(told: Told, lang: str) -> str:
+def verdict(summary: Summary, lang: str) -> str:
     """One line: what was read and whether it can be trained on."""
-    n = number(told["examples"])
-    size = say(lang, "verdict_labels", n=n, k=len(told["labels"])) if told["labels"] else say(lang, "verdict_rows", n=n)
-    at_fault = len({(fault["file"], fault["line"]) for fault in told["faults"]})
-    notes = [html.esc(in_words(note, lang)) for note in told["notes"]]
-    if not told["examples"]:
+    n = number(summary["examples"])
+    size = (
+        say(lang, "verdict_labels", n=n, k=len(summary["labels"]))
+        if summary["labels"]
+        else say(lang, "verdict_rows", n=n)
+    )
+    at_fault = len({(fault["file"], fault["line"]) for fault in summary["faults"]})
+    notes = [html.esc(in_words(note, lang)) for note in summary["notes"]]
+    if not summary["examples"]:
         kind, mark, text = "bad", "✕", say(lang, "verdict_none")
-        if told["columns"] and not told["mapping"]:
+        if summary["columns"] and not summary["mapping"]:
             notes.insert(0, say(lang, "verdict_layout"))
     elif at_fault:
         kind, mark, text = "warn", "!", say(lang, "verdict_faults", size=size, n=number(at_fault))
         notes.insert(0, say(lang, "verdict_faults_how"))
-    elif not told["split_sizes"]:
+    elif not summary["split_sizes"]:
         kind, mark, text = "bad", "✕", say(lang, "verdict_split", size=size)
     else:
         kind, mark, text = "", "✓", say(lang, "verdict_ready", size=size)
@@ -44,12 +48,12 @@ def verdict(told: Told, lang: str) -> str:
     )
 
 
-def mapping(told: Told, lang: str) -> str:
+def mapping(summary: Summary, lang: str) -> str:
     """Which column plays which part, as sentences."""
-    if told["format"] == "unknown":
+    if summary["format"] == "unknown":
         return ""
-    parts = [say(lang, "map_format", format=f"<b>{html.esc(told['format'])}</b>")]
-    for role, column in told["mapping"].items():
+    parts = [say(lang, "map_format", format=f"<b>{html.esc(summary['format'])}</b>")]
+    for role, column in summary["mapping"].items():
         key = f"map_{role}" if f"map_{role}" in TEXTS[lang] else "map_other"
         parts.append(say(lang, key, column=f"<b>{html.esc(column)}</b>", role=html.esc(role)))
     return html.block(" ".join(parts), "muted small")
@@ -61,11 +65,11 @@ def examples(rows: Sequence[Mapping[str, Any]], lang: str) -> str:
     return html.sheet(shown, say(lang, "data_examples")) if shown else ""
 
 
-def fault_lists(told: Told, lang: str) -> str:
+def fault_lists(summary: Summary, lang: str) -> str:
     """Faults, rows left out, repairs and warnings, each with line, field, problem and remedy; faults stand open."""
     parts = []
     for kind in LISTS:
-        faults = told.get(kind) or []
+        faults = summary.get(kind) or []
         if not faults:
             continue
         last = "fault_done" if kind == "fixed" else "fault_remedy"
@@ -84,14 +88,14 @@ def _line(fault: Mapping[str, Any]) -> str:
     return str(fault["line"]) if fault["line"] else "–"
 
 
-def cleaning(told: Told, lang: str) -> str:
+def cleaning(summary: Summary, lang: str) -> str:
     """Each step of cleaning with its count and some rows before and after."""
-    if not told.get("cleaning"):
+    if not summary.get("cleaning"):
         return ""
     headers = [say(lang, f"cleaning_{name}") for name in ("step", "rows")]
     headers += [say(lang, "fault_line"), *(say(lang, f"cleaning_{name}") for name in ("before", "after"))]
     rows: list[tuple[str | None, Iterable[str], bool]] = []
-    for step in told["cleaning"]:
+    for step in summary["cleaning"]:
         name = html.esc(named(lang, f"clean_{step['step']}", step["step"]))
         kinds = " ".join(html.chip(f"{kind} {count}") for kind, count in step["kinds"].items())
         first = [f"{name} {kinds}", number(step["count"])]
@@ -112,49 +116,49 @@ def _before_after(example: Mapping[str, Any] | None, lang: str) -> list[str]:
     return [str(example["line"]), old, new]
 
 
-def pictures(told: Told, lang: str) -> str:
+def pictures(summary: Summary, lang: str) -> str:
     """Lengths with the limit drawn in, labels, the sizes of the splits, rows that stand twice, scripts."""
-    parts = [_lengths(told, lang), _labels(told, lang)]
-    if sizes := told["split_sizes"]:
+    parts = [_lengths(summary, lang), _labels(summary, lang)]
+    if sizes := summary["split_sizes"]:
         named_sizes = {say(lang, f"split_{name}"): rows for name, rows in sizes.items()}
-        twice = [(told[key], say(lang, f"data_{key}", n=number(told[key]))) for key in ("duplicates", "leaked")]
+        twice = [(summary[key], say(lang, f"data_{key}", n=number(summary[key]))) for key in ("duplicates", "leaked")]
         notes = "".join(f'<p class="small {"worse" if n else "muted"}">{text}</p>' for n, text in twice)
         parts.append(html.sheet(charts.split_bar(named_sizes) + notes, say(lang, "data_splits")))
-    if told.get("scripts"):
-        names = {named(lang, f"script_{name}", name): rows for name, rows in told["scripts"].items()}
+    if summary.get("scripts"):
+        names = {named(lang, f"script_{name}", name): rows for name, rows in summary["scripts"].items()}
         parts.append(html.sheet(charts.label_bars(names), say(lang, "data_scripts")))
     return f'<div class="two">{"".join(filter(None, parts))}</div>'
 
 
-def _lengths(told: Told, lang: str) -> str:
-    unit = "tokens" if told["tokens"] else "characters"
-    binned = told["token_histogram" if told["tokens"] else "character_histogram"]
+def _lengths(summary: Summary, lang: str) -> str:
+    unit = "tokens" if summary["tokens"] else "characters"
+    binned = summary["token_histogram" if summary["tokens"] else "character_histogram"]
     if not binned:
         return ""
     title, notes = say(lang, f"chart_{unit}"), []
     if unit == "tokens":
-        spread, limits = told["tokens"], told["lengths"]
+        spread, limits = summary["tokens"], summary["lengths"]
         notes.append(say(lang, "chart_median", median=number(spread["p50"]), high=number(spread["max"])))
         key = f"long_{limits['on_long']}" if limits["over"] else "long_fits"
         notes.append(say(lang, key, **{name: number(v) for name, v in limits.items() if isinstance(v, int)}))
-        if told["counted"] < told["examples"]:
-            notes.append(say(lang, "chart_counted", n=number(told["counted"])))
+        if summary["counted"] < summary["examples"]:
+            notes.append(say(lang, "chart_counted", n=number(summary["counted"])))
     limit = say(lang, "chart_limit", n=number(binned["limit"])) if binned["limit"] else ""
     chart = charts.histogram(binned, title, limit)
     return html.sheet(f'{chart}<p class="muted small">{"<br>".join(notes)}</p>', title)
 
 
-def _labels(told: Told, lang: str) -> str:
-    if not told["labels"]:
+def _labels(summary: Summary, lang: str) -> str:
+    if not summary["labels"]:
         return ""
-    after = (told.get("balance") or {}).get("after", {})
+    after = (summary.get("balance") or {}).get("after", {})
     title = say(lang, "data_labels_train" if after else "data_labels")
-    return html.sheet(charts.label_bars(told["labels"], after=after), title)
+    return html.sheet(charts.label_bars(summary["labels"], after=after), title)
 
 
-def checks(told: Told, lang: str) -> str:
+def checks(summary: Summary, lang: str) -> str:
     """The template's checks, each with a mark, and the reason of those that fail."""
-    template = told.get("template")
+    template = summary.get("template")
     if not template:
         return ""
     marks = [(name, value) for name, value in template.items() if isinstance(value, bool)]

@@ -12,7 +12,7 @@ import gradio as gr
 from sftdemo import files, outputs, runs
 from sftdemo.config import EvaluateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import charts, forms, html, work
+from sftdemo.ui import charts, downloads, forms, html, work
 from sftdemo.ui.forms import MODEL_CLICK, wire
 from sftdemo.ui.outputs_view import OutputsView
 from sftdemo.ui.page import Page, find_ready, latest_evaluation, waits
@@ -128,18 +128,13 @@ def small_print(scores: Mapping[str, Any], lang: str) -> str:
     return html.block(f"{say(lang, 'whisker_note')}<br>{signed}", "muted small") if signed else ""
 
 
-def exports() -> Path:
-    """The one folder the app serves files from."""
-    return runs.home() / "tmp" / "exports"
-
-
 def download(run: runs.Run, name: str, kind: str) -> str:
-    """Write the outputs of an evaluation as csv or jsonl for download; they never change, so once is enough."""
-    path = exports() / f"{run.name}-{name}.{kind}"
-    if not path.exists():
-        rows = run.outputs(name)
-        files.write_text(path, outputs.as_csv(rows) if kind == "csv" else files.jsonl(rows))
-    return str(path)
+    """The path of an evaluation's outputs as csv or jsonl; they never change, so they are written once."""
+    path = downloads.folder() / f"{run.name}-{name}.{kind}"
+    if path.exists():
+        return str(path)
+    rows = run.outputs(name)
+    return downloads.write(path.name, outputs.as_csv(rows) if kind == "csv" else files.jsonl(rows))
 
 
 def progress(current: work.Evaluation, lang: str) -> str:

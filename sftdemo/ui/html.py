@@ -47,6 +47,11 @@ def cut(text: str, length: int) -> str:
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 
 
+def last_paragraph(text: str) -> str:
+    """What is particular to a row: the instruction, which all rows share, stands before it."""
+    return text.strip().rsplit("\n\n", 1)[-1]
+
+
 def plain(content: object) -> str:
     """The text of a message's content: Gradio sends a list of blocks, everyone else a string."""
     if isinstance(content, str):

@@ -13,7 +13,6 @@ from sftdemo.errors import UserError
 from sftdemo.outputs import OutputsPage, Row
 from sftdemo.thoughts import answer_of, split_thoughts
 from sftdemo.ui import html, work
-from sftdemo.ui.data_tab import last_paragraph
 from sftdemo.ui.forms import MODEL_CLICK, wire
 from sftdemo.ui.page import EACH_PICK, Page, find_ready, latest_evaluation, picked, picker
 from sftdemo.ui.texts import label, language, number, say
@@ -72,7 +71,7 @@ def outputs_table(page: OutputsPage, lang: str, selected: int | None) -> str:
     made = []
     for row in page.rows:
         texts = (
-            last_paragraph(row["messages"][-1]["content"]),
+            html.last_paragraph(row["messages"][-1]["content"]),
             row["references"][0] if row["references"] else "",
             *(answer_of(row[side]) or (say(lang, "vote_no_answer") if row[side].strip() else "") for side in SIDES),
         )

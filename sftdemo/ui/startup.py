@@ -69,13 +69,13 @@ class Calm:
 def warm() -> None:
     """Get ready what the first click will need; a visitor who comes meanwhile is served between two pieces."""
     try:
-        from sftdemo.ui import data_tab, work
+        from sftdemo.ui import chosen_data, work
 
         for name in work.LIBRARIES:
             Calm.wait()
             work.load_libraries([name])
         Calm.wait()
-        data_tab.warm()
+        chosen_data.warm()
         Calm.wait()
         work.preload(work.newest_ready())
     except Exception:  # noqa: BLE001 (what is really wrong is said when it is used)

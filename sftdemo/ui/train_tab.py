@@ -14,7 +14,7 @@ import gradio as gr
 from sftdemo import hub, jobs, machine, memory, runs
 from sftdemo.config import DEFAULT_MODEL, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import charts, data_tab, forms, html, work
+from sftdemo.ui import charts, chosen_data, forms, html, work
 from sftdemo.ui.forms import wire
 from sftdemo.ui.page import Page, waits
 from sftdemo.ui.texts import duration, label, language, number, say
@@ -227,7 +227,7 @@ class TrainTab:
         if not chosen:
             return {self.plan: waits(lang, "wait_data"), self.start: gr.update(interactive=False)}
         config = config_of(chosen, settings)
-        rows = data_tab.read(chosen).splits.get("train", [])
+        rows = chosen_data.read(chosen).splits.get("train", [])
         return {
             self.plan: plan(config, rows, lang),
             self.command: f'<pre class="cmd">{html.esc(jobs.command(config))}</pre>',

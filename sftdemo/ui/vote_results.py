@@ -9,10 +9,8 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
-from sftdemo.files import write_text
-from sftdemo.ui import charts, html
+from sftdemo.ui import charts, downloads, html
 from sftdemo.ui.ballot import link
-from sftdemo.ui.evaluate_tab import exports
 from sftdemo.ui.forms import wire
 from sftdemo.ui.page import EACH_PICK, Page, find_ready, latest_evaluation, picked, picker
 from sftdemo.ui.texts import label, language, number, say
@@ -167,9 +165,8 @@ def evaluation_of(run: runs.Run, source: str) -> str | None:
 def download(store: Store, run: runs.Run, kind: str, evaluation: str | None) -> str:
     """Write the votes for download; the name changes with what is in the file."""
     text = store.export(run, kind, evaluation)
-    path = exports() / f"{run.name}-votes-{hashlib.sha256(text.encode()).hexdigest()[:8]}.{EXPORTS[kind]}"
-    write_text(path, text)
-    return str(path)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return downloads.write(f"{run.name}-votes-{digest}.{EXPORTS[kind]}", text)
 
 
 class VoteResults:
