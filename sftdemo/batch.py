@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,6 +33,20 @@ class Side:
     names: tuple[str, ...]
     rows: Rows | None = None
     last: LastLayer | None = None
+
+    @cached_property
+    def can_share(self) -> bool:
+        """Whether what it has read can be padded, shared by rows, and left out again.
+
+        A recurrent layer would take padding for something read, and forget nothing; with ALiBi, padding inside a row would
+        move its tokens apart.
+        """
+        return cache.can_share(cache.new(self.model.config)) and cache.takes_positions(self.model)
+
+    @cached_property
+    def can_join(self) -> bool:
+        """Whether rows with unlike prompts can be decoded together; else a batch has prompts of one length."""
+        return cache.can_join(cache.new(self.model.config))
 
 
 @dataclass
@@ -71,19 +87,20 @@ class Batch:
         self.side = side
         self.rows = sorted(rows, key=lambda row: side.names.index(row.side))
         self.cache = cache.new(side.model.config, *room)
-        self.can_join = cache.can_share(self.cache)
-        self.keep_pasts = keep_pasts and self.can_join
+        self.keep_pasts = keep_pasts and side.can_share
         self.common = common
         self.ahead = len(common) if common else 0
         self.ended: dict[str, Past] = {}
         self.mask = torch.zeros(0, 0, dtype=torch.long, device=side.model.device)
         self.lengths = self.mask.sum(1)
-        if rows:
+        if side.can_share and rows:
             self._read(pasts, beside)
+        elif rows:
+            self._read_without_padding()
 
     @torch.inference_mode()
     def join(self, other: Batch) -> None:
-        """Decode another batch's rows, too, from now on; what it has read isn't read again. Asks for `can_join`."""
+        """Decode another batch's rows, too, from now on; what it has read isn't read again. Asks for the side's `can_join`."""
         # Columns that only rows which have ended used.
         unused = int(self.mask.any(0).int().argmax()) if self.rows else self.mask.shape[1]
         width = max(self.mask.shape[1] - unused, other.mask.shape[1])
@@ -93,13 +110,23 @@ class Batch:
         cache.admit(self.cache, other.cache, unused)
         self.rows = self.rows + other.rows
 
+    def _read_without_padding(self) -> None:
+        """Compute the prompts, those of one length together."""
+        lengths = sorted({len(row.prompt) for row in self.rows})
+        if len(lengths) == 1:
+            self._read(None, None)
+            return
+        rows, self.rows = self.rows, []
+        for length in lengths:
+            self.join(Batch(self.side, [row for row in rows if len(row.prompt) == length]))
+
     def _read(self, pasts: Mapping[str, Past] | None, beside: Batch | None) -> None:
         """Compute the prompts, what stands in `pasts` excepted."""
-        known = [(pasts or {}).get(row.side) if self.can_join else None for row in self.rows]
+        known = [(pasts or {}).get(row.side) for row in self.rows]
         shared = [past.shared(row.prompt) if past else 0 for row, past in zip(self.rows, known, strict=True)]
         rest = [row.prompt[self.ahead + count :] for row, count in zip(self.rows, shared, strict=True)]
         width = max(map(len, rest))
-        if beside and self.can_join:
+        if beside:
             self.cache = cache.lend(beside.cache, len(self.rows), max(shared) + width)
         if any(shared):
             cache.put(self.cache, known, shared)
@@ -138,7 +165,7 @@ class Batch:
         places = [self._chosen(name) for name in self.side.names]
         if self.side.rows:
             lengths = packed.lengths if packed else [ids.shape[1]] * len(self.rows)
-            self.side.rows.chosen = [_tokens(chosen, lengths) for chosen in places[1:]]
+            self.side.rows.read(places[1:], lengths)
         if self.side.last:
             self.side.last.ask(packed.ends if packed else self._last_column(ids.shape[1], keep), places[1:])
         if self.common:
@@ -179,7 +206,7 @@ class Batch:
 
     def _padding(self) -> Tensor | None:
         # Without padding the model takes its faster path for plain causal attention.
-        return None if bool(self.mask.all()) else self.mask
+        return None if bool(self.mask.all()) or not cache.has_columns(self.cache) else self.mask
 
     @torch.inference_mode()
     def advance(self, tokens: list[int], keep: list[int]) -> None:
@@ -192,21 +219,23 @@ class Batch:
             self.rows, tokens = [self.rows[i] for i in order], [fed[i] for i in order]
             index = torch.tensor(order, dtype=torch.long, device=self.mask.device)
             self.mask, self.lengths = self.mask[index], self.lengths[index]
-            self.cache.batch_select_indices(index)
+            cache.select(self.cache, index)
         if not self.rows:
             return
         for row, token in zip(self.rows, tokens, strict=True):
             row.fed.append(token)
+        self._step(tokens)
+
+    def _step(self, tokens: list[int]) -> None:
+        """Read one token more in each row."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.rows), 1)], 1)
         self.lengths = self.lengths + 1
-        self.logits = self._forward(torch.tensor(tokens)[:, None], self.lengths[:, None] - 1, self._padding(), keep=1)[
-            :, -1
-        ]
+        positions = self.lengths[:, None] - 1
+        self.logits = self._forward(torch.tensor(tokens)[:, None], positions, self._padding(), keep=1)[:, -1]
 
     def close(self) -> dict[str, Past]:
         """What each side has computed, to begin another batch with; nothing if a step was broken off inside the model."""
-        whole = all(layer.get_seq_length() == self.mask.shape[1] for layer in self.cache.layers)
-        if self.keep_pasts and whole:
+        if self.keep_pasts and all(layer.get_seq_length() == self.mask.shape[1] for layer in self.cache.layers):
             self.ended |= {row.side: self._past(index) for index, row in enumerate(self.rows)}
         return self.ended
 
@@ -219,8 +248,12 @@ class Batch:
     def score(self, continuations: Sequence[list[int]]) -> Tensor:
         """Log-likelihood [rows, continuations] (nats, summed over tokens) of each continuation after each prompt.
 
-        The prompt is computed once: all continuations follow it in one pass under a mask that keeps them apart.
+        The prompt is computed once: all continuations follow it in one pass under a mask that keeps them apart, or one
+        after the other where layers keep no tokens to mask.
         """
+        if not self.side.can_share:
+            each = [self.likelihood([continuation] * len(self.rows)) for continuation in continuations]
+            return torch.stack([torch.stack([tokens.sum() for tokens in rows]) for rows in each], 1)
         vocabulary = self.logits.shape[-1]
         room = max(1, SCORE_FLOATS // (vocabulary * len(self.rows)))
         groups: list[list[list[int]]] = [[]]
@@ -276,8 +309,11 @@ class Batch:
     ) -> list[tuple[Tensor, ...]]:
         """Read continuations[i] after row i, as if generated; measure(logits [n, vocabulary], the next ids [n]) a row.
 
-        Columns of all rows are computed together, as many at once as SCORE_FLOATS allows.
+        Columns of all rows are computed together, as many at once as SCORE_FLOATS allows; where layers keep no tokens that
+        could be left out again, a token at a time by a copy of all that has been read.
         """
+        if not self.side.can_share:
+            return self._follow_copied(continuations, measure)
         device, mask = self.mask.device, self.mask
         found = [
             [measure(logits[None], torch.tensor(ids[:1], device=device))]
@@ -300,14 +336,28 @@ class Batch:
         self.cache.crop(-longest)
         return [tuple(torch.cat(parts) for parts in zip(*row, strict=True)) for row in found]
 
+    def _follow_copied(
+        self, continuations: Sequence[list[int]], measure: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+    ) -> list[tuple[Tensor, ...]]:
+        kept = self.cache, self.mask, self.lengths, self.logits
+        self.cache = copy.deepcopy(self.cache)
+        found: list[list[tuple[Tensor, ...]]] = [[] for _ in self.rows]
+        for place in range(longest := max(map(len, continuations))):
+            for row, logits, ids in zip(found, self.logits, continuations, strict=True):
+                if place < len(ids):
+                    row.append(measure(logits[None], torch.tensor(ids[place : place + 1], device=logits.device)))
+            if place < longest - 1:  # a row that has ended reads anything
+                self._step([ids[place] if place < len(ids) else 0 for ids in continuations])
+        self.cache, self.mask, self.lengths, self.logits = kept
+        return [tuple(torch.cat(parts) for parts in zip(*row, strict=True)) for row in found]
 
-def _tokens(rows: slice | Tensor | None, lengths: list[int]) -> slice | Tensor | None:
-    """Where the tokens of some rows stand among those of all, row by row."""
-    if rows is None or max(lengths) == 1:
-        return rows
-    if isinstance(rows, slice):
-        return slice(sum(lengths[: rows.start]), sum(lengths[: rows.stop]))
-    return torch.cat([torch.arange(lengths[row], device=rows.device) + sum(lengths[:row]) for row in rows.tolist()])
+
+def together(side: Side, rows: list[Row]) -> list[list[Row]]:
+    """The rows as batches may hold them: all in one, or those with prompts of one length."""
+    if side.can_join:
+        return [rows]
+    lengths = dict.fromkeys(len(row.prompt) for row in rows)
+    return [[row for row in rows if len(row.prompt) == length] for length in lengths]
 
 
 def _right_aligned(lengths: list[int]) -> Tensor:

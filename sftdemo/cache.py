@@ -1,12 +1,23 @@
-"""The keys and values of a batch: written in place as answers grow, kept over turns, and shared by prompts that begin alike."""
+"""What a batch has read: keys and values, written in place as answers grow, kept over turns and shared by prompts that begin
+alike; and the states of recurrent layers, which can only be followed on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DummyLayer, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import (
+    Cache,
+    DummyLayer,
+    DynamicCache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionLayer,
+)
 
 from sftdemo.encoding import common_prefix
 from sftdemo.packing import Packed
@@ -18,6 +29,7 @@ if TYPE_CHECKING:
 # packed rows.
 GROUPED, MASKED = "grouped", "masked"
 AHEAD = 64  # tokens of room, at least, that a layer takes when it is full
+KEPT = (DynamicLayer, DynamicSlidingWindowLayer)  # layers that may keep every token
 LEAST_SHARED = 8  # tokens; copying fewer costs more than computing them
 
 
@@ -121,6 +133,66 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = (room[:rows, :, columns] for room in self._room)
 
 
+class StateLayer(LinearAttentionLayer):  # type: ignore[misc]
+    """A recurrent layer's states, one of fixed size for each row: the last inputs of its convolution, what it remembers."""
+
+    def admit(self, other: Any, unused: int) -> None:
+        """Put the other's rows behind these."""
+        self.device, self.dtype, self.conv_kernel_size = other.device, other.dtype, other.conv_kernel_size
+        for states, more, there in (
+            (self.conv_states, other.conv_states, self.is_conv_states_initialized),
+            (self.recurrent_states, other.recurrent_states, self.is_recurrent_states_initialized),
+        ):
+            for index, state in more.items():
+                if state is not None:
+                    states[index] = torch.cat([states[index], state]) if there[index] else state.clone()
+                    there[index] = True
+        self.has_previous_state = dict(other.has_previous_state)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        LinearAttentionLayer.reorder_cache(self, indices)
+
+
+class HybridLayer(StateLayer, RoomyLayer):
+    """A layer with attention and recurrence side by side."""
+
+    def __init__(self, number_of_states: int, rows: int = 0, columns: int = 0) -> None:
+        RoomyLayer.__init__(self, rows, columns)
+        LinearAttentionLayer.__init__(self, number_of_states)
+
+    def lazy_initialization(self, *keys_and_values: Tensor, **states: Any) -> None:
+        kind = RoomyLayer if keys_and_values else StateLayer
+        kind.lazy_initialization(self, *keys_and_values, **states)
+
+    def admit(self, other: Any, unused: int) -> None:
+        StateLayer.admit(self, other, unused)
+        RoomyLayer.admit(self, other, unused)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        StateLayer.batch_select_indices(self, indices)
+        RoomyLayer.batch_select_indices(self, indices)
+
+
+class EmptyLayer(DummyLayer):  # type: ignore[misc]
+    """A layer that keeps nothing: a feed-forward alone, or attention over another layer's keys and values."""
+
+    def admit(self, other: EmptyLayer, unused: int) -> None: ...
+
+
+def _beside_states(layer: Any, rows: int, columns: int) -> Any:
+    """What takes the place of a layer in a recurrent model's cache; None for a kind that isn't known here.
+
+    A window's layer keeps every token, too: what a row has read stands without gaps, so the model's own mask is right.
+    """
+    if type(layer) in KEPT:
+        return RoomyLayer(rows, columns)
+    if type(layer) is LinearAttentionLayer:
+        return StateLayer(layer.number_of_states)
+    if type(layer) is LinearAttentionAndFullAttentionLayer:
+        return HybridLayer(layer.number_of_states, rows, columns)
+    return EmptyLayer() if type(layer) is DummyLayer else None
+
+
 @dataclass(frozen=True)
 class Past:
     """Tokens one side has already computed: their ids, and keys and values [heads, len(ids), d] of each layer."""
@@ -156,23 +228,44 @@ def _token_width(config: PreTrainedConfig) -> int:
 
 
 def new(config: PreTrainedConfig, rows: int = 0, columns: int = 0) -> Cache:
-    """An empty cache with room ahead; a model with states of another kind keeps transformers' own, and so does one with
-    windows unless its attention masks them itself."""
+    """An empty cache with room ahead; a model with layers of a kind not known here keeps transformers' own."""
     cache = DynamicCache(config=config)
     # Layers that use an earlier one's keys and values have none of their own; they come last.
     own = [layer for layer in cache.layers if not isinstance(layer, DummyLayer)]
     windowed = config._attn_implementation in (GROUPED, MASKED) and {type(layer) for layer in own} <= set(KEPT)
     if windowed or can_share(cache):
         cache.layers = [RoomyLayer(rows, columns) for _ in own]
+    elif any(isinstance(layer, LinearAttentionLayer) for layer in cache.layers):
+        layers = [_beside_states(layer, rows, columns) for layer in cache.layers]
+        cache.layers = layers if all(layers) else cache.layers
     return cache
 
 
-KEPT = (DynamicLayer, DynamicSlidingWindowLayer)
-
-
 def can_share(cache: Cache) -> bool:
-    """Whether each layer keeps every token, so that a part can be taken out and put in elsewhere."""
+    """Whether each layer keeps every token, so that a part can be taken out and put in elsewhere, or left out again."""
     return bool(cache.layers) and all(type(layer) in (DynamicLayer, RoomyLayer) for layer in cache.layers)
+
+
+def takes_positions(model: PreTrainedModel) -> bool:
+    """Whether a token's place is told to the model, and not counted from a mask or from columns as ALiBi does."""
+    return "position_ids" in signature(model.forward).parameters and not getattr(model.config, "alibi", False)
+
+
+def can_join(cache: Cache) -> bool:
+    """Whether rows that have read unlike prompts can go on together."""
+    return bool(cache.layers) and all(hasattr(layer, "admit") for layer in cache.layers)
+
+
+def has_columns(cache: Cache) -> bool:
+    """Whether any layer looks back at tokens, so that a mask has something to hide."""
+    return any(isinstance(layer, DynamicLayer) for layer in cache.layers)
+
+
+def select(cache: Cache, rows: Tensor) -> None:
+    """Keep these rows, places rising but for those that move up to free ones."""
+    for layer in cache.layers:
+        keep = getattr(layer, "batch_select_indices", None) or layer.reorder_cache
+        keep(rows)
 
 
 def expect(cache: Cache, packed: Packed | None) -> None:

@@ -15,6 +15,7 @@ def model_card(run: Run, summary: Summary) -> str:
     loss = ""
     if summary["eval_loss"] is not None:
         loss = f"Validation loss {summary['first_eval_loss']:.3f} → {summary['eval_loss']:.3f}. "
+    targets = f" LoRA on the layers {', '.join(names)}." if (names := summary["lora_targets"]) else ""
     quantization = "" if settings["quantization"] == "none" else f", base weights in {settings['quantization']}"
     return f"""---
 base_model: {settings["model"]}
@@ -28,7 +29,7 @@ tags: [sft, {settings["method"]}]
 
 - **Data**: {data["source"]} ({data["task"]}), {sizes} rows; SHA-256 `{data["sha256"]}`.
 - **Training**: {summary["steps"]} steps, {summary["seconds"]:.0f} s, {summary["tokens_per_s"]:.0f} tokens/s, \
-{summary["status"]}. {loss}Loss only on the assistant's tokens and their end of turn.
+{summary["status"]}. {loss}Loss only on the assistant's tokens and their end of turn.{targets}
 - **Settings**: every one is in `config.json`, seed {settings["seed"]} included.
 - **Libraries**: {versions}.
 

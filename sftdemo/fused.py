@@ -35,7 +35,7 @@ class LoraProduct(torch.autograd.Function):
         y, *kept = _product(flat, weight, bias, a, b, scaling)
         ctx.save_for_backward(flat, weight, *kept)
         ctx.scaling, ctx.types = scaling, (a.dtype, b.dtype)
-        return y.view(*x.shape[:-1], -1)
+        return y.resize_(*x.shape[:-1], len(weight))  # not a view: others may add to it in place
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
@@ -56,7 +56,7 @@ class GatedProduct(torch.autograd.Function):
         y, *kept = _product(x.view(-1, x.shape[-1]), weight, bias, a, b, scaling)
         ctx.save_for_backward(gate, up, weight, *kept)
         ctx.scaling, ctx.types = scaling, (a.dtype, b.dtype)
-        return y.view(*gate.shape[:-1], -1)
+        return y.resize_(*gate.shape[:-1], len(weight))
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sftdemo import machine
-from sftdemo.batch import Batch, Row, Side
+from sftdemo.batch import Batch, Row, Side, together
 from sftdemo.cache import LEAST_SHARED, Past, token_bytes
 from sftdemo.chat_template import Messages, Tools
 from sftdemo.config import EvaluateConfig, GenerateConfig
@@ -88,8 +88,9 @@ class Pair:
         with self.lock:
             began = time.perf_counter()
             batches = [
-                Batch(side, [row for row in rows if row.side in side.names], self._pasts, keep_pasts=True)
+                Batch(side, some, self._pasts, keep_pasts=True)
                 for side in self.sides
+                for some in together(side, [row for row in rows if row.side in side.names])
             ]
             try:
                 for step in self._steps(batches, config, should_stop):
@@ -197,7 +198,7 @@ class Pair:
     def _common(self, prompts: list[list[int]]) -> dict[str, Past]:
         """What all prompts begin with, computed once for each side; the last token of a prompt is never in it."""
         count = min(common_prefix(prompts), min(map(len, prompts)) - 1)
-        if len(prompts) < 2 or count < LEAST_SHARED:
+        if len(prompts) < 2 or count < LEAST_SHARED or not all(side.can_share for side in self.sides):
             return {}
         found: dict[str, Past] = {}
         for side in self.sides:
@@ -288,9 +289,10 @@ class _Pool:
         """How many conversations may be read next, while `open_` are answered; 0 while too many are."""
         names = max(len(batch.side.names) for batch in self.batches)
         taken = max(len(batch.rows) for batch in self.batches)
-        can_join = self.batches[0].can_join
-        some = max(1, min(self.conversations, (min(self.rows, PROMPT_ROWS) if can_join else self.rows) // names))
-        fits = can_join and taken + some * names <= self.rows and open_ + some <= self.conversations
+        if not self.batches[0].side.can_join:
+            return 0 if taken else 1
+        some = max(1, min(self.conversations, min(self.rows, PROMPT_ROWS) // names))
+        fits = taken + some * names <= self.rows and open_ + some <= self.conversations
         return some if fits or not taken else 0
 
     def read(self, rows: list[Row]) -> list[Batch]:
@@ -305,7 +307,7 @@ class _Pool:
             )
             for batch in self.batches
         ]
-        if self.batches[0].can_join:
+        if self.batches[0].side.can_join:
             for batch, part in zip(self.batches, parts, strict=True):
                 batch.join(part)
         else:

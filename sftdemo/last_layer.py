@@ -22,6 +22,7 @@ class LastLayer:
     def __init__(self, feed_forward: nn.Module, rows: Rows | None = None) -> None:
         self.rows = rows
         self.chosen: list[slice | Tensor | None] = []
+        self.tokens: int | None = None
         self.asked: Tensor | None = None
         self._shape = torch.Size()
         self._hooks = [
@@ -33,6 +34,7 @@ class LastLayer:
         """Of the passes from now on, only these tokens: [K] places among [B * T], or None for all. `chosen` says which of
         the K tokens each adapter answers, where adapters work by row."""
         self.asked, self.chosen = asked, list(chosen)
+        self.tokens = None if asked is None else len(asked)
 
     def leave(self) -> None:
         """Compute all tokens, for good."""
@@ -57,6 +59,7 @@ class LastLayer:
     def _swap(self) -> None:
         if self.rows:
             self.rows.chosen, self.chosen = self.chosen, self.rows.chosen
+            self.rows.tokens, self.tokens = self.tokens, self.rows.tokens
 
 
 def enable(model: PreTrainedModel, rows: Rows | None = None) -> LastLayer | None:

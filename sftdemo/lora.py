@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,8 +19,10 @@ from sftdemo.errors import UserError
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from transformers import PreTrainedModel
 
 LEAST_GAIN = 1.1  # an order of products is changed where that makes them so much faster
+ROUTERS = {"router", "gate", "shared_expert_gate"}  # names of what chooses and weighs experts
 BLOCK = 1024  # outputs of a vocabulary multiplied at once on a CPU, whose cache then holds them
 
 
@@ -84,11 +88,70 @@ def _in_blocks(x: Tensor, weight: Tensor) -> Tensor:
     return y.view(*x.shape[:-1], -1)
 
 
+def targets(model: PreTrainedModel) -> list[str]:
+    """The names of the linear layers that LoRA is put beside: all in the decoder but routers of experts, Mamba's layers
+    whose weights its kernels read themselves, and layers that PEFT takes for experts."""
+    from peft import LoraConfig
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+    from transformers.pytorch_utils import Conv1D
+
+    decoder, head = model.get_decoder(), model.get_output_embeddings()
+    prefix = next(f"{name}." if name else "" for name, module in model.named_modules() if module is decoder)
+    found = []
+    for name, module in decoder.named_modules():
+        if not isinstance(module, nn.Linear | Conv1D) or module is head or ROUTERS.intersection(name.split(".")):
+            continue
+        parent, _, leaf = name.rpartition(".")
+        if leaf not in _read_by_kernels(decoder.get_submodule(parent)):
+            found.append(prefix + name)
+    # PEFT still knows experts by the names of the linear layers they once were, and would put LoRA on the tensors that hold
+    # them all, where shared experts or dense layers bear these names.
+    probe = LoraConfig(target_modules=found)
+    convert_peft_config_for_transformers(probe, model, None)
+    return [name for name in found if name in probe.target_modules]
+
+
+def _read_by_kernels(module: nn.Module) -> set[str]:
+    """Layers of a state-space mixer whose weights are read instead of the layers being called, at least on some machines."""
+    if not hasattr(module, "A_log"):
+        return set()
+    return set(re.findall(r"self\.(\w+)\.weight\b", inspect.getsource(type(module))))
+
+
 @dataclass
 class Rows:
-    """Which tokens of a batch, row by row, each adapter answers: a span, their places, or None. Shared by a model's layers."""
+    """Which tokens of a batch, row by row, each adapter answers: a span, their places, or None. Shared by a model's layers.
+
+    `tokens` is how many a pass has, and `places` are each adapter's rows among `count`, where that is known.
+    """
 
     chosen: list[slice | Tensor | None] = field(default_factory=list)
+    tokens: int | None = None
+    places: list[slice | Tensor | None] = field(default_factory=list)
+    count: int = 0
+
+    def read(self, places: list[slice | Tensor | None], lengths: list[int]) -> None:
+        """The next pass has so many tokens in each row."""
+        self.places, self.count, self.tokens = places, len(lengths), sum(lengths)
+        self.chosen = [tokens_of(rows, lengths) for rows in places]
+
+    def among(self, tokens: int) -> list[slice | Tensor | None]:
+        """`chosen` for a layer that is given so many tokens: the pass's, or as many of every row, as of compressed keys."""
+        if self.tokens in (None, tokens):
+            return self.chosen
+        each, rest = divmod(tokens, self.count)
+        if rest:
+            raise ValueError(f"{tokens} tokens of {self.count} rows")
+        return [tokens_of(rows, [each] * self.count) for rows in self.places]
+
+
+def tokens_of(rows: slice | Tensor | None, lengths: list[int]) -> slice | Tensor | None:
+    """Where the tokens of some rows stand among those of all, row by row."""
+    if rows is None or max(lengths) == 1:
+        return rows
+    if isinstance(rows, slice):
+        return slice(sum(lengths[: rows.start]), sum(lengths[: rows.stop]))
+    return torch.cat([torch.arange(lengths[row], device=rows.device) + sum(lengths[:row]) for row in rows.tolist()])
 
 
 class RowLinear(nn.Module):
@@ -105,12 +168,19 @@ class RowLinear(nn.Module):
         self.stack: Stack | None = None
         self.place = 0
 
+    @property
+    def weight(self) -> Tensor:
+        """The base's; some models look what type their last layer has."""
+        return self.base.weight  # type: ignore[return-value]
+
     def forward(self, x: Tensor) -> Tensor:
         if self.stack is not None:
             return self.stack.part(x, self.place)
         y = product(x, self.base.weight, self.base.bias) if self.plain else self.base(x)  # type: ignore[arg-type]
+        if not any(self.adapters):  # the last layer, which is given what is asked for
+            return y
         tokens, into = x.reshape(-1, x.shape[-1]), y.view(-1, y.shape[-1])
-        for chosen, adapter in zip(self.rows.chosen, self.adapters, strict=True):
+        for chosen, adapter in zip(self.rows.among(len(tokens)), self.adapters, strict=True):
             if adapter is None or chosen is None:
                 continue
             a, b = adapter
@@ -166,7 +236,7 @@ class Stack:
     def _product(self, x: Tensor) -> Tensor:
         y = product(x, self.weight, self.bias)
         flat = y.view(-1, y.shape[-1])
-        for chosen, adapter in zip(self.rows.chosen, self.adapters, strict=True):
+        for chosen, adapter in zip(self.rows.among(len(flat)), self.adapters, strict=True):
             if chosen is None:
                 continue
             for inner, out, high in adapter:
@@ -236,9 +306,10 @@ def by_row(model: PeftModel, names: list[str], dtype: torch.dtype) -> Rows:
     rows = Rows([None] * len(names))
     for name in names:
         config = model.peft_config[name]
-        if config.use_dora or config.bias != "none" or config.modules_to_save:
+        if config.use_dora or config.bias != "none" or config.modules_to_save or config.target_parameters:
             raise UserError(
-                "This adapter uses DoRA, biases or whole saved modules; only plain LoRA can answer beside its base."
+                "This adapter uses DoRA, biases, whole saved modules or experts; only LoRA beside linear layers can answer "
+                "together with its base."
             )
     base = model.get_base_model()
     for path, layer in list(base.named_modules()):

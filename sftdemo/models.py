@@ -21,7 +21,7 @@ from sftdemo.encoding import tokenizer
 from sftdemo.errors import UserError
 from sftdemo.generate import Pair
 from sftdemo.log import to_log
-from sftdemo.lora import Rows, by_row, stack, store_by_input
+from sftdemo.lora import Rows, by_row, stack, store_by_input, targets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -157,7 +157,7 @@ def add_lora(model: PreTrainedModel, config: TrainConfig) -> Any:
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules="all-linear",
+        target_modules=targets(model),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, spec)

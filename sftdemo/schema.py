@@ -71,6 +71,7 @@ class Summary(TypedDict, total=False):
     model_source: Doc[str, "as in `config.json`"]
     peak_memory: Doc[int, "bytes that the process took at most"]
     estimated_memory: Doc[int, "bytes that were expected"]
+    lora_targets: Doc[list[str], "the names of the layers that LoRA was put beside; with `full`, none"]
 
 
 class Status(Summary, total=False):

@@ -22,6 +22,8 @@ from sftdemo.packing import Collator, Shares, batches
 from sftdemo.schema import MetricsRow, Summary
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from sftdemo.config import TrainConfig
     from sftdemo.training import Interruption, Prepared
 
@@ -186,6 +188,7 @@ def fit(
         "model_source": prepared.model_source,
         "peak_memory": machine.used_peak(),
         "estimated_memory": prepared.memory.peak,
+        "lora_targets": _targets(tuner.model),
     }
     _save(tuner, prepared, run, stops)
     if tuner.is_world_process_zero():
@@ -202,13 +205,9 @@ def _tuner(prepared: Prepared, run: runs.Run, watch: Watch, report: hub.Report) 
     model = models.load_base(prepared.base, torch.float32 if full else prepared.dtype, config.quantization)
     if model.device.type == "cpu":  # now that what loading took is free again
         machine.warm_heap(round(WARMED * prepared.memory.activations))
-    packed = attention.enable(model)
+    trained, packed = trainable(model, config)
     if not packed:
         report("This model keeps its own attention; rows are padded instead of packed.")
-    loss.enable(model)
-    trained = model if full else models.add_lora(model, config)
-    if not full:
-        fused.fuse(trained)
     if config.gradient_checkpointing and _keeps_inputs(config):
         trained.enable_input_require_grads()  # else no gradient comes back through a reentrant checkpoint
     tuner = Tuner(
@@ -222,6 +221,22 @@ def _tuner(prepared: Prepared, run: runs.Run, watch: Watch, report: hub.Report) 
     tuner.remove_callback(PrinterCallback)
     tuner.watch, watch.tuner = watch, tuner
     return tuner, model.generation_config
+
+
+def _targets(model: Any) -> list[str]:
+    """The names of the layers with LoRA."""
+    return sorted({name.rpartition(".")[2] for name in getattr(model, "targeted_module_names", ())})
+
+
+def trainable(model: PreTrainedModel, config: TrainConfig) -> tuple[Any, bool]:
+    """The model with our attention, loss and, for LoRA, its added matrices; and whether its rows are packed, else padded."""
+    packed = attention.enable(model)
+    loss.enable(model)
+    if config.method == "full":
+        return model, packed
+    trained = models.add_lora(model, config)
+    fused.fuse(trained)
+    return trained, packed
 
 
 def _has_experts(model: torch.nn.Module) -> bool:

@@ -1,21 +1,345 @@
-"""Every family of models, tiny: trained, answered, saved and merged as transformers and PEFT alone would."""
+"""Every family of models, tiny: trained, answered, saved and merged as transformers and PEFT alone would.
+
+Rows and prompts are shorter and longer than the models' windows.
+"""
 
 from __future__ import annotations
 
+import random
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from families import FAMILIES, WINDOW, build
+from families import FAMILIES, build
+from peft import PeftModel
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from sftdemo import files, models, runs
+from sftdemo.config import GenerateConfig, TrainConfig
+from sftdemo.encoding import Encoded, encode_prompt
+from sftdemo.export import export
+from sftdemo.generate import Pair
+from sftdemo.packing import Collator
+from sftdemo.trainer import trainable
 
 SPANS = ("sliding_window", "attention_chunk_size")
 WINDOWED = [name for name, (_, own) in FAMILIES.items() if any(own.get(key) for key in SPANS)]
+# One of each kind of layer; the others are like one of these, and slow together.
+KINDS = ("Llama", "Gemma 4", "Qwen3-MoE", "DeepSeek V3", "GPT-OSS", "Qwen3.5", "LFM3", "Granite 4 hybrid", "Falcon-H1",
+         "Mamba 2", "MPT", "GPT-2")  # fmt: skip
+KINDS_FIRST = [name if name in KINDS else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+WORDS = [
+    "good",
+    "fine",
+    "great",
+    "lovely",
+    "nice",
+    "bad",
+    "awful",
+    "sad",
+    "poor",
+    "dreadful",
+    "film",
+    "book",
+    "song",
+    "meal",
+    "room",
+]
+SETTINGS = {"lora_r": 4, "lora_alpha": 8}
+NEAR_TIE = 1e-4  # logits nearer to each other may be put in either order by rounding
 
 
 @pytest.mark.parametrize("name", WINDOWED)
 def test_the_tiny_models_windows_matter(name):
     """Else nothing here would see a window that is ignored."""
-    ids = torch.randint(2, 400, (1, 2 * WINDOW), generator=torch.Generator().manual_seed(0))
+    window = max(FAMILIES[name][1].get(key) or 0 for key in SPANS)
+    ids = torch.randint(2, 400, (1, 2 * window), generator=torch.Generator().manual_seed(0))
     changed = {key: 512 for key in SPANS if key in FAMILIES[name][1]}
     with torch.no_grad():
         near, far = (build(name, **changes)[1](ids).logits for changes in ({}, changed))
-    assert torch.allclose(near[:, :WINDOW], far[:, :WINDOW], rtol=1e-3, atol=1e-4)
-    assert (near - far)[:, WINDOW:].norm() > 0.05 * near[:, WINDOW:].norm()
+    assert torch.allclose(near[:, :window], far[:, :window], rtol=1e-3, atol=1e-4)
+    assert (near - far)[:, window:].norm() > 0.05 * near[:, window:].norm()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tokenizer):
+    """By family: the folder of its tiny model."""
+
+    @cache
+    def saved(name: str) -> Path:
+        path = tmp_path_factory.mktemp("family")
+        build(name, len(tokenizer))[1].save_pretrained(path)
+        tokenizer.save_pretrained(path)
+        return path
+
+    return saved
+
+
+def learnable(base: Path, method: str) -> tuple[Any, bool]:
+    """What training trains, and whether packed; its adapter has a large effect."""
+    torch.manual_seed(1)
+    model, packed = trainable(models.load_base(base, torch.float32), TrainConfig(method=method, **SETTINGS))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model, packed
+
+
+def plain(base: Path, own: Path | None = None) -> Any:
+    """The base by transformers alone; or its own weights or adapter in a folder, with PEFT."""
+    if own and not (own / "adapter_config.json").exists():
+        base, own = own, None
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    return PeftModel.from_pretrained(model, str(own), is_trainable=True).eval() if own else model
+
+
+def encoded(lengths: list[tuple[int, int]]) -> list[Encoded]:
+    """Rows of any tokens that begin alike, each so many more tokens and so many of them learned."""
+    drawn = torch.Generator().manual_seed(0)
+    first, *rows = [
+        torch.randint(3, 300, (count,), generator=drawn).tolist() for count in (9, *(n for n, _ in lengths))
+    ]
+    return [
+        Encoded(first + row, [False] * (9 + len(row) - learned) + [True] * learned)
+        for row, (_, learned) in zip(rows, lengths, strict=True)
+    ]
+
+
+def summed_loss(model: Any, row: Encoded) -> Tensor:
+    """The loss of a row's learned tokens, the row read by itself."""
+    ids = torch.tensor([row.ids])
+    learned = [place for place, learned in enumerate(row.supervised) if learned]
+    logits = model(ids, use_cache=False).logits[0, [place - 1 for place in learned]]
+    return torch.nn.functional.cross_entropy(logits, ids[0, learned], reduction="sum")
+
+
+def gradients(model: Any) -> dict[str, Tensor]:
+    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [(name, "lora") for name in FAMILIES]
+    + [pytest.param(name, "full", marks=[] if name in KINDS else pytest.mark.slow) for name in FAMILIES],
+)
+def test_losses_and_gradients_are_those_of_transformers_and_peft(name, method, folder, tmp_path):
+    """On what was saved; of rows together and of each by itself, within the window and beyond."""
+    model, packed = learnable(folder(name), method)
+    model.save_pretrained(tmp_path)
+    alone = plain(folder(name), tmp_path)
+    for lengths in ([(5, 3), (9, 6), (2, 1)], [(81, 30), (181, 90), (6, 4)]):
+        rows = encoded(lengths)
+        wanted = []
+        for row in rows:
+            loss = summed_loss(alone, row)
+            loss.backward()
+            wanted.append(loss.item())
+        exact = gradients(alone)
+        for some, losses in ([rows, wanted], *([[row], [loss]] for row, loss in zip(rows, wanted, strict=True))):
+            batch = Collator(packed)(some)
+            batch.pop("row_tokens")
+            loss = model(**batch)
+            assert loss.item() == pytest.approx(sum(losses), rel=1e-5), len(some)
+            if len(some) == len(rows):
+                loss.backward()
+                found = gradients(model)
+        assert found.keys() == exact.keys()
+        size = torch.stack([each.norm() for each in exact.values()]).norm()
+        for key, each in exact.items():
+            assert (found[key] - each).norm() <= 1e-3 * each.norm() + 1e-5 * size, key
+
+
+class Talk:
+    """Both sides of a run as the product loads them, and each by transformers and PEFT alone; answers as token ids."""
+
+    def __init__(self, pair: Pair, alone: dict[str, Any], tokenizer: Any) -> None:
+        self.pair, self.alone, self.tokenizer = pair, alone, tokenizer
+        self.answers: dict[tuple[int, str], list[int]] = {}
+        step = pair._step
+
+        def noted(row: Any, token: int) -> Any:
+            made = step(row, token)
+            self.answers.setdefault((row.index, row.side), []).extend([] if made.token is None else [token])
+            return made
+
+        pair._step = noted  # a text may hold back the bytes of a character that isn't whole
+
+    def wanted(self, chat: list[dict[str, str]], count: int) -> dict[str, tuple[list[int], bool]]:
+        """By side what plain `generate` answers in so many tokens at most, and whether two were ever equally likely."""
+        return {side: self._generated(model, chat, count) for side, model in self.alone.items()}
+
+    @torch.no_grad()
+    def _generated(self, model: Any, chat: list[dict[str, str]], count: int) -> tuple[list[int], bool]:
+        ids = torch.tensor([encode_prompt(self.tokenizer, chat)])
+        stops = sorted(self.pair.stop_ids)
+        out = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False,
+            eos_token_id=stops or None, pad_token_id=1, output_logits=True, return_dict_in_generate=True,
+        )  # fmt: skip
+        best = torch.stack(out.logits)[:, 0].topk(2).values
+        answer = [token for token in out.sequences[0, ids.shape[1] :].tolist() if token not in stops]
+        return answer, bool((best[:, 0] - best[:, 1]).min() < NEAR_TIE)
+
+    def streamed(self, messages: Any, count: int) -> dict[str, list[int]]:
+        self.answers.clear()
+        ended = [
+            chunk.side
+            for chunk in self.pair.stream(messages, GenerateConfig(max_new_tokens=count))
+            if chunk.finish_reason
+        ]
+        assert sorted(ended) == sorted(self.pair.names)
+        return {side: self.answers[0, side] for side in self.pair.names}
+
+    def completed(self, asked: list[Any], count: int, at_once: int) -> list[dict[str, list[int]]]:
+        self.answers.clear()
+        assert len(self.pair.complete(asked, GenerateConfig(max_new_tokens=count), at_once)) == len(asked)
+        return [{side: self.answers[index, side] for side in self.pair.names} for index in range(len(asked))]
+
+
+def agree(answers: dict[str, list[int]], wanted: dict[str, tuple[list[int], bool]]) -> None:
+    for side, (answer, tied) in wanted.items():
+        assert answers[side] == answer or tied, side
+
+
+@pytest.fixture
+def talk(folder, tokenizer, tmp_path):
+    """A run of a family, to talk to."""
+
+    def open_(name: str, method: str) -> Talk:
+        run = runs.Run(tmp_path / f"{method}-run")
+        tuned, _ = learnable(folder(name), method)
+        if method == "full":
+            with torch.no_grad():
+                for parameter in tuned.parameters():
+                    parameter.mul_(1 + 0.2 * torch.randn_like(parameter))
+        tuned.save_pretrained(run.model_path)
+        tokenizer.save_pretrained(run.model_path)
+        tuned.generation_config.save_pretrained(run.model_path)
+        settings = TrainConfig(model=str(folder(name)), method=method, **SETTINGS).to_json()
+        files.write_json(run.path / "config.json", {"settings": settings, "base_model": str(folder(name))})
+        files.write_text(run.path / "README.md", "A run.")
+        alone = {"base": plain(folder(name)), "tuned": plain(folder(name), run.model_path)}
+        return Talk(models.load(run), alone, tokenizer)
+
+    return open_
+
+
+def chats(counts: list[int], head: str = "") -> list[list[dict[str, str]]]:
+    """Questions of so many words."""
+    draw = random.Random(0)
+    system = [{"role": "system", "content": head}] if head else []
+    return [[*system, {"role": "user", "content": " ".join(draw.choices(WORDS, k=count))}] for count in counts]
+
+
+HEAD = "lovely nice good great fine and the room was"
+
+
+@pytest.mark.parametrize("name", KINDS_FIRST)
+def test_answers_are_those_of_plain_generate(name, talk):
+    """Of a prompt shorter than the window, one that crosses it while it is answered and one beyond: alone, side by side, in
+    turns, of unlike length together, where others have ended, and behind a common beginning."""
+    both = talk(name, "lora")
+    check_answers(both)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_answers_of_two_full_models_are_those_of_plain_generate(name, talk):
+    check_answers(talk(name, "full"))
+
+
+def check_answers(both: Talk) -> None:
+    pair = both.pair
+    pair.stop_ids = frozenset()  # answers as long as asked for
+    short, crossing, long = chats([3, 15, 100])
+    long_answer = both.wanted(crossing, 80)
+    agree(both.streamed(crossing, 80), long_answer)
+    base, tuned = (long_answer[side][0] for side in pair.names)
+    assert base != tuned and len(base) == 80
+    # The next turn begins where the last has ended, or is read anew.
+    turn = [*crossing, {"role": "assistant", "content": both.tokenizer.decode(tuned)}, *short]
+    agree(both.streamed(turn, 12), both.wanted(turn, 12))
+    # Each side may have a history of its own.
+    apart = {"base": both.wanted(short, 12)["base"], "tuned": both.wanted(long, 12)["tuned"]}
+    agree(both.streamed({"base": short, "tuned": long}, 12), apart)
+    # A token that some answers hold ends them early; others then begin in their place.
+    pair.stop_ids = frozenset(base[10:13])
+    for asked in ([short, crossing, long], chats([4, 60, 12], HEAD)):
+        wanted = [both.wanted(chat, 40) for chat in asked]
+        for at_once in (3, 2):
+            for found, each in zip(both.completed(asked, 40, at_once), wanted, strict=True):
+                agree(found, each)
+
+
+@pytest.mark.parametrize("name", KINDS_FIRST)
+def test_likelihoods_are_those_of_plain_passes(name, talk):
+    """Of labels and references after prompts of unlike length, read together."""
+    both = talk(name, "lora")
+    prompts = chats([3, 100, 12])
+    drawn = torch.Generator().manual_seed(0)
+    labels, references = (
+        [torch.randint(3, 300, (count,), generator=drawn).tolist() for count in counts]
+        for counts in ([1, 3, 2], [5, 12, 8])
+    )
+    found: dict[int, dict[str, Any]] = {}
+    config = GenerateConfig(max_new_tokens=2)
+    for some in both.pair.answers(prompts, config, labels=labels, references=references):
+        found |= some
+    for index, chat in enumerate(prompts):
+        prompt = encode_prompt(both.tokenizer, chat)
+        for side, model in both.alone.items():
+            sums = []
+            for ids in (*labels, references[index]):
+                learned = [False] * len(prompt) + [True] * len(ids)
+                with torch.no_grad():
+                    sums.append(-summed_loss(model, Encoded(prompt + ids, learned)).item())
+            assert found[index][f"{side}_likelihoods"] == pytest.approx(sums[:-1], rel=1e-4)
+            assert found[index][f"{side}_nll"] == pytest.approx(-sums[-1], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", KINDS_FIRST)
+def test_merging_changes_nothing(name, talk, tmp_path):
+    both = talk(name, "lora")
+    merged = export(runs.Run(tmp_path / "lora-run"), tmp_path / "merged", merge=True)
+    ids = torch.tensor([row.ids for row in encoded([(150, 1)])])
+    with torch.no_grad():
+        wanted, found = both.alone["tuned"](ids).logits, plain(merged)(ids).logits
+    assert (found - wanted).norm() <= 1e-4 * wanted.norm()
+    shutil.rmtree(merged)
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [
+        ("Llama", set()),
+        ("Mamba", {"x_proj", "dt_proj", "out_proj"}),
+        ("Granite 4 hybrid", {"out_proj"}),
+        ("Qwen3.5", set()),
+        ("LFM2", set()),
+        ("Gemma 4 with experts", {"proj"}),
+        ("Qwen3-Next", {"shared_expert_gate", "gate_proj", "up_proj", "down_proj"}),
+        ("GPT-2", set()),
+    ],
+)
+def test_lora_stands_beside_layers_that_are_called(name, left_out):
+    """Not beside Mamba's that kernels read, routers, or names that PEFT takes for experts; never beside an experts' tensor."""
+    model = models.add_lora(build(name)[1], TrainConfig(**SETTINGS))
+    targeted = {name.rpartition(".")[2] for name in model.targeted_module_names}
+    linear = {
+        path.split(".")[-1] for path, module in build(name)[1].named_modules() if "Linear" in type(module).__name__
+    }
+    assert linear - targeted - {"lm_head"} == left_out
+    assert not model.targeted_parameter_names
+
+
+@pytest.mark.parametrize("name", ["Qwen3.5", "LFM2", "LFM3", "Granite 4 hybrid", "Falcon-H1", "Mamba", "Nemotron-H"])
+def test_recurrent_models_are_never_packed_nor_share_what_was_read(name, folder):
+    assert not trainable(models.load_base(folder(name), torch.float32), TrainConfig(method="full"))[1]
+    side = models.answering(models.load_base(folder(name), torch.float32), ("base",))
+    assert side.can_join and not side.can_share

@@ -71,7 +71,7 @@ def test_the_adapter_has_rank_times_dimensions_parameters(labelled, tiny):
 
 
 def test_metrics_and_card_tell_the_run(labelled, tiny):
-    train(config(labelled, tiny))
+    summary = train(config(labelled, tiny))
     run = runs.find("r")
     rows = run.metrics()
     steps = [row for row in rows if "loss" in row]
@@ -81,7 +81,9 @@ def test_metrics_and_card_tell_the_run(labelled, tiny):
     assert max(row["learning_rate"] for row in steps) == pytest.approx(5e-3)
     known = run.config()
     assert known["data"]["sizes"] == {"train": 72, "validation": 8, "test": 20}
-    assert known["data"]["sha256"] in (run.path / "README.md").read_text(encoding="utf-8")
+    card = (run.path / "README.md").read_text(encoding="utf-8")
+    assert known["data"]["sha256"] in card
+    assert ", ".join(summary["lora_targets"]) in card and "q_proj" in summary["lora_targets"]
     assert known["settings"]["seed"] == 42 and known["versions"]["torch"] == importlib.metadata.version("torch")
 
 
