@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_data_hostile import PIECES
 
 from sftdemo.__main__ import main
 from sftdemo.config import ReadConfig
@@ -126,6 +127,13 @@ TABLES: list[tuple[str, str, list[dict[str, str]], str]] = [
     ("a.csv", ",text,label\n0,a b,x\n1,c d,y\n", MOODS, "the first column only counts the rows"),
     ("a.csv", 'text,label\n"1",a b,x\n"2",c d,y\n', MOODS, ""),  # as R writes
     ("a.csv", "text,label\na b,x\ntext,label\nc d,y\n", MOODS, "repeat the header, which were skipped: 1."),
+    ("a.csv", "Unnamed: 0,text,label\n0,a b,x\n1,c d,y\n", MOODS, "the first column only counts the rows"),
+    ("a.csv", 'text, label\n"a b", "x"\n"c d", "y"\n', MOODS, ""),
+    ("a.csv", 'text,label\n"a \\"b\\" c",x\nc d,y\n', [{"text": 'a "b" c', "label": "x"}, MOODS[1]], "are escaped as"),
+    ("a.csv", "text\na, b and c\nd\n", [{"text": "a, b and c"}, {"text": "d"}], ""),
+    ("a.csv", "question,answer\na b c,answer\nd e,answer\nf g,no\nh,no\n", [
+        {"question": "a b c", "answer": "answer"}, {"question": "d e", "answer": "answer"}, {"question": "f g", "answer": "no"},
+        {"question": "h", "answer": "no"}], ""),
     ("a.csv", "text,label,text\na b,x,a b\nc d,y,c d\n", MOODS, "twice with the same values"),
     ("a.tsv", 'text\tlabel\n" a b\tx\nc d "\ty\n', [{"text": '" a b', "label": "x"}, {"text": 'c d "', "label": "y"}], "plain characters"),
     ("a.tsv", 'text\tlabel\n"a" b\tx\nc d\ty\n', [{"text": '"a" b', "label": "x"}, MOODS[1]], "plain characters"),
@@ -209,6 +217,9 @@ JSONS: list[tuple[str, str, str]] = [
     ("a.json", json.dumps({"columns": ["prompt", "completion"], "index": [], "data": [list(pair.values()) for pair in PAIRS]}), ""),
     ("a.json", json.dumps([["prompt", "completion"], *(list(pair.values()) for pair in PAIRS)]), ""),
     ("a.jsonl", "\n".join(map(json.dumps, [["prompt", "completion"], *(list(pair.values()) for pair in PAIRS)])), ""),
+    ("a.json", json.dumps({"dataset": PAIRS, "info": {}}), "those under 'dataset'"),
+    ("a.json", json.dumps({str(at): pair for at, pair in enumerate(PAIRS)}), "the 6 objects in it"),
+    ("a.json", json.dumps({key: {str(at): pair[key] for at, pair in enumerate(PAIRS)} for key in PAIRS[0]}), "the 6 objects in it"),
     # Under the wrong name.
     ("a.csv", "\n".join(LINES), "it is JSON by its content"),
     ("a.txt", json.dumps(PAIRS, indent=1), "it is JSON by its content"),
@@ -232,6 +243,12 @@ def test_what_only_the_layouts_understand_is_handed_on():
         {"messages": [{"role": "user"}]},
     ):
         assert values(table("a.json", json.dumps(whole, indent=1))) == [whole]
+
+
+def test_a_key_with_two_values_is_a_fault():
+    found = table("a.jsonl", '{"text": "a", "label": "x", "text": "b"}\n{"text": "c", "label": "y", "label": "y"}\n')
+    assert [(fault.line, fault.problem) for fault in found.faults] == [(1, "The row gives 'text' two values.")]
+    assert values(found) == [{"text": "c", "label": "y"}]
 
 
 ONE_SENTENCE = [
@@ -386,60 +403,6 @@ def test_a_damaged_workbook_gives_no_traceback(at, bytes_, part):
 
 
 # Anything.
-PIECES = [
-    "text",
-    "label",
-    "the bus is great",
-    "pos",
-    "neg",
-    "1",
-    "0",
-    "",
-    " ",
-    '"',
-    '""',
-    "'",
-    "é",
-    "好",
-    "\ufeff",
-    "\x1e",
-    "#N/A",
-    "q?",
-]
-PIECES += [
-    "{",
-    "}",
-    "[",
-    "]",
-    ":",
-    ",",
-    "//",
-    "/*",
-    "*/",
-    "#",
-    "null",
-    "NaN",
-    "None",
-    '"a"',
-    '{"prompt": "q", "completion": "a"}',
-]
-PIECES += [
-    "\n",
-    "\r\n",
-    "\r",
-    "\t",
-    ";",
-    "|",
-    "sep=;\n",
-    "[INST] a [/INST]",
-    "<html>",
-    "\x00",
-    '"rows": [',
-    '"data": [',
-    '"columns": [',
-]
-
-
 @settings(max_examples=400, deadline=None)
 @given(
     pieces=st.lists(st.sampled_from(PIECES), max_size=40),

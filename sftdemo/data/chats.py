@@ -227,7 +227,7 @@ def tool_calls(value: Any) -> list[dict[str, Any]] | None:
     """Calls as OpenAI writes them, from its legacy form, from {"name", "arguments"} or from text; None without a name."""
     found = parsed(value) if isinstance(value, str) else value
     made = []
-    for call in [found] if isinstance(found, dict) else found or [None]:
+    for call in found if isinstance(found, list) and found else [found]:
         inner = call.get("function", call) if isinstance(call, dict) else None
         if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not inner["name"]:
             return None

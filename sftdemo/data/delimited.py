@@ -8,12 +8,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from sftdemo.data.rows import Table
 from sftdemo.data.tables import Record, column, labels
 
 _DELIMITERS = ",\t;|^~"
 _TOLD = re.compile(r"sep=(.)", re.IGNORECASE)
+_SPACED = re.compile(r'\s+".*"', re.DOTALL)  # a quoted cell after a blank
+_NONE = "\x1f"
 _SAMPLE = 65_536
 
 
@@ -62,7 +65,9 @@ def records(table: Table, lines: list[str], bad: set[int], limit: int) -> list[R
         offset, lines = 1, lines[1:]
     last = next((at for at in range(len(lines), 0, -1) if lines[at - 1].strip("\r")), 1)
     lines = lines[:last]
-    mark = told[1] if told else delimiter(lines)[0]
+    mark, share = (told[1], 1.0) if told else delimiter(lines)
+    if share < 0.5 and mark not in lines[0]:
+        mark = _NONE  # one column, with a comma here and there
     parsed = _plain(lines, mark, offset) if not any('"' in line for line in lines) else _quoted(lines, mark, offset)
     if mark == "\t" and (parsed.errors or parsed.swallowed):
         plain = _plain(lines, mark, offset)
@@ -70,6 +75,15 @@ def records(table: Table, lines: list[str], bad: set[int], limit: int) -> list[R
         if sum(len(record.cells) != width for record in plain.records) <= len(parsed.errors) + len(parsed.swallowed):
             table.note("its quotes are plain characters, as rows can be told apart only so.")
             parsed = plain
+    if parsed.errors and any('\\"' in line for line in lines):
+        escaped = _quoted(lines, mark, offset, escapechar="\\", doublequote=False)
+        if not escaped.errors:
+            table.note('its quotes are escaped as \\", and were read so.')
+            parsed = escaped
+    if any(_SPACED.fullmatch(cell) for record in parsed.records for cell in record.cells):
+        closer = _quoted(lines, mark, offset, skipinitialspace=True)
+        if len(closer.errors) <= len(parsed.errors):
+            parsed = closer
     for line, last, message in parsed.errors:
         _error(table, line, last, message)
     for record in parsed.swallowed:
@@ -96,9 +110,9 @@ def _plain(lines: list[str], mark: str, offset: int) -> _Parsed:
     return _Parsed([Record(number, number, line.split(mark)) for number, line in cells if line])
 
 
-def _quoted(lines: list[str], mark: str, offset: int) -> _Parsed:
+def _quoted(lines: list[str], mark: str, offset: int, **how: Any) -> _Parsed:
     parsed = _Parsed()
-    reader = csv.reader((line + "\n" for line in lines), delimiter=mark, strict=True)
+    reader = csv.reader((line + "\n" for line in lines), delimiter=mark, strict=True, **how)
     while True:
         line = reader.line_num + 1 + offset
         try:

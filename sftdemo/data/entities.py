@@ -50,6 +50,8 @@ def read(text: Any, marks: Any) -> tuple[str, list[Entity]]:
         raise NotEntities("is no list of entities")
     if isinstance(tokens, list):
         return _tagged([str(token) for token in tokens], listed)
+    if not isinstance(text, str):
+        raise NotEntities("has no text to stand in")
     entities = []
     for mark in listed:
         span = _span(mark)

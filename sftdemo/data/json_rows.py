@@ -9,11 +9,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sftdemo.data import tables
-from sftdemo.data.rows import Table, kind
+from sftdemo.data.rows import Table, kind, split_name
 from sftdemo.data.tables import Record
 
 # Under which a file's one object keeps its rows; other objects are for the layouts to understand.
 WRAPPERS = ("data", "rows", "examples", "items", "records", "instances", "samples", "results")
+# Lists of objects that stand in a row, under these names, wrap nothing.
+_IN_ROWS = {
+    "messages", "conversations", "conversation", "turns", "dialog", "dialogue", "contents", "chosen", "rejected",
+    "prompt", "completion", "history", "tools", "tool_calls", "annotations", "entities", "spans", "labels", "answers",
+    "options", "choices", "translations", "references",
+}  # fmt: skip
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BETWEEN = re.compile(r"[\s,;\x1e\ufeff]*")
 _SPACE = re.compile(r"\s*")
@@ -22,6 +28,23 @@ _COMMENT = re.compile(_STRING + r"|(//[^\n]*|^[ \t]*#[^\n]*|/\*.{0,10000}?\*/)",
 _REMARK = ("//", "#")  # a line that begins so says nothing
 _SURPLUS = re.compile(_STRING + r"|,(?=\s*[\]}])")
 _LITERAL = 1_000_000  # characters of Python's own notation that are read, in one value
+
+
+class _Doubled(dict[str, Any]):
+    """An object that gives a key several values, of which a dict keeps the last: `key` is the first such."""
+
+    key = ""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs) and (key := next((key for key, value in pairs if made[key] != value), "")):
+        made = _Doubled(made)
+        made.key = key
+    return made
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 Value = tuple[int, Any, str]  # the line it begins on, what it is, its text
 
 
@@ -62,7 +85,7 @@ def _lines(table: Table, lines: list[str], bad: set[int]) -> bool:
         if number in bad or not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = _DECODER.decode(line)
         except (ValueError, RecursionError) as error:
             try:
                 value, how = _mended(line)
@@ -165,17 +188,17 @@ def _values(table: Table, text: str, bad: set[int], header: str) -> Exception | 
 def _top(text: str) -> Iterator[Value | None]:
     """Each value of the text; None for a list, then the list's own."""
     count = _line_counter(text)
-    at, decoder = _skip(_BETWEEN, text, 0), json.JSONDecoder()
+    at = _skip(_BETWEEN, text, 0)
     while at < len(text):
         if text[at] == "[" and _of_values(text, at):
             yield None
-            for start, end, value in _elements(text, at + 1, decoder):
+            for start, end, value in _elements(text, at + 1):
                 if start < 0:
                     at = end
                 else:
                     yield count(start), value, text[start:end]
         else:
-            value, end = decoder.raw_decode(text, at)
+            value, end = _DECODER.raw_decode(text, at)
             yield count(at), value, text[at:end]
             at = end
         at = _skip(_BETWEEN, text, at)
@@ -189,11 +212,11 @@ def _of_values(text: str, at: int) -> bool:
     )
 
 
-def _elements(text: str, at: int, decoder: json.JSONDecoder) -> Iterator[tuple[int, int, Any]]:
+def _elements(text: str, at: int) -> Iterator[tuple[int, int, Any]]:
     """(start, end, value) of each element of the list that opens just before `at`; at last (-1, the list's end, None)."""
     at = _skip(_SPACE, text, at)
     while text[at : at + 1] != "]":
-        value, end = decoder.raw_decode(text, at)
+        value, end = _DECODER.raw_decode(text, at)
         yield at, end, value
         at = _skip(_SPACE, text, end)
         if text[at : at + 1] == ",":
@@ -224,7 +247,10 @@ def _unwrapped(table: Table, only: Value, text: str) -> list[Value] | None:
     line, value, source = only
     if not isinstance(value, dict):
         return None
-    key = next((key for key in WRAPPERS if isinstance(value.get(key), list)), None)
+    if (inner := _by_key(value)) is not None:
+        table.note(f"its rows are the {len(inner)} objects in it.")
+        return [(line, item, source) for item in inner]
+    key = next((key for key in WRAPPERS if isinstance(value.get(key), list)), None) or _only_list(value)
     if key is None or not all(isinstance(item, dict | list) for item in value[key]):
         return None
     names = value.get("columns")
@@ -232,24 +258,44 @@ def _unwrapped(table: Table, only: Value, text: str) -> list[Value] | None:
         return [(line, item, source) for item in [list(map(str, names)), *value[key]]]
     if key != "data":
         table.note(f"its rows are those under {key!r}.")
-    decoder, count = json.JSONDecoder(), _line_counter(text)
+    count = _line_counter(text)
     start = _list_of(text, key)
-    elements = _elements(text, start, decoder) if start else iter(())
-    inner = [(count(begin), item, text[begin:end]) for begin, end, item in elements if begin >= 0]
-    if all(isinstance(item, dict) and isinstance(item.get("row"), dict) and "row_idx" in item for _, item, _ in inner):
-        return [(at, item["row"], part) for at, item, part in inner]  # as the Hub's viewer gives rows
-    return inner
+    elements = _elements(text, start) if start else iter(())
+    rows = [(count(begin), item, text[begin:end]) for begin, end, item in elements if begin >= 0]
+    if all(isinstance(item, dict) and isinstance(item.get("row"), dict) and "row_idx" in item for _, item, _ in rows):
+        return [(at, item["row"], part) for at, item, part in rows]  # as the Hub's viewer gives rows
+    return rows
+
+
+def _only_list(value: dict[str, Any]) -> str | None:
+    """The key of the only list of objects in an object, unless a row or the layouts know it by that name."""
+    lists = [key for key, item in value.items() if isinstance(item, list) and item and isinstance(item[0], dict)]
+    key = lists[0] if len(lists) == 1 else ""
+    return key if key and key.casefold() not in _IN_ROWS and not split_name(key) else None
+
+
+def _by_key(value: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The rows of an object that has them under their numbers or names, or each column's cells under their numbers."""
+    items = list(value.values())
+    if len(items) < 2 or not all(isinstance(item, dict) and item.keys() == items[0].keys() for item in items):
+        return None
+    if any(split_name(key) for key in value):
+        return None
+    if items[0] and all(key.isdigit() for key in items[0]):
+        return [{name: cells[at] for name, cells in value.items()} for at in items[0]]
+    plain = not any(isinstance(cell, dict | list) for item in items for cell in item.values())
+    return items if all(key.isdigit() for key in value) or (len(items) > 2 and len(items[0]) > 1 and plain) else None
 
 
 def _list_of(text: str, wanted: str) -> int | None:
     """Where the list under this key of the object opens, just after its bracket."""
-    decoder, at = json.JSONDecoder(), _skip(_BETWEEN, text, 0)
+    at = _skip(_BETWEEN, text, 0)
     while text[at : at + 1] in ("{", ","):
-        key, at = decoder.raw_decode(text, _skip(_SPACE, text, at + 1))
+        key, at = _DECODER.raw_decode(text, _skip(_SPACE, text, at + 1))
         at = _skip(_SPACE, text, _skip(_SPACE, text, at) + 1)
         if key == wanted and text[at : at + 1] == "[":
             return at + 1
-        at = _skip(_SPACE, text, decoder.raw_decode(text, at)[1])
+        at = _skip(_SPACE, text, _DECODER.raw_decode(text, at)[1])
     return None
 
 
@@ -283,6 +329,8 @@ def add(table: Table, line: int, value: Any, source: str) -> None:
         value = {"text": value[0], **value[1]}  # spaCy's [text, {"entities": …}]
     if not isinstance(value, dict):
         table.fault(line, f"The row is {kind(value)}, not an object.", 'Write it as {"column": value, …}.')
+    elif isinstance(value, _Doubled):
+        table.fault(line, f"The row gives {value.key!r} two values.", "Leave one of them out.")
     elif _SURROGATE.search(source) and _holds_half_character(value):
         table.fault(line, "The row holds half a character (a lone \\ud8…).", "Write the character out, or remove it.")
     else:

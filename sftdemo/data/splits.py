@@ -200,7 +200,9 @@ def _fill_empty(
             continue
         labels = [Counter(examples[index].get("label", "") for index in unit) for unit in units]
         in_train = [position for position, place in enumerate(placed) if place == "train"]
-        left = sum((labels[position] for position in in_train), Counter[str]())
+        left: Counter[str] = Counter()
+        for position in in_train:
+            left.update(labels[position])
         spare = [
             position
             for position in in_train

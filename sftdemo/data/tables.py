@@ -12,6 +12,13 @@ from sftdemo.data.rows import Table
 _SAMPLE = 2000  # rows that are looked at to tell a header
 _LABEL = 60  # the longest label in characters
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
+_UNNAMED = re.compile(r"Unnamed: ?\d+")  # how pandas writes a column without a name
+# What headers say and data hardly ever does.
+_NAMES = {
+    "text", "sentence", "label", "category", "class", "sentiment", "topic", "intent", "prompt", "completion",
+    "question", "answer", "query", "response", "instruction", "input", "output", "context", "source", "target",
+    "title", "content", "message", "review", "summary", "chosen", "rejected", "id", "split",
+}  # fmt: skip
 _PROSE = re.compile(r"\S+(?:\s+\S+){5}|.{60}|[.!?。！？]$", re.DOTALL)
 
 
@@ -109,12 +116,13 @@ def _skipped_above(table: Table, records: list[Record]) -> None:
 
 
 def _titles(kept: list[Record]) -> int:
-    """How many rows stand above the header: a title has one cell, and the row below it names columns."""
+    """How many rows stand above the header: a title has one cell, the row below it names columns, and rows follow."""
     for place, record in enumerate(kept[:5]):
         filled = [cell for cell in record.cells if cell.strip()]
         if len(filled) > 1 or not (len(record.cells) == 1 or " " in filled[0].strip()):
             below = kept[place:]
-            return place if place and len(below) > 1 and not _is_data(below) else 0
+            wide = sum(len(record.cells) > 1 for record in below)
+            return place if place and 1 < len(below) < 1.25 * wide and not _is_data(below) else 0
     return 0
 
 
@@ -135,6 +143,8 @@ def _is_data(kept: list[Record]) -> bool:
     first, rest = [cell.strip() for cell in kept[0].cells], kept[1 : _SAMPLE + 1]
     if not rest or all(cell in ("", str(place)) for place, cell in enumerate(first)):
         return False  # pandas numbers columns that have no name
+    if 2 * sum(cell.casefold() in _NAMES for cell in first) >= sum(map(bool, first)):
+        return False
     if any([cell.strip() for cell in record.cells] == first for record in rest):
         return False  # files with a header each, joined
     for place, cell in enumerate(first):
@@ -152,14 +162,16 @@ def _made_up(kept: list[Record]) -> list[str]:
     width = Counter(len(record.cells) for record in kept).most_common(1)[0][0]
     names = [f"column{place + 1}" for place in range(width)]
     columns = [column(kept[:_SAMPLE], place) for place in range(width)]
-    label = [place for place, values in enumerate(columns) if any(values) and labels(values) is not None]
+    told = [place for place, values in enumerate(columns) if any(values) and labels(values) is not None]
     prose = [
         place
         for place, values in enumerate(columns)
         if sum(" " in value.strip() or len(value) > 20 for value in values) > len(values) / 2
     ]
-    if len(label) == 1 and len(prose) == 1 and label != prose:
-        names[prose[0]], names[label[0]] = "text", "label"
+    if len(told) == 1 and width == 2:
+        prose = [1 - told[0]]
+    if len(told) == 1 and len(prose) == 1 and told != prose:
+        names[prose[0]], names[told[0]] = "text", "label"
     return names
 
 
@@ -179,7 +191,7 @@ def _columns(table: Table, names: list[str], body: list[Record], start: int) -> 
     seen: dict[str, int] = {}
     taken = set(names)
     for place, name in enumerate(names):
-        if not name:
+        if not name or _UNNAMED.fullmatch(name):
             values = column(body, place)
             if not any(map(str.strip, values)):
                 empty += 1
@@ -187,7 +199,7 @@ def _columns(table: Table, names: list[str], body: list[Record], start: int) -> 
             if place == 0 and _counts(values):
                 counting = True
                 continue
-            names[place] = name = _free(f"column{place + 1}", taken)
+            names[place] = name = name or _free(f"column{place + 1}", taken)
         if name in seen:
             if column(body, place) == column(body, seen[name]):
                 table.note(f"the column {name!r} stands there twice with the same values; it is read once.")
