@@ -22,10 +22,10 @@ from sftdemo.ui import (
     ballot,
     build,
     charts,
-    chat_tab,
     data_tab,
     data_views,
     evaluate_tab,
+    exchange,
     forms,
     html,
     outputs_view,
@@ -223,25 +223,25 @@ def test_differences_mark_only_the_words_that_differ() -> None:
 
 def test_chatbot_contents_are_flattened() -> None:
     blocks = [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]
-    assert chat_tab.messages(blocks) == [{"role": "user", "content": "ab"}]
-    assert chat_tab.messages(None) == []
+    assert exchange.messages(blocks) == [{"role": "user", "content": "ab"}]
+    assert exchange.messages(None) == []
 
 
 def test_thoughts_are_folded_and_come_back_as_thoughts():
-    asked, thinking = {"role": "user", "content": "a"}, chat_tab.Side([{"role": "user", "content": "a"}], "<think>\nhm")
+    asked, thinking = {"role": "user", "content": "a"}, exchange.Side([{"role": "user", "content": "a"}], "<think>\nhm")
     first, folded = thinking.shown("en")
     assert (
         first == asked
         and folded["content"] == "hm"
         and folded["metadata"] == {"title": "Thoughts", "status": "pending"}
     )
-    done = chat_tab.Side([asked], "<think>\nhm</think>\n\nb", finish_reason="stop").shown("zh")
+    done = exchange.Side([asked], "<think>\nhm</think>\n\nb", finish_reason="stop").shown("zh")
     assert [turn["content"] for turn in done] == ["a", "hm", "b"] and done[1]["metadata"]["status"] == "done"
     history = [asked, {"role": "assistant", "content": "b", "reasoning_content": "hm"}]
-    assert chat_tab.messages(done) == history and chat_tab.folded(history, "zh") == done
-    assert chat_tab.without_last_answer(chat_tab.messages(done)) == [asked]
-    cut = chat_tab.Side([asked], "<think>\nhm", finish_reason="length").shown("en")
-    assert chat_tab.messages(cut) == [asked, {"role": "assistant", "content": "", "reasoning_content": "hm"}]
+    assert exchange.messages(done) == history and exchange.folded(history, "zh") == done
+    assert exchange.without_last_answer(exchange.messages(done)) == [asked]
+    cut = exchange.Side([asked], "<think>\nhm", finish_reason="length").shown("en")
+    assert exchange.messages(cut) == [asked, {"role": "assistant", "content": "", "reasoning_content": "hm"}]
 
 
 # Charts
@@ -298,8 +298,8 @@ def test_coalesced_updates_lose_no_text() -> None:
     chunks = [
         SimpleNamespace(side=s, text=t, tokens_per_s=1.0, finish_reason=None) for s in ("base", "tuned") for t in "abc"
     ]
-    exchange = chat_tab.Exchange({side: chat_tab.Side([]) for side in ("base", "tuned")})
-    *_, last = chat_tab.coalesced(iter(chunks), exchange, every=60)
+    both = exchange.Exchange({side: exchange.Side([]) for side in ("base", "tuned")})
+    *_, last = exchange.coalesced(iter(chunks), both, every=60)
     assert {side: state.text for side, state in last.sides.items()} == {"base": "abc", "tuned": "abc"}
 
 

@@ -15,7 +15,7 @@ from sftdemo.config import GenerateConfig
 from sftdemo.detokenizer import without_empty_thoughts
 from sftdemo.errors import UserError
 from sftdemo.ui import html, work
-from sftdemo.ui.chat_tab import conversation, system_prompt
+from sftdemo.ui.exchange import conversation, system_prompt
 from sftdemo.ui.texts import say
 
 RATE_PATH = "rate"

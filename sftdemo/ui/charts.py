@@ -62,7 +62,7 @@ def ticks(high: float, count: int = 4) -> list[float]:
 
 def loss_chart(curves: Sequence[Curve], lang: str, total: float | None = None) -> str:
     """Training (faint, with its running mean) and validation loss over the steps. One run is drawn in the accent."""
-    points = [point for one in curves for point in (*one.train, *one.validation)]
+    points = [point for drawn in curves for point in (*drawn.train, *drawn.validation)]
     if not points:
         return ""
     width, height, left, bottom = 760, 230, 34, 22
@@ -86,16 +86,16 @@ def loss_chart(curves: Sequence[Curve], lang: str, total: float | None = None) -
         f'<text x="{width}" y="{height - 4}" text-anchor="end">{say(lang, "chart_step", step=f"{x_high:g}")}</text>'
     )
     legend = []
-    for index, one in enumerate(curves):
+    for index, drawn in enumerate(curves):
         hue = 1 if len(curves) == 1 else index
-        parts.append(path(one.train, f"l{hue} faint") + path(smoothed(one.train), f"l{hue}"))
-        parts.append(path(one.validation, f"l{hue} dashed"))
-        for step, loss in one.validation[-1:]:
+        parts.append(path(drawn.train, f"l{hue} faint") + path(smoothed(drawn.train), f"l{hue}"))
+        parts.append(path(drawn.validation, f"l{hue} dashed"))
+        for step, loss in drawn.validation[-1:]:
             x, y = left + (width - left) * step / x_high, (height - bottom) * (1 - loss / y_high)
             parts.append(f'<circle class="d{hue}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
-        label = say(lang, "chart_train") if len(curves) == 1 else esc(one.name)
+        label = say(lang, "chart_train") if len(curves) == 1 else esc(drawn.name)
         legend.append(f'<span><i class="k{hue}"></i>{label}</span>')
-        if one.validation and len(curves) == 1:
+        if drawn.validation and len(curves) == 1:
             legend.append(f'<span><i class="k{hue} dash"></i>{say(lang, "chart_validation")}</span>')
     if len(curves) > 1:
         legend.append(f"<span>{say(lang, 'chart_dashed')}</span>")

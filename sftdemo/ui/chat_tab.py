@@ -3,123 +3,49 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from sftdemo import runs
-from sftdemo.chat_template import control_tokens
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
-from sftdemo.thoughts import message_of
 from sftdemo.ui import forms, html, work
+from sftdemo.ui.exchange import (
+    SIDES,
+    Exchange,
+    Side,
+    folded,
+    histories_to_answer,
+    messages,
+    spells_control_tokens,
+    stream,
+    system_prompt,
+)
 from sftdemo.ui.forms import MODEL_CLICK, wire
 from sftdemo.ui.page import EACH_PICK, Page, find_ready, picked, picker, waits
 from sftdemo.ui.stopping import SessionStop
 from sftdemo.ui.texts import label, language, say
 
-SIDES = ("base", "tuned", "second", "third")  # columns: the base, the chosen run, and runs of the same base beside it
-UPDATE_S = 1 / 12  # every update sends both columns again, so not each token gets one
 PROMPTS = 4
-
-
-@dataclass
-class Side:
-    """What one column shows: the conversation, the answer in the making, its speed and why it ended."""
-
-    history: list[dict[str, str]]
-    text: str = ""
-    tokens_per_s: float = 0.0
-    finish_reason: str | None = None
-
-    def shown(self, lang: str = "en") -> list[dict[str, Any]]:
-        answer = [message_of(self.text)] if self.text else []
-        return folded([*self.history, *answer], lang, thinking=self.finish_reason is None)
-
-
-@dataclass
-class Exchange:
-    """Both columns during one answer."""
-
-    sides: dict[str, Side] = field(default_factory=dict)
-    columns: dict[str, str] = field(default_factory=dict)  # by the name that the models give a side
-
-    def take(self, chunk: Any) -> None:
-        side = self.sides[self.columns.get(chunk.side, chunk.side)]
-        side.text += chunk.text
-        side.tokens_per_s = chunk.tokens_per_s
-        side.finish_reason = chunk.finish_reason or side.finish_reason
-
-
-def folded(history: Sequence[Mapping[str, str]], lang: str, thinking: bool = False) -> list[dict[str, Any]]:
-    """Messages as a Chatbot shows them, thoughts folded before their answer; open while the model is still `thinking`."""
-    shown: list[dict[str, Any]] = []
-    for place, message in enumerate(history, 1):
-        answer = {key: value for key, value in message.items() if key != "reasoning_content"}
-        if thoughts := message.get("reasoning_content"):
-            going_on = thinking and place == len(history) and not answer["content"]
-            about = {"title": say(lang, "chat_thoughts"), "status": "pending" if going_on else "done"}
-            shown.append({"role": "assistant", "content": thoughts, "metadata": about})
-        if answer["content"] or not thoughts:
-            shown.append(answer)
-    return shown
-
-
-def messages(history: Sequence[Mapping[str, Any]] | None) -> list[dict[str, str]]:
-    """A Chatbot's value as plain messages: its contents are lists of blocks, its folded ones the thoughts of the next."""
-    found: list[dict[str, str]] = []
-    thought = False
-    for shown in history or []:
-        content = html.plain(shown["content"])
-        if (shown.get("metadata") or {}).get("title"):
-            found.append({"role": "assistant", "content": "", "reasoning_content": content})
-            thought = True
-            continue
-        if thought and shown["role"] == "assistant":
-            found[-1]["content"] = content
-        else:
-            found.append({"role": str(shown["role"]), "content": content})
-        thought = False
-    return found
-
-
-def without_last_answer(history: list[dict[str, str]]) -> list[dict[str, str]]:
-    return history[:-1] if history and history[-1]["role"] == "assistant" else history
-
-
-def conversation(history: list[dict[str, str]], system: str) -> list[dict[str, str]]:
-    return [{"role": "system", "content": system.strip()}, *history] if system.strip() else history
-
-
-def system_prompt(run: runs.Run) -> str:
-    """The system prompt that the run was trained with, or ""."""
-    return run.config().get("settings", {}).get("system") or ""
-
-
-def coalesced(chunks: Iterator[Any], exchange: Exchange, every: float = UPDATE_S) -> Iterator[Exchange]:
-    """Fill the exchange from the stream; yield at most every so many seconds, and at the end."""
-    last = 0.0
-    for chunk in chunks:
-        exchange.take(chunk)
-        if time.monotonic() - last >= every:
-            last = time.monotonic()
-            yield exchange
-    yield exchange
 
 
 def example_prompts(run: runs.Run) -> list[dict[str, str]]:
     """A few questions from the held-out rows, different ones, with the system prompt they came with."""
-    found: dict[str, dict[str, str]] = {}
+    prompts: dict[str, dict[str, str]] = {}
     for row in run.examples("test") or run.examples("validation"):
-        asked = [message for message in row["messages"][:-1] if message["role"] == "user"]
+        questions = [message for message in row["messages"][:-1] if message["role"] == "user"]
         system = row["messages"][0]["content"] if row["messages"][0]["role"] == "system" else ""
-        if len(asked) == 1 and asked[0]["content"] not in found:
-            found[asked[0]["content"]] = {"text": asked[0]["content"], "system": system, "label": row.get("label", "")}
-    rows, by_label = list(found.values()), dict[str, dict[str, str]]()
+        if len(questions) == 1 and questions[0]["content"] not in prompts:
+            prompts[questions[0]["content"]] = {
+                "text": questions[0]["content"],
+                "system": system,
+                "label": row.get("label", ""),
+            }
+    rows, by_label = list(prompts.values()), dict[str, dict[str, str]]()
     for row in rows:
         by_label.setdefault(row["label"], row)
     varied = list(by_label.values())
@@ -161,41 +87,6 @@ def head(side: str, lang: str, state: Side | None = None, note: str = "", name: 
 def column_name(side: str, run_names: Sequence[str]) -> str:
     """What stands over a column instead of "base" or "tuned": its run, where there are several."""
     return ["", *run_names][SIDES.index(side)] if len(run_names) > 1 else ""
-
-
-def stream(
-    run_names: Sequence[str],
-    histories: Mapping[str, list[dict[str, str]]],
-    system: str,
-    config: GenerateConfig,
-    stopped: Callable[[], bool],
-) -> Iterator[Exchange]:
-    """The answers of a base and these runs of it to their histories, by column; each ends with the user's turn."""
-    pair = work.pair(*run_names)
-    columns = dict(zip(pair.names, histories, strict=True))
-    asked = {name: conversation(histories[column], system) for name, column in columns.items()}
-    exchange = Exchange({side: Side(list(history)) for side, history in histories.items()}, columns)
-    yield from coalesced(pair.stream(asked, config, stopped), exchange)
-
-
-def histories_to_answer(
-    histories: Mapping[str, list[dict[str, str]]], text: str, retry: bool, lang: str
-) -> dict[str, list[dict[str, str]]]:
-    """Each column's conversation up to the user's turn: a new one, or with `retry` the last one once more."""
-    if not retry:
-        if not text.strip():
-            raise UserError(say(lang, "chat_empty"))
-        return {side: [*history, {"role": "user", "content": text}] for side, history in histories.items()}
-    before = {side: without_last_answer(history) for side, history in histories.items()}
-    if not before["base"]:
-        raise UserError(say(lang, "chat_nothing"))
-    return before
-
-
-def spells_control_tokens(run_names: Sequence[str], texts: Sequence[str]) -> bool:
-    """Whether what was written has the models' own control tokens in it, which are read as text."""
-    control = control_tokens(work.pair(*run_names).tokenizer)
-    return any(control.stand_in(text) for text in texts)
 
 
 class ChatTab:

@@ -183,14 +183,14 @@ def xray(seen: Mapping[str, Any], row: int, lang: str) -> str:
         notes.append(say(lang, "xray_left_out"))
     content = f'<p class="muted small">{" ".join(notes)}</p><div class="xray">{_tokens(tokens)}</div>'
     if pack["neighbours"]:
-        others = ", ".join(str(one["row"]) for one in pack["neighbours"])
+        others = ", ".join(str(neighbour["row"]) for neighbour in pack["neighbours"])
         sizes = {"tokens": number(pack["tokens"]), "shared": number(pack["shared"])}
         content += f'<p class="muted small">{say(lang, "xray_pack", rows=others, **sizes)}</p>'
         rows = "".join(
-            f'<p class="small muted">{say(lang, "xray_row_n", row=one["row"])}</p>'
-            f'<div class="xray neighbour">{_tokens(one["tokens"][:SHOWN_TOKENS])}'
-            f"{'…' if len(one['tokens']) > SHOWN_TOKENS else ''}</div>"
-            for one in pack["neighbours"]
+            f'<p class="small muted">{say(lang, "xray_row_n", row=neighbour["row"])}</p>'
+            f'<div class="xray neighbour">{_tokens(neighbour["tokens"][:SHOWN_TOKENS])}'
+            f"{'…' if len(neighbour['tokens']) > SHOWN_TOKENS else ''}</div>"
+            for neighbour in pack["neighbours"]
         )
         content += html.folded(say(lang, "xray_neighbours"), rows)
     return html.sheet(content, say(lang, "xray_title", row=row))

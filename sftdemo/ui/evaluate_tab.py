@@ -67,10 +67,10 @@ def under_scores(scores: Mapping[str, Any], lang: str) -> str:
 
 def confusions(scores: Mapping[str, Any], lang: str) -> str:
     """Both confusion matrices side by side, where there are labels."""
-    found = scores.get("confusion")
-    if not found:
+    matrices = scores.get("confusion")
+    if not matrices:
         return ""
-    both = "".join(charts.confusion(scores["labels"], found[side], side, lang) for side in ("base", "tuned"))
+    both = "".join(charts.confusion(scores["labels"], matrices[side], side, lang) for side in ("base", "tuned"))
     note = f'<p class="muted small">{say(lang, "confusion_note")}</p>'
     return html.sheet(f'{note}<div class="two">{both}</div>', say(lang, "confusion_title"))
 
@@ -104,18 +104,18 @@ def fields(scores: Mapping[str, Any], lang: str) -> str:
 
 def forgotten(scores: Mapping[str, Any], lang: str) -> str:
     """What the tuned model lost on general tasks, where that was measured."""
-    found = scores.get("general")
-    if not found:
+    measured = scores.get("general")
+    if not measured:
         return ""
     rows = "".join(
         f"<tr><th>{say(lang, 'metric_' + name)}</th>"
-        + "".join(f'<td class="num">{charts.shown(name, found[side][name])}</td>' for side in ("base", "tuned"))
+        + "".join(f'<td class="num">{charts.shown(name, measured[side][name])}</td>' for side in ("base", "tuned"))
         + "</tr>"
         for name in ("answered", "perplexity")
     )
     head = f"<tr><th></th><th>{say(lang, 'name_base')}</th><th>{say(lang, 'name_tuned')}</th></tr>"
-    text = html.esc(found["summary"].get(lang) or found["summary"]["en"])
-    kind = "state warn" if found["forgotten"] else "muted"
+    text = html.esc(measured["summary"].get(lang) or measured["summary"]["en"])
+    kind = "state warn" if measured["forgotten"] else "muted"
     table = f'<table class="t narrow"><thead>{head}</thead><tbody>{rows}</tbody></table>'
     return html.sheet(f'<p class="{kind}">{text}</p>{table}', say(lang, "general_title"))
 

@@ -21,11 +21,11 @@ MODEL_CLICK = {**MODEL_QUEUE, "trigger_mode": "once"}
 
 def groups(owner: type[Settings], leave_out: set[str]) -> dict[str, list[dataclasses.Field[Any]]]:
     """The settings of a config class by their group, in the order they are declared."""
-    found: dict[str, list[dataclasses.Field[Any]]] = {}
+    by_group: dict[str, list[dataclasses.Field[Any]]] = {}
     for spec in dataclasses.fields(owner):  # type: ignore[arg-type]
         if spec.name not in leave_out:
-            found.setdefault(spec.metadata["group"], []).append(spec)
-    return found
+            by_group.setdefault(spec.metadata["group"], []).append(spec)
+    return by_group
 
 
 def field(owner: type[Settings], name: str, **options: Any) -> Any:
@@ -42,10 +42,10 @@ def field(owner: type[Settings], name: str, **options: Any) -> Any:
     # Gradio turns an empty number field into 0 as soon as it is shown, so numbers that may be empty are typed as text.
     if kind in (int, float) and not optional:
         whole = 0 if kind is int else None
-        made = gr.Number(minimum=meta["low"], maximum=meta["high"], precision=whole, **options)
+        component = gr.Number(minimum=meta["low"], maximum=meta["high"], precision=whole, **options)
         # Gradio would say a broken bound in a toast alone; the config checks them all, and the page says it in its place.
-        made.preprocess = lambda payload: payload
-        return made
+        component.preprocess = lambda payload: payload
+        return component
     return gr.Textbox(**{"max_lines": 1, **options})
 
 
@@ -64,7 +64,7 @@ def as_number(text: str) -> float | str:
 
 def values(owner: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
     """What the form's fields hold, as settings: an empty field is the setting's own default."""
-    made = {}
+    settings = {}
     for spec in dataclasses.fields(owner):  # type: ignore[arg-type]
         if spec.name not in given:
             continue
@@ -80,8 +80,8 @@ def values(owner: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
             value = int(value)
         elif kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        made[spec.name] = value
-    return made
+        settings[spec.name] = value
+    return settings
 
 
 def config(owner: type[Settings], given: Mapping[str, Any]) -> Any:

@@ -133,18 +133,18 @@ def against(reference: str, answer: str) -> str:
     return "".join(made)
 
 
-def tokens(found: Iterable[Mapping[str, Any]]) -> str:
+def tokens(answer: Iterable[Mapping[str, Any]]) -> str:
     """An answer's tokens, the more likely the stronger their colour; each opens its alternatives on hover, tap or Tab."""
     made = []
-    for one in found:
+    for token in answer:
         others = "".join(
-            f'<span class="alt{" this" if text == one["token"] else ""}"><i>{esc(visible(text))}</i><b>{100 * share:.1f} %</b></span>'
-            for text, share in one["alternatives"]
+            f'<span class="alt{" this" if text == token["token"] else ""}"><i>{esc(visible(text))}</i><b>{100 * share:.1f} %</b></span>'
+            for text, share in token["alternatives"]
         )
-        share = float(one["probability"])
+        share = float(token["probability"])
         kind = "sure" if share >= 0.5 else "unsure" if share >= 0.1 else "surprised"
         made.append(
-            f'<span class="tok {kind}" tabindex="0" style="--p:{max(share, 0.02):.3f}">{esc(visible(one["token"]))}'
+            f'<span class="tok {kind}" tabindex="0" style="--p:{max(share, 0.02):.3f}">{esc(visible(token["token"]))}'
             f'<span class="alts"><b>{100 * share:.1f} %</b>{others}</span></span>'
         )
     return f'<div class="toks">{"".join(made)}</div>'

@@ -139,23 +139,23 @@ def opened(row: Mapping[str, Any], lang: str) -> str:
     )
 
 
-def explained(found: Mapping[str, Sequence[Mapping[str, Any]]], whose: str, lang: str) -> str:
+def explained(by_side: Mapping[str, Sequence[Mapping[str, Any]]], whose: str, lang: str) -> str:
     """One answer's tokens as base and as tuned see them."""
     sides = "".join(
         f'<div class="answer {side}-side"><span class="who">{html.chip(say(lang, "name_" + side), side)} '
-        f'<span class="muted small">{say(lang, "why_mean", p=f"{100 * mean_probability(found[side]):.1f}")}</span></span>'
-        f"{html.tokens(found[side])}</div>"
+        f'<span class="muted small">{say(lang, "why_mean", p=f"{100 * mean_probability(by_side[side]):.1f}")}</span></span>'
+        f"{html.tokens(by_side[side])}</div>"
         for side in SIDES
     )
     note = f'<p class="muted small">{say(lang, "why_note")}</p>'
     return html.sheet(f'{note}<div class="two">{sides}</div>', say(lang, f"why_title_{whose}"))
 
 
-def mean_probability(found: Sequence[Mapping[str, Any]]) -> float:
+def mean_probability(tokens: Sequence[Mapping[str, Any]]) -> float:
     """The geometric mean of the tokens' probabilities."""
     import math
 
-    logs = [math.log(max(one["probability"], 1e-300)) for one in found]
+    logs = [math.log(max(token["probability"], 1e-300)) for token in tokens]
     return math.exp(sum(logs) / max(len(logs), 1))
 
 

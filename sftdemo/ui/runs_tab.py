@@ -37,13 +37,13 @@ def gain(row: Mapping[str, Any], lang: str) -> str:
     return f'{name} {charts.shown(row["metric"], row["tuned"])} <span class="{css}">{scale * (row["tuned"] - row["base"]):+.1f}</span>'
 
 
-def runs_table(found: Sequence[runs.Run], shown: int, chosen: str, lang: str) -> str:
+def runs_table(matches: Sequence[runs.Run], shown: int, chosen: str, lang: str) -> str:
     """One page of runs; only the rows shown are read from disk."""
-    if not found:
+    if not matches:
         return html.empty(say(lang, "runs_empty"), say(lang, "wait_run_text"))
     headers = [say(lang, f"column_{name}") for name in ("run", "data", "method", "when", "state", "metric")]
     rows = []
-    for run in found[:shown]:
+    for run in matches[:shown]:
         row = runs.overview(run)
         method = say(lang, f"method_{row['method']}") if row["method"] in ("lora", "full") else html.esc(row["method"])
         if row["quantization"] != "none":
@@ -57,9 +57,7 @@ def runs_table(found: Sequence[runs.Run], shown: int, chosen: str, lang: str) ->
             gain(row, lang),
         ]
         rows.append((run.name, cells, run.name == chosen))
-    count = (
-        f'<p class="muted small">{say(lang, "runs_count", k=number(min(shown, len(found))), n=number(len(found)))}</p>'
-    )
+    count = f'<p class="muted small">{say(lang, "runs_count", k=number(min(shown, len(matches))), n=number(len(matches)))}</p>'
     return html.block(html.table(headers, rows) + count, "sheet")
 
 
@@ -72,14 +70,12 @@ def details(run: runs.Run, lang: str) -> str:
 
 
 def setting_differences(chosen: Sequence[runs.Run]) -> list[tuple[str, list[str]]]:
-    """The settings in which the runs differ, with each run's value."""
-    all_settings = [run.config().get("settings", {}) for run in chosen]
-    names = list(dict.fromkeys(name for settings in all_settings for name in settings if name != "name"))
-    found = [(name, [settings.get(name) for settings in all_settings]) for name in names]
+    """The settings but the name in which the runs differ, with each run's value."""
+    by_setting = runs.differences(list(chosen))["settings"]
     return [
-        (name, ["–" if v is None else str(v) for v in values])
-        for name, values in found
-        if any(v != values[0] for v in values)
+        (name, ["–" if value is None else str(value) for value in by_run.values()])
+        for name, by_run in by_setting.items()
+        if name != "name"
     ]
 
 

@@ -22,13 +22,13 @@ def help_key(owner: type, name: str) -> str:
 
 def _of_settings() -> dict[str, str]:
     """Names and help of every setting, from where they are declared."""
-    found = {}
+    texts = {}
     for owner in OWNERS:
         for spec in dataclasses.fields(owner):
-            found[f"set_{spec.name}"] = spec.name.replace("_", " ").capitalize()
-            found[help_key(owner, spec.name)] = spec.metadata["help"]
-            found[f"group_{spec.metadata['group']}"] = spec.metadata["group"]
-    return found
+            texts[f"set_{spec.name}"] = spec.name.replace("_", " ").capitalize()
+            texts[help_key(owner, spec.name)] = spec.metadata["help"]
+            texts[f"group_{spec.metadata['group']}"] = spec.metadata["group"]
+    return texts
 
 
 TEXTS: dict[str, dict[str, str]] = {"en": {**_of_settings(), **EN, **text_data.EN}, "zh": {**ZH, **text_data.ZH}}

@@ -74,16 +74,16 @@ def memory_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: st
     measured = memory.Rows(lengths, learned, min(round(alike), min(lengths) - 1))
     if not measured.up_to(config.max_length).lengths:
         return "", ""
-    found = memory.judge(memory.Model.read(folder), config, measured, machine.size_of(config.precision))
-    key = "plan_memory" if found.fits else "plan_memory_ways" if found.ways else "plan_memory_none"
+    fit = memory.judge(memory.Model.read(folder), config, measured, machine.size_of(config.precision))
+    key = "plan_memory" if fit.fits else "plan_memory_ways" if fit.ways else "plan_memory_none"
     said = say(
         lang,
         key,
-        need=memory.gib(found.estimate.peak),
-        room=memory.gib(found.room),
-        ways=say(lang, "or").join(found.ways),
+        need=memory.gib(fit.estimate.peak),
+        room=memory.gib(fit.room),
+        ways=say(lang, "or").join(fit.ways),
     )
-    return (html.esc(said), "") if found.fits else ("", html.fault(said))
+    return (html.esc(said), "") if fit.fits else ("", html.fault(said))
 
 
 def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> str:

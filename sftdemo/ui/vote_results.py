@@ -85,14 +85,18 @@ def rater_name(name: str, lang: str) -> str:
 def raters(report: Report, lang: str) -> str:
     """A line a rater, with a button that leaves the rater out or takes the votes in again."""
     rows = []
-    for one in report.by_rater:
-        action = say(lang, "rater_include" if one.excluded else "rater_exclude")
-        button = f'<button class="small-button" data-pick="{html.esc(one.name)}">{action}</button>'
-        name = html.esc(html.cut(rater_name(one.name, lang), 24))
-        name = f'<s class="muted">{name}</s>' if one.excluded else name
-        again = f"{one.again.k}\xa0/\xa0{one.again.n}" if one.again.n else "–"
+    for rater in report.by_rater:
+        action = say(lang, "rater_include" if rater.excluded else "rater_exclude")
+        button = f'<button class="small-button" data-pick="{html.esc(rater.name)}">{action}</button>'
+        name = html.esc(html.cut(rater_name(rater.name, lang), 24))
+        name = f'<s class="muted">{name}</s>' if rater.excluded else name
+        again = f"{rater.again.k}\xa0/\xa0{rater.again.n}" if rater.again.n else "–"
         rows.append(
-            (None, [name, number(one.votes), percent(one.tuned.rate), percent(one.left.rate), again, button], False)
+            (
+                None,
+                [name, number(rater.votes), percent(rater.tuned.rate), percent(rater.left.rate), again, button],
+                False,
+            )
         )
     headers = [say(lang, f"rater_{name}") for name in ("name", "votes", "tuned", "left", "again")]
     return html.sheet(html.table([*headers, ""], rows), say(lang, "raters_title"))
@@ -126,9 +130,9 @@ def metric_agreement(report: Report, lang: str) -> str:
     """Which metric takes the same side as the people, how often, and how often it says nothing."""
     if not report.metrics:
         return ""
-    found = sorted(report.metrics.items(), key=lambda item: (item[0] == "longer", -(item[1][0].rate or 0)))
+    by_agreement = sorted(report.metrics.items(), key=lambda item: (item[0] == "longer", -(item[1][0].rate or 0)))
     rows = []
-    for name, (rate, silent) in found:
+    for name, (rate, silent) in by_agreement:
         shown = say(lang, "metric_longer" if name == "longer" else f"metric_{name}")
         rows.append(
             (
@@ -147,11 +151,16 @@ def ranking(places: Sequence[Ranked], chosen: str, lang: str) -> str:
     if not places:
         return ""
     rows = []
-    for one in places:
-        kind = "base" if one.is_base else "tuned" if one.name == chosen else "plain"
-        against = "–" if one.is_base else f"<b>{percent(one.rate)}</b>"
-        cells = [str(one.rank), html.chip(html.cut(one.name, 34), kind), against, "" if one.is_base else interval(one)]
-        rows.append((None, [*cells, number(one.votes)], False))
+    for model in places:
+        kind = "base" if model.is_base else "tuned" if model.name == chosen else "plain"
+        against = "–" if model.is_base else f"<b>{percent(model.rate)}</b>"
+        cells = [
+            str(model.rank),
+            html.chip(html.cut(model.name, 34), kind),
+            against,
+            "" if model.is_base else interval(model),
+        ]
+        rows.append((None, [*cells, number(model.votes)], False))
     headers = [say(lang, f"rank_{name}") for name in ("place", "model", "rate", "interval", "votes")]
     note = f'<p class="muted small">{say(lang, "rank_note")}</p>'
     return html.sheet(note + html.table(headers, rows), say(lang, "rank_title"))

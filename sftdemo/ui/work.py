@@ -198,17 +198,19 @@ class Work:
 
 def running() -> list[Work]:
     """All that runs now: training found in the run folders, evaluations of this process."""
-    found = []
+    items = []
     for run in runs.active():
         status = run.status()
         step, total = status.get("step") or 0, status.get("total") or 0
         share = step / total if total else 0.0
-        found.append(Work("train", run.name, step, total, share, status.get("eta_s"), status["state"]))
+        items.append(Work("train", run.name, step, total, share, status.get("eta_s"), status["state"]))
     if _evaluation and _evaluation.active:
         state = "stopping" if _evaluation.stop.is_set() else "running"
-        one = _evaluation
-        found.append(Work("evaluate", one.run.name, one.done, one.total, one.share, one.eta_s, state))
-    return found
+        current = _evaluation
+        items.append(
+            Work("evaluate", current.run.name, current.done, current.total, current.share, current.eta_s, state)
+        )
+    return items
 
 
 def newest_ready() -> str:
