@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -267,6 +268,7 @@ def _blocks(thoughts: str, content: str) -> list[dict[str, str]]:
     return [{"type": "thinking", "thinking": thoughts}, {"type": "text", "text": content}]
 
 
+_NINE = re.compile(r"length *!= *9")  # of a call's id
 _PLAIN = {"role", "content", "weight"}
 
 
@@ -311,6 +313,8 @@ def prepare(tokenizer: PreTrainedTokenizerBase, messages: Messages, tools: Tools
     if plain and not any(CLOSE in message["content"] for message in given):
         return Chat(tokenizer, given, given, None, marked, True)
     known = traits(tokenizer)
+    if _NINE.search(source(tokenizer)):
+        given = [_with_short_ids(message) for message in given]
     said = [_in_tags(message) for message in given]
     made = [_for_template(message, known) for message in given]
     return Chat(tokenizer, made, said, tools or None, marked, False)
@@ -342,6 +346,20 @@ def _marked(
             {key: value if key == "role" else mark_control_tokens(value, pattern) for key, value in message.items()}
         )
     return made, mark_control_tokens(list(tools), control.patterns[False]) if tools else None
+
+
+def _with_short_ids(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with ids of nine letters or digits, which Mistral's templates ask for; equal ones stay equal."""
+    made = dict(message)
+    if calls := message.get("tool_calls"):
+        made["tool_calls"] = [{**call, "id": _short(call.get("id") or str(at))} for at, call in enumerate(calls)]
+    if message["role"] == "tool":
+        made["tool_call_id"] = _short(message.get("tool_call_id") or "0")
+    return made
+
+
+def _short(name: str) -> str:
+    return name if re.fullmatch("[a-zA-Z0-9]{9}", name) else hashlib.sha256(name.encode()).hexdigest()[:9]
 
 
 def _in_tags(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sftdemo.errors import DataError, UserError
 from sftdemo.log import to_log
 from sftdemo.schema import OutputRow, Scores
 from sftdemo.scorecard import SIDES, likeliest, score_outputs
+from sftdemo.thoughts import answer_of
 
 if TYPE_CHECKING:
     from sftdemo.data import Example, Message
@@ -61,6 +62,7 @@ def evaluate(
     longest = config.max_new_tokens or _longest_answer(pair, rows)
     partial = Partial.of(run, rows, choices, longest)
     _answer(pair, rows, choices, longest, config.batch_size, partial, progress, should_stop, reading)
+    _say_unfinished(rows, longest, report)
     # Texts and labels in one set: only what can be said of all its rows is, and the rest of each task.
     labels = _all_labels(choices) if all(row["label"] for row in rows) else []
     general = forgetting.measure(pair, config.batch_size, config.seed, should_stop) if config.general else None
@@ -253,10 +255,24 @@ def _answer(
 
 def _longest_answer(pair: Pair, rows: list[dict[str, Any]]) -> int:
     """Room for half as much again as the longest reference needs, so that a wordier base isn't cut at once."""
-    texts = [text for row in rows for text in row["references"]]
-    texts += [said(row["answer"]) for row in rows if "answer" in row]
-    longest = max(map(len, pair.tokenizer(texts, add_special_tokens=False)["input_ids"]))
-    return min(LONGEST_ANSWER, longest + longest // 2 + 8)
+    answers = [text for row in rows for text in row["references"]]
+    thoughts = [row["answer"]["reasoning_content"] for row in rows if "reasoning_content" in row.get("answer", {})]
+
+    def room(texts: list[str]) -> int:
+        longest = max(map(len, pair.tokenizer(texts, add_special_tokens=False)["input_ids"]))
+        return longest + longest // 2 + 8
+
+    return min(LONGEST_ANSWER, room(answers)) + (room(thoughts) if thoughts else 0)
+
+
+def _say_unfinished(rows: list[dict[str, Any]], longest: int, report: hub.Report) -> None:
+    """Thoughts that never ended leave no answer: what is measured then is the limit, not the model."""
+    for side in SIDES:
+        if cut := sum(not answer_of(row[side]) and bool(row[side]) for row in rows):
+            report(
+                f"{cut} of {len(rows)} answers of {side} end amid their thoughts, after {longest} tokens; raise "
+                "--max-new-tokens, or train with --thinking off where the model has both modes."
+            )
 
 
 def _write(

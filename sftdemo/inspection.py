@@ -9,7 +9,7 @@ from sftdemo import data, hub
 from sftdemo.config import TrainConfig
 from sftdemo.data.scripts import scripts
 from sftdemo.data.templates import frame
-from sftdemo.errors import Fault, UserError
+from sftdemo.errors import Fault, UsageError, UserError
 from sftdemo.lengths import instruction
 from sftdemo.log import to_log
 
@@ -37,7 +37,7 @@ def inspect(config: TrainConfig, row: int | None = None, report: hub.Report = to
 
         words = tokenizer(config.model, report, config.thinking)
     except UserError as error:
-        if row is not None:
+        if row is not None or isinstance(error, UsageError):
             raise
         report(f"Tokens are not counted: {error}")
         return found

@@ -353,3 +353,19 @@ def test_an_assistants_opening_turn_is_never_learned(name):
     assert set(texts) == {2} and "hello" not in texts[2]
     with pytest.raises(TemplateError, match="No answer"):
         encode(kind(name), [opening])
+
+
+def test_ids_of_calls_are_of_the_length_that_a_template_asks_for():
+    tokenizer = kind("qwen3")
+    before = tokenizer.chat_template
+    asks = "{% for m in messages %}{% for c in m.tool_calls or [] %}{% if c.id is undefined or c.id|length != 9 %}"
+    try:
+        tokenizer.chat_template = asks + "{{ raise_exception('nine!') }}{% endif %}{% endfor %}{% endfor %}" + before
+        messages = calling({"sku": "a1"})
+        messages[1]["tool_calls"][0]["id"] = "call_abcdefghijk"
+        messages[2]["tool_call_id"] = "call_abcdefghijk"
+        assert set(check(tokenizer, messages, TOOLS)) == {1, 3}
+        del messages[1]["tool_calls"][0]["id"]
+        assert set(check(tokenizer, messages, TOOLS)) == {1, 3}
+    finally:
+        tokenizer.chat_template = before

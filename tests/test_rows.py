@@ -195,3 +195,17 @@ def test_an_evaluation_gives_tools_and_keeps_thoughts(thinker, tmp_path):
         ids = row["answer_tokens"]
         alone = encode(kind("qwen3"), [*row["messages"], row["answer"]], row.get("tools"))
         assert ids == sum(alone.supervised)
+
+
+def test_an_evaluation_tells_of_thoughts_that_never_ended():
+    from sftdemo.evaluation import _say_unfinished
+
+    notes: list[str] = []
+    rows = [{"base": "<think>\nhm", "tuned": "nice"}, {"base": "<think>\nhm</think>good", "tuned": ""}]
+    _say_unfinished(rows, 8, notes.append)
+    assert len(notes) == 1 and notes[0].startswith("1 of 2 answers of base end amid their thoughts, after 8 tokens")
+
+
+def test_a_switch_that_the_template_lacks_stops_check(tmp_path, tiny, capsys):
+    assert main(["check", file_of(tmp_path, *numbered(12)), "--model", tiny, "--thinking", "off"]) == 2
+    assert "no switch for thoughts" in capsys.readouterr().err
