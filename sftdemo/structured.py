@@ -21,6 +21,7 @@ from sftdemo.words import References
 Path = tuple[str, ...]
 Counts = tuple[int, int, int]  # right, invented, missing: true positives, false positives, false negatives
 
+DEEPEST = 100  # levels; what walks through a value needs Python's stack
 _FENCE = re.compile(r"```[\w+-]*\s*\n(.*?)```", re.DOTALL)
 _START = re.compile(r"""\{(?=\s*["}])|\[(?=\s*["{\[\]])""")
 _TYPES = ("label", "type", "entity_type", "category", "tag")
@@ -34,12 +35,12 @@ _SIGNATURE = (
 
 
 def parsed(text: str) -> Any:
-    """The object or list that the whole text is; None where it is none."""
+    """The object or list that the whole text is; None where it is none, or is nested more than DEEPEST times."""
     try:
         value = _DECODER.decode(text.strip())
     except (ValueError, ArithmeticError, RecursionError):
         return None
-    return value if isinstance(value, dict | list) else None
+    return value if isinstance(value, dict | list) and not _is_too_deep(value) else None
 
 
 def parsed_leniently(text: str) -> Any:
@@ -55,9 +56,24 @@ def parsed_leniently(text: str) -> Any:
     if start is None or before.count("{") > before.count("}") or before.count("[") > before.count("]"):
         return None
     try:
-        return _DECODER.raw_decode(text, start.start())[0]
+        value = _DECODER.raw_decode(text, start.start())[0]
     except (ValueError, ArithmeticError, RecursionError):
         return None
+    return None if _is_too_deep(value) else value
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            item
+            for one in level
+            if isinstance(one, dict | list)
+            for item in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _no_json(constant: str) -> None:

@@ -50,6 +50,9 @@ def scores(answer: str, reference: str) -> dict[str, Any]:
         ("42", False, False),
         ("", False, False),
         ("[" * 100_000, False, False),
+        ('{"a":' * 90 + "1" + "}" * 90, True, True),
+        ('{"a":' * 300 + "1" + "}" * 300, False, False),
+        ("Here: " + '{"a":' * 300 + "1" + "}" * 300, False, False),
         ('{"a": 1e99999999999999999999}', False, False),
     ],
 )
