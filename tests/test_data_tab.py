@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CHATML, make_tokenizer
+from test_conversations import kind
 
 pytest.importorskip("gradio")
 
@@ -145,3 +146,19 @@ def test_a_split_is_drawn_with_its_counts():
     shown = charts.split_bar({"train": 80, "validation": 0, "test": 1020})
     assert shown.count("<div class=") == 4 and "1,020" in shown and "validation" not in shown
     assert charts.label_bars({"a": 3, "<b>": 1}, after={"a": 3, "<b>": 3}).count("after") == 2
+
+
+def test_the_xray_asks_for_thoughts_as_training_will(tmp_path):
+    path, model = tmp_path / "a.jsonl", str(tmp_path / "model")
+    kind("qwen3").save_pretrained(model)
+    (tmp_path / "model" / "config.json").write_text("{}")
+    rows = [{"prompt": f"the film {i}", "completion": "b"} for i in range(30)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    chosen_data.have_tokenizer(model)
+    shown = {
+        thinking: data_tab.xray(
+            chosen_data.chosen_config({"data": str(path), "model": model, "thinking": thinking}), 1, "en"
+        )
+        for thinking in ("auto", "off")
+    }
+    assert shown["auto"] != shown["off"] and all("think" in text for text in shown.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import lru_cache
@@ -44,7 +45,7 @@ def _description(config: ReadConfig, changed: float) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def _measured(config: TrainConfig, changed: float) -> dict[str, Any]:
-    return inspection.measure(_read(of_file(config), changed), _tokenizers[config.model], config, TOKEN_ROWS)
+    return inspection.measure(_read(of_file(config), changed), tokenizer(config), config, TOKEN_ROWS)
 
 
 def of_file(config: ReadConfig) -> ReadConfig:
@@ -97,9 +98,18 @@ def have_tokenizer(model: str, report: hub.Report = to_log, fetch: bool = True) 
     return model in _tokenizers
 
 
-def tokenizer(model: str) -> Any:
-    """The model's tokenizer if it is at hand, else None."""
-    return _tokenizers.get(model)
+def tokenizer(config: TrainConfig) -> Any:
+    """The model's tokenizer if it is at hand, else None; its template asks for thoughts as the config says."""
+    return _in_mode(config.model, config.thinking) if config.model in _tokenizers else None
+
+
+@lru_cache(maxsize=8)
+def _in_mode(model: str, thinking: str) -> Any:
+    from sftdemo.chat_template import set_thinking
+
+    found = copy.copy(_tokenizers[model])
+    set_thinking(found, thinking)
+    return found
 
 
 def warm() -> None:

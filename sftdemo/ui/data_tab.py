@@ -25,7 +25,7 @@ LIVE_ROWS = 5000  # up to here every key typed into the instruction is worked on
 WORDING = ("instruction", "system")
 READING = ("encoding", "header", "sheet")
 CHOICES = ("on_fault", "balance", "min_characters", "max_characters", "validation_size", "test_size")
-PREPARING = ("model", "max_length", "on_long", "chunk_overlap")
+PREPARING = ("model", "thinking", "max_length", "on_long", "chunk_overlap")
 ROLES = {layout.name: [*layout.roles, *layout.optional, *COMMON] for layout in LAYOUTS}
 EVERY_ROLE = list(dict.fromkeys(sorted((role for roles in ROLES.values() for role in roles), key=COMMON.__contains__)))
 
@@ -66,7 +66,7 @@ def columns(layout: str, menus: Mapping[str, str | None], mapping: Mapping[str, 
 
 def xray(config: TrainConfig, row: int, lang: str) -> str:
     """The tokens of a row as they are trained on; only with the tokenizer at hand."""
-    if (tokenizer := chosen_data.tokenizer(config.model)) is None:
+    if (tokenizer := chosen_data.tokenizer(config)) is None:
         return html.block(say(lang, "xray_ask"), "muted small")
     from sftdemo.xray import xray
 
