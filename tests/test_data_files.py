@@ -107,6 +107,37 @@ def test_two_plausible_encodings_are_a_question(text):
     assert f"--encoding {one} or --encoding {other}" in fault.remedy and fault.problem.count("'") >= 4
 
 
+WORDS = {
+    "cp1252": ["It’s late", "a naïve idea", "only £5 left", "don’t – ever", "20°C", "jalapeño", "façade", "“so”"],
+    "cp1251 koi8-r": ["Привет", "да"],
+    "cp949": ["좋음", "네"],
+    "cp932 euc_jp": ["はい", "東京"],
+    "gb18030": ["好", "你好"],
+    "big5": ["是", "你好"],
+    "cp1250 iso8859-2": ["żółty", "Łódź"],
+    "cp1255": ["שלום", "כן"],
+    "cp1256": ["مرحبا", "نعم"],
+    "cp874": ["สวัสดี", "ใช่"],
+    "mac_roman cp850": ["schön", "¿no?"],
+}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "word"), [(name, word) for names, words in WORDS.items() for name in names.split() for word in words]
+)
+def test_one_word_is_read_rightly_or_asked_about(encoding, word):
+    found = table("a.csv", f"text,label\n{word},x\n".encode(encoding))
+    assert values(found) == [{"text": word, "label": "x"}] or "--encoding" in found.faults[0].remedy
+    assert table("a.csv", f"text,label\n{word},x\n".encode(encoding), encoding=encoding).rows
+
+
+@pytest.mark.parametrize("word", WORDS["cp1252"])
+def test_a_stray_sign_in_english_is_no_question(word):
+    lines = ["text,label", *["the bus was late again and nobody told us why,bad"] * 30, f"{word},good"]
+    found = table("a.csv", "\n".join(lines).encode("cp1252"))
+    assert values(found)[-1]["text"] == word and "read as cp1252" in said(found)
+
+
 def test_utf8_with_broken_bytes_is_no_code_page():
     good = "".join(f"número {number} está aquí,sí\n" for number in range(20)).encode()
     found = table("a.csv", b"text,label\n" + good + b"caf\xe9,no\n" + good)
@@ -170,6 +201,19 @@ def test_a_table_without_a_header_is_found(mark, swap, labels):
     assert len(table("a.csv", content, header="yes").rows) == 3
     declared = table("a.csv", content, header="no")
     assert values(declared) == rows and "without a header" in said(declared)
+
+
+def test_columns_without_a_name_get_one_where_it_is_plain():
+    rows = [
+        ('"{at}","{n}","Mon Apr 06 22:19","NO_QUERY","user{n}","this is a bummer and I should have known {n} better"', "label column2 column3 column4 column5 text"),
+        ("{at},Bears claw {n},Traders are seeing green again today for {n} hours", "label title text"),
+        ("The mayor {n} spoke,A speech {n} came,{at}", "sentence1 sentence2 label"),
+        ("{n},the bus {n} is late,neg{at}", "column1 text label"),
+        ("the bus {n} is late,neg", "column1 column2"),
+    ]  # fmt: skip
+    for row, names in rows:
+        found = table("a.csv", "".join(row.format(n=number, at=number % 2) + "\n" for number in range(20)))
+        assert list(values(found)[0]) == names.split() and len(found.rows) == 20
 
 
 def test_what_may_be_a_header_is_asked():

@@ -71,6 +71,10 @@ def _not_utf8(data: bytes) -> Text:
             "The file is neither text in a known encoding nor a known binary format.", "Save it as UTF-8."
         )
     best = found[0]
+    if not encodings.certain(found) and len(found) == 1:
+        raise Undecodable(
+            f"The text isn't UTF-8; it may be {best}: {best.sample!r}.", f"If so, say --encoding {best.encoding}."
+        )
     if not encodings.certain(found):
         other = encodings.rival(found)
         raise Undecodable(

@@ -68,7 +68,14 @@ _ALPHABETS = [
 ]
 _SEEN = 40_000  # bytes of lines beyond ASCII that decide
 _SHOWN = 40  # characters of the sample that is shown
-_CLEAR = 1.25  # how many times likelier than the next reading the best one must be to be taken
+# How many times likelier than the next reading the best must be to be taken, and by how much more where it rests on one
+# character alone.
+_CLEAR, _ALONE = 1.2, 3.0
+_STRAY, _ENOUGH = (
+    0.02,
+    300,
+)  # a share of letters beyond ASCII that only Western text has, among so many letters at least
+_WESTERN = 6.0  # how much likelier cp1252 is there
 _CONTROL = re.compile("[\x80-\x9f\ue000-\uf8ff]")  # what text never holds
 _BEYOND = re.compile(r"[^\x00-\x7f]")
 _IN_WORD = re.compile(r"[^\x00-\x7f](?:\w|[^\x00-\x7f])|\w[^\x00-\x7f]")
@@ -81,13 +88,13 @@ _BY_SYLLABLE = {"Han", "Kana", "Hangul"}
 
 @dataclass(frozen=True)
 class Reading:
-    """An encoding the bytes may be in, a piece of what they say in it, how likely it is beside the others, and whether
-    any character beyond ASCII stands beside another letter: one alone may be anything."""
+    """An encoding the bytes may be in, a piece of what they say in it, how likely it is beside the others, and how many
+    characters beyond ASCII say so: none where each stands alone, and may be anything."""
 
     encoding: str
     sample: str
     score: float
-    in_words: bool
+    evidence: int
 
     def __str__(self) -> str:
         return f"{self.encoding} ({KNOWN[self.encoding]})"
@@ -107,11 +114,15 @@ def readings(data: bytes) -> list[Reading]:
         empty_input_encoding="cp1252",
     )
     order = list(KNOWN)
+    western = {"cp1252": _WESTERN} if _is_western(data[:_SEEN]) else {}
     scored = {}
     for result in results:
         name = result["encoding"]
         if name in KNOWN and (text := _decoded(lines, name)) is not None:
-            scored[name] = (text, result["confidence"] * _plausible(text) * (0.8 if name in _OLD else 1.0))
+            scored[name] = (
+                text,
+                result["confidence"] * _plausible(text) * (0.8 if name in _OLD else western.get(name, 1.0)),
+            )
     by_text: dict[str, tuple[float, str]] = {}
     for name in sorted(scored, key=order.index):
         text, score = scored[name]
@@ -121,19 +132,31 @@ def readings(data: bytes) -> list[Reading]:
     found.sort(key=lambda item: (-item[0], order.index(item[1])))
     rival = found[1][2] if len(found) > 1 else ""
     return [
-        Reading(name, _sample(text, rival if place == 0 else found[0][2]), score, bool(_IN_WORD.search(text)))
+        Reading(name, _sample(text, rival if place == 0 else found[0][2]), score, _evidence(text))
         for place, (score, name, text) in enumerate(found)
     ]
 
 
 def certain(found: list[Reading]) -> bool:
     """Whether the first reading is so much likelier than the second that nobody need be asked."""
-    return len(found) == 1 or (found[0].in_words and found[0].score > _CLEAR * found[1].score)
+    best, evidence = found[0], found[0].evidence
+    return evidence > 1 if len(found) == 1 else best.score > (_CLEAR + _ALONE / max(evidence, 0.1)) * found[1].score
 
 
 def rival(found: list[Reading]) -> Reading:
     """What to ask about beside the first reading: the likeliest of the others, one in common use if there is any."""
     return next((reading for reading in found[1:] if reading.encoding not in _OLD), found[1])
+
+
+def _evidence(text: str) -> int:
+    return len(_BEYOND.findall(text)) if _IN_WORD.search(text) else 0
+
+
+def _is_western(head: bytes) -> bool:
+    """Whether nearly all is ASCII letters: English and its like, with a loan or a sign here and there."""
+    beyond = sum(byte > 0x7F for byte in head)
+    letters = len(re.findall(rb"[A-Za-z]", head)) + beyond
+    return letters >= _ENOUGH and beyond < _STRAY * letters
 
 
 def _beyond_ascii(data: bytes) -> bytes:

@@ -158,21 +158,32 @@ def _is_data(kept: list[Record]) -> bool:
 
 
 def _made_up(kept: list[Record]) -> list[str]:
-    """Names for columns that have none: text and label where there is one of each, else column1, column2, …"""
+    """Names for columns that have none: text and label where there is one of each, with a title or as a pair; else column1, …"""
     width = Counter(len(record.cells) for record in kept).most_common(1)[0][0]
     names = [f"column{place + 1}" for place in range(width)]
     columns = [column(kept[:_SAMPLE], place) for place in range(width)]
-    told = [place for place, values in enumerate(columns) if any(values) and labels(values) is not None]
-    prose = [
-        place
-        for place, values in enumerate(columns)
-        if sum(" " in value.strip() or len(value) > 20 for value in values) > len(values) / 2
-    ]
-    if len(told) == 1 and width == 2:
-        prose = [1 - told[0]]
-    if len(told) == 1 and len(prose) == 1 and told != prose:
-        names[prose[0]], names[told[0]] = "text", "label"
+    marks = [place for place, values in enumerate(columns) if len(labels(values) or ()) > 1]
+    if len(marks) != 1:
+        return names
+    lengths = {
+        place: sum(map(len, values)) for place, values in enumerate(columns) if place != marks[0] and _is_prose(values)
+    }
+    if width == 2:
+        lengths = {1 - marks[0]: 1}
+    prose = sorted(lengths, key=lambda place: -lengths[place])
+    far = len(prose) > 1 and lengths[prose[0]] >= 1.5 * lengths[prose[1]]
+    if len(prose) == 1 or far:
+        names[prose[0]], names[marks[0]] = "text", "label"
+        if far and width == 3:
+            names[prose[1]] = "title"
+    elif len(prose) == 2 and width == 3:
+        names[min(prose)], names[max(prose)], names[marks[0]] = "sentence1", "sentence2", "label"
     return names
+
+
+def _is_prose(values: list[str]) -> bool:
+    """Whether most of the values are several words, or long."""
+    return sum(" " in value.strip() or len(value) > 20 for value in values) > len(values) / 2
 
 
 def _without_row_names(names: list[str], body: list[Record]) -> list[Record]:

@@ -179,6 +179,8 @@ SENTENCES = {
     "The file is neither text in a known encoding nor a known binary format.": "文件既不是已知编码的文本，也不是已知的二进制格式。",
     "Save it as UTF-8.": "请存为 UTF-8。",
     "The text isn't UTF-8; it may be {one}: {sample:r}, or {other}: {second:r}.": "文本不是 UTF-8，可能是 {one}：{sample}，也可能是 {other}：{second}。",
+    "The text isn't UTF-8; it may be {one}: {sample:r}.": "文本不是 UTF-8，可能是 {one}：{sample}。",
+    "If so, say --encoding {one:w}.": "如果是，请把“编码”（--encoding）设为 {one}。",
     "Say which with --encoding {one:w} or --encoding {other:w}.": "请用“编码”（--encoding）指定 {one} 或 {other}。",
     "The file holds NUL bytes: it is damaged, or no text file at all.": "文件含有 NUL 字节：文件已损坏，或不是文本文件。",
     "Give a text file.": "请提供文本文件。",
