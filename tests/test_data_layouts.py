@@ -270,7 +270,7 @@ def test_an_index_that_may_count_from_0_or_1(load):
 
 def test_all_is_said_in_chinese(load):
     pytest.importorskip("gradio")
-    from sftdemo.ui.text_faults import in_words
+    from sftdemo.ui.texts.faults import in_words
 
     told: set[str] = set()
     for content in [case[0] for case in (*READ.values(), *LEFT_OUT.values(), *GUESSES, *ROW_FAULTS)]:

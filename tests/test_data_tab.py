@@ -15,7 +15,10 @@ from sftdemo import inspection
 from sftdemo.config import TrainConfig
 from sftdemo.data.layouts import parse_columns
 from sftdemo.errors import UserError
-from sftdemo.ui import charts, chosen_data, data_tab, data_views
+from sftdemo.ui import chosen_data
+from sftdemo.ui.parts import charts
+from sftdemo.ui.tabs import data as data_tab
+from sftdemo.ui.tabs import data_views
 
 ROWS = [
     {"tweet": f"<b>film</b> {i} was good, ask me{i}@mail.example", "mood": "ab"[i % 3 == 0], "who": f"u{i}"}

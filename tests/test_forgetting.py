@@ -92,7 +92,8 @@ def test_a_right_answer_holds_the_words_in_order(text, found):
 
 def test_tokens_are_shown_safely(pair):
     pytest.importorskip("gradio")
-    from sftdemo.ui import html, outputs_view
+    from sftdemo.ui.parts import html
+    from sftdemo.ui.tabs import outputs as outputs_view
 
     token = {"token": "<b>", "probability": 0.03, "alternatives": [["${x}", 0.9], ["<b>", 0.03]]}
     shown = html.tokens([token])

@@ -20,9 +20,10 @@ import gradio as gr
 
 from sftdemo import files, runs
 from sftdemo.config import TrainConfig
-from sftdemo.ui import outputs_view, startup, work
-from sftdemo.ui.page import Header, Page
-from sftdemo.ui.train_tab import TrainTab
+from sftdemo.ui import startup, work
+from sftdemo.ui.parts.page import Header, Page
+from sftdemo.ui.tabs import outputs as outputs_view
+from sftdemo.ui.tabs.train import TrainTab
 
 ROOT = Path(__file__).parents[1]
 _opened: list[str] | None = None

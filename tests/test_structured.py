@@ -14,7 +14,8 @@ from sftdemo import outputs, structured, sums
 from sftdemo.scorecard import score_outputs
 from sftdemo.scoring import score
 from sftdemo.structured import Slot, are_json, json_scores, parsed, parsed_leniently, slots
-from sftdemo.ui import evaluate_tab, outputs_view
+from sftdemo.ui.tabs import evaluate as evaluate_tab
+from sftdemo.ui.tabs import outputs as outputs_view
 from sftdemo.ui.texts import TEXTS
 
 ORDER = '{"order": {"item": "pears", "count": 2}, "for": "Kim"}'

@@ -20,18 +20,18 @@ from sftdemo import runs, train
 from sftdemo.config import GenerateConfig, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.ui import build, work
-from sftdemo.ui.chat_tab import SIDES, ChatTab
-from sftdemo.ui.data_tab import EVERY_ROLE, DataTab
-from sftdemo.ui.evaluate_tab import EvaluateTab
-from sftdemo.ui.outputs_view import OutputsView
-from sftdemo.ui.page import Header, Page
-from sftdemo.ui.rate_page import RatePage
-from sftdemo.ui.runs_tab import MOST_COMPARED, RunsTab
-from sftdemo.ui.stopping import SessionStop
+from sftdemo.ui.parts.page import Header, Page
+from sftdemo.ui.parts.stopping import SessionStop
+from sftdemo.ui.tabs.chat import SIDES, ChatTab
+from sftdemo.ui.tabs.data import EVERY_ROLE, DataTab
+from sftdemo.ui.tabs.evaluate import EvaluateTab
+from sftdemo.ui.tabs.outputs import OutputsView
+from sftdemo.ui.tabs.rate import RatePage
+from sftdemo.ui.tabs.runs import MOST_COMPARED, RunsTab
+from sftdemo.ui.tabs.train import TrainTab
+from sftdemo.ui.tabs.vote import VoteTab
+from sftdemo.ui.tabs.vote_results import VoteResults
 from sftdemo.ui.texts import say
-from sftdemo.ui.train_tab import TrainTab
-from sftdemo.ui.vote_results import VoteResults
-from sftdemo.ui.vote_tab import VoteTab
 from sftdemo.votes import Store
 from tests.test_ui import add_evaluation, made_run
 from tests.test_votes import EVALUATION, make_run

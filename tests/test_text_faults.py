@@ -11,7 +11,7 @@ from test_data_hostile import HOSTILE
 pytest.importorskip("gradio")
 
 from sftdemo.data import read, readers
-from sftdemo.ui.text_faults import PARTS, SENTENCES, in_words
+from sftdemo.ui.texts.faults import PARTS, SENTENCES, in_words
 
 HAN = re.compile("[\u4e00-\u9fff]")
 

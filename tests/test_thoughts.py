@@ -10,7 +10,7 @@ from sftdemo import forgetting, outputs
 from sftdemo.scorecard import score_outputs
 from sftdemo.scoring import score
 from sftdemo.thoughts import MARKS, answer_of, split_thoughts
-from sftdemo.ui import outputs_view
+from sftdemo.ui.tabs import outputs as outputs_view
 
 
 @pytest.mark.parametrize(

@@ -18,27 +18,19 @@ from sftdemo.data.sources import READABLE
 from sftdemo.data.types import SPLITS
 from sftdemo.errors import UsageError, UserError
 from sftdemo.registry import METRICS
-from sftdemo.ui import (
-    ballot,
-    build,
-    charts,
-    data_tab,
-    data_views,
-    evaluate_tab,
-    exchange,
-    forms,
-    html,
-    outputs_view,
-    runs_tab,
-    train_tab,
-    vote_results,
-    vote_tab,
-    work,
-)
+from sftdemo.ui import build, work
+from sftdemo.ui.parts import charts, forms, html
+from sftdemo.ui.tabs import ballot, data_views, exchange, vote_results
+from sftdemo.ui.tabs import data as data_tab
+from sftdemo.ui.tabs import evaluate as evaluate_tab
+from sftdemo.ui.tabs import outputs as outputs_view
+from sftdemo.ui.tabs import runs as runs_tab
+from sftdemo.ui.tabs import train as train_tab
+from sftdemo.ui.tabs import vote as vote_tab
 from sftdemo.ui.texts import TEXTS, duration, language, say
 from sftdemo.votes import SCALES, TAGS, Store
 
-UI = Path(forms.__file__).parent
+UI = Path(forms.__file__).parents[1]
 
 
 def test_the_page_takes_every_file_that_the_command_line_takes():
@@ -100,7 +92,7 @@ def test_languages_have_the_same_keys_and_the_same_places() -> None:
 
 def test_every_key_in_the_code_exists() -> None:
     """Literal keys of say() and label(); keys put together from parts are met by the tests below."""
-    for path in UI.glob("*.py"):
+    for path in UI.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in ("say", "label"):
                 continue
@@ -414,4 +406,4 @@ def test_the_public_endpoints_are_exactly_these() -> None:
     assert public == {"compare", "evaluate", "runs", "vote_next", "vote"}
     model = [fn for fn in blocks.fns.values() if fn.concurrency_id == "model"]
     assert len(model) >= 4 and all(fn.concurrency_limit == 1 for fn in model)
-    assert not list(UI.glob("*.pyi"))
+    assert not list(UI.rglob("*.pyi"))

@@ -16,10 +16,11 @@ import pytest
 pytest.importorskip("gradio")
 
 from sftdemo.errors import UserError
-from sftdemo.ui import ballot, build
+from sftdemo.ui import build
+from sftdemo.ui.tabs import ballot
+from sftdemo.ui.tabs.vote_results import headline, metric_agreement, ranking, raters, reasons, trust
+from sftdemo.ui.tabs.vote_results import verdict as evidence
 from sftdemo.ui.texts import say
-from sftdemo.ui.vote_results import headline, metric_agreement, ranking, raters, reasons, trust
-from sftdemo.ui.vote_results import verdict as evidence
 from sftdemo.votes import Store, Totals
 from tests.test_votes import EVALUATION, events, make_run, vote_for
 

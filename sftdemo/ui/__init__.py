@@ -16,16 +16,17 @@ def build() -> Any:
     """The whole page as gr.Blocks; nothing heavy is imported and nothing is read from disk yet."""
     import gradio as gr
 
-    from sftdemo.ui import api, ballot
-    from sftdemo.ui.chat_tab import ChatTab
-    from sftdemo.ui.data_tab import DataTab
-    from sftdemo.ui.evaluate_tab import EvaluateTab
-    from sftdemo.ui.page import TICK_S, Header, Page
-    from sftdemo.ui.rate_page import RatePage
-    from sftdemo.ui.runs_tab import RunsTab
+    from sftdemo.ui import api
+    from sftdemo.ui.parts.page import TICK_S, Header, Page
+    from sftdemo.ui.tabs import ballot
+    from sftdemo.ui.tabs.chat import ChatTab
+    from sftdemo.ui.tabs.data import DataTab
+    from sftdemo.ui.tabs.evaluate import EvaluateTab
+    from sftdemo.ui.tabs.rate import RatePage
+    from sftdemo.ui.tabs.runs import RunsTab
+    from sftdemo.ui.tabs.train import TrainTab
+    from sftdemo.ui.tabs.vote import VoteTab
     from sftdemo.ui.texts import label
-    from sftdemo.ui.train_tab import TrainTab
-    from sftdemo.ui.vote_tab import VoteTab
 
     with gr.Blocks(title="sftdemo", analytics_enabled=False) as blocks:
         api.build()  # first, so that the public names are free
@@ -64,8 +65,8 @@ def launch(host: str | None = None, port: int | None = None, **options: Any) -> 
     startup.quicken_gradio()
     from starlette.middleware import Middleware
 
-    from sftdemo.ui import downloads, style
     from sftdemo.ui.early import EarlyScript
+    from sftdemo.ui.parts import downloads, style
     from sftdemo.ui.texts import i18n
 
     log.show(log.FOR_OPERATORS)

@@ -12,10 +12,12 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import ballot as ballots
-from sftdemo.ui import evaluate_tab, forms, work
-from sftdemo.ui.forms import MODEL_QUEUE
-from sftdemo.ui.page import find_ready, latest_evaluation
+from sftdemo.ui import work
+from sftdemo.ui.parts import forms
+from sftdemo.ui.parts.forms import MODEL_QUEUE
+from sftdemo.ui.parts.page import find_ready, latest_evaluation
+from sftdemo.ui.tabs import ballot as ballots
+from sftdemo.ui.tabs import evaluate as evaluate_tab
 from sftdemo.votes import Store
 
 

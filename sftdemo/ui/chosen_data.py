@@ -13,7 +13,8 @@ from sftdemo import data, hub, inspection
 from sftdemo.config import DEFAULT_MODEL, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.log import to_log
-from sftdemo.ui import forms, work
+from sftdemo.ui import work
+from sftdemo.ui.parts import forms
 
 TOKEN_ROWS = 500  # rows whose tokens are counted for the page; `check` counts more
 FROM_FILE = {spec.name for spec in fields(ReadConfig)}

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from sftdemo.ui.forms import wire
+from sftdemo.ui.parts.forms import wire
 
 
 class SessionStop:

@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any
 
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
-from sftdemo.ui import text_data
-from sftdemo.ui.text_en import EN
-from sftdemo.ui.text_zh import ZH
+from sftdemo.ui.texts import data as text_data
+from sftdemo.ui.texts.en import EN
+from sftdemo.ui.texts.zh import ZH
 
 OWNERS = (ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig)
 

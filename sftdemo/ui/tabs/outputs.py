@@ -12,9 +12,10 @@ from sftdemo import files, outputs, runs
 from sftdemo.errors import UserError
 from sftdemo.outputs import OutputsPage, Row
 from sftdemo.thoughts import answer_of, split_thoughts
-from sftdemo.ui import html, work
-from sftdemo.ui.forms import MODEL_CLICK, wire
-from sftdemo.ui.page import EACH_PICK, Page, find_ready, latest_evaluation, picked, picker
+from sftdemo.ui import work
+from sftdemo.ui.parts import html
+from sftdemo.ui.parts.forms import MODEL_CLICK, wire
+from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, latest_evaluation, picked, picker
 from sftdemo.ui.texts import label, language, number, say
 
 SIDES = ("base", "tuned")

@@ -12,9 +12,10 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.errors import UserError
 from sftdemo.registry import RATES
-from sftdemo.ui import charts, html, work
-from sftdemo.ui.forms import wire
-from sftdemo.ui.page import EACH_PICK, Page, picked, picker
+from sftdemo.ui import work
+from sftdemo.ui.parts import charts, html
+from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker
 from sftdemo.ui.texts import label, language, number, say
 
 PAGE_ROWS = 25

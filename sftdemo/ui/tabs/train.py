@@ -14,9 +14,10 @@ import gradio as gr
 from sftdemo import hub, jobs, machine, memory, runs
 from sftdemo.config import DEFAULT_MODEL, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import charts, chosen_data, forms, html, work
-from sftdemo.ui.forms import wire
-from sftdemo.ui.page import Page, waits
+from sftdemo.ui import chosen_data, work
+from sftdemo.ui.parts import charts, forms, html
+from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.parts.page import Page, waits
 from sftdemo.ui.texts import duration, label, language, number, say
 
 PRESETS: dict[str, dict[str, Any]] = {

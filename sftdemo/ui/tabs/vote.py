@@ -15,13 +15,13 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import html
-from sftdemo.ui.ballot import account, answers, can_sign_in, cards, public, rater_of, verdict
-from sftdemo.ui.forms import MODEL_CLICK, wire
-from sftdemo.ui.page import Page, find_ready, latest_evaluation, waits
-from sftdemo.ui.stopping import SessionStop
+from sftdemo.ui.parts import html
+from sftdemo.ui.parts.forms import MODEL_CLICK, wire
+from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
+from sftdemo.ui.parts.stopping import SessionStop
+from sftdemo.ui.tabs.ballot import account, answers, can_sign_in, cards, public, rater_of, verdict
+from sftdemo.ui.tabs.vote_results import VoteResults
 from sftdemo.ui.texts import label, language, say
-from sftdemo.ui.vote_results import VoteResults
 from sftdemo.votes import SCALES, TAGS, TYPED, Store
 
 BUTTONS = {"a": "vote-a", "b": "vote-b", "tie": "vote-tie", "bad": "vote-bad"}

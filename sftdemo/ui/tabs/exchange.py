@@ -12,7 +12,8 @@ from sftdemo.chat_template import control_tokens
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
 from sftdemo.thoughts import message_of
-from sftdemo.ui import html, work
+from sftdemo.ui import work
+from sftdemo.ui.parts import html
 from sftdemo.ui.texts import say
 
 SIDES = ("base", "tuned", "second", "third")  # columns: the base, the chosen run, and runs of the same base beside it

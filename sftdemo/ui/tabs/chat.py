@@ -13,8 +13,12 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import forms, html, work
-from sftdemo.ui.exchange import (
+from sftdemo.ui import work
+from sftdemo.ui.parts import forms, html
+from sftdemo.ui.parts.forms import MODEL_CLICK, wire
+from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker, waits
+from sftdemo.ui.parts.stopping import SessionStop
+from sftdemo.ui.tabs.exchange import (
     SIDES,
     Exchange,
     Side,
@@ -25,9 +29,6 @@ from sftdemo.ui.exchange import (
     stream,
     system_prompt,
 )
-from sftdemo.ui.forms import MODEL_CLICK, wire
-from sftdemo.ui.page import EACH_PICK, Page, find_ready, picked, picker, waits
-from sftdemo.ui.stopping import SessionStop
 from sftdemo.ui.texts import label, language, say
 
 PROMPTS = 4

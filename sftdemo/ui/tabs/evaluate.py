@@ -12,10 +12,11 @@ import gradio as gr
 from sftdemo import files, outputs, runs
 from sftdemo.config import EvaluateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import charts, downloads, forms, html, work
-from sftdemo.ui.forms import MODEL_CLICK, wire
-from sftdemo.ui.outputs_view import OutputsView
-from sftdemo.ui.page import Page, find_ready, latest_evaluation, waits
+from sftdemo.ui import work
+from sftdemo.ui.parts import charts, downloads, forms, html
+from sftdemo.ui.parts.forms import MODEL_CLICK, wire
+from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
+from sftdemo.ui.tabs.outputs import OutputsView
 from sftdemo.ui.texts import duration, label, language, number, say
 
 FIRST_ROWS = 100  # held-out rows proposed for a first look; on two cores about a minute

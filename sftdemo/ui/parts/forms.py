@@ -12,7 +12,7 @@ import gradio as gr
 
 from sftdemo.config import Settings, value_type
 from sftdemo.errors import UserError
-from sftdemo.ui import html
+from sftdemo.ui.parts import html
 from sftdemo.ui.texts import help_key, label
 
 MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}  # all model work waits in one line

@@ -9,11 +9,11 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.errors import UserError
 from sftdemo.ui import work
-from sftdemo.ui.forms import wire
-from sftdemo.ui.page import Page, brand, header
-from sftdemo.ui.style import HEADER_JS
+from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.parts.page import Page, brand, header
+from sftdemo.ui.parts.style import HEADER_JS
+from sftdemo.ui.tabs.vote import VoteTab
 from sftdemo.ui.texts import language, say
-from sftdemo.ui.vote_tab import VoteTab
 
 
 class RatePage:

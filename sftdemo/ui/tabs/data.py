@@ -13,12 +13,14 @@ from sftdemo.config import CLEANING, ReadConfig, TrainConfig
 from sftdemo.data.layouts import COMMON, LAYOUTS, parse_columns, write_columns
 from sftdemo.data.sources import READABLE
 from sftdemo.errors import UserError
-from sftdemo.ui import chosen_data, data_views, forms, html
+from sftdemo.ui import chosen_data
 from sftdemo.ui.chosen_data import FROM_FILE, chosen_config, description, have_tokenizer, of_file, summarize
-from sftdemo.ui.forms import wire
-from sftdemo.ui.page import EACH_PICK, Page, picked, picker
-from sftdemo.ui.text_faults import in_words
+from sftdemo.ui.parts import forms, html
+from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker
+from sftdemo.ui.tabs import data_views
 from sftdemo.ui.texts import label, language, number, say
+from sftdemo.ui.texts.faults import in_words
 
 FIRST_SAMPLE = "support_tickets"
 LIVE_ROWS = 5000  # up to here every key typed into the instruction is worked on

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sftdemo.registry import LOWER_IS_BETTER, METRICS, RATES
-from sftdemo.ui.html import cut, esc
+from sftdemo.ui.parts.html import cut, esc
 from sftdemo.ui.texts import number, say
 
 MOST_POINTS = 1000  # of a run's log are read for a curve

@@ -14,8 +14,9 @@ from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.detokenizer import without_empty_thoughts
 from sftdemo.errors import UserError
-from sftdemo.ui import html, work
-from sftdemo.ui.exchange import conversation, system_prompt
+from sftdemo.ui import work
+from sftdemo.ui.parts import html
+from sftdemo.ui.tabs.exchange import conversation, system_prompt
 from sftdemo.ui.texts import say
 
 RATE_PATH = "rate"

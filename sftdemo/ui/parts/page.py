@@ -10,9 +10,10 @@ import gradio as gr
 
 from sftdemo import jobs, runs
 from sftdemo.errors import UserError
-from sftdemo.ui import html, work
-from sftdemo.ui.forms import wire
-from sftdemo.ui.style import HEADER_JS, PICK_JS
+from sftdemo.ui import work
+from sftdemo.ui.parts import html
+from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.parts.style import HEADER_JS, PICK_JS
 from sftdemo.ui.texts import duration, label, language, say
 
 TICK_S = 2.5  # every tick costs the machine that trains

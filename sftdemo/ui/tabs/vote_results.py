@@ -9,10 +9,10 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
-from sftdemo.ui import charts, downloads, html
-from sftdemo.ui.ballot import link
-from sftdemo.ui.forms import wire
-from sftdemo.ui.page import EACH_PICK, Page, find_ready, latest_evaluation, picked, picker
+from sftdemo.ui.parts import charts, downloads, html
+from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, latest_evaluation, picked, picker
+from sftdemo.ui.tabs.ballot import link
 from sftdemo.ui.texts import label, language, number, say
 from sftdemo.votes import TYPED, Report, Store, Totals
 from sftdemo.votes.results import Ranked, Rate

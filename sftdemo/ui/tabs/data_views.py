@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sftdemo.ui import charts, html
-from sftdemo.ui.text_faults import in_words
+from sftdemo.ui.parts import charts, html
 from sftdemo.ui.texts import TEXTS, number, say
+from sftdemo.ui.texts.faults import in_words
 
 SHOWN_EXAMPLES = 3
 SHOWN_FAULTS = 50

@@ -1,0 +1,1 @@
+"""One class a tab, and what only that tab shows."""
