@@ -11,7 +11,8 @@ from test_data_hostile import HOSTILE
 pytest.importorskip("gradio")
 
 from sftdemo.data import read, readers
-from sftdemo.ui.texts.faults import PARTS, SENTENCES, in_words
+from sftdemo.ui.texts.faults import in_words
+from sftdemo.ui.texts.zh_faults import PARTS, SENTENCES
 
 HAN = re.compile("[\u4e00-\u9fff]")
 

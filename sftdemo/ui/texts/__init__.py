@@ -8,9 +8,7 @@ from functools import cache
 from typing import Any
 
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
-from sftdemo.ui.texts import data as text_data
-from sftdemo.ui.texts.en import EN
-from sftdemo.ui.texts.zh import ZH
+from sftdemo.ui.texts import en, en_data, en_votes, zh, zh_data, zh_settings, zh_votes
 
 OWNERS = (ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig)
 
@@ -31,7 +29,10 @@ def _of_settings() -> dict[str, str]:
     return texts
 
 
-TEXTS: dict[str, dict[str, str]] = {"en": {**_of_settings(), **EN, **text_data.EN}, "zh": {**ZH, **text_data.ZH}}
+TEXTS: dict[str, dict[str, str]] = {
+    "en": {**_of_settings(), **en.EN, **en_data.DATA, **en_votes.VOTES},
+    "zh": {**zh_settings.SETTINGS, **zh.ZH, **zh_data.DATA, **zh_votes.VOTES},
+}
 
 
 @cache
