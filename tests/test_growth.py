@@ -20,7 +20,7 @@ import gradio as gr
 
 from sftdemo import files, runs
 from sftdemo.config import TrainConfig
-from sftdemo.ui import startup, work
+from sftdemo.ui import server, work
 from sftdemo.ui.parts.page import Header, Page
 from sftdemo.ui.tabs import outputs as outputs_view
 from sftdemo.ui.tabs.train import TrainTab
@@ -164,11 +164,11 @@ def test_nothing_is_loaded_ahead_while_a_run_trains(home: Path) -> None:
 
 
 def test_work_in_the_background_waits_for_the_first_visitor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup.Calm, "first", threading.Event())
-    waiting = threading.Thread(target=startup.Calm.wait, daemon=True)
+    monkeypatch.setattr(server.Calm, "first", threading.Event())
+    waiting = threading.Thread(target=server.Calm.wait, daemon=True)
     waiting.start()
     waiting.join(0.1)
     assert waiting.is_alive()
-    startup.Calm.first.set()
+    server.Calm.first.set()
     waiting.join(30)
     assert not waiting.is_alive()

@@ -9,7 +9,7 @@ CSS_PATH = Path(__file__).with_name("style.css")
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif"]
 MONO = ["ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "Consolas", "monospace"]
 
-# Stands first in the page (see early.py). The language and the brightness are the browser's unless chosen; the choice is put in place before Gradio starts.
+# Stands first in the page (see server.py). The language and the brightness are the browser's unless chosen; the choice is put in place before Gradio starts.
 # The cookie tells the server which language its own sentences are to have.
 HEAD = """
 <script>

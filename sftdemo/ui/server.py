@@ -1,0 +1,205 @@
+"""The web app as it is served: the page put together, our script at its start, and what is warmed in calm moments."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import ModuleType
+from typing import Any
+
+from sftdemo import log
+from sftdemo.log import LOG
+from sftdemo.runs import home
+
+MOST_UPLOADED = "200mb"
+CALM_S = 1.0  # without a request: the page has all it asked for
+LONGEST_WAIT_S = 10.0  # somebody may ask all the time
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+
+def build() -> Any:
+    """The whole page as gr.Blocks; nothing heavy is imported and nothing is read from disk yet."""
+    import gradio as gr
+
+    from sftdemo.ui import api
+    from sftdemo.ui.parts.page import TICK_S, Header, Page
+    from sftdemo.ui.tabs import ballot
+    from sftdemo.ui.tabs.chat import ChatTab
+    from sftdemo.ui.tabs.data import DataTab
+    from sftdemo.ui.tabs.evaluate import EvaluateTab
+    from sftdemo.ui.tabs.rate import RatePage
+    from sftdemo.ui.tabs.runs import RunsTab
+    from sftdemo.ui.tabs.train import TrainTab
+    from sftdemo.ui.tabs.vote import VoteTab
+    from sftdemo.ui.texts import label
+
+    with gr.Blocks(title="sftdemo", analytics_enabled=False) as blocks:
+        api.build()  # first, so that the public names are free
+        timer = gr.Timer(TICK_S, active=False)
+        page = Page(blocks, run=gr.State(None), data=gr.State({}), timer=timer)
+        parts: list[Any] = [Header(page)]
+        with gr.Tabs(selected="data", elem_id="steps", overflow_behavior="wrap") as page.tabs:
+            with gr.Tab(label("step_data"), id="data"):
+                parts.append(DataTab(page))
+            with gr.Tab(label("step_train"), id="train"):
+                parts.append(train := TrainTab(page))
+            with gr.Tab(label("step_evaluate"), id="evaluate") as evaluate:
+                parts.append(EvaluateTab(page, evaluate, train.evaluate))
+            with gr.Tab(label("step_chat"), id="chat") as chat:
+                parts.append(ChatTab(page, chat))
+            with gr.Tab(label("step_vote"), id="vote") as vote:
+                parts.append(VoteTab(page, vote))
+            with gr.Tab(label("step_runs"), id="runs", alignment="right") as runs:
+                parts.append(RunsTab(page, runs))
+        for part in parts:
+            part.wire()
+    with blocks.route("Vote", ballot.RATE_PATH, show_in_navbar=False):
+        RatePage(blocks).wire()
+    return blocks
+
+
+def launch(host: str | None = None, port: int | None = None, **options: Any) -> Any:
+    """Serve the app; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT count where no argument is given.
+
+    Only this machine can reach it, unless a host says otherwise or it runs on a Space. `options` go to Gradio's launch.
+    """
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(home() / "tmp"))
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    quicken_gradio()
+    from starlette.middleware import Middleware
+
+    from sftdemo.ui.parts import downloads, style
+    from sftdemo.ui.texts import i18n
+
+    log.show(log.FOR_OPERATORS)
+    exports = downloads.folder().resolve()
+    exports.mkdir(parents=True, exist_ok=True)
+    blocks = build()
+    blocks.api_open = False  # as queue(api_open=False) does, which would make all the routes once more
+    usual_host = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
+    threading.Thread(target=warm, name="warm", daemon=True).start()
+    return blocks.launch(
+        server_name=host or os.environ.get("GRADIO_SERVER_NAME") or usual_host,
+        server_port=port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860),
+        theme=style.theme(),
+        css_paths=[style.CSS_PATH],
+        app_kwargs={"middleware": [Middleware(Calm), Middleware(EarlyScript, script=style.HEAD)]},
+        i18n=i18n(),
+        allowed_paths=[str(exports)],
+        max_file_size=MOST_UPLOADED,
+        footer_links=["api", "settings"],
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        **options,
+    )
+
+
+class EarlyScript:
+    """ASGI middleware: HTML pages get the script right after <head>; everything else passes untouched."""
+
+    def __init__(self, app: Any, script: str) -> None:
+        self.app = app
+        self.script = script.encode()
+
+    async def __call__(self, scope: Message, receive: Any, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET":
+            await self.app(scope, receive, send)
+            return
+        held: Message | None = None
+
+        async def pass_on(message: Message) -> None:
+            nonlocal held
+            if message["type"] == "http.response.start" and _is_page(message):
+                held = message  # its length isn't known before its body
+                return
+            if held is not None and message["type"] == "http.response.body":
+                start, held = held, None
+                body = message.get("body", b"").replace(b"<head>", b"<head>" + self.script, 1)
+                added = len(body) - len(message.get("body", b""))
+                start["headers"] = [_longer(header, added) for header in start["headers"]]
+                await send(start)
+                message = {**message, "body": body}
+            await send(message)
+
+        await self.app(scope, receive, pass_on)
+
+
+def _is_page(start: Message) -> bool:
+    headers = dict(start["headers"])
+    return headers.get(b"content-type", b"").startswith(b"text/html") and b"content-encoding" not in headers
+
+
+def _longer(header: tuple[bytes, bytes], added: int) -> tuple[bytes, bytes]:
+    name, value = header
+    return (name, str(int(value) + added).encode()) if name.lower() == b"content-length" else (name, value)
+
+
+class WithoutStubs(SourceFileLoader):
+    """Imports Gradio's component classes without writing a .pyi file for each, which takes half of Gradio's import.
+
+    It does so at every start, into its own package and for editors only.
+    """
+
+    @classmethod
+    def find_spec(
+        cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path) if fullname == "gradio.component_meta" else None
+        if spec and spec.origin:
+            spec.loader = cls(fullname, spec.origin)
+        return spec
+
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        module.__dict__["create_or_modify_pyi"] = lambda *_: None
+
+
+def quicken_gradio() -> None:
+    """Make the first import of Gradio in this process cheaper."""
+    sys.meta_path.insert(0, WithoutStubs)
+
+
+class Calm:
+    """ASGI middleware that keeps when the last request came."""
+
+    first = threading.Event()
+    last = 0.0
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Message, receive: Any, send: Send) -> None:
+        Calm.last = time.monotonic()
+        Calm.first.set()
+        await self.app(scope, receive, send)
+
+    @classmethod
+    def wait(cls) -> None:
+        """Return when the app is up and nobody has asked for anything for a while, or asks all the time."""
+        cls.first.wait()
+        deadline = time.monotonic() + LONGEST_WAIT_S
+        while (now := time.monotonic()) < min(cls.last + CALM_S, deadline):
+            time.sleep(min(cls.last + CALM_S, deadline) - now)
+
+
+def warm() -> None:
+    """Get ready what the first click will need; a visitor who comes meanwhile is served between two pieces."""
+    try:
+        from sftdemo.ui import chosen_data, work
+
+        for name in work.LIBRARIES:
+            Calm.wait()
+            work.load_libraries([name])
+        Calm.wait()
+        chosen_data.warm()
+        Calm.wait()
+        work.preload(work.newest_ready())
+    except Exception:  # noqa: BLE001 (what is really wrong is said when it is used)
+        LOG.exception("Getting ready failed")
