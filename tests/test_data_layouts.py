@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sftdemo.data import Dataset, read
 from sftdemo.errors import UserError
@@ -294,3 +298,57 @@ def test_a_runs_saved_data_is_read_back_unchanged(load, tmp_path):
     for rows in (chats, *(next(iter(load(content).splits.values())) for content, *_ in READ.values())):
         again = load(rows)
         assert (again.faults, again.warnings) == ([], []) and again.splits["train"] == rows
+
+
+JUNK = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4), st.just([]), st.just({}), st.just([[]]),
+    st.sampled_from(["[", "['a' 'b']", "train", "B-PER", [1, 2], [{"role": "user"}], {"text": None}, {"start": 1}, [None]]),
+)  # fmt: skip
+
+
+def spoilt(draw: Any, value: Any, depth: int) -> Any:
+    """The value with junk for one of its parts."""
+    keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    if not keys or not depth or draw(st.integers(0, 5)) == 0:
+        return draw(JUNK)
+    key = draw(st.sampled_from(keys))
+    changed = copy.copy(value)
+    if draw(st.booleans()) or draw(st.booleans()):
+        changed[key] = spoilt(draw, value[key], depth - 1)
+    else:
+        del changed[key]
+    return changed
+
+
+@st.composite
+def spoilt_rows(draw: Any) -> list[Any]:
+    """Rows of a known layout, or of two, some of them with junk in them."""
+    cases = [case[0] for case in (*READ.values(), *LEFT_OUT.values(), *GUESSES) if isinstance(case[0], list | dict)]
+    rows: list[Any] = []
+    for case in draw(st.lists(st.sampled_from(cases), min_size=1, max_size=2)):
+        rows += (case if isinstance(case, list) else [case])[: draw(st.integers(1, 4))]
+    return [spoilt(draw, row, 6) if draw(st.booleans()) else row for row in rows]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=spoilt_rows(), on_fault=st.sampled_from(["stop", "drop", "fix"]))
+def test_spoilt_rows_give_faults_and_no_traceback(load, rows, on_fault):
+    dataset = load(rows, on_fault=on_fault)
+    assert dataset.examples or dataset.faults
+    for part in dataset.splits.values():
+        for example in part:
+            last = example["messages"][-1]
+            assert last["role"] == "assistant" and last.get("weight") != 0
+            assert last["content"].strip() or last.get("tool_calls")
+            json.dumps(example)
+
+
+def test_many_labels_and_columns_take_a_moment(tmp_path):
+    rows = each(lambda i: {"text": f"some words and more of them {i // 7}", "label": f"l{i % 20_000}"}, 40_000)
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    (tmp_path / "b.csv").write_text(
+        ",".join(["text", "label", *(f"c{i}" for i in range(40_000))]) + "\n" + 3 * ("a b,x" + 40_000 * ",y" + "\n")
+    )
+    start = time.process_time()
+    assert len(read(tmp_path / "a.jsonl").labels) == 20_000 and read(tmp_path / "b.csv").examples == 3
+    assert time.process_time() - start < 10

@@ -104,18 +104,16 @@ def near_duplicates(examples: Sequence[Example], keys: Sequence[str] | None = No
     """(surplus row, an earlier row it repeats exactly or nearly) as indices; near as in `leaks`."""
     keys = leak_keys(examples) if keys is None else keys
     # Rows with the same question and another label contradict each other; that is no repetition.
-    found: dict[int, int] = {}
-    for rows in _by(examples, lambda example: example.get("label")).values():
-        first: dict[str, int] = {}
-        distinct = []
-        for index in rows:
-            if first.setdefault(keys[index], index) == index:
-                distinct.append(index)
-            else:
-                found[index] = first[keys[index]]
-        pairs = near_earlier([keys[index] for index in distinct])
-        found |= {distinct[later]: distinct[earlier] for later, earlier in pairs.items()}
-    return sorted(found.items())
+    labels = [example.get("label") for example in examples]
+    first: dict[tuple[str | None, str], int] = {}
+    exact = {
+        index: earlier
+        for index, row in enumerate(zip(labels, keys, strict=True))
+        if (earlier := first.setdefault(row, index)) != index
+    }
+    distinct = [index for index in range(len(examples)) if index not in exact]
+    pairs = near_earlier([keys[index] for index in distinct], [labels[index] for index in distinct])
+    return sorted((exact | {distinct[later]: distinct[earlier] for later, earlier in pairs.items()}).items())
 
 
 def leaks(
@@ -137,12 +135,10 @@ def leaks(
     for index, key in enumerate(seen):
         exact.setdefault(key, index)
     found = {index: exact[key] for index, key in enumerate(asked) if key in exact}
-    theirs = _by(train, lambda example: example.get("label"))
-    for label, rows in _by(held_out, lambda example: example.get("label")).items():
-        ours = [index for index in rows if index not in found]
-        others = theirs.get(label, [])
-        pairs = near([asked[index] for index in ours], [seen[index] for index in others])
-        found |= {ours[query]: others[match] for query, match in pairs.items()}
+    ours = [index for index in range(len(held_out)) if index not in found]
+    labels = [held_out[index].get("label") for index in ours]
+    pairs = near([asked[index] for index in ours], seen, labels, [example.get("label") for example in train])
+    found |= {ours[query]: match for query, match in pairs.items()}
     return sorted(found.items())
 
 

@@ -50,7 +50,7 @@ def read(text: Any, marks: Any) -> tuple[str, list[Entity]]:
         raise NotEntities("is no list of entities")
     if isinstance(tokens, list):
         return _tagged([str(token) for token in tokens], listed)
-    if not isinstance(text, str):
+    if not isinstance(text, str) or not text.strip():
         raise NotEntities("has no text to stand in")
     entities = []
     for mark in listed:

@@ -89,12 +89,14 @@ def _plain(rows: list[Row], config: ReadConfig, dataset: Dataset, tally: Tally) 
         remedy = "Count from 0, or write letters."
         dataset.warnings.append(Fault(0, "", problem, remedy, rows[0].file))
 
-    plain = choices.lettered(unfold(rows, tally), told)
+    faults: list[Fault] = []
+    plain = choices.lettered(unfold(rows, tally, faults), told)
     if plain and named and not _all_there(named, plain) and _all_there(named, rows):
         # The user names what stands in the file, not what becomes of it.
         tally.counts.clear()
         tally.left_out.clear()
-        plain = rows
+        faults, plain = [], rows
+    dataset.faults += faults
     there = {column for row in plain for column in row.values}
     if paths := [
         name for name in named if name not in there and any(at_path(row.values, name) is not None for row in plain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from sftdemo.data.columns import key
@@ -25,11 +26,18 @@ def scalar(value: Any) -> str | None:
 
 def labels(value: Any) -> list[str]:
     """The labels of a row: one, or each of a list, also one that stands as text in a cell."""
-    found = parsed_list(value) if isinstance(value, list) or (isinstance(value, str) and value[:1] in "[a") else None
-    if found is None:
-        label = scalar(value)
-        return [label] if label else []
-    return [label for part in found if (label := scalar(part))]
+    found = list(_listed(value)) if isinstance(value, str) and value[:1] in ("[", "a") else value
+    if isinstance(found, list):
+        return [label for part in found if (label := scalar(part))]
+    label = scalar(found)
+    return [label] if label else []
+
+
+@lru_cache(4096)
+def _listed(text: str) -> tuple[Any, ...]:
+    """The list that the text spells, or the text alone; a data set has few labels, each many times."""
+    found = parsed_list(text)
+    return (text,) if found is None else tuple(found)
 
 
 def as_json(value: Any) -> str:

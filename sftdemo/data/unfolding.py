@@ -10,6 +10,7 @@ from sftdemo.data import annotation_tools as tools
 from sftdemo.data import nested
 from sftdemo.data.rows import Row
 from sftdemo.data.types import LeftOut, Tally
+from sftdemo.errors import Fault
 
 Values = dict[str, Any]
 
@@ -18,28 +19,36 @@ Values = dict[str, Any]
 class Reader:
     """A nested row: whether these columns and values are one, and the plain rows it holds (or LeftOut)."""
 
+    name: str
     needs: Callable[[Iterable[str]], bool]
     fits: Callable[[Values], bool]
     rows: Callable[[Values], Iterator[Values]]
 
 
-def _reader(columns: str, fits: Callable[[Values], bool], rows: Callable[[Values], Iterator[Values]]) -> Reader:
+def _reader(
+    name: str, columns: str, fits: Callable[[Values], bool], rows: Callable[[Values], Iterator[Values]]
+) -> Reader:
     needed = frozenset(columns.split())
-    return Reader(lambda there: needed <= set(there), fits, rows)
+    return Reader(name, lambda there: needed <= set(there), fits, rows)
 
 
 READERS = (
-    _reader("paragraphs", nested.is_squad, nested.squad),
-    _reader("translation", nested.is_translation, nested.translation),
-    _reader("input preferred_output non_preferred_output", nested.is_openai_preference, nested.openai_preference),
-    _reader("contents", nested.is_gemini, nested.gemini),
-    _reader("data annotations", tools.is_label_studio, tools.label_studio),
-    _reader("annotation_id", tools.is_label_studio_min, tools.label_studio_min),
-    _reader("fields", tools.is_argilla, tools.argilla),
-    _reader("annotation", tools.is_old_argilla, tools.old_argilla),
-    Reader(tools.is_published_argilla, lambda values: True, tools.published_argilla),
-    _reader("answer", tools.is_prodigy, tools.prodigy),
-    _reader("data", nested.is_ultrachat, nested.ultrachat),
+    _reader("SQuAD", "paragraphs", nested.is_squad, nested.squad),
+    _reader("WMT", "translation", nested.is_translation, nested.translation),
+    _reader(
+        "OpenAI preference",
+        "input preferred_output non_preferred_output",
+        nested.is_openai_preference,
+        nested.openai_preference,
+    ),
+    _reader("Gemini", "contents", nested.is_gemini, nested.gemini),
+    _reader("Label Studio", "data annotations", tools.is_label_studio, tools.label_studio),
+    _reader("Label Studio", "annotation_id", tools.is_label_studio_min, tools.label_studio_min),
+    _reader("Argilla", "fields", tools.is_argilla, tools.argilla),
+    _reader("Argilla", "annotation", tools.is_old_argilla, tools.old_argilla),
+    Reader("Argilla", tools.is_published_argilla, lambda values: True, tools.published_argilla),
+    _reader("Prodigy", "answer", tools.is_prodigy, tools.prodigy),
+    _reader("UltraChat", "data", nested.is_ultrachat, nested.ultrachat),
 )
 
 
@@ -47,8 +56,11 @@ def _reader_of(values: Values, readers: Iterable[Reader]) -> Reader | None:
     return next((reader for reader in readers if reader.needs(values.keys()) and reader.fits(values)), None)
 
 
-def unfold(rows: list[Row], tally: Tally) -> list[Row]:
-    """The rows with plain columns; rows that are plain stay as they are, and what is left out is counted."""
+def unfold(rows: list[Row], tally: Tally, faults: list[Fault]) -> list[Row]:
+    """The rows with plain columns; rows that are plain stay as they are, and what is left out is counted.
+
+    A nested row that can't be read is added to the faults.
+    """
     if len(rows) == 1 and not _reader_of(rows[0].values, READERS) and (inner := nested.opened(rows[0].values)):
         first = rows[0]
         rows = [Row(first.file, at, values, first.split or split) for at, (values, split) in enumerate(inner, 1)]
@@ -63,7 +75,10 @@ def unfold(rows: list[Row], tally: Tally) -> list[Row]:
             plain.append(row)
             continue
         try:
-            plain += [row._replace(values=values) for values in reader.rows(row.values)]
+            plain += [row._replace(values=values) for values in list(reader.rows(row.values))]
         except LeftOut as reason:
             tally.left_out[str(reason)] += 1
+        except (AttributeError, TypeError, ValueError, KeyError):  # a part of another kind than the tool writes
+            problem = f"The row is laid out as {reader.name}, but a part of it is of another kind."
+            faults.append(Fault(row.line, "", problem, "Mend it, or remove the row.", row.file))
     return plain

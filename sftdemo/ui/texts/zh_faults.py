@@ -235,6 +235,7 @@ SENTENCES = {
     "The layout {layout} needs other columns: {columns}.": "{layout} 格式需要其他列；现有：{columns}。",
     "Name them with columns, as text=tweet,label=mood; it is: {layout}.": "请指定各列的用途（columns），例如 text=tweet,label=mood；该格式为：{layout}。",
     "The row is laid out as {layout}, most rows as {most}.": "这一行是 {layout} 格式，多数行是 {most} 格式。",
+    "The row is laid out as {layout}, but a part of it is of another kind.": "这一行是 {layout} 格式，但其中一部分的类型不对。",
     "Give every row one layout.": "请让所有行使用同一种格式。",
     "The row has no such field; it has: {columns}.": "这一行没有该字段；现有：{columns}。",
     "Add it, or remove the row.": "请补上，或删除该行。",
