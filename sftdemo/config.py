@@ -96,7 +96,36 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class ReadConfig(Settings):
+class FileConfig(Settings):
+    """How the bytes of a file become rows, where that isn't found rightly by itself."""
+
+    encoding: str | None = setting(
+        None,
+        "The encoding of text files, as cp1252 or euc-kr; default: found, and told where it isn't UTF-8.",
+        group="Data",
+    )
+    header: str = setting(
+        "auto",
+        "A table's header: auto finds it, yes takes the first row, no means there is none, a number names its row.",
+        group="Data",
+    )
+    sheet: str | None = setting(
+        None, "A workbook's sheet, by name or number; default: the first with rows.", group="Data"
+    )
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        if isinstance(self.encoding, str) and not _is_text_encoding(self.encoding):
+            found.append(
+                f"encoding is {self.encoding!r}, which isn't known; give one as utf-8, cp1252, euc-kr or shift-jis."
+            )
+        if isinstance(self.header, str) and not re.fullmatch("auto|yes|no|[1-9][0-9]{0,8}", self.header):
+            found.append(f"header is {self.header!r}; give auto, yes, no, or the number of the header's row.")
+        return found
+
+
+@dataclass(frozen=True)
+class ReadConfig(FileConfig):
     """How a file is turned into examples."""
 
     data: str = setting(
@@ -121,19 +150,6 @@ class ReadConfig(Settings):
             "summary",
             "extraction",
         ),
-    )
-    encoding: str | None = setting(
-        None,
-        "The encoding of text files, as cp1252 or euc-kr; default: found, and told where it isn't UTF-8.",
-        group="Data",
-    )
-    header: str = setting(
-        "auto",
-        "A table's header: auto finds it, yes takes the first row, no means there is none, a number names its row.",
-        group="Data",
-    )
-    sheet: str | None = setting(
-        None, "A workbook's sheet, by name or number; default: the first with rows.", group="Data"
     )
     columns: str | None = setting(
         None, "Column names where they differ, as role=column pairs: text=tweet,label=mood.", group="Data"
@@ -178,12 +194,6 @@ class ReadConfig(Settings):
         found = super().problems()
         if isinstance(self.clean, str) and (unknown := sorted(set(self.cleaning) - set(CLEANING))):
             found.append(f"clean names {', '.join(map(repr, unknown))}; the steps are: {', '.join(CLEANING)}.")
-        if isinstance(self.encoding, str) and not _is_text_encoding(self.encoding):
-            found.append(
-                f"encoding is {self.encoding!r}, which isn't known; give one as utf-8, cp1252, euc-kr or shift-jis."
-            )
-        if isinstance(self.header, str) and not re.fullmatch("auto|yes|no|[1-9][0-9]{0,8}", self.header):
-            found.append(f"header is {self.header!r}; give auto, yes, no, or the number of the header's row.")
         least, most = self.min_characters, self.max_characters
         if isinstance(least, int) and isinstance(most, int) and least > most:
             found.append(f"min_characters is {least}, more than max_characters, {most}; no row could stay.")
@@ -288,7 +298,7 @@ class GenerateConfig(Settings):
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(Settings):
+class EvaluateConfig(FileConfig):
     """One evaluation of a run."""
 
     data: str | None = setting(None, "Other data to evaluate on; default: the run's own held-out rows.", group="Data")

@@ -48,7 +48,7 @@ def evaluate(
     run = runs.find(run) if isinstance(run, str) else run
     config = (config or EvaluateConfig()).check()
     began = time.perf_counter()
-    examples = _held_out(run, config)
+    examples = _held_out(run, config, report)
     choices = _choices([*cast("list[Example]", run.examples("train")), *examples])
     pair = pair or models.load(run, report)
     examples, refused = _taken(examples, pair, report)
@@ -71,12 +71,12 @@ def evaluate(
     return result
 
 
-def _held_out(run: runs.Run, config: EvaluateConfig) -> list[Example]:
+def _held_out(run: runs.Run, config: EvaluateConfig, report: hub.Report) -> list[Example]:
     """The rows to evaluate on: the run's test split; or of other data the test split, else all."""
     if config.data is None:
         examples = cast("list[Example]", run.examples("test"))
     else:
-        splits = _other_data(run, config.data).splits
+        splits = _other_data(run, config, report).splits
         examples = splits.get("test") or splits.get("validation") or splits["train"]
     if not examples:
         raise UserError(f"Run {run.name} has no held-out rows; give data to evaluate on with --data.")
@@ -85,16 +85,20 @@ def _held_out(run: runs.Run, config: EvaluateConfig) -> list[Example]:
     return examples
 
 
-def _other_data(run: runs.Run, source: str) -> data.Dataset:
+def _other_data(run: runs.Run, config: EvaluateConfig, report: hub.Report) -> data.Dataset:
     """Other data, asked in the very words of the training where it has the same layout."""
     known = run.config()
     trained = known["data"]
-    asked = {"system": known["settings"]["system"]}
+    asked = {name: getattr(config, name) for name in ("encoding", "header", "sheet")}
+    asked["system"] = known["settings"]["system"]
+    source = config.data or ""
     dataset = data.read(source, **asked)
     if dataset.format == trained["format"] and trained["instruction"]:
         dataset = data.read(source, columns=known["settings"]["columns"], instruction=trained["instruction"], **asked)
     if dataset.faults:
         raise DataError(dataset.faults)
+    for told in (*dataset.warnings, *dataset.notes):
+        report(str(told))
     return dataset
 
 

@@ -345,6 +345,14 @@ def test_rows_too_long_for_the_model_are_left_out_and_counted(labelled, tiny, tm
     assert [row["row"] for row in runs.find("r").outputs(scores["evaluation"])] == list(range(5))
 
 
+def test_other_data_is_read_as_its_flags_say_and_told(labelled, tiny, tmp_path):
+    train(config(labelled, tiny, epochs=0.2))
+    path, said = tmp_path / "other.csv", []
+    path.write_bytes("".join(f"caf\xe9 {n};{('good', 'bad')[n % 2]}\n" for n in range(6)).encode("latin-1"))
+    scores = evaluate("r", EvaluateConfig(data=str(path), header="no", encoding="latin-1"), report=said.append)
+    assert scores["n"] == 6 and any("it is read without a header" in line for line in said)
+
+
 def test_training_in_a_thread_leaves_signals_alone(labelled, tiny):
     before = signal.getsignal(signal.SIGINT)
     thread = threading.Thread(target=train, args=(config(labelled, tiny, epochs=0.2),))

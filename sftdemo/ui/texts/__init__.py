@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.config import EvaluateConfig, FileConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.ui.texts import en, en_data, en_votes, zh, zh_data, zh_settings, zh_votes
 
 OWNERS = (ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig)
@@ -15,7 +15,8 @@ OWNERS = (ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig)
 
 def help_key(owner: type, name: str) -> str:
     """The key of a setting's help; settings of one name mean different things where their owners aren't related."""
-    return f"help_{name}" if issubclass(owner, ReadConfig) else f"help_{owner.__name__}_{name}"
+    common = issubclass(owner, ReadConfig) or name in FileConfig.__dataclass_fields__
+    return f"help_{name}" if common else f"help_{owner.__name__}_{name}"
 
 
 def _of_settings() -> dict[str, str]:
