@@ -10,7 +10,6 @@ DATA = {
     "data_labels_train": "Labels; in the accent, the rows trained on",
     "data_splits": "Rows",
     "data_scripts": "Script of the rows",
-    "data_same": "Rows that stand twice",
     "data_placeholders": "Placeholders: {names}",
     "data_duplicates": "{n} rows stand twice",
     "data_leaked": "{n} held-out rows also stand in train",

@@ -10,7 +10,6 @@ DATA = {
     "data_labels_train": "标签（彩色为实际参与训练的行）",
     "data_splits": "行数",
     "data_scripts": "文字种类",
-    "data_same": "重复的行",
     "data_placeholders": "可用占位符：{names}",
     "data_duplicates": "{n} 行重复",
     "data_leaked": "{n} 行留出数据也出现在训练集中",
