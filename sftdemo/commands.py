@@ -98,10 +98,6 @@ def _of_lengths_and_template(value: dict[str, Any]) -> list[str]:
             "{over} rows are over max_length {max_length}; on_long {on_long}: {dropped} left out, {cut} cut, "
             "{split} split into {chunks} chunks.".format(**told)
         )
-    if template["special_in_text"]:
-        lines.append(
-            f"{template['special_in_text']} rows spell the model's control tokens; they are read as plain text."
-        )
     failed = ", ".join(check for check in template["reasons"])
     lines.append(f"Template: {f'fails {failed}' if failed else 'all checks hold'}.")
     return lines

@@ -104,7 +104,7 @@ def measure(
 
     {"tokens": {"p50", "p95", "max"} of a row, "supervised_tokens" in all, "counted" rows, "token_histogram", "lengths":
     what becomes of rows over the limit, "template": the checks that block a bad run, "told": {"faults", "dropped",
-    "fixed", "warnings"} of the rows}. Rows long enough to be over the limit are looked at beside those that are counted.
+    "fixed", "warnings", "notes"} of the rows}. Rows long enough to be over the limit are looked at beside those that are counted.
     """
     from sftdemo import encoding, lengths, rows
 
@@ -150,6 +150,7 @@ def measure(
             "dropped": [fault.to_json() for fault in made.dropped],
             "fixed": [fault.to_json() for fault in made.fixed],
             "warnings": [fault.to_json() for fault in [*made.warnings(dataset.source), *long]],
+            "notes": made.notes(),
         },
     }
 

@@ -48,6 +48,12 @@ class Made:
         """What the rows bring that isn't used, one warning for each key."""
         return [Fault(0, key, UNUSED[key].format(n=count), REMEDIES[key], source) for key, count in self.unused.items()]
 
+    def notes(self) -> list[str]:
+        """What the reader should know and needn't mend."""
+        if not self.control:
+            return []
+        return [f"{self.control} rows spell control tokens of the model in their text; they are read as plain text."]
+
 
 def encode_example(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[tuple[Example, Encoded]]:
     """The example's rows, each with the example that has this row alone: cut behind it, other answers only read."""

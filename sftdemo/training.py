@@ -100,8 +100,8 @@ class Prepared:
                 report(f"In {split}: {sentence}")
         for warning in made["train"].warnings(""):
             report(f"{warning.field}: {warning.problem} {warning.remedy}")
-        if control := made["train"].control:
-            report(f"{control} rows spell the model's control tokens in their text; they are read as plain text.")
+        for note in made["train"].notes():
+            report(note)
         self.dtype, self.precision = precision or models.training_precision(config.precision)
         model, sizes = memory.Model.read(self.base), memory.Rows.of(self.rows["train"])
         self.memory, said = memory.check_training(model, config, sizes, self.dtype.itemsize)

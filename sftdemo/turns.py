@@ -82,13 +82,13 @@ def _behind(chat: Chat, index: int, prompt: str, whole: str) -> str:
         opened = next((mark for mark in MARKS if prompt.rstrip().endswith(mark)), None)
         if opened is None:  # the prompt has closed them, and so may the turn
             _, closed, past = written.partition(CLOSE)
-            return (past if closed and answer.strip() in past else written).lstrip()
+            return _from_answer(past if closed and answer.strip() in past else written, answer)
         if thoughts and MARKS[opened] in written:
             return written.partition(opened)[2].removeprefix("\n") or written
         if written.lstrip().startswith(MARKS[opened]):
             return written
         gap = prompt[len(prompt.rstrip()) :]
-        return (thoughts + gap if thoughts else gap) + MARKS[opened] + 2 * gap + written.lstrip()
+        return (thoughts + gap if thoughts else gap) + MARKS[opened] + 2 * gap + _from_answer(written, answer)
     opening = extra.strip()
     if written.lstrip().startswith(opening):  # blanks aside both open the turn alike
         blanks = extra[len(extra.rstrip()) :]
@@ -108,6 +108,13 @@ def _behind(chat: Chat, index: int, prompt: str, whole: str) -> str:
         "choose another model.",
         "prompt_prefix_same",
     )
+
+
+def _from_answer(written: str, answer: str) -> str:
+    """The text without blanks before the answer that aren't the answer's own."""
+    own = answer[: len(answer) - len(answer.lstrip())]
+    text = written.lstrip()
+    return own + text if written[: len(written) - len(text)].endswith(own) else text
 
 
 def _common(chat: Chat, prompt: str, whole: str) -> int:

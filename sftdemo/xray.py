@@ -12,7 +12,7 @@ from sftdemo.detokenizer import Detokenizer
 from sftdemo.encoding import Encoded, TemplateError
 from sftdemo.errors import UsageError
 from sftdemo.packing import Collator
-from sftdemo.rows import encode_example
+from sftdemo.rows import encode_all, encode_example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,8 +47,11 @@ def _of_pack(
     tokenizer: PreTrainedTokenizerBase,
     config: TrainConfig,
 ) -> dict[str, Any]:
-    mine = _rows_of(rows[place - 1], tokenizer, config, dataset)
-    encoded = mine or [row for _, row in encode_example(tokenizer, rows[place - 1])]
+    example = rows[place - 1]
+    if config.on_fault == "fix":
+        example = next(iter(encode_all([example], tokenizer, "fix", dataset.source).kept), example)
+    mine = _rows_of(example, tokenizer, config, dataset)
+    encoded = mine or [row for _, row in encode_example(tokenizer, example)]
     numbers = [before + place] * len(encoded)
     first = max(0, min(place - 1, len(rows) - config.batch_size))
     for index in range(first, min(first + config.batch_size, len(rows))) if mine else ():

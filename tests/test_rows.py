@@ -87,6 +87,12 @@ def test_faults_of_a_template_stop_are_dropped_or_repaired(template, messages, h
         assert fixed.kept[3]["messages"][0]["content"] == "be kind\n\nthe film"
 
 
+def test_the_xray_shows_a_repaired_row():
+    tokenizer = make_tokenizer(NO_SYSTEM)
+    seen = xray(Dataset("d", "d", splits={"train": rows(SYSTEM)}), 4, tokenizer, TrainConfig(data="d", on_fault="fix"))
+    assert "".join(token["text"] for token in seen["xray"]).startswith("<|im_start|>user\nbe kind\n\nthe film")
+
+
 def test_what_no_repair_helps_is_left_out():
     made = encode_all(rows(*[SYSTEM] * 2), make_tokenizer("{{ raise_exception('no') }}"), "fix", "f")
     assert len(made.dropped) == 5 and not made.kept

@@ -348,6 +348,7 @@ SENTENCES = {
     "The assistant's opening turn is left out. The system prompt is put before the first question.": "已去掉开头的助手消息，并把系统提示放到第一个问题之前。",
     "{n:d} rows declare tools, which the model's chat template doesn't write.": "{n} 行声明了工具，而模型的对话模板不会写入工具。",
     "{n:d} rows have thoughts, which the model's chat template doesn't write as it is set.": "{n} 行带有思考过程，而模型的对话模板按当前设置不会写入思考。",
+    "{n:d} rows spell control tokens of the model in their text; they are read as plain text.": "{n} 行文本里写有模型的控制 token；它们只当普通文本读取。",
     "They are not used; choose a model whose template knows tools.": "这些工具不会用到；请换用模板支持工具的模型。",
     "They are not used; set thinking to on, or choose a model that thinks.": "这些思考不会用到；请把“思考”设为 on，或换用会思考的模型。",
     "thinking is {value:r}, but the model's chat template has no switch for thoughts; leave it at auto.": "“思考”设为 {value}，但模型的对话模板没有思考开关；请保持 auto。",
