@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import dataclasses
 import importlib
 import inspect
@@ -167,10 +168,54 @@ def _type(plain: Any) -> str:
     )
 
 
+# architecture.md
+
+
+def architecture(text: str) -> str:
+    """The document with its table of rooms written anew."""
+    return re.sub(r"(<!-- rooms -->\n).*?(<!-- end -->)", lambda match: match[1] + rooms() + match[2], text, flags=re.S)
+
+
+def rooms() -> str:
+    """Modules and packages with the first sentence of each, those first that rest on the fewest others."""
+    home = Path(sftdemo.__file__).parent
+    files = {
+        path: path.relative_to(home).parts[0].removesuffix(".py")
+        for path in sorted(home.rglob("*.py"))
+        if path.parent != home or not path.name.startswith("__")
+    }
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
+    rests: dict[str, set[str]] = {room: set() for room in files.values()}
+    for path, room in files.items():
+        rests[room] |= {name for name in _imported(trees[path]) if name in rests} - {room}
+    for middle in rests:
+        for room in rests:
+            if middle in rests[room]:
+                rests[room] |= rests[middle]
+    doors = {room: path for path, room in files.items() if path.parent == home or path == home / room / "__init__.py"}
+    docs = {
+        room: (ast.get_docstring(trees[path]) or "").split("\n\n")[0].replace("\n", " ") for room, path in doors.items()
+    }
+    order = sorted(docs, key=lambda room: (len(rests[room] - {room}), room))
+    return table(("room", "what is in it"), ((f"`{room}`", docs[room]) for room in order))
+
+
+def _imported(tree: ast.AST) -> set[str]:
+    """The rooms that a file imports, inside functions too."""
+    modules: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+    return {module.split(".")[1] for module in modules if module.startswith("sftdemo.")}
+
+
 def documents() -> dict[Path, str]:
     """What each document should hold."""
-    folder = DOCS / "run-folder.md"
+    folder, house = DOCS / "run-folder.md", DOCS / "architecture.md"
     return {
+        house: architecture(house.read_text(encoding="utf-8")),
         DOCS / "commands.md": commands(),
         DOCS / "python.md": python(),
         folder: run_folder(folder.read_text(encoding="utf-8")),

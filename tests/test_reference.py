@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import pkgutil
 import re
+import shutil
 import sqlite3
+import subprocess
+import sys
 import typing
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +51,53 @@ def test_every_metric_has_its_line_with_scale_and_direction() -> None:
     for name, (said, scale, better, *_) in told.items():
         assert said and better == ("lower" if METRICS[name].scale == 0 else "higher"), name
         assert METRICS[name].scale == 0 or scale.endswith(f"–{METRICS[name].scale}"), name
+
+
+def test_each_step_of_the_walks_is_there() -> None:
+    walks = (DOCS / "architecture.md").read_text(encoding="utf-8").split("## Five walks")[1].split("\n### ")[1:]
+    assert len(walks) == 5
+    for walk in walks:
+        steps = re.findall(r"`sftdemo\.([\w.]+)`", walk)
+        assert len(steps) >= 3, walk
+        for step in steps:
+            assert callable(pkgutil.resolve_name(f"sftdemo.{step}")), step
+
+
+EXTENSIONS = {
+    "A metric": """
+from sftdemo import score, statistics
+rows = [{"prediction": "Yes, sir", "references": ["yes"]}, {"prediction": "no", "references": ["yes"]}]
+assert score(rows)["first_word"] == 0.5
+texts = {"base_outputs": ["no"] * 9, "tuned_outputs": ["yes indeed"] * 9, "references": [["yes"]] * 9}
+assert statistics.differences(**texts)["first_word"]["delta"] == 1.0
+""",
+    "A data layout": """
+import json, pathlib, sftdemo
+rows = [{"code": f"x = {k}", "review": f"Name it. {k}"} for k in range(20)]
+pathlib.Path("rows.jsonl").write_text("".join(json.dumps(row) + chr(10) for row in rows))
+dataset = sftdemo.read("rows.jsonl")
+assert dataset.format == "code_review" and not dataset.faults
+assert dataset.splits["train"][0]["messages"][0]["content"] == "Review this code.\\n\\nx = 0"
+""",
+    "A setting": """
+import pathlib
+from sftdemo import TrainConfig
+from sftdemo.__main__ import parser
+assert parser().parse_args(["train", "--data", "x", "--max-grad-norm", "0.5"]).max_grad_norm == 0.5
+assert TrainConfig().max_grad_norm == 1.0
+assert any("config.max_grad_norm" in path.read_text() for path in pathlib.Path("sftdemo").rglob("*.py"))
+""",
+}
+
+
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_each_extension_applies_and_does_what_it_says(name, tmp_path) -> None:
+    text = (DOCS / "extend.md").read_text(encoding="utf-8")
+    diff = re.search(rf"^## {name}$.*?^```diff\n(.*?)^```$", text, re.M | re.S)
+    assert diff
+    shutil.copytree(DOCS.parent / "sftdemo", tmp_path / "sftdemo", ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run(["git", "apply", "-"], input=diff[1], cwd=tmp_path, text=True, check=True)
+    subprocess.run([sys.executable, "-c", EXTENSIONS[name]], cwd=tmp_path, check=True)
 
 
 def check(value: Any, kind: Any) -> None:
