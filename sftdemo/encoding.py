@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os.path
+import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -131,8 +132,28 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages, tools:
 
 
 def _ids(chat: Chat, text: str) -> list[int]:
-    keep_text = {"sanitize_control_tokens": True} if chat.marked else {}
-    return chat.tokenizer(text, add_special_tokens=False, **keep_text)["input_ids"]  # type: ignore[no-any-return]
+    if chat.marked:
+        return _marked_ids(chat.tokenizer, text)
+    return chat.tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[no-any-return]
+
+
+def _marked_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The ids of a text in which `prepare` has marked what only spells a control token; a lone mark parts the text."""
+    try:
+        return tokenizer(text, add_special_tokens=False, sanitize_control_tokens=True)["input_ids"]  # type: ignore[no-any-return]
+    except ValueError:  # a vocabulary with the token among its words: in two pieces it can't be that word
+        begin, end = _marks()
+        parted = re.sub(f"{begin}(.)([^{begin}{end}]*){end}", rf"\1{begin}\2", text, flags=re.DOTALL)
+        return tokenizer(parted, add_special_tokens=False, sanitize_control_tokens=True)["input_ids"]  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=1)
+def _marks() -> tuple[str, str]:
+    """The private characters with which transformers marks control tokens in texts, before and behind."""
+    from transformers.utils.chat_template_utils import mark_control_tokens
+
+    begin, end = mark_control_tokens("a", re.compile("a")).split("a")
+    return begin, end
 
 
 def _ids_behind(chat: Chat, prompt: str, prompt_ids: list[int], text: str) -> list[int]:
@@ -140,17 +161,14 @@ def _ids_behind(chat: Chat, prompt: str, prompt_ids: list[int], text: str) -> li
     whole = _ids(chat, prompt + text)
     if whole[: len(prompt_ids)] == prompt_ids:
         return whole
-    from transformers.utils.chat_template_utils import _CONTROL_TOKEN_START as BREAK
-
-    # A lone mark parts the text and is left out.
-    parted = chat.tokenizer(prompt + BREAK + text, add_special_tokens=False, sanitize_control_tokens=True)["input_ids"]
+    parted = _marked_ids(chat.tokenizer, prompt + _marks()[0] + text)
     if parted[: len(prompt_ids)] != prompt_ids:
         raise TemplateError(
             "A token spans the prompt and the answer, so the answer can't be masked safely with this tokenizer and "
             "template.",
             "prompt_prefix_same",
         )
-    return parted  # type: ignore[no-any-return]
+    return parted
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any = None) -> set[int]:

@@ -371,3 +371,22 @@ def test_ids_of_calls_are_of_the_length_that_a_template_asks_for():
         assert set(check(tokenizer, messages, TOOLS)) == {1, 3}
     finally:
         tokenizer.chat_template = before
+
+
+def test_a_vocabulary_with_control_tokens_among_its_words_keeps_them_apart():
+    """As in unigram models, whose "<s>" is a piece like any other."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), *((chr(code), -3.0) for code in (*range(32, 127), 0x2581))]
+    core = Tokenizer(models.Unigram(pieces, unk_id=0))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.Metaspace(prepend_scheme="first"), decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{{ m.role[0] + ':' + m.content + eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'a:' }}{% endif %}"
+    )
+    messages = [{"role": "user", "content": "what is <s> and </s>?"}, {"role": "assistant", "content": "nice"}]
+    row = encode(tokenizer, messages)
+    assert (row.ids.count(1), row.ids.count(2)) == (1, 2) and "what is <s> and </s>?" in tokenizer.decode(row.ids)
+    assert row.ids[: row.prompt_length] == encode_prompt(tokenizer, messages[:1])
