@@ -67,6 +67,7 @@ READ: dict[str, tuple[Any, str, str, str]] = {
     "a text": (each(lambda i: {"question": f"Q {i}", "options": [f"w{i}", "x"], "answer": "x"}), "prompt_completion", "A. w0", "^B$"),
     "named options": (each(lambda i: {"question": f"Q {i}", "choices": {"text": [f"w{i}", "x"], "label": ["A", "B"]}, "answerKey": "B"}), "prompt_completion", "A. w0", "^B$"),
     "endings": (each(lambda i: {"ctx": f"A man {i}", "endings": ["runs", "sits"], "label": str((i + 1) % 2)}), "prompt_completion", "A man 0\n\nA. runs", "^B$"),
+    "options of a sentence": (each(lambda i: {"sentence": f"Bo hit Al, _ cried {i}", "option1": "Bo", "option2": "Al", "answer": str(i % 2 + 1)}), "prompt_completion", "cried 0\n\nA. Bo\nB. Al", "^A$"),
     # Pairs, labels.
     "premise": (each(lambda i: {"premise": f"A {i}", "hypothesis": f"B {i}", "label": AB[i % 2]}), "text_label", "Premise: A 0\nHypothesis: B 0", "^a$"),
     "two questions": (each(lambda i: {"question1": f"A {i}", "question2": f"B {i}", "label": i % 2}), "text_label", "Question 1: A 0\nQuestion 2: B 0", "^0$"),
@@ -82,15 +83,20 @@ READ: dict[str, tuple[Any, str, str, str]] = {
     "an object": (each(lambda i: {"input": f"Q {i}", "output": {"n": i, "of": ["é"]}}), "prompt_completion", "Q 0", r'^\{"n": 0, "of": \["é"\]\}$'),
     "a list": (each(lambda i: {"input": f"Q {i}", "output": ["x", "y"]}), "prompt_completion", "Q 0", r'^\["x", "y"\]$'),
     "several right ones": (each(lambda i: {"question": f"Q {i}", "answer": ["x", "y"]}), "prompt_completion", "Q 0", "^x$"),
+    "JSON": (each(lambda i: {"text": f"{i} pears", "json": {"n": i}}), "prompt_completion", "0 pears", '^{"n": 0}$'),
+    "lists by name": (each(lambda i: {"text": f"{i} pears", "entities": {"fruit": ["pears"]}}), "prompt_completion", "0 pears", '^{"fruit": \\["pears"\\]}$'),
     # Languages.
     "languages": (each(lambda i: {"en": f"cat {i}", "fr": f"chat {i}"}), "source_target", "^Translate to French:\ncat 0", "^chat 0$"),
     "named languages": (each(lambda i: {"id": i, "German": f"Katze {i}", "English": f"cat {i}"}), "source_target", "English:\nKatze", "^cat 0$"),
+    "languages and more": (each(lambda i: {"English sentence": f"cat {i}", "French sentence": f"chat {i}"}), "source_target", "^Translate to French:\ncat 0", "^chat 0$"),
     "translation": (each(lambda i: {"translation": {"de": f"Katze {i}", "zh-CN": f"猫 {i}"}}), "source_target", "Chinese:\nKatze", "^猫 0$"),
     # Public sets and APIs.
     "SQuAD": ({"version": "1", "data": [{"title": "Bins", "paragraphs": [{"context": "It is green.", "qas": [{"id": "1", "question": "Colour?", "answers": [{"text": "green", "answer_start": 6}]}]}]}]}, "prompt_completion", r"Bins\n\nIt is green.\n\nColour\?", "^green$"),
     "unanswerable": (each(lambda i: {"context": f"C {i}", "question": f"Q {i}", "answers": {"text": [], "answer_start": []}}), "prompt_completion", "C 0\n\nQ 0", "^unanswerable$"),
     "SQuAD through pandas": ("context,question,answers\n" + "".join(f"C {i},Q {i},\"{{'text': array(['x'], dtype=object), 'answer_start': array([0])}}\"\n" for i in range(4)), "prompt_completion", "C 0", "^x$"),
     "OpenAI's preferences": (each(lambda i: {"input": {"messages": [{"role": "user", "content": f"Hi {i}"}]}, "preferred_output": [{"role": "assistant", "content": "Yes"}], "non_preferred_output": [{"role": "assistant", "content": "No"}]}), "preference", "^Hi 0$", "^Yes$"),
+    "LLaMA-Factory's preferences": (each(lambda i: {"conversations": [{"from": "human", "value": f"Hi {i}"}], "chosen": {"from": "gpt", "value": "Yes"}, "rejected": {"from": "gpt", "value": "No"}}), "preference", "^Hi 0$", "^Yes$"),
+    "DailyDialog": (each(lambda i: {"dialog": [f"Hi {i}", "Ho"]}), "messages", "^Hi 0$", "^Ho$"),
     "UltraChat": (each(lambda i: {"id": str(i), "data": [f"Hi {i}", "Ho", "More?", "Yes"]}), "messages", "Hi 0\nHo\nMore", "^Yes$"),
     "Gemini": (each(lambda i: {"systemInstruction": {"parts": [{"text": "Be kind"}]}, "contents": [{"role": "user", "parts": [{"text": f"Hi {i}"}]}, {"role": "model", "parts": [{"text": "Ho"}]}]}), "messages", "Be kind\nHi 0", "^Ho$"),
     "calls beside tools": (each(lambda i: {"query": f"Q {i}", "answers": json.dumps([{"name": "f", "arguments": {}}]), "tools": json.dumps([{"name": "f"}])}), "prompt_completion", "Q 0", "^$"),

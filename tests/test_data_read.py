@@ -215,7 +215,7 @@ FAULTS: list[tuple[str, str | bytes, list[str]]] = [
         lines({"x": 1, "y": 2}),
         [
             "a.jsonl: No known layout has these columns: 'x', 'y'. Name them with columns, as text=tweet,label=mood; "
-            "the layouts are: messages (messages), sharegpt (conversations), preference (chosen, rejected), "
+            "the layouts are: preference (chosen, rejected), messages (messages), sharegpt (conversations), "
             "instruction (instruction, output), prompt_completion (prompt, completion), summary (document, summary), "
             "text_label (text, label), source_target (source, target), extraction (text, entities)."
         ],
@@ -375,8 +375,8 @@ SETTINGS = [
     ({"columns": "text"}, "columns has 'text'; write role=column pairs, as text=tweet,label=mood."),
     (
         {"columns": "body=text"},
-        "columns names the role 'body'; the roles are: messages, desirable, conversations, chosen, rejected, prompt, "
-        "input, instruction, output, context, title, options, reasoning, completion, document, summary, text, label, pair, "
+        "columns names the role 'body'; the roles are: chosen, rejected, prompt, input, messages, desirable, "
+        "conversations, instruction, output, context, title, options, reasoning, completion, document, summary, text, label, pair, "
         "source, target, entities, split, group, references, system, history, tools.",
     ),
     (

@@ -79,6 +79,11 @@ class Columns:
         worded = sum(" " in value.strip() or not value.isascii() for value in plain)
         return 2 * len(set(plain)) >= len(plain) and mean >= _SHORT_TEXT / 2 and 2 * worded >= len(plain)
 
+    def objects(self, column: str) -> bool:
+        """Whether the values are objects or lists."""
+        values = self.values(column)
+        return bool(values) and all(isinstance(value, dict | list) for value in values)
+
     def sentences(self, column: str) -> bool:
         """Whether every value is another sentence, alone or the only one of a list: no label is."""
         values = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in self.values(column)]
@@ -149,7 +154,9 @@ def guess(columns: Columns, every: Sequence[str]) -> dict[str, str]:
     if texts and few:
         longest = max(texts, key=lambda column: sum(map(len, columns.values(column))) / len(columns.values(column)))
         return {"text": longest, "label": few[0]}
-    return {"prompt": texts[0], "completion": texts[1]} if len(texts) > 1 else {}
+    objects = [column for column in asked if columns.objects(column)]
+    pair = [*texts, *objects][:2]
+    return dict(zip(("prompt", "completion"), pair, strict=True)) if texts and len(pair) > 1 else {}
 
 
 def flag(pairs: str) -> str:

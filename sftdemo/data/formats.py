@@ -7,7 +7,7 @@ from typing import Any
 
 from sftdemo.config import ReadConfig
 from sftdemo.data import choices, layouts, roles, transcripts
-from sftdemo.data.columns import at_path, flattened, key, unused
+from sftdemo.data.columns import at_path, flag, flattened, key, unused
 from sftdemo.data.examples import Converter, no_instruction
 from sftdemo.data.languages import language
 from sftdemo.data.rows import Row
@@ -163,7 +163,7 @@ def _tell(converter: Converter, search: layouts.Search) -> None:
     source, target = (mapping.columns.get(role, "") for role in ("source", "target"))
     if language(source) and language(target) and not search.named:
         other = layouts.write_columns({"source": target, "target": source})
-        dataset.notes.append(f"Translation from {source} to {target}; the other way: --columns {other}")
+        dataset.notes.append(f"Translation from {source} to {target}; the other way: {flag(other)}")
     shown = set(converter.template.columns) if converter.template else set()
     used = {*mapping.columns.values(), *shown, *converter.used}
     by_key = {key(column): column for column in reversed(search.every)}
@@ -179,6 +179,8 @@ def _tell(converter: Converter, search: layouts.Search) -> None:
         names = ", ".join(map(repr, left.meant[:_MOST_NAMED])) + (", …" if len(left.meant) > _MOST_NAMED else "")
         problem = f"Columns that are not used: {names}."
         remedy = "Show one with the instruction, as {name}, or give it a role with --columns."
+        if mapping.layout.task == "chat":
+            remedy = "Give one a role with --columns, as system=name, or leave them out."
         dataset.warnings.append(Fault(0, left.meant[0] if len(left.meant) == 1 else "", problem, remedy, file))
     for why, kinds in (
         ("they number or name the rows", left.numbering),

@@ -30,6 +30,8 @@ _ISO = (
     "Xhosa, yi Yiddish, yo Yoruba, za Zhuang, zh Chinese, zu Zulu"
 )
 _REGION = re.compile(r"[-_](?:[A-Za-z]{2}|[A-Z][a-z]{3}|\d{3})(?:[-_][A-Za-z]{2})?$")
+_WORD = re.compile(r"[^\W_]+")
+_LONGEST_CODE = 2
 
 
 @cache
@@ -40,4 +42,7 @@ def _names() -> dict[str, str]:
 
 def language(column: str) -> str | None:
     """The English name of the language that a column is named after; None for any other name."""
-    return _names().get(_REGION.sub("", column.strip()).casefold())
+    name = _REGION.sub("", column.strip()).casefold()
+    word = _WORD.match(name)
+    # "English sentences" is English; "en sentences" might be anything.
+    return _names().get(name) or (_names().get(word[0]) if word and len(word[0]) > _LONGEST_CODE else None)

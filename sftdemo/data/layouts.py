@@ -33,6 +33,16 @@ class Layout:
 
 
 LAYOUTS = (
+    Layout(
+        "preference",
+        "generation",
+        {"chosen": roles.CHOSEN, "rejected": roles.REJECTED},
+        "chosen",
+        {
+            "prompt": ("prompt", "question", "instruction", "query", "input", "conversation", "message"),
+            "input": ("input", "context"),
+        },
+    ),
     Layout("messages", "chat", {"messages": ("messages",)}, "messages", {"desirable": roles.DESIRABLE}),
     Layout(
         "sharegpt",
@@ -40,13 +50,6 @@ LAYOUTS = (
         {"conversations": ("conversations", "conversation")},
         "conversations",
         {"desirable": roles.DESIRABLE},
-    ),
-    Layout(
-        "preference",
-        "generation",
-        {"chosen": roles.CHOSEN, "rejected": roles.REJECTED},
-        "chosen",
-        {"prompt": ("prompt", "question", "instruction", "query", "input"), "input": ("input", "context")},
     ),
     Layout(
         "instruction",
@@ -75,7 +78,7 @@ LAYOUTS = (
             "reasoning": roles.REASONING,
             "desirable": roles.DESIRABLE,
         },
-        {"prompt": roles.LOOSE_PROMPT},
+        {"prompt": roles.LOOSE_PROMPT, "completion": roles.LOOSE_ANSWER},
     ),
     Layout(
         "summary",
@@ -99,7 +102,7 @@ LAYOUTS = (
         {"source": ("source", "src", "source_text", "原文"), "target": ("target", "tgt", "target_text", "译文")},
         "target",
     ),
-    Layout("extraction", "generation", {"text": ("text",), "entities": ("entities",)}, "entities"),
+    Layout("extraction", "generation", {"text": ("text",), "entities": ()}, "entities"),
 )
 # Columns that any layout may have.
 COMMON = {
@@ -244,18 +247,18 @@ def _match(shape: tuple[str, ...], search: Search, named: Names[str, str], loose
         found = {role: column for role, column in columns.items() if column in there}
         if len(found) != len(set(found.values())) or len(found) < len(layout.roles):
             continue
-        if loose and not named and _unlikely(layout, found, search.columns):
+        if loose and not named and _unlikely(layout, found, search.columns, "options" in there):
             continue
         return Mapping(layout, {role: str(column) for role, column in found.items()})
     return None
 
 
-def _unlikely(layout: Layout, found: Names[str, str | None], columns: Columns) -> bool:
-    """Whether the values speak against loose names: a label that is no label, or an answer that is one."""
+def _unlikely(layout: Layout, found: Names[str, str | None], columns: Columns, optioned: bool) -> bool:
+    """Whether the values speak against loose names: a label that is none, or an answer that is one and no option's letter."""
     label, prompt, answer = (found.get(role) or "" for role in ("label", "prompt", "completion"))
     if label:
         return key(label) in (*layout.loose["label"], "v1") and not columns.few(label)
-    doubtful = key(prompt) in roles.LOOSE_PROMPT and key(answer) in roles.LOOSE_LABEL and key(prompt) not in roles.STEMS
+    doubtful = key(prompt) in roles.LOOSE_PROMPT and key(answer) in roles.LOOSE_LABEL and not optioned
     return layout.name == "prompt_completion" and doubtful and columns.few(answer)
 
 

@@ -15,11 +15,24 @@ PROMPT = (
     *("prompt", "question", "query", "input", "user", "human", "user_message", "user_input", "text_input", "problem"),
     *("request", "ask", "q", "问题", "提问"),
 )
-STEMS = ("ctx", "goal", "question_stem", "stem", "sent1", "startphrase")  # what options complete
-LOOSE_PROMPT = ("text", "message", "instruction", "sentence", *STEMS, "content", "body", "document", "title")
+LOOSE_PROMPT = (
+    *("text", "message", "instruction", "sentence", "ctx", "goal", "question_stem", "stem", "sent1", "startphrase"),
+    *("content", "body", "document", "title"),
+)
+LOOSE_ANSWER = ("json", "extraction", "result", "entities", "slots", "code", "canonical_solution")
 ANSWER = (
     *("completion", "answer", "response", "output", "assistant", "assistant_message", "reply", "solution", "bot"),
-    *("model_output", "output_text", "response_text", "expected_output", "target", "输出", "答案", "回答"),
+    *(
+        "correct_answer",
+        "model_output",
+        "output_text",
+        "response_text",
+        "expected_output",
+        "target",
+        "输出",
+        "答案",
+        "回答",
+    ),
 )
 CONTEXT = (
     "context",
@@ -98,6 +111,7 @@ LOOSE_LABEL = (
 PAIR = ("sentence2", "hypothesis", "text2", "text_b", "question2", "sentence_2", "question", "context", "passage")
 TITLE = ("title", "标题")
 _SPLITS = ("split", "set", "fold", "partition", "subset", "data_split", "dataset_split")
+_DIALOGUES = ("dialog", "dialogue", "dialogs", "turns", "utterances", "chat")
 _SWITCHES = ("true", "false")
 
 
@@ -147,11 +161,12 @@ def by_values(columns: Columns, every: Sequence[str], loose: bool) -> dict[str, 
         return found
     if not loose:
         return {}
-    turns = [column for column in every[:60] if _are_turns(columns.values(column))]
+    spoken = [by_key[name] for name in _DIALOGUES if name in by_key and _are_said(columns.values(by_key[name]))]
+    turns = spoken or [column for column in every[:60] if _are_turns(columns.values(column))]
     if len(turns) == 1:
         return {"messages": turns[0]}
-    spoken = [column for column in every[:60] if language(column) and _is_text(columns, column)]
-    return dict(zip(("source", "target"), spoken, strict=True)) if len(spoken) == 2 else {}
+    tongues = [column for column in every[:60] if language(column) and _is_text(columns, column)]
+    return dict(zip(("source", "target"), tongues, strict=True)) if len(tongues) == 2 else {}
 
 
 def _is_text(columns: Columns, column: str) -> bool:
@@ -176,6 +191,14 @@ def _marked(columns: Columns, by_key: Mapping[str, str]) -> dict[str, str]:
 def _are_turns(values: Sequence[Any]) -> bool:
     listed = [parsed_list(value) for value in values[:20]]
     return bool(listed) and all(turns and all(map(_is_turn, turns)) for turns in listed)
+
+
+def _are_said(values: Sequence[Any]) -> bool:
+    """Whether the values are lists of what two people said in turn."""
+    return bool(values) and all(
+        isinstance(value, list) and len(value) > 1 and all(isinstance(said, str) for said in value)
+        for value in values[:20]
+    )
 
 
 def _is_turn(turn: Any) -> bool:

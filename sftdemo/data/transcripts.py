@@ -11,7 +11,9 @@ Turns = list[dict[str, str]]
 _END = re.compile(
     r"(?:\s*(?:</s>|<s>|<\|endoftext\|>|<\|im_end\|>|<\|eot_id\|>|<\|end\|>|<end_of_turn>|<eos>|<bos>))+\s*$"
 )
-_WORDS = "Human|User|Customer|Client|Prompter|Assistant|Bot|AI|Agent|Chatbot|GPT|ChatGPT|Model|System"
+_WORDS = (
+    "Human|User|Customer|Client|Prompter|Assistant|Bot|AI|Agent|Chatbot|GPT|ChatGPT|Model|System|Function Response|Tool"
+)
 _NAMED = f"{_WORDS}|Question|Q|Answer|Response|A"
 # What opens a turn, with the speaker in a group; the likeliest first. What stands before the first marked one is a system
 # prompt; names without a mark must begin the text, or they are part of it.
@@ -32,6 +34,7 @@ _SPEAKERS = {
     **ROLES,
     **dict.fromkeys(("q", "question", "instruction"), "user"),
     **dict.fromkeys(("a", "answer", "response"), "assistant"),
+    "function response": "tool",
 }
 _INST = re.compile(r"\[INST\](.*?)\[/INST\](.*?)(?=\[INST\]|$)", re.DOTALL)
 _SYSTEM = re.compile(r"<<SYS>>(.*?)<</SYS>>", re.DOTALL)

@@ -227,6 +227,7 @@ SENTENCES = {
     "No known layout has these columns: {columns}. By their values they may be {pairs}.": "这些列不符合任何已知格式：{columns}。从内容看可能是 {pairs}。",
     "If so, read them with {flag}; else name the right ones.": "如果正确，请用 {flag} 读取；否则请指定正确的列。",
     "Columns that are not used: {names}.": "未使用的列：{names}。",
+    "Give one a role with --columns, as system=name, or leave them out.": "可用 --columns 指定用途（如 system=列名），或去掉这些列。",
     "Show one with the instruction, as {{name}}, or give it a role with --columns.": "可在提问方式中写 {{列名}} 来显示，或用 --columns 指定用途。",
     "The column {column:r} holds numbers, not train, validation or test; it was not used.": "{column} 列是数字，不是 train、validation 或 test；没有使用。",
     "Write train, validation or test, or split with --test-size.": "请写 train、validation 或 test，或用 --test-size 划分。",
