@@ -62,6 +62,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "examples": dataset.examples,
         "splits": {split: len(rows) for split, rows in dataset.splits.items()},
         "mapping": dataset.mapping,
+        "suggested": dataset.suggested,
         "faults": [fault.to_json() for fault in dataset.faults],
         "labels": dataset.labels,
         "tokens": None,

@@ -188,6 +188,17 @@ def test_a_set_fetched_by_the_library(tmp_path, monkeypatch):
     assert not (tmp_path / "user").exists()
 
 
+def test_the_tags_of_tokens_get_their_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("SFTDEMO_HOME", str(tmp_path / "home"))
+    write(tmp_path / "set" / "train.jsonl", {"tokens": ["Bo", "sat"], "ner_tags": [1, 0]})
+    info = "dataset_info:\n  features:\n  - name: tokens\n    sequence: string\n  - name: ner_tags\n    sequence:\n"
+    names = "      class_label:\n        names:\n          '0': O\n          '1': B-PER\n"
+    (tmp_path / "set" / "README.md").write_text(f"---\n{info}{names}---\n")
+    hub._download(str(tmp_path / "set"), None, tmp_path / "home" / "hub" / "sets" / "owner--set")
+    (row,) = read("owner/set").splits["train"]
+    assert row["messages"][-1]["content"] == '[{"text": "Bo", "label": "PER"}]'
+
+
 def test_the_package_loads_neither_torch_nor_gradio_nor_pandas():
     """Layer 1: heavy libraries only inside functions, and never torch or gradio."""
     for path in Path(sources.__file__).parent.glob("*.py"):

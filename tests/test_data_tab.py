@@ -17,6 +17,7 @@ from sftdemo.data.layouts import parse_columns
 from sftdemo.errors import UserError
 from sftdemo.ui import chosen_data
 from sftdemo.ui.parts import charts
+from sftdemo.ui.parts.page import Page
 from sftdemo.ui.tabs import data as data_tab
 from sftdemo.ui.tabs import data_views
 
@@ -165,3 +166,18 @@ def test_the_xray_asks_for_thoughts_as_training_will(tmp_path):
         for thinking in ("auto", "off")
     }
     assert shown["auto"] != shown["off"] and all("think" in text for text in shown.values())
+
+
+def test_one_click_reads_data_as_its_values_suggest(tmp_path):
+    import gradio as gr
+
+    path = tmp_path / "a.csv"
+    path.write_text("Grund,Nachricht\n" + "".join(f"{'xy'[i % 2]},das ist Nachricht {i} hier\n" for i in range(8)))
+    with gr.Blocks() as blocks:
+        tab = data_tab.DataTab(Page(blocks, run=gr.State(""), data=gr.State({})))
+    settings = {name: data_tab.default_of(name) for name in tab.settings}
+    before, _ = tab.show({"data": str(path)}, 1, "en")
+    assert before[tab.read_so]["visible"] and "text=Nachricht,label=Grund" in before[tab.read_so]["value"]
+    after, _ = tab.read_as_suggested(None, before[tab.looked], 1, **settings)
+    assert after[tab.looked]["mapping"] == {"text": "Nachricht", "label": "Grund"}
+    assert not after[tab.read_so]["visible"] and "8 rows" in after[tab.verdict]

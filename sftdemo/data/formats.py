@@ -44,7 +44,8 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset) -> None:
     dataset.columns = search.every
     if found is None:
         flat = layouts.Search.of([row._replace(values=flattened(row.values)) for row in rows], config)
-        dataset.faults.append(layouts.no_layout(search, flat))
+        dataset.suggested = layouts.suggestion(search, flat)
+        dataset.faults.append(layouts.no_layout(search, dataset.suggested))
         return
     mapping, faults = found
     dataset.faults += faults

@@ -262,16 +262,23 @@ def _unlikely(layout: Layout, found: Names[str, str | None], columns: Columns, o
     return layout.name == "prompt_completion" and doubtful and columns.few(answer)
 
 
-def no_layout(search: Search, flat: Search) -> Fault:
-    """The fault of a file without a known layout, with what the values suggest; `flat` has objects opened."""
+def suggestion(search: Search, flat: Search) -> dict[str, str]:
+    """{role: column} that the values suggest where no layout was found; `flat` has objects opened."""
+    if search.wanted != "auto" or search.named:
+        return {}
+    several = [column for column in search.every if language(column) and search.columns.texts(column)]
+    if len(several) > 1:
+        return {"source": several[0], "target": several[1]}
+    return guess(flat.columns, flat.every)
+
+
+def no_layout(search: Search, suggested: dict[str, str]) -> Fault:
+    """The fault of a file without a known layout, with what the values suggest."""
     file, wanted = search.columns.rows[0].file, search.wanted
-    if wanted == "auto" and not search.named:
-        several = [column for column in search.every if language(column) and search.columns.texts(column)]
-        suggested = dict(zip(("source", "target"), several, strict=False)) if len(several) > 1 else {}
-        if suggested := suggested or guess(flat.columns, flat.every):
-            pairs = write_columns(suggested)
-            problem = f"No known layout has these columns: {_names(search.every)}. By their values they may be {pairs}."
-            return Fault(0, "", problem, f"If so, read them with {flag(pairs)}; else name the right ones.", file)
+    if suggested:
+        pairs = write_columns(suggested)
+        problem = f"No known layout has these columns: {_names(search.every)}. By their values they may be {pairs}."
+        return Fault(0, "", problem, f"If so, read them with {flag(pairs)}; else name the right ones.", file)
     needs = [f"{layout.name} ({', '.join(layout.roles)})" for layout in LAYOUTS if wanted in ("auto", layout.name)]
     first = "No known layout has these columns" if wanted == "auto" else f"The layout {wanted} needs other columns"
     return Fault(

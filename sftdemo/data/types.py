@@ -111,6 +111,7 @@ class Dataset:
     leaked: int = 0
     sha256: str = ""
     mapping: dict[str, str] = field(default_factory=dict)
+    suggested: dict[str, str] = field(default_factory=dict)  # roles that values suggest where no layout was found
     notes: list[str] = field(default_factory=list)
     # The template the user turns were written with; read other data with it and both are asked the same way.
     instruction: str = ""

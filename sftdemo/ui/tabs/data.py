@@ -156,6 +156,7 @@ class DataTab:
         self.verdict = gr.HTML("", elem_id="data-verdict")
         self.to_train = gr.Button(label("data_go"), variant="primary", elem_classes="main-button", elem_id="to-train")
         self.mapping = gr.HTML("")
+        self.read_so = gr.Button("", visible=False, elem_id="read-so")
         self.faults = gr.HTML("", elem_id="data-faults")
         self.cleaning = gr.HTML("", elem_id="data-cleaning")
         self.examples = gr.HTML("", elem_id="data-examples")
@@ -186,13 +187,16 @@ class DataTab:
         good = summary["split_sizes"] is not None
         rows = [example for rows in dataset.splits.values() for example in rows[: data_views.SHOWN_EXAMPLES]]
         layout = layout_of(summary, config.format)
-        looked = {"data": config.data, "columns": config.columns or "", "layout": layout, "mapping": summary["mapping"]}
+        looked = {"data": config.data, "columns": config.columns or "", "layout": layout}
+        looked |= {"mapping": summary["mapping"], "suggested": summary["suggested"]}
+        pairs = write_columns(summary["suggested"])
         yield {
             self.page.data: {name: value for name, value in chosen.items() if name in FROM_FILE} if good else gr.skip(),
             self.looked: looked,
             self.cards: sample_cards(lang, config.data),
             self.verdict: data_views.verdict(summary, lang),
             self.mapping: data_views.mapping(summary, lang),
+            self.read_so: gr.update(value=say(lang, "data_read_so", pairs=pairs), visible=bool(summary["suggested"])),
             self.cleaning: data_views.cleaning(summary, lang),
             self.examples: data_views.examples(rows, lang),
             self.to_train: gr.update(interactive=good),
@@ -271,6 +275,13 @@ class DataTab:
         named = columns(looked.get("layout", ""), menus, looked.get("mapping", {}))
         yield from self.show(chosen_of({**looked, "columns": named}, values), int(row or 1), language(request))
 
+    def read_as_suggested(
+        self, request: gr.Request, looked: Any, row: Any, **settings: Any
+    ) -> Iterator[dict[Any, Any]]:
+        """The columns as their values suggest."""
+        named = write_columns(looked.get("suggested", {}))
+        yield from self.show(chosen_of({**looked, "columns": named}, settings), int(row or 1), language(request))
+
     def look_at_row(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> dict[Any, Any]:
         """Another row, model or limit."""
         return self.with_tokens(chosen_config(chosen_of(looked, settings)), int(row or 1), language(request))
@@ -285,7 +296,7 @@ class DataTab:
         menus = {f"role_{role}": menu for role, menu in self.menus.items()}
         form = {"looked": self.looked, "row": self.row, **preparing, **self.settings}
         views = [self.verdict, self.mapping, self.faults, self.cleaning, self.examples, self.statistics, self.checks]
-        views += [self.xray, self.show_tokens, self.to_train, self.columns_box, self.placeholders]
+        views += [self.read_so, self.xray, self.show_tokens, self.to_train, self.columns_box, self.placeholders]
         views += [page.data, self.looked, self.cards, self.row, *self.settings.values(), *self.menus.values()]
         wire(page.blocks.load, self.open_page, None, views, fault)
         wire(self.cards.select, self.pick_sample, preparing, views, fault, **EACH_PICK)
@@ -294,6 +305,7 @@ class DataTab:
         # The menus only where one was picked: right after other data they may still hold a column that is gone.
         remapped = partial(gr.on, [menu.input for menu in menus.values()])
         wire(remapped, self.map_columns, {**form, **menus}, views, fault)
+        wire(self.read_so.click, self.read_as_suggested, form, views, fault)
         settled = settled_any(self.form, self.steps, *self.reading.values(), *self.choices.values())
         wire(settled, self.apply, form, views, fault)
         typed = partial(gr.on, [field.change for field in self.wording.values()])

@@ -11,6 +11,7 @@ DATA = {
     "data_splits": "Rows",
     "data_scripts": "Script of the rows",
     "data_placeholders": "Placeholders: {names}",
+    "data_read_so": "Read it as {pairs}",
     "data_duplicates": "{n} rows stand twice",
     "data_leaked": "{n} held-out rows also stand in train",
     "verdict_ready": "{size}, ready",

@@ -11,6 +11,7 @@ DATA = {
     "data_splits": "行数",
     "data_scripts": "文字种类",
     "data_placeholders": "可用占位符：{names}",
+    "data_read_so": "按此读取：{pairs}",
     "data_duplicates": "{n} 行重复",
     "data_leaked": "{n} 行留出数据也出现在训练集中",
     "verdict_ready": "{size}，可以训练",
