@@ -91,3 +91,16 @@ def test_ci_and_the_hooks_run_what_is_there():
     assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
     (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     assert repo["repo"] == "local" and {hook["language"] for hook in repo["hooks"]} == {"system"}
+
+
+def test_each_lab_note_has_its_place_its_machine_and_its_date():
+    text = (ROOT / "docs" / "lab-notes.md").read_text(encoding="utf-8")
+    machines, *subjects = text.split("\n## ")
+    known = {line.split(" | ")[0].removeprefix("| ") for line in machines.splitlines() if line.startswith("| ")} | {
+        "any"
+    }
+    for line in (line for part in subjects for line in part.splitlines()[4:] if line):
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        what, kept, where, gain, machine, noted = cells
+        assert what and kept in ("kept", "left") and where and gain and re.fullmatch(r"20\d\d-\d\d-\d\d", noted), line
+        assert set(machine.split(", ")) <= known, line
