@@ -65,6 +65,7 @@ READ: dict[str, tuple[Any, str, str, str]] = {
     "an index": (each(lambda i: {"question": f"Q {i}", "choices": [f"w{i}", "x", "y", "z"], "answer": (i + 1) % 4}), "prompt_completion", "A. w0\nB. x", "^B$"),
     "an index from 1": (each(lambda i: {"question": f"Q {i}", "option1": f"w{i}", "option2": "x", "answer": i % 2 + 1}), "prompt_completion", "A. w0\nB. x", "^A$"),
     "a text": (each(lambda i: {"question": f"Q {i}", "options": [f"w{i}", "x"], "answer": "x"}), "prompt_completion", "A. w0", "^B$"),
+    "an option's name": (each(lambda i: {"question": f"Q {i}", "option_a": f"w{i}", "option_b": "x", "correct_option": "option_b"}), "prompt_completion", "A. w0\nB. x", "^B$"),
     "named options": (each(lambda i: {"question": f"Q {i}", "choices": {"text": [f"w{i}", "x"], "label": ["A", "B"]}, "answerKey": "B"}), "prompt_completion", "A. w0", "^B$"),
     "endings": (each(lambda i: {"ctx": f"A man {i}", "endings": ["runs", "sits"], "label": str((i + 1) % 2)}), "prompt_completion", "A man 0\n\nA. runs", "^B$"),
     "options of a sentence": (each(lambda i: {"sentence": f"Bo hit Al, _ cried {i}", "option1": "Bo", "option2": "Al", "answer": str(i % 2 + 1)}), "prompt_completion", "cried 0\n\nA. Bo\nB. Al", "^A$"),
@@ -107,6 +108,7 @@ READ: dict[str, tuple[Any, str, str, str]] = {
     # Annotation tools.
     "Label Studio": (each(lambda i: {"id": i, "data": {"text": f"t {i}"}, "annotations": [{"result": [{"from_name": "k", "type": "choices", "value": {"choices": [AB[i % 2]]}}]}]}), "text_label", "t 0", "^a$"),
     "Label Studio's text": (each(lambda i: {"data": {"text": f"t {i}"}, "annotations": [{"result": [{"from_name": "k", "type": "textarea", "value": {"text": [f"a whole answer of {i}"]}}]}]}), "prompt_completion", "t 0", "^a whole answer of 0$"),
+    "Label Studio's answers": (each(lambda i: {"data": {"question": f"Q {i}", "context": f"C {i}"}, "annotations": [{"result": [{"from_name": "k", "type": "textarea", "value": {"text": [f"A{i}"]}}]}]}), "prompt_completion", "C 0\n\nQ 0", "^A0$"),
     "Label Studio's spans": (each(lambda i: {"data": {"text": f"Bo {i}"}, "annotations": [{"result": [{"from_name": "k", "type": "labels", "value": {"start": 0, "end": 2, "text": "Bo", "labels": ["PER"]}}]}]}), "extraction", "Bo 0", r'^\[\{"text": "Bo", "label": "PER"\}\]$'),
     "Label Studio, flat": (each(lambda i: {"text": f"t {i}", "kind": AB[i % 2], "annotator": 1, "annotation_id": i, "lead_time": i / 3}), "text_label", "t 0", "^a$"),
     "Argilla": (each(lambda i: {"status": "completed", "fields": {"text": f"t {i}"}, "responses": {"kind": [{"value": AB[i % 2]}]}, "suggestions": {"kind": {"value": "z"}}}), "text_label", "t 0", "^a$"),
@@ -115,12 +117,15 @@ READ: dict[str, tuple[Any, str, str, str]] = {
     "doccano's texts": (each(lambda i: {"id": i, "text": f"t {i}", "label": [f"the whole text of {i}"]}), "prompt_completion", "^t 0$", "^the whole text of 0$"),
     "Prodigy's options": (each(lambda i: {"text": f"t {i}", "options": [{"id": "P", "text": "Pipes"}], "accept": ["P"], "answer": "accept", "_task_hash": i}), "text_label", "t 0", "^Pipes$"),
     "tags": (each(lambda i: {"tokens": ["Bo", "Li", "met", f"Kim{i}"], "ner_tags": ["B-PER", "I-PER", "O", "B-PER"]}), "extraction", "Bo Li met Kim0", '^\\[{"text": "Bo Li", "label": "PER"}, {"text": "Kim0"'),
+    "a token a row": ("Sentence #,Word,Tag\n" + "".join(f"S{i},Bo,B-PER\n,Li,I-PER\n,sat,O\n" for i in range(6)), "extraction", "Bo Li sat", '^\\[{"text": "Bo Li", "label": "PER"}\\]$'),
+    "spaCy": (each(lambda i: {"text": f"Bo {i}", "annotations": {"entities": [[0, 2, "PER"]]}}), "extraction", "Bo 0", '"text": "Bo"'),
     "tags of characters": (each(lambda i: {"tokens": list("李四来了"), "tags": ["B-人", "I-人", "O", "O"]}), "extraction", "李四来了", '"text": "李四"'),
     # Conversations written out.
     "### Human": (each(lambda i: {"text": f"### Human: Hi {i}?### Assistant: Ho {i}."}), "messages", r"^Hi 0\?$", "^Ho 0.$"),
     "ChatML": (each(lambda i: {"text": f"<|im_start|>system\nBe kind<|im_end|>\n<|im_start|>user\nHi {i}<|im_end|>\n<|im_start|>assistant\nHo<|im_end|>\n"}), "messages", "^Be kind\nHi 0$", "^Ho$"),
     "[INST]": (each(lambda i: {"text": f"<s>[INST] <<SYS>>\nBe kind\n<</SYS>>\n\nHi {i} [/INST] Ho </s><s>[INST] More [/INST] Yes </s>"}), "messages", "^Be kind\nHi 0\nHo\nMore$", "^Yes$"),
     "User and Bot": (each(lambda i: {"text": f"User: Hi {i} Bot: Ho"}), "messages", "^Hi 0$", "^Ho$"),
+    "in Chinese": (each(lambda i: {"text": f"用户：你好{i}\n助手：好"}), "messages", "^你好0$", "^好$"),
     "Alpaca": (each(lambda i: {"text": f"Below is an instruction that describes a task.\n\n### Instruction:\nAdd.\n\n### Input:\n{i} 1\n\n### Response:\n{i + 1}"}), "messages", "^Add.\n\n0 1$", "^1$"),
     "Vicuna": (each(lambda i: {"conversations": f"A chat. USER: Hi {i} ASSISTANT: Ho"}), "messages", "^A chat.\nHi 0$", "^Ho$"),
 }  # fmt: skip
@@ -154,6 +159,15 @@ def test_what_is_marked_as_not_to_be_learned_is_not(load, name):
     dataset = load(rows)
     assert dataset.faults == [] and dataset.examples == count and note in dataset.notes
     assert not [row for row in dataset.splits["train"] if never in row["messages"][-1]["content"]]
+
+
+def test_marks_that_differ_are_told(load):
+    def marked(*labels: str) -> list[dict[str, Any]]:
+        return [{"result": [{"from_name": "k", "type": "choices", "value": {"choices": [label]}}]} for label in labels]
+
+    rows = each(lambda i: {"data": {"text": f"t {i}"}, "annotations": marked("a", AB[i % 2])})
+    note = "4 rows are marked differently by several people: one of the marks is learned."
+    assert load(rows).notes == [note] and load(rows).labels == {"a": 8}
 
 
 def test_unused_columns_are_named(load):
@@ -233,6 +247,7 @@ def test_splits_by_any_name(load):
 
 
 ROW_FAULTS = [
+    (each(lambda i: {"question": f"Q {i}", "choices": ["w", "x"], "answer": "A" if i else "Z"}, 20), "The answer 'Z' is none of the options."),
     (each(lambda i: {"text": f"Bo {i}", "entities": [[0, 2 if i else 99, "PER"]]}, 20), "The field marks the characters 0 to 99 of a text of 4."),
     (each(lambda i: {"tokens": ["Bo", f"{i}"], "ner_tags": ["B-PER", "O"][: 2 - (i == 0)]}, 20), "The field has 1 tags for 2 tokens."),
     (each(lambda i: {"text": f"User: Hi {i} Bot: Ho" if i else "nothing"}, 20), "The field is no list of turns."),

@@ -42,14 +42,14 @@ def _plain(values: Values, own: set[str]) -> Values:
     }
 
 
-def answered(answers: dict[str, Any]) -> Values:
-    """The columns of what was marked: spans as entities, one answer as a label, several as one JSON object."""
+def answered(answers: dict[str, Any], written: bool = False) -> Values:
+    """The columns of what was marked: spans as entities, one answer as a label or, `written`, a text, several as JSON."""
     if not answers:
         raise LeftOut(UNMARKED)
     if len(answers) > 1:
         return {"completion": json.dumps(answers, ensure_ascii=False)}
     (answer,) = answers.values()
-    return {"entities": answer} if _are_spans(answer) else {"label": answer}
+    return {"entities": answer} if _are_spans(answer) else {"completion" if written else "label": answer}
 
 
 def _are_spans(answer: Any) -> bool:
@@ -70,7 +70,15 @@ def label_studio(values: Values) -> Iterator[Values]:
         raise LeftOut(CANCELLED)
     kept = [part for part in kept if part.get("result")]
     chosen = next((part for part in kept if part.get("ground_truth")), kept[0] if kept else {"result": []})
-    yield {**_plain(values, _STUDIO), **values["data"], **answered(_studio_answers(chosen["result"]))}
+    written = any(result.get("type") == "textarea" for result in chosen["result"])
+    yield {**_plain(values, _STUDIO), **values["data"], **answered(_studio_answers(chosen["result"]), written)}
+
+
+def studio_differs(values: Values) -> bool:
+    """Whether several people marked the task, and not alike."""
+    kept = [part for part in values["annotations"] if isinstance(part, dict) and not part.get("was_cancelled")]
+    made = [_studio_answers(part["result"]) for part in kept if part.get("result")]
+    return any(answers != made[0] for answers in made)
 
 
 def _studio_answers(results: Any) -> dict[str, Any]:
@@ -180,6 +188,12 @@ def argilla(values: Values) -> Iterator[Values]:
     if turned_down and not given:
         raise LeftOut(DISCARDED)
     yield {**_plain(values, _ARGILLA), **values["fields"], **answered({name: part[0] for name, part in given.items()})}
+
+
+def argilla_differs(values: Values) -> bool:
+    responses = values.get("responses")
+    given = responses.values() if isinstance(responses, dict) else ()
+    return any(answer.get("value") != part[0].get("value") for part in given for answer in part or ())
 
 
 def is_old_argilla(values: Values) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from sftdemo.data.columns import key
 from sftdemo.data.literals import parsed
 from sftdemo.data.rows import Row
+from sftdemo.errors import Fault
 
 LISTS = ("choices", "options", "endings", "answer_choices", "candidates")
 GOLD = (
@@ -20,6 +21,7 @@ GOLD = (
     *("target", "ans", "solution", "key", "label_idx"),
 )
 _ONE = re.compile(r"(option|choice|opt|op|ending|sol|answer|ans|candidate|)_?([a-h]|\d)")
+_NAME = re.compile(r"^(?:option|choice|opt)[ _]?(?=[A-Za-z]$)", re.IGNORECASE)  # "option_b" is "b"
 _LEAST = {"": 3}  # columns that are letters and nothing else
 _ASKED, _SURE = 200, 0.9
 NOT_SURE = "{column} counts the options from 0 or from 1, and the data doesn't tell; it was read as counted from 0."
@@ -36,16 +38,26 @@ class _Layout:
     first: int = 0  # what the first option is called where the right one is a number
 
 
-def lettered(rows: list[Row], told: Callable[[str], None]) -> list[Row]:
+def lettered(rows: list[Row], told: Callable[[str], None], faults: list[Fault]) -> list[Row]:
     """The rows with their options in one column, `options` ("A. …" line by line), and the right letter in `answer`.
 
-    Rows without options stay as they are; `told` hears of what isn't sure.
+    Rows without options stay as they are, and those whose answer is none of them are faults; `told` hears what isn't sure.
     """
     shapes = Counter(tuple(row.values) for row in rows[:_ASKED])
     if not shapes:
         return rows
     found = _layout(shapes.most_common(1)[0][0], rows, told)
-    return [row._replace(values=_with_options(row.values, found)) for row in rows] if found else rows
+    if not found:
+        return rows
+    made = []
+    for row in rows:
+        values = _with_options(row.values, found)
+        if values is None:
+            problem = f"The answer {row.values.get(found.gold)!r} is none of the options."
+            faults.append(Fault(row.line, found.gold, problem, "Give an option's letter, number or text.", row.file))
+        else:
+            made.append(row._replace(values=values))
+    return made
 
 
 def _layout(columns: Sequence[str], rows: list[Row], told: Callable[[str], None]) -> _Layout | None:
@@ -119,7 +131,7 @@ def _letter(options: Options, value: Any, first: int) -> str | None:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, str):
-        bare = value.strip().strip("().").strip()
+        bare = _NAME.sub("", value.strip().strip("().").strip())
         if bare in names or bare.upper() in names:
             return bare if bare in names else bare.upper()
         if (same := [name for name, text in options if text.strip() == value.strip()]) and not bare.isdigit():
@@ -129,11 +141,14 @@ def _letter(options: Options, value: Any, first: int) -> str | None:
     return None
 
 
-def _with_options(values: dict[str, Any], layout: _Layout) -> dict[str, Any]:
+def _with_options(values: dict[str, Any], layout: _Layout) -> dict[str, Any] | None:
+    """The values with options in one column; None where the answer is none of them."""
     options = _options(values, layout.columns)
-    right = _letter(options, values.get(layout.gold), layout.first) if options else None
-    if right is None:
+    if not options:
         return values
+    right = _letter(options, values.get(layout.gold), layout.first)
+    if right is None:
+        return None
     same = {
         column
         for column, value in values.items()

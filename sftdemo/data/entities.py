@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
+from sftdemo.data.columns import key
 from sftdemo.data.literals import parsed_list
+from sftdemo.data.rows import Row
 from sftdemo.data.templates import written_in_han
 
 TEXTS = ("text", "tokens", "words", "sentence", "data", "content", "token")
@@ -21,6 +23,8 @@ _LABELS, _SURFACES = (
     ("text", "value", "word", "surface", "name"),
 )
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
+_WORDS, _TAGS = ("word", "token", "words", "tokens"), ("tag", "ner_tag", "ner", "iob", "bio", "label", "tags")
+_SENTENCES = ("sentence_#", "sentence", "sentence_id", "sentence_no", "sent_id", "sentence_number", "sentence_idx")
 _CONLL_MARK = "-DOCSTART-"
 _SURE = 0.98  # of a file's lines end in a tag
 
@@ -112,6 +116,33 @@ def _tagged(tokens: list[str], tags: list[Any]) -> tuple[str, list[Entity]]:
         found[-1][1].append(token)
         open_label = None if mark in "ESLU" else label
     return blank.join(tokens), [{"text": blank.join(part), "label": label} for label, part in found]
+
+
+def sentences(rows: list[Row]) -> list[Row] | None:
+    """A row for each sentence of a table with a token and its tag in each row; None for other tables.
+
+    A sentence goes on as long as its column says the same, or nothing.
+    """
+    by_key = {key(column): column for column in reversed(rows[0].values)} if rows else {}
+    word, tag, number = (
+        next((by_key[name] for name in names if name in by_key), None) for names in (_WORDS, _TAGS, _SENTENCES)
+    )
+    if word is None or tag is None or number is None:
+        return None
+    tags = [str(row.values.get(tag)).strip() for row in rows]
+    if sum(map(bool, map(_TAG.fullmatch, tags))) < _SURE * len(tags) or not any("-" in mark for mark in tags):
+        return None
+    found: list[Row] = []
+    current: Any = None
+    for row in rows:
+        value = row.values.get(number)
+        if not found or (value not in (None, "") and value != current):
+            current = value
+            found.append(row._replace(values={column: [] for column in row.values if column != number}))
+        for column, cells in found[-1].values.items():
+            cells.append(row.values.get(column))
+    names = {word: "tokens", tag: "ner_tags"}
+    return [row._replace(values={names.get(c, c): cells for c, cells in row.values.items()}) for row in found]
 
 
 def conll(lines: Sequence[str]) -> list[tuple[int, dict[str, Any]]] | None:

@@ -91,7 +91,7 @@ def _plain(rows: list[Row], config: ReadConfig, dataset: Dataset, tally: Tally) 
         dataset.warnings.append(Fault(0, "", problem, remedy, rows[0].file))
 
     faults: list[Fault] = []
-    plain = choices.lettered(unfold(rows, tally, faults), told)
+    plain = choices.lettered(unfold(rows, tally, faults), told, faults)
     if plain and named and not _all_there(named, plain) and _all_there(named, rows):
         # The user names what stands in the file, not what becomes of it.
         tally.counts.clear()

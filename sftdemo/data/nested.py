@@ -109,6 +109,14 @@ def _is_call(part: Any) -> bool:
     return isinstance(part, dict) and bool(part.get("functionCall") or part.get("functionResponse"))
 
 
+def is_spacy(values: Values) -> bool:
+    return isinstance(values["annotations"], dict) and isinstance(values["annotations"].get("entities"), list)
+
+
+def spacy(values: Values) -> Iterator[Values]:
+    yield {**_rest(values, "annotations"), **values["annotations"]}
+
+
 def is_ultrachat(values: Values) -> bool:
     found = values["data"]
     return isinstance(found, list) and len(found) > 1 and all(isinstance(text, str) for text in found)

@@ -75,7 +75,19 @@ TEXT = (
         "sms",
         "email",
     ),
-    *("review_text", "review_body", "comment_text", "text_a", "text1", "sentence1", "premise", "question1", "phrase"),
+    *(
+        "review_text",
+        "review_body",
+        "comment_text",
+        "text_a",
+        "text1",
+        "sentence1",
+        "sentence_a",
+        "claim",
+        "premise",
+        "question1",
+        "phrase",
+    ),
     *("statement", "description", "headline", "title", "query", "question", "prompt", "input", "文本", "内容", "评论"),
 )
 LABEL = (
@@ -108,7 +120,10 @@ LOOSE_LABEL = (
     *("target", "y", "rating", "star", "score", "polarity", "type", "genre", "department", "priority", "is_spam"),
     *("stance", "language", "lang", "queue", "answer", "output", "response"),
 )
-PAIR = ("sentence2", "hypothesis", "text2", "text_b", "question2", "sentence_2", "question", "context", "passage")
+PAIR = (
+    *("sentence2", "hypothesis", "text2", "text_b", "question2", "sentence_2", "sentence_b", "text_pair", "evidence"),
+    *("question", "context", "passage", "document"),
+)
 TITLE = ("title", "标题")
 _SPLITS = ("split", "set", "fold", "partition", "subset", "data_split", "dataset_split")
 _DIALOGUES = ("dialog", "dialogue", "dialogs", "turns", "utterances", "chat")

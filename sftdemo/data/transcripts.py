@@ -11,9 +11,7 @@ Turns = list[dict[str, str]]
 _END = re.compile(
     r"(?:\s*(?:</s>|<s>|<\|endoftext\|>|<\|im_end\|>|<\|eot_id\|>|<\|end\|>|<end_of_turn>|<eos>|<bos>))+\s*$"
 )
-_WORDS = (
-    "Human|User|Customer|Client|Prompter|Assistant|Bot|AI|Agent|Chatbot|GPT|ChatGPT|Model|System|Function Response|Tool"
-)
+_WORDS = "Human|User|Customer|Client|Prompter|Assistant|Bot|AI|Agent|Chatbot|GPT|ChatGPT|Model|System|Function Response|Tool|用户|助手|系统"
 _NAMED = f"{_WORDS}|Question|Q|Answer|Response|A"
 # What opens a turn, with the speaker in a group; the likeliest first. What stands before the first marked one is a system
 # prompt; names without a mark must begin the text, or they are part of it.
@@ -28,13 +26,16 @@ _MARKED = tuple(
         rf"###\s*({_NAMED}|Instruction)\s*:?\s*",
     )
 )
-_NAMES = (r"^[ \t]*\**({names})\**[ \t]*[:：]\**[ \t]*", r"(?:^|(?<=\s))({names})[ \t]*:[ \t]*")
+_NAMES = (r"^[ \t]*\**({names})\**[ \t]*[:：]\**[ \t]*", r"(?:^|(?<=\s))({names})[ \t]*[:：][ \t]*")
 _PREAMBLE = re.compile(r"(.+[.!?。])\s+(?=USER[ \t]*:)", re.DOTALL)  # Vicuna's
 _SPEAKERS = {
     **ROLES,
     **dict.fromkeys(("q", "question", "instruction"), "user"),
     **dict.fromkeys(("a", "answer", "response"), "assistant"),
     "function response": "tool",
+    "用户": "user",
+    "助手": "assistant",
+    "系统": "system",
 }
 _INST = re.compile(r"\[INST\](.*?)\[/INST\](.*?)(?=\[INST\]|$)", re.DOTALL)
 _SYSTEM = re.compile(r"<<SYS>>(.*?)<</SYS>>", re.DOTALL)

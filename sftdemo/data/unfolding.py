@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sftdemo.data import annotation_tools as tools
-from sftdemo.data import nested
+from sftdemo.data import entities, nested
 from sftdemo.data.rows import Row
 from sftdemo.data.types import LeftOut, Tally
 from sftdemo.errors import Fault
@@ -23,13 +23,18 @@ class Reader:
     needs: Callable[[Iterable[str]], bool]
     fits: Callable[[Values], bool]
     rows: Callable[[Values], Iterator[Values]]
+    differs: Callable[[Values], bool] | None = None  # whether people marked the row differently
 
 
 def _reader(
-    name: str, columns: str, fits: Callable[[Values], bool], rows: Callable[[Values], Iterator[Values]]
+    name: str,
+    columns: str,
+    fits: Callable[[Values], bool],
+    rows: Callable[[Values], Iterator[Values]],
+    differs: Callable[[Values], bool] | None = None,
 ) -> Reader:
     needed = frozenset(columns.split())
-    return Reader(name, lambda there: needed <= set(there), fits, rows)
+    return Reader(name, lambda there: needed <= set(there), fits, rows, differs)
 
 
 READERS = (
@@ -42,12 +47,13 @@ READERS = (
         nested.openai_preference,
     ),
     _reader("Gemini", "contents", nested.is_gemini, nested.gemini),
-    _reader("Label Studio", "data annotations", tools.is_label_studio, tools.label_studio),
+    _reader("Label Studio", "data annotations", tools.is_label_studio, tools.label_studio, tools.studio_differs),
     _reader("Label Studio", "annotation_id", tools.is_label_studio_min, tools.label_studio_min),
-    _reader("Argilla", "fields", tools.is_argilla, tools.argilla),
+    _reader("Argilla", "fields", tools.is_argilla, tools.argilla, tools.argilla_differs),
     _reader("Argilla", "annotation", tools.is_old_argilla, tools.old_argilla),
     Reader("Argilla", tools.is_published_argilla, lambda values: True, tools.published_argilla),
     _reader("Prodigy", "answer", tools.is_prodigy, tools.prodigy),
+    _reader("spaCy", "text annotations", nested.is_spacy, nested.spacy),
     _reader("UltraChat", "data", nested.is_ultrachat, nested.ultrachat),
 )
 
@@ -64,6 +70,7 @@ def unfold(rows: list[Row], tally: Tally, faults: list[Fault]) -> list[Row]:
     if len(rows) == 1 and not _reader_of(rows[0].values, READERS) and (inner := nested.opened(rows[0].values)):
         first = rows[0]
         rows = [Row(first.file, at, values, first.split or split) for at, (values, split) in enumerate(inner, 1)]
+    rows = entities.sentences(rows) or rows
     candidates: dict[tuple[str, ...], list[Reader]] = {}
     plain: list[Row] = []
     for row in rows:
@@ -75,6 +82,8 @@ def unfold(rows: list[Row], tally: Tally, faults: list[Fault]) -> list[Row]:
             plain.append(row)
             continue
         try:
+            if reader.differs and reader.differs(row.values):
+                tally.counts["rows are marked differently by several people: one of the marks is learned"] += 1
             plain += [row._replace(values=values) for values in list(reader.rows(row.values))]
         except LeftOut as reason:
             tally.left_out[str(reason)] += 1

@@ -1,6 +1,7 @@
 """数据问题和提示的中文文字：左边是核心代码写出的英文句子，花括号的写法见 faults.py。"""
 
 NOTES = {
+    "{n:d} rows are marked differently by several people: one of the marks is learned.": "{n} 行有多人标注且不一致：只学习其中一个。",
     "Columns not used, since {why:why}: {names}.": "未使用的列（{why}）：{names}。",
     "Translation from {source} to {target}; the other way: --columns {pairs}": "从 {source} 译为 {target}；反方向：--columns {pairs}",
     "{column:r} is not shown again: it stands in {holder:r} already.": "{column} 不再重复显示：{holder} 中已有。",
@@ -266,6 +267,8 @@ SENTENCES = {
     'Write [["…", "…"], …].': '请写成 [["…", "…"], …]。',
     "The references are no list of texts.": "其他正确答案不是文本列表。",
     'Write ["…", "…"].': '请写成 ["…", "…"]。',
+    "The answer {value:r} is none of the options.": "回答 {value} 不在选项中。",
+    "Give an option's letter, number or text.": "请写选项的字母、编号或文本。",
     "The field is no list of entities.": "字段不是实体列表。",
     "The field has no text to stand in.": "字段没有对应的文本。",
     "The field marks the characters {start:d} to {end:d} of a text of {n:d}.": "字段标注了第 {start} 到 {end} 个字符，而文本只有 {n} 个字符。",
