@@ -20,6 +20,8 @@ from sftdemo.schema import RunConfig, Summary
 if TYPE_CHECKING:
     import torch
 
+    from sftdemo.rows import Made
+
 
 Progress = Callable[[dict[str, Any]], None]
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
@@ -77,14 +79,15 @@ class Prepared:
         self.base, self.model_source = hub.find(config.model, report)
         report(f"Model: {config.model}, from: {self.model_source}.")
         self.tokenizer = encoding.tokenizer(self.base, thinking=config.thinking)
-        if config.on_fault != "stop":
-            self._mend(report)
+        mended = self._mend(report) if config.on_fault != "stop" else None
         some = min(MOST_VALIDATION, max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"]))))
         measured = {"train": splits["train"], "validation": data.take(splits["validation"], some, config.seed)}
         made = {
             split: encode_all(examples, self.tokenizer, "stop", self.dataset.source)
             for split, examples in measured.items()
+            if split == "validation" or mended is None
         }
+        made |= {"train": mended} if mended else {}
         if faults := [fault for each in made.values() for fault in each.faults]:
             raise DataError(faults)
         fitted = {
@@ -110,21 +113,23 @@ class Prepared:
         weights = 4 * models.weights_bytes(self.base) if config.method == "full" else 0
         models.check_disk(runs.home(), weights + 200_000_000, "The run")
 
-    def _mend(self, report: hub.Report) -> None:
-        """Leave out or repair, in every split, the rows that the chat template refuses."""
+    def _mend(self, report: hub.Report) -> Made:
+        """Leave out or repair, in every split, the rows that the chat template refuses; returns what became of train."""
         from sftdemo.rows import encode_all
 
         dataset = self.dataset
+        mended = {}
         for split, examples in dataset.splits.items():
-            made = encode_all(examples, self.tokenizer, self.config.on_fault, dataset.source)
+            made = mended[split] = encode_all(examples, self.tokenizer, self.config.on_fault, dataset.source)
             dataset.splits[split] = made.kept
             dataset.dropped = [*dataset.dropped, *made.dropped]
             dataset.fixed = [*dataset.fixed, *made.fixed]
             for faults, word in ((made.dropped, "left out"), (made.fixed, "repaired")):
                 if faults:
                     report(f"In {split}, {len(faults)} rows are {word}; the first: {faults[0]}")
-        if not dataset.splits["train"]:
+        if not (dataset.splits["train"] and dataset.splits["validation"]):
             raise DataError(dataset.dropped)
+        return mended["train"]
 
     def run_config(self) -> RunConfig:
         """The run's config.json: every setting and all that is needed to repeat it."""
