@@ -394,6 +394,20 @@ def test_the_sheet_is_found_or_named(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["labels"] == {"x": 1, "y": 1}
 
 
+def test_a_label_merged_over_rows_is_that_of_each():
+    import openpyxl
+
+    book = openpyxl.load_workbook(
+        io.BytesIO(workbook(("One", [["text", "label"], ["a b", "x"], ["c d"], ["e f"], ["g h", "y"]])))
+    )
+    book["One"].merge_cells("B2:B4")
+    file = io.BytesIO()
+    book.save(file)
+    found = table("a.xlsx", file.getvalue())
+    assert [row["label"] for row in values(found)] == ["x", "x", "x", "y"] and found.faults == []
+    assert "whose value each row got: 1." in said(found)
+
+
 def test_a_formula_gives_its_last_value():
     content = workbook(("One", [*GRID, ["=1+1", "x"]]))
     with zipfile.ZipFile(io.BytesIO(content)) as book:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import re
 import warnings
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ _ROWS = 1_048_576  # of a sheet, at most
 _CELLS = 20_000_000  # of a sheet, blank ones between others among them
 _ERRORS = {"#N/A", "#REF!", "#DIV/0!", "#NAME?", "#VALUE!", "#NULL!", "#NUM!"}
 _CHUNK = 1 << 20
+_MERGED = re.compile(rb'<(?:\w+:)?mergeCell\b[^>]*?\bref="([A-Z]{1,3})([0-9]{1,7}):([A-Z]{1,3})([0-9]{1,7})"')
 # The ways in which the library and its XML give up on a broken workbook.
 _BROKEN = (
     ArithmeticError,
@@ -139,6 +141,8 @@ def _sheet(table: Table, sheet: Any, config: ReadConfig) -> None:
         if cells:
             found.append((number, cells))
     width = max((len(cells) for _, cells in found), default=0)
+    if merged := _fill_merged(sheet, dict(found)):
+        table.note(f"Cells merged over several rows, whose value each row got: {merged}.")
     if width * len(found) > _CELLS:
         table.fault(0, "The sheet has more cells than can be read.", "Save its rows as .csv.")
         return
@@ -148,6 +152,30 @@ def _sheet(table: Table, sheet: Any, config: ReadConfig) -> None:
         table.warn(
             0, f"Cells with an error of Excel ({kinds}) are read as blank: {errors.total()}.", "Mend their formulas."
         )
+
+
+def _fill_merged(sheet: Any, rows: dict[int, list[str]]) -> int:
+    """Give each row of a cell that is merged over rows of one column its value; how many such cells there are.
+
+    The library reads them only with the whole sheet in memory, so they are looked up in its XML.
+    """
+    from openpyxl.utils import column_index_from_string
+
+    merged, left = 0, _CELLS
+    for found in _MERGED.finditer(sheet.parent._archive.read(sheet._worksheet_path)):
+        column, first, other, last = (part.decode() for part in found.groups())
+        place, rest = column_index_from_string(column) - 1, range(int(first) + 1, min(int(last), _ROWS) + 1)
+        top = rows.get(int(first), [])
+        left -= len(rest)
+        if column != other or place >= len(top) or not top[place] or left < 0:
+            continue
+        merged += 1
+        for number in rest:
+            cells = rows.get(number)
+            if cells is not None:
+                cells += [""] * (place + 1 - len(cells))
+                cells[place] = cells[place] or top[place]
+    return merged
 
 
 def as_text(value: Any) -> str:
