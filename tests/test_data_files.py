@@ -223,6 +223,12 @@ def test_what_may_be_a_header_is_asked():
     assert values(table("a.csv", content, header="no"))[0] == {"column1": "What is two plus two?", "column2": "four"}
 
 
+def test_what_spilled_into_a_nameless_column_is_warned_of():
+    found = table("a.csv", "v1,v2,,\nham,a b,,\nham,c d,,\nspam,win, now,\n")
+    assert [(fault.line, "'column3' has no name" in fault.problem) for fault in found.warnings] == [(4, True)]
+    assert values(found)[2] == {"v1": "spam", "v2": "win", "column3": " now"}
+
+
 def test_the_header_row_can_be_named():
     content = "Report\nof,May\ntext,label\na b,x\nc d,y\n"
     assert values(table("a.csv", content, header="3")) == MOODS
@@ -264,6 +270,8 @@ JSONS: list[tuple[str, str, str]] = [
     ("a.json", json.dumps({"dataset": PAIRS, "info": {}}), "those under 'dataset'"),
     ("a.json", json.dumps({str(at): pair for at, pair in enumerate(PAIRS)}), "the 6 objects in it"),
     ("a.json", json.dumps({key: {str(at): pair[key] for at, pair in enumerate(PAIRS)} for key in PAIRS[0]}), "the 6 objects in it"),
+    ("a.jsonl", "\n".join(map(json.dumps, LINES)), "JSON inside JSON text"),
+    ("a.json", json.dumps(LINES), "JSON inside JSON text"),
     # Under the wrong name.
     ("a.csv", "\n".join(LINES), "it is JSON by its content"),
     ("a.txt", json.dumps(PAIRS, indent=1), "it is JSON by its content"),

@@ -52,6 +52,8 @@ def looks_like_json(lines: list[str]) -> bool:
     """Whether the first characters can only be JSON's (or Python's) own."""
     said = [line.strip("\ufeff\x1e \t\r") for line in lines[:100]]
     head = "\n".join(line for line in said if line and not line.startswith(_REMARK))[:2000]
+    if re.match(r'"\{\s*\\"', head) and isinstance(_parsed(head.split("\n")[0]), str):
+        return True  # written as JSON twice
     return bool(re.match(r"""\{\s*(["'}]|//|$)|\[\s*([\[{"'\]]|//|-?\d|$)""", head)) and not re.match(r"\[\w+\]", head)
 
 
@@ -314,8 +316,20 @@ def _take(table: Table, found: list[Value], header: str) -> None:
         objects = [(line, item) for line, value in lists for item in value]
         if objects and all(isinstance(item, dict) for _, item in objects):
             found = [(line, item, json.dumps(item)) for line, item in objects]
+    twice = [(line, inner, source) for line, value, source in found if (inner := _written_twice(value)) is not None]
+    if twice and len(twice) == len(found):
+        found = [(line, row, source) for line, rows, source in twice for row in rows]
+        table.note("its rows are JSON inside JSON text, and were read as such.")
     for line, value, source in found:
         add(table, line, value, source)
+
+
+def _written_twice(value: Any) -> list[dict[str, Any]] | None:
+    """The rows of a text, or of a list of texts, that are JSON objects themselves."""
+    texts = value if isinstance(value, list) else [value]
+    inner = [_parsed(text) for text in texts if isinstance(text, str)]
+    rows = [row for row in inner if isinstance(row, dict)]
+    return rows if rows and len(rows) == len(texts) else None
 
 
 def as_text(value: Any) -> str:

@@ -211,6 +211,12 @@ def _columns(table: Table, names: list[str], body: list[Record], start: int) -> 
                 counting = True
                 continue
             names[place] = name = name or _free(f"column{place + 1}", taken)
+            spilled = [record for record in body if place < len(record.cells) and record.cells[place].strip()]
+            if 2 * len(spilled) < len(body):
+                problem = f"The column {name!r} has no name of its own, and holds something in {len(spilled)} rows."
+                table.warn(
+                    spilled[0].line, problem, "Look whether a cell before it was cut; else name it, or take it out."
+                )
         if name in seen:
             if column(body, place) == column(body, seen[name]):
                 table.note(f"the column {name!r} stands there twice with the same values; it is read once.")
