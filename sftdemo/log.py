@@ -19,7 +19,10 @@ class _Stderr(logging.Handler):
     """Writes to whatever stderr is by then."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except (OSError, ValueError):  # the terminal is gone; the work goes on
+            self.handleError(record)
 
 
 _stderr = _Stderr()

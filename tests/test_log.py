@@ -52,3 +52,9 @@ def test_python_stays_quiet_and_the_command_line_says_each_line_once() -> None:
     listened = f"{root}; {quiet}"
     done = subprocess.run([sys.executable, "-c", listened], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr == "INFO:sftdemo:a line\n"
+
+
+def test_work_goes_on_when_the_terminal_is_gone() -> None:
+    code = "import os; from sftdemo import log; log.show(); os.close(2); log.to_log('a line'); print('done')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n")
