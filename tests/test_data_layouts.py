@@ -161,6 +161,13 @@ def test_what_is_marked_as_not_to_be_learned_is_not(load, name):
     assert not [row for row in dataset.splits["train"] if never in row["messages"][-1]["content"]]
 
 
+def test_what_stands_beside_the_rows_is_told(load):
+    dataset = load(
+        {"style": "Be kind", "train": [{"text": "a b", "label": "x"}], "test": [{"text": "c d", "label": "x"}]}
+    )
+    assert dataset.notes == ["Beside its rows the file has 'style', which was not used."]
+
+
 def test_marks_that_differ_are_told(load):
     def marked(*labels: str) -> list[dict[str, Any]]:
         return [{"result": [{"from_name": "k", "type": "choices", "value": {"choices": [label]}}]} for label in labels]

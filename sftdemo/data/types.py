@@ -57,10 +57,16 @@ class Tally:
 
     counts: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
+    unused: list[str] = field(default_factory=list)  # what stands beside the rows of a file that is one object
 
     def notes(self) -> list[str]:
         counted = [f"{count} {what}." for what, count in sorted(self.counts.items())]
-        return [*counted, *(f"{count} rows were left out: {why}." for why, count in sorted(self.left_out.items()))]
+        beside = [f"Beside its rows the file has {', '.join(self.unused)}, which was not used."] if self.unused else []
+        return [
+            *counted,
+            *beside,
+            *(f"{count} rows were left out: {why}." for why, count in sorted(self.left_out.items())),
+        ]
 
 
 def said(message: Mapping[str, Any]) -> str:

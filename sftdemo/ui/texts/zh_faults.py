@@ -1,6 +1,7 @@
 """数据问题和提示的中文文字：左边是核心代码写出的英文句子，花括号的写法见 faults.py。"""
 
 NOTES = {
+    "Beside its rows the file has {names}, which was not used.": "除数据行外，文件中还有 {names}，没有使用。",
     "{n:d} rows are marked differently by several people: one of the marks is learned.": "{n} 行有多人标注且不一致：只学习其中一个。",
     "Columns not used, since {why:why}: {names}.": "未使用的列（{why}）：{names}。",
     "Translation from {source} to {target}; the other way: --columns {pairs}": "从 {source} 译为 {target}；反方向：--columns {pairs}",
