@@ -18,6 +18,7 @@ from sftdemo.last_layer import LastLayer
 from sftdemo.lora import Rows
 from sftdemo.masks import Branches, additive
 from sftdemo.packing import Packed
+from sftdemo.parity import unknown_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,10 +39,11 @@ class Side:
     def can_share(self) -> bool:
         """Whether what it has read can be padded, shared by rows, and left out again.
 
-        A recurrent layer would take padding for something read, and forget nothing; with ALiBi, padding inside a row would
-        move its tokens apart.
+        A recurrent layer would take padding for something read, and forget nothing; with ALiBi, and with windows that are
+        counted in columns, padding inside a row would move its tokens apart.
         """
-        return cache.can_share(cache.new(self.model.config)) and cache.takes_positions(self.model)
+        apart = not cache.takes_positions(self.model) or unknown_spans(self.model.config)
+        return cache.can_share(cache.new(self.model.config)) and not apart
 
     @cached_property
     def can_join(self) -> bool:

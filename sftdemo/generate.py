@@ -65,7 +65,9 @@ class Pair:
         self.stop_ids = stop_ids(self.tokenizer, self.generation_config)
         self.names = tuple(name for side in self.sides for name in side.names)
         # One embedding row is always there, whatever the model has.
-        self.context: int = getattr(self.sides[0].model.config, "max_position_embeddings", None) or 2**31
+        self.context: int = (
+            getattr(self.sides[0].model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+        )
 
     def stream(
         self,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from sftdemo import support
 from sftdemo.config import DEFAULT_MODEL
 from sftdemo.errors import UserError
 from sftdemo.log import to_log
@@ -131,11 +132,16 @@ def _cached(hub_id: str) -> Path | None:
 
 
 def _from_hub(hub_id: str, report: Report) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
     info = within(HUB_SECONDS, lambda: HfApi().model_info(hub_id, timeout=HUB_SECONDS))
     if not any(file.rfilename.endswith(".safetensors") for file in info.siblings or []):
         raise UserError(f"{hub_id!r} has no safetensors weights, and only those are loaded; choose another model.")
+
+    with tempfile.TemporaryDirectory() as box:
+        given = {"local_dir": box, "etag_timeout": HUB_SECONDS}
+        config = within(HUB_SECONDS, lambda: hf_hub_download(hub_id, "config.json", **given))
+        support.check(Path(config), hub_id)
 
     def fill(part: Path) -> None:
         report(f"Downloading {hub_id} from the Hub …")

@@ -72,12 +72,13 @@ class Prepared:
         self.dataset = data.prepare(config, config.max_examples)
         splits = self.dataset.splits
         # From here on torch is needed; faults in the data have been told before its import.
-        from sftdemo import encoding, lengths, memory, models
+        from sftdemo import encoding, lengths, memory, models, support
         from sftdemo.rows import encode_all
 
         models.set_threads()
         self.base, self.model_source = hub.find(config.model, report)
         report(f"Model: {config.model}, from: {self.model_source}.")
+        support.check(self.base / "config.json", config.model)
         self.tokenizer = encoding.tokenizer(self.base, thinking=config.thinking)
         mended = self._mend(report) if config.on_fault != "stop" else None
         some = min(MOST_VALIDATION, max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"]))))

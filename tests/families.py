@@ -28,6 +28,9 @@ SIZES: dict[str, Any] = {
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 ALTERNATING = ["sliding_attention", "full_attention"] * 2
 MOSTLY_SLIDING = ["sliding_attention"] * 3 + ["full_attention"]
+VISION = {"hidden_size": 32, "intermediate_size": 64}
+# Models that see, too: the model type of the part that reads and writes text.
+TEXT = {"gemma3": "gemma3_text", "qwen3_5": "qwen3_5_text"}
 MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 32, "mamba_d_state": 16, "mamba_chunk_size": 16, "mamba_n_groups": 1}
 
 # By the family's name: transformers' model type, and what differs from SIZES. None leaves a size out.
@@ -53,6 +56,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"head_dim": 32, "linear_key_head_dim": 16, "linear_value_head_dim": 16, "linear_num_key_heads": 2,
          "linear_num_value_heads": 4, "tie_word_embeddings": True},
     ),
+    "Qwen3.5 with vision": (
+        "qwen3_5",
+        {"head_dim": 32, "linear_key_head_dim": 16, "linear_value_head_dim": 16, "linear_num_key_heads": 2,
+         "linear_num_value_heads": 4,
+         "vision_config": {**VISION, "depth": 1, "num_heads": 2, "out_hidden_size": 64}},
+    ),
     "Gemma": ("gemma", {"head_dim": 32, "num_key_value_heads": 1}),
     "Gemma 2": (
         "gemma2",
@@ -62,6 +71,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Gemma 3": (
         "gemma3_text",
         {"head_dim": 32, "sliding_window": WINDOW, "layer_types": MOSTLY_SLIDING, "query_pre_attn_scalar": 32},
+    ),
+    "Gemma 3 with vision": (
+        "gemma3",
+        {"head_dim": 32, "sliding_window": WINDOW, "layer_types": MOSTLY_SLIDING, "query_pre_attn_scalar": 32,
+         "vision_config": {**VISION, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
+                           "patch_size": 14}},
     ),
     "Gemma 4": (
         "gemma4_text",
@@ -152,6 +167,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
          "intermediate_size": 32, "interleave_moe_layer_step": 2},
     ),
     "GPT-2": ("gpt2", {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}),
+    "GPT-Neo": (
+        "gpt_neo",
+        {"attention_types": [[["global", "local"], 2]], "window_size": WINDOW, "num_layers": 4, "num_heads": 4},
+    ),
     "GPT-NeoX": ("gpt_neox", {"num_key_value_heads": None}),
     "Bloom": ("bloom", {"num_key_value_heads": None, "max_position_embeddings": None}),
     "Falcon with ALiBi": ("falcon", {"alibi": True, "num_key_value_heads": None, "multi_query": False}),
@@ -165,7 +184,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def build(name: str, vocabulary: int = 400, **changes: Any) -> tuple[PreTrainedConfig, PreTrainedModel]:
     """A family's tiny model, the same at every call; `changes` are made to its config."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     kind, own = FAMILIES[name]
     values = {**SIZES, "vocab_size": vocabulary, **own, **changes}
@@ -173,9 +192,14 @@ def build(name: str, vocabulary: int = 400, **changes: Any) -> tuple[PreTrainedC
         values["vocab_size_per_layer_input"] = vocabulary
     # Copied, since some configs change their lists.
     given = {key: value for key, value in deepcopy(values).items() if value is not None or key == "sliding_window"}
-    config = AutoConfig.for_model(kind, **given)
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config).eval()
+    if kind in TEXT:
+        vision = given.pop("vision_config")
+        config = AutoConfig.for_model(kind, text_config={"model_type": TEXT[kind], **given}, vision_config=vision)
+        model = AutoModelForImageTextToText.from_config(config).eval()
+        torch.manual_seed(5)
+    else:
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **given)).eval()
     _draw(model)
     return model.config, model
 
@@ -191,6 +215,8 @@ def _draw(model: PreTrainedModel) -> None:
             parameter.normal_(0, 1)
         elif parameter.dim() > 1:
             parameter.normal_(0, STD)
+            if model.config.model_type.startswith("gemma") and "embed_tokens.weight" in name:
+                parameter.mul_(0.2)  # Gemma multiplies embeddings by 8, and each token would be followed by itself
         elif "norm" in name or "ln_" in name:
             # Queries and keys that are normed need more than 1 for peaked scores.
             factor = (

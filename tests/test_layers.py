@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "sftdemo"
 LAYERS = {
     0: ("errors", "config", "files", "log", "schema", "registry", "thoughts", "words", "labels", "sums", "metrics", "answers", "structured", "statistics", "verdict", "preference", "scoring", "scorecard"),
     1: ("data", "runs", "votes", "predictions", "outputs", "processes"),
-    2: ("hub", "machine", "memory", "chat_template", "turns", "encoding", "detokenizer", "rows", "packing", "lengths", "masks", "parity", "attention", "grouped", "fused", "last_layer", "loss", "lora", "cache", "batch", "generate", "models", "measures"),
+    2: ("support", "hub", "machine", "memory", "chat_template", "turns", "encoding", "detokenizer", "rows", "packing", "lengths", "masks", "parity", "attention", "grouped", "fused", "last_layer", "loss", "lora", "cache", "batch", "generate", "models", "measures"),
     3: (
         "card", "trainer", "training", "evaluation", "forgetting", "comparison", "inspection", "xray", "export", "jobs", "flags", "commands",
         "__main__",

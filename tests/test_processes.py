@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from families import build
 from safetensors.torch import load_file
 
 from sftdemo import runs
@@ -71,10 +72,24 @@ def pair(arguments: list[str], folders: tuple[Path, Path] = (ROOT, ROOT)) -> lis
 @pytest.mark.parametrize(("launch", "method"), WAYS)
 def test_two_processes_learn_what_one_learns(labelled, tiny, home, launch, method):
     """The same rows a step; 72 rows in batches of 10 leave a last batch that is cut unevenly."""
-    settings = {"learning_rate": 5e-3, "batch_size": 10, "epochs": 2.0, "method": method, "precision": "float32"}
-    one = train(TrainConfig(data=labelled, model=tiny, name="one", **settings))
+    check_two(labelled, tiny, launch, method)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("name", ["Gemma 3", "Qwen3-MoE", "Qwen3.5"])
+def test_two_processes_learn_models_of_other_layers(labelled, tmp_path, tokenizer, home, name, method):
+    """Windows and tied embeddings; experts, of which a step leaves some out; recurrences."""
+    folder = tmp_path / "model"
+    build(name, len(tokenizer))[1].save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    check_two(labelled, str(folder), DDP, method, 5e-5)
+
+
+def check_two(labelled: str, model: str, launch: list[str], method: str, rate: float = 5e-3) -> None:
+    settings = {"learning_rate": rate, "batch_size": 10, "epochs": 2.0, "method": method, "precision": "float32"}
+    one = train(TrainConfig(data=labelled, model=model, name="one", **settings))
     asked = "--name two --batch-size 5 --epochs 2 --precision float32"
-    words = command(labelled, tiny, *asked.split(), "--method", method)
+    words = command(labelled, model, *asked.split(), "--method", method, "--learning-rate", str(rate))
     launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *launch, "-m", "sftdemo"]
     told = {**os.environ, "DS_ACCELERATOR": "cpu"}  # else DeepSpeed's launcher writes to stdout what it has found
     done = subprocess.run([*launcher, *words], cwd=ROOT, env=told, capture_output=True, text=True, timeout=300)

@@ -1,0 +1,49 @@
+"""Which models can be trained and answered at all, by their config alone: told before anything is downloaded or trained."""
+
+from __future__ import annotations
+
+import json
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from sftdemo.errors import UserError
+
+CHOOSE = "Choose another model, such as a Llama, Qwen or Gemma."
+
+
+def check(config: Path, model: str) -> None:
+    """Refuse a model that isn't known to transformers, or doesn't continue text with a cache of what it has read.
+
+    `config` is its config.json, `model` what the user calls it. Raises UserError naming the model type and the reason.
+    """
+    try:
+        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"The config.json of {model} can't be read: {error}.") from error
+    if reason := _reason(kind):
+        raise UserError(f"{model} is a model of the type {kind!r}, {reason}. {CHOOSE}")
+
+
+def _reason(kind: Any) -> str | None:
+    """Why models of a type can't be used here; None if they can."""
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+    if kind not in CONFIG_MAPPING:
+        return (
+            f"which transformers {transformers.__version__} doesn't know, and code that comes with a model is never run"
+        )
+    config = CONFIG_MAPPING[kind]
+    both_ways = config in MODEL_FOR_MASKED_LM_MAPPING or getattr(config, "is_encoder_decoder", False)
+    if both_ways or config not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return "which isn't a decoder that continues text"
+    parameters = signature(MODEL_FOR_CAUSAL_LM_MAPPING[config].forward).parameters
+    if "cache" not in parameters or kind in OWN_STATES:
+        return "which keeps what it has read in a way of its own"
+    return None
+
+
+# By transformers 5.24: xLSTM's and MiniMax' caches are of their own classes, RecurrentGemma's states in the model itself.
+OWN_STATES = {"xlstm", "minimax", "recurrent_gemma"}

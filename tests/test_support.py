@@ -1,0 +1,77 @@
+"""Models that can't be used are refused in one line, before anything is downloaded or trained."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from families import FAMILIES
+
+from sftdemo import hub, support
+from sftdemo.config import TrainConfig
+from sftdemo.errors import UserError
+from sftdemo.training import train
+
+REFUSED = {
+    "rwkv": "in a way of its own",
+    "xlstm": "in a way of its own",
+    "recurrent_gemma": "in a way of its own",
+    "t5": "isn't a decoder",
+    "pegasus": "isn't a decoder",
+    "bert": "isn't a decoder",
+    "mistral3": "isn't a decoder",
+    "brand-new": "doesn't know",
+}
+
+
+def config(folder, kind):
+    folder.mkdir(exist_ok=True)
+    path = folder / "config.json"
+    path.write_text(json.dumps({"model_type": kind, "auto_map": {"AutoModelForCausalLM": "modeling.Own"}}))
+    return path
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_model_of_another_kind_is_refused_with_the_reason(kind, tmp_path):
+    with pytest.raises(UserError) as refused:
+        support.check(config(tmp_path / "model", kind), "owner/name")
+    said = str(refused.value)
+    assert "owner/name" in said and repr(kind) in said and REFUSED[kind] in said and "\n" not in said
+
+
+def test_every_family_that_is_tested_is_taken(tmp_path):
+    for kind in {kind for kind, _ in FAMILIES.values()}:
+        support.check(config(tmp_path / "model", kind), "owner/name")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{"])
+def test_a_config_that_is_none_is_said(text, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"config\.json of owner/name"):
+        support.check(path, "owner/name")
+
+
+def test_nothing_is_downloaded(monkeypatch, home, tmp_path):
+    import huggingface_hub
+
+    fetched = []
+    files = [SimpleNamespace(rfilename=name) for name in ("config.json", "model.safetensors")]
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: SimpleNamespace(siblings=files))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(config(tmp_path / "box", "rwkv")))
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *_, **given: fetched.append(given) or str(tmp_path)
+    )
+    with pytest.raises(UserError, match="'rwkv'"):
+        hub.find("owner/name")
+    assert not [given for given in fetched if not given.get("local_files_only")]
+
+
+def test_nothing_is_trained(labelled, tmp_path, tokenizer, home):
+    folder = tmp_path / "model"
+    tokenizer.save_pretrained(folder)
+    config(folder, "rwkv")
+    with pytest.raises(UserError, match="'rwkv'"):
+        train(TrainConfig(data=labelled, model=str(folder)))
+    assert not (home / "runs").exists()
