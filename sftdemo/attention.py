@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import varlen
 
+from sftdemo.cache import is_recurrent
 from sftdemo.masks import CAUSAL, Pattern, check_known, layer_mask
 from sftdemo.packing import Packing, pack
 from sftdemo.parity import accept, answering, rounding, short_spans, unknown_spans
@@ -201,7 +202,8 @@ def enable(model: PreTrainedModel) -> bool:
     AttentionInterface.register(NAME, packed_attention)
     AttentionMaskInterface.register(NAME, layer_mask)
     before = model.config._attn_implementation
-    return not unknown_spans(model.config) and accept(
+    # A recurrent layer may pass on too little of a neighbour for the trial of rounded numbers to see.
+    return not (unknown_spans(model.config) or is_recurrent(model.config)) and accept(
         lambda: _packed_and_alone(model), lambda: model.set_attn_implementation(before), rounding(model)
     )
 

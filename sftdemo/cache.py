@@ -235,7 +235,7 @@ def new(config: PreTrainedConfig, rows: int = 0, columns: int = 0) -> Cache:
     windowed = config._attn_implementation in (GROUPED, MASKED) and {type(layer) for layer in own} <= set(KEPT)
     if windowed or can_share(cache):
         cache.layers = [RoomyLayer(rows, columns) for _ in own]
-    elif any(isinstance(layer, LinearAttentionLayer) for layer in cache.layers):
+    elif is_recurrent(config):
         layers = [_beside_states(layer, rows, columns) for layer in cache.layers]
         cache.layers = layers if all(layers) else cache.layers
     return cache
@@ -244,6 +244,11 @@ def new(config: PreTrainedConfig, rows: int = 0, columns: int = 0) -> Cache:
 def can_share(cache: Cache) -> bool:
     """Whether each layer keeps every token, so that a part can be taken out and put in elsewhere, or left out again."""
     return bool(cache.layers) and all(type(layer) in (DynamicLayer, RoomyLayer) for layer in cache.layers)
+
+
+def is_recurrent(config: PreTrainedConfig) -> bool:
+    """Whether a layer keeps a state of what was read, which knows nothing of where a row ends."""
+    return any(isinstance(layer, LinearAttentionLayer) for layer in DynamicCache(config=config).layers)
 
 
 def takes_positions(model: PreTrainedModel) -> bool:

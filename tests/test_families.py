@@ -21,7 +21,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from sftdemo import files, models, runs
+from sftdemo import attention, files, models, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
 from sftdemo.encoding import Encoded, encode, encode_prompt
 from sftdemo.encoding import tokenizer as tokenizer_of
@@ -415,3 +415,13 @@ def test_rounded_weights_and_checkpoints(name, method, quantization, folder, dat
         check_run(summary, folder(name), quantization)
     near = 1e-5 if quantization == "none" else 2e-3
     assert kept["eval_loss"] == pytest.approx(made_again["eval_loss"], rel=near)
+
+
+def test_a_recurrence_too_faint_for_the_trial_is_not_packed_either():
+    """Where numbers have 16 bits, the trial must let a little pass."""
+    _, model = build("LFM2")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "conv.out_proj" in name:
+                parameter.mul_(0.001)
+    assert not attention.enable(model.bfloat16())
