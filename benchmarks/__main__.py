@@ -20,9 +20,10 @@ from typing import Any
 import psutil
 
 from benchmarks import parts, peers, plan, plot, report
-from sftdemo import files, hub, runs
+from sftdemo import files, runs
 from sftdemo.config import DEFAULT_MODEL
 from sftdemo.errors import UserError
+from sftdemo.model import download
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("torch", "transformers", "peft", "gradio")
@@ -88,7 +89,7 @@ def main(words: list[str] | None = None) -> int:
     environments = (options.peers or runs.home() / "peers").resolve()
     began = time.time()
     try:
-        model, _ = hub.find(options.model, lambda text: print(text, file=sys.stderr))
+        model, _ = download.find(options.model, lambda text: print(text, file=sys.stderr))
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -99,12 +100,12 @@ def main(words: list[str] | None = None) -> int:
             for record in measured(part, bench):
                 bench.records.append(record)
                 say(record)
-    from sftdemo import models  # brings torch, which a wrong flag need not wait for
+    from sftdemo.system import compute  # brings torch, which a wrong flag need not wait for
 
     about = {
         "machine": f"{processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "arithmetic": models.training_precision("auto")[1],
+        "arithmetic": compute.training_precision("auto")[1],
         "versions": versions(environments),
         "command": shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if words is None else words)]),
         "date": time.strftime("%Y-%m-%d %H:%M", time.localtime(began)),

@@ -22,6 +22,26 @@ from sftdemo import data, schema  # noqa: E402
 from sftdemo.__main__ import parser  # noqa: E402
 from sftdemo.config import value_type  # noqa: E402
 
+# As tests/test_layers.py has it.
+ORDER = [
+    "errors",
+    "config",
+    "files",
+    "log",
+    "schema",
+    "runs",
+    "system",
+    "data",
+    "encoding",
+    "evaluation",
+    "votes",
+    "model",
+    "inference",
+    "training",
+    "verbs",
+    "ui",
+    "cli",
+]
 STARS = {"VAR_POSITIONAL": "*", "VAR_KEYWORD": "**"}
 NOTE = "<!-- Written by docs/write.py; edit the code instead. -->\n"
 
@@ -172,43 +192,24 @@ def _type(plain: Any) -> str:
 
 
 def architecture(text: str) -> str:
-    """The document with its table of rooms written anew."""
-    return re.sub(r"(<!-- rooms -->\n).*?(<!-- end -->)", lambda match: match[1] + rooms() + match[2], text, flags=re.S)
+    """The document with its table of packages written anew."""
+    return re.sub(
+        r"(<!-- packages -->\n).*?(<!-- end -->)", lambda match: match[1] + packages() + match[2], text, flags=re.S
+    )
 
 
-def rooms() -> str:
-    """Modules and packages with the first sentence of each, those first that rest on the fewest others."""
+def packages() -> str:
+    """Modules and packages in the order of imports, with the first sentence of each and the files of a package."""
     home = Path(sftdemo.__file__).parent
-    files = {
-        path: path.relative_to(home).parts[0].removesuffix(".py")
-        for path in sorted(home.rglob("*.py"))
-        if path.parent != home or not path.name.startswith("__")
-    }
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
-    rests: dict[str, set[str]] = {room: set() for room in files.values()}
-    for path, room in files.items():
-        rests[room] |= {name for name in _imported(trees[path]) if name in rests} - {room}
-    for middle in rests:
-        for room in rests:
-            if middle in rests[room]:
-                rests[room] |= rests[middle]
-    doors = {room: path for path, room in files.items() if path.parent == home or path == home / room / "__init__.py"}
-    docs = {
-        room: (ast.get_docstring(trees[path]) or "").split("\n\n")[0].replace("\n", " ") for room, path in doors.items()
-    }
-    order = sorted(docs, key=lambda room: (len(rests[room] - {room}), room))
-    return table(("room", "what is in it"), ((f"`{room}`", docs[room]) for room in order))
-
-
-def _imported(tree: ast.AST) -> set[str]:
-    """The rooms that a file imports, inside functions too."""
-    modules: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-    return {module.split(".")[1] for module in modules if module.startswith("sftdemo.")}
+    rows = []
+    for name in ORDER:
+        door = home / name / "__init__.py" if (home / name).is_dir() else home / f"{name}.py"
+        about = (
+            (ast.get_docstring(ast.parse(door.read_text(encoding="utf-8"))) or "").split("\n\n")[0].replace("\n", " ")
+        )
+        inside = sorted(path.stem for path in (home / name).rglob("*.py") if path.name != "__init__.py")
+        rows.append((f"`{name}`", about, " ".join(inside)))
+    return table(("package", "what is in it", "files"), rows)
 
 
 def documents() -> dict[Path, str]:

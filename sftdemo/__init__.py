@@ -6,15 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sftdemo.comparison import compare as compare
     from sftdemo.config import EvaluateConfig as EvaluateConfig
     from sftdemo.config import GenerateConfig as GenerateConfig
     from sftdemo.config import TrainConfig as TrainConfig
     from sftdemo.data import read as read
-    from sftdemo.evaluation import evaluate as evaluate
-    from sftdemo.models import load as load
-    from sftdemo.scoring import score as score
-    from sftdemo.training import train as train
+    from sftdemo.evaluation.scoring import score as score
+    from sftdemo.inference.load_run import load as load
+    from sftdemo.training.train import train as train
+    from sftdemo.verbs.compare import compare as compare
+    from sftdemo.verbs.evaluate import evaluate as evaluate
 
 __version__ = "0.1.0"
 _HOMES = {
@@ -22,11 +22,11 @@ _HOMES = {
     "GenerateConfig": "config",
     "EvaluateConfig": "config",
     "read": "data",
-    "train": "training",
-    "evaluate": "evaluation",
-    "load": "models",
-    "compare": "comparison",
-    "score": "scoring",
+    "train": "training.train",
+    "evaluate": "verbs.evaluate",
+    "load": "inference.load_run",
+    "compare": "verbs.compare",
+    "score": "evaluation.scoring",
 }
 __all__ = list(_HOMES)
 

@@ -9,18 +9,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import sftdemo
-from sftdemo import commands, log, processes
+from sftdemo import __doc__ as about
+from sftdemo import __version__, log
+from sftdemo.cli import commands
+from sftdemo.cli.flags import add_flags
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
-from sftdemo.flags import add_flags
-from sftdemo.words import LANGUAGES
+from sftdemo.evaluation.words import LANGUAGES
+from sftdemo.system import distributed
 
 
 def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     """All commands and their flags; settings come from the config dataclasses."""
-    root = argparse.ArgumentParser(prog=program, description=sftdemo.__doc__)
-    root.add_argument("--version", action="version", version=f"sftdemo {sftdemo.__version__}")
+    root = argparse.ArgumentParser(prog=program, description=about)
+    root.add_argument("--version", action="version", version=f"sftdemo {__version__}")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="One JSON object on stdout, everything else on stderr.")
     verbs = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -103,12 +105,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"sftdemo: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        if processes.is_first():
+        if distributed.is_first():
             print("sftdemo: stopped.", file=sys.stderr)
         return 130
     finally:
         sys.stdout = output
-    if not processes.is_first():
+    if not distributed.is_first():
         return result.exit_code
     text = json.dumps(result.value, ensure_ascii=False, default=_plain) if options.json else result.text
     if text:

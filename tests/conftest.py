@@ -116,8 +116,8 @@ def learn_to_repeat(model, tokenizer, steps: int = 80) -> None:
     """Asked with two adjectives, it answers with the first and stops."""
     import torch
 
-    from sftdemo.encoding import encode
-    from sftdemo.packing import Collator
+    from sftdemo.encoding.encode import encode
+    from sftdemo.encoding.packing import Collator
 
     draw = random.Random(1)
     adjectives = " ".join(TEXTS).split()

@@ -14,11 +14,11 @@ sys.path[:0] = [str(ROOT)]
 
 from families import FAMILIES, build  # noqa: E402
 
-from sftdemo import models  # noqa: E402
 from sftdemo.config import TrainConfig  # noqa: E402
-from sftdemo.lora import targets  # noqa: E402
-from sftdemo.support import OWN_STATES  # noqa: E402
-from sftdemo.trainer import trainable  # noqa: E402
+from sftdemo.inference import load_run  # noqa: E402
+from sftdemo.model.lora_targets import targets  # noqa: E402
+from sftdemo.model.support import OWN_STATES  # noqa: E402
+from sftdemo.training.trainer import trainable  # noqa: E402
 
 PAGE = ROOT / "docs" / "models.md"
 LAYERS = {
@@ -79,7 +79,7 @@ def row(name: str) -> list[str]:
     head = {"lm_head"}
     left_out = leaves - {path.rpartition(".")[2] for path in targets(model)} - head
     _, packed = trainable(model, TrainConfig(method="full"))
-    side = models.answering(build(name)[1].float(), ("base",))
+    side = load_run.answering(build(name)[1].float(), ("base",))
     answered = "shared" if side.can_share else "joined" if side.can_join else "one by one"
     return [name, f"`{kind}`", layers(config), "packed" if packed else "padded", answered,
             ", ".join(f"`{leaf}`" for leaf in sorted(left_out))]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sftdemo import files
-from sftdemo.scorecard import score_outputs
+from sftdemo.evaluation.scorecard import score_outputs
 from tests.test_browser import CHROMIUM, SLOW_MS, app_home, browser, choose, go, open_page, sync_api, url  # noqa: F401
 from tests.test_ui import made_run
 

@@ -180,8 +180,8 @@ def test_control_c_stops_and_keeps(home, labelled, tiny):
 
 @pytest.mark.slow
 def test_a_job_started_by_the_app_is_stopped_and_its_killed_sibling_failed(home, labelled, tiny):
-    from sftdemo import jobs
     from sftdemo.config import TrainConfig
+    from sftdemo.verbs import jobs
 
     settings = {"data": labelled, "model": tiny, "epochs": 100.0}
     run = jobs.start(TrainConfig(name="stopped", **settings))

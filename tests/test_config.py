@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 from sftdemo.__main__ import parser
+from sftdemo.cli.flags import from_flags
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import UsageError
-from sftdemo.flags import from_flags
 
 CONFIGS = [ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig]
 

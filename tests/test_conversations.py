@@ -10,8 +10,8 @@ from conftest import make_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftdemo.chat_template import TemplateError, set_thinking, traits
-from sftdemo.encoding import answer_ids, encode, encode_prompt, encode_turns, stop_ids
+from sftdemo.encoding.chat_template import TemplateError, set_thinking, traits
+from sftdemo.encoding.encode import answer_ids, encode, encode_prompt, encode_turns, stop_ids
 from sftdemo.errors import UsageError
 
 IM = "{{ '<|im_start|>' + m.role + '\n' }}"
@@ -236,7 +236,7 @@ def test_a_switch_for_thoughts_is_written_into_the_template(tmp_path):
     on = kind("closing", "on")
     assert on.decode(encode_prompt(on, [ASKED])).endswith("<think>")
     off.save_pretrained(tmp_path)
-    from sftdemo.encoding import tokenizer
+    from sftdemo.model.loading import tokenizer
 
     assert encode_prompt(tokenizer(tmp_path), [ASKED]) == encode_prompt(off, [ASKED])
     assert kind("qwen3").decode(encode_prompt(kind("qwen3"), [ASKED])).endswith("assistant\n")

@@ -182,7 +182,7 @@ def test_sizes_that_can_not_be(write):
 
 
 def test_a_run_states_all_that_was_done_to_its_data(write, tiny, home):
-    from sftdemo.training import train
+    from sftdemo.training.train import train
 
     rows = [*moods(good=20, bad=10), {"text": "", "label": "good"}, {"text": "<b>x</b> a@b.org", "label": "bad"}]
     config = TrainConfig(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sftdemo.data import Dataset, Example, split, take
-from sftdemo.data.checks import count, duplicates, leaks, normalise
+from sftdemo.data.duplicates import count, duplicates, leaks, normalise
 from sftdemo.errors import DataError
 
 ENGLISH = [word for word in Path(__file__).read_text(encoding="utf-8").split() if word.isalpha()]

@@ -11,7 +11,6 @@ from test_conversations import kind
 
 pytest.importorskip("gradio")
 
-from sftdemo import inspection
 from sftdemo.config import TrainConfig
 from sftdemo.data.layouts import parse_columns
 from sftdemo.errors import UserError
@@ -20,6 +19,7 @@ from sftdemo.ui.parts import charts
 from sftdemo.ui.parts.page import Page
 from sftdemo.ui.tabs import data as data_tab
 from sftdemo.ui.tabs import data_views
+from sftdemo.verbs import check
 
 ROWS = [
     {"tweet": f"<b>film</b> {i} was good, ask me{i}@mail.example", "mood": "ab"[i % 3 == 0], "who": f"u{i}"}
@@ -47,7 +47,7 @@ def test_what_is_drawn_is_what_check_says(tweets, babbler, lang):
     assert chosen_data.have_tokenizer(babbler)
     value = told(tweets, **settings)
     config = TrainConfig(data=tweets, columns="text=tweet,label=mood", **settings)
-    assert value == inspection.inspect(config)
+    assert value == check.inspect(config)
     lists = data_views.fault_lists(value, lang)
     assert "<td>41</td><td>mood</td>" in lists and "mood" in data_views.mapping(value, lang)
     cleaned = data_views.cleaning(value, lang)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from conftest import CHATML, make_tokenizer
 
-from sftdemo.detokenizer import Answer, Detokenizer, without_empty_thoughts
-from sftdemo.encoding import TemplateError, encode, encode_prompt, encode_turns, stop_ids
+from sftdemo.encoding.detokenizer import Answer, Detokenizer, without_empty_thoughts
+from sftdemo.encoding.encode import TemplateError, encode, encode_prompt, encode_turns, stop_ids
 
 GENERATION_TAGS = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}{% if message['role'] == 'assistant' %}"

@@ -21,16 +21,20 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from sftdemo import attention, files, models, runs
+from sftdemo import files, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
-from sftdemo.encoding import Encoded, encode, encode_prompt
-from sftdemo.encoding import tokenizer as tokenizer_of
-from sftdemo.evaluation import evaluate
-from sftdemo.export import export
-from sftdemo.generate import Pair
-from sftdemo.packing import Collator
-from sftdemo.trainer import trainable
-from sftdemo.training import train
+from sftdemo.encoding.encode import encode, encode_prompt
+from sftdemo.encoding.packing import Collator
+from sftdemo.encoding.rows import Encoded
+from sftdemo.inference import load_run
+from sftdemo.inference.side_by_side import Pair
+from sftdemo.model import loading
+from sftdemo.model.loading import tokenizer as tokenizer_of
+from sftdemo.training import packed_attention
+from sftdemo.training.train import train
+from sftdemo.training.trainer import trainable
+from sftdemo.verbs.evaluate import evaluate
+from sftdemo.verbs.export import export
 
 SPANS = ("sliding_window", "attention_chunk_size", "window_size")
 WINDOWED = [name for name, (_, own) in FAMILIES.items() if any(own.get(key) for key in SPANS)]
@@ -88,7 +92,7 @@ def folder(tmp_path_factory, tokenizer):
 def learnable(base: Path, method: str) -> tuple[Any, bool]:
     """What training trains, and whether packed; its adapter has a large effect."""
     torch.manual_seed(1)
-    model, packed = trainable(models.load_base(base, torch.float32), TrainConfig(method=method, **SETTINGS))
+    model, packed = trainable(loading.load_base(base, torch.float32), TrainConfig(method=method, **SETTINGS))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.2)
@@ -231,7 +235,7 @@ def talk(folder, tokenizer, tmp_path):
         files.write_json(run.path / "config.json", {"settings": settings, "base_model": str(folder(name))})
         files.write_text(run.path / "README.md", "A run.")
         alone = {"base": plain(folder(name)), "tuned": plain(folder(name), run.model_path)}
-        return Talk(models.load(run), alone, tokenizer)
+        return Talk(load_run.load(run), alone, tokenizer)
 
     return open_
 
@@ -338,7 +342,7 @@ def test_merging_changes_nothing(name, talk, tmp_path):
 )
 def test_lora_stands_beside_layers_that_are_called(name, left_out):
     """Not beside Mamba's that kernels read, routers, or names that PEFT takes for experts; never beside an experts' tensor."""
-    model = models.add_lora(build(name)[1], TrainConfig(**SETTINGS))
+    model = loading.add_lora(build(name)[1], TrainConfig(**SETTINGS))
     targeted = {name.rpartition(".")[2] for name in model.targeted_module_names}
     linear = {
         path.split(".")[-1] for path, module in build(name)[1].named_modules() if "Linear" in type(module).__name__
@@ -353,8 +357,8 @@ def test_the_page_of_models_is_what_the_code_does():
 
 @pytest.mark.parametrize("name", ["Qwen3.5", "LFM2", "LFM3", "Granite 4 hybrid", "Falcon-H1", "Mamba", "Nemotron-H"])
 def test_recurrent_models_are_never_packed_nor_share_what_was_read(name, folder):
-    assert not trainable(models.load_base(folder(name), torch.float32), TrainConfig(method="full"))[1]
-    side = models.answering(models.load_base(folder(name), torch.float32), ("base",))
+    assert not trainable(loading.load_base(folder(name), torch.float32), TrainConfig(method="full"))[1]
+    side = load_run.answering(loading.load_base(folder(name), torch.float32), ("base",))
     assert side.can_join and not side.can_share
 
 
@@ -380,7 +384,7 @@ def check_run(summary: Any, base: Path, quantization: str = "none") -> None:
     if quantization == "none":
         alone, near = plain(base, run.model_path), 1e-5
     else:  # inputs that lie between two steps of 8 bits may be rounded to either
-        rounded = models.load_base(base, torch.float32, quantization)
+        rounded = loading.load_base(base, torch.float32, quantization)
         alone, near = PeftModel.from_pretrained(rounded, str(run.model_path)).eval(), 2e-3
     with torch.no_grad():
         total = sum(summed_loss(alone, row).item() for row in rows)
@@ -424,4 +428,4 @@ def test_a_recurrence_too_faint_for_the_trial_is_not_packed_either():
         for name, parameter in model.named_parameters():
             if "conv.out_proj" in name:
                 parameter.mul_(0.001)
-    assert not attention.enable(model.bfloat16())
+    assert not packed_attention.enable(model.bfloat16())

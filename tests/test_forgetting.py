@@ -6,13 +6,14 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from sftdemo import forgetting
-from sftdemo.batch import Side
-from sftdemo.encoding import answer_ids, encode_prompt
+from sftdemo.encoding.encode import answer_ids, encode_prompt
 from sftdemo.errors import UserError
-from sftdemo.generate import Pair
-from sftdemo.lora import by_row
-from sftdemo.models import device, load_base
+from sftdemo.inference.adapters import by_row
+from sftdemo.inference.batch import Side
+from sftdemo.inference.side_by_side import Pair
+from sftdemo.model.loading import load_base
+from sftdemo.system.compute import device
+from sftdemo.verbs import forgetting
 
 ASKED = [{"role": "user", "content": "the film was good and sad"}]
 

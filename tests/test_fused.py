@@ -11,9 +11,10 @@ from peft.tuners import lora
 from safetensors.torch import load_file
 from torch import nn
 
-from sftdemo import fused
 from sftdemo.config import TrainConfig
-from sftdemo.models import add_lora, device, load_base
+from sftdemo.model.loading import add_lora, load_base
+from sftdemo.system.compute import device
+from sftdemo.training import fused_layers
 
 
 class Two(nn.Module):
@@ -40,7 +41,7 @@ def learned(model):
 def test_outputs_and_gradients_are_pefts():
     plain = adapted()
     quick = copy.deepcopy(plain)
-    assert fused.fuse(quick) == 2
+    assert fused_layers.fuse(quick) == 2
     results = []
     for model in (plain, quick):
         x = torch.randn(3, 5, 24, generator=torch.Generator().manual_seed(1)).requires_grad_()
@@ -60,12 +61,14 @@ def test_the_gradient_is_the_derivative():
     )
     for tensor in (x, a, b):
         tensor.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, a, b: fused.LoraProduct.apply(x, weight, bias, a, b, 0.7), (x, a, b))
+    assert torch.autograd.gradcheck(
+        lambda x, a, b: fused_layers.LoraProduct.apply(x, weight, bias, a, b, 0.7), (x, a, b)
+    )
 
 
 def test_bfloat16_weights_with_float32_adapters():
     model = adapted()
-    fused.fuse(model)
+    fused_layers.fuse(model)
     wanted = model(x := torch.ones(4, 24))
     for layer in (model.base_model.model.one, model.base_model.model.two):
         layer.base_layer.to(torch.bfloat16)
@@ -82,13 +85,13 @@ def test_bfloat16_weights_with_float32_adapters():
 def test_other_layers_keep_pefts_forward(changes):
     model = adapted(**changes)
     before = {name: type(module) for name, module in model.named_modules()}
-    assert fused.fuse(model) == 0
+    assert fused_layers.fuse(model) == 0
     assert before == {name: type(module) for name, module in model.named_modules()}
 
 
 def test_switched_off_merged_and_copied_it_is_pefts():
     model = adapted()
-    fused.fuse(model)
+    fused_layers.fuse(model)
     x = torch.randn(2, 24, generator=torch.Generator().manual_seed(1))
     tuned = model(x)
     with model.disable_adapter():
@@ -111,7 +114,7 @@ def test_a_model_trains_and_saves_as_with_peft(tiny, tmp_path):
             if "lora_B" in parameter_name:
                 nn.init.normal_(parameter, std=0.02)
         if name == "fused":
-            assert fused.fuse(model) == 14 == sum(isinstance(layer, lora.Linear) for layer in model.modules())
+            assert fused_layers.fuse(model) == 14 == sum(isinstance(layer, lora.Linear) for layer in model.modules())
             assert sum("forward" in vars(module) for module in model.modules()) == 2 + 5, "gated layers and norms"
             model.enable_input_require_grads()
             model.activation_checkpointing_enable()
@@ -137,12 +140,12 @@ def test_norm_and_gated_product_equal_the_formulas(dtype):
         return weight * y.to(dtype)
 
     def gated():
-        return fused.LoraProduct.apply(nn.functional.silu(gate) * up, wide, None, a, b, 0.5)
+        return fused_layers.LoraProduct.apply(nn.functional.silu(gate) * up, wide, None, a, b, 0.5)
 
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.1}
     for plain, quick, inputs in (
-        (norm, lambda: fused.Norm.apply(x, weight, 1e-5), [x]),
-        (gated, lambda: fused.GatedProduct.apply(gate, up, wide, None, a, b, 0.5), [gate, up, a, b]),
+        (norm, lambda: fused_layers.Norm.apply(x, weight, 1e-5), [x]),
+        (gated, lambda: fused_layers.GatedProduct.apply(gate, up, wide, None, a, b, 0.5), [gate, up, a, b]),
     ):
         wanted, got = plain(), quick()
         way = torch.randn_like(wanted)
@@ -169,7 +172,7 @@ def test_other_norms_and_gates_stay_as_they_are(family):
     ids = torch.tensor([[5, 6, 7, 8, 9]])
     model = add_lora(base, TrainConfig())
     wanted = model(input_ids=ids).logits
-    fused.fuse(model)
+    fused_layers.fuse(model)
     torch.testing.assert_close(model(input_ids=ids).logits, wanted, rtol=1e-4, atol=1e-5)
     gated = [module for module in model.modules() if "forward" in vars(module) and hasattr(module, "down_proj")]
     assert not gated

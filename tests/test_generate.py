@@ -8,17 +8,25 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from sftdemo import cache, last_layer
-from sftdemo import grouped as answering_attention
-from sftdemo.batch import Batch, Row, Side
 from sftdemo.config import GenerateConfig
-from sftdemo.encoding import answer_ids, common_prefix, encode_prompt
+from sftdemo.encoding.encode import answer_ids, encode_prompt
+from sftdemo.encoding.packing import Packed
+from sftdemo.encoding.rows import common_prefix
 from sftdemo.errors import UserError
-from sftdemo.generate import HELD, Pair, choose, tokens_at_once
-from sftdemo.grouped import group
-from sftdemo.lora import Habits, RowLinear, Rows, by_row, product, stack, store_by_input
-from sftdemo.models import answering, device, load_base
-from sftdemo.packing import Packed
+from sftdemo.inference import grouped_attention as answering_attention
+from sftdemo.inference import kv_cache
+from sftdemo.inference.adapters import RowLinear, by_row, stack, store_by_input
+from sftdemo.inference.batch import Batch, Row, Side
+from sftdemo.inference.grouped_attention import group
+from sftdemo.inference.load_run import answering
+from sftdemo.inference.matmul import Habits, product
+from sftdemo.inference.sampling import choose
+from sftdemo.inference.scheduler import HELD, tokens_at_once
+from sftdemo.inference.side_by_side import Pair
+from sftdemo.model import last_layer
+from sftdemo.model.adapter_routing import Rows
+from sftdemo.model.loading import load_base
+from sftdemo.system.compute import device
 
 CHATS = [
     [{"role": "user", "content": text}]
@@ -46,7 +54,7 @@ def pair(babbler, adapter, tokenizer) -> Pair:
     model = PeftModel.from_pretrained(load_base(Path(babbler), torch.float32), str(adapter))
     rows = by_row(model, ["default"], torch.float32)
     side = answering(model.get_base_model(), ("base", "tuned"), rows)
-    assert (side.model.config._attn_implementation == cache.GROUPED) == (device().type == "cpu")
+    assert (side.model.config._attn_implementation == kv_cache.GROUPED) == (device().type == "cpu")
     assert len({layer.stack for layer in side.model.modules() if isinstance(layer, RowLinear)} - {None}) == 2 * 4
     assert side.last and side.model.model.layers[0].mlp.act_fn.inplace
     return Pair(tokenizer, [side])
@@ -96,7 +104,7 @@ def test_prompts_read_in_parts_are_answered_as_if_alone(pair, monkeypatch, head,
     whole, parted = {}, {}
     for done in pair.answers(chats, GREEDY, labels=labels):
         whole |= done
-    monkeypatch.setattr("sftdemo.generate.PROMPT_ROWS", at_once)
+    monkeypatch.setattr("sftdemo.inference.scheduler.PROMPT_ROWS", at_once)
     for done in pair.answers(chats, GREEDY, labels=labels):
         parted |= done
     for index, chat in enumerate(chats):
@@ -111,8 +119,8 @@ def test_long_prompts_are_answered_fewer_at_once(pair, monkeypatch, at_once):
     """Others begin where some have ended, in the places that they leave."""
     whole = pair.complete(CHATS * 2, GREEDY)
     longest = max(len(encode_prompt(pair.tokenizer, chat)) for chat in CHATS) + GREEDY.max_new_tokens
-    monkeypatch.setattr("sftdemo.generate.tokens_at_once", lambda model: 2 * at_once * longest)
-    monkeypatch.setattr("sftdemo.generate.PROMPT_ROWS", 2)
+    monkeypatch.setattr("sftdemo.inference.scheduler.tokens_at_once", lambda model: 2 * at_once * longest)
+    monkeypatch.setattr("sftdemo.inference.scheduler.PROMPT_ROWS", 2)
     counts = []
     advance = Batch.advance
     monkeypatch.setattr(
@@ -186,7 +194,7 @@ def test_a_conversation_too_long_is_refused(pair):
 @pytest.mark.parametrize("floats", [2**26, 1])
 def test_label_likelihoods_equal_plain_forwards(pair, alone, tokenizer, monkeypatch, floats):
     """Prompt computed once, labels of unlike length behind it, in one group or one by one."""
-    monkeypatch.setattr("sftdemo.batch.SCORE_FLOATS", floats)
+    monkeypatch.setattr("sftdemo.inference.batch.SCORE_FLOATS", floats)
     prompts = [encode_prompt(tokenizer, chat) for chat in CHATS]
     labels = [
         tokenizer(text, add_special_tokens=False)["input_ids"] + [1]
@@ -283,15 +291,15 @@ def test_what_all_prompts_begin_with_is_computed_once(pair, monkeypatch, held):
     wanted = [streamed(pair, chat) for chat in chats]
     prompts = [encode_prompt(pair.tokenizer, chat) for chat in chats]
     if not held:
-        monkeypatch.setattr("sftdemo.generate.holds_common", lambda model: False)
+        monkeypatch.setattr("sftdemo.inference.scheduler.holds_common", lambda model: False)
     read, copied = [], []
-    forward, put = Batch._forward, cache.put
+    forward, put = Batch._forward, kv_cache.put
     monkeypatch.setattr(
         Batch,
         "_forward",
         lambda batch, ids, *rest, **more: (read.append(ids.shape), forward(batch, ids, *rest, **more))[1],
     )
-    monkeypatch.setattr(cache, "put", lambda made, pasts, counts: (copied.extend(counts), put(made, pasts, counts)))
+    monkeypatch.setattr(kv_cache, "put", lambda made, pasts, counts: (copied.extend(counts), put(made, pasts, counts)))
     assert pair.complete(chats, GREEDY) == wanted
     common = common_prefix(prompts)
     rest = [len(prompt) - common for prompt in prompts]
@@ -335,7 +343,7 @@ def test_answers_longer_than_the_room_kept_ahead(pair, alone, tokenizer):
 
 @pytest.mark.parametrize("floats", [2**26, 1])
 def test_likelihood_of_references_equals_plain_forwards(pair, alone, tokenizer, monkeypatch, floats):
-    monkeypatch.setattr("sftdemo.batch.SCORE_FLOATS", floats)
+    monkeypatch.setattr("sftdemo.inference.batch.SCORE_FLOATS", floats)
     prompts = [encode_prompt(tokenizer, chat) for chat in CHATS]
     references = [tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("good", "very bad indeed", "n", "好的")]
     found = {}
@@ -364,7 +372,7 @@ def test_explain_gives_each_tokens_probability(pair, alone, tokenizer):
 
 
 def test_storing_by_input_changes_no_value(babbler, monkeypatch):
-    monkeypatch.setattr("sftdemo.lora.habits", lambda: Habits(apart=True, by_input=True))
+    monkeypatch.setattr("sftdemo.inference.matmul.habits", lambda: Habits(apart=True, by_input=True))
     model = load_base(Path(babbler), torch.float32).eval()
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     ids = torch.tensor([[5, 6, 7]], device=device())
@@ -380,7 +388,7 @@ def test_storing_by_input_changes_no_value(babbler, monkeypatch):
 def test_one_token_a_thread_is_the_same_product(monkeypatch):
     x, weight, bias = torch.randn(2, 1, 8), torch.randn(5, 8), torch.randn(5)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr("sftdemo.lora.habits", lambda: Habits(apart=True, by_input=True))
+    monkeypatch.setattr("sftdemo.inference.matmul.habits", lambda: Habits(apart=True, by_input=True))
     for given in (None, bias):
         torch.testing.assert_close(product(x, weight, given), torch.nn.functional.linear(x, weight, given))
         torch.testing.assert_close(product(x[:1], weight, given), torch.nn.functional.linear(x[:1], weight, given))
@@ -388,7 +396,7 @@ def test_one_token_a_thread_is_the_same_product(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(2, 1, 8), (1, 7, 8), (3, 5, 8)])
 def test_a_vocabulary_in_blocks_is_the_same_product(shape, monkeypatch):
-    monkeypatch.setattr("sftdemo.lora.BLOCK", 4)
+    monkeypatch.setattr("sftdemo.inference.matmul.BLOCK", 4)
     x, weight = torch.randn(shape), torch.randn(4 * 16 + 3, 8)
     for laid_out in (weight, weight.t().contiguous().t()):
         torch.testing.assert_close(product(x, laid_out, None), torch.nn.functional.linear(x, weight))
@@ -396,13 +404,13 @@ def test_a_vocabulary_in_blocks_is_the_same_product(shape, monkeypatch):
 
 def test_a_tokens_keys_and_values_are_counted_as_they_are_held(babbler, monkeypatch):
     model = load_base(Path(babbler), torch.float32).eval()
-    held = cache.new(model.config)
+    held = kv_cache.new(model.config)
     with torch.inference_mode():
         model(torch.tensor([[5, 6, 7]], device=device()), cache=held)
-    assert sum(layer.keys.nbytes + layer.values.nbytes for layer in held.layers) == 3 * cache.token_bytes(model)
+    assert sum(layer.keys.nbytes + layer.values.nbytes for layer in held.layers) == 3 * kv_cache.token_bytes(model)
     for free in (4 * HELD, HELD):
-        monkeypatch.setattr("sftdemo.machine.free", lambda free=free: free)
-        assert tokens_at_once(model) == min(HELD, free // 2) // cache.token_bytes(model)
+        monkeypatch.setattr("sftdemo.system.resources.free", lambda free=free: free)
+        assert tokens_at_once(model) == min(HELD, free // 2) // kv_cache.token_bytes(model)
 
 
 class Block(torch.nn.Module):
@@ -471,14 +479,14 @@ def test_packed_rows_are_read_as_if_padded(babbler, monkeypatch, at_once):
     packed = Packed(torch.arange(9) >= torch.tensor([0, 8, 5])[:, None])
     assert packed.ends.tolist() == [8, 9, 13] and packed.mask.sum(1).tolist() == packed.lengths == [9, 1, 4]
     positions = (packed.mask.cumsum(-1) - 1).clamp(min=0)
-    padded, dense = cache.new(model.config), cache.new(model.config)
+    padded, dense = kv_cache.new(model.config), kv_cache.new(model.config)
     with torch.inference_mode():
         wanted = model(ids, attention_mask=packed.mask.long(), position_ids=positions, cache=padded).logits
-        cache.expect(dense, packed)
+        kv_cache.expect(dense, packed)
         flat = positions[packed.mask][None]
         got = model(ids[packed.mask][None], cache=dense, packed=packed, position_ids=flat).logits[0]
         torch.testing.assert_close(got, wanted[packed.mask], rtol=1e-4, atol=1e-4)
-        cache.expect(dense, None)
+        kv_cache.expect(dense, None)
         mask = torch.cat([packed.mask, torch.ones(3, 1, dtype=torch.bool)], 1).long()
         more = {"attention_mask": mask, "position_ids": positions[:, -1:] + 1}
         after = [model(ids[:, :1], cache=each, **more).logits for each in (padded, dense)]
@@ -496,7 +504,7 @@ def test_a_common_beginning_held_once_is_as_if_in_every_row(babbler, monkeypatch
     owner = torch.tensor([1, 0, 1])
     with torch.inference_mode():
         begun = grouped(beginnings, use_cache=True).cache
-        pasts = [cache.take(begun, number, torch.arange(6), ids.tolist()) for number, ids in enumerate(beginnings)]
+        pasts = [kv_cache.take(begun, number, torch.arange(6), ids.tolist()) for number, ids in enumerate(beginnings)]
         common = answering_attention.Common(pasts, [slice(1, 2), torch.tensor([0, 2])])
         for given in (mask, None):
             here = given if given is not None else torch.ones_like(mask)

@@ -7,10 +7,11 @@ import gc
 import pytest
 import torch
 
-from sftdemo import attention, models
 from sftdemo.config import TrainConfig
-from sftdemo.masks import CAUSAL, LayerMask
-from sftdemo.training import train
+from sftdemo.model import loading
+from sftdemo.model.masks import CAUSAL, LayerMask
+from sftdemo.training import packed_attention
+from sftdemo.training.train import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="asks for a CUDA device")
 
@@ -22,11 +23,11 @@ def test_flash_attention_equals_plain_products(packing):
     total = sum(packing)
     on_cpu = [torch.randn(1, heads, total, 64).bfloat16().float().requires_grad_() for heads in (9, 3, 3)]
     on_gpu = [each.detach().to("cuda", torch.bfloat16).requires_grad_() for each in on_cpu]
-    assert attention._has_flash(on_gpu[0])
+    assert packed_attention._has_flash(on_gpu[0])
     way = torch.randn(1, total, 9, 64)
     found = []
     for given in (on_cpu, on_gpu):
-        out, _ = attention.packed_attention(torch.nn.Module(), *given, LayerMask(CAUSAL), packing=packing)
+        out, _ = packed_attention.packed_attention(torch.nn.Module(), *given, LayerMask(CAUSAL), packing=packing)
         out.backward(way.to(out.device, out.dtype))
         found.append([out, *(each.grad for each in given)])
     for wanted, got in zip(*found, strict=True):
@@ -35,7 +36,7 @@ def test_flash_attention_equals_plain_products(packing):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_model_is_packed_there(tiny, dtype):
-    assert attention.enable(models.load_base(tiny, dtype))
+    assert packed_attention.enable(loading.load_base(tiny, dtype))
 
 
 @pytest.mark.parametrize(

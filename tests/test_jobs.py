@@ -15,12 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sftdemo import files, jobs, runs
+from sftdemo import files, runs
 from sftdemo.__main__ import parser
+from sftdemo.cli.flags import from_flags
 from sftdemo.config import TrainConfig, value_type
 from sftdemo.errors import UsageError, UserError
-from sftdemo.flags import from_flags
 from sftdemo.runs import Run
+from sftdemo.verbs import jobs
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +43,8 @@ for step in range(1, 1201):
 # An app: starts the child, says its pid, and lives on.
 APP = """
 import sys, time
-from sftdemo import jobs, runs
+from sftdemo import runs
+from sftdemo.verbs import jobs
 print(jobs.spawn(runs.find("first"), [sys.executable, "-c", sys.argv[1], sys.argv[2]]), flush=True)
 time.sleep(60)
 """
@@ -222,5 +224,7 @@ def test_the_command_gives_every_setting_back() -> None:
 
 
 def test_jobs_bring_no_torch() -> None:
-    code = "import sys, sftdemo.jobs, sftdemo.votes; print({'torch', 'transformers', 'gradio'} & set(sys.modules))"
+    code = (
+        "import sys, sftdemo.verbs.jobs, sftdemo.votes; print({'torch', 'transformers', 'gradio'} & set(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True).stdout == b"set()\n"

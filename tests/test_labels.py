@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftdemo.labels import parse_labels, parse_lenient
+from sftdemo.evaluation.labels import parse_labels, parse_lenient
 
 MOODS = ["positive", "negative", "neutral"]
 SPAM = ["spam", "not spam"]

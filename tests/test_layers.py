@@ -1,65 +1,71 @@
-"""Imports point down only, and the light doors stay light."""
+"""Imports point down only, in packages and files, and the light doors stay light."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sftdemo"
-LAYERS = {
-    0: ("errors", "config", "files", "log", "schema", "registry", "thoughts", "words", "labels", "sums", "metrics", "answers", "structured", "statistics", "verdict", "preference", "scoring", "scorecard"),
-    1: ("data", "runs", "votes", "predictions", "outputs", "processes"),
-    2: ("support", "hub", "machine", "memory", "chat_template", "turns", "encoding", "detokenizer", "rows", "packing", "lengths", "masks", "parity", "attention", "grouped", "fused", "last_layer", "loss", "lora", "cache", "batch", "generate", "models", "measures"),
-    3: (
-        "card", "trainer", "training", "evaluation", "forgetting", "comparison", "inspection", "xray", "export", "jobs", "flags", "commands",
-        "__main__",
-    ),
-    4: ("ui",),
-}  # fmt: skip
-LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
-# The one step up: a score may be asked for through the classes of `measures`, loaded then; the app command opens the web.
-EXCEPTIONS = {("scoring", "measures"), ("commands", "ui")}
+# Each may import what stands before it, and its own files.
+ORDER = (
+    "errors", "config", "files", "log", "schema", "runs", "system", "data", "encoding", "evaluation", "votes", "model",
+    "inference", "training", "verbs", "ui", "cli", "__main__",
+)  # fmt: skip
 HEAVY = {"torch", "transformers", "gradio", "peft", "evaluate", "datasets", "pandas"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module(path: Path) -> str:
+    return ".".join(("sftdemo", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+MODULES = {module(path) for path in FILES}
 
 
 def imports(path: Path) -> set[str]:
-    """Absolute names of all modules a file imports, inside functions too."""
-    found = set()
+    """The project's modules that a file imports, inside functions and for types alone, too."""
+    named = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            named.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.add(node.module)
-            if node.module == "sftdemo":
-                found.update(f"sftdemo.{alias.name}" for alias in node.names)
-    return found
-
-
-FILES = sorted(PACKAGE.rglob("*.py"))
+            whole = {
+                alias.name: f"{node.module}.{alias.name}"
+                for alias in node.names
+                if alias.name not in ("__version__", "__doc__")
+            }
+            named.update(whole[name] if whole[name] in MODULES else str(node.module) for name in whole)
+    return named & MODULES - {module(path)}
 
 
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(PACKAGE)) for path in FILES])
 def test_imports_point_down(path):
-    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if room == "__init__":
+    package = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if package == "__init__":
         return
     for name in imports(path):
-        if not name.startswith("sftdemo."):
-            continue
+        assert name != "sftdemo", f"{path}: the package itself imports from all of it"
         other = name.split(".")[1]
-        assert LAYER[other] <= LAYER[room] or (room, other) in EXCEPTIONS, (
-            f"{room} imports {other}, which stands above it"
-        )
+        assert ORDER.index(other) <= ORDER.index(package), f"{package} imports {other}, which stands above it"
 
 
-def test_every_room_has_a_layer():
-    rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES} - {"__init__"}
-    assert rooms == set(LAYER)
+def test_no_file_is_in_a_circle():
+    below = {module(path): imports(path) - {"sftdemo"} for path in FILES if module(path) != "sftdemo"}
+    try:
+        TopologicalSorter(below).prepare()
+    except CycleError as circle:
+        pytest.fail(" → ".join(circle.args[1]))
+
+
+def test_every_package_has_its_place():
+    packages = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES} - {"__init__"}
+    assert packages == set(ORDER)
 
 
 def test_files_stay_small():
@@ -84,7 +90,7 @@ def test_no_package_hides_the_library_datasets():
     "code",
     [
         "import sftdemo; sftdemo.TrainConfig",
-        "import sftdemo.jobs, sftdemo.votes, sftdemo.data, sftdemo.scoring, sftdemo.statistics, sftdemo.preference",
+        "import sftdemo.verbs.jobs, sftdemo.votes, sftdemo.data, sftdemo.evaluation.scoring, sftdemo.evaluation.significance, sftdemo.votes.preference",
         "import sftdemo.__main__ as main; main.parser().format_help()",
         "import sftdemo; sftdemo.read('support_tickets')",
     ],
@@ -97,7 +103,7 @@ def test_light_doors_load_nothing_heavy(code):
 
 def test_functions_are_not_hidden_by_modules():
     import sftdemo
-    import sftdemo.evaluation
-    import sftdemo.training
+    import sftdemo.training.train
+    import sftdemo.verbs.evaluate
 
     assert all(callable(getattr(sftdemo, name)) for name in sftdemo.__all__)

@@ -7,11 +7,11 @@ import json
 import pytest
 from conftest import make_tokenizer
 
-from sftdemo import lengths
 from sftdemo.config import TrainConfig
 from sftdemo.data import Dataset
 from sftdemo.data.templates import frame
-from sftdemo.encoding import encode
+from sftdemo.encoding import truncation
+from sftdemo.encoding.encode import encode
 from sftdemo.errors import UsageError
 
 WORDS = " ".join(f"the film {number} was good and the book was bad" for number in range(40))
@@ -30,7 +30,7 @@ def fitted(examples, on_long: str, **settings):
     config = TrainConfig(data="d", max_length=120, on_long=on_long, **settings).check()
     dataset = Dataset("d", "d", splits={"train": examples}, instruction=TEMPLATE)
     rows = [encode(tokenizer, example["messages"]) for example in examples]
-    found = lengths.fit(examples, rows, tokenizer, config, dataset)
+    found = truncation.fit(examples, rows, tokenizer, config, dataset)
     assert all(len(row.ids) <= 120 for row in found.rows)
     return tokenizer, rows, found, config
 
@@ -113,12 +113,15 @@ def test_chunks_cover_the_text_and_share_their_borders(text, overlap):
 
 
 def test_words_all_questions_share_stay_in_every_chunk():
-    assert lengths.shared_words(Dataset("d", "d", splits={"train": [example("a b"), example("a c")]})) == (HEAD, TAIL)
+    assert truncation.shared_words(Dataset("d", "d", splits={"train": [example("a b"), example("a c")]})) == (
+        HEAD,
+        TAIL,
+    )
     single = Dataset("d", "d", splits={"train": [example("a b")]})
-    assert lengths.shared_words(single) == ("", "")
+    assert truncation.shared_words(single) == ("", "")
     examples = [example(WORDS), example("the film")]
     tokenizer, rows, _, config = fitted(examples, "chunk", chunk_overlap=8)
-    found = lengths.fit(examples, rows, tokenizer, config, Dataset("d", "d", splits={"train": examples}))
+    found = truncation.fit(examples, rows, tokenizer, config, Dataset("d", "d", splits={"train": examples}))
     assert found.chunks > 2 and all(body(tokenizer, row) for row in found.rows)
 
 
@@ -135,7 +138,7 @@ def test_an_overlap_that_leaves_no_room_is_refused():
 
 def test_check_and_training_say_the_same(babbler, tmp_path, capsys):
     from sftdemo.__main__ import main
-    from sftdemo.training import Prepared
+    from sftdemo.training.prepare import Prepared
 
     rows = [{"prompt": f"{number} {WORDS if number < 3 else 'the film'}", "completion": "good"} for number in range(40)]
     path = tmp_path / "long.jsonl"

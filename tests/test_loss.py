@@ -8,9 +8,10 @@ import pytest
 import torch
 from conftest import on
 
-from sftdemo import fused, last_layer, loss
 from sftdemo.config import TrainConfig
-from sftdemo.models import add_lora, load_base
+from sftdemo.model import last_layer
+from sftdemo.model.loading import add_lora, load_base
+from sftdemo.training import fused_layers, loss
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12]])
 KEEP = torch.tensor([[False, True, True, False, True, True, True, False]])
@@ -49,7 +50,7 @@ def test_chunks_give_the_whole_loss_and_its_gradients(tiny, monkeypatch, method,
     assert loss.enable(model)
     if method == "lora":
         model = add_lora(model, TrainConfig())
-        fused.fuse(model)
+        fused_layers.fuse(model)
     scale = torch.ones(len(LABELS)) if weights is None else weights
     logits = model(input_ids=IDS.to(model.device)).logits[KEEP.to(model.device)].float()
     each = torch.nn.functional.cross_entropy(logits, LABELS.to(model.device), reduction="none")
@@ -108,7 +109,7 @@ def test_the_last_feed_forward_computes_learned_tokens_alone(tiny, monkeypatch, 
             for name, parameter in tuned.named_parameters():
                 if "lora_B" in name:
                     torch.nn.init.normal_(parameter, std=0.1)
-            fused.fuse(tuned)
+            fused_layers.fuse(tuned)
         if checkpoints is not None:
             tuned.activation_checkpointing_enable({"use_reentrant": checkpoints})
             tuned.enable_input_require_grads()

@@ -85,14 +85,14 @@ def test_it_packs_in_bfloat16(home, quantization, monkeypatch):
     """In thirty layers rounding grows, and still is no leak between rows."""
     import torch
 
-    from sftdemo import attention
-    from sftdemo.models import load_base
+    from sftdemo.model.loading import load_base
+    from sftdemo.training import packed_attention
 
     model = load_base(home / "models" / "smollm2-135m", torch.bfloat16, quantization)
-    assert attention.enable(model)
-    monkeypatch.setattr(attention, "packed_attention", leaking)
+    assert packed_attention.enable(model)
+    monkeypatch.setattr(packed_attention, "packed_attention", leaking)
     model.set_attn_implementation("sdpa")
-    assert not attention.enable(model)
+    assert not packed_attention.enable(model)
 
 
 @pytest.mark.skipif(

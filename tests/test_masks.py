@@ -8,15 +8,18 @@ from families import WINDOW, build
 from transformers import AttentionMaskInterface
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
-from sftdemo import attention, cache, grouped, parity
-from sftdemo.batch import Batch, Row
 from sftdemo.config import GenerateConfig
-from sftdemo.detokenizer import Detokenizer
-from sftdemo.encoding import Encoded, encode_prompt
-from sftdemo.generate import Pair
-from sftdemo.masks import CAUSAL, LayerMask, Pattern, UnknownAttention, layer_mask
-from sftdemo.models import answering
-from sftdemo.packing import Collator
+from sftdemo.encoding.detokenizer import Detokenizer
+from sftdemo.encoding.encode import encode_prompt
+from sftdemo.encoding.packing import Collator
+from sftdemo.encoding.rows import Encoded
+from sftdemo.inference import grouped_attention, kv_cache
+from sftdemo.inference.batch import Batch, Row
+from sftdemo.inference.load_run import answering
+from sftdemo.inference.side_by_side import Pair
+from sftdemo.model import parity
+from sftdemo.model.masks import CAUSAL, LayerMask, Pattern, UnknownAttention, layer_mask
+from sftdemo.training import packed_attention
 
 LIMITED = [
     "Mistral", "Ministral", "Qwen2 with a window", "Gemma 2", "Gemma 3", "Gemma 4", "Phi-3", "OLMo 3", "Cohere 2",
@@ -69,7 +72,7 @@ def test_rows_longer_than_a_window_are_packed_exactly(family, shared):
     rows = [Encoded(ids, [False] * (len(ids) - 4) + [True] * 4) for ids in (first + drawn(n, n) for n in (LONG, 9, 80))]
     results = []
     for packed in (False, True):
-        assert not packed or attention.enable(model)
+        assert not packed or packed_attention.enable(model)
         batch = Collator(packed)(rows)
         batch.pop("row_tokens")
         labels = batch.pop("labels")
@@ -90,7 +93,7 @@ def test_rows_longer_than_a_window_are_packed_exactly(family, shared):
 )
 def test_the_trial_refuses_attention_that_loses_what_a_layer_declares(family, lost, monkeypatch):
     """Windows of 64 are none to rows of 17 tokens; the trial has them shorter."""
-    plain, together = attention.packed_attention, grouped.grouped_attention
+    plain, together = packed_attention.packed_attention, grouped_attention.grouped_attention
 
     def without(function):
         def attend(module, query, key, value, mask, **kwargs):
@@ -102,32 +105,32 @@ def test_the_trial_refuses_attention_that_loses_what_a_layer_declares(family, lo
 
     _, model = build(family)
     before = model.config._attn_implementation
-    monkeypatch.setattr(attention, "packed_attention", without(plain))
-    monkeypatch.setattr(grouped, "grouped_attention", without(together))
-    assert not attention.enable(model) and not grouped.group(model)
+    monkeypatch.setattr(packed_attention, "packed_attention", without(plain))
+    monkeypatch.setattr(grouped_attention, "grouped_attention", without(together))
+    assert not packed_attention.enable(model) and not grouped_attention.group(model)
     assert model.config._attn_implementation == before
     monkeypatch.undo()
-    assert attention.enable(model)
+    assert packed_attention.enable(model)
     assert getattr(model.config, "sliding_window", None) in (WINDOW, None), "the trial leaves the config as it was"
     model.set_attn_implementation(before)
-    assert grouped.group(model)
+    assert grouped_attention.group(model)
 
 
 def test_what_a_layer_asks_for_beside_is_refused():
     query = torch.randn(1, 2, 4, 8)
     for asked in ({"position_bias": query}, {"is_causal": False}, {"output_attentions": True}, {"a_new_word": 1}):
-        for function in (attention.packed_attention, grouped.grouped_attention):
+        for function in (packed_attention.packed_attention, grouped_attention.grouped_attention):
             with pytest.raises(UnknownAttention):
                 function(torch.nn.Module(), query, query, query, LayerMask(CAUSAL), **asked)
     with pytest.raises(UnknownAttention):
-        attention.packed_attention(torch.nn.Module(), query, query, query, None)
+        packed_attention.packed_attention(torch.nn.Module(), query, query, query, None)
 
 
 def test_a_span_of_unknown_name_is_refused():
     _, model = build("Llama")
     model.config.attention_window_size = 64
     assert parity.unknown_spans(model.config) == ["attention_window_size"]
-    assert not attention.enable(model) and not grouped.group(model)
+    assert not packed_attention.enable(model) and not grouped_attention.group(model)
     _, mixture = build("Qwen3-MoE")
     assert not parity.unknown_spans(mixture.config)
 
@@ -171,7 +174,7 @@ def said(*words: str) -> list[list[dict[str, str]]]:
 def test_answers_behind_a_window_are_those_of_whole_passes(family, pairs, tokenizer):
     """Batched with prompts of unlike length that begin alike, alone, and from one turn to the next."""
     model, pair = pairs(family)
-    assert pair.sides[0].model.config._attn_implementation in (cache.GROUPED, cache.MASKED)
+    assert pair.sides[0].model.config._attn_implementation in (kv_cache.GROUPED, kv_cache.MASKED)
     beginning = "the film was good and the room was bad . " * 3
     conversations = said(beginning + "nice", beginning + "a sad song in the park " * 3, beginning + "poor")
     config = GenerateConfig(max_new_tokens=24)
@@ -207,9 +210,9 @@ def test_likelihoods_behind_a_window_are_those_of_whole_passes(family, pairs, to
 @pytest.mark.parametrize("family", ["Llama", "Gemma 4", "Gemma 4 with experts", "DeepSeek V3"])
 def test_what_a_token_takes_is_what_the_cache_keeps(family):
     _, model = build(family)
-    assert grouped.group(model)
-    kept = cache.new(model.config)
+    assert grouped_attention.group(model)
+    kept = kv_cache.new(model.config)
     with torch.inference_mode():
         model(torch.tensor([drawn(10, 0)]), cache=kept)
     shown = sum(layer.keys.nbytes + layer.values.nbytes for layer in kept.layers)
-    assert shown == 10 * cache.token_bytes(model)
+    assert shown == 10 * kv_cache.token_bytes(model)

@@ -17,13 +17,16 @@ from conftest import on
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sftdemo import attention, fused, machine, memory, models, runs
+from sftdemo import runs
 from sftdemo.config import TrainConfig
-from sftdemo.encoding import Encoded
+from sftdemo.encoding.packing import Collator
+from sftdemo.encoding.rows import Encoded
 from sftdemo.errors import UserError
-from sftdemo.packing import Collator
-from sftdemo.trainer import Tuner
-from sftdemo.training import train
+from sftdemo.model import loading, memory_estimate
+from sftdemo.system import malloc, resources
+from sftdemo.training import fused_layers, packed_attention
+from sftdemo.training.train import train
+from sftdemo.training.trainer import Tuner
 
 INPUTS = ("input_ids", "position_ids", "packing", "logits_to_keep")
 ROOT = Path(__file__).parents[1]
@@ -37,23 +40,23 @@ def token_loss(outputs, labels):
 
 
 @pytest.fixture
-def model(babbler) -> memory.Model:
-    return memory.Model.read(Path(babbler))
+def model(babbler) -> memory_estimate.Model:
+    return memory_estimate.Model.read(Path(babbler))
 
 
 def test_a_model_is_its_sizes(model, babbler, tokenizer):
-    whole = models.load_base(Path(babbler), torch.float32)
+    whole = loading.load_base(Path(babbler), torch.float32)
     assert model.parameters == sum(parameter.numel() for parameter in whole.parameters())
     assert model.linear == LINEAR and len(model.matrices) == 7 * LAYERS and model.vocabulary == len(tokenizer)
     assert model.weights(4) == 4 * model.parameters
     rank = sum(4 * (out + into) for out, into in model.matrices)
-    lora = models.add_lora(whole, TrainConfig(lora_r=4))
+    lora = loading.add_lora(whole, TrainConfig(lora_r=4))
     assert model.trained(TrainConfig(lora_r=4)) == rank == lora.get_nb_trainable_parameters()[0]
 
 
 @pytest.mark.parametrize("quantization", ["int8", "nf4"])
 def test_quantized_weights_are_as_large_as_they_load(model, babbler, quantization):
-    loaded = models.load_base(Path(babbler), torch.float32, quantization)
+    loaded = loading.load_base(Path(babbler), torch.float32, quantization)
     found = sum(parameter.untyped_storage().nbytes() for parameter in loaded.parameters())
     for module in loaded.modules():
         weight = getattr(module, "weight", None)
@@ -67,27 +70,29 @@ def test_quantized_weights_are_as_large_as_they_load(model, babbler, quantizatio
 
 
 def test_optimizer_and_logits_are_arithmetic(model):
-    rows = memory.Rows([20] * 64, [5] * 64)
-    lora = memory.estimate(model, TrainConfig(lora_r=4), rows, 4, base=0)
+    rows = memory_estimate.Rows([20] * 64, [5] * 64)
+    lora = memory_estimate.estimate(model, TrainConfig(lora_r=4), rows, 4, base=0)
     assert lora.weights == 4 * model.parameters
     assert lora.optimizer == 4 * 4 * model.trained(TrainConfig(lora_r=4)), "weights, gradients, two moments in float32"
     assert lora.logits == 4 * 8 * 5 * model.vocabulary
     assert lora.peak == lora.weights + lora.optimizer * 3 // 4 + lora.activations + lora.logits
-    full = memory.estimate(model, TrainConfig(method="full"), rows, 4, base=0)
+    full = memory_estimate.estimate(model, TrainConfig(method="full"), rows, 4, base=0)
     assert full.optimizer == 3 * 4 * model.parameters
     assert full.logits == lora.logits + 2 * 4 * model.vocabulary * HIDDEN, "the head's gradient comes with the loss"
-    gathered = memory.estimate(model, TrainConfig(method="full", gradient_accumulation=2), rows, 4, base=0)
+    gathered = memory_estimate.estimate(model, TrainConfig(method="full", gradient_accumulation=2), rows, 4, base=0)
     assert gathered.peak - full.peak == 4 * model.parameters, "gradients wait for the next pass"
-    many = memory.estimate(model, TrainConfig(batch_size=64), memory.Rows([1000] * 64, [1000] * 64), 4, base=0)
-    assert many.logits == 4 * memory.LOGITS_AT_ONCE
+    many = memory_estimate.estimate(
+        model, TrainConfig(batch_size=64), memory_estimate.Rows([1000] * 64, [1000] * 64), 4, base=0
+    )
+    assert many.logits == 4 * memory_estimate.LOGITS_AT_ONCE
 
 
-def batch_of(lengths: list[int], learned: int = 3, alike: int = 6) -> tuple[list[Encoded], memory.Rows]:
+def batch_of(lengths: list[int], learned: int = 3, alike: int = 6) -> tuple[list[Encoded], memory_estimate.Rows]:
     rows = []
     for number, length in enumerate(lengths):
         ids = list(range(5, 5 + alike)) + [20 + number] * (length - alike)
         rows.append(Encoded(ids, [False] * (length - learned) + [True] * learned))
-    return rows, memory.Rows.of(rows)
+    return rows, memory_estimate.Rows.of(rows)
 
 
 def saved_bytes(model: torch.nn.Module, rows: list[Encoded]) -> int:
@@ -114,12 +119,12 @@ def test_activations_are_the_tensors_that_autograd_keeps(model, babbler, method)
     found = []
     for layers in (2, 3):  # the difference is one layer's; embeddings, the last norm and the loss fall out
         loaded = LlamaForCausalLM(LlamaConfig.from_pretrained(babbler, num_hidden_layers=layers))
-        assert attention.enable(loaded)
+        assert packed_attention.enable(loaded)
         if method == "lora":
-            loaded = models.add_lora(loaded, config)
-            fused.fuse(loaded)
+            loaded = loading.add_lora(loaded, config)
+            fused_layers.fuse(loaded)
         found.append(saved_bytes(loaded.train(), rows))
-    estimated = sum(memory.kept_by_layer(model, config, next(lengths.batches(config)), 4))
+    estimated = sum(memory_estimate.kept_by_layer(model, config, next(lengths.batches(config)), 4))
     assert estimated == pytest.approx(found[1] - found[0], rel=0.01)
 
 
@@ -128,9 +133,9 @@ def test_checkpointing_gives_the_same_loss_and_gradients(babbler):
     found = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        loaded = models.load_base(Path(babbler), torch.float32)
-        attention.enable(loaded)
-        loaded = models.add_lora(loaded, TrainConfig()).train()
+        loaded = loading.load_base(Path(babbler), torch.float32)
+        packed_attention.enable(loaded)
+        loaded = loading.add_lora(loaded, TrainConfig()).train()
         for name, parameter in loaded.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
@@ -174,23 +179,23 @@ def test_checkpointing_frees_what_8_bit_layers_keep(labelled, tiny, monkeypatch,
 
 
 def test_what_would_fit_is_tried(model):
-    rows = memory.Rows([200] * 64, [10] * 64)
+    rows = memory_estimate.Rows([200] * 64, [10] * 64)
     config = TrainConfig(method="full", batch_size=8)
-    whole = memory.estimate(model, config, rows, 4, base=0).peak
+    whole = memory_estimate.estimate(model, config, rows, 4, base=0).peak
     for share in (0.8, 0.5, 0.2):
-        offered = memory.smaller(model, config, rows, 4, False, 0, share * whole)
+        offered = memory_estimate.smaller(model, config, rows, 4, False, 0, share * whole)
         assert offered
         for change in offered:
             changed = replace(config, **change)
-            assert memory.estimate(model, changed, rows, 4, base=0).peak <= share * whole, change
+            assert memory_estimate.estimate(model, changed, rows, 4, base=0).peak <= share * whole, change
             assert changed.batch_size * changed.gradient_accumulation == 8
-    offered = memory.smaller(model, config, rows, 4, False, 0, 0.8 * whole)
+    offered = memory_estimate.smaller(model, config, rows, 4, False, 0, 0.8 * whole)
     assert offered[:2] == [{"batch_size": 4, "gradient_accumulation": 2}, {"gradient_checkpointing": True}]
-    assert memory.smaller(model, config, rows, 4, False, 0, 1000) == []
+    assert memory_estimate.smaller(model, config, rows, 4, False, 0, 1000) == []
 
 
 def test_a_training_over_its_limit_is_refused_in_one_line_and_leaves_nothing(labelled, tiny, home, monkeypatch):
-    monkeypatch.setattr(machine, "on_gpu", lambda: False)
+    monkeypatch.setattr(resources, "on_gpu", lambda: False)
     config = TrainConfig(data=labelled, model=tiny, name="r", memory_limit=0.1)
     with pytest.raises(
         UserError, match=r"needs about .* GiB at the peak, and 0.1 GiB is the limit; nothing smaller"
@@ -208,7 +213,7 @@ def test_a_training_says_its_estimate_and_what_it_used(labelled, tiny):
     status = runs.find("r").status()
     for key in ("peak_memory", "estimated_memory"):
         # A GPU holds the model alone, a process its libraries too.
-        assert status[key] == summary[key] > (2**20 if machine.on_gpu() else 50 * 2**20)
+        assert status[key] == summary[key] > (2**20 if resources.on_gpu() else 50 * 2**20)
 
 
 @pytest.mark.parametrize(
@@ -232,16 +237,16 @@ def test_the_limit_of_a_control_group_counts(tmp_path, line, files):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
     (tmp_path / "cgroup").write_text(f"1:cpu:/x\n{line}\n")
-    assert machine.group_room(tmp_path / "cgroup", tmp_path) == 500
+    assert resources.group_room(tmp_path / "cgroup", tmp_path) == 500
     if "memory.max" in "".join(files):
         (tmp_path / next(name for name in files if name.endswith("memory.max"))).write_text("max\n")
-        assert machine.group_room(tmp_path / "cgroup", tmp_path) == float("inf")
+        assert resources.group_room(tmp_path / "cgroup", tmp_path) == float("inf")
 
 
 def test_two_full_models_that_do_not_fit_are_refused(babbler, monkeypatch):
-    monkeypatch.setattr(machine, "free", lambda: 1000)
+    monkeypatch.setattr(resources, "free", lambda: 1000)
     with pytest.raises(UserError, match=r"The 2 full models need about .* are free; use method lora"):
-        memory.check_loading([Path(babbler)] * 2, 4)
+        memory_estimate.check_loading([Path(babbler)] * 2, 4)
 
 
 @pytest.mark.slow
@@ -270,16 +275,16 @@ def test_the_estimate_for_the_shipped_model_is_within_a_fifth(shipped_home, tmp_
     assert summary["estimated_memory"] == pytest.approx(summary["peak_memory"], rel=0.2)
 
 
-@pytest.mark.skipif(machine._libc("mallopt") is None, reason="asks for glibc")
+@pytest.mark.skipif(malloc._libc("mallopt") is None, reason="asks for glibc")
 @pytest.mark.parametrize(("warm", "most"), [(True, 1000), (False, 10**6)])
 def test_warmed_memory_costs_no_faults(warm, most):
     """64 MiB written twice, and freed between: 16,384 pages of 4 KiB. Warmed in two parts, as a training does."""
     script = f"""
 import resource, torch
-from sftdemo import machine
+from sftdemo.system import malloc
 if {warm}:
-    machine.warm_heap(2**26)
-    machine.warm_heap(2**27).result()
+    malloc.warm_heap(2**26)
+    malloc.warm_heap(2**27).result()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 before = faults()
@@ -287,7 +292,7 @@ for _ in range(2):
     parts = [torch.empty(2**21).fill_(1) for _ in range(8)]
     del parts
 print(faults() - before)
-machine.give_back()
+malloc.give_back()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -297,8 +302,8 @@ machine.give_back()
 
 def test_the_environment_says_how_many_products_stay_built(monkeypatch):
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
-    machine.keep_few_products()
-    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == str(machine.BUILT)
+    malloc.keep_few_products()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == str(malloc.BUILT)
     monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
-    machine.keep_few_products()
+    malloc.keep_few_products()
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sftdemo import metrics
 from sftdemo.errors import UsageError, UserError
+from sftdemo.evaluation import metrics
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sftdemo.models import device, set_threads
+from sftdemo.system.compute import device, set_threads
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ import pytest
 
 from sftdemo import load, runs
 from sftdemo.config import GenerateConfig
-from sftdemo.evaluation import rescore
 from sftdemo.runs import Run
+from sftdemo.verbs.evaluate import rescore
 from sftdemo.votes import Store
 
 OLD = Path(__file__).parent / "old"

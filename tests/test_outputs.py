@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from sftdemo import files, outputs
+from sftdemo import files
 from sftdemo.errors import UsageError
+from sftdemo.evaluation import outputs_table
 
 
 def row(number: int, base: str, tuned: str, reference: str = "le chat noir", label: str | None = None) -> dict:
@@ -25,9 +26,9 @@ ROWS = [
 
 
 def test_marks_follow_the_metric() -> None:
-    by_words = outputs.judged(ROWS, "token_f1")
+    by_words = outputs_table.judged(ROWS, "token_f1")
     assert [one["mark"] for one in by_words] == ["better", "worse", "same", "differ", "better"]
-    assert [one["mark"] for one in outputs.judged(ROWS, "exact_match")] == [
+    assert [one["mark"] for one in outputs_table.judged(ROWS, "exact_match")] == [
         "better",
         "worse",
         "same",
@@ -35,19 +36,19 @@ def test_marks_follow_the_metric() -> None:
         "differ",
     ]
     labels = [row(0, "The label is a", "A", "a", "a"), row(1, "a", "b", "a", "a"), row(2, "b", "c", "a", "a")]
-    assert [one["mark"] for one in outputs.judged(labels, "accuracy")] == ["better", "worse", "differ"]
-    assert [one["mark"] for one in outputs.judged(labels, "lenient_accuracy")] == ["differ", "worse", "differ"]
+    assert [one["mark"] for one in outputs_table.judged(labels, "accuracy")] == ["better", "worse", "differ"]
+    assert [one["mark"] for one in outputs_table.judged(labels, "lenient_accuracy")] == ["differ", "worse", "differ"]
     named = [row(0, "good or bad", "good", "good", "good")]
-    assert [one["mark"] for one in outputs.judged(named, "lenient_accuracy", ["good", "bad"])] == ["better"]
-    assert [one["mark"] for one in outputs.judged(named, "lenient_accuracy")] == ["differ"]
-    assert outputs.metrics_for(labels)[:2] == ("accuracy", "lenient_accuracy")
-    assert "accuracy" not in outputs.metrics_for(ROWS)
+    assert [one["mark"] for one in outputs_table.judged(named, "lenient_accuracy", ["good", "bad"])] == ["better"]
+    assert [one["mark"] for one in outputs_table.judged(named, "lenient_accuracy")] == ["differ"]
+    assert outputs_table.metrics_for(labels)[:2] == ("accuracy", "lenient_accuracy")
+    assert "accuracy" not in outputs_table.metrics_for(ROWS)
     with pytest.raises(UsageError, match="'bleurt'; choose one of"):
-        outputs.judged(ROWS, "bleurt")
+        outputs_table.judged(ROWS, "bleurt")
 
 
 def numbers(**asked: object) -> list[int]:
-    return [one["row"] for one in outputs.outputs_page(outputs.judged(ROWS, "token_f1"), **asked).rows]  # type: ignore[arg-type]
+    return [one["row"] for one in outputs_table.outputs_page(outputs_table.judged(ROWS, "token_f1"), **asked).rows]  # type: ignore[arg-type]
 
 
 def test_order_and_filters() -> None:
@@ -60,16 +61,19 @@ def test_order_and_filters() -> None:
 
 
 def test_pages() -> None:
-    judged = outputs.judged(ROWS, "token_f1")
-    page = outputs.outputs_page(judged, page=1, size=2)
+    judged = outputs_table.judged(ROWS, "token_f1")
+    page = outputs_table.outputs_page(judged, page=1, size=2)
     assert [one["row"] for one in page.rows] == [2, 3] and (page.page, page.pages, page.total) == (1, 3, 5)
     assert page.counts == {"better": 2, "worse": 1, "differ": 1, "same": 1}
-    assert outputs.outputs_page(judged, page=99, size=2).page == 2 and outputs.outputs_page([], page=3).pages == 1
+    assert (
+        outputs_table.outputs_page(judged, page=99, size=2).page == 2
+        and outputs_table.outputs_page([], page=3).pages == 1
+    )
 
 
 def test_a_spreadsheet_runs_nothing_and_gets_everything() -> None:
     risky = ["=1+1", "+1", "-1", "@a", "\tx", "\n=1", "  =1", "＝1"]
-    text = outputs.as_csv([row(k, risky[k], 'a,"b"\nc') for k in range(len(risky))])
+    text = outputs_table.as_csv([row(k, risky[k], 'a,"b"\nc') for k in range(len(risky))])
     read = list(csv.reader(io.StringIO(text)))
     assert [line[4] for line in read[1:]] == [f"'{one}" for one in risky]
     assert {line[5] for line in read[1:]} == {'a,"b"\nc'}

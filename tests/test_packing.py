@@ -10,12 +10,12 @@ import pytest
 import torch
 from conftest import on
 
-from sftdemo import attention, loss
-from sftdemo.attention import packed_attention
-from sftdemo.encoding import Rows, encode
-from sftdemo.masks import CAUSAL, LayerMask, Pattern
-from sftdemo.models import load_base
-from sftdemo.packing import Collator, Shares, batches, pack
+from sftdemo.encoding.encode import encode
+from sftdemo.encoding.packing import Collator, Shares, batches, pack
+from sftdemo.encoding.rows import Rows
+from sftdemo.model.loading import load_base
+from sftdemo.model.masks import CAUSAL, LayerMask, Pattern
+from sftdemo.training import loss, packed_attention
 
 QUESTIONS = [("the film was good", "nice"), ("the film was bad and the song too", "poor . sad"), ("the room", "fine")]
 
@@ -70,7 +70,7 @@ def test_only_learned_tokens_are_asked_for(rows):
 
 def test_packed_equals_padded(model, rows):
     plain, gradients = loss_and_gradients(model, Collator(packed=False)(rows))
-    assert attention.enable(model)
+    assert packed_attention.enable(model)
     packed, packed_gradients = loss_and_gradients(model, Collator(packed=True)(rows))
     assert packed == pytest.approx(plain, rel=1e-6)
     assert_close(gradients, packed_gradients)
@@ -79,7 +79,7 @@ def test_packed_equals_padded(model, rows):
 @pytest.mark.parametrize("packed", [True, False])
 def test_what_nobody_asks_about_is_not_computed(model, rows, packed):
     """A row ends before its last learned token; loss and gradients are those of the whole row, computed plainly."""
-    assert not packed or attention.enable(model)
+    assert not packed or packed_attention.enable(model)
     batch = Collator(packed)(rows[:1])
     [row] = rows[:1]
     end = max(place for place, learned in enumerate(row.supervised) if learned)
@@ -105,7 +105,7 @@ def test_a_rows_weight_multiplies_its_loss(model, rows, packed):
         backward(model, Collator(packed=False)([row]), 16 / weight) for row, weight in zip(rows, weights, strict=True)
     ]
     wanted = [parameter.grad.clone() for parameter in model.parameters()]
-    assert not packed or attention.enable(model)
+    assert not packed or packed_attention.enable(model)
     model.zero_grad()
     weighted = [replace(row, weight=weight) for row, weight in zip(rows, weights, strict=True)]
     batch = Collator(packed)(weighted)
@@ -122,16 +122,16 @@ def test_a_rows_weight_multiplies_its_loss(model, rows, packed):
 def test_rounded_weights_are_packed_too(babbler, quantization, dtype, monkeypatch):
     """Rounding is no other attention; a leak between rows is."""
     rounded = load_base(Path(babbler), dtype, quantization)
-    assert attention.enable(rounded)
-    monkeypatch.setattr(attention, "packed_attention", leaking)
+    assert packed_attention.enable(rounded)
+    monkeypatch.setattr(packed_attention, "packed_attention", leaking)
     rounded.set_attn_implementation("sdpa")
-    assert not attention.enable(rounded)
+    assert not packed_attention.enable(rounded)
 
 
 def leaking(module, query, key, value, attention_mask, **kwargs):
     """Packed attention that takes all rows for one."""
     scaling = query.shape[-1] ** -0.5
-    return attention._by_row(query[0], key[0], value[0], scaling, 0.0, (0, query.shape[2]))[None], None
+    return packed_attention._by_row(query[0], key[0], value[0], scaling, 0.0, (0, query.shape[2]))[None], None
 
 
 def test_rows_are_kept_small_and_come_back_whole(rows):
@@ -163,7 +163,7 @@ def test_every_process_has_its_share_of_the_same_steps(processes):
 
 
 def test_an_empty_share_keeps_step_without_weight(model, rows):
-    assert attention.enable(model)
+    assert packed_attention.enable(model)
     shares = Shares(3, 1, process=1, processes=2)
     full, empty = batches(rows, Collator(packed=True), shares)
     assert full["row_tokens"] == len(rows[1].ids) and empty["row_tokens"] == 0
@@ -173,7 +173,7 @@ def test_an_empty_share_keeps_step_without_weight(model, rows):
 
 def test_accumulation_by_tokens_equals_one_batch(model, rows):
     """1 x 3 rows and 3 x 1 row: the same gradients, though the rows differ in their number of learned tokens."""
-    assert attention.enable(model)
+    assert packed_attention.enable(model)
     _, whole = loss_and_gradients(model, Collator(packed=True)(rows))
     learned = sum(sum(row.supervised) for row in rows)
     model.zero_grad()
@@ -183,7 +183,7 @@ def test_accumulation_by_tokens_equals_one_batch(model, rows):
 
 
 def test_neighbours_are_invisible(model, rows):
-    assert attention.enable(model)
+    assert packed_attention.enable(model)
     first, second, third = (row.ids for row in rows)
     outputs = []
     for neighbour in (second, [token + 1 for token in second]):
@@ -201,8 +201,10 @@ def test_row_by_row_equals_a_block_mask(packing, pattern):
     """The CPU's path against SDPA with the mask other devices get."""
     torch.manual_seed(1)
     query, key, value = torch.randn(1, 4, 12, 8), torch.randn(1, 2, 12, 8), torch.randn(1, 2, 12, 8)
-    got, _ = packed_attention(torch.nn.Module(), query, key, value, LayerMask(pattern), packing=packing)
-    mask = attention._block_mask(packing, pattern, torch.device("cpu"))
+    got, _ = packed_attention.packed_attention(
+        torch.nn.Module(), query, key, value, LayerMask(pattern), packing=packing
+    )
+    mask = packed_attention._block_mask(packing, pattern, torch.device("cpu"))
     wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
     torch.testing.assert_close(got, wanted.transpose(1, 2), rtol=1e-5, atol=1e-6)
 
@@ -232,15 +234,15 @@ def test_what_flash_attention_is_given(packing, window, monkeypatch):
             parts.append((torch.softmax(q @ k.transpose(1, 2) * scale + hidden, -1) @ v).transpose(0, 1))
         return torch.cat(parts)
 
-    monkeypatch.setattr(attention.varlen, "varlen_attn", varlen)
+    monkeypatch.setattr(packed_attention.varlen, "varlen_attn", varlen)
     torch.manual_seed(0)
     query, key, value = (torch.randn(heads, sum(packing), 8) for heads in (4, 2, 2))
-    wanted = attention._by_row(query, key, value, 0.3, 0.0, packing, Pattern(window))
-    torch.testing.assert_close(attention._flash(query, key, value, 0.3, packing, window), wanted)
+    wanted = packed_attention._by_row(query, key, value, 0.3, 0.0, packing, Pattern(window))
+    torch.testing.assert_close(packed_attention._flash(query, key, value, 0.3, packing, window), wanted)
 
 
 def test_the_trial_asks_for_tokens_that_the_model_has(tiny):
     """Whatever its config says."""
     model = load_base(Path(tiny), torch.float32)
     model.config.vocab_size = 10**6
-    assert attention.enable(model)
+    assert packed_attention.enable(model)

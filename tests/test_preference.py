@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from sftdemo import preference
-from sftdemo.preference import Duel, bradley_terry, krippendorff_alpha, ranking, votes_needed, win_rate_interval
-from sftdemo.statistics import wilson
+from sftdemo.evaluation.significance import wilson
+from sftdemo.votes import preference
+from sftdemo.votes.preference import Duel, bradley_terry, krippendorff_alpha, ranking, votes_needed, win_rate_interval
 
 
 @pytest.mark.parametrize(("rate", "raters", "longest"), [(0.5, 2000, 500), (0.7, 2000, 500)])

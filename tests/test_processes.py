@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from sftdemo import runs
 from sftdemo.config import TrainConfig
-from sftdemo.training import train
+from sftdemo.training.train import train
 
 ROOT = Path(__file__).parents[1]
 PLAIN = ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]

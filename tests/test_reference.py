@@ -20,10 +20,10 @@ import pytest
 from sftdemo import runs, schema
 from sftdemo.config import EvaluateConfig, TrainConfig
 from sftdemo.data import Example, Message
-from sftdemo.evaluation import evaluate, rescore
+from sftdemo.evaluation.registry import METRICS
 from sftdemo.files import read_jsonl
-from sftdemo.registry import METRICS
-from sftdemo.training import train
+from sftdemo.training.train import train
+from sftdemo.verbs.evaluate import evaluate, rescore
 from sftdemo.votes import Store
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -65,11 +65,12 @@ def test_each_step_of_the_walks_is_there() -> None:
 
 EXTENSIONS = {
     "A metric": """
-from sftdemo import score, statistics
+from sftdemo import score
+from sftdemo.evaluation import significance
 rows = [{"prediction": "Yes, sir", "references": ["yes"]}, {"prediction": "no", "references": ["yes"]}]
 assert score(rows)["first_word"] == 0.5
 texts = {"base_outputs": ["no"] * 9, "tuned_outputs": ["yes indeed"] * 9, "references": [["yes"]] * 9}
-assert statistics.differences(**texts)["first_word"]["delta"] == 1.0
+assert significance.differences(**texts)["first_word"]["delta"] == 1.0
 """,
     "A data layout": """
 import json, pathlib, sftdemo

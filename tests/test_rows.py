@@ -13,11 +13,12 @@ from sftdemo import runs
 from sftdemo.__main__ import main
 from sftdemo.config import TrainConfig
 from sftdemo.data import Dataset
-from sftdemo.encoding import encode, encode_prompt
+from sftdemo.encoding.encode import encode, encode_prompt
+from sftdemo.encoding.examples import encode_all, encode_example, unused
+from sftdemo.encoding.xray import xray
 from sftdemo.errors import DataError
-from sftdemo.rows import encode_all, encode_example, unused
-from sftdemo.training import Prepared, train
-from sftdemo.xray import xray
+from sftdemo.training.prepare import Prepared
+from sftdemo.training.train import train
 
 NO_SYSTEM = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
@@ -140,9 +141,9 @@ def test_every_answer_trains_and_the_run_keeps_its_mode(thinker, tmp_path):
     prepared = Prepared(TrainConfig(data=data, model=thinker, thinking="off"), lambda _: None)
     assert len(prepared.rows["train"]) == 2 * len(prepared.dataset.splits["train"])
     train(TrainConfig(data=data, model=thinker, thinking="off", name="r", epochs=0.3, checkpoint_every=0))
-    from sftdemo import models
+    from sftdemo.inference import load_run
 
-    pair = models.load(runs.find("r"))
+    pair = load_run.load(runs.find("r"))
     asked = [said("user", "the film")]
     assert pair.tokenizer.decode(encode_prompt(pair.tokenizer, asked)).endswith("<think>\n\n</think>\n\n")
 
@@ -188,7 +189,7 @@ def test_an_evaluation_gives_tools_and_keeps_thoughts(thinker, tmp_path):
     data = file_of(tmp_path, *examples)
     train(TrainConfig(data=data, model=thinker, name="r", epochs=0.3, checkpoint_every=0, test_size=8))
     from sftdemo.config import EvaluateConfig
-    from sftdemo.evaluation import evaluate
+    from sftdemo.verbs.evaluate import evaluate
 
     found = evaluate("r", EvaluateConfig(max_new_tokens=8))
     assert found["n"] == 8
@@ -204,7 +205,7 @@ def test_an_evaluation_gives_tools_and_keeps_thoughts(thinker, tmp_path):
 
 
 def test_an_evaluation_tells_of_thoughts_that_never_ended():
-    from sftdemo.evaluation import _say_unfinished
+    from sftdemo.verbs.evaluate import _say_unfinished
 
     notes: list[str] = []
     rows = [{"base": "<think>\nhm", "tuned": "nice"}, {"base": "<think>\nhm</think>good", "tuned": ""}]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU, CHRF, TER
 
-from sftdemo import answers, files, metrics, runs, sums
-from sftdemo.evaluation import rescore
-from sftdemo.scorecard import likeliest, score_outputs
+from sftdemo import files, runs
+from sftdemo.evaluation import answer_metrics, metrics, row_statistics
+from sftdemo.evaluation.scorecard import likeliest, score_outputs
+from sftdemo.verbs.evaluate import rescore
 
 WORDS = [
     "the",
@@ -69,8 +70,14 @@ def test_counts_are_the_engines_own(language: str) -> None:
     draw = random.Random(8)
     predictions, references = texts(draw, 300), [[text] for text in texts(draw, 300)]
     bleu = metrics.bleu_engine(references, language)
-    for engine, rows in ((bleu, sums.bleu_rows), (CHRF(), sums.chrf_rows), (CHRF(word_order=2), sums.chrf_rows)):
-        assert np.array_equal(rows(engine, predictions, references), sums.plain_rows(engine, predictions, references))
+    for engine, rows in (
+        (bleu, row_statistics.bleu_rows),
+        (CHRF(), row_statistics.chrf_rows),
+        (CHRF(word_order=2), row_statistics.chrf_rows),
+    ):
+        assert np.array_equal(
+            rows(engine, predictions, references), row_statistics.plain_rows(engine, predictions, references)
+        )
 
 
 def test_counts_hold_where_codes_outgrow_a_number() -> None:
@@ -81,16 +88,16 @@ def test_counts_hold_where_codes_outgrow_a_number() -> None:
         for _ in range(2)
     )
     mixed = [[one[:20] + other[5:]] for one, other in zip(predictions, references, strict=True)]
-    found = sums.chrf_rows(CHRF(), predictions, mixed)
-    assert np.array_equal(found, sums.plain_rows(CHRF(), predictions, mixed)) and found[:, 17].sum() > 1000
+    found = row_statistics.chrf_rows(CHRF(), predictions, mixed)
+    assert np.array_equal(found, row_statistics.plain_rows(CHRF(), predictions, mixed)) and found[:, 17].sum() > 1000
 
 
 def test_ter_of_sums_is_sacrebleus() -> None:
     references = [["a b c d e f g h"], [""], ["x y"]]
     predictions = ["d e f g h a b c", "word", "x y"]
-    rows = sums.plain_rows(TER(), predictions, references)
+    rows = row_statistics.plain_rows(TER(), predictions, references)
     expected = TER().corpus_score(predictions, [[one[0] for one in references]]).score
-    assert sums.ter_scores(rows.sum(axis=0, keepdims=True))[0] == pytest.approx(expected)
+    assert row_statistics.ter_scores(rows.sum(axis=0, keepdims=True))[0] == pytest.approx(expected)
 
 
 def test_chinese_bleu_by_hand() -> None:
@@ -113,17 +120,17 @@ def test_chinese_rouge_by_hand() -> None:
 
 def test_answers_are_compared_as_squad_does() -> None:
     pairs = [("The Cat!", "cat"), ("ＡＢＣ。", "abc"), ("A", "a"), ("是的，", "是的"), ("!", "?"), ("cats", "cat")]
-    found = answers.normal_match_rows([one for one, _ in pairs], [[other] for _, other in pairs])
+    found = answer_metrics.normal_match_rows([one for one, _ in pairs], [[other] for _, other in pairs])
     assert found == [1, 1, 1, 1, 0, 0]
-    assert answers.token_f1_rows(["a red cat"], [["the cat is red", "dog"]]) == [pytest.approx(2 * 2 / (2 + 3))]
-    assert answers.token_f1_rows(["我爱猫"], [["我爱狗"]]) == [pytest.approx(2 / 3)]
+    assert answer_metrics.token_f1_rows(["a red cat"], [["the cat is red", "dog"]]) == [pytest.approx(2 * 2 / (2 + 3))]
+    assert answer_metrics.token_f1_rows(["我爱猫"], [["我爱狗"]]) == [pytest.approx(2 / 3)]
 
 
 def test_variety_length_and_repetition() -> None:
-    found = answers.answer_scores(predictions=["a b a b a b", "c"], references=[["x y z"], ["c c", "c c c c"]])
+    found = answer_metrics.answer_scores(predictions=["a b a b a b", "c"], references=[["x y z"], ["c c", "c c c c"]])
     assert found["distinct_1"] == pytest.approx(3 / 7) and found["distinct_2"] == pytest.approx(2 / 5)
     assert found["length_ratio"] == pytest.approx(7 / (3 + 3)) and found["repetition"] == pytest.approx(1 / 3)
-    nothing = answers.answer_scores(predictions=[""], references=[["a"]])
+    nothing = answer_metrics.answer_scores(predictions=[""], references=[["a"]])
     assert [nothing[name] for name in ("distinct_1", "distinct_2", "length_ratio", "repetition")] == [0, 0, 0, 0]
 
 

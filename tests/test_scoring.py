@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sftdemo.errors import DataError, UsageError, UserError
-from sftdemo.predictions import read_predictions
-from sftdemo.scoring import row_scores, score
+from sftdemo.evaluation.predictions import read_predictions
+from sftdemo.evaluation.scoring import row_scores, score
 
 KEYS = ["n", "bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match", "accuracy", "macro_f1", "signatures"]
 TEXTS = [
@@ -285,19 +285,19 @@ def test_threads_and_no_network(monkeypatch):
 SCRIPT = """
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
-from sftdemo import scoring
+from sftdemo.evaluation import scoring
 rows = json.loads(sys.stdin.read())
 plain = [scoring.score(one) for one in rows]
 loaded = [name for name in ("torch", "gradio", "transformers", "datasets", "evaluate") if name in sys.modules]
-from sftdemo import measures
+from sftdemo.evaluation import hf_metrics
 import evaluate, socket
 socket.socket = None
 with ThreadPoolExecutor(6) as pool:
     through = list(pool.map(lambda one: scoring.score(one, through_evaluate=True), rows * 4))
-both = evaluate.combine([measures.Bleu(language="en"), measures.Ter()])
+both = evaluate.combine([hf_metrics.Bleu(language="en"), hf_metrics.Ter()])
 combined = both.compute(predictions=["a b c d"], references=[["a b c d"]])
 try:
-    measures.Bleu().compute(predictions=[None], references=[["a"]])
+    hf_metrics.Bleu().compute(predictions=[None], references=[["a"]])
     refused = ""
 except ValueError as error:
     refused = str(error)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from sftdemo import metrics, statistics
 from sftdemo.errors import UserError
-from sftdemo.statistics import Difference, differences, paired_difference, wilson
-from sftdemo.verdict import leading_metric, summary
+from sftdemo.evaluation import metrics, significance
+from sftdemo.evaluation.significance import Difference, differences, paired_difference, wilson
+from sftdemo.evaluation.summary import leading_metric, summary
 
 WORDS = [
     "the",
@@ -141,7 +141,7 @@ def test_summed_statistics_give_sacrebleus_scores(longest):
         references = [[" ".join(draw.choices(WORDS, k=draw.randint(0, longest)))] for _ in range(draw.randint(1, 4))]
         predictions = noisy([texts[0] + " x" * draw.randint(0, 2) for texts in references], 0.7, draw)
         empty = [""] * len(references)
-        measures = statistics._text_measures(empty, predictions, references, "en")
+        measures = significance._text_measures(empty, predictions, references, "en")
         for name, function in (("bleu", metrics.bleu), ("chrf", metrics.chrf)):
             measure = measures[name]
             found = measure.score(measure.tuned.sum(axis=0, keepdims=True))[0]
@@ -252,14 +252,14 @@ def test_no_corpus_score_difference_is_claimed_where_there_is_none():
     draw, rng = random.Random(2), np.random.default_rng(2)
     texts = [" ".join(draw.choices(WORDS, k=8)) for _ in range(1000)]
     base, tuned = (noisy(texts, 0.6, draw) for _ in range(2))
-    pool = statistics._text_measures(base, tuned, [[text] for text in texts], "en")
+    pool = significance._text_measures(base, tuned, [[text] for text in texts], "en")
     claims = {"bleu": 0, "chrf": 0}
     for k in range(200):
         rows = rng.choice(1000, 40, replace=False)
         measures = {
             name: replace(pool[name], base=pool[name].base[rows], tuned=pool[name].tuned[rows]) for name in claims
         }
-        for name, found in statistics.paired_differences(measures, seed=k, resamples=300).items():
+        for name, found in significance.paired_differences(measures, seed=k, resamples=300).items():
             claims[name] += found.clear
     assert max(claims.values()) <= CHANCE, claims
 

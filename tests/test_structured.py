@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sftdemo import outputs, structured, sums
-from sftdemo.scorecard import score_outputs
-from sftdemo.scoring import score
-from sftdemo.structured import Slot, are_json, json_scores, parsed, parsed_leniently, slots
+from sftdemo.evaluation import json_metrics, outputs_table, row_statistics
+from sftdemo.evaluation.json_metrics import Slot, are_json, json_scores, parsed, parsed_leniently, slots
+from sftdemo.evaluation.scorecard import score_outputs
+from sftdemo.evaluation.scoring import score
 from sftdemo.ui.tabs import evaluate as evaluate_tab
 from sftdemo.ui.tabs import outputs as outputs_view
 from sftdemo.ui.texts import TEXTS
@@ -128,7 +128,7 @@ def test_counts_are_summed_over_rows_and_no_answer_misses_all() -> None:
     assert (found["json_valid"], found["json_exact"]) == (0.5, 0.5)
     nothing = json_scores(predictions=["[]", "[]", "no"], references=[["[]"], [PEOPLE], ["[]"]])
     assert nothing["entity_f1"] == 0 and nothing["json_exact"] == pytest.approx(1 / 3)
-    empty, none = structured.json_rows(["[]", "no"], [["[]"], ["[]"]])
+    empty, none = json_metrics.json_rows(["[]", "no"], [["[]"], ["[]"]])
     assert (empty.f1("entities"), none.f1("entities")) == (1, 0)
 
 
@@ -140,7 +140,7 @@ def test_the_nearest_reference_counts() -> None:
 
 def test_f1_of_sums() -> None:
     rows = np.array([[3.0, 0, 0], [1, 2, 2], [0, 0, 0], [0, 1, 0]])
-    assert sums.micro_f1_scores(rows) == pytest.approx([1, 2 / 6, 1, 0])
+    assert row_statistics.micro_f1_scores(rows) == pytest.approx([1, 2 / 6, 1, 0])
 
 
 # Whatever the answers are
@@ -168,7 +168,7 @@ def test_invariants(one: Any, other: Any) -> None:
     assert scores(json.dumps(reordered(other), indent=2), reference) == found
     fenced = scores(f"Here:\n```json\n{answer}\n```", reference)
     assert fenced == found | {"json_valid": 0}
-    row = structured.json_rows([answer], [[reference]])[0]
+    row = json_metrics.json_rows([answer], [[reference]])[0]
     assert not slots(answer, [reference]) or not row.exact
     same = scores(reference, reference)
     assert same["json_exact"] == same["field_f1"] == same.get("entity_f1", 1) == 1
@@ -225,18 +225,18 @@ def test_score_has_the_same_figures_by_both_ways() -> None:
 def test_the_table_of_outputs_names_the_slots() -> None:
     row = {"row": 0, "messages": [{"role": "user", "content": "?"}], "references": [ORDER], "label": None}
     rows = [row | {"base": '<think>hm</think>{"for": "<Kim>", "vat": 1}', "tuned": ORDER}]
-    assert outputs.metrics_for(rows)[:2] == ("field_f1", "json_exact")
-    judged = outputs.judged(rows, "field_f1")
+    assert outputs_table.metrics_for(rows)[:2] == ("field_f1", "json_exact")
+    judged = outputs_table.judged(rows, "field_f1")
     assert judged[0]["mark"] == "better" and judged[0]["gain"] == 1 and judged[0]["slots"]["tuned"] == []
     assert [one.kind for one in judged[0]["slots"]["base"]] == ["missing", "wrong", "invented"]
-    table = outputs_view.outputs_table(outputs.outputs_page(judged), "en", None)
+    table = outputs_view.outputs_table(outputs_table.outputs_page(judged), "en", None)
     assert "missing: order · wrong: for · invented: vat" in table
     opened = outputs_view.opened(judged[0], "zh")
     assert "缺少：" in opened and "Kim → &lt;Kim&gt;" in opened
-    text = outputs.as_csv(rows)
+    text = outputs_table.as_csv(rows)
     assert text.startswith("row,prompt,reference,label,base,tuned,base_slots,tuned_slots\n")
     assert "wrong for: Kim → <Kim>" in text
-    assert "base_slots" not in outputs.as_csv([row | {"references": ["x"], "base": "a", "tuned": "b"}])
+    assert "base_slots" not in outputs_table.as_csv([row | {"references": ["x"], "base": "a", "tuned": "b"}])
 
 
 def test_the_page_shows_each_field() -> None:

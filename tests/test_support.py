@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 from families import FAMILIES
 
-from sftdemo import hub, support
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
-from sftdemo.training import train
+from sftdemo.model import download, support
+from sftdemo.training.train import train
 
 REFUSED = {
     "rwkv": "in a way of its own",
@@ -64,7 +64,7 @@ def test_nothing_is_downloaded(monkeypatch, home, tmp_path):
         huggingface_hub, "snapshot_download", lambda *_, **given: fetched.append(given) or str(tmp_path)
     )
     with pytest.raises(UserError, match="'rwkv'"):
-        hub.find("owner/name")
+        download.find("owner/name")
     assert not [given for given in fetched if not given.get("local_files_only")]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import TEXTS
 
-from sftdemo.encoding import TemplateError, encode, encode_turns, stop_ids
+from sftdemo.encoding.encode import TemplateError, encode, encode_turns, stop_ids
 
 TEMPLATES = Path(__file__).with_name("templates")
 SYSTEM = [{"role": "system", "content": "be kind"}]

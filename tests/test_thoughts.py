@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sftdemo import forgetting, outputs
-from sftdemo.scorecard import score_outputs
-from sftdemo.scoring import score
-from sftdemo.thoughts import MARKS, answer_of, split_thoughts
+from sftdemo.encoding.thoughts import MARKS, answer_of, split_thoughts
+from sftdemo.evaluation import outputs_table
+from sftdemo.evaluation.scorecard import score_outputs
+from sftdemo.evaluation.scoring import score
 from sftdemo.ui.tabs import outputs as outputs_view
+from sftdemo.verbs import forgetting
 
 
 @pytest.mark.parametrize(
@@ -56,8 +57,8 @@ def test_scores_are_of_what_follows_the_thoughts() -> None:
     found = score_outputs(rows, ["bad", "good"], 1)
     assert (found["base"]["accuracy"], found["tuned"]["accuracy"]) == (0, 1)
     assert found["tuned"]["exact_match"] == 1 and found["tuned"]["rouge1"] == 100
-    assert [one["mark"] for one in outputs.judged(rows, "accuracy")] == ["better"] * 3
-    assert outputs.judged(rows, "accuracy")[0]["tuned"] == THOUGHT
+    assert [one["mark"] for one in outputs_table.judged(rows, "accuracy")] == ["better"] * 3
+    assert outputs_table.judged(rows, "accuracy")[0]["tuned"] == THOUGHT
     assert score([{"prediction": THOUGHT, "label": "good"}])["accuracy"] == 1
     assert score([{"prediction": "good", "references": [THOUGHT]}])["exact_match"] == 1
     assert forgetting.answered("<think>Paris? No.</think>Rome", ["Paris"]) == 0
@@ -65,8 +66,8 @@ def test_scores_are_of_what_follows_the_thoughts() -> None:
 
 def test_the_table_shows_answers_and_an_opened_row_the_thoughts() -> None:
     row = {"row": 0, "messages": [{"role": "user", "content": "?"}], "label": None, "references": ["good"]}
-    rows = outputs.judged([row | {"base": "<think>no end", "tuned": THOUGHT}], "exact_match")
-    table = outputs_view.outputs_table(outputs.outputs_page(rows), "en", None)
+    rows = outputs_table.judged([row | {"base": "<think>no end", "tuned": THOUGHT}], "exact_match")
+    table = outputs_view.outputs_table(outputs_table.outputs_page(rows), "en", None)
     assert "Is it bad?" not in table and "no end" not in table and "(no answer)" in table and "good" in table
     opened = outputs_view.opened(rows[0], "zh")
     assert "思考过程" in opened and "Is it bad? No." in opened and "no end" in opened and "&lt;think&gt;" not in opened

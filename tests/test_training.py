@@ -15,14 +15,18 @@ import torch
 from conftest import PLACES
 from safetensors.torch import load_file
 
-from sftdemo import data, hub, models, runs
+from sftdemo import data, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
+from sftdemo.encoding.examples import encode_all
+from sftdemo.encoding.packing import Shares
 from sftdemo.errors import DataError, UserError
-from sftdemo.evaluation import evaluate
-from sftdemo.export import export
-from sftdemo.packing import Shares
-from sftdemo.rows import encode_all
-from sftdemo.training import Prepared, train
+from sftdemo.inference import load_run
+from sftdemo.model import download, loading
+from sftdemo.system import compute
+from sftdemo.training.prepare import Prepared
+from sftdemo.training.train import train
+from sftdemo.verbs.evaluate import evaluate
+from sftdemo.verbs.export import export
 
 MODES = [("lora", "none"), ("lora", "int8"), ("lora", "nf4"), ("full", "none")]
 
@@ -104,18 +108,18 @@ def test_bfloat16_learns_too(labelled, tiny, method):
     ("units", "speeds", "taken"), [(True, (2, 1), "bfloat16"), (True, (1, 2), "float32"), (False, (2, 1), "float32")]
 )
 def test_precision_is_what_the_processor_is_faster_in(monkeypatch, units, speeds, taken):
-    monkeypatch.setattr(models, "device", lambda: torch.device("cpu"))
-    monkeypatch.setattr(models, "has_bfloat16_units", lambda: units)
-    monkeypatch.setattr(models, "_product_seconds", lambda: dict(bfloat16=1 / speeds[0], float32=1 / speeds[1]))
-    models.bfloat16_pays.cache_clear()
-    found, reason = models.training_precision("auto")
-    models.bfloat16_pays.cache_clear()
+    monkeypatch.setattr(compute, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(compute, "has_bfloat16_units", lambda: units)
+    monkeypatch.setattr(compute, "_product_seconds", lambda: dict(bfloat16=1 / speeds[0], float32=1 / speeds[1]))
+    compute.bfloat16_pays.cache_clear()
+    found, reason = compute.training_precision("auto")
+    compute.bfloat16_pays.cache_clear()
     assert str(found) == f"torch.{taken}" and reason.startswith(f"{taken}: ")
 
 
 def test_a_precision_that_was_agreed_on_is_kept(labelled, tiny):
     """Several processes that time their products may each find another."""
-    prepared = Prepared(config(labelled, tiny), hub.silent, (torch.bfloat16, "bfloat16: the first says so"))
+    prepared = Prepared(config(labelled, tiny), download.silent, (torch.bfloat16, "bfloat16: the first says so"))
     assert prepared.dtype == torch.bfloat16 and prepared.precision.endswith("the first says so")
 
 
@@ -132,13 +136,13 @@ def test_the_loss_curve_is_a_plain_loops(labelled, tiny, method):
     settings = config(
         labelled, tiny, method=method, epochs=2.0, gradient_accumulation=2, batch_size=4, weight_decay=0.1
     )
-    rows = Prepared(settings, hub.silent).rows["train"]
+    rows = Prepared(settings, download.silent).rows["train"]
     train(settings)
     logged = [row for row in runs.find("r").metrics() if "loss" in row]
 
     torch.manual_seed(settings.seed)
-    model = models.load_base(Path(tiny), torch.float32)
-    model = models.add_lora(model, settings) if method == "lora" else model
+    model = loading.load_base(Path(tiny), torch.float32)
+    model = loading.add_lora(model, settings) if method == "lora" else model
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in parameters if parameter.ndim > 1]
     vectors = [parameter for parameter in parameters if parameter.ndim == 1]  # norms aren't pulled to zero
@@ -172,7 +176,7 @@ def test_the_loss_curve_is_a_plain_loops(labelled, tiny, method):
 
 def test_a_rows_weight_reaches_the_loss(labelled, tiny):
     settings = config(labelled, tiny)
-    prepared = Prepared(settings, hub.silent)
+    prepared = Prepared(settings, download.silent)
     examples = prepared.dataset.splits["validation"]
     weighted = [{**example, "weight": 0.5 + index} for index, example in enumerate(examples)]
     rows = encode_all(weighted, prepared.tokenizer, "stop", "").rows
@@ -204,7 +208,7 @@ def test_stop_keeps_what_was_learned(labelled, tiny):
     run = runs.find("r")
     assert summary["status"] == run.status()["state"] == "stopped"
     assert summary["steps"] == 5
-    assert models.load(run).complete([[{"role": "user", "content": "bad"}]], GenerateConfig(max_new_tokens=3))
+    assert load_run.load(run).complete([[{"role": "user", "content": "bad"}]], GenerateConfig(max_new_tokens=3))
 
 
 def test_a_signal_stops_and_keeps(labelled, tiny):
@@ -273,24 +277,24 @@ def test_a_disk_that_fills_up_fails_the_run_in_words(labelled, tiny, monkeypatch
 
 
 def test_merged_export_answers_like_the_adapter(labelled, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "answering_precision", lambda: torch.float32)
+    monkeypatch.setattr(compute, "answering_precision", lambda: torch.float32)
     train(config(labelled, tiny))
     run = runs.find("r")
     merged = export(run, tmp_path / "merged", merge=True)
     plain = export(run, tmp_path / "plain")
     assert "model.safetensors" in files(merged) and "adapter_model.safetensors" in files(plain)
-    ids = torch.tensor([[3, 4, 5, 6, 7]], device=models.device())
-    pair = models.load(run)
+    ids = torch.tensor([[3, 4, 5, 6, 7]], device=compute.device())
+    pair = load_run.load(run)
     pair.sides[0].rows.chosen = [slice(0, 5)]
     with torch.no_grad():
         wanted = pair.sides[0].model(ids).logits
-        torch.testing.assert_close(models.load_base(merged, torch.float32)(ids).logits, wanted, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(loading.load_base(merged, torch.float32)(ids).logits, wanted, rtol=1e-3, atol=1e-4)
     with pytest.raises(UserError, match="is not an empty folder"):
         export(run, merged)
 
 
 def test_evaluation_repeats_to_the_last_digit_and_from_its_file(labelled, tiny):
-    from sftdemo.evaluation import score_outputs
+    from sftdemo.verbs.evaluate import score_outputs
 
     train(config(labelled, tiny))
     run = runs.find("r")

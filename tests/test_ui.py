@@ -12,12 +12,14 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from sftdemo import encoding, files, outputs, runs
+from sftdemo import files, runs
 from sftdemo.config import CLEANING, EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.data.sources import READABLE
 from sftdemo.data.types import SPLITS
+from sftdemo.encoding import encode
 from sftdemo.errors import UsageError, UserError
-from sftdemo.registry import METRICS
+from sftdemo.evaluation import outputs_table
+from sftdemo.evaluation.registry import METRICS
 from sftdemo.ui import build, work
 from sftdemo.ui.parts import charts, forms, html
 from sftdemo.ui.tabs import ballot, data_views, exchange, vote_results
@@ -106,9 +108,9 @@ def test_keys_put_together_from_parts_exist() -> None:
     keys |= {f"train_{state}" for state in runs.ACTIVE} | {f"preset_{name}" for name in train_tab.PRESETS}
     keys |= {f"metric_{m}" for m in METRICS} | {f"why_{m}" for m in METRICS}
     keys |= {f"role_{role}" for role in data_tab.EVERY_ROLE} | {f"clean_{step}" for step in CLEANING}
-    keys |= {f"check_{name}" for name in encoding.CHECKS} | {f"list_{kind}" for kind in data_views.LISTS}
+    keys |= {f"check_{name}" for name in encode.CHECKS} | {f"list_{kind}" for kind in data_views.LISTS}
     keys |= {f"long_{policy}" for policy in ("fits", "drop", "cut", "chunk")} | {f"split_{name}" for name in SPLITS}
-    keys |= {f"filter_{name}" for name in outputs.FILTERS} | {f"vote_{choice}" for choice in vote_tab.BUTTONS}
+    keys |= {f"filter_{name}" for name in outputs_table.FILTERS} | {f"vote_{choice}" for choice in vote_tab.BUTTONS}
     keys |= {f"voted_{winner}" for winner in ("base", "tuned", "tie", "bad", "skip")}
     keys |= {f"tag_{tag}" for tag in TAGS} | {f"mark_{side}_{scale}" for side in "ab" for scale in SCALES}
     keys |= {f"scale_{scale}" for scale in SCALES} | {f"source_{name}" for name in vote_results.SOURCES}
@@ -283,7 +285,7 @@ def test_the_limit_is_drawn_into_the_histogram(limit: int, drawn: bool) -> None:
 
 def test_a_spreadsheet_runs_nothing() -> None:
     row = {"row": 0, "messages": [{"role": "user", "content": "=1+1"}], "references": ["x"], "base": "@a", "tuned": "b"}
-    assert outputs.as_csv([row]).splitlines()[1] == "0,'=1+1,x,,'@a,b"
+    assert outputs_table.as_csv([row]).splitlines()[1] == "0,'=1+1,x,,'@a,b"
 
 
 def test_coalesced_updates_lose_no_text() -> None:
@@ -332,12 +334,12 @@ def test_every_state_of_a_run_is_drawn(lang: str, state: str) -> None:
 def test_an_evaluation_is_drawn(lang: str) -> None:
     run = made_run()
     add_evaluation(run)
-    scores, rows = run.scores("one"), outputs.judged(run.outputs("one"), "accuracy")
+    scores, rows = run.scores("one"), outputs_table.judged(run.outputs("one"), "accuracy")
     assert "+50.0" in charts.score_rows(scores, lang)
-    table = outputs_view.outputs_table(outputs.outputs_page(rows), lang, None)
+    table = outputs_view.outputs_table(outputs_table.outputs_page(rows), lang, None)
     assert say(lang, "mark_better") in table and "My parcel is late." in table
     assert "<ins>delivery</ins>" in outputs_view.opened(rows[0], lang)
-    assert [row["row"] for row in outputs.outputs_page(rows, filter="better").rows] == [0]
+    assert [row["row"] for row in outputs_table.outputs_page(rows, filter="better").rows] == [0]
     assert say(lang, "metric_accuracy") in runs_tab.runs_table([run], 25, "", lang)
 
 

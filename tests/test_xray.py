@@ -7,16 +7,17 @@ import json
 import pytest
 from conftest import CHATML, make_tokenizer
 
-from sftdemo import inspection
 from sftdemo.__main__ import main
 from sftdemo.config import TrainConfig
 from sftdemo.data import Dataset
-from sftdemo.data.scripts import main_script, scripts
-from sftdemo.encoding import Encoded, encode
+from sftdemo.data.writing_systems import main_script, scripts
+from sftdemo.encoding.encode import encode
+from sftdemo.encoding.packing import Collator
+from sftdemo.encoding.rows import Encoded
+from sftdemo.encoding.xray import rows_of_batch, xray
 from sftdemo.errors import UsageError
-from sftdemo.inspection import histogram, measure, own_words
-from sftdemo.packing import Collator
-from sftdemo.xray import rows_of_batch, xray
+from sftdemo.verbs import check as inspection
+from sftdemo.verbs.check import histogram, measure, own_words
 
 CONFIG = TrainConfig(data="d", max_length=100, batch_size=4)
 

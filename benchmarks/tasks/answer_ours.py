@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import sftdemo
-from sftdemo.scorecard import SIDES
+from sftdemo.evaluation.scorecard import SIDES
 
 
 def main(spec: dict[str, Any]) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftdemo import models, runs
+from sftdemo import runs
+from sftdemo.system import compute
 
 
 def answers(model: Any, tokenizer: Any, spec: dict[str, Any]) -> dict[str, Any]:
     """{"seconds", "tokens": how many in all, "ids": each answer's tokens, its end included, "texts"}."""
-    device = models.device()
+    device = compute.device()
 
     def generate(prompt: list[Any], most: int) -> list[int]:
         inputs = tokenizer.apply_chat_template(
@@ -37,7 +38,7 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     run = runs.find(spec["run"])
     base = Path(run.config()["base_model"])
     tokenizer = AutoTokenizer.from_pretrained(run.model_path)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=models.answering_precision()).to(models.device()).eval()
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=compute.answering_precision()).to(compute.device()).eval()
     if spec["to_the_limit"]:
         model.generation_config.eos_token_id = None  # every answer is as long as any other
     with torch.inference_mode():

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sftdemo import models
+from sftdemo.system import compute
 
 SIZE = 2048  # of the square matrices
 READ_BYTES = 2**29
@@ -34,10 +34,10 @@ def gflops(dtype: torch.dtype) -> float:
 
 def main() -> dict[str, Any]:
     large = torch.ones(READ_BYTES // 4)
-    units = models.has_bfloat16_units()
+    units = compute.has_bfloat16_units()
     return {
         "bfloat16_units": units,
-        "training_dtype": str(models.training_precision("auto")[0]).removeprefix("torch."),
+        "training_dtype": str(compute.training_precision("auto")[0]).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "float32_gflops": gflops(torch.float32),
         "bfloat16_gflops": gflops(torch.bfloat16) if units else None,

@@ -12,7 +12,9 @@ import peft  # noqa: F401 (both processes import the same, so that only the weig
 import psutil
 
 import sftdemo
-from sftdemo import encoding, models, runs
+from sftdemo import runs
+from sftdemo.model import loading
+from sftdemo.system import compute
 
 NEW_TOKENS = 16
 
@@ -25,12 +27,12 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
         for _ in pair.stream(spec["prompt"], sftdemo.GenerateConfig(max_new_tokens=NEW_TOKENS)):
             pass
     else:
-        model = models.load_base(Path(run.config()["base_model"]), models.answering_precision()).eval()
-        words = encoding.tokenizer(run.model_path)
+        model = loading.load_base(Path(run.config()["base_model"]), compute.answering_precision()).eval()
+        words = loading.tokenizer(run.model_path)
         inputs = words.apply_chat_template(
             spec["prompt"], add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
-        model.generate(**inputs.to(models.device()), max_new_tokens=NEW_TOKENS, do_sample=False)
+        model.generate(**inputs.to(compute.device()), max_new_tokens=NEW_TOKENS, do_sample=False)
         found["weights_bytes"] = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     gc.collect()
     return found | {"resident_bytes": psutil.Process().memory_info().rss}

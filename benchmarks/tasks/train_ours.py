@@ -11,7 +11,10 @@ import torch
 from torch import nn
 
 import sftdemo
-from sftdemo import encoding, hub, models, runs
+from sftdemo import runs
+from sftdemo.encoding import encode
+from sftdemo.model import download, loading
+from sftdemo.system import compute
 
 
 def needed_flops(config: sftdemo.TrainConfig, train: list[Any]) -> dict[str, Any]:
@@ -22,9 +25,9 @@ def needed_flops(config: sftdemo.TrainConfig, train: list[Any]) -> dict[str, Any
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    path, _ = hub.find(config.model)
-    words = encoding.tokenizer(path)
-    rows = [encoding.encode(words, example["messages"]) for example in train]
+    path, _ = download.find(config.model)
+    words = loading.tokenizer(path)
+    rows = [encode.encode(words, example["messages"]) for example in train]
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))
     head = model.get_output_embeddings()
@@ -47,7 +50,7 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     summary = sftdemo.train(config)
     # In bytes; macOS counts bytes, Linux kibibytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    found = summary | {"peak_bytes": peak, "precision": str(models.training_precision(config.precision)[0])}
+    found = summary | {"peak_bytes": peak, "precision": str(compute.training_precision(config.precision)[0])}
     if spec.get("count"):
         found |= needed_flops(config, runs.find(summary["run"]).examples("train"))
     return found

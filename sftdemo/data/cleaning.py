@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sftdemo.config import ReadConfig
-from sftdemo.data import checks, personal
+from sftdemo.data import duplicates, pii
 from sftdemo.data.types import Dataset, Example, Message, Step, said
 
 _SHOWN, _CHARACTERS, _LEAD = 3, 300, 40
@@ -91,11 +91,11 @@ def clean(dataset: Dataset, config: ReadConfig) -> None:
         if name in config.cleaning:
             _rewrite(dataset, Step(name), lambda text, change=change: (change(text), Counter()))  # type: ignore[misc]
     if "personal" in config.cleaning:
-        _rewrite(dataset, Step("personal"), personal.replace)
-        dataset.notes.append(personal.NOT_COVERED)
+        _rewrite(dataset, Step("personal"), pii.replace)
+        dataset.notes.append(pii.NOT_COVERED)
     if config.min_characters or config.max_characters:
         _length(dataset, config.min_characters or 0, config.max_characters)
-    for name, find in (("duplicates", checks.duplicates), ("near_duplicates", checks.near_duplicates)):
+    for name, find in (("duplicates", duplicates.duplicates), ("near_duplicates", duplicates.near_duplicates)):
         if name in config.cleaning:
             step = Step(name)
             for split, examples in dataset.splits.items():
@@ -109,7 +109,7 @@ def remove_leaks(dataset: Dataset) -> None:
     train = dataset.splits["train"]
     held_out = [*dataset.splits.get("validation", ()), *dataset.splits.get("test", ())]
     step = Step("leaks")
-    dataset.splits["train"] = _without(train, dict(checks.leaks(held_out, train)), held_out, step)
+    dataset.splits["train"] = _without(train, dict(duplicates.leaks(held_out, train)), held_out, step)
     dataset.cleaning.append(step)
 
 

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from sftdemo.data.scripts import script
+from sftdemo.data.writing_systems import script
 
 # What files outside Unicode are in, by a name that Python and --encoding know. Subsets (EUC-KR, Latin-1, TIS-620) are
 # left to the Windows page that holds them; of two that give the same text the first one counts.

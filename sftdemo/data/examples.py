@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sftdemo.data import chats, entities, repairs, targets, templates, transcripts
+from sftdemo.data import conversations, entities, repairs, targets, templates, transcripts
 from sftdemo.data.fields import Fields
 from sftdemo.data.languages import language
 from sftdemo.data.literals import parsed_list
@@ -209,7 +209,7 @@ class Converter(Fields):
             return None
         said = chosen if isinstance(chosen, list) else [chosen if isinstance(chosen, dict) else _assistant(chosen)]
         first = said[0].get("role") or said[0].get("from") if said and isinstance(said[0], dict) else None
-        if asked and chats.ROLES.get(str(first).casefold()) == "assistant":
+        if asked and conversations.ROLES.get(str(first).casefold()) == "assistant":
             said = [*(asked if isinstance(asked, list) else [{"role": "user", "content": asked}]), *said]
         return self.chat(row, column, said)
 
@@ -228,7 +228,7 @@ class Converter(Fields):
             return None
         if message["content"] and any(values[column].strip() == message["content"].strip() for column in self.inputs):
             self.echo(row, column)
-        said = chats.think(message)
+        said = conversations.think(message)
         if isinstance(thoughts := self.value(row, "reasoning"), str) and thoughts.strip():
             said["reasoning_content"] = self.sound(row, self.mapping.columns["reasoning"], thoughts)
         return [*self.history(row), {"role": "user", "content": self.template.render(values)}, said], more
@@ -280,7 +280,7 @@ class Converter(Fields):
     def history(self, row: Row) -> list[Message]:
         """The earlier turns of a row, [[question, answer], …] or turns with roles."""
         column = self.mapping.columns.get("history", "")
-        turns = chats.history(row.values.get(column))
+        turns = conversations.history(row.values.get(column))
         if turns is None:
             self.fault(row, column, "The history is no list of question and answer.", 'Write [["…", "…"], …].')
         chat = self.reader(row, column)
@@ -293,15 +293,17 @@ class Converter(Fields):
         value = row.values.get(column)
         if value is None or value == [] or (isinstance(value, str) and value.strip() in ("", "[]")):
             return []
-        found = chats.tool_schemas(value)
+        found = conversations.tool_schemas(value)
         if found is None:
             self.fault(row, column, "The tools are no list of functions.", 'Write [{"name": "…", "parameters": {…}}].')
         return found or []
 
-    def reader(self, row: Row, column: str) -> chats.Chat:
+    def reader(self, row: Row, column: str) -> conversations.Chat:
         sound: Callable[[str, str], str] = partial(self.sound, row, column)
         mend = (lambda problem, done: self.flaw(row, column, problem, "", done)) if self.fix else None
-        return chats.Chat(partial(self.fault, row, column), sound, mend, lambda what: self.tally.counts.update([what]))
+        return conversations.Chat(
+            partial(self.fault, row, column), sound, mend, lambda what: self.tally.counts.update([what])
+        )
 
     def chat(self, row: Row, column: str, turns: Any) -> tuple[list[Message], list[str]] | None:
         """A list of turns, {"role", "content"} or {"from", "value"}."""
@@ -352,4 +354,4 @@ def _calls(value: Any) -> list[dict[str, Any]] | None:
     """The tool calls that an answer is, as some sets write them beside their tools."""
     found = parsed_list(value)
     named = bool(found) and all(isinstance(call, dict) and {"name", "arguments"} <= call.keys() for call in found or ())
-    return chats.tool_calls(found) if named else None
+    return conversations.tool_calls(found) if named else None

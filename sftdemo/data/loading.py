@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo.config import ReadConfig
-from sftdemo.data import checks, cleaning, formats, mixture, sources
+from sftdemo.data import cleaning, convert, duplicates, mixture, sources
 from sftdemo.data.recipes import RECIPES, ROWS
 from sftdemo.data.types import Dataset, Example
 from sftdemo.errors import Fault, UserError
@@ -33,11 +33,11 @@ def read(source: str | os.PathLike[str] | ReadConfig, **settings: Any) -> Datase
     else:
         dataset = mixture.mix(parts, [_part(part.source, config) for part in parts], config.data)
     cleaning.clean(dataset, config)
-    formats.summarise(dataset, dataset.task)
+    convert.summarise(dataset, dataset.task)
     if not dataset.examples and not dataset.faults:
         problem, remedy = "No row is left.", "Give rows without faults, or clean less."
         dataset.faults.append(Fault(0, "", problem, remedy, dataset.name))
-    checks.count(dataset, first_time=True)
+    duplicates.count(dataset, first_time=True)
     for told in (dataset.faults, dataset.warnings, dataset.dropped, dataset.fixed):
         told.sort(key=lambda fault: (fault.file, fault.line))
     return dataset
@@ -57,7 +57,7 @@ def _convert(found: sources.Found, config: ReadConfig) -> Dataset:
     dataset.notes += found.table.notes
     dataset.warnings += found.table.warnings
     if found.table.rows:
-        formats.convert(found.table.rows, config, dataset)
+        convert.convert(found.table.rows, config, dataset)
     if config.on_fault == "drop":
         dataset.dropped = [fault for fault in dataset.faults if not fault.whole]
         dataset.faults = [fault for fault in dataset.faults if fault.whole]

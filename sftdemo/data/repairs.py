@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from sftdemo.data.checks import normalise
+from sftdemo.data.duplicates import normalise
 
 # All controls but tab and line breaks, and a byte order mark inside the text.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")

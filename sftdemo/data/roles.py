@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sftdemo.data import chats, entities
+from sftdemo.data import conversations, entities
 from sftdemo.data.columns import Columns, key
 from sftdemo.data.languages import language
 from sftdemo.data.literals import parsed_list
@@ -217,4 +217,6 @@ def _are_said(values: Sequence[Any]) -> bool:
 
 
 def _is_turn(turn: Any) -> bool:
-    return isinstance(turn, dict) and all(any(map(turn.__contains__, names)) for names in (chats.SPEAKER, chats.SAID))
+    return isinstance(turn, dict) and all(
+        any(map(turn.__contains__, names)) for names in (conversations.SPEAKER, conversations.SAID)
+    )

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import sftdemo
 from sftdemo.config import ReadConfig
 from sftdemo.data import archives, hub
 from sftdemo.data.readers import MAX_BYTES, PACKED, SUFFIXES, Table, read_table, suffix_of, too_large
@@ -17,7 +16,7 @@ from sftdemo.data.rows import split_name
 from sftdemo.errors import Fault, UserError
 
 READABLE = (*SUFFIXES, *PACKED)
-_PACKAGE = Path(sftdemo.__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 # Installed they lie inside the package, in a checkout beside it.
 SAMPLES = next(
     (path for path in (_PACKAGE / "samples", _PACKAGE.parent / "datasets") if path.is_dir()), _PACKAGE / "samples"

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sftdemo.data import checks
+from sftdemo.data import duplicates
 from sftdemo.data.types import SPLITS, Dataset, Example, said
 from sftdemo.errors import DataError, Fault
 
@@ -49,12 +49,12 @@ def split(dataset: Dataset, seed: int, validation_size: float | None = None, tes
         ordered = _each(dataset, seed, sizes, notes)
     else:
         examples = [example for part in dataset.splits.values() for example in part]
-        keys = dict(zip(map(id, examples), checks.leak_keys(examples), strict=True))
+        keys = dict(zip(map(id, examples), duplicates.leak_keys(examples), strict=True))
         own = [keys[id(example)] for example in dataset.splits.get("train", [])]
         ordered = _divided(dataset, dict(dataset.splits), seed, sizes, notes, own)
     result = replace(dataset, splits=ordered, notes=[*dataset.notes, *notes, *_shared_groups(ordered)])
     in_order = None if keys is None else [keys[id(example)] for name in SPLITS for example in ordered[name]]
-    checks.count(result, keys=in_order)
+    duplicates.count(result, keys=in_order)
     return result
 
 
@@ -71,11 +71,11 @@ def _each(dataset: Dataset, seed: int, sizes: dict[str, float | None], notes: li
             joined[name] += rows
     holders: dict[str, set[str]] = {}
     for name in ("validation", "test"):
-        for example, key in zip(joined[name], checks.whole_keys(joined[name]), strict=True):
+        for example, key in zip(joined[name], duplicates.whole_keys(joined[name]), strict=True):
             holders.setdefault(key, set()).add(example["meta"]["source"])
     crossing = [
         bool(holders.get(key, set()) - {example["meta"]["source"]})
-        for example, key in zip(joined["train"], checks.whole_keys(joined["train"]), strict=True)
+        for example, key in zip(joined["train"], duplicates.whole_keys(joined["train"]), strict=True)
     ]
     if any(crossing):
         notes.append(f"Train rows left out, since another of the sets holds them out: {sum(crossing)}.")
@@ -96,7 +96,7 @@ def _divided(
     if not train:
         raise DataError(dataset.faults or [fault(dataset, "No row is in train.", "Give train rows.")])
     if missing:
-        units = _units(train, seed, checks.leak_keys(train) if keys is None else keys)
+        units = _units(train, seed, duplicates.leak_keys(train) if keys is None else keys)
         if len(units) <= len(missing):
             problem = f"The {len(train)} train rows make {len(units)} that are independent of each other"
             remedy = f"Give at least {len(missing) + 1}, of different groups and with different texts."

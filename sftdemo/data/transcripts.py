@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from sftdemo.data.chats import ROLES
+from sftdemo.data.conversations import ROLES
 
 Turns = list[dict[str, str]]
 _END = re.compile(

@@ -42,7 +42,7 @@ def compare(
     given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     config = forms.config(GenerateConfig, given)
     work.load_libraries()
-    from sftdemo import comparison
+    from sftdemo.verbs import compare as comparison
 
     chosen = find_ready(run)
     return comparison.compare(chosen, prompt, config, work.pair(chosen.name))

@@ -9,12 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sftdemo import data, hub, inspection
+from sftdemo import data
 from sftdemo.config import DEFAULT_MODEL, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.log import to_log
+from sftdemo.model import download
 from sftdemo.ui import work
 from sftdemo.ui.parts import forms
+from sftdemo.verbs import check
 
 TOKEN_ROWS = 500  # rows whose tokens are counted for the page; `check` counts more
 FROM_FILE = {spec.name for spec in fields(ReadConfig)}
@@ -41,12 +43,12 @@ def _prepared(config: ReadConfig, changed: float) -> Any:
 @lru_cache(maxsize=4)
 def _description(config: ReadConfig, changed: float) -> dict[str, Any]:
     dataset = _read(config, changed)
-    return inspection.describe(dataset) | data.outlook(config, dataset)
+    return check.describe(dataset) | data.outlook(config, dataset)
 
 
 @lru_cache(maxsize=8)
 def _measured(config: TrainConfig, changed: float) -> dict[str, Any]:
-    return inspection.measure(_read(of_file(config), changed), tokenizer(config), config, TOKEN_ROWS)
+    return check.measure(_read(of_file(config), changed), tokenizer(config), config, TOKEN_ROWS)
 
 
 def of_file(config: ReadConfig) -> ReadConfig:
@@ -89,13 +91,13 @@ def dataset(config: ReadConfig) -> Any:
     return _read(config, stamp(config.data))
 
 
-def have_tokenizer(model: str, report: hub.Report = to_log, fetch: bool = True) -> bool:
+def have_tokenizer(model: str, report: download.Report = to_log, fetch: bool = True) -> bool:
     """Get the model's tokenizer, from the network only if `fetch`; whether it is at hand then."""
-    if model not in _tokenizers and (fetch or hub.is_here(model)):
+    if model not in _tokenizers and (fetch or download.is_here(model)):
         work.load_libraries()
-        from sftdemo import encoding
+        from sftdemo.model import loading
 
-        _tokenizers[model] = encoding.tokenizer(model, report)
+        _tokenizers[model] = loading.tokenizer(model, report)
     return model in _tokenizers
 
 
@@ -106,7 +108,7 @@ def tokenizer(config: TrainConfig) -> Any:
 
 @lru_cache(maxsize=8)
 def _in_mode(model: str, thinking: str) -> Any:
-    from sftdemo.chat_template import set_thinking
+    from sftdemo.encoding.chat_template import set_thinking
 
     found = copy.copy(_tokenizers[model])
     set_thinking(found, thinking)

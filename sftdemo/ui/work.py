@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sftdemo import hub, runs
+from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import UserError
 from sftdemo.log import LOG, to_log
+from sftdemo.model import download
 from sftdemo.runs import Run
 from sftdemo.schema import Scores
 
@@ -24,9 +25,9 @@ LIBRARIES = (
     "transformers.models.auto.tokenization_auto",
     "transformers.generation",
     "peft",
-    "sftdemo.models",
-    "sftdemo.evaluation",
-    "sftdemo.measures",
+    "sftdemo.inference.load_run",
+    "sftdemo.verbs.evaluate",
+    "sftdemo.evaluation.hf_metrics",
 )
 WARM_UP = [{"role": "user", "content": "Hello"}]
 
@@ -51,7 +52,7 @@ def is_loaded(*names: str) -> bool:
     return _loaded is not None and _loaded[0] == [_key(runs.named(name)) for name in names]
 
 
-def pair(*names: str, report: hub.Report = to_log) -> Any:
+def pair(*names: str, report: download.Report = to_log) -> Any:
     """The base and these runs of it, loaded; one such set is kept in memory."""
     global _loaded
     with _lock:
@@ -62,10 +63,10 @@ def pair(*names: str, report: hub.Report = to_log) -> Any:
         keys = [_key(run) for run in chosen]
         if _loaded is None or _loaded[0] != keys:
             load_libraries()
-            from sftdemo import models
+            from sftdemo.inference import load_run
 
             _loaded = None
-            loaded = models.load(chosen, report)
+            loaded = load_run.load(chosen, report)
             # The first pass costs more than the next; the first question shouldn't pay for it.
             loaded.complete([WARM_UP], GenerateConfig(max_new_tokens=2))
             _loaded = (keys, loaded)
@@ -79,10 +80,10 @@ def preload(name: str) -> None:
     load_libraries()
     import psutil
 
-    from sftdemo import models
+    from sftdemo.model import loading
 
     run = runs.named(name)
-    needed = 2 * models.weights_bytes(Path(run.config()["base_model"]))
+    needed = 2 * loading.weights_bytes(Path(run.config()["base_model"]))
     if is_ready(run) and 0 < 4 * needed < psutil.virtual_memory().available:
         with contextlib.suppress(UserError):  # what is wrong is said at the first question
             pair(name)
@@ -149,7 +150,7 @@ class Evaluation:
         LOG.info("Evaluating run %s.", self.run.name)
         try:
             load_libraries()
-            from sftdemo.evaluation import evaluate
+            from sftdemo.verbs.evaluate import evaluate
 
             loaded = pair(self.run.name, report=report)
             self.note = ""

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sftdemo import metrics, preference, runs, words
+from sftdemo import runs
+from sftdemo.encoding.thoughts import answers_only
 from sftdemo.errors import UserError
+from sftdemo.evaluation import metrics, words
+from sftdemo.evaluation.significance import wilson
 from sftdemo.runs import Run
-from sftdemo.statistics import wilson
-from sftdemo.thoughts import answers_only
+from sftdemo.votes import preference
 from sftdemo.votes.exports import lean, marks, record
 from sftdemo.votes.pairing import Row, Sheet, digest, same
 from sftdemo.votes.storage import SCALES, TAGS, WINNERS

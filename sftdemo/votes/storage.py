@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import sftdemo
+from sftdemo import __version__
 from sftdemo.errors import UserError
 
 CHOICES = ("a", "b", "tie", "bad", "skip")
@@ -134,7 +134,7 @@ def append(db: sqlite3.Connection, kind: str, vote_id: str, **values: Any) -> No
     _insert(
         db,
         "events",
-        {"kind": kind, "vote_id": vote_id, "created": time.time(), "version": sftdemo.__version__, **values},
+        {"kind": kind, "vote_id": vote_id, "created": time.time(), "version": __version__, **values},
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sftdemo.registry import LOWER_IS_BETTER, METRICS, RATES
+from sftdemo.evaluation.registry import LOWER_IS_BETTER, METRICS, RATES
 from sftdemo.ui.parts.html import cut, esc
 from sftdemo.ui.texts import number, say
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sftdemo.data.types import said
-from sftdemo.words import HAN_KANA, NO_SPACES, pattern
+from sftdemo.evaluation.words import HAN_KANA, NO_SPACES, pattern
 
 # gr.HTML reads ${…} and {{…}} as templates, so text from data and models must not contain them.
 _TEMPLATE = str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;"})

@@ -8,13 +8,14 @@ from typing import Any
 
 import gradio as gr
 
-from sftdemo import jobs, runs
+from sftdemo import runs
 from sftdemo.errors import UserError
 from sftdemo.ui import work
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.style import HEADER_JS, PICK_JS
 from sftdemo.ui.texts import duration, label, language, say
+from sftdemo.verbs import jobs
 
 TICK_S = 2.5  # every tick costs the machine that trains
 # Gradio's "always_last" sends the data of the first click again, so every pick is worked on, in order.

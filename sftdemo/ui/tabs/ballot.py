@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
-from sftdemo.detokenizer import without_empty_thoughts
+from sftdemo.encoding.detokenizer import without_empty_thoughts
 from sftdemo.errors import UserError
 from sftdemo.ui import work
 from sftdemo.ui.parts import html

@@ -70,7 +70,7 @@ def xray(config: TrainConfig, row: int, lang: str) -> str:
     """The tokens of a row as they are trained on; only with the tokenizer at hand."""
     if (tokenizer := chosen_data.tokenizer(config)) is None:
         return html.block(say(lang, "xray_ask"), "muted small")
-    from sftdemo.xray import xray
+    from sftdemo.encoding.xray import xray
 
     dataset = chosen_data.dataset(of_file(config))
     if not dataset.examples:

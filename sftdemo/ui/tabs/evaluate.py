@@ -9,9 +9,10 @@ from typing import Any
 
 import gradio as gr
 
-from sftdemo import files, outputs, runs
+from sftdemo import files, runs
 from sftdemo.config import EvaluateConfig
 from sftdemo.errors import UserError
+from sftdemo.evaluation import outputs_table
 from sftdemo.ui import work
 from sftdemo.ui.parts import charts, downloads, forms, html
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
@@ -135,7 +136,7 @@ def download(run: runs.Run, name: str, kind: str) -> str:
     if path.exists():
         return str(path)
     rows = run.outputs(name)
-    return downloads.write(path.name, outputs.as_csv(rows) if kind == "csv" else files.jsonl(rows))
+    return downloads.write(path.name, outputs_table.as_csv(rows) if kind == "csv" else files.jsonl(rows))
 
 
 def progress(current: work.Evaluation, lang: str) -> str:

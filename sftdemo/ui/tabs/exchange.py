@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sftdemo import runs
-from sftdemo.chat_template import control_tokens
 from sftdemo.config import GenerateConfig
+from sftdemo.encoding.chat_template import control_tokens
+from sftdemo.encoding.thoughts import message_of
 from sftdemo.errors import UserError
-from sftdemo.thoughts import message_of
 from sftdemo.ui import work
 from sftdemo.ui.parts import html
 from sftdemo.ui.texts import say

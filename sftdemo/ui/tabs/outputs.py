@@ -8,10 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from sftdemo import files, outputs, runs
+from sftdemo import files, runs
+from sftdemo.encoding.thoughts import answer_of, split_thoughts
 from sftdemo.errors import UserError
-from sftdemo.outputs import OutputsPage, Row
-from sftdemo.thoughts import answer_of, split_thoughts
+from sftdemo.evaluation import outputs_table as outputs
+from sftdemo.evaluation.outputs_table import OutputsPage, Row
 from sftdemo.ui import work
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire

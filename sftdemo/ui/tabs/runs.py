@@ -11,7 +11,7 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.errors import UserError
-from sftdemo.registry import RATES
+from sftdemo.evaluation.registry import RATES
 from sftdemo.ui import work
 from sftdemo.ui.parts import charts, html
 from sftdemo.ui.parts.forms import wire

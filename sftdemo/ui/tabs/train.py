@@ -11,14 +11,17 @@ from typing import Any
 
 import gradio as gr
 
-from sftdemo import hub, jobs, machine, memory, runs
+from sftdemo import runs
 from sftdemo.config import DEFAULT_MODEL, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
+from sftdemo.model import download, memory_estimate
+from sftdemo.system import compute
 from sftdemo.ui import chosen_data, work
 from sftdemo.ui.parts import charts, forms, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page, waits
 from sftdemo.ui.texts import duration, label, language, number, say
+from sftdemo.verbs import jobs
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"max_examples": 150, "epochs": 1.0},
@@ -60,7 +63,7 @@ def estimate(config: TrainConfig, rows: Sequence[Mapping[str, Any]], speed: floa
 
 def memory_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> tuple[str, str]:
     """A note on what the training takes in memory, or what fits where it doesn't; none while the model isn't here."""
-    folder = hub.here(config.model)
+    folder = download.here(config.model)
     if folder is None or not rows:
         return "", ""
 
@@ -72,16 +75,16 @@ def memory_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: st
     alike = TEMPLATE_TOKENS // 2 + tokens(commonprefix(asked))  # noqa: RUF071 (of texts, not of paths)
     lengths = [round(TEMPLATE_TOKENS + sum(tokens(said["content"]) for said in row["messages"])) for row in some]
     learned = [round(2 + tokens(row["messages"][-1]["content"])) for row in some]
-    measured = memory.Rows(lengths, learned, min(round(alike), min(lengths) - 1))
+    measured = memory_estimate.Rows(lengths, learned, min(round(alike), min(lengths) - 1))
     if not measured.up_to(config.max_length).lengths:
         return "", ""
-    fit = memory.judge(memory.Model.read(folder), config, measured, machine.size_of(config.precision))
+    fit = memory_estimate.judge(memory_estimate.Model.read(folder), config, measured, compute.size_of(config.precision))
     key = "plan_memory" if fit.fits else "plan_memory_ways" if fit.ways else "plan_memory_none"
     said = say(
         lang,
         key,
-        need=memory.gib(fit.estimate.peak),
-        room=memory.gib(fit.room),
+        need=memory_estimate.gib(fit.estimate.peak),
+        room=memory_estimate.gib(fit.room),
         ways=say(lang, "or").join(fit.ways),
     )
     return (html.esc(said), "") if fit.fits else ("", html.fault(said))

@@ -1,0 +1,309 @@
+"""What each command does: flags in, a JSON value and a text for people out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sftdemo import runs
+from sftdemo.cli.flags import from_flags
+from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.errors import Fault, UsageError, UserError
+from sftdemo.evaluation.registry import METRICS
+from sftdemo.log import to_log
+from sftdemo.schema import Scores
+
+if TYPE_CHECKING:
+    from sftdemo.inference.side_by_side import Pair
+
+DEMO = {"data": "support_tickets", "epochs": 1.0}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A command's JSON value, its text for people, and its exit status."""
+
+    value: Any
+    text: str = ""
+    exit_code: int = 0
+
+
+class Bar:
+    """A progress bar on stderr."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int, **shown: str) -> None:
+        from tqdm import tqdm
+
+        if not total:
+            return
+        if self._bar is None:
+            self._bar = tqdm(total=total, unit=self.unit, file=sys.stderr, mininterval=1.0)
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._bar.close()
+
+    def reading(self, read: int) -> None:
+        """Beside the rows answered, of which there are none for a while."""
+        if self._bar is not None:
+            self._bar.set_postfix({"prompts read": read}, refresh=False)
+            self._bar.update(0)  # shown where a second has passed
+
+
+def _training_bar() -> Callable[[dict[str, Any]], None]:
+    bar = Bar("step")
+
+    def progress(row: dict[str, Any]) -> None:
+        shown = {"loss": f"{row['loss']:.3f}", "tok/s": f"{row['tokens_per_s']:.0f}"} if "loss" in row else {}
+        bar(row["step"], row["total"], **shown)
+
+    return progress
+
+
+def check(options: argparse.Namespace) -> Result:
+    from sftdemo.verbs.check import inspect
+
+    value = inspect(from_flags(options, TrainConfig), options.row)
+    lines = [f"{value['examples']} examples, layout {value['format']}, task {value['task']}.", *_of_data(value)]
+    if value["labels"]:
+        lines.append("Labels: " + ", ".join(f"{label} {count}" for label, count in value["labels"].items()))
+    if value["tokens"]:
+        lines.append(
+            "Tokens a row: median {p50}, 95 % under {p95}, longest {max}; ".format(**value["tokens"])
+            + f"{value['supervised_tokens']} learned in all."
+        )
+        lines += _of_lengths_and_template(value)
+    repeated = "{duplicates} duplicate rows ({near_duplicates} with those nearly the same)".format(**value)
+    lines.append(f"{repeated}, {value['leaked']} held-out rows that also stand in train.")
+    for token in value.get("xray", []):
+        lines.append(f"{token['id']:>7} {'learned' if token['supervised'] else '       '} {token['text']!r}")
+    return Result(value, "\n".join(lines), 1 if value["faults"] else 0)
+
+
+def _of_lengths_and_template(value: dict[str, Any]) -> list[str]:
+    """What `check` says of rows over the limit and of the chat template."""
+    told, template = value["lengths"], value["template"]
+    lines = []
+    if told["over"]:
+        lines.append(
+            "{over} rows are over max_length {max_length}; on_long {on_long}: {dropped} left out, {cut} cut, "
+            "{split} split into {chunks} chunks.".format(**told)
+        )
+    failed = ", ".join(check for check in template["reasons"])
+    lines.append(f"Template: {f'fails {failed}' if failed else 'all checks hold'}.")
+    return lines
+
+
+TOLD = {"faults": "fault", "dropped": "left out", "fixed": "repaired", "warnings": "warning"}
+SHOWN = 100  # lines of each kind in the text; --json lists all
+
+
+def _of_data(value: dict[str, Any]) -> list[str]:
+    """What `check` says of columns, faults, warnings, cleaning and sizes."""
+    lines = []
+    if mapping := ", ".join(f"{role} is {column!r}" for role, column in value["mapping"].items()):
+        lines.append(f"Columns: {mapping}.")
+    lines += ["{name}: {task}, weight {weight:g}, rows {rows}.".format(**part) for part in value["sources"]]
+    for key, word in TOLD.items():
+        told = value[key]
+        lines += [f"{word}: {Fault(**fault)}" for fault in told[:SHOWN]]
+        if len(told) > SHOWN:
+            lines.append(f"{word}: … and {len(told) - SHOWN} more; --json lists all.")
+    for step in value["cleaning"]:
+        kinds = "".join(f", {kind} {count}" for kind, count in step["kinds"].items())
+        lines.append(f"Cleaning, {step['step']}: {step['count']} rows{kinds}.")
+        for example in step["examples"]:
+            like = f", as line {example['like']}" if example["like"] else ""
+            after = f"taken out{like}" if example["after"] is None else repr(example["after"])
+            lines.append(f"  line {example['line']}: {example['before']!r} → {after}")
+    lines += value["notes"]
+    if sizes := value["split_sizes"]:
+        lines.append("Rows: " + ", ".join(f"{name} {rows}" for name, rows in sizes.items()) + ".")
+    if balance := value["balance"]:
+        lines.append("Balance {method}: {before} → {after}.".format(**balance))
+    return lines
+
+
+def train(options: argparse.Namespace) -> Result:
+    from sftdemo.training.train import train
+
+    run = None
+    if options.run:
+        run = runs.find(options.run)
+        config = TrainConfig.from_json(run.config()["settings"])
+    else:
+        config = from_flags(options, TrainConfig)
+    summary = train(config, run, _training_bar())
+    text = (
+        f"Run {summary['run']}: {summary['status']} after {summary['steps']} steps in {summary['seconds']:.0f} s, "
+        f"{summary['tokens_per_s']:.0f} tokens/s."
+    )
+    if summary["eval_loss"] is not None:
+        text += f" Validation loss {summary['first_eval_loss']:.3f} → {summary['eval_loss']:.3f}."
+    return Result(summary, text, 130 if summary["status"] == "stopped" else 0)
+
+
+def evaluate(options: argparse.Namespace) -> Result:
+    from sftdemo.verbs.evaluate import rescore
+
+    run = runs.find(options.run)
+    if options.rescore:
+        scores = rescore(run, options.rescore)
+        return Result(scores, table(scores))
+    scores = _evaluated(run, from_flags(options, EvaluateConfig))
+    return Result(scores, table(scores))
+
+
+def _evaluated(run: runs.Run | str, config: EvaluateConfig | None = None) -> Scores:
+    from sftdemo.verbs.evaluate import evaluate
+
+    bar = Bar("row")
+    return evaluate(run, config, progress=bar, reading=bar.reading)
+
+
+def table(scores: Scores) -> str:
+    """Base, tuned and their difference, a line a metric, and the sentence that sums up."""
+    lines = [
+        f"{'on ' + str(scores['n']) + ' rows':<30} {'base':>8} {'tuned':>8} {'difference':>12}   95 % interval        p   Holm"
+    ]
+    for metric, difference in scores["difference"].items():
+        digits = METRICS[metric].digits
+        low, high = (f"{difference[end]:+.{digits}f}" for end in ("low", "high"))
+        lines.append(
+            f"{metric:<30} {scores['base'][metric]:>8.{digits}f} {scores['tuned'][metric]:>8.{digits}f} "
+            f"{difference['delta']:>+12.{digits}f}   {low:>8} to {high:<8} {difference['p']:>6.4f} {difference['p_holm']:>6.4f}"
+        )
+    for name, baseline in scores.get("baselines", {}).items():
+        value = baseline[scores["leading"]]
+        lines.append(f"baseline {name}: {scores['leading']} {value:.{METRICS[scores['leading']].digits}f}")
+    for task, found in scores.get("by_task", {}).items():
+        lines.append(f"{task}: {found['summary']['en']}")
+    if "general" in scores:
+        lines.append(scores["general"]["summary"]["en"])
+    return "\n".join([*lines, scores["summary"]["en"]])
+
+
+def compare(options: argparse.Namespace) -> Result:
+    from sftdemo.verbs.compare import compare
+
+    value = compare(options.runs, options.prompt, from_flags(options, GenerateConfig))
+    text = "\n\n".join(f"{side} ({speed:.1f} tokens/s)\n{value[side]}" for side, speed in value["tokens_per_s"].items())
+    return Result(value, text)
+
+
+def score(options: argparse.Namespace) -> Result:
+    from sftdemo.evaluation.predictions import read_predictions
+    from sftdemo.evaluation.scoring import score
+
+    notes: list[str] = []
+    rows = read_predictions(options.file, from_flags(options, ReadConfig), notes.append)
+    for note in notes:
+        to_log(note)
+    value = score(rows, language=options.language, tokenizer=options.tokenizer) | {"notes": notes}
+    lines = [f"{key:<12} {number:.4f}" for key, number in value.items() if isinstance(number, float)]
+    return Result(value, "\n".join([f"{value['n']} rows", *lines, *value["signatures"].values()]))
+
+
+def chat(options: argparse.Namespace) -> Result:
+    from sftdemo.encoding.detokenizer import without_empty_thoughts
+    from sftdemo.encoding.thoughts import message_of
+    from sftdemo.inference import load_run
+
+    config = from_flags(options, GenerateConfig)
+    pair = load_run.load(options.runs)
+    to_log("All sides answer each line you write; an empty line ends the chat.")
+    histories: dict[str, list[dict[str, str]]] = {side: [] for side in pair.names}
+    while line := _ask():
+        _say_control(pair, line)
+        for history in histories.values():
+            history.append({"role": "user", "content": line})
+        texts = dict.fromkeys(pair.names, "")
+        for chunk in pair.stream(histories, config):
+            texts[chunk.side] += chunk.text
+        for side, history in histories.items():
+            history.append(message_of(texts[side].strip()))
+            print(f"{side}: {without_empty_thoughts(texts[side]).strip()}\n")
+    return Result(histories)
+
+
+def _say_control(pair: Pair, text: str) -> None:
+    from sftdemo.encoding.chat_template import control_tokens
+
+    if control_tokens(pair.tokenizer).stand_in(text):
+        to_log("The text spells control tokens of the model; they are read as plain text.")
+
+
+def _ask() -> str:
+    try:
+        return input("you: ").strip()
+    except EOFError:
+        return ""
+
+
+def manage_runs(options: argparse.Namespace) -> Result:
+    names = options.names
+    if options.action == "list":
+        listed = [runs.overview(run) for run in runs.list_runs()]
+        lines = [f"{row['name']:<40} {row['state']:<10} {row['data']:<24} {row['method']}" for row in listed]
+        return Result(listed, "\n".join(lines) or "No runs yet; `python -m sftdemo train --data …` makes one.")
+    if not names:
+        raise UsageError(f"runs {options.action} needs the name of a run.")
+    found = [runs.find(name) for name in names]
+    if options.action == "delete":
+        for run in found:
+            run.delete()
+        return Result({"deleted": names}, f"Deleted: {', '.join(names)}.")
+    if options.action == "show":
+        shown = [runs.details(run) for run in found]
+        return Result(shown[0] if len(shown) == 1 else shown, json.dumps(shown, ensure_ascii=False, indent=1))
+    if len(found) < 2:
+        raise UsageError("runs compare needs two runs or more.")
+    value = runs.differences(found)
+    return Result(value, json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def votes(options: argparse.Namespace) -> Result:
+    from sftdemo.votes import Store
+
+    run, store = runs.find(options.run), Store()
+    for rater, excluded in ((options.exclude, True), (options.include, False)):
+        if rater:
+            store.exclude(run, rater, excluded)
+    if options.export:
+        text = store.export(run, options.export)
+        return Result({"format": options.export, "text": text}, text.rstrip("\n"))
+    value = store.report(run).to_json() | {"ranking": [vars(place) for place in store.ranking(run)]}
+    return Result(value, "\n".join(f"{key:<10} {value}" for key, value in store.totals(run).to_json().items()))
+
+
+def export(options: argparse.Namespace) -> Result:
+    from sftdemo.verbs.export import export
+
+    target = export(options.run, Path(options.to), options.merge)
+    return Result({"run": options.run, "to": str(target), "merged": options.merge}, f"Exported to {target}.")
+
+
+def app(options: argparse.Namespace) -> Result:
+    from sftdemo.ui import launch
+
+    launch(host=options.host, port=options.port)
+    return Result({"status": "closed"})
+
+
+def demo(options: argparse.Namespace) -> Result:
+    from sftdemo.training.train import train
+
+    summary = train(TrainConfig.from_json(DEMO), progress=_training_bar())
+    if summary["status"] == "stopped":
+        raise UserError(f"Stopped; run {summary['run']} keeps what was learned.")
+    scores = _evaluated(summary["run"])
+    return Result({"train": summary, "evaluate": scores}, table(scores))

@@ -1,0 +1,151 @@
+"""Examples to the rows they are trained as: faults of the template as `on_fault` wants them, and what goes unused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from sftdemo.encoding.chat_template import TemplateError, closes_thoughts, control_tokens, render, texts, traits
+from sftdemo.encoding.encode import encode_turns
+from sftdemo.encoding.rows import Encoded, Rows
+from sftdemo.errors import Fault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from sftdemo.data import Example
+
+UNUSED = {
+    "tools": "{n} rows declare tools, which the model's chat template doesn't write.",
+    "reasoning_content": "{n} rows have thoughts, which the model's chat template doesn't write as it is set.",
+}
+REMEDIES = {
+    "tools": "They are not used; choose a model whose template knows tools.",
+    "reasoning_content": "They are not used; set thinking to on, or choose a model that thinks.",
+}
+
+
+@dataclass
+class Made:
+    """What became of examples: those that `kept`, their `rows` with the example of each, and what was wrong.
+
+    `dropped` are the faults of examples left out, `fixed` those repaired. `unused` counts the examples by a key that the
+    template has no place for, `control` those whose texts spell control tokens.
+    """
+
+    kept: list[Example] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    rows: Rows = field(default_factory=Rows)
+    faults: list[Fault] = field(default_factory=list)
+    checks: dict[str, str] = field(default_factory=dict)
+    dropped: list[Fault] = field(default_factory=list)
+    fixed: list[Fault] = field(default_factory=list)
+    unused: Counter[str] = field(default_factory=Counter)
+    control: int = 0
+
+    def warnings(self, source: str) -> list[Fault]:
+        """What the rows bring that isn't used, one warning for each key."""
+        return [Fault(0, key, UNUSED[key].format(n=count), REMEDIES[key], source) for key, count in self.unused.items()]
+
+    def notes(self) -> list[str]:
+        """What the reader should know and needn't mend."""
+        if not self.control:
+            return []
+        return [f"{self.control} rows spell control tokens of the model in their text; they are read as plain text."]
+
+
+def encode_example(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[tuple[Example, Encoded]]:
+    """The example's rows, each with the example that has this row alone: cut behind it, other answers only read."""
+    made = encode_turns(tokenizer, example["messages"], example.get("tools"))
+    weight = float(example.get("weight", 1.0))
+    alone = [example] if len(made) == 1 else [_only(example, turns) for turns, _ in made]
+    return [
+        (one, row if weight == 1 else replace(row, weight=weight)) for one, (_, row) in zip(alone, made, strict=True)
+    ]
+
+
+def _only(example: Example, turns: Sequence[int]) -> Example:
+    messages = [
+        message if message["role"] != "assistant" or at in turns else {**message, "weight": 0.0}
+        for at, message in enumerate(example["messages"][: turns[-1] + 1])
+    ]
+    return cast("Example", {**example, "messages": messages})
+
+
+def encode_all(
+    examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase, on_fault: str, source: str, first: int = 1
+) -> Made:
+    """Encode examples, numbered from `first` where they have no line; faults stop, drop or are repaired by `on_fault`."""
+    made = Made()
+    for number, example in enumerate(examples, first):
+        add(made, example, tokenizer, on_fault, source, number)
+    return made
+
+
+def add(
+    made: Made, example: Example, tokenizer: PreTrainedTokenizerBase, on_fault: str, source: str, number: int
+) -> list[Encoded]:
+    """Encode one example and note what became of it; returns its rows, none after a fault."""
+    meta = example.get("meta", {})
+    place = meta.get("line", number), meta.get("file", source)
+    try:
+        pairs = encode_example(tokenizer, example)
+    except TemplateError as error:
+        fault = Fault(place[0], "messages", str(error), "", place[1])
+        mended = repaired(example, tokenizer) if on_fault == "fix" else None
+        if mended is None:
+            (made.faults if on_fault == "stop" else made.dropped).append(fault)
+            if on_fault == "stop":
+                made.checks.setdefault(error.check, str(error))
+            return []
+        example, pairs, how = mended
+        made.fixed.append(replace(fault, remedy=how))
+    made.kept.append(example)
+    made.unused.update(unused(example, tokenizer))
+    control = control_tokens(tokenizer)
+    made.control += any(
+        control.stand_in(text, message["role"] == "assistant")
+        for message in example["messages"]
+        for text in texts(message)
+    )
+    for alone, row in pairs:
+        made.examples.append(alone)
+        made.rows.append(row)
+    return [row for _, row in pairs]
+
+
+def repaired(
+    example: Example, tokenizer: PreTrainedTokenizerBase
+) -> tuple[Example, list[tuple[Example, Encoded]], str] | None:
+    """The example as the template takes it, its rows, and what was done; None where no safe repair helps."""
+    messages: list[Any] = list(example["messages"])
+    done = []
+    while messages and messages[0]["role"] == "assistant":
+        messages = messages[1:]
+        done = ["The assistant's opening turn is left out."]
+    attempts = [(messages, done)] if done else []
+    if len(messages) > 1 and [message["role"] for message in messages[:2]] == ["system", "user"]:
+        joined = {**messages[1], "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
+        attempts.append(([joined, *messages[2:]], [*done, "The system prompt is put before the first question."]))
+    for attempt, how in attempts:
+        mended = cast("Example", {**example, "messages": attempt})
+        try:
+            return mended, encode_example(tokenizer, mended), " ".join(how)
+        except TemplateError:
+            continue
+    return None
+
+
+def unused(example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The keys of an example that the template doesn't write."""
+    keys = []
+    if example.get("tools") and not traits(tokenizer).tools:
+        keys.append("tools")
+    if any(message.get("reasoning_content") for message in example["messages"]):
+        asked = render(tokenizer, [{"role": "user", "content": "a"}], add_generation_prompt=True)
+        known = traits(tokenizer)
+        if closes_thoughts(asked) or (known.thoughts == "not" and not known.mark):
+            keys.append("reasoning_content")
+    return keys

@@ -1,0 +1,1 @@
+"""Scores, intervals, tests and the sentence that sums them up; no model here."""

@@ -1,0 +1,356 @@
+"""BLEU, chrF, TER, ROUGE, exact match and label scores as pure functions; sacrebleu and rouge-score are the engines.
+
+Every score takes `predictions` (n texts) and `references` (n lists of texts, one or more each; labels for
+`classification`) by keyword, and returns plain floats with the `signature` that tells how they were made.
+BLEU, chrF, TER and ROUGE run from 0 to 100, rates from 0 to 1.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sftdemo.errors import UsageError, UserError
+from sftdemo.evaluation import row_statistics
+from sftdemo.evaluation.labels import parse_labels as parse_labels
+from sftdemo.evaluation.labels import parse_lenient
+from sftdemo.evaluation.labels import parse_true_labels as parse_true_labels
+from sftdemo.evaluation.row_statistics import transposed as transposed
+from sftdemo.evaluation.words import CLUSTERED, References, Tokenizer, resolve_language, spaced
+from sftdemo.evaluation.words import LANGUAGES as LANGUAGES
+from sftdemo.evaluation.words import detect_language as detect_language
+
+Scores = dict[str, Any]
+
+# sacrebleu's other tokenizers download a model or need MeCab.
+TOKENIZERS = ("13a", "zh", "intl", "char", "none")
+ROUGE_KINDS = ("rouge1", "rouge2", "rougeL")
+ALL_ROUGE = (*ROUGE_KINDS, "rougeLsum")
+# sacrebleu's search for shifted words takes seconds a row where long texts have little order in common.
+TER_ROWS, TER_WORDS = 1000, 50
+UNPARSED = "unparsed"
+
+_FULL_ORDER = 4
+
+
+def check(predictions: Sequence[str], references: References) -> None:
+    """The engines cut unequal lists short and take a string for a list of references; both give wrong numbers."""
+    if not predictions:
+        raise UserError("There are no rows to score; give at least one.")
+    if len(predictions) != len(references):
+        raise UserError(f"{len(predictions)} predictions but {len(references)} lists of references; give one each.")
+    for row, texts in enumerate(references, 1):
+        if isinstance(texts, str) or not texts:
+            raise UserError(f"Row {row}: the references are {texts!r}; give a list of at least one text.")
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+# Text against references
+
+
+def bleu_engine(references: References, language: str = "auto", tokenizer: str | None = None, **options: Any) -> Any:
+    """The sacrebleu.BLEU that scores these references.
+
+    Its defaults hold, but where every reference is shorter than 4 tokens the n-grams stop at the longest one
+    (`order` in the signature): with 4-grams a perfect corpus of short answers would score 0.
+    """
+    from sacrebleu.metrics import BLEU
+
+    if tokenizer is None:
+        tokenizer = {"zh": "zh", **dict.fromkeys(CLUSTERED, "char")}.get(resolve_language(language, references), "13a")
+    if tokenizer not in TOKENIZERS:
+        raise UsageError(f"tokenizer is {tokenizer!r}; choose one of: {', '.join(TOKENIZERS)}.")
+    engine = BLEU(tokenize=tokenizer, force=True, **options)
+    if "max_ngram_order" not in options:
+        longest = 1
+        for text in (text for texts in references for text in texts):
+            longest = max(longest, len(engine.tokenizer(text.rstrip()).split()))
+            if longest >= _FULL_ORDER:
+                break
+        engine.max_ngram_order = min(longest, _FULL_ORDER)
+    return engine
+
+
+def bleu(
+    *,
+    predictions: Sequence[str],
+    references: References,
+    language: str = "auto",
+    tokenizer: str | None = None,
+    **options: Any,
+) -> Scores:
+    """Corpus BLEU: {"bleu", "signature"}. `options` are those of sacrebleu.BLEU."""
+    check(predictions, references)
+    engine = bleu_engine(references, language, tokenizer, **options)
+    rows = row_statistics.bleu_rows(engine, list(predictions), references)
+    score = engine._compute_score_from_stats(rows.sum(axis=0).tolist()).score
+    signature = engine.get_signature()
+    if engine.max_ngram_order != _FULL_ORDER:
+        signature.update("order", engine.max_ngram_order)
+    return {"bleu": min(float(score), 100.0), "signature": str(signature)}  # the engine gives 100.00000000000004
+
+
+def sentence_bleu(
+    prediction: str, references: Sequence[str], language: str = "auto", tokenizer: str | None = None, **options: Any
+) -> float:
+    """BLEU of one row, over the n-gram orders that it is long enough for."""
+    check([prediction], [references])
+    options = {"max_ngram_order": _FULL_ORDER, "effective_order": True} | options
+    engine = bleu_engine([references], language, tokenizer, **options)
+    return min(float(engine.sentence_score(prediction, list(references)).score), 100.0)
+
+
+def chrf(*, predictions: Sequence[str], references: References, **options: Any) -> Scores:
+    """Corpus chrF: {"chrf", "signature"}. `options` are those of sacrebleu.CHRF (word_order=2 for chrF++)."""
+    from sacrebleu.metrics import CHRF
+
+    check(predictions, references)
+    engine = CHRF(**options)
+    rows = row_statistics.chrf_rows(engine, list(predictions), references)
+    score = engine._compute_score_from_stats(rows.sum(axis=0).tolist()).score
+    return {"chrf": float(score), "signature": str(engine.get_signature())}
+
+
+def sentence_chrf(prediction: str, references: Sequence[str], **options: Any) -> float:
+    return float(chrf(predictions=[prediction], references=[references], **options)["chrf"])
+
+
+def ter_engine(references: References, language: str = "auto", **options: Any) -> Any:
+    """The sacrebleu.TER that scores these references; writing without spaces is edited by the character."""
+    from sacrebleu.metrics import TER
+
+    language = resolve_language(language, references)
+    if language == "zh":
+        options = {"normalized": True, "asian_support": True} | options
+    engine = TER(**options)
+    if language in CLUSTERED:
+        words = engine.tokenizer
+        engine.tokenizer = lambda text: " ".join(spaced(words(text)).split())
+    return engine
+
+
+def ter(*, predictions: Sequence[str], references: References, language: str = "auto", **options: Any) -> Scores:
+    """Translation edit rate, 0 is perfect: {"ter", "signature"}."""
+    check(predictions, references)
+    engine = ter_engine(references, language, **options)
+    score = engine.corpus_score(list(predictions), transposed(references)).score
+    signature = engine.get_signature()
+    if (language := resolve_language(language, references)) in CLUSTERED:
+        signature.update("characters", language)
+    return {"ter": float(score), "signature": str(signature)}
+
+
+def ter_is_quick(texts: Sequence[str], rows: int) -> bool:
+    """Whether TER of these answers and references takes seconds at most."""
+    tokenize = Tokenizer().tokenize
+    return rows <= TER_ROWS and all(len(tokenize(text)) <= TER_WORDS for text in texts)
+
+
+class Overlap(NamedTuple):
+    """What a prediction shares with a reference, each from 0 to 100."""
+
+    precision: float
+    recall: float
+    f: float
+
+
+def _common_length(first: Sequence[str], second: Sequence[str]) -> int:
+    """The length of the longest common subsequence, a row of the table at a time in the bits of one integer
+    (Hyyrö 2004): rouge-score's table takes 100 times as long on answers of 250 words."""
+    places: dict[str, int] = {}
+    for place, token in enumerate(first):
+        places[token] = places.get(token, 0) | 1 << place
+    full = (1 << len(first)) - 1
+    free = full
+    for token in second:
+        taken = free & places.get(token, 0)
+        free = (free + taken | free - taken) & full
+    return len(first) - free.bit_count()
+
+
+def _common_places(first: Sequence[str], second: Sequence[str]) -> list[int]:
+    """Where in `first` the longest common subsequence stands that rouge-score's table would choose."""
+    places: dict[str, int] = {}
+    for place, token in enumerate(second):
+        places[token] = places.get(token, 0) | 1 << place
+    full = (1 << len(second)) - 1
+    rows = [full]
+    for token in first:
+        taken = rows[-1] & places.get(token, 0)
+        rows.append((rows[-1] + taken | rows[-1] - taken) & full)
+
+    def length(i: int, j: int) -> int:
+        return j - (rows[i] & ((1 << j) - 1)).bit_count()
+
+    found = []
+    i, j = len(first), len(second)
+    while i and j:
+        if first[i - 1] == second[j - 1]:
+            i, j = i - 1, j - 1
+            found.append(i)
+        elif length(i, j - 1) > length(i - 1, j):
+            j -= 1
+        else:
+            i -= 1
+    return found
+
+
+def _common_by_sentence(target: Sequence[Sequence[str]], answer: Sequence[Sequence[str]]) -> int:
+    """ROUGE-Lsum's hits: for each sentence of the reference its union with all of the answer's, no token counted twice."""
+    left = Counter(token for words in target for token in words) & Counter(token for words in answer for token in words)
+    hits = 0
+    for words in target:
+        for place in sorted(set().union(*(_common_places(words, other) for other in answer))):
+            hits += left[words[place]] > 0
+            left[words[place]] -= 1
+    return hits
+
+
+def _overlap(common: float, predicted: int, wanted: int) -> Overlap:
+    precision, recall = common / max(predicted, 1), common / max(wanted, 1)
+    f = 2 * precision * recall / (precision + recall) if common else 0.0
+    return Overlap(100 * precision, 100 * recall, 100 * f)
+
+
+def rouge_rows(
+    predictions: Sequence[str], references: References, kinds: Sequence[str] = ROUGE_KINDS, stem: bool = False
+) -> list[dict[str, Overlap]]:
+    """For each row and kind (rouge1 to rouge9, rougeL, rougeLsum) the overlap with the reference of the highest F.
+
+    What rouge-score gives, counted for all rows at once; its own tables take 100 times as long on long answers.
+    """
+    check(predictions, references)
+    tokenizer = Tokenizer(stem)
+    pairs = [(text, one) for text, texts in zip(predictions, references, strict=True) for one in texts]
+    answers, targets = ([tokenizer.tokenize(pair[side]) for pair in pairs] for side in (0, 1))
+    order = max([int(kind[5:]) for kind in kinds if kind[5:].isdigit()], default=0)
+    ours, theirs = row_statistics.numbered(answers, targets)
+    shared = row_statistics.shared(ours, theirs, order).tolist() if order else []
+
+    def overlap(kind: str, index: int) -> Overlap:
+        if kind[5:].isdigit():
+            predicted, wanted, common = shared[index][int(kind[5:]) - 1]
+            return _overlap(common, predicted, wanted)
+        # To Lsum a line is a sentence; Chinese ends its sentences without a new line.
+        if kind == "rougeL" or not any(re.search(r"\n|[。！？；](?=.)", text) for text in pairs[index]):
+            common = _common_length(targets[index], answers[index])
+        else:
+            answer, target = (
+                [tokenizer.tokenize(part) for part in re.split("(?<=[。！？；])|\n", text)] for text in pairs[index]
+            )
+            common = _common_by_sentence(target, answer)
+        return _overlap(common, len(answers[index]), len(targets[index]))
+
+    rows, index = [], 0
+    for texts in references:
+        scores = [{kind: overlap(kind, index + k) for kind in kinds} for k in range(len(texts))]
+        rows.append({kind: max((score[kind] for score in scores), key=lambda score: score.f) for kind in kinds})
+        index += len(texts)
+    return rows
+
+
+def rouge(
+    *,
+    predictions: Sequence[str],
+    references: References,
+    kinds: Sequence[str] = ROUGE_KINDS,
+    stem: bool = False,
+) -> Scores:
+    """The plain mean of each row's F: {"rouge1", "rouge2", "rougeL", "signature"}.
+
+    No stemmer is rouge-score's own default. Not the median of bootstrap means that its aggregator gives, which
+    changes between runs.
+    """
+    from importlib.metadata import version
+
+    rows = rouge_rows(predictions, references, kinds, stem)
+    scores: Scores = {kind: mean([row[kind].f for row in rows]) for kind in kinds}
+    signature = f"tok:ascii-words+chars-without-spaces|stem:{'yes' if stem else 'no'}|refs:max-f|mean:plain"
+    return scores | {"signature": f"{signature}|version:rouge-score-{version('rouge-score')}"}
+
+
+# Answers and labels
+
+
+def plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+def exact(prediction: str, references: Sequence[str]) -> float:
+    """1 if the prediction is one of the references, but for outer and doubled spaces and Unicode form; case counts."""
+    return float(plain(prediction) in map(plain, references))
+
+
+def exact_rows(predictions: Sequence[str], references: References) -> list[float]:
+    return [exact(text, texts) for text, texts in zip(predictions, references, strict=True)]
+
+
+def exact_match(*, predictions: Sequence[str], references: References) -> Scores:
+    """The share of rows that are right to the letter: {"exact_match", "signature"}."""
+    check(predictions, references)
+    rate = mean(exact_rows(predictions, references))
+    return {"exact_match": rate, "signature": "norm:nfkc|space:collapsed|case:mixed"}
+
+
+def classification(
+    *, predictions: Sequence[str], references: Sequence[str], labels: Sequence[str] | None = None
+) -> Scores:
+    """Generated labels against the true ones (`references`, one a row).
+
+    {"accuracy", "macro_precision", "macro_recall", "macro_f1", "micro_precision", "micro_recall", "micro_f1", "labels",
+    "confusion", "per_class", "unparsed", "lenient_accuracy", "lenient_unparsed", "signature"}; `confusion` has a row for
+    each true label and a column for each generated one, with the unparsed last. An unparsed answer is wrong; the
+    lenient figures are of labels as a reader would take them (`labels.parse_lenient`).
+    `labels` is the declared set (default: those in `references`); a macro mean is over those of them that occur
+    in `references`, so that a perfect model has 1 on a sample without some class.
+    """
+    if not references or len(predictions) != len(references):
+        raise UserError(f"{len(predictions)} predictions and {len(references)} labels; give one each, at least one.")
+    names = list(labels) if labels is not None else sorted(set(references))
+    true, predicted = parse_true_labels(references, names), parse_labels(predictions, names)
+    taken = parse_lenient(predictions, names)
+    confusion = [[0] * (len(names) + 1) for _ in names]
+    for i, j in zip(true, predicted, strict=True):
+        confusion[i][j] += 1
+    per_class = {}
+    for k, name in enumerate(names):
+        overlap = _overlap(confusion[k][k], sum(row[k] for row in confusion), sum(confusion[k]))
+        per_class[name] = {
+            "precision": overlap.precision / 100,
+            "recall": overlap.recall / 100,
+            "f1": overlap.f / 100,
+            "support": sum(confusion[k]),
+        }
+    present = [scores for scores in per_class.values() if scores["support"]]
+    right, unparsed = sum(confusion[k][k] for k in range(len(names))), sum(row[-1] for row in confusion)
+    micro = [value / 100 for value in _overlap(right, len(true) - unparsed, len(true))]
+    return {
+        "accuracy": right / len(true),
+        **{f"macro_{name}": mean([one[name] for one in present]) for name in ("precision", "recall")},
+        "macro_f1": mean([one["f1"] for one in present]),
+        **dict(zip(("micro_precision", "micro_recall", "micro_f1"), micro, strict=True)),
+        "labels": names,
+        "confusion": confusion,
+        "per_class": per_class,
+        "unparsed": unparsed,
+        "lenient_accuracy": mean([float(i == j) for i, j in zip(true, taken, strict=True)]),
+        "lenient_unparsed": taken.count(len(names)),
+        "signature": "match:whole-label|norm:nfkc|case:folded|unparsed:wrong|macro:labels-present",
+    }
+
+
+def row_scores(prediction: str, references: Sequence[str], language: str = "auto") -> dict[str, float]:
+    """One row's {"bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match"}, for tables."""
+    overlaps = rouge_rows([prediction], [references])[0]
+    return {
+        "bleu": sentence_bleu(prediction, references, language),
+        "chrf": sentence_chrf(prediction, references),
+        **{kind: overlap.f for kind, overlap in overlaps.items()},
+        "exact_match": exact(prediction, references),
+    }

@@ -1,0 +1,68 @@
+"""Files of predictions for `score`: any file that data can be read from, its columns by their usual names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sftdemo.config import ReadConfig
+from sftdemo.data import sources
+from sftdemo.data.literals import parsed_list
+from sftdemo.errors import DataError, Fault, UserError
+from sftdemo.evaluation.scoring import ROLES, checked, columns
+
+
+def read_predictions(
+    path: str | Path, config: ReadConfig | None = None, report: Callable[[str], None] = lambda note: None
+) -> list[dict[str, Any]]:
+    """The rows of a file under the standard names ("prediction", "references", "label").
+
+    `report` is told how the file was read, which columns aren't used, and how many predictions are empty. DataError names
+    every line that can't be scored, UserError what is wrong with the file.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"{path} can't be read: it is {'a folder' if path.is_dir() else 'not there'}. Give a file.")
+    table = sources.find(str(path), config).table
+    for note in (*table.notes, *map(str, table.warnings)):
+        report(note)
+    if table.faults and not table.rows:
+        raise DataError(table.faults)
+    names = {role: {name: None for row in table.rows if (name := columns(row.values).get(role))} for role in ROLES}
+    there = {key: None for row in table.rows for key in row.values}
+    _check_columns(path, names, list(there))
+    if unused := [repr(key) for key in there if not any(key in used for used in names.values())]:
+        report(f"Columns that are not used: {', '.join(unused)}.")
+    faults: list[Fault] = list(table.faults)
+    rows: list[dict[str, Any]] = []
+    try:
+        rows = checked([(row.line, _with_lists(row.values)) for row in table.rows], path.name)
+    except DataError as error:
+        faults += error.faults
+    if faults:
+        raise DataError(sorted(faults, key=lambda fault: fault.line))
+    if empty := sum(not row["prediction"].strip() for row in rows):
+        report(f"Predictions that are empty, and count as wrong: {empty} of {len(rows)}.")
+    return rows
+
+
+def _with_lists(values: dict[str, Any]) -> dict[str, Any]:
+    """The row with several references that a cell spells as a list of texts ("['a', 'b']") as that list."""
+    name = columns(values).get("references", "")
+    if name.strip().casefold().endswith("s") and isinstance(values[name], str):
+        several = parsed_list(values[name])
+        if several and all(isinstance(text, str) for text in several):
+            return values | {name: several}
+    return values
+
+
+def _check_columns(path: Path, names: dict[str, dict[str, None]], there: list[str]) -> None:
+    """One line where a whole column is missing, in place of one for each row."""
+    listed = ", ".join(map(repr, there[:20]))
+    if not names["prediction"]:
+        raise UserError(f"{path.name} has no column of predictions, only {listed}; name it 'prediction'.")
+    if not names["references"] and not names["label"]:
+        raise UserError(
+            f"{path.name} has no column to compare with, only {listed}; name it 'reference', or 'label' for classes."
+        )

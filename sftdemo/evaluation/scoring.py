@@ -1,0 +1,190 @@
+"""Scores for rows of predictions with references or labels, checked before any engine sees them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from sftdemo.encoding.thoughts import answer_of
+from sftdemo.errors import DataError, Fault, UsageError, UserError
+from sftdemo.evaluation import answer_metrics, json_metrics, metrics, words
+from sftdemo.evaluation.labels import LENIENT_SIGNATURE
+from sftdemo.evaluation.metrics import Scores, row_scores
+
+__all__ = ["row_scores", "score", "suite"]
+
+Row = dict[str, Any]
+Suite = dict[str, Callable[..., Scores]]
+
+FIRST = ("bleu", "chrf", *metrics.ROUGE_KINDS, "exact_match", "accuracy", "macro_f1")
+# What columns are called, the usual name first; where two are there, the first counts.
+PREDICTION = ("prediction", "predictions", "predicted", "pred", "y_pred", "output", "generated", "generated_text",
+              "response", "hypothesis", "completion")  # fmt: skip
+REFERENCES = ("references", "reference", "targets", "target", "answers", "answer", "gold", "expected", "ground_truth")
+LABEL = ("label", "labels", "true_label", "gold_label", "y_true")
+ROLES = {"prediction": PREDICTION, "references": REFERENCES, "label": LABEL}
+_REMEDY = 'Write it as {"prediction": "…", "references": ["…"]} or {"prediction": "…", "label": "…"}.'
+
+
+def columns(row: Mapping[str, Any]) -> dict[str, str]:
+    """{role: the row's own name for it}: prediction, references and label, as far as they are there."""
+    names = {re.sub(r"[\s-]+", "_", key.strip().casefold()): key for key in reversed(list(row)) if isinstance(key, str)}
+    return {role: names[known[0]] for role in ROLES if (known := [name for name in ROLES[role] if name in names])}
+
+
+def standard(row: Mapping[str, Any]) -> Row:
+    """The row under the standard names: what is no text is written as one, no prediction is an empty answer, and a
+    reference that is alone becomes a list. What no text can be made of stays, and is at fault."""
+    names = columns(row)
+    found: Row = {}
+    if "prediction" in names:
+        value = row[names["prediction"]]
+        found["prediction"] = "" if _is_nothing(value) else _as_text(value)
+    if "references" in names and not _is_nothing(value := row[names["references"]]) and value != "":
+        several = isinstance(value, list | tuple) and (
+            names["references"].strip().casefold().endswith("s") or not any(isinstance(one, dict) for one in value)
+        )
+        found["references"] = [one if one is None else _as_text(one) for one in value] if several else [_as_text(value)]
+    if "label" in names and not _is_nothing(value := row[names["label"]]):
+        alone = value[0] if isinstance(value, list) and len(value) == 1 else value
+        found["label"] = alone if isinstance(alone, list | dict) else _as_text(alone)
+    return found
+
+
+def _is_nothing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _as_text(value: Any) -> Any:
+    """Numbers as people write them (2.0 is 2), objects and lists as JSON."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, int | float | dict | list):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return value if isinstance(value, str) else str(value)
+
+
+def _text_problem(value: object) -> str | None:
+    if not isinstance(value, str):
+        return f"is {_shown(value)}, not a text."
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair."
+    return None
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _row_faults(row: Row, line: int, file: str) -> Iterable[Fault]:
+    """What is wrong with a row under the standard names."""
+
+    def fault(field: str, problem: str, remedy: str) -> Fault:
+        return Fault(line, field, problem, remedy, file)
+
+    if "prediction" not in row:
+        yield fault("prediction", "is missing.", _REMEDY)
+    elif problem := _text_problem(row["prediction"]):
+        yield fault("prediction", problem, "Write a text; an empty answer is an empty text.")
+    if "references" not in row and "label" not in row:
+        yield fault("references", "is missing, and there is no label.", _REMEDY)
+    if "label" in row and (problem := _text_problem(row["label"])):
+        yield fault("label", problem, "Write one text.")
+    elif "label" in row and not row["label"].strip():
+        yield fault("label", "is empty.", "Name the class.")
+    if "references" not in row:
+        return
+    if not row["references"]:
+        yield fault("references", "is [].", "Give a list of one or more texts.")
+    for text in row["references"]:
+        if problem := _text_problem(text):
+            yield fault("references", problem, "Give a list of texts.")
+            return
+
+
+def checked(numbered: Sequence[tuple[int, object]], file: str) -> list[Row]:
+    """The rows under the standard names, or DataError with all that is wrong with them."""
+    faults: list[Fault] = []
+    rows: list[tuple[int, Row]] = []
+    for line, row in numbered:
+        if isinstance(row, Mapping):
+            rows.append((line, standard(row)))
+            faults += _row_faults(rows[-1][1], line, file)
+        else:
+            faults.append(Fault(line, "", f"The row is {_shown(row)}, not an object.", _REMEDY, file))
+    with_label = next((line for line, row in rows if "label" in row), None)
+    if with_label is not None:
+        problem, remedy = f"is missing, while line {with_label} has one.", "Give every row a label, or none."
+        faults += [Fault(line, "label", problem, remedy, file) for line, row in rows if "label" not in row]
+    if faults:
+        raise DataError(sorted(faults, key=lambda fault: fault.line))
+    return [row for _, row in rows]
+
+
+def suite(language: str, tokenizer: str | None) -> Suite:
+    """The text scores by name, each to be called with `predictions` and `references`."""
+    return {
+        "bleu": partial(metrics.bleu, language=language, tokenizer=tokenizer),
+        "chrf": metrics.chrf,
+        "rouge": partial(metrics.rouge, kinds=metrics.ALL_ROUGE),
+        "exact_match": metrics.exact_match,
+        "ter": partial(metrics.ter, language=language),
+        "answers": answer_metrics.answer_scores,
+        "json": json_metrics.json_scores,
+    }
+
+
+def score(
+    rows: Sequence[Row],
+    language: str = "auto",
+    tokenizer: str | None = None,
+    labels: Sequence[str] | None = None,
+    through_evaluate: bool = False,
+) -> Scores:
+    """{"n", "bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match", "accuracy", "macro_f1", "signatures", …}.
+
+    After these: "lenient_accuracy" (labels as a reader would take them, `labels.parse_lenient`), "rougeLsum", "ter" (None
+    where it would take minutes), what `answers.answer_scores` gives, and where all references are JSON what
+    `structured.json_scores` gives; and "classes", what `metrics.classification` gives (None without labels).
+
+    Rows are {"prediction", "references": […]} or {"prediction", "label"} or both, or go by other usual names
+    (`standard`); a label without references is the reference. The accuracies and `macro_f1` are None without labels; `labels` is the declared set. With `through_evaluate`
+    the same functions are called through the classes of `measures`, whose import takes seconds.
+    """
+    if not isinstance(rows, list | tuple):
+        raise UserError(f"The rows are {_shown(rows)}; give a list. {_REMEDY}")
+    if not rows:
+        raise UserError(f"There are no rows to score. {_REMEDY}")
+    if tokenizer is not None and tokenizer not in metrics.TOKENIZERS:
+        raise UsageError(f"tokenizer is {tokenizer!r}; choose one of: {', '.join(metrics.TOKENIZERS)}.")
+    rows = checked(list(enumerate(rows, 1)), "rows")
+    predictions = [answer_of(row["prediction"]) for row in rows]
+    references = [[answer_of(text) or text for text in row.get("references") or [row["label"]]] for row in rows]
+    language = words.resolve_language(language, references)
+    scorers = suite(language, tokenizer)
+    classify: Callable[..., Scores] = partial(metrics.classification, labels=labels)
+    if through_evaluate:
+        from sftdemo.evaluation import hf_metrics
+
+        scorers, classify = hf_metrics.suite(language, tokenizer), hf_metrics.Classification(labels=labels).compute
+    if not metrics.ter_is_quick([*predictions, *(text for texts in references for text in texts)], len(rows)):
+        del scorers["ter"]
+    if not json_metrics.are_json(references):
+        del scorers["json"]
+    found: Scores = {"accuracy": None, "macro_f1": None, "lenient_accuracy": None, "ter": None, "classes": None}
+    signatures = {}
+    for name, scorer in scorers.items():
+        found |= scorer(predictions=predictions, references=references)
+        signatures[name] = found.pop("signature")
+    if rows[0].get("label") is not None:
+        found["classes"] = classify(predictions=predictions, references=[row["label"] for row in rows])
+        signatures |= {"accuracy": found["classes"].pop("signature"), "lenient_accuracy": LENIENT_SIGNATURE}
+        found |= {name: found["classes"][name] for name in ("accuracy", "macro_f1", "lenient_accuracy")}
+    first = {name: found.pop(name) for name in FIRST}
+    return {"n": len(rows), **first, "signatures": signatures, **found}

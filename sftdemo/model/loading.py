@@ -1,0 +1,110 @@
+"""Loading a tokenizer and a base model, plain or quantized, and adding LoRA to it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sftdemo.config import TrainConfig
+from sftdemo.encoding.chat_template import set_thinking
+from sftdemo.errors import UserError
+from sftdemo.log import to_log
+from sftdemo.model import download
+from sftdemo.model.lora_targets import targets
+from sftdemo.system.compute import device
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Where AVX512-BF16 is, it tells at every import that it found no kernels from the Hub for 4 bits.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+# PEFT asks transformers by an old name; nothing the user could do.
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+
+
+def load_base(path: Path, dtype: torch.dtype, quantization: str = "none") -> PreTrainedModel:
+    """A causal language model from a folder with safetensors, its linear layers in 8 or 4 bits if asked."""
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # progress is told by us, in one line
+    options: dict[str, Any] = {}
+    if quantization == "int8":
+        # Outliers kept in floating point help models of several billion weights; on a CPU they double the time of a step.
+        outliers = 0.0 if device().type == "cpu" else 6.0
+        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=outliers)
+        # It says at every layer that it casts what it multiplies in 8 bits.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    elif quantization == "nf4":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        )
+    if options:
+        options["device_map"] = {"": device()}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(f"The model in {path} can't be loaded: {str(error).splitlines()[0]}") from error
+    if not options:
+        return model.to(device())  # type: ignore[no-any-return]
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # It would lay 4-bit weights out anew at the first look without gradients, and training then reads them wrongly.
+            module.support_avx512bf16_for_cpu = False
+    for parameter in model.parameters():
+        # What isn't quantized is mapped from the file, and would hold the whole of it.
+        if parameter.is_floating_point() and parameter.device.type == "cpu":
+            parameter.data = parameter.data.clone()
+    return model  # type: ignore[no-any-return]
+
+
+def add_lora(model: PreTrainedModel, config: TrainConfig) -> Any:
+    """Wrap the model so that only rank-r matrices beside its linear layers are trained, in float32."""
+    from peft import LoraConfig, get_peft_model
+
+    spec = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=targets(model),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, spec)
+
+
+def weights_bytes(path: Path) -> int:
+    """The size of the safetensors in a folder."""
+    return sum(file.stat().st_size for file in path.glob("*.safetensors"))
+
+
+def tokenizer(model: str | Path, report: download.Report = to_log, thinking: str = "auto") -> PreTrainedTokenizerBase:
+    """The tokenizer of a model id or folder, with its chat template, which writes prompts with thoughts or without."""
+    path = model if isinstance(model, Path) else download.find(model, report)[0]
+    try:
+        if _is_generic(path):  # AutoTokenizer reads the model's config first, which imports torch and seconds of models
+            from transformers import PreTrainedTokenizerFast
+
+            loaded = PreTrainedTokenizerFast.from_pretrained(path)
+        else:
+            from transformers import AutoTokenizer
+
+            loaded = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"The tokenizer in {path} can't be read: {str(error).splitlines()[0]}") from error
+    set_thinking(loaded, thinking)
+    return loaded  # type: ignore[no-any-return]
+
+
+def _is_generic(folder: Path) -> bool:
+    """Whether transformers 5 saved it as what its tokenizer.json says, without a class of its own."""
+    config, whole = folder / "tokenizer_config.json", folder / "tokenizer.json"
+    return (
+        config.is_file()
+        and whole.is_file()
+        and json.loads(config.read_text("utf-8")).get("tokenizer_class") == "TokenizersBackend"
+    )

@@ -1,0 +1,45 @@
+"""Which linear layers LoRA is put beside."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+ROUTERS = {"router", "gate", "shared_expert_gate"}  # names of what chooses and weighs experts
+
+
+def targets(model: PreTrainedModel) -> list[str]:
+    """The names of the linear layers that LoRA is put beside: all in the decoder but routers of experts, Mamba's layers
+    whose weights its kernels read themselves, and layers that PEFT takes for experts."""
+    from peft import LoraConfig
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+    from transformers.pytorch_utils import Conv1D
+
+    decoder, head = model.get_decoder(), model.get_output_embeddings()
+    prefix = next(f"{name}." if name else "" for name, module in model.named_modules() if module is decoder)
+    found = []
+    for name, module in decoder.named_modules():
+        if not isinstance(module, nn.Linear | Conv1D) or module is head or ROUTERS.intersection(name.split(".")):
+            continue
+        parent, _, leaf = name.rpartition(".")
+        if leaf not in _read_by_kernels(decoder.get_submodule(parent)):
+            found.append(prefix + name)
+    # PEFT still knows experts by the names of the linear layers they once were, and would put LoRA on the tensors that hold
+    # them all, where shared experts or dense layers bear these names.
+    probe = LoraConfig(target_modules=found)
+    convert_peft_config_for_transformers(probe, model, None)
+    return [name for name in found if name in probe.target_modules]
+
+
+def _read_by_kernels(module: nn.Module) -> set[str]:
+    """Layers of a state-space mixer whose weights are read instead of the layers being called, at least on some machines."""
+    if not hasattr(module, "A_log"):
+        return set()
+    return set(re.findall(r"self\.(\w+)\.weight\b", inspect.getsource(type(module))))

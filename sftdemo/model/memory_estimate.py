@@ -1,0 +1,358 @@
+"""What a training or a loaded run will take in memory, and whether it fits.
+
+The peak is counted from what is really there at once: weights, what is trained with its gradients and Adam's two moments,
+the tensors that a step keeps for its backward pass, and the logits. No weight is read, and torch isn't needed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sftdemo.config import TrainConfig
+from sftdemo.encoding.rows import common_prefix
+from sftdemo.errors import UserError
+from sftdemo.system import resources
+
+if TYPE_CHECKING:
+    from sftdemo.encoding.rows import Encoded
+
+Change = dict[str, Any]
+
+GIB = 2**30
+# Resident once torch, transformers and peft are imported and a model's classes are loaded (Linux, CPU build of torch 2.13).
+IMPORTS = 590 * 2**20
+# On a GPU the libraries' room for matrix products: 32 MiB for each of the two threads that make them (H200, torch 2.11).
+WORKSPACES = 64 * 2**20
+# The heap grows beyond what lives in it. Measured with glibc 2.36, resident over kept, from 8 rows of 100 tokens to 4 of 900:
+# LoRA 1.2 to 1.35, on quantized weights 1.5 to 1.75, full tuning 1.15 to 1.55. Blocks of 32 MiB and more are mapped, and freed, alone.
+HEAP_SLACK = {"lora": 1.3, "quantized": 1.6, "full": 1.35}
+# With bfloat16 on a processor that has units for it; oneDNN's own room is in it. (135M, batches of 450 to 830 tokens: LoRA 1.75
+# to 2.3, the more the longer it trains, quantized 1.8 to 2.2.)
+HEAP_SLACK_16 = {"lora": 2.0, "quantized": 1.95, "full": 1.35}
+MAPPED_ALONE = 32 * 2**20
+# With checkpointing what is freed lies in pieces between what is kept, as much as a layer for so many: 135M peaked at 1.39,
+# 1.66 and 3.22 GB (2 and 8 rows of about 100 tokens, 4 of 800), where 1.35, 1.60 and 3.57 are reckoned.
+LAYERS_IN_PIECES = 4
+LOGITS_AT_ONCE = 2**24  # more are computed in chunks
+LORA_TARGETS = 7  # linear layers of a decoder layer: q, k, v, o, gate, up, down
+DRAWS = 200  # batches drawn to find the largest
+MOST_WAYS = 4  # so many are offered where a training doesn't fit
+
+
+@dataclass(frozen=True)
+class Model:
+    """The sizes that a model's memory depends on, from its config.json and the headers of its safetensors."""
+
+    hidden: int
+    wide: int  # the feed-forward width
+    layers: int
+    heads: int
+    key_heads: int
+    head: int  # the width of one head
+    vocabulary: int
+    file_bytes: int
+    parameters: int
+    matrices: tuple[tuple[int, int], ...]  # [out, in] of the linear layers, embeddings and output layer not
+
+    @classmethod
+    def read(cls, folder: Path) -> Model:
+        """Read the sizes; raises UserError where a file isn't what its name says."""
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config = config.get("text_config", config)
+            shapes = [shape for file in sorted(folder.glob("*.safetensors")) for shape in _shapes(file)]
+        except (OSError, ValueError, struct.error) as error:
+            raise UserError(f"The model in {folder} can't be read: {error}.") from error
+
+        def size(*names: str, default: int = 0) -> int:
+            return int(next((config[name] for name in names if config.get(name)), default))
+
+        hidden, heads, vocabulary = (
+            size("hidden_size", "n_embd"),
+            size("num_attention_heads", "n_head"),
+            size("vocab_size"),
+        )
+        return cls(
+            hidden=hidden,
+            wide=size("intermediate_size", "n_inner", default=4 * hidden),
+            layers=size("num_hidden_layers", "n_layer"),
+            heads=heads,
+            key_heads=size("num_key_value_heads", default=heads),
+            head=size("head_dim", default=hidden // max(heads, 1)),
+            vocabulary=vocabulary,
+            file_bytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")),
+            parameters=sum(math.prod(shape) for shape in shapes),
+            matrices=tuple((shape[0], shape[1]) for shape in shapes if len(shape) == 2 and vocabulary not in shape),
+        )
+
+    @cached_property
+    def linear(self) -> int:
+        """Parameters of the linear layers."""
+        return sum(out * into for out, into in self.matrices)
+
+    def weights(self, size: int, quantization: str = "none") -> int:
+        """Bytes of the loaded weights, `size` bytes a number where they aren't quantized."""
+        plain = (self.parameters - self.linear) * size
+        if quantization == "int8":  # a byte, and a float32 scale for each output
+            return plain + self.linear + 4 * sum(out for out, _ in self.matrices)
+        if quantization == "nf4":  # half a byte, and a float32 scale for each 64
+            return plain + self.linear // 2 + self.linear // 16
+        return plain + self.linear * size
+
+    def trained(self, config: TrainConfig) -> int:
+        """Parameters that are trained."""
+        if config.method == "full":
+            return self.parameters
+        return config.lora_r * sum(out + into for out, into in self.matrices)
+
+
+def _shapes(file: Path) -> list[list[int]]:
+    """The tensors' shapes in a safetensors file: 8 bytes with the header's length, then the header in JSON."""
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
+    return [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How many tokens of each training row are read and how many learned, and with how many all rows begin alike."""
+
+    lengths: Sequence[int]
+    learned: Sequence[int]
+    prefix: int = 0
+
+    @classmethod
+    def of(cls, rows: Sequence[Encoded]) -> Rows:
+        # As in packing: what the first and the last in order share, all share, and the first learned token isn't in it.
+        prefix = min(
+            common_prefix([min(row.ids for row in rows), max(row.ids for row in rows)]),
+            *(row.prompt_length - 1 for row in rows),
+        )
+        return cls([len(row.inputs) for row in rows], [sum(row.supervised) for row in rows], prefix)
+
+    def up_to(self, longest: int) -> Rows:
+        """Only the rows of at most so many tokens; the last isn't read."""
+        kept = [pair for pair in zip(self.lengths, self.learned, strict=True) if pair[0] < longest]
+        return Rows([length for length, _ in kept], [learned for _, learned in kept], self.prefix)
+
+    def batches(self, config: TrainConfig) -> Iterator[Batch]:
+        """As many random batches as the run has, or enough to meet its largest."""
+        draw, size = random.Random(config.seed), min(config.batch_size, len(self.lengths))
+        for _ in range(min(DRAWS, math.ceil(config.epochs * len(self.lengths) / size))):
+            chosen = draw.sample(range(len(self.lengths)), size)
+            prefix = self.prefix if size > 1 else 0
+            spans = [(self.lengths[row] - prefix, prefix) for row in chosen]
+            yield Batch([(prefix, 0), *spans] if prefix else spans, sum(self.learned[row] for row in chosen))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A packed batch: each span's own tokens and the prefix tokens it sees beside them; how many tokens are learned."""
+
+    spans: list[tuple[int, int]]
+    learned: int
+
+    @property
+    def tokens(self) -> int:
+        return sum(own for own, _ in self.spans)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes at the peak, and its parts."""
+
+    base: int
+    weights: int
+    optimizer: int  # gradients and moments of what is trained, and LoRA's own weights
+    activations: int
+    logits: int
+    peak: int
+
+
+def kept_by_layer(model: Model, config: TrainConfig, batch: Batch, size: int, gpu: bool = False) -> list[int]:
+    """The bytes of each tensor that a decoder layer keeps for its backward pass, `size` bytes a number.
+
+    Held to autograd's own saved tensors by tests/test_memory.py.
+    """
+    lora, queries, keys = config.method == "lora", model.heads * model.head, model.key_heads * model.head
+    plain = lora and not config.lora_dropout and config.quantization == "none"
+    inputs = [model.hidden, queries, model.hidden, model.wide]  # of q k v, of o, of gate and up, of down
+    # With dropout each LoRA input is a tensor of its own, beside its mask; a cast makes one for each linear layer too.
+    alone = [model.hidden] * 5 + [queries, model.wide]
+    if lora and config.lora_dropout:
+        held = [(width, 4) for width in alone * 2]
+    elif size < 4 and not plain:
+        held = [(width, 4 if lora else size) for width in alone]
+    else:
+        held = [(width, size) for width in inputs[: 3 if plain else 4]]  # plain LoRA makes down's input again
+    # A norm keeps its input; trained, it works in float32 and keeps its result too.
+    held += [(model.hidden, size)] * 2 if lora else [(model.hidden, 4)] * 4
+    held += [(model.wide, size)] * (2 if plain else 3)  # gate, up, and the activation between them
+    held += [(queries, size), (keys, size), (keys, size)]
+    if lora:
+        held += [(config.lora_r, 4)] * LORA_TARGETS
+    # Attention keeps its weights, and the keys and values that stand behind a copy of the prefix. FlashAttention keeps only
+    # the sums of its weights, in float32, and a copy of all keys and values.
+    if gpu and size == 2:
+        attention = [4 * model.heads * batch.tokens, *(2 * keys * (own + seen) * size for own, seen in batch.spans)]
+    else:
+        spans = [(batch.tokens, 0)] if gpu else batch.spans
+        attention = [model.heads * own * (own + seen) * size for own, seen in spans]
+        attention += [2 * keys * (own + seen) * size for own, seen in spans if seen]
+    return [batch.tokens * width * number for width, number in held] + attention
+
+
+def heap_slack(config: TrainConfig, size: int) -> float:
+    """How many times what lives in it the heap of a training takes that computes in numbers of `size` bytes."""
+    slack = HEAP_SLACK if size == 4 else HEAP_SLACK_16
+    return slack["quantized" if config.quantization != "none" else config.method]
+
+
+def estimate(
+    model: Model, config: TrainConfig, rows: Rows, size: int, gpu: bool = False, base: int | None = None
+) -> Estimate:
+    """The peak of a training that computes in numbers of `size` bytes: host memory, or on a GPU its own.
+
+    `base` is what the process has before a model is loaded; default: what the imports take.
+    """
+    rows = rows.up_to(config.max_length)
+    full = config.method == "full"
+    base = WORKSPACES if gpu else IMPORTS if base is None else base
+
+    slack = heap_slack(config, size)
+
+    def heap(block: int) -> float:
+        return block * (slack if not gpu and block < MAPPED_ALONE else 1)
+
+    activations = logits = 0.0
+    for batch in rows.batches(config):
+        layer = sum(map(heap, kept_by_layer(model, config, batch, size, gpu)))
+        once = heap(batch.tokens * model.hidden * size) if config.gradient_checkpointing else layer
+        # One layer more: while its gradient is computed, about as much stands beside what it kept.
+        beside = 1
+        if config.gradient_checkpointing:
+            beside = 2 + (0 if gpu else model.layers // LAYERS_IN_PIECES)
+        activations = max(activations, model.layers * once + beside * layer)
+        # In float32, and in 16 bits before and after.
+        logits = max(logits, (4.0 if size == 4 else 8.0) * min(batch.learned * model.vocabulary, LOGITS_AT_ONCE))
+    if full:  # the head's gradient, made with the loss, and once more where it is scaled
+        logits += 8 * model.vocabulary * model.hidden
+    weights = model.weights(4 if full else size, config.quantization)
+    if full and size < 4:  # autocast's copies of the weights
+        activations += model.parameters * size
+    # Moments come with the first step, gradients stay from one pass to the next only where they are gathered.
+    trained = 4 * model.trained(config)
+    passes = config.epochs * len(rows.lengths) / config.batch_size
+    held = (0 if full else trained) + (2 * trained if passes > config.gradient_accumulation else 0)
+    gathered = trained if config.gradient_accumulation > 1 else 0
+    optimizer = (3 if full else 4) * trained
+    peak = base + weights + max(optimizer, held + gathered + activations + logits)
+    peak = max(peak, base + loading(model, 4 if full else size, config.quantization, gpu))
+    return Estimate(base, weights, optimizer, round(activations), round(logits), round(peak))
+
+
+def loading(model: Model, size: int, quantization: str = "none", gpu: bool = False) -> int:
+    """Bytes at the peak of loading the weights: a file is mapped; numbers of another kind stand beside it."""
+    weights = model.weights(size, quantization)
+    if gpu or (quantization == "none" and abs(model.file_bytes - weights) < weights // 100):
+        return weights
+    # Threads read the layers ahead of the one that quantizes, at worst all of them.
+    return model.file_bytes + weights + (model.linear * size if quantization != "none" else 0)
+
+
+def gib(count: float) -> str:
+    return f"{count / GIB:.1f} GiB"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An estimate beside the bytes it may take; `ways` are the changes with which it fits, where it doesn't."""
+
+    estimate: Estimate
+    room: float
+    limited: bool  # by the setting memory_limit, not by what is free
+    ways: list[str]
+
+    @property
+    def fits(self) -> bool:
+        return self.estimate.peak <= self.room
+
+
+def judge(model: Model, config: TrainConfig, rows: Rows, size: int, own: int = 0) -> Verdict:
+    """Whether a training fits; `own` is what its process holds already, and may go on using."""
+    gpu = resources.on_gpu()
+    base = max(IMPORTS, own)
+    limit = config.memory_limit
+    room = limit * GIB if limit is not None else resources.free() + (0 if gpu else own)
+    found = estimate(model, config, rows, size, gpu, base)
+    ways = []
+    if found.peak > room:
+        for change in smaller(model, config, rows, size, gpu, base, room):
+            said = ", ".join(name if value is True else f"{name} {value}" for name, value in change.items())
+            peak = estimate(model, replace(config, **change), rows, size, gpu, base).peak
+            ways.append(f"{said} ({gib(peak)})")
+    return Verdict(found, room, limit is not None, ways)
+
+
+def check_training(model: Model, config: TrainConfig, rows: Rows, size: int) -> tuple[Estimate, str]:
+    """The estimate and a sentence about it; raises UserError with what would fit where the training doesn't."""
+    found = judge(model, config, rows, size, resources.resident())
+    about = f"about {gib(found.estimate.peak)} at the peak"
+    bound = f"{gib(found.room)} {'is the limit' if found.limited else 'are free'}"
+    if found.fits:
+        return found.estimate, f"Memory: {about}, {bound}."
+    remedy = (
+        f"what fits: {', or '.join(found.ways)}" if found.ways else "nothing smaller fits either; use a smaller model"
+    )
+    raise UserError(f"The training needs {about}, and {bound}; {remedy}; or close other programs.")
+
+
+def smaller(
+    model: Model, config: TrainConfig, rows: Rows, size: int, gpu: bool, base: int, room: float
+) -> list[Change]:
+    """Changes of the settings with which the training fits into `room`; several at once where no single one is enough."""
+
+    def fits(change: Change) -> bool:
+        changed = replace(config, **change)
+        left = rows.up_to(changed.max_length).lengths
+        return bool(left) and estimate(model, changed, rows, size, gpu, base).peak <= room
+
+    batch, whole = config.batch_size, config.batch_size * config.gradient_accumulation
+    parts = [part for part in range(batch - 1, 0, -1) if batch % part == 0]
+    longest = min(config.max_length, max(rows.lengths))
+    batches: list[Change] = [{"batch_size": part, "gradient_accumulation": whole // part} for part in parts]
+    again: list[Change] = [] if config.gradient_checkpointing else [{"gradient_checkpointing": True}]
+    shorter: list[Change] = [{"max_length": 2**power} for power in range(20, 3, -1) if 2**power < longest]
+    lora: list[Change] = [{"method": "lora"}] if config.method == "full" else []
+    nf4: list[Change] = [{"method": "lora", "quantization": "nf4"}] if config.quantization != "nf4" else []
+    ways = [batches, again, shorter, lora, nf4]
+    for together in range(1, len(ways) + 1):
+        found: list[Change] = []
+        for several in combinations(ways, together):
+            changes = ({key: value for one in chosen for key, value in one.items()} for chosen in product(*several))
+            change = next(filter(fits, changes), None)
+            if change and not any(change.items() >= less.items() for less in found):
+                found.append(change)
+        if found:
+            return found[:MOST_WAYS]
+    return []
+
+
+def check_loading(models: Sequence[Path], size: int, quantization: str = "none") -> None:
+    """Refuse to load models, to talk to, that would not fit into the memory that is free now."""
+    gpu = resources.on_gpu()
+    needed = sum(loading(Model.read(folder), size, quantization, gpu) for folder in models)
+    if needed > (room := resources.free()):
+        what = "The model needs" if len(models) == 1 else f"The {len(models)} full models need"
+        raise UserError(
+            f"{what} about {gib(needed)} and {gib(room)} are free; use method lora, a smaller model, or close other programs."
+        )

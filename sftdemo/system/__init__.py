@@ -1,0 +1,1 @@
+"""The machine: memory, compute, the allocator, several processes."""

@@ -1,0 +1,130 @@
+"""Device, threads and compute dtype; torch is imported only where it is asked."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sftdemo.system.resources import on_gpu
+
+if TYPE_CHECKING:
+    import torch
+
+LEAST_GAIN = 1.2  # bfloat16 is taken where its products are that much faster, since float32 is exact
+TRIALS = 20  # of a product, before its shortest time is believed
+
+
+def size_of(precision: str) -> int:
+    """Bytes of a number in training, torch not loaded: as `models.training_precision` will decide."""
+    if precision != "auto":
+        return 2 if precision == "bfloat16" else 4
+    if "torch" in sys.modules or on_gpu():
+        return training_precision("auto")[0].itemsize
+    flags = Path("/proc/cpuinfo")
+    words = set(flags.read_text(encoding="utf-8").split()) if flags.exists() else set()
+    return 2 if "amx_bf16" in words else 4  # AVX512-BF16 alone is slow on some; what isn't known counts as the larger
+
+
+def shortest(ways: dict[str, Callable[[], object]], trials: int) -> dict[str, float]:
+    """The least time of each way, in seconds; they take turns, so that what else goes on here slows all."""
+    found = dict.fromkeys(ways, math.inf)
+    for _ in range(trials):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            found[name] = min(found[name], time.perf_counter() - began)
+    return found
+
+
+def device() -> torch.device:
+    """The accelerator if there is one, else the CPU."""
+    import torch
+
+    # A build for GPUs names one whether there is one or not.
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def set_threads(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Let torch start no more threads than this process may run at once; OMP_NUM_THREADS overrules. Returns how many.
+
+    torch counts the host's cores, and in a container with a quota threads beyond it wait for each other at every product.
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(min(torch.get_num_threads(), allowed, _quota(cgroup) or allowed))
+    return torch.get_num_threads()
+
+
+def _quota(cgroup: Path) -> int | None:
+    """The cores a container may use, rounded up; None without a limit. cgroup v2 has one file, v1 two."""
+    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        try:
+            quota, period = " ".join((cgroup / name).read_text() for name in names).split()
+        except (OSError, ValueError):
+            continue
+        if quota not in ("max", "-1"):
+            return math.ceil(int(quota) / int(period))
+    return None
+
+
+def has_bfloat16_units() -> bool:
+    """Whether bfloat16 products run in hardware; without units they are a hundred times slower than float32."""
+    import torch
+
+    if device().type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device().type == "cpu":
+        found = torch.cpu.get_capabilities()
+        return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
+    return False
+
+
+@cache
+def bfloat16_pays() -> bool:
+    """Whether training is faster in bfloat16 here. Units alone don't say: AVX512-BF16 is twice as fast as float32 on some
+    processors and half as fast on others (178 against 341 GFLOP/s on a Xeon without AMX), so products of a layer are timed.
+    """
+    if not has_bfloat16_units():
+        return False
+    if device().type != "cpu":
+        return True
+    taken = _product_seconds()
+    return LEAST_GAIN * taken["bfloat16"] < taken["float32"]
+
+
+def _product_seconds() -> dict[str, float]:
+    """What a product of a training step takes at best, by precision."""
+    import torch
+
+    def product(dtype: torch.dtype) -> Callable[[], object]:
+        x, weight = torch.ones(512, 576, dtype=dtype), torch.ones(1536, 576, dtype=dtype)
+        return lambda: torch.nn.functional.linear(x, weight)
+
+    return shortest({"bfloat16": product(torch.bfloat16), "float32": product(torch.float32)}, TRIALS)
+
+
+def training_precision(asked: str) -> tuple[torch.dtype, str]:
+    """The arithmetic for training and the reason in words."""
+    import torch
+
+    if asked != "auto":
+        return getattr(torch, asked), f"{asked}: as asked"
+    if bfloat16_pays():
+        return torch.bfloat16, "bfloat16: the processor is faster in it"
+    lack = "is faster in it than in bfloat16" if has_bfloat16_units() else "has no bfloat16 units"
+    return torch.float32, f"float32: the processor {lack}"
+
+
+def answering_precision() -> torch.dtype:
+    """On a CPU a single token is bound by vector products, where float32 is as fast as bfloat16 and exact."""
+    import torch
+
+    return torch.bfloat16 if device().type == "cuda" and has_bfloat16_units() else torch.float32

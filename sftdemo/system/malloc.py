@@ -1,0 +1,97 @@
+"""The allocator: freed memory kept, the heap warmed, huge pages, oneDNN's primitive cache."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
+
+
+MAPPED = 2**25  # bytes; larger blocks are mapped and given back alone
+KEPT = 2**28  # bytes free at the heap's end that aren't given back
+
+
+MOST_KEPT = 2**31 - 1  # in training; more glibc can't be told
+BUILT = 256  # products that oneDNN keeps built; a training step of 8 rows asks for less than half of them
+
+
+PIECE = 2**24  # bytes of the heap touched at once
+
+
+def keep_freed_memory(kept: int = KEPT) -> None:
+    """Let glibc keep what tensors free for the next ones, where it is: fetched anew from the system, each page costs a fault.
+
+    The first passes over prompts took 1.8 s instead of 1.2 s, and training steps 3 % more.
+    """
+    if mallopt := _libc("mallopt"):
+        mallopt(M_MMAP_THRESHOLD, MAPPED)
+        mallopt(M_TRIM_THRESHOLD, kept)
+
+
+def keep_few_products() -> None:
+    """Let oneDNN keep fewer of the bfloat16 products that it builds, one for each length of a batch or row.
+
+    36 batches of as many lengths took 0.2 GB more with its 1,024. The environment overrules it; without effect once
+    anything was built.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(BUILT))
+
+
+def warm_heap(size: int) -> Future[None] | None:
+    """Let one heap serve all threads and keep what is freed, and fetch it in the background until `size` bytes are free.
+
+    Pages that a virtual machine never touched cost 6 to 14 microseconds each: a training's first forward pass took 3.5 s
+    where the next took 1.5. Until `give_back`, up to 2 GiB of what is freed stays with the process.
+    """
+    mallopt, malloc, release = map(_libc, ("mallopt", "malloc", "free"))
+    if not mallopt:
+        return None
+    malloc.restype = ctypes.c_void_p
+    mallopt(M_ARENA_MAX, 1)
+    keep_freed_memory(MOST_KEPT)
+
+    def touch() -> None:
+        pieces = []
+        for _ in range(min(size, MOST_KEPT - PIECE) // PIECE):
+            if not (piece := malloc(ctypes.c_size_t(PIECE))):
+                break
+            ask_for_huge_pages(piece, PIECE)
+            ctypes.memset(piece, 0, PIECE)
+            pieces.append(piece)
+        for piece in pieces:
+            release(ctypes.c_void_p(piece))
+
+    return _toucher().submit(touch)
+
+
+@cache
+def _toucher() -> ThreadPoolExecutor:
+    """Always the same thread: another one might be given another heap."""
+    return ThreadPoolExecutor(1)
+
+
+def give_back() -> None:
+    """Return what the heap keeps to the system."""
+    if trim := _libc("malloc_trim"):
+        trim(ctypes.c_size_t(0))
+
+
+def _libc(name: str) -> Any:
+    """A function of Linux's C library, if it is there; musl has no mallopt."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+
+
+def ask_for_huge_pages(address: int, size: int) -> None:
+    """Ask Linux to back memory that is written next with pages of 2 MiB: weights are read in order, and with small pages
+    each 4 KiB of them costs a look into the page table (21.2 against 20.3 ms for two rows through all weights of 135M).
+    """
+    if madvise := _libc("madvise"):
+        first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
+        if (whole := address + size - first) > 0:
+            madvise(ctypes.c_void_p(first), ctypes.c_size_t(whole), mmap.MADV_HUGEPAGE)

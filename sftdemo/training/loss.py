@@ -1,0 +1,124 @@
+"""The loss of the learned tokens, weighted by row, with the logits in chunks where they would dominate memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sftdemo.model import last_layer, memory_estimate
+from sftdemo.model.parity import accept, answering
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LOGIT_FLOATS = memory_estimate.LOGITS_AT_ONCE
+
+
+def summed(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    """Cross-entropy in nats, summed: logits [K, vocabulary], labels [K], a weight [K] for each where they differ."""
+    logits = logits.float()
+    if weights is None:
+        return torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="none") @ weights
+
+
+class HeadLoss(torch.autograd.Function):
+    """`summed` of a linear head's logits, of which no more than LOGIT_FLOATS exist at once, in one copy.
+
+    hidden is [K, width], the head's weight [vocabulary, width]. The gradient, softmax less the label (Bishop 2006, eq.
+    4.109), is made in place of the logits as soon as they are there, so that nothing of their size is kept or made twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        weights: Tensor | None,
+        learn: bool,
+    ) -> Tensor:
+        total = hidden.new_zeros((), dtype=torch.float32)
+        wanted = [learn and needed for needed in ctx.needs_input_grad[:3]]
+        to_hidden, to_weight, to_bias = (
+            torch.zeros_like(each) if needed and each is not None else None
+            for each, needed in zip((hidden, weight, bias), wanted, strict=True)
+        )
+        room = max(1, LOGIT_FLOATS // len(weight))
+        for start in range(0, len(labels), room):
+            span = slice(start, start + room)
+            part, ids = hidden[span], labels[span, None]
+            logits = torch.nn.functional.linear(part, weight, bias)
+            kind, shares = logits.dtype, logits.float()
+            shares -= shares.amax(-1, keepdim=True)
+            chosen = shares.gather(1, ids)
+            over = shares.exp_().sum(-1, keepdim=True)
+            each = over.log() - chosen
+            scale = weights[span, None] if weights is not None else torch.ones_like(each)
+            total += (each * scale).sum()
+            if not any(wanted):
+                continue
+            shares.mul_(scale / over).scatter_add_(1, ids, -scale)
+            flow = shares.to(kind)
+            if to_hidden is not None:
+                to_hidden[span] = flow @ weight
+            if to_weight is not None and kind == to_weight.dtype:
+                to_weight.addmm_(flow.t(), part)
+            elif to_weight is not None:
+                to_weight += flow.t() @ part
+            if to_bias is not None:
+                to_bias += flow.sum(0)
+        ctx.save_for_backward(to_hidden, to_weight, to_bias)
+        return total
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return *(None if each is None else each * gradient for each in ctx.saved_tensors), None, None, None
+
+
+def enable(model: PreTrainedModel) -> bool:
+    """Let the model, given `labels`, return the summed loss of a Collator's batch; without labels it stays as it was.
+
+    Returns whether the logits can be made in chunks: they must be the head's output as it is, which is tried. Models
+    that scale or cap them get them whole.
+    """
+    last = last_layer.enable(model)
+    plain = model.forward
+    chunked = _head_alone(model)
+
+    def forward(*ids: Tensor, labels: Tensor | None = None, weights: Tensor | None = None, **inputs: Any) -> Any:
+        if last:
+            last.ask(None if labels is None else inputs["logits_to_keep"].flatten().nonzero()[:, 0])
+        if labels is None:
+            return plain(*ids, **inputs)
+        inputs.setdefault("use_cache", False)  # else every layer's keys and values are copied into a cache
+        if not chunked:
+            return summed(plain(**inputs).logits.flatten(0, -2), labels, weights)
+        keep = inputs.pop("logits_to_keep")
+        given = {name: value for name, value in inputs.items() if value is not None}
+        hidden = model.get_decoder()(**given).last_hidden_state[keep]
+        head = model.get_output_embeddings()
+        if head.weight.shape[-1:] != hidden.shape[-1:]:  # spread over processes, whole only while its layer is called
+            return summed(head(hidden), labels, weights)
+        return HeadLoss.apply(hidden, head.weight, head.bias, labels, weights, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
+
+    model.forward = forward
+    return chunked
+
+
+def _head_alone(model: PreTrainedModel) -> bool:
+    """Whether the logits are the decoder's output through the head and nothing else, by trial to the last bit."""
+
+    def trial() -> Iterator[tuple[Tensor, Tensor]]:
+        ids = torch.tensor([[5, 6, 7, 8]], device=model.device)
+        with answering(model):
+            hidden = model.get_decoder()(input_ids=ids).last_hidden_state
+            yield model.get_output_embeddings()(hidden), model(input_ids=ids).logits
+
+    return type(model.get_output_embeddings()) is torch.nn.Linear and accept(trial, lambda: None, 0.0)

@@ -1,0 +1,128 @@
+"""All that is checked and made before anything is written: data, token ids, precision, memory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TYPE_CHECKING, Any, cast
+
+from sftdemo import data, files, runs
+from sftdemo.config import TrainConfig
+from sftdemo.errors import DataError, UserError
+from sftdemo.model import download
+from sftdemo.schema import RunConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from sftdemo.encoding.examples import Made
+
+
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
+
+
+# Validation loss is measured on a tenth as many rows as are trained on; more than 200 would tell no more.
+VALIDATION_SHARE, LEAST_VALIDATION, MOST_VALIDATION = 0.1, 20, 200
+
+
+class Prepared:
+    """All that training needs, checked before anything is written: examples, token ids, the model's folder.
+
+    `rows` are the encoded train and validation rows, all within max_length; `lengths` counts what became of longer ones.
+    """
+
+    def __init__(
+        self, config: TrainConfig, report: download.Report, precision: tuple[torch.dtype, str] | None = None
+    ) -> None:
+        """`precision` is what all processes of a training compute in, and why; else it is found here."""
+        self.config = config.check()
+        self.dataset = data.prepare(config, config.max_examples)
+        splits = self.dataset.splits
+        # From here on torch is needed; faults in the data have been told before its import.
+        from sftdemo.encoding import truncation
+        from sftdemo.encoding.examples import encode_all
+        from sftdemo.model import loading, memory_estimate, support
+        from sftdemo.system import compute, resources
+
+        compute.set_threads()
+        self.base, self.model_source = download.find(config.model, report)
+        report(f"Model: {config.model}, from: {self.model_source}.")
+        support.check(self.base / "config.json", config.model)
+        self.tokenizer = loading.tokenizer(self.base, thinking=config.thinking)
+        mended = self._mend(report) if config.on_fault != "stop" else None
+        some = min(MOST_VALIDATION, max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"]))))
+        measured = {"train": splits["train"], "validation": data.take(splits["validation"], some, config.seed)}
+        made = {
+            split: encode_all(examples, self.tokenizer, "stop", self.dataset.source)
+            for split, examples in measured.items()
+            if split == "validation" or mended is None
+        }
+        made |= {"train": mended} if mended else {}
+        if faults := [fault for each in made.values() for fault in each.faults]:
+            raise DataError(faults)
+        fitted = {
+            split: truncation.fit(each.examples, each.rows, self.tokenizer, config, self.dataset)
+            for split, each in made.items()
+        }
+        self.rows = {split: found.rows for split, found in fitted.items()}
+        self.lengths = {split: found.counts() for split, found in fitted.items()}
+        if not self.rows["train"]:
+            raise UserError(f"No row fits into max_length {config.max_length}; raise it, or give shorter rows.")
+        for split, found in fitted.items():
+            if sentence := found.sentence(config):
+                report(f"In {split}: {sentence}")
+        for warning in made["train"].warnings(""):
+            report(f"{warning.field}: {warning.problem} {warning.remedy}")
+        for note in made["train"].notes():
+            report(note)
+        self.dtype, self.precision = precision or compute.training_precision(config.precision)
+        model, sizes = memory_estimate.Model.read(self.base), memory_estimate.Rows.of(self.rows["train"])
+        self.memory, said = memory_estimate.check_training(model, config, sizes, self.dtype.itemsize)
+        report(said)
+        # A checkpoint of full tuning holds weights and two moments, beside the model itself.
+        weights = 4 * loading.weights_bytes(self.base) if config.method == "full" else 0
+        resources.check_disk(runs.home(), weights + 200_000_000, "The run")
+
+    def _mend(self, report: download.Report) -> Made:
+        """Leave out or repair, in every split, the rows that the chat template refuses; returns what became of train."""
+        from sftdemo.encoding.examples import encode_all
+
+        dataset = self.dataset
+        mended = {}
+        for split, examples in dataset.splits.items():
+            made = mended[split] = encode_all(examples, self.tokenizer, self.config.on_fault, dataset.source)
+            dataset.splits[split] = made.kept
+            dataset.dropped = [*dataset.dropped, *made.dropped]
+            dataset.fixed = [*dataset.fixed, *made.fixed]
+            for faults, word in ((made.dropped, "left out"), (made.fixed, "repaired")):
+                if faults:
+                    report(f"In {split}, {len(faults)} rows are {word}; the first: {faults[0]}")
+        if not (dataset.splits["train"] and dataset.splits["validation"]):
+            raise DataError(dataset.dropped)
+        return mended["train"]
+
+    def run_config(self) -> RunConfig:
+        """The run's config.json: every setting and all that is needed to repeat it."""
+        dataset = self.dataset
+        value: dict[str, Any] = {
+            "settings": self.config.to_json(),
+            "data": {
+                "source": dataset.source,
+                "name": dataset.name,
+                "format": dataset.format,
+                "task": dataset.task,
+                "sha256": dataset.sha256,
+                "labels": dataset.labels,
+                "mapping": dataset.mapping,
+                "instruction": dataset.instruction,
+                "sizes": {split: len(rows) for split, rows in dataset.splits.items()},
+                "too_long": {split: counts["dropped"] for split, counts in self.lengths.items()},
+                "lengths": self.lengths,
+                "files": {split: files.sha256(rows) for split, rows in dataset.splits.items()},
+                **data.account(dataset),
+            },
+            "base_model": str(self.base),
+            "model_source": self.model_source,
+            "precision": self.precision,
+            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        }
+        return cast("RunConfig", value)

@@ -1,0 +1,1 @@
+"""What a user asks for: check, evaluate, compare, export; trainings as child processes."""

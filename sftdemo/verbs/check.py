@@ -1,0 +1,177 @@
+"""What `check` and the Data tab tell of data: layout, faults, labels, lengths in tokens, duplicates, leaks, the X-ray."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from sftdemo import data
+from sftdemo.config import TrainConfig
+from sftdemo.data.templates import frame
+from sftdemo.data.writing_systems import scripts
+from sftdemo.encoding.truncation import instruction
+from sftdemo.errors import Fault, UsageError, UserError
+from sftdemo.log import to_log
+from sftdemo.model import download
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from sftdemo.data import Dataset, Example
+
+
+# Rows encoded for a check, spread over all, and as many more that may be over the limit; half a millisecond each.
+MOST_COUNTED = 5_000
+
+
+def inspect(config: TrainConfig, row: int | None = None, report: download.Report = to_log) -> dict[str, Any]:
+    """The `check` command's JSON. Rows a template can't mask are faults too; with `row` (from 1) also its tokens.
+
+    Where the model can't be had, tokens are None and the reason is reported; the X-ray then raises UserError.
+    """
+    dataset = data.read(config)
+    found = describe(dataset) | data.outlook(config, dataset)
+    if not dataset.examples:
+        return found
+    try:
+        from sftdemo.model.loading import tokenizer
+
+        words = tokenizer(config.model, report, config.thinking)
+    except UserError as error:
+        if row is not None or isinstance(error, UsageError):
+            raise
+        report(f"Tokens are not counted: {error}")
+        return found
+    measured = measure(dataset, words, config, MOST_COUNTED)
+    if measured["counted"] < dataset.examples:
+        report(f"Tokens are counted on {measured['counted']} of {dataset.examples} rows; training checks every row.")
+    for kind, faults in measured.pop("told").items():
+        found[kind] = [*found[kind], *faults]
+    found |= measured
+    if row is not None:
+        from sftdemo.encoding.xray import xray
+
+        found |= xray(dataset, row, words, config)
+    return found
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """What can be said without a tokenizer."""
+    return {
+        "format": dataset.format,
+        "task": dataset.task,
+        "examples": dataset.examples,
+        "splits": {split: len(rows) for split, rows in dataset.splits.items()},
+        "mapping": dataset.mapping,
+        "suggested": dataset.suggested,
+        "faults": [fault.to_json() for fault in dataset.faults],
+        "labels": dataset.labels,
+        "tokens": None,
+        "supervised_tokens": None,
+        "character_histogram": histogram([characters(example) for example in _examples(dataset)]),
+        "scripts": scripts(own_words(dataset, example) for example in _examples(dataset)),
+        "duplicates": dataset.duplicates,
+        "near_duplicates": dataset.near_duplicates,
+        "leaked": dataset.leaked,
+        "warnings": [fault.to_json() for fault in dataset.warnings],
+        "columns": dataset.columns,
+        "instruction": dataset.instruction,
+        **data.account(dataset),
+    }
+
+
+def _examples(dataset: Dataset) -> list[Example]:
+    return [example for split in dataset.splits.values() for example in split]
+
+
+def own_words(dataset: Dataset, example: Example) -> str:
+    """What a row says itself: its answer and its questions, without the system prompt and the template's fixed words."""
+    head, tail = frame(instruction(dataset, example))
+    said = []
+    for message in example["messages"]:
+        if message["role"] != "system":
+            said.append(message["content"].removeprefix(head).removesuffix(tail))
+    return "\n".join(said)
+
+
+def characters(example: Example) -> int:
+    """How long a row is, all its turns together."""
+    return sum(len(message["content"]) for message in example["messages"])
+
+
+def measure(
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, config: TrainConfig, most: int | None = None
+) -> dict[str, Any]:
+    """What only a tokenizer can tell of the rows (of at most `most`, spread evenly), each encoded as it is trained on.
+
+    {"tokens": {"p50", "p95", "max"} of a row, "supervised_tokens" in all, "counted" rows, "token_histogram", "lengths":
+    what becomes of rows over the limit, "template": the checks that block a bad run, "told": {"faults", "dropped",
+    "fixed", "warnings", "notes"} of the rows}. Rows long enough to be over the limit are looked at beside those that are counted.
+    """
+    from sftdemo.encoding import encode, truncation
+    from sftdemo.encoding import examples as rows
+
+    made = rows.Made()
+    examples = _examples(dataset)
+    counted = range(0, len(examples), max(1, ceil(len(examples) / most)) if most else 1)
+    maybe_over = [
+        at
+        for at, example in enumerate(examples)
+        if encode.may_pass(example["messages"], config.max_length, example.get("tools"))
+    ]
+    chosen = sorted({*counted, *maybe_over[:most]})
+    long: list[Fault] = []
+    sizes: list[int] = []
+    for number, example in ((index + 1, examples[index]) for index in chosen):
+        for row in rows.add(made, example, tokenizer, config.on_fault, dataset.source, number):
+            if number - 1 in counted:
+                sizes.append(len(row.ids))
+            if len(row.ids) > config.max_length:
+                problem = f"The row has {len(row.ids)} tokens; max_length is {config.max_length}."
+                remedy = "Raise max_length, shorten the row, or leave it to on_long."
+                meta = example.get("meta", {})
+                line, file = meta.get("line", number), meta.get("file", dataset.source)
+                long.append(Fault(line, "messages", problem, remedy, file))
+    fitted = truncation.fit(made.examples, made.rows, tokenizer, config, dataset)
+    sizes.sort()
+    return {
+        "tokens": _spread(sizes),
+        "supervised_tokens": sum(sum(row.supervised) for row in fitted.rows),
+        "counted": len(counted),
+        "token_histogram": histogram(sizes, config.max_length),
+        "lengths": {
+            **{name: getattr(config, name) for name in ("max_length", "on_long", "chunk_overlap")},
+            **fitted.counts(),
+        },
+        "template": {
+            **{check: check not in made.checks for check in encode.CHECKS},
+            "reasons": made.checks,
+            "special_in_text": made.control,
+        },
+        "told": {
+            "faults": [fault.to_json() for fault in made.faults],
+            "dropped": [fault.to_json() for fault in made.dropped],
+            "fixed": [fault.to_json() for fault in made.fixed],
+            "warnings": [fault.to_json() for fault in [*made.warnings(dataset.source), *long]],
+            "notes": made.notes(),
+        },
+    }
+
+
+def _spread(sizes: list[int]) -> dict[str, int] | None:
+    """The median, the 95th percentile and the largest of sorted sizes."""
+    if not sizes:
+        return None
+    return {"p50": sizes[len(sizes) // 2], "p95": sizes[min(len(sizes) - 1, int(0.95 * len(sizes)))], "max": sizes[-1]}
+
+
+def histogram(sizes: list[int], limit: int | None = None, bins: int = 24) -> dict[str, Any] | None:
+    """{"low", "width", "counts", "limit"}: how many sizes are in each bin, from `low` in steps of `width`."""
+    if not sizes:
+        return None
+    low = min(sizes)
+    width = max(1, ceil((max(sizes) - low + 1) / bins))
+    counts = [0] * ((max(sizes) - low) // width + 1)
+    for size in sizes:
+        counts[(size - low) // width] += 1
+    return {"low": low, "width": width, "counts": counts, "limit": limit}

@@ -1,0 +1,32 @@
+"""One prompt, all answers: the `compare` command, its Python call and the /compare endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sftdemo.config import GenerateConfig
+from sftdemo.encoding.detokenizer import without_empty_thoughts
+from sftdemo.errors import UsageError
+from sftdemo.inference import load_run
+
+if TYPE_CHECKING:
+    from sftdemo.inference.side_by_side import Pair
+    from sftdemo.runs import Run
+
+
+def compare(
+    run: str | Run | Sequence[str | Run], prompt: str, config: GenerateConfig | None = None, pair: Pair | None = None
+) -> dict[str, Any]:
+    """{"base": str, "tuned": str, "tokens_per_s": {"base": float, "tuned": float}}, all from one batch.
+
+    With several runs of one base each has its own name in the place of "tuned".
+    """
+    if not prompt.strip():
+        raise UsageError("The prompt is empty; give some text.")
+    pair = pair or load_run.load(run)
+    texts, speeds = dict.fromkeys(pair.names, ""), dict.fromkeys(pair.names, 0.0)
+    for chunk in pair.stream([{"role": "user", "content": prompt}], config):
+        texts[chunk.side] += chunk.text
+        speeds[chunk.side] = round(chunk.tokens_per_s, 2)
+    return {side: without_empty_thoughts(text).strip() for side, text in texts.items()} | {"tokens_per_s": speeds}

@@ -1,0 +1,334 @@
+"""Base against tuned on the same held-out rows: greedy answers, label likelihoods, scores and their uncertainty."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from sftdemo import data, files, runs
+from sftdemo.config import EvaluateConfig, GenerateConfig
+from sftdemo.data.types import said
+from sftdemo.encoding import encode
+from sftdemo.encoding.thoughts import answer_of
+from sftdemo.errors import DataError, UserError
+from sftdemo.evaluation.scorecard import SIDES, likeliest, score_outputs
+from sftdemo.inference import load_run
+from sftdemo.log import to_log
+from sftdemo.model import download
+from sftdemo.schema import OutputRow, Scores
+from sftdemo.verbs import forgetting
+
+if TYPE_CHECKING:
+    from sftdemo.data import Example, Message
+    from sftdemo.inference.side_by_side import Pair
+
+LONGEST_ANSWER = 256  # tokens, where the references would allow more
+_WHOLE = {"reasoning_content", "tool_calls"}
+END = 4  # tokens, at most, that a template writes behind an answer
+
+
+def evaluate(
+    run: runs.Run | str,
+    config: EvaluateConfig | None = None,
+    pair: Pair | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    report: download.Report = to_log,
+    reading: Callable[[int], None] = lambda read: None,
+) -> Scores:
+    """Evaluate a run and return its scores.json (keys in design order: n, base, tuned, difference, outputs, …).
+
+    `pair` is the run's loaded models, if the caller has them; `progress` is told the rows answered and all of them,
+    `reading` how many prompts have been read. Answers are kept batch by batch: an evaluation that was stopped or killed
+    goes on where it was when the same is asked again. Raises UserError when stopped, or when there is nothing to evaluate
+    on.
+    """
+    run = runs.find(run) if isinstance(run, str) else run
+    config = (config or EvaluateConfig()).check()
+    began = time.perf_counter()
+    examples = _held_out(run, config, report)
+    choices = _choices([*cast("list[Example]", run.examples("train")), *examples])
+    pair = pair or load_run.load(run, report)
+    examples, refused = _taken(examples, pair, report)
+    fitting = [example for example in examples if _fits(example, pair)]
+    if passing := len(examples) - len(fitting):
+        report(f"Rows left out, since prompt and answer would pass the model's {pair.context} tokens: {passing}.")
+    left_out = refused + passing
+    if not fitting:
+        raise UserError(f"No row fits into the model's {pair.context} tokens; give shorter ones with --data.")
+    rows = _rows(fitting)
+    longest = config.max_new_tokens or _longest_answer(pair, rows)
+    partial = Partial.of(run, rows, choices, longest)
+    _answer(pair, rows, choices, longest, config.batch_size, partial, progress, should_stop, reading)
+    _say_unfinished(rows, longest, report)
+    # Texts and labels in one set: only what can be said of all its rows is, and the rest of each task.
+    labels = _all_labels(choices) if all(row["label"] for row in rows) else []
+    general = forgetting.measure(pair, config.batch_size, config.seed, should_stop) if config.general else None
+    result = _write(run, config, cast("list[OutputRow]", rows), labels, began, general, left_out)
+    partial.path.unlink(missing_ok=True)
+    return result
+
+
+def _held_out(run: runs.Run, config: EvaluateConfig, report: download.Report) -> list[Example]:
+    """The rows to evaluate on: the run's test split; or of other data the test split, else all."""
+    if config.data is None:
+        examples = cast("list[Example]", run.examples("test"))
+    else:
+        splits = _other_data(run, config, report).splits
+        examples = splits.get("test") or splits.get("validation") or splits["train"]
+    if not examples:
+        raise UserError(f"Run {run.name} has no held-out rows; give data to evaluate on with --data.")
+    if config.max_examples:
+        examples = data.take(examples, config.max_examples, config.seed)
+    return examples
+
+
+def _other_data(run: runs.Run, config: EvaluateConfig, report: download.Report) -> data.Dataset:
+    """Other data, asked in the very words of the training where it has the same layout."""
+    known = run.config()
+    trained = known["data"]
+    asked = {name: getattr(config, name) for name in ("encoding", "header", "sheet")}
+    asked["system"] = known["settings"]["system"]
+    source = config.data or ""
+    dataset = data.read(source, **asked)
+    if dataset.format == trained["format"] and trained["instruction"]:
+        dataset = data.read(source, columns=known["settings"]["columns"], instruction=trained["instruction"], **asked)
+    if dataset.faults:
+        raise DataError(dataset.faults)
+    for told in (*dataset.warnings, *dataset.notes):
+        report(str(told))
+    return dataset
+
+
+def _task(example: Example) -> str | None:
+    """The set that an example comes from, where several are mixed."""
+    return example.get("meta", {}).get("source")
+
+
+def _taken(examples: list[Example], pair: Pair, report: download.Report) -> tuple[list[Example], int]:
+    """The rows that the model's template takes, and how many it refuses; UserError where it refuses all."""
+    taken, first = [], None
+    for example in examples:
+        try:
+            encode.encode_prompt(pair.tokenizer, example["messages"][:-1], example.get("tools"))
+            taken.append(example)
+        except encode.TemplateError as error:
+            first = first or error
+    if first and not taken:
+        raise first
+    if first:
+        report(f"Rows left out, since the model's chat template refuses them: {len(examples) - len(taken)}. {first}")
+    return taken, len(examples) - len(taken)
+
+
+def _fits(example: Example, pair: Pair) -> bool:
+    """Whether the prompt leaves room for an answer as long as the reference."""
+    tools = example.get("tools")
+    if not encode.may_pass(example["messages"], pair.context, tools):
+        return True
+    *prompt, answer = example["messages"]
+    reference = len(pair.tokenizer(said(answer), add_special_tokens=False)["input_ids"]) + END
+    return len(encode.encode_prompt(pair.tokenizer, prompt, tools)) + reference <= pair.context
+
+
+def _choices(examples: list[Example]) -> dict[str, list[str]]:
+    """The labels of each task, "" where there is one; no key for a task without labels."""
+    found: dict[str, set[str]] = {}
+    for example in examples:
+        if label := example.get("label"):
+            found.setdefault(_task(example) or "", set()).add(label)
+    return {task: sorted(labels) for task, labels in found.items()}
+
+
+def _all_labels(choices: dict[str, list[str]]) -> list[str]:
+    return sorted({label for labels in choices.values() for label in labels})
+
+
+def _rows(examples: list[Example]) -> list[dict[str, Any]]:
+    """outputs.jsonl before it has answers: a row for each example, in their order."""
+    return [
+        {
+            "row": number,
+            "task": _task(example),
+            "messages": example["messages"][:-1],
+            "references": example.get("references") or [_answer_text(example["messages"][-1])],
+            "label": example.get("label"),
+            **{key: example[key] for key in ("tools",) if example.get(key)},
+            # Thoughts and calls are learned with the answer, so its likelihood is that of all.
+            **({"answer": example["messages"][-1]} if _WHOLE & example["messages"][-1].keys() else {}),
+        }
+        for number, example in enumerate(examples)
+    ]
+
+
+def _answer_text(message: Message) -> str:
+    """What an answer is compared by: its content, or the calls that stand instead."""
+    calls = [call["function"] for call in message.get("tool_calls", [])]
+    written = "\n".join(
+        json.dumps({"name": call["name"], "arguments": call.get("arguments")}, ensure_ascii=False) for call in calls
+    )
+    return message["content"] if message["content"].strip() else written
+
+
+def _reference_ids(pair: Pair, row: dict[str, Any]) -> list[int]:
+    return encode.answer_ids(
+        pair.tokenizer, row["messages"], row.get("answer") or row["references"][0], row.get("tools")
+    )
+
+
+@dataclass(frozen=True)
+class Partial:
+    """The answers of an evaluation that isn't whole yet: a line a row, in a file named after all that decides them."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, run: runs.Run, rows: list[dict[str, Any]], choices: dict[str, list[str]], longest: int) -> Self:
+        weights = sorted((file.name, file.stat().st_mtime_ns) for file in run.model_path.glob("*.safetensors"))
+        asked = json.dumps([rows, choices, longest, weights], ensure_ascii=False)
+        key = hashlib.sha256(asked.encode()).hexdigest()[:16]
+        return cls(run.path / "evaluations" / f".{key}.jsonl")
+
+    def read(self) -> dict[int, dict[str, Any]]:
+        """What there is, by row; a line cut short by a kill is answered again."""
+        found = {}
+        if self.path.is_file():
+            for line in self.path.read_text(encoding="utf-8").split("\n"):
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError:
+                    continue
+                found[row["row"]] = row
+        return found
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            # A line of its own, should the last one have been cut short.
+            file.write("\n" + files.jsonl(rows))
+
+
+def _answer(
+    pair: Pair,
+    rows: list[dict[str, Any]],
+    choices: dict[str, list[str]],
+    longest: int,
+    batch_size: int,
+    partial: Partial,
+    progress: Callable[[int, int], None],
+    should_stop: Callable[[], bool],
+    reading: Callable[[int], None],
+) -> None:
+    """Fill in both sides' answers, what each holds likeliest among a task's labels, and the likelihood of the reference."""
+    done = partial.read()
+    for number, row in done.items():
+        rows[number] |= row
+    progress(len(done), len(rows))
+    prompts = [row["messages"] for row in rows]
+    labels = _all_labels(choices)
+    place = {label: number for number, label in enumerate(labels)}
+    tools = [row.get("tools") for row in rows]
+    label_ids = [encode.answer_ids(pair.tokenizer, prompts[0], label, tools[0]) for label in labels]
+    references = [_reference_ids(pair, row) for row in rows]
+    # A label's likelihood is that of the reference too; it needn't be computed twice.
+    unscored = [] if all(row["label"] for row in rows) else references
+    generate = GenerateConfig(max_new_tokens=longest)
+    for answers in pair.answers(prompts, generate, batch_size, label_ids, unscored, done, should_stop, reading, tools):
+        for index, answer in answers.items():
+            row = rows[index]
+            for side in SIDES:
+                row[side] = answer[side]
+                if row["label"]:
+                    among = choices[row["task"] or ""]
+                    scores = [answer[f"{side}_likelihoods"][place[label]] for label in among]
+                    row |= {f"{side}_{kind}": label for kind, label in likeliest(among, scores).items()}
+                    row[f"{side}_nll"] = -scores[among.index(row["label"])]
+                else:
+                    row[f"{side}_nll"] = answer[f"{side}_nll"]
+            row |= {"answer_tokens": len(references[index]), "answer_bytes": len(row["references"][0].encode())}
+            done[index] = row
+        partial.add([rows[index] for index in answers])
+        progress(len(done), len(rows))
+    if len(done) < len(rows):
+        raise UserError(
+            f"Stopped after {len(done)} of {len(rows)} rows; the same evaluation asked again goes on from there."
+        )
+
+
+def _longest_answer(pair: Pair, rows: list[dict[str, Any]]) -> int:
+    """Room for half as much again as the longest reference needs, so that a wordier base isn't cut at once."""
+    answers = [text for row in rows for text in row["references"]]
+    thoughts = [row["answer"]["reasoning_content"] for row in rows if "reasoning_content" in row.get("answer", {})]
+
+    def room(texts: list[str]) -> int:
+        longest = max(map(len, pair.tokenizer(texts, add_special_tokens=False)["input_ids"]))
+        return longest + longest // 2 + 8
+
+    return min(LONGEST_ANSWER, room(answers)) + (room(thoughts) if thoughts else 0)
+
+
+def _say_unfinished(rows: list[dict[str, Any]], longest: int, report: download.Report) -> None:
+    """Thoughts that never ended leave no answer: what is measured then is the limit, not the model."""
+    for side in SIDES:
+        if cut := sum(not answer_of(row[side]) and bool(row[side]) for row in rows):
+            report(
+                f"{cut} of {len(rows)} answers of {side} end amid their thoughts, after {longest} tokens; raise "
+                "--max-new-tokens, or train with --thinking off where the model has both modes."
+            )
+
+
+def _write(
+    run: runs.Run,
+    config: EvaluateConfig,
+    outputs: list[OutputRow],
+    labels: list[str],
+    began: float,
+    general: dict[str, Any] | None,
+    left_out: int,
+) -> Scores:
+    """Score, and save both files; outputs first, so that scores.json says the evaluation is whole."""
+    name = time.strftime("%m%d-%H%M%S")
+    folder = run.path / "evaluations" / name
+    path = folder / "outputs.jsonl"
+    scores = score_outputs(outputs, labels, config.seed, trained_labels(run)) | {
+        "outputs": str(path),
+        "evaluation": name,
+        "run": run.name,
+        "task": run.config()["data"]["task"],
+        "settings": config.to_json(),
+        "left_out": left_out,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+    if general:
+        files.write_jsonl(folder / "general.jsonl", general.pop("outputs"))
+        scores["general"] = general
+    files.write_jsonl(path, outputs)
+    files.write_json(folder / "scores.json", scores)
+    return cast("Scores", scores)
+
+
+def trained_labels(run: runs.Run) -> Counter[str]:
+    """How often each label occurs in the run's training rows."""
+    return Counter(example["label"] for example in run.examples("train") if example.get("label"))
+
+
+def rescore(run: runs.Run | str, name: str) -> Scores:
+    """The scores of a saved evaluation made anew from its outputs, without a model; scores.json is replaced."""
+    run = runs.find(run) if isinstance(run, str) else run
+    if name not in run.evaluations():
+        known = ", ".join(run.evaluations()) or "none yet"
+        raise UserError(f"Run {run.name} has no evaluation {name!r}; there are: {known}.")
+    old = run.scores(name)
+    scores = score_outputs(run.outputs(name), old["labels"], old["settings"]["seed"], trained_labels(run))
+    result = cast("Scores", {**old, **scores})
+    folder = run.path / "evaluations" / name
+    if (folder / "general.jsonl").exists():
+        result["general"] = forgetting.judge(list(files.read_jsonl(folder / "general.jsonl")), old["settings"]["seed"])
+    files.write_json(folder / "scores.json", result)
+    return result

@@ -1,0 +1,117 @@
+"""What a fine-tuning forgot: both models asked the same general questions, and a warning where the tuned one fell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sftdemo import files
+from sftdemo.config import EvaluateConfig, GenerateConfig
+from sftdemo.data.sources import SAMPLES
+from sftdemo.encoding.encode import answer_ids
+from sftdemo.encoding.thoughts import answer_of
+from sftdemo.errors import UserError
+from sftdemo.evaluation import row_statistics, significance
+from sftdemo.evaluation.scorecard import SIDES
+from sftdemo.evaluation.summary import gained
+from sftdemo.evaluation.words import Tokenizer
+
+if TYPE_CHECKING:
+    from sftdemo.inference.side_by_side import Pair
+
+QUESTIONS = SAMPLES / "general_check.jsonl"
+LONGEST_ANSWER = 40  # tokens; the answers asked for are one short sentence
+
+
+def ask(
+    pair: Pair, batch_size: int = EvaluateConfig.batch_size, should_stop: Callable[[], bool] = lambda: False
+) -> list[dict[str, Any]]:
+    """A row for each question: {"kind", "messages", "references", "base", "tuned", "base_nll", "tuned_nll", …}."""
+    rows = list(files.read_jsonl(QUESTIONS))
+    asked = [{**row, "messages": row["messages"][:-1]} for row in rows]
+    prompts, wanted = [row["messages"] for row in asked], [row["messages"][-1]["content"] for row in rows]
+    ids = [answer_ids(pair.tokenizer, prompt, text) for prompt, text in zip(prompts, wanted, strict=True)]
+    config = GenerateConfig(max_new_tokens=LONGEST_ANSWER)
+    done = 0
+    for answers in pair.answers(prompts, config, batch_size, references=ids, should_stop=should_stop):
+        for index, answer in answers.items():
+            asked[index] |= answer | {"answer_tokens": len(ids[index]), "answer_bytes": len(wanted[index].encode())}
+        done += len(answers)
+    if done < len(rows):
+        raise UserError(f"Stopped after {done} of {len(rows)} general questions.")
+    return asked
+
+
+def answered(text: str, references: list[str]) -> float:
+    """1 where the words of a reference stand in the answer, thoughts aside, one after another."""
+    tokenize = Tokenizer().tokenize
+    words = f" {' '.join(tokenize(answer_of(text)))} "
+    return float(any(f" {' '.join(tokenize(one))} " in words for one in references))
+
+
+def judge(rows: list[dict[str, Any]], seed: int = 42) -> dict[str, Any]:
+    """{"n", "base", "tuned", "difference", "kinds", "forgotten", "summary"} of asked rows, no model needed.
+
+    `forgotten` is true where the share answered fell or the perplexity of the right answers rose, clearly, after Holm's
+    correction for asking both.
+    """
+    right = {side: [answered(row[side], row["references"]) for row in rows] for side in SIDES}
+    nats = {side: [row[f"{side}_nll"] for row in rows] for side in SIDES}
+    measures = {
+        "answered": significance.mean_measure(right["base"], right["tuned"], limit=1.0, rate=True),
+        "perplexity": significance.nats_measure(
+            nats["base"], nats["tuned"], [row["answer_tokens"] for row in rows], row_statistics.perplexity_scores
+        ),
+    }
+    difference = significance.corrected(significance.paired_differences(measures, seed))
+    found: dict[str, Any] = {"n": len(rows)}
+    for side in SIDES:
+        measured = {
+            name: float(one.score(getattr(one, side).sum(axis=0, keepdims=True))[0]) for name, one in measures.items()
+        }
+        found[side] = measured
+    kinds = sorted({row["kind"] for row in rows})
+    found["kinds"] = {
+        kind: {
+            side: sum(value for value, row in zip(right[side], rows, strict=True) if row["kind"] == kind)
+            / sum(row["kind"] == kind for row in rows)
+            for side in SIDES
+        }
+        for kind in kinds
+    }
+    lost = [
+        name
+        for name, one in difference.items()
+        if gained(name, one["delta"]) < 0 and one["p_holm"] < 0.05 and not one["low"] <= 0 <= one["high"]
+    ]
+    return found | {"difference": difference, "forgotten": bool(lost), "summary": _summary(found, lost)}
+
+
+def _summary(found: dict[str, Any], lost: list[str]) -> dict[str, str]:
+    shares = [f"{100 * found[side]['answered']:.0f} %" for side in SIDES]
+    surprise = [f"{found[side]['perplexity']:.1f}" for side in SIDES]
+    english = f"right answers {shares[0]} → {shares[1]}, perplexity {surprise[0]} → {surprise[1]}"
+    chinese = f"答对 {shares[0]} → {shares[1]}，困惑度 {surprise[0]} → {surprise[1]}"
+    if lost:
+        clear = " and ".join({"answered": "the first", "perplexity": "the second"}[name] for name in lost)
+        clear_zh = "、".join({"answered": "前者", "perplexity": "后者"}[name] for name in lost)
+        return {
+            "en": f"The tuned model forgot: on {found['n']} general questions {english} ({clear} clearly). "
+            "Train for fewer steps, at a lower rate, or mix in general conversations.",
+            "zh": f"微调后的模型出现遗忘：在 {found['n']} 个通用问题上{chinese}（{clear_zh}差别明显）。可减少步数、降低学习率，或混入通用对话。",
+        }
+    return {
+        "en": f"No clear loss on {found['n']} general questions: {english}.",
+        "zh": f"在 {found['n']} 个通用问题上没有明显下降：{chinese}。",
+    }
+
+
+def measure(
+    pair: Pair,
+    batch_size: int = EvaluateConfig.batch_size,
+    seed: int = 42,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Ask and judge; the rows come along as "outputs", so that everything can be looked at and judged again."""
+    rows = ask(pair, batch_size, should_stop)
+    return judge(rows, seed) | {"outputs": rows}

@@ -1,0 +1,103 @@
+"""Training in a child process: start it, stop it, name its command. The run folder is all that parent and child share."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from sftdemo import files, runs
+from sftdemo.config import TrainConfig
+from sftdemo.errors import UsageError, UserError
+from sftdemo.log import LOG
+from sftdemo.runs import ACTIVE, Run
+
+# Two clicks at once must not both find the machine free.
+_starting = threading.Lock()
+
+
+def start(config: TrainConfig) -> Run:
+    """Make the run and begin to train it in the background.
+
+    Raises UserError while another run is active, when the name is taken, or for a setting that is wrong.
+    """
+    if not config.check().data:
+        raise UsageError("data is empty; give a file, a folder, the name of a sample set, or a Hub id.")
+    with _starting:
+        if busy := runs.active():
+            raise UserError(f"Run {busy[0].name} is still training; wait until it ends, or stop it first.")
+        hint = f"{Path(config.data).stem}-{config.method}"
+        run = runs.create(config.name, hint, {"settings": config.to_json()})
+        spawn(run, [sys.executable, "-m", "sftdemo", "train", "--run", str(run.path.resolve())])
+    return run
+
+
+def spawn(run: Run, argv: list[str]) -> int:
+    """Start the run's process, which outlives this one; return its pid. Its output goes to the log."""
+    run.write_status("queued")
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    try:
+        with run.log_path.open("ab") as log:
+            child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(paths)},
+            )
+    except OSError as error:
+        run.write_status("failed", error=f"The training process could not start: {error}.")
+        raise UserError(f"The training process could not start: {error}.") from error
+    # The child writes the status itself from its first word on; until then its pid must stand there, not ours.
+    if run.status().get("pid") == os.getpid():
+        run.write_status("queued", pid=child.pid)
+    LOG.info("Run %s: training began, process %d.", run.name, child.pid)
+    # Someone must wait for a child, or it stays in the process table when it ends.
+    threading.Thread(target=_await_end, args=(run, child), name=f"end of {run.name}", daemon=True).start()
+    return child.pid
+
+
+def _await_end(run: Run, child: subprocess.Popen[bytes]) -> None:
+    """When the child is gone and has left no last word, say what became of it."""
+    code = child.wait()
+    path = run.path / "status.json"
+    status = files.read_json(path) if path.exists() else {}
+    if status.get("state") not in ACTIVE:
+        LOG.info("Run %s: %s. %s", run.name, status.get("state"), status.get("error") or "")
+        return
+    lines = run.log_path.read_bytes()[-4000:].decode(errors="replace").split("\n")
+    word = next((line.strip() for line in reversed(lines) if line.strip()), "the log is empty")
+    error = f"The training process ended with exit status {code}: {word}"
+    if code < 0:
+        name = signal.Signals(-code).name
+        error = f"The training process was killed ({name}). If nobody did it, the machine had no memory left."
+    LOG.warning("Run %s: %s", run.name, error)
+    files.write_json(path, status | {"state": "failed", "error": error, "eta_s": None})
+
+
+def stop(run: Run) -> None:
+    """Ask a run that is active to stop after its step and keep what it has learned."""
+    if run.status()["state"] in ACTIVE:
+        run.ask_to_stop()
+
+
+def command(config: TrainConfig) -> str:
+    """The command line that does the same, with only the settings that aren't their defaults."""
+    words = ["python", "-m", "sftdemo", "train"]
+    for spec in dataclasses.fields(config):
+        value = getattr(config, spec.name)
+        if value != spec.default:
+            flag = f"--{spec.name.replace('_', '-')}"
+            if isinstance(value, bool):
+                words.append(flag if value else f"--no-{flag[2:]}")
+                continue
+            # A value that looks like a flag has to be joined to its own.
+            words += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
+    return shlex.join(words)
