@@ -105,12 +105,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"sftdemo: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        if distributed.is_first():
+        if distributed.is_rank_zero():
             print("sftdemo: stopped.", file=sys.stderr)
         return 130
     finally:
         sys.stdout = output
-    if not distributed.is_first():
+    if not distributed.is_rank_zero():
         return result.exit_code
     text = json.dumps(result.value, ensure_ascii=False, default=_plain) if options.json else result.text
     if text:

@@ -27,7 +27,7 @@ from sftdemo.encoding.encode import encode, encode_prompt
 from sftdemo.encoding.packing import Collator
 from sftdemo.encoding.rows import Encoded
 from sftdemo.inference import load_run
-from sftdemo.inference.side_by_side import Pair
+from sftdemo.inference.side_by_side import SideBySide
 from sftdemo.model import loading
 from sftdemo.model.loading import tokenizer as tokenizer_of
 from sftdemo.training import packed_attention
@@ -168,7 +168,7 @@ def test_losses_and_gradients_are_those_of_transformers_and_peft(name, method, f
 class Talk:
     """Both sides of a run as the product loads them, and each by transformers and PEFT alone; answers as token ids."""
 
-    def __init__(self, pair: Pair, alone: dict[str, Any], tokenizer: Any) -> None:
+    def __init__(self, pair: SideBySide, alone: dict[str, Any], tokenizer: Any) -> None:
         self.pair, self.alone, self.tokenizer = pair, alone, tokenizer
         self.answers: dict[tuple[int, str], list[int]] = {}
         step = pair._step

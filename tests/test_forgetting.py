@@ -8,9 +8,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from sftdemo.encoding.encode import answer_ids, encode_prompt
 from sftdemo.errors import UserError
-from sftdemo.inference.adapters import by_row
+from sftdemo.inference.adapters import route_adapters
 from sftdemo.inference.batch import Side
-from sftdemo.inference.side_by_side import Pair
+from sftdemo.inference.side_by_side import SideBySide
 from sftdemo.model.loading import load_base
 from sftdemo.system.compute import device
 from sftdemo.verbs import forgetting
@@ -19,7 +19,7 @@ ASKED = [{"role": "user", "content": "the film was good and sad"}]
 
 
 @pytest.fixture(scope="module")
-def pair(tiny, tokenizer, tmp_path_factory) -> Pair:
+def pair(tiny, tokenizer, tmp_path_factory) -> SideBySide:
     torch.manual_seed(1)
     model = get_peft_model(
         load_base(Path(tiny), torch.float32), LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
@@ -30,8 +30,8 @@ def pair(tiny, tokenizer, tmp_path_factory) -> Pair:
     folder = tmp_path_factory.mktemp("adapter")
     model.save_pretrained(folder)
     loaded = PeftModel.from_pretrained(load_base(Path(tiny), torch.float32), str(folder))
-    rows = by_row(loaded, ["default"], torch.float32)
-    return Pair(tokenizer, [Side(loaded.get_base_model().eval(), ("base", "tuned"), rows)])
+    rows = route_adapters(loaded, ["default"], torch.float32)
+    return SideBySide(tokenizer, [Side(loaded.get_base_model().eval(), ("base", "tuned"), rows)])
 
 
 def test_probabilities_are_the_base_models_own(pair, tiny):

@@ -15,16 +15,16 @@ from sftdemo.encoding.rows import common_prefix
 from sftdemo.errors import UserError
 from sftdemo.inference import grouped_attention as answering_attention
 from sftdemo.inference import kv_cache
-from sftdemo.inference.adapters import RowLinear, by_row, stack, store_by_input
-from sftdemo.inference.batch import Batch, Row, Side
+from sftdemo.inference.adapters import RoutedLinear, route_adapters, stack, store_by_input
+from sftdemo.inference.batch import Batch, Request, Side
 from sftdemo.inference.grouped_attention import group
 from sftdemo.inference.load_run import answering
 from sftdemo.inference.matmul import Habits, product
 from sftdemo.inference.sampling import choose
-from sftdemo.inference.scheduler import HELD, tokens_at_once
-from sftdemo.inference.side_by_side import Pair
+from sftdemo.inference.scheduler import KV_CACHE_MIN_BYTES, kv_token_budget
+from sftdemo.inference.side_by_side import SideBySide
 from sftdemo.model import last_layer
-from sftdemo.model.adapter_routing import Rows
+from sftdemo.model.adapter_routing import AdapterRouting
 from sftdemo.model.loading import load_base
 from sftdemo.system.compute import device
 
@@ -50,14 +50,14 @@ def adapter(babbler, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pair(babbler, adapter, tokenizer) -> Pair:
+def pair(babbler, adapter, tokenizer) -> SideBySide:
     model = PeftModel.from_pretrained(load_base(Path(babbler), torch.float32), str(adapter))
-    rows = by_row(model, ["default"], torch.float32)
+    rows = route_adapters(model, ["default"], torch.float32)
     side = answering(model.get_base_model(), ("base", "tuned"), rows)
     assert (side.model.config._attn_implementation == kv_cache.GROUPED) == (device().type == "cpu")
-    assert len({layer.stack for layer in side.model.modules() if isinstance(layer, RowLinear)} - {None}) == 2 * 4
+    assert len({layer.stack for layer in side.model.modules() if isinstance(layer, RoutedLinear)} - {None}) == 2 * 4
     assert side.last and side.model.model.layers[0].mlp.act_fn.inplace
-    return Pair(tokenizer, [side])
+    return SideBySide(tokenizer, [side])
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_prompts_read_in_parts_are_answered_as_if_alone(pair, monkeypatch, head,
     whole, parted = {}, {}
     for done in pair.answers(chats, GREEDY, labels=labels):
         whole |= done
-    monkeypatch.setattr("sftdemo.inference.scheduler.PROMPT_ROWS", at_once)
+    monkeypatch.setattr("sftdemo.inference.scheduler.PREFILL_ROWS", at_once)
     for done in pair.answers(chats, GREEDY, labels=labels):
         parted |= done
     for index, chat in enumerate(chats):
@@ -119,8 +119,8 @@ def test_long_prompts_are_answered_fewer_at_once(pair, monkeypatch, at_once):
     """Others begin where some have ended, in the places that they leave."""
     whole = pair.complete(CHATS * 2, GREEDY)
     longest = max(len(encode_prompt(pair.tokenizer, chat)) for chat in CHATS) + GREEDY.max_new_tokens
-    monkeypatch.setattr("sftdemo.inference.scheduler.tokens_at_once", lambda model: 2 * at_once * longest)
-    monkeypatch.setattr("sftdemo.inference.scheduler.PROMPT_ROWS", 2)
+    monkeypatch.setattr("sftdemo.inference.scheduler.kv_token_budget", lambda model: 2 * at_once * longest)
+    monkeypatch.setattr("sftdemo.inference.scheduler.PREFILL_ROWS", 2)
     counts = []
     advance = Batch.advance
     monkeypatch.setattr(
@@ -132,7 +132,7 @@ def test_long_prompts_are_answered_fewer_at_once(pair, monkeypatch, at_once):
 
 def test_two_full_models_equal_one_with_rows(pair, alone, tokenizer):
     merged = alone["tuned"].merge_and_unload()
-    two = Pair(tokenizer, [Side(alone["base"], ("base",)), Side(merged.eval(), ("tuned",))])
+    two = SideBySide(tokenizer, [Side(alone["base"], ("base",)), Side(merged.eval(), ("tuned",))])
     assert two.complete(CHATS, GREEDY) == pair.complete(CHATS, GREEDY)
 
 
@@ -161,14 +161,14 @@ def test_a_seed_repeats_and_matters(pair):
 
 def test_equal_sides_draw_equal_tokens(babbler, tokenizer):
     side = load_base(Path(babbler), torch.float32).eval()
-    same = Pair(tokenizer, [Side(side, ("base",)), Side(side, ("tuned",))])
+    same = SideBySide(tokenizer, [Side(side, ("base",)), Side(side, ("tuned",))])
     answers = streamed(same, CHATS[0], GenerateConfig(max_new_tokens=12, temperature=1.0, top_p=0.9))
     assert answers["base"] == answers["tuned"]
 
 
 def test_top_p_keeps_the_nucleus_only():
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).expand(200, -1)
-    rows = [Row("base", i, [], 9, torch.Generator().manual_seed(i)) for i in range(200)]
+    rows = [Request("base", i, [], 9, torch.Generator().manual_seed(i)) for i in range(200)]
     drawn = {
         top_p: set(choose(logits, rows, GenerateConfig(temperature=1.0, top_p=top_p))) for top_p in (0.01, 0.6, 1.0)
     }
@@ -194,13 +194,13 @@ def test_a_conversation_too_long_is_refused(pair):
 @pytest.mark.parametrize("floats", [2**26, 1])
 def test_label_likelihoods_equal_plain_forwards(pair, alone, tokenizer, monkeypatch, floats):
     """Prompt computed once, labels of unlike length behind it, in one group or one by one."""
-    monkeypatch.setattr("sftdemo.inference.batch.SCORE_FLOATS", floats)
+    monkeypatch.setattr("sftdemo.inference.batch.MAX_LOGITS", floats)
     prompts = [encode_prompt(tokenizer, chat) for chat in CHATS]
     labels = [
         tokenizer(text, add_special_tokens=False)["input_ids"] + [1]
         for text in ("good", "very bad indeed", "n", "nice")
     ]
-    rows = [Row(side, i, prompt, 9, None) for side in ("base", "tuned") for i, prompt in enumerate(prompts)]
+    rows = [Request(side, i, prompt, 9, None) for side in ("base", "tuned") for i, prompt in enumerate(prompts)]
     batch = Batch(pair.sides[0], rows)
     before = batch.logits.clone()
     scores = batch.score(labels)
@@ -218,7 +218,7 @@ def test_label_likelihoods_equal_plain_forwards(pair, alone, tokenizer, monkeypa
 
 
 @pytest.fixture(scope="module")
-def three(babbler, adapter, tokenizer, tmp_path_factory) -> tuple[Pair, dict[str, Path]]:
+def three(babbler, adapter, tokenizer, tmp_path_factory) -> tuple[SideBySide, dict[str, Path]]:
     """A base and three adapters in one batch; one of them touches other layers than the rest."""
     folders = {"one": adapter}
     for number, (name, targets) in enumerate({"two": ["q_proj", "v_proj"], "three": "all-linear"}.items(), 2):
@@ -232,10 +232,10 @@ def three(babbler, adapter, tokenizer, tmp_path_factory) -> tuple[Pair, dict[str
     model = PeftModel.from_pretrained(load_base(Path(babbler), torch.float32), str(adapter), adapter_name="0")
     for number, name in enumerate(("two", "three"), 1):
         model.load_adapter(str(folders[name]), adapter_name=str(number))
-    rows = by_row(model, ["0", "1", "2"], torch.float32)
+    rows = route_adapters(model, ["0", "1", "2"], torch.float32)
     base = model.get_base_model().eval()
     assert group(base) == (device().type == "cpu") and stack(base) == 2 * 4
-    return Pair(tokenizer, [Side(base, ("base", *folders), rows, last_layer.enable(base, rows))]), folders
+    return SideBySide(tokenizer, [Side(base, ("base", *folders), rows, last_layer.enable(base, rows))]), folders
 
 
 def test_three_adapters_answer_in_one_batch_as_each_alone(three, alone, babbler, tokenizer):
@@ -259,7 +259,7 @@ def test_a_second_turn_begins_where_the_first_ended(pair, monkeypatch):
         return forward(batch, ids, *rest, **options)
 
     monkeypatch.setattr(Batch, "_forward", watched)
-    pair._pasts = {}
+    pair._prefix_cache = {}
     first = streamed(pair, CHATS[2])
     prompt = widths[0]
     histories = {
@@ -270,17 +270,17 @@ def test_a_second_turn_begins_where_the_first_ended(pair, monkeypatch):
     second = streamed(pair, histories)
     whole = max(len(encode_prompt(pair.tokenizer, history)) for history in histories.values())
     assert widths[0] <= whole - prompt
-    pair._pasts = {}
+    pair._prefix_cache = {}
     assert streamed(pair, histories) == second
 
 
 def test_a_closed_stream_leaves_a_past_that_holds(pair):
-    pair._pasts = {}
+    pair._prefix_cache = {}
     fresh = streamed(pair, CHATS[2])
     stream = pair.stream(CHATS[2], GREEDY)
     next(stream)
     stream.close()
-    assert set(pair._pasts) == {"base", "tuned"}
+    assert set(pair._prefix_cache) == {"base", "tuned"}
     assert streamed(pair, CHATS[2]) == fresh
 
 
@@ -291,7 +291,7 @@ def test_what_all_prompts_begin_with_is_computed_once(pair, monkeypatch, held):
     wanted = [streamed(pair, chat) for chat in chats]
     prompts = [encode_prompt(pair.tokenizer, chat) for chat in chats]
     if not held:
-        monkeypatch.setattr("sftdemo.inference.scheduler.holds_common", lambda model: False)
+        monkeypatch.setattr("sftdemo.inference.scheduler.takes_shared_prefix", lambda model: False)
     read, copied = [], []
     forward, put = Batch._forward, kv_cache.put
     monkeypatch.setattr(
@@ -299,7 +299,9 @@ def test_what_all_prompts_begin_with_is_computed_once(pair, monkeypatch, held):
         "_forward",
         lambda batch, ids, *rest, **more: (read.append(ids.shape), forward(batch, ids, *rest, **more))[1],
     )
-    monkeypatch.setattr(kv_cache, "put", lambda made, pasts, counts: (copied.extend(counts), put(made, pasts, counts)))
+    monkeypatch.setattr(
+        kv_cache, "put", lambda made, prefixes, counts: (copied.extend(counts), put(made, prefixes, counts))
+    )
     assert pair.complete(chats, GREEDY) == wanted
     common = common_prefix(prompts)
     rest = [len(prompt) - common for prompt in prompts]
@@ -314,7 +316,7 @@ def test_the_last_feed_forward_reads_only_each_prompts_last_token(pair, alone, t
     seen = {layer.mlp: [] for layer in (layers[0], layers[-1])}
     hooks = [layer.register_forward_hook(lambda layer, given, made: seen[layer].append(given[0].shape[:2].numel()))
              for layer in seen]  # fmt: skip
-    pair._pasts = {}
+    pair._prefix_cache = {}
     answers = pair.complete(chats, GREEDY) if len(chats) > 1 else [streamed(pair, chats[0])]
     for hook in hooks:
         hook.remove()
@@ -343,7 +345,7 @@ def test_answers_longer_than_the_room_kept_ahead(pair, alone, tokenizer):
 
 @pytest.mark.parametrize("floats", [2**26, 1])
 def test_likelihood_of_references_equals_plain_forwards(pair, alone, tokenizer, monkeypatch, floats):
-    monkeypatch.setattr("sftdemo.inference.batch.SCORE_FLOATS", floats)
+    monkeypatch.setattr("sftdemo.inference.batch.MAX_LOGITS", floats)
     prompts = [encode_prompt(tokenizer, chat) for chat in CHATS]
     references = [tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("good", "very bad indeed", "n", "好的")]
     found = {}
@@ -408,9 +410,9 @@ def test_a_tokens_keys_and_values_are_counted_as_they_are_held(babbler, monkeypa
     with torch.inference_mode():
         model(torch.tensor([[5, 6, 7]], device=device()), cache=held)
     assert sum(layer.keys.nbytes + layer.values.nbytes for layer in held.layers) == 3 * kv_cache.token_bytes(model)
-    for free in (4 * HELD, HELD):
+    for free in (4 * KV_CACHE_MIN_BYTES, KV_CACHE_MIN_BYTES):
         monkeypatch.setattr("sftdemo.system.resources.free", lambda free=free: free)
-        assert tokens_at_once(model) == min(HELD, free // 2) // kv_cache.token_bytes(model)
+        assert kv_token_budget(model) == min(KV_CACHE_MIN_BYTES, free // 2) // kv_cache.token_bytes(model)
 
 
 class Block(torch.nn.Module):
@@ -423,12 +425,12 @@ class Block(torch.nn.Module):
         def adapter(into: int, out: int, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
             return torch.randn(into, rank, generator=draw), torch.randn(rank, out, generator=draw)
 
-        self.rows = Rows([None, None])
+        self.rows = AdapterRouting([None, None])
         linear = torch.nn.Linear
-        self.first = RowLinear(linear(8, 6, bias=False), [adapter(8, 6, 2), adapter(8, 6, 3)], self.rows)
-        self.second = RowLinear(linear(8, 4), [adapter(8, 4, 2), None], self.rows)
-        self.third = RowLinear(linear(8, 6, bias=False), [adapter(8, 6, 2), adapter(8, 6, 3)], self.rows)
-        self.last = RowLinear(linear(16, 8, bias=False), [None, adapter(16, 8, 3)], self.rows)
+        self.first = RoutedLinear(linear(8, 6, bias=False), [adapter(8, 6, 2), adapter(8, 6, 3)], self.rows)
+        self.second = RoutedLinear(linear(8, 4), [adapter(8, 4, 2), None], self.rows)
+        self.third = RoutedLinear(linear(8, 6, bias=False), [adapter(8, 6, 2), adapter(8, 6, 3)], self.rows)
+        self.last = RoutedLinear(linear(16, 8, bias=False), [None, adapter(16, 8, 3)], self.rows)
         self.device = torch.device("cpu")
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
@@ -498,14 +500,20 @@ def test_a_common_beginning_held_once_is_as_if_in_every_row(babbler, monkeypatch
     """Two beginnings, rows of either scattered, one padded; several tokens and then one behind them."""
     monkeypatch.setattr(answering_attention, "SCORES_AT_ONCE", at_once)
     plain, grouped = (load_base(Path(babbler), torch.float32).eval().cpu() for _ in range(2))
-    assert group(grouped) and answering_attention.holds_common(grouped) and not answering_attention.holds_common(plain)
+    assert (
+        group(grouped)
+        and answering_attention.takes_shared_prefix(grouped)
+        and not answering_attention.takes_shared_prefix(plain)
+    )
     beginnings, rows = torch.randint(5, 300, (2, 6)), torch.randint(5, 300, (3, 5))
     mask = (torch.arange(5) >= torch.tensor([0, 2, 0])[:, None]).long()
     owner = torch.tensor([1, 0, 1])
     with torch.inference_mode():
         begun = grouped(beginnings, use_cache=True).cache
-        pasts = [kv_cache.take(begun, number, torch.arange(6), ids.tolist()) for number, ids in enumerate(beginnings)]
-        common = answering_attention.Common(pasts, [slice(1, 2), torch.tensor([0, 2])])
+        prefixes = [
+            kv_cache.take(begun, number, torch.arange(6), ids.tolist()) for number, ids in enumerate(beginnings)
+        ]
+        common = answering_attention.SharedPrefix(prefixes, [slice(1, 2), torch.tensor([0, 2])])
         for given in (mask, None):
             here = given if given is not None else torch.ones_like(mask)
             positions = 6 + (here.cumsum(-1) - 1).clamp(min=0)

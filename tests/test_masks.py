@@ -14,9 +14,9 @@ from sftdemo.encoding.encode import encode_prompt
 from sftdemo.encoding.packing import Collator
 from sftdemo.encoding.rows import Encoded
 from sftdemo.inference import grouped_attention, kv_cache
-from sftdemo.inference.batch import Batch, Row
+from sftdemo.inference.batch import Batch, Request
 from sftdemo.inference.load_run import answering
-from sftdemo.inference.side_by_side import Pair
+from sftdemo.inference.side_by_side import SideBySide
 from sftdemo.model import parity
 from sftdemo.model.masks import CAUSAL, LayerMask, Pattern, UnknownAttention, layer_mask
 from sftdemo.training import packed_attention
@@ -144,13 +144,13 @@ def pairs(tokenizer):
         if family not in made:
             span = "attention_chunk_size" if family == "Llama 4" else "sliding_window"
             plain, own = (build(family, len(tokenizer), **{span: 16})[1] for _ in range(2))
-            made[family] = plain, Pair(tokenizer, [answering(own, ("tuned",))])
+            made[family] = plain, SideBySide(tokenizer, [answering(own, ("tuned",))])
         return made[family]
 
     return of
 
 
-def greedy(model, pair: Pair, messages, count: int = 24) -> str:
+def greedy(model, pair: SideBySide, messages, count: int = 24) -> str:
     """The answer by whole passes without a cache, over the whole row for every token."""
     prompt = encode_prompt(pair.tokenizer, messages)
     assert len(prompt) > 40
@@ -185,7 +185,7 @@ def test_answers_behind_a_window_are_those_of_whole_passes(family, pairs, tokeni
     for question in ("and the book ?", "and the train in the park ?"):
         wanted = greedy(model, pair, turns)
         assert "".join(chunk.text for chunk in pair.stream(turns, config)).strip() == wanted
-        assert pair._pasts, "what was computed is kept for the next turn"
+        assert pair._prefix_cache, "what was computed is kept for the next turn"
         turns += [{"role": "assistant", "content": wanted or "nice"}, {"role": "user", "content": question}]
 
 
@@ -200,7 +200,7 @@ def test_likelihoods_behind_a_window_are_those_of_whole_passes(family, pairs, to
             logits = model(torch.tensor([prompt + answer]), use_cache=False).logits[0, len(prompt) - 1 : -1]
         return torch.log_softmax(logits, -1).gather(1, torch.tensor(answer)[:, None])[:, 0]
 
-    batch = Batch(pair.sides[0], [Row("tuned", number, prompt, 0) for number, prompt in enumerate(prompts)])
+    batch = Batch(pair.sides[0], [Request("tuned", number, prompt, 0) for number, prompt in enumerate(prompts)])
     wanted = torch.tensor([[likelihood(prompt, label).sum().item() for label in labels] for prompt in prompts])
     torch.testing.assert_close(batch.score(labels), wanted, rtol=1e-4, atol=1e-3)
     for got, prompt, label in zip(batch.likelihood(labels[:2]), prompts, labels, strict=False):

@@ -26,7 +26,7 @@ from sftdemo.model import loading, memory_estimate
 from sftdemo.system import malloc, resources
 from sftdemo.training import fused_layers, packed_attention
 from sftdemo.training.train import train
-from sftdemo.training.trainer import Tuner
+from sftdemo.training.trainer import SftTrainer
 
 INPUTS = ("input_ids", "position_ids", "packing", "logits_to_keep")
 ROOT = Path(__file__).parents[1]
@@ -70,7 +70,7 @@ def test_quantized_weights_are_as_large_as_they_load(model, babbler, quantizatio
 
 
 def test_optimizer_and_logits_are_arithmetic(model):
-    rows = memory_estimate.Rows([20] * 64, [5] * 64)
+    rows = memory_estimate.LengthStatistics([20] * 64, [5] * 64)
     lora = memory_estimate.estimate(model, TrainConfig(lora_r=4), rows, 4, base=0)
     assert lora.weights == 4 * model.parameters
     assert lora.optimizer == 4 * 4 * model.trained(TrainConfig(lora_r=4)), "weights, gradients, two moments in float32"
@@ -82,17 +82,19 @@ def test_optimizer_and_logits_are_arithmetic(model):
     gathered = memory_estimate.estimate(model, TrainConfig(method="full", gradient_accumulation=2), rows, 4, base=0)
     assert gathered.peak - full.peak == 4 * model.parameters, "gradients wait for the next pass"
     many = memory_estimate.estimate(
-        model, TrainConfig(batch_size=64), memory_estimate.Rows([1000] * 64, [1000] * 64), 4, base=0
+        model, TrainConfig(batch_size=64), memory_estimate.LengthStatistics([1000] * 64, [1000] * 64), 4, base=0
     )
     assert many.logits == 4 * memory_estimate.LOGITS_AT_ONCE
 
 
-def batch_of(lengths: list[int], learned: int = 3, alike: int = 6) -> tuple[list[Encoded], memory_estimate.Rows]:
+def batch_of(
+    lengths: list[int], learned: int = 3, alike: int = 6
+) -> tuple[list[Encoded], memory_estimate.LengthStatistics]:
     rows = []
     for number, length in enumerate(lengths):
         ids = list(range(5, 5 + alike)) + [20 + number] * (length - alike)
         rows.append(Encoded(ids, [False] * (length - learned) + [True] * learned))
-    return rows, memory_estimate.Rows.of(rows)
+    return rows, memory_estimate.LengthStatistics.of(rows)
 
 
 def saved_bytes(model: torch.nn.Module, rows: list[Encoded]) -> int:
@@ -156,7 +158,7 @@ def test_checkpointing_gives_the_same_loss_and_gradients(babbler):
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_checkpointing_frees_what_8_bit_layers_keep(labelled, tiny, monkeypatch, checkpointing):
     """They keep their inputs where no saved-tensor hook of a checkpoint sees them."""
-    forward, compute = Linear8bitLt.forward, Tuner.compute_loss
+    forward, compute = Linear8bitLt.forward, SftTrainer.compute_loss
     inputs: list[weakref.ref[torch.Tensor]] = []
     alive = []
 
@@ -171,7 +173,7 @@ def test_checkpointing_frees_what_8_bit_layers_keep(labelled, tiny, monkeypatch,
         return loss
 
     monkeypatch.setattr(Linear8bitLt, "forward", watched)
-    monkeypatch.setattr(Tuner, "compute_loss", computed)
+    monkeypatch.setattr(SftTrainer, "compute_loss", computed)
     settings = {"quantization": "int8", "gradient_checkpointing": checkpointing}
     found = train(TrainConfig(data=labelled, model=tiny, epochs=0.2, **settings))
     assert found["eval_loss"] < found["first_eval_loss"]
@@ -179,7 +181,7 @@ def test_checkpointing_frees_what_8_bit_layers_keep(labelled, tiny, monkeypatch,
 
 
 def test_what_would_fit_is_tried(model):
-    rows = memory_estimate.Rows([200] * 64, [10] * 64)
+    rows = memory_estimate.LengthStatistics([200] * 64, [10] * 64)
     config = TrainConfig(method="full", batch_size=8)
     whole = memory_estimate.estimate(model, config, rows, 4, base=0).peak
     for share in (0.8, 0.5, 0.2):
@@ -237,10 +239,10 @@ def test_the_limit_of_a_control_group_counts(tmp_path, line, files):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
     (tmp_path / "cgroup").write_text(f"1:cpu:/x\n{line}\n")
-    assert resources.group_room(tmp_path / "cgroup", tmp_path) == 500
+    assert resources.cgroup_headroom(tmp_path / "cgroup", tmp_path) == 500
     if "memory.max" in "".join(files):
         (tmp_path / next(name for name in files if name.endswith("memory.max"))).write_text("max\n")
-        assert resources.group_room(tmp_path / "cgroup", tmp_path) == float("inf")
+        assert resources.cgroup_headroom(tmp_path / "cgroup", tmp_path) == float("inf")
 
 
 def test_two_full_models_that_do_not_fit_are_refused(babbler, monkeypatch):
@@ -302,8 +304,8 @@ malloc.give_back()
 
 def test_the_environment_says_how_many_products_stay_built(monkeypatch):
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
-    malloc.keep_few_products()
+    malloc.limit_onednn_cache()
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == str(malloc.BUILT)
     monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
-    malloc.keep_few_products()
+    malloc.limit_onednn_cache()
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"

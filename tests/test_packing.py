@@ -11,8 +11,8 @@ import torch
 from conftest import on
 
 from sftdemo.encoding.encode import encode
-from sftdemo.encoding.packing import Collator, Shares, batches, pack
-from sftdemo.encoding.rows import Rows
+from sftdemo.encoding.packing import Collator, ShardedBatchSampler, batches, pack
+from sftdemo.encoding.rows import EncodedRows
 from sftdemo.model.loading import load_base
 from sftdemo.model.masks import CAUSAL, LayerMask, Pattern
 from sftdemo.training import loss, packed_attention
@@ -136,11 +136,11 @@ def leaking(module, query, key, value, attention_mask, **kwargs):
 
 def test_rows_are_kept_small_and_come_back_whole(rows):
     weighted = [replace(row, weight=0.25 * index) for index, row in enumerate(rows)]
-    kept = Rows(weighted)
+    kept = EncodedRows(weighted)
     assert list(kept) == weighted and kept[-1] == weighted[-1] and kept[1:] == weighted[1:]
     with pytest.raises(IndexError):
         kept[len(rows)]
-    many = Rows(rows * 2000)
+    many = EncodedRows(rows * 2000)
     held = sum(sys.getsizeof(part) for part in (many.ids, many.supervised, many.ends, many.weights))
     assert held < 7 * len(many.ids), "5 bytes a token, 16 a row, and the room that growing lists keep"
 
@@ -148,11 +148,11 @@ def test_rows_are_kept_small_and_come_back_whole(rows):
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_every_process_has_its_share_of_the_same_steps(processes):
     def epochs(process, size):
-        shares = Shares(25, size, seed=7, process=process, processes=processes)
+        shares = ShardedBatchSampler(25, size, seed=7, process=process, processes=processes)
         return [list(shares), list(shares)], len(shares)
 
     size = 12 // processes
-    alone, steps = list(Shares(25, 12, seed=7)), 3
+    alone, steps = list(ShardedBatchSampler(25, 12, seed=7)), 3
     found = [epochs(process, size) for process in range(processes)]
     assert {length for _, length in found} == {steps}
     for step in range(steps):
@@ -164,7 +164,7 @@ def test_every_process_has_its_share_of_the_same_steps(processes):
 
 def test_an_empty_share_keeps_step_without_weight(model, rows):
     assert packed_attention.enable(model)
-    shares = Shares(3, 1, process=1, processes=2)
+    shares = ShardedBatchSampler(3, 1, process=1, processes=2)
     full, empty = batches(rows, Collator(packed=True), shares)
     assert full["row_tokens"] == len(rows[1].ids) and empty["row_tokens"] == 0
     total, gradients = loss_and_gradients(model, empty)

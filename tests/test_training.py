@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from sftdemo import data, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
 from sftdemo.encoding.examples import encode_all
-from sftdemo.encoding.packing import Shares
+from sftdemo.encoding.packing import ShardedBatchSampler
 from sftdemo.errors import DataError, UserError
 from sftdemo.inference import load_run
 from sftdemo.model import download, loading
@@ -151,7 +151,7 @@ def test_the_loss_curve_is_a_plain_loops(labelled, tiny, method):
         [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
     )
     steps, warmup = len(logged), round(settings.warmup_ratio * len(logged))
-    shares = Shares(len(rows), 8, settings.seed)
+    shares = ShardedBatchSampler(len(rows), 8, settings.seed)
     for step, batch in enumerate([*shares, *shares]):
         rising = step / warmup if step < warmup else (steps - step) / (steps - warmup)
         for group in optimizer.param_groups:

@@ -19,7 +19,7 @@ from sftdemo.log import to_log
 from sftdemo.schema import Scores
 
 if TYPE_CHECKING:
-    from sftdemo.inference.side_by_side import Pair
+    from sftdemo.inference.side_by_side import SideBySide
 
 DEMO = {"data": "support_tickets", "epochs": 1.0}
 
@@ -235,7 +235,7 @@ def chat(options: argparse.Namespace) -> Result:
     return Result(histories)
 
 
-def _say_control(pair: Pair, text: str) -> None:
+def _say_control(pair: SideBySide, text: str) -> None:
     from sftdemo.encoding.chat_template import control_tokens
 
     if control_tokens(pair.tokenizer).stand_in(text):

@@ -30,7 +30,7 @@ __all__ = ["CHECKS", "Messages", "TemplateError"]
 TEMPLATE = 512  # tokens, at most, that a template writes around a conversation
 
 
-def may_pass(messages: Messages, limit: int, tools: Tools | None = None) -> bool:
+def may_exceed(messages: Messages, limit: int, tools: Tools | None = None) -> bool:
     """Whether the conversation can have more than `limit` tokens; a token is a byte at least, so most needn't be encoded."""
     size = sum(len(text.encode()) for message in messages for text in texts(message))
     if tools or any("tool_calls" in message for message in messages):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sftdemo.encoding.chat_template import TemplateError, closes_thoughts, control_tokens, render, texts, traits
 from sftdemo.encoding.encode import encode_turns
-from sftdemo.encoding.rows import Encoded, Rows
+from sftdemo.encoding.rows import Encoded, EncodedRows
 from sftdemo.errors import Fault
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Made:
 
     kept: list[Example] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
-    rows: Rows = field(default_factory=Rows)
+    rows: EncodedRows = field(default_factory=EncodedRows)
     faults: list[Fault] = field(default_factory=list)
     checks: dict[str, str] = field(default_factory=dict)
     dropped: list[Fault] = field(default_factory=list)

@@ -126,7 +126,7 @@ def _next(row: Encoded) -> list[int | None]:
     return [row.ids[place] if row.supervised[place] else None for place in places]
 
 
-class Shares(Sampler[list[int]]):
+class ShardedBatchSampler(Sampler[list[int]]):
     """One process's share of every batch of an epoch, as row numbers.
 
     A step has the same rows, in the same order, on any number of processes; each has equally many batches, of which the
@@ -147,7 +147,7 @@ class Shares(Sampler[list[int]]):
             yield batch[self.process :: self.processes].tolist()
 
 
-def batches(rows: Sequence[Encoded], collator: Collator, shares: Shares) -> DataLoader[Any]:
+def batches(rows: Sequence[Encoded], collator: Collator, shares: ShardedBatchSampler) -> DataLoader[Any]:
     """One process's batches; where its share is empty it gets a row without weight, so that it keeps step with the others."""
     idle = replace(rows[0], weight=0.0)
     return DataLoader(rows, batch_sampler=shares, collate_fn=lambda share: collator(share or [idle]))  # type: ignore[arg-type]

@@ -33,7 +33,7 @@ def common_prefix(rows: Sequence[Sequence[int]]) -> int:
     return len(os.path.commonprefix(list(rows)))  # type: ignore[arg-type]  # noqa: RUF071 (it takes any lists)
 
 
-class Rows(Sequence[Encoded]):
+class EncodedRows(Sequence[Encoded]):
     """Encoded rows in 5 bytes a token; as lists of numbers they take 44, half a gigabyte for 100,000 short rows."""
 
     def __init__(self, rows: Iterable[Encoded] = ()) -> None:

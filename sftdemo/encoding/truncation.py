@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sftdemo.config import TrainConfig
 from sftdemo.data.templates import frame
 from sftdemo.encoding import encode
-from sftdemo.encoding.rows import Rows
+from sftdemo.encoding.rows import EncodedRows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,7 +32,7 @@ LEAST = 16  # tokens of a text that must be left for it to say anything
 class Fitted:
     """Rows that all fit, and what was done: rows `over` the limit, of which `dropped`, `cut` or `split` into `chunks`."""
 
-    rows: Rows = field(default_factory=Rows)
+    rows: EncodedRows = field(default_factory=EncodedRows)
     over: int = 0
     dropped: int = 0
     cut: int = 0

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from sftdemo.errors import UserError
 from sftdemo.inference import matmul
 from sftdemo.inference.matmul import _empty, product
-from sftdemo.model.adapter_routing import Rows
+from sftdemo.model.adapter_routing import AdapterRouting
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 
-class RowLinear(nn.Module):
+class RoutedLinear(nn.Module):
     """base(x), plus each adapter's product in its rows: y = xW + (alpha / r) xAB (Hu et al. 2021, eq. 3)."""
 
-    def __init__(self, base: nn.Module, adapters: list[tuple[Tensor, Tensor] | None], rows: Rows) -> None:
+    def __init__(self, base: nn.Module, adapters: list[tuple[Tensor, Tensor] | None], rows: AdapterRouting) -> None:
         """adapters[k] is a [in, r] and b [r, out] with the scaling in it, or None where adapter k has none here."""
         super().__init__()
         self.base = base
@@ -65,7 +65,7 @@ class Stack:
     """
 
     @torch.no_grad()
-    def __init__(self, layers: list[RowLinear], room: Tensor) -> None:
+    def __init__(self, layers: list[RoutedLinear], room: Tensor) -> None:
         """`room` is where the weight goes."""
         weights: list[Tensor] = [layer.base.weight.detach() for layer in layers]  # type: ignore[misc, operator]
         self.rows, self.places = layers[0].rows, len(layers)
@@ -119,9 +119,9 @@ def _spans(parts: list[Tensor], start: int) -> list[slice]:
 
 def stack(model: nn.Module) -> int:
     """Let layers of one input be one product; returns how many products. Which have one input is seen in a trial."""
-    seen: list[tuple[RowLinear, Tensor]] = []
+    seen: list[tuple[RoutedLinear, Tensor]] = []
     layers = [
-        layer for layer in model.modules() if isinstance(layer, RowLinear) and layer.plain and any(layer.adapters)
+        layer for layer in model.modules() if isinstance(layer, RoutedLinear) and layer.plain and any(layer.adapters)
     ]
     hooks = [layer.register_forward_pre_hook(lambda layer, given: seen.append((layer, given[0]))) for layer in layers]
     for layer in layers:
@@ -135,7 +135,7 @@ def stack(model: nn.Module) -> int:
     # A layer that is used in two places stays as it is.
     used = Counter(layer for group in groups for layer in group)
     groups = [group for group in groups if all(used[layer] == 1 for layer in group)]
-    kinds: dict[tuple[torch.dtype, torch.device], list[list[RowLinear]]] = {}
+    kinds: dict[tuple[torch.dtype, torch.device], list[list[RoutedLinear]]] = {}
     for group in groups:
         found = {(part.dtype, part.device) for layer in group for part in _parts(layer)}
         if len(found) == 1:
@@ -147,19 +147,19 @@ def stack(model: nn.Module) -> int:
     return sum(map(len, kinds.values()))
 
 
-def _parts(layer: RowLinear) -> list[Tensor]:
+def _parts(layer: RoutedLinear) -> list[Tensor]:
     """What a layer brings into its stack: its weight and its adapters' first matrices."""
     return [layer.base.weight, *(low for low, _ in filter(None, layer.adapters))]  # type: ignore[list-item]
 
 
-def by_row(model: PeftModel, names: list[str], dtype: torch.dtype) -> Rows:
+def route_adapters(model: PeftModel, names: list[str], dtype: torch.dtype) -> AdapterRouting:
     """Swap every LoRA layer of the loaded adapters for one that works by row; returns the switch they share.
 
-    Adapter k of `Rows.chosen` is names[k].
+    Adapter k of `AdapterRouting.chosen` is names[k].
     """
     from peft.tuners.lora import LoraLayer
 
-    rows = Rows([None] * len(names))
+    rows = AdapterRouting([None] * len(names))
     for name in names:
         config = model.peft_config[name]
         if config.use_dora or config.bias != "none" or config.modules_to_save or config.target_parameters:
@@ -173,10 +173,10 @@ def by_row(model: PeftModel, names: list[str], dtype: torch.dtype) -> Rows:
             continue
         adapters = [_transposed(layer, name, dtype) if name in layer.lora_A else None for name in names]
         parent, _, attribute = path.rpartition(".")
-        setattr(base.get_submodule(parent), attribute, RowLinear(layer.get_base_layer(), adapters, rows))
+        setattr(base.get_submodule(parent), attribute, RoutedLinear(layer.get_base_layer(), adapters, rows))
     head = base.get_output_embeddings()
     if type(head) is nn.Linear:
-        base.set_output_embeddings(RowLinear(head, [None] * len(names), rows))
+        base.set_output_embeddings(RoutedLinear(head, [None] * len(names), rows))
     return rows
 
 
@@ -191,7 +191,7 @@ def store_by_input(model: nn.Module) -> None:
 
     Products of one to three rows, a step of a chat, then read memory in order. Larger ones don't care.
     """
-    stacked = {id(m.base.weight) for m in model.modules() if isinstance(m, RowLinear) and m.stack}
+    stacked = {id(m.base.weight) for m in model.modules() if isinstance(m, RoutedLinear) and m.stack}
     linear = {id(m.weight) for m in model.modules() if type(m) is nn.Linear and m.weight.dtype == torch.float32}
     for parameter in model.parameters():
         if id(parameter) in stacked:

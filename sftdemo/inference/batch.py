@@ -13,9 +13,9 @@ from torch import Tensor
 
 from sftdemo.encoding.packing import Packed
 from sftdemo.inference import kv_cache
-from sftdemo.inference.grouped_attention import Common, holds_common, masks_layers
-from sftdemo.inference.kv_cache import Past
-from sftdemo.model.adapter_routing import Rows
+from sftdemo.inference.grouped_attention import SharedPrefix, masks_layers, takes_shared_prefix
+from sftdemo.inference.kv_cache import CachedPrefix
+from sftdemo.model.adapter_routing import AdapterRouting
 from sftdemo.model.last_layer import LastLayer
 from sftdemo.model.masks import Branches, additive
 from sftdemo.model.parity import unknown_spans
@@ -23,7 +23,7 @@ from sftdemo.model.parity import unknown_spans
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-SCORE_FLOATS = 2**26  # logits held at once while scoring continuations: 256 MB
+MAX_LOGITS = 2**26  # logits held at once while scoring continuations: 256 MB
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Side:
 
     model: PreTrainedModel
     names: tuple[str, ...]
-    rows: Rows | None = None
+    rows: AdapterRouting | None = None
     last: LastLayer | None = None
 
     @cached_property
@@ -52,7 +52,7 @@ class Side:
 
 
 @dataclass
-class Row:
+class Request:
     """One answer in the making; `fed` are the tokens after the prompt that the model has seen."""
 
     side: str
@@ -67,9 +67,9 @@ class Row:
 class Batch:
     """Rows decoded together by one set of weights.
 
-    `logits` [rows, vocabulary] are those of each row's next token. `pasts` are tokens computed before, by side: a prompt
+    `logits` [rows, vocabulary] are those of each row's next token. `prefixes` are tokens computed before, by side: a prompt
     that begins with them is computed from there on. What is `common` begins every prompt and is held once, not in each row.
-    With `keep_pasts`, `ended` collects those of rows that ended. A batch that others will `join` takes room for that many
+    With `keep_prefixes`, `ended` collects those of rows that ended. A batch that others will `join` takes room for that many
     (rows, columns) ahead; they are read into it where they are made `beside` it.
     """
 
@@ -79,26 +79,26 @@ class Batch:
     def __init__(
         self,
         side: Side,
-        rows: list[Row],
-        pasts: Mapping[str, Past] | None = None,
-        keep_pasts: bool = False,
+        rows: list[Request],
+        prefixes: Mapping[str, CachedPrefix] | None = None,
+        keep_prefixes: bool = False,
         room: tuple[int, int] = (0, 0),
         beside: Batch | None = None,
-        common: Common | None = None,
+        common: SharedPrefix | None = None,
     ) -> None:
         self.side = side
         self.rows = sorted(rows, key=lambda row: side.names.index(row.side))
         self.cache = kv_cache.new(side.model.config, *room)
-        self.keep_pasts = keep_pasts and side.can_share
+        self.keep_prefixes = keep_prefixes and side.can_share
         self.common = common
         self.ahead = len(common) if common else 0
-        self.ended: dict[str, Past] = {}
+        self.ended: dict[str, CachedPrefix] = {}
         self.mask = torch.zeros(0, 0, dtype=torch.long, device=side.model.device)
         self.lengths = self.mask.sum(1)
         if side.can_share and rows:
-            self._read(pasts, beside)
+            self._prefill(prefixes, beside)
         elif rows:
-            self._read_without_padding()
+            self._prefill_by_length()
 
     @torch.inference_mode()
     def join(self, other: Batch) -> None:
@@ -109,27 +109,27 @@ class Batch:
         self.mask = torch.cat([_widened(self.mask[:, unused:], width), _widened(other.mask, width)])
         self.lengths = torch.cat([self.lengths, other.lengths])
         self.logits = torch.cat([self.logits, other.logits]) if self.rows else other.logits
-        kv_cache.admit(self.cache, other.cache, unused)
+        kv_cache.extend(self.cache, other.cache, unused)
         self.rows = self.rows + other.rows
 
-    def _read_without_padding(self) -> None:
+    def _prefill_by_length(self) -> None:
         """Compute the prompts, those of one length together."""
         lengths = sorted({len(row.prompt) for row in self.rows})
         if len(lengths) == 1:
-            self._read(None, None)
+            self._prefill(None, None)
             return
         rows, self.rows = self.rows, []
         for length in lengths:
             self.join(Batch(self.side, [row for row in rows if len(row.prompt) == length]))
 
-    def _read(self, pasts: Mapping[str, Past] | None, beside: Batch | None) -> None:
-        """Compute the prompts, what stands in `pasts` excepted."""
-        known = [(pasts or {}).get(row.side) for row in self.rows]
+    def _prefill(self, prefixes: Mapping[str, CachedPrefix] | None, beside: Batch | None) -> None:
+        """Compute the prompts, what stands in `prefixes` excepted."""
+        known = [(prefixes or {}).get(row.side) for row in self.rows]
         shared = [past.shared(row.prompt) if past else 0 for row, past in zip(self.rows, known, strict=True)]
         rest = [row.prompt[self.ahead + count :] for row, count in zip(self.rows, shared, strict=True)]
         width = max(map(len, rest))
         if beside:
-            self.cache = kv_cache.lend(beside.cache, len(self.rows), max(shared) + width)
+            self.cache = kv_cache.reserve(beside.cache, len(self.rows), max(shared) + width)
         if any(shared):
             kv_cache.put(self.cache, known, shared)
         device = self.side.model.device
@@ -140,12 +140,12 @@ class Batch:
         self.lengths = self.ahead + self.mask.sum(1)
         positions = self.ahead + (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -width:]
         padding = self._padding()
-        if padding is not None and not any(shared) and holds_common(self.side.model):
-            self.logits = self._read_packed(ids, positions, Packed(self.mask.bool()))
+        if padding is not None and not any(shared) and takes_shared_prefix(self.side.model):
+            self.logits = self._prefill_packed(ids, positions, Packed(self.mask.bool()))
         else:
             self.logits = self._forward(ids, positions, padding, keep=1)[:, -1]
 
-    def _read_packed(self, ids: Tensor, positions: Tensor, packed: Packed) -> Tensor:
+    def _prefill_packed(self, ids: Tensor, positions: Tensor, packed: Packed) -> Tensor:
         """The next token's logits [rows, vocabulary] of prompts read end to end: only attention sees padding."""
         kv_cache.expect(self.cache, packed)
         mask = packed.mask
@@ -213,8 +213,8 @@ class Batch:
     @torch.inference_mode()
     def advance(self, tokens: list[int], keep: list[int]) -> None:
         """Feed each row in `keep` (places, rising) its token and drop the others; the last ones move to the free places."""
-        if self.keep_pasts:
-            self.ended |= {row.side: self._past(i) for i, row in enumerate(self.rows) if i not in keep}
+        if self.keep_prefixes:
+            self.ended |= {row.side: self._cached_prefix(i) for i, row in enumerate(self.rows) if i not in keep}
         if len(keep) < len(self.rows):
             fed = dict(zip(keep, tokens, strict=True))
             order = _closed_up(keep, len(self.rows))
@@ -235,14 +235,14 @@ class Batch:
         positions = self.lengths[:, None] - 1
         self.logits = self._forward(torch.tensor(tokens)[:, None], positions, self._padding(), keep=1)[:, -1]
 
-    def close(self) -> dict[str, Past]:
+    def close(self) -> dict[str, CachedPrefix]:
         """What each side has computed, to begin another batch with; nothing if a step was broken off inside the model."""
-        if self.keep_pasts and all(layer.get_seq_length() == self.mask.shape[1] for layer in self.cache.layers):
-            self.ended |= {row.side: self._past(index) for index, row in enumerate(self.rows)}
+        if self.keep_prefixes and all(layer.get_seq_length() == self.mask.shape[1] for layer in self.cache.layers):
+            self.ended |= {row.side: self._cached_prefix(index) for index, row in enumerate(self.rows)}
         return self.ended
 
     @torch.inference_mode()
-    def _past(self, index: int) -> Past:
+    def _cached_prefix(self, index: int) -> CachedPrefix:
         row = self.rows[index]
         return kv_cache.take(self.cache, index, self.mask[index].bool(), row.prompt + row.fed)
 
@@ -257,7 +257,7 @@ class Batch:
             each = [self.likelihood([continuation] * len(self.rows)) for continuation in continuations]
             return torch.stack([torch.stack([tokens.sum() for tokens in rows]) for rows in each], 1)
         vocabulary = self.logits.shape[-1]
-        room = max(1, SCORE_FLOATS // (vocabulary * len(self.rows)))
+        room = max(1, MAX_LOGITS // (vocabulary * len(self.rows)))
         groups: list[list[list[int]]] = [[]]
         for continuation in continuations:
             if sum(map(len, groups[-1])) + len(continuation) > room and groups[-1]:
@@ -322,7 +322,7 @@ class Batch:
             for logits, ids in zip(self.logits, continuations, strict=True)
         ]
         fed = [ids[:-1] for ids in continuations]
-        block = max(1, SCORE_FLOATS // (self.logits.shape[-1] * len(self.rows)))
+        block = max(1, MAX_LOGITS // (self.logits.shape[-1] * len(self.rows)))
         longest = max(map(len, fed))
         for start in range(0, longest, block):
             parts = [ids[start : start + block] for ids in fed]
@@ -354,7 +354,7 @@ class Batch:
         return [tuple(torch.cat(parts) for parts in zip(*row, strict=True)) for row in found]
 
 
-def together(side: Side, rows: list[Row]) -> list[list[Row]]:
+def together(side: Side, rows: list[Request]) -> list[list[Request]]:
     """The rows as batches may hold them: all in one, or those with prompts of one length."""
     if side.can_join:
         return [rows]

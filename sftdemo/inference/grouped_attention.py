@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sftdemo.encoding.packing import Packed
-from sftdemo.inference.kv_cache import GROUPED, MASKED, Past, can_share, expect, new, take
+from sftdemo.inference.kv_cache import GROUPED, MASKED, CachedPrefix, can_share, expect, new, take
 from sftdemo.model.attention import check_known, probabilities
 from sftdemo.model.masks import Branches, LayerMask, UnknownAttention, layer_mask
 from sftdemo.model.parity import accept, answering, rounding, short_spans, unknown_spans
@@ -23,32 +23,32 @@ SCORES_AT_ONCE = 2**24  # scores of a layer that grouped attention holds: 64 MB
 
 
 @dataclass
-class Common:
-    """What all rows of a batch begin with, computed before and held once: `pasts` by set of weights, `rows` where each's stand.
+class SharedPrefix:
+    """What all rows of a batch begin with, computed before and held once: `prefixes` by set of weights, `rows` where each's stand.
 
     Attention to it is one product for all rows of a set, instead of one a row over as many copies.
     """
 
-    pasts: list[Past]
+    prefixes: list[CachedPrefix]
     rows: list[slice | Tensor | None] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.pasts[0].ids)
+        return len(self.prefixes[0].ids)
 
     def scores(self, layer: int, query: Tensor) -> Tensor:
         """Of queries [B, key heads, n, d]: [B, key heads, n, len(self)]."""
-        return self._product(query, [past.layers[layer][0].transpose(1, 2) for past in self.pasts])
+        return self._product(query, [past.layers[layer][0].transpose(1, 2) for past in self.prefixes])
 
     def mixed(self, layer: int, weights: Tensor) -> Tensor:
         """Values by weights [B, key heads, n, len(self)]: [B, key heads, n, d]."""
-        return self._product(weights, [past.layers[layer][1] for past in self.pasts])
+        return self._product(weights, [past.layers[layer][1] for past in self.prefixes])
 
     def before(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [B, key heads, S, d] with a copy of what is common before each row's own."""
         found = []
         for part, own in enumerate((key, value)):
             copies = own.new_empty(*own.shape[:2], len(self), own.shape[3])
-            for past, chosen in zip(self.pasts, self.rows, strict=True):
+            for past, chosen in zip(self.prefixes, self.rows, strict=True):
                 if chosen is not None:
                     copies[chosen] = past.layers[layer][part]
             found.append(torch.cat([copies, own], 2))
@@ -75,7 +75,7 @@ def grouped_attention(
     dropout: float = 0.0,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    common: Common | None = None,
+    common: SharedPrefix | None = None,
     packed: Packed | None = None,
     branches: Branches | None = None,
     tokens: Tensor | None = None,
@@ -109,7 +109,7 @@ class _Attend:
     scaling: float
     softcap: float | None
     sinks: Tensor | None
-    common: Common | None
+    common: SharedPrefix | None
     branches: Branches | None
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -146,7 +146,9 @@ class _Attend:
         scores.view(*query.shape[:2], -1, *mask.shape[2:]).add_(mask[:, :, None])
         return probabilities(scores, self.sinks, mask.shape[2]) @ value
 
-    def _one_token(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, common: Common, layer: int) -> Tensor:
+    def _one_token(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, common: SharedPrefix, layer: int
+    ) -> Tensor:
         """The next token of each row; what is common is read once for all rows."""
         query = query.reshape(len(query), key.shape[1], -1, query.shape[-1]) * self.scaling
         ahead = len(common)
@@ -201,7 +203,7 @@ def _trial(model: PreTrainedModel, name: str) -> Iterator[tuple[Tensor, Tensor]]
             raise UnknownAttention("a layer keeps more than keys and values")
         yield _padded(model, ids, mask), wanted[mask.bool()]
         yield _side_by_side(model, ids[:1]), wanted[0, 8:]
-        if holds_common(model):
+        if takes_shared_prefix(model):
             yield _behind_common(model, ids[:1]), wanted[0, 7:]
             yield _packed(model, ids, mask.bool()), wanted[mask.bool()]
 
@@ -232,7 +234,7 @@ def _behind_common(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """The logits of one row's tokens but the first seven, which are held as common; the last token by itself."""
     begun, made = new(model.config), new(model.config)
     model(ids[:, :7], cache=begun)
-    common = Common([take(begun, 0, torch.arange(7, device=ids.device), ids[0, :7].tolist())], [slice(0, 1)])
+    common = SharedPrefix([take(begun, 0, torch.arange(7, device=ids.device), ids[0, :7].tolist())], [slice(0, 1)])
     places = torch.arange(ids.shape[1], device=ids.device)[None]
     first = model(ids[:, 7:-1], position_ids=places[:, 7:-1], cache=made, common=common).logits
     last = model(ids[:, -1:], position_ids=places[:, -1:], cache=made, common=common).logits
@@ -252,7 +254,7 @@ def masks_layers(model: PreTrainedModel) -> bool:
     return model.config._attn_implementation in (GROUPED, MASKED)
 
 
-def holds_common(model: PreTrainedModel) -> bool:
+def takes_shared_prefix(model: PreTrainedModel) -> bool:
     """Whether the model's attention takes what all rows begin with apart from their own keys and values, and packed rows.
 
     On a GPU none does: its kernels read one tensor of keys.

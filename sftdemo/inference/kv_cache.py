@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 # Attention that masks windows itself, so that every layer may keep every token; the first also takes what is common and
 # packed rows.
 GROUPED, MASKED = "grouped", "masked"
-AHEAD = 64  # tokens of room, at least, that a layer takes when it is full
+RESERVED_TOKENS = 64  # tokens of room, at least, that a layer takes when it is full
 KEPT = (DynamicLayer, DynamicSlidingWindowLayer)  # layers that may keep every token
-LEAST_SHARED = 8  # tokens; copying fewer costs more than computing them
+MIN_SHARED_TOKENS = 8  # tokens; copying fewer costs more than computing them
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
     """A layer that keeps room ahead; DynamicLayer copies all its keys and values for every new token.
 
     What is shown are the first rows and some columns of the room; all rows end in the last of these columns.
@@ -64,9 +64,9 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self._show(len(key_states), total)
         return self.keys, self.values
 
-    def lend(self, rows: int, width: int) -> RoomyLayer:
+    def reserve(self, rows: int, width: int) -> PreallocatedLayer:
         """An empty layer for so many rows to admit: where there is room for `width` columns, it writes straight into it."""
-        guest = RoomyLayer()
+        guest = PreallocatedLayer()
         if self._room:
             here, _, shown, _ = self.keys.shape
             end = self._start + shown
@@ -75,7 +75,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
                 guest._room = self._lent = keys, values
         return guest
 
-    def admit(self, other: RoomyLayer, unused: int) -> None:
+    def extend(self, other: PreallocatedLayer, unused: int) -> None:
         """Put the other's rows behind these, so that they end in the same column; the first `unused` columns are left out."""
         if not self.is_initialized:
             self.lazy_initialization(other.keys, other.values)
@@ -113,7 +113,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     def _make_room(self, states: tuple[Tensor, Tensor], rows: int, total: int, used: int, lead: int) -> None:
         """Take new room for `total` columns and more; the last `used` of those shown stand behind `lead` free ones."""
         rooms = []
-        columns = max(total + max(AHEAD, total // 4), self.columns)
+        columns = max(total + max(RESERVED_TOKENS, total // 4), self.columns)
         for like, old in zip(states, (self.keys, self.values), strict=True):
             _, heads, _, width = like.shape
             room = like.new_empty(max(rows, self.rows), heads, columns, width)
@@ -136,7 +136,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
 class StateLayer(LinearAttentionLayer):  # type: ignore[misc]
     """A recurrent layer's states, one of fixed size for each row: the last inputs of its convolution, what it remembers."""
 
-    def admit(self, other: Any, unused: int) -> None:
+    def extend(self, other: Any, unused: int) -> None:
         """Put the other's rows behind these."""
         self.device, self.dtype, self.conv_kernel_size = other.device, other.dtype, other.conv_kernel_size
         for states, more, there in (
@@ -153,30 +153,30 @@ class StateLayer(LinearAttentionLayer):  # type: ignore[misc]
         LinearAttentionLayer.reorder_cache(self, indices)
 
 
-class HybridLayer(StateLayer, RoomyLayer):
+class HybridLayer(StateLayer, PreallocatedLayer):
     """A layer with attention and recurrence side by side."""
 
     def __init__(self, number_of_states: int, rows: int = 0, columns: int = 0) -> None:
-        RoomyLayer.__init__(self, rows, columns)
+        PreallocatedLayer.__init__(self, rows, columns)
         LinearAttentionLayer.__init__(self, number_of_states)
 
     def lazy_initialization(self, *keys_and_values: Tensor, **states: Any) -> None:
-        kind = RoomyLayer if keys_and_values else StateLayer
+        kind = PreallocatedLayer if keys_and_values else StateLayer
         kind.lazy_initialization(self, *keys_and_values, **states)
 
-    def admit(self, other: Any, unused: int) -> None:
-        StateLayer.admit(self, other, unused)
-        RoomyLayer.admit(self, other, unused)
+    def extend(self, other: Any, unused: int) -> None:
+        StateLayer.extend(self, other, unused)
+        PreallocatedLayer.extend(self, other, unused)
 
     def batch_select_indices(self, indices: Tensor) -> None:
         StateLayer.batch_select_indices(self, indices)
-        RoomyLayer.batch_select_indices(self, indices)
+        PreallocatedLayer.batch_select_indices(self, indices)
 
 
 class EmptyLayer(DummyLayer):  # type: ignore[misc]
     """A layer that keeps nothing: a feed-forward alone, or attention over another layer's keys and values."""
 
-    def admit(self, other: EmptyLayer, unused: int) -> None: ...
+    def extend(self, other: EmptyLayer, unused: int) -> None: ...
 
 
 def _beside_states(layer: Any, rows: int, columns: int) -> Any:
@@ -185,7 +185,7 @@ def _beside_states(layer: Any, rows: int, columns: int) -> Any:
     A window's layer keeps every token, too: what a row has read stands without gaps, so the model's own mask is right.
     """
     if type(layer) in KEPT:
-        return RoomyLayer(rows, columns)
+        return PreallocatedLayer(rows, columns)
     if type(layer) is LinearAttentionLayer:
         return StateLayer(layer.number_of_states)
     if type(layer) is LinearAttentionAndFullAttentionLayer:
@@ -194,7 +194,7 @@ def _beside_states(layer: Any, rows: int, columns: int) -> Any:
 
 
 @dataclass(frozen=True)
-class Past:
+class CachedPrefix:
     """Tokens one side has already computed: their ids, and keys and values [heads, len(ids), d] of each layer."""
 
     ids: list[int]
@@ -207,7 +207,7 @@ class Past:
     def shared(self, prompt: list[int]) -> int:
         """How many tokens of a prompt needn't be computed again; its last one always is, for its logits."""
         count = common_prefix([self.ids, prompt[:-1]])
-        return count if count >= LEAST_SHARED else 0
+        return count if count >= MIN_SHARED_TOKENS else 0
 
 
 def token_bytes(model: PreTrainedModel) -> int:
@@ -234,7 +234,7 @@ def new(config: PreTrainedConfig, rows: int = 0, columns: int = 0) -> Cache:
     own = [layer for layer in cache.layers if not isinstance(layer, DummyLayer)]
     windowed = config._attn_implementation in (GROUPED, MASKED) and {type(layer) for layer in own} <= set(KEPT)
     if windowed or can_share(cache):
-        cache.layers = [RoomyLayer(rows, columns) for _ in own]
+        cache.layers = [PreallocatedLayer(rows, columns) for _ in own]
     elif is_recurrent(config):
         layers = [_beside_states(layer, rows, columns) for layer in cache.layers]
         cache.layers = layers if all(layers) else cache.layers
@@ -243,7 +243,7 @@ def new(config: PreTrainedConfig, rows: int = 0, columns: int = 0) -> Cache:
 
 def can_share(cache: Cache) -> bool:
     """Whether each layer keeps every token, so that a part can be taken out and put in elsewhere, or left out again."""
-    return bool(cache.layers) and all(type(layer) in (DynamicLayer, RoomyLayer) for layer in cache.layers)
+    return bool(cache.layers) and all(type(layer) in (DynamicLayer, PreallocatedLayer) for layer in cache.layers)
 
 
 def is_recurrent(config: PreTrainedConfig) -> bool:
@@ -258,7 +258,7 @@ def takes_positions(model: PreTrainedModel) -> bool:
 
 def can_join(cache: Cache) -> bool:
     """Whether rows that have read unlike prompts can go on together."""
-    return bool(cache.layers) and all(hasattr(layer, "admit") for layer in cache.layers)
+    return bool(cache.layers) and all(hasattr(layer, "extend") for layer in cache.layers)
 
 
 def has_columns(cache: Cache) -> bool:
@@ -279,35 +279,35 @@ def expect(cache: Cache, packed: Packed | None) -> None:
         layer.packed = packed
 
 
-def take(cache: Cache, row: int, columns: Tensor, ids: list[int]) -> Past:
+def take(cache: Cache, row: int, columns: Tensor, ids: list[int]) -> CachedPrefix:
     """A copy of one row's keys and values at the columns that hold its tokens."""
-    return Past(ids, [(layer.keys[row][:, columns], layer.values[row][:, columns]) for layer in cache.layers])
+    return CachedPrefix(ids, [(layer.keys[row][:, columns], layer.values[row][:, columns]) for layer in cache.layers])
 
 
-def lend(cache: Cache, rows: int, width: int) -> Cache:
-    """An empty cache for so many rows of `width` tokens, that `admit` then takes; both are shareable."""
+def reserve(cache: Cache, rows: int, width: int) -> Cache:
+    """An empty cache for so many rows of `width` tokens, that `extend` then takes; both are shareable."""
     guest = DynamicCache()
-    guest.layers = [layer.lend(rows, width) for layer in cache.layers]
+    guest.layers = [layer.reserve(rows, width) for layer in cache.layers]
     return guest
 
 
-def admit(cache: Cache, other: Cache, unused: int) -> None:
+def extend(cache: Cache, other: Cache, unused: int) -> None:
     """Put another cache's rows behind this one's and leave out its first `unused` columns; both are shareable."""
     for layer, more in zip(cache.layers, other.layers, strict=True):
-        layer.admit(more, unused)
+        layer.extend(more, unused)
 
 
-def put(cache: Cache, pasts: list[Past | None], counts: list[int]) -> None:
+def put(cache: Cache, prefixes: list[CachedPrefix | None], counts: list[int]) -> None:
     """Begin an empty cache with the first counts[i] tokens of pasts[i] in row i, right-aligned."""
     width = max(counts)
-    known = next(past for past in pasts if past)
+    known = next(past for past in prefixes if past)
     for index, (keys, values) in enumerate(known.layers):
         made = []
         for part, sample in enumerate((keys, values)):
             heads, _, size = sample.shape
             # Zeros, not whatever memory holds: what is masked must still be a number.
-            block = sample.new_zeros(len(pasts), heads, width, size)
-            for row, (past, count) in enumerate(zip(pasts, counts, strict=True)):
+            block = sample.new_zeros(len(prefixes), heads, width, size)
+            for row, (past, count) in enumerate(zip(prefixes, counts, strict=True)):
                 if past and count:
                     block[row, :, width - count :] = past.layers[index][part][:, :count]
             made.append(block)

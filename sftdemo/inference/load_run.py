@@ -12,12 +12,12 @@ from sftdemo import runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.inference import grouped_attention
-from sftdemo.inference.adapters import by_row, stack, store_by_input
+from sftdemo.inference.adapters import route_adapters, stack, store_by_input
 from sftdemo.inference.batch import Side
-from sftdemo.inference.side_by_side import Pair
+from sftdemo.inference.side_by_side import SideBySide
 from sftdemo.log import to_log
 from sftdemo.model import download, last_layer, memory_estimate
-from sftdemo.model.adapter_routing import Rows
+from sftdemo.model.adapter_routing import AdapterRouting
 from sftdemo.model.loading import load_base, tokenizer
 from sftdemo.system import malloc
 from sftdemo.system.compute import answering_precision, device, set_threads
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 MOST_RUNS = 3  # that answer beside their base in one batch
 
 
-def load(run: str | runs.Run | Sequence[str | runs.Run], report: download.Report = to_log) -> Pair:
+def load(run: str | runs.Run | Sequence[str | runs.Run], report: download.Report = to_log) -> SideBySide:
     """The base and the tuned model of a run, ready to answer side by side; or a base and up to three runs of it.
 
     The sides are "base" and "tuned", or "base" and the runs' names. LoRA runs share one copy of the weights; a run with
     full weights needs two, and memory is checked first.
     """
     set_threads()
-    malloc.keep_freed_memory()
+    malloc.keep_freed_heap()
     asked = [run] if isinstance(run, str | runs.Run) else list(run)
     chosen = [runs.find(each) if isinstance(each, str) else each for each in asked]
     for each in chosen:
@@ -65,10 +65,10 @@ def load(run: str | runs.Run | Sequence[str | runs.Run], report: download.Report
         paths = {"base": base_path, "tuned": first.model_path}
         sides = [answering(load_base(path, dtype), (name,)) for name, path in paths.items()]
     stops = GenerationConfig.from_pretrained(first.model_path)
-    return Pair(tokenizer(first.model_path), sides, stops, name=" ".join(each.name for each in chosen))
+    return SideBySide(tokenizer(first.model_path), sides, stops, name=" ".join(each.name for each in chosen))
 
 
-def answering(model: PreTrainedModel, names: tuple[str, ...], rows: Rows | None = None) -> Side:
+def answering(model: PreTrainedModel, names: tuple[str, ...], rows: AdapterRouting | None = None) -> Side:
     """A loaded model under these names, made fast at answering; with adapters by row under one for each and the base's."""
     model.eval()
     grouped_attention.group(model)
@@ -91,13 +91,13 @@ def _open_gates_in_place(model: PreTrainedModel) -> None:
 
 def _with_adapters(
     path: Path, chosen: list[runs.Run], dtype: torch.dtype, quantization: str
-) -> tuple[PreTrainedModel, Rows]:
+) -> tuple[PreTrainedModel, AdapterRouting]:
     from peft import PeftModel
 
     model = PeftModel.from_pretrained(load_base(path, dtype, quantization), str(chosen[0].model_path), adapter_name="0")
     for number, run in enumerate(chosen[1:], 1):
         model.load_adapter(str(run.model_path), adapter_name=str(number))
-    rows = by_row(model, [str(number) for number in range(len(chosen))], dtype)
+    rows = route_adapters(model, [str(number) for number in range(len(chosen))], dtype)
     return model.get_base_model(), rows
 
 

@@ -34,7 +34,7 @@ def habits() -> Habits:
     weights = torch.ones(12, 576, 1536)
     x = torch.ones(rows, 1, 576)
     with torch.inference_mode():
-        best = compute.shortest(
+        best = compute.best_times(
             {
                 "together": lambda: [linear(x, weight.t()) for weight in weights],
                 "apart": lambda: [_apart(x, weight.t()) for weight in weights],

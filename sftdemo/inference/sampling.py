@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from sftdemo.config import GenerateConfig
-from sftdemo.inference.batch import Row
+from sftdemo.inference.batch import Request
 
 
 @torch.inference_mode()
-def choose(logits: Tensor, rows: list[Row], config: GenerateConfig) -> list[int]:
+def choose(logits: Tensor, rows: list[Request], config: GenerateConfig) -> list[int]:
     """The next token of each row: the likeliest, or one drawn from the nucleus (Holtzman et al. 2020) by the row's generator."""
     if not config.temperature:
         return logits.argmax(-1).tolist()  # type: ignore[no-any-return]

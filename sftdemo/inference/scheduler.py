@@ -6,39 +6,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sftdemo.inference.batch import Batch, Row, Side
-from sftdemo.inference.grouped_attention import Common, holds_common
-from sftdemo.inference.kv_cache import Past, token_bytes
+from sftdemo.inference.batch import Batch, Request, Side
+from sftdemo.inference.grouped_attention import SharedPrefix, takes_shared_prefix
+from sftdemo.inference.kv_cache import CachedPrefix, token_bytes
 from sftdemo.system import resources
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-HELD = 2**30  # bytes of keys and values, at least, that rows answered together may take
-PROMPT_ROWS = 32  # prompts in one forward pass; products gain nothing from more, and blocks over 32 MiB are mapped anew
+KV_CACHE_MIN_BYTES = 2**30  # bytes of keys and values, at least, that rows answered together may take
+PREFILL_ROWS = (
+    32  # prompts in one forward pass; products gain nothing from more, and blocks over 32 MiB are mapped anew
+)
 
 
 @dataclass
-class _Pool:
+class Scheduler:
     """Batches that others join, one a side, within a bound of rows and conversations.
 
-    What all prompts begin with is held once for all rows or, as one of `pasts`, copied into each.
+    What all prompts begin with is held once for all rows or, as one of `prefixes`, copied into each.
     """
 
     batches: list[Batch]
     rows: int
     conversations: int
-    pasts: Mapping[str, Past]
+    prefixes: Mapping[str, CachedPrefix]
 
     @classmethod
-    def of(cls, sides: list[Side], common: Mapping[str, Past], longest: int, conversations: int) -> _Pool:
+    def of(cls, sides: list[Side], common: Mapping[str, CachedPrefix], longest: int, conversations: int) -> Scheduler:
         """`longest` is the length of a prompt with its answer, in tokens."""
         names = max(len(side.names) for side in sides)
-        once = bool(common) and all(holds_common(side.model) for side in sides)
+        once = bool(common) and all(takes_shared_prefix(side.model) for side in sides)
         longest -= len(next(iter(common.values())).ids) if once else 0
-        rows = min(min(tokens_at_once(side.model) for side in sides) // (longest * len(sides)), conversations * names)
-        begun = [Common([common[name] for name in side.names]) if once else None for side in sides]
+        rows = min(min(kv_token_budget(side.model) for side in sides) // (longest * len(sides)), conversations * names)
+        begun = [SharedPrefix([common[name] for name in side.names]) if once else None for side in sides]
         batches = [Batch(side, [], room=(rows, longest), common=each) for side, each in zip(sides, begun, strict=True)]
         return cls(batches, rows, conversations, {} if once else common)
 
@@ -48,17 +50,17 @@ class _Pool:
         taken = max(len(batch.rows) for batch in self.batches)
         if not self.batches[0].side.can_join:
             return 0 if taken else 1
-        some = max(1, min(self.conversations, min(self.rows, PROMPT_ROWS) // names))
+        some = max(1, min(self.conversations, min(self.rows, PREFILL_ROWS) // names))
         fits = taken + some * names <= self.rows and open_ + some <= self.conversations
         return some if fits or not taken else 0
 
-    def read(self, rows: list[Row]) -> list[Batch]:
+    def read(self, rows: list[Request]) -> list[Batch]:
         """Read the rows' prompts, to be scored, and decode them with the others from now on."""
         parts = [
             Batch(
                 batch.side,
                 [row for row in rows if row.side in batch.side.names],
-                self.pasts,
+                self.prefixes,
                 beside=batch,
                 common=batch.common,
             )
@@ -88,7 +90,7 @@ def _scored(
     return found
 
 
-def tokens_at_once(model: PreTrainedModel) -> int:
+def kv_token_budget(model: PreTrainedModel) -> int:
     """As many as have keys and values of the size of the model's weights, or of 1 GB where these are smaller, within half
     of the memory that is free."""
-    return int(min(max(HELD, model.get_memory_footprint()), resources.free() // 2)) // token_bytes(model)
+    return int(min(max(KV_CACHE_MIN_BYTES, model.get_memory_footprint()), resources.free() // 2)) // token_bytes(model)

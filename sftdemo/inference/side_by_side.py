@@ -17,15 +17,15 @@ from sftdemo.encoding.detokenizer import Answer, without_empty_thoughts
 from sftdemo.encoding.encode import answer_ids, encode_prompt, stop_ids
 from sftdemo.encoding.rows import common_prefix
 from sftdemo.errors import UserError
-from sftdemo.inference.batch import Batch, Row, Side, together
-from sftdemo.inference.kv_cache import LEAST_SHARED, Past
+from sftdemo.inference.batch import Batch, Request, Side, together
+from sftdemo.inference.kv_cache import MIN_SHARED_TOKENS, CachedPrefix
 from sftdemo.inference.sampling import choose
-from sftdemo.inference.scheduler import _Pool, _scored
+from sftdemo.inference.scheduler import Scheduler, _scored
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-REMEMBERED = 2**28  # bytes of keys and values kept from one turn of a conversation to the next
+PREFIX_CACHE_BYTES = 2**28  # bytes of keys and values kept from one turn of a conversation to the next
 ALTERNATIVES = 5  # of a token, in `explain`
 
 
@@ -44,13 +44,13 @@ class Chunk:
 class Step:
     """What one row gained in one step; `token` is None when it ended without one to show."""
 
-    row: Row
+    row: Request
     token: int | None
     finish_reason: str | None
 
 
 @dataclass
-class Pair:
+class SideBySide:
     """A base and its tuned model, or several of them. One caller at a time: every method that computes holds the lock."""
 
     tokenizer: PreTrainedTokenizerBase
@@ -58,7 +58,7 @@ class Pair:
     generation_config: GenerationConfig | None = None
     name: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
-    _pasts: dict[str, Past] = field(default_factory=dict)
+    _prefix_cache: dict[str, CachedPrefix] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.stop_ids = stop_ids(self.tokenizer, self.generation_config)
@@ -89,7 +89,7 @@ class Pair:
         with self.lock:
             began = time.perf_counter()
             batches = [
-                Batch(side, some, self._pasts, keep_pasts=True)
+                Batch(side, some, self._prefix_cache, keep_prefixes=True)
                 for side in self.sides
                 for some in together(side, [row for row in rows if row.side in side.names])
             ]
@@ -103,8 +103,8 @@ class Pair:
             finally:
                 self._remember({name: past for batch in batches for name, past in batch.close().items()})
 
-    def _remember(self, pasts: dict[str, Past]) -> None:
-        self._pasts = pasts if sum(past.bytes for past in pasts.values()) <= REMEMBERED else {}
+    def _remember(self, prefixes: dict[str, CachedPrefix]) -> None:
+        self._prefix_cache = prefixes if sum(past.bytes for past in prefixes.values()) <= PREFIX_CACHE_BYTES else {}
 
     def complete(
         self,
@@ -147,18 +147,18 @@ class Pair:
         left = [index for index in range(len(prompts)) if index not in skip]
         waiting = sorted(left, key=lambda index: -len(prompts[index]))
         longest = max(map(len, prompts), default=0) + config.max_new_tokens
-        open_: dict[int, _Answers] = {}
-        pool: _Pool | None = None
+        open_: dict[int, PendingAnswers] = {}
+        pool: Scheduler | None = None
         while waiting or open_:
             if should_stop():
                 return
             with self.lock:
-                pool = pool or _Pool.of(self.sides, self._common(prompts), longest, batch_size)
+                pool = pool or Scheduler.of(self.sides, self._common(prompts), longest, batch_size)
                 while waiting and (room := pool.room(len(open_))) and not should_stop():
                     chosen, waiting = waiting[:room], waiting[room:]
                     rows = [self._row(name, index, prompts[index], config) for name in self.names for index in chosen]
                     scores = _scored(pool.read(rows), chosen, labels, references)
-                    open_ |= {index: _Answers(self, scores[index], prompts[index]) for index in chosen}
+                    open_ |= {index: PendingAnswers(self, scores[index], prompts[index]) for index in chosen}
                     reading(len(prompts) - len(waiting))
                 for step in self._round(pool.batches, config):
                     open_[step.row.index].add(step)
@@ -180,7 +180,7 @@ class Pair:
         found: dict[str, list[dict[str, Any]]] = {}
         with self.lock:
             for side in self.sides:
-                batch = Batch(side, [Row(name, 0, prompt, 0) for name in side.names])
+                batch = Batch(side, [Request(name, 0, prompt, 0) for name in side.names])
                 shares = batch.shares([ids] * len(side.names), ALTERNATIVES)
                 found |= {row.side: self._words(ids, *share) for row, share in zip(batch.rows, shares, strict=True)}
         return found
@@ -196,25 +196,25 @@ class Pair:
             for token, share, values, others in zip(ids, chosen.tolist(), top.tolist(), which.tolist(), strict=True)
         ]
 
-    def _common(self, prompts: list[list[int]]) -> dict[str, Past]:
+    def _common(self, prompts: list[list[int]]) -> dict[str, CachedPrefix]:
         """What all prompts begin with, computed once for each side; the last token of a prompt is never in it."""
         count = min(common_prefix(prompts), min(map(len, prompts)) - 1)
-        if len(prompts) < 2 or count < LEAST_SHARED or not all(side.can_share for side in self.sides):
+        if len(prompts) < 2 or count < MIN_SHARED_TOKENS or not all(side.can_share for side in self.sides):
             return {}
-        found: dict[str, Past] = {}
+        found: dict[str, CachedPrefix] = {}
         for side in self.sides:
-            batch = Batch(side, [Row(name, 0, prompts[0][:count], 0) for name in side.names], keep_pasts=True)
+            batch = Batch(side, [Request(name, 0, prompts[0][:count], 0) for name in side.names], keep_prefixes=True)
             found |= batch.close()
         return found
 
-    def _row(self, side: str, index: int, prompt: list[int], config: GenerateConfig) -> Row:
+    def _row(self, side: str, index: int, prompt: list[int], config: GenerateConfig) -> Request:
         room = self.context - len(prompt)
         if room < 1:
             raise UserError(
                 f"The conversation has {len(prompt)} tokens and the model takes {self.context}; shorten it or clear the chat."
             )
         generator = torch.Generator().manual_seed(config.seed) if config.temperature else None
-        return Row(side, index, prompt, min(config.max_new_tokens, room), generator)
+        return Request(side, index, prompt, min(config.max_new_tokens, room), generator)
 
     def _steps(self, batches: list[Batch], config: GenerateConfig, should_stop: Callable[[], bool]) -> Iterator[Step]:
         """Decode all rows to their end; one Step a row and token."""
@@ -238,17 +238,17 @@ class Pair:
                 yield step
             batch.advance(tokens, keep)
 
-    def _step(self, row: Row, token: int) -> Step:
+    def _step(self, row: Request, token: int) -> Step:
         if token in self.stop_ids:
             return Step(row, None, "stop")
         row.tokens += 1
         return Step(row, token, "length" if row.tokens >= row.limit else None)
 
 
-class _Answers:
+class PendingAnswers:
     """One conversation's answers in the making: `found` beside what was scored, whole once no side is `missing`."""
 
-    def __init__(self, pair: Pair, found: dict[str, Any], prompt: list[int]) -> None:
+    def __init__(self, pair: SideBySide, found: dict[str, Any], prompt: list[int]) -> None:
         self.found = found
         self.missing = set(pair.names)
         self.texts = {name: Answer(pair.tokenizer, prompt) for name in pair.names}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass
-class Rows:
+class AdapterRouting:
     """Which tokens of a batch, row by row, each adapter answers: a span, their places, or None. Shared by a model's layers.
 
     `tokens` is how many a pass has, and `places` are each adapter's rows among `count`, where that is known.

@@ -13,13 +13,13 @@ from sftdemo.model.parity import accept, answering, rounding
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from sftdemo.model.adapter_routing import Rows
+    from sftdemo.model.adapter_routing import AdapterRouting
 
 
 class LastLayer:
     """Cuts what a model's last feed-forward is given down to the tokens asked for, and fills its output up with zeros."""
 
-    def __init__(self, feed_forward: nn.Module, rows: Rows | None = None) -> None:
+    def __init__(self, feed_forward: nn.Module, rows: AdapterRouting | None = None) -> None:
         self.rows = rows
         self.chosen: list[slice | Tensor | None] = []
         self.tokens: int | None = None
@@ -62,7 +62,7 @@ class LastLayer:
             self.rows.tokens, self.tokens = self.tokens, self.rows.tokens
 
 
-def enable(model: PreTrainedModel, rows: Rows | None = None) -> LastLayer | None:
+def enable(model: PreTrainedModel, rows: AdapterRouting | None = None) -> LastLayer | None:
     """Let the model's last feed-forward be asked for some tokens only, if they then get the logits that they had before."""
     ids = torch.tensor([[5, 6, 7, 8, 9], [7, 5, 6, 9, 8]], device=model.device)
     asked = torch.tensor([1, 4, 7, 8], device=model.device)

@@ -123,7 +123,7 @@ def _shapes(file: Path) -> list[list[int]]:
 
 
 @dataclass(frozen=True)
-class Rows:
+class LengthStatistics:
     """How many tokens of each training row are read and how many learned, and with how many all rows begin alike."""
 
     lengths: Sequence[int]
@@ -131,7 +131,7 @@ class Rows:
     prefix: int = 0
 
     @classmethod
-    def of(cls, rows: Sequence[Encoded]) -> Rows:
+    def of(cls, rows: Sequence[Encoded]) -> LengthStatistics:
         # As in packing: what the first and the last in order share, all share, and the first learned token isn't in it.
         prefix = min(
             common_prefix([min(row.ids for row in rows), max(row.ids for row in rows)]),
@@ -139,10 +139,10 @@ class Rows:
         )
         return cls([len(row.inputs) for row in rows], [sum(row.supervised) for row in rows], prefix)
 
-    def up_to(self, longest: int) -> Rows:
+    def up_to(self, longest: int) -> LengthStatistics:
         """Only the rows of at most so many tokens; the last isn't read."""
         kept = [pair for pair in zip(self.lengths, self.learned, strict=True) if pair[0] < longest]
-        return Rows([length for length, _ in kept], [learned for _, learned in kept], self.prefix)
+        return LengthStatistics([length for length, _ in kept], [learned for _, learned in kept], self.prefix)
 
     def batches(self, config: TrainConfig) -> Iterator[Batch]:
         """As many random batches as the run has, or enough to meet its largest."""
@@ -218,7 +218,7 @@ def heap_slack(config: TrainConfig, size: int) -> float:
 
 
 def estimate(
-    model: Model, config: TrainConfig, rows: Rows, size: int, gpu: bool = False, base: int | None = None
+    model: Model, config: TrainConfig, rows: LengthStatistics, size: int, gpu: bool = False, base: int | None = None
 ) -> Estimate:
     """The peak of a training that computes in numbers of `size` bytes: host memory, or on a GPU its own.
 
@@ -274,7 +274,7 @@ def gib(count: float) -> str:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FitReport:
     """An estimate beside the bytes it may take; `ways` are the changes with which it fits, where it doesn't."""
 
     estimate: Estimate
@@ -287,7 +287,7 @@ class Verdict:
         return self.estimate.peak <= self.room
 
 
-def judge(model: Model, config: TrainConfig, rows: Rows, size: int, own: int = 0) -> Verdict:
+def judge(model: Model, config: TrainConfig, rows: LengthStatistics, size: int, own: int = 0) -> FitReport:
     """Whether a training fits; `own` is what its process holds already, and may go on using."""
     gpu = resources.on_gpu()
     base = max(IMPORTS, own)
@@ -300,10 +300,10 @@ def judge(model: Model, config: TrainConfig, rows: Rows, size: int, own: int = 0
             said = ", ".join(name if value is True else f"{name} {value}" for name, value in change.items())
             peak = estimate(model, replace(config, **change), rows, size, gpu, base).peak
             ways.append(f"{said} ({gib(peak)})")
-    return Verdict(found, room, limit is not None, ways)
+    return FitReport(found, room, limit is not None, ways)
 
 
-def check_training(model: Model, config: TrainConfig, rows: Rows, size: int) -> tuple[Estimate, str]:
+def check_training(model: Model, config: TrainConfig, rows: LengthStatistics, size: int) -> tuple[Estimate, str]:
     """The estimate and a sentence about it; raises UserError with what would fit where the training doesn't."""
     found = judge(model, config, rows, size, resources.resident())
     about = f"about {gib(found.estimate.peak)} at the peak"
@@ -317,7 +317,7 @@ def check_training(model: Model, config: TrainConfig, rows: Rows, size: int) -> 
 
 
 def smaller(
-    model: Model, config: TrainConfig, rows: Rows, size: int, gpu: bool, base: int, room: float
+    model: Model, config: TrainConfig, rows: LengthStatistics, size: int, gpu: bool, base: int, room: float
 ) -> list[Change]:
     """Changes of the settings with which the training fits into `room`; several at once where no single one is enough."""
 

@@ -31,7 +31,7 @@ def size_of(precision: str) -> int:
     return 2 if "amx_bf16" in words else 4  # AVX512-BF16 alone is slow on some; what isn't known counts as the larger
 
 
-def shortest(ways: dict[str, Callable[[], object]], trials: int) -> dict[str, float]:
+def best_times(ways: dict[str, Callable[[], object]], trials: int) -> dict[str, float]:
     """The least time of each way, in seconds; they take turns, so that what else goes on here slows all."""
     found = dict.fromkeys(ways, math.inf)
     for _ in range(trials):
@@ -108,7 +108,7 @@ def _product_seconds() -> dict[str, float]:
         x, weight = torch.ones(512, 576, dtype=dtype), torch.ones(1536, 576, dtype=dtype)
         return lambda: torch.nn.functional.linear(x, weight)
 
-    return shortest({"bfloat16": product(torch.bfloat16), "float32": product(torch.float32)}, TRIALS)
+    return best_times({"bfloat16": product(torch.bfloat16), "float32": product(torch.float32)}, TRIALS)
 
 
 def training_precision(asked: str) -> tuple[torch.dtype, str]:

@@ -16,7 +16,7 @@ def count() -> int:
     return int(os.environ.get("WORLD_SIZE") or 1)
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this process speaks for all: it alone writes the run's files and the standard output."""
     return count() == 1 or os.environ.get("RANK", "0") == "0"
 
@@ -61,16 +61,16 @@ def agree(work: Callable[[], T]) -> T:
         return result  # type: ignore[no-any-return]
     process, text, code = faults[0]
     leave()  # in order: a process that ends while another still listens may be aborted at its end
-    if fault and (is_first() or not isinstance(fault, UserError | KeyboardInterrupt)):
+    if fault and (is_rank_zero() or not isinstance(fault, UserError | KeyboardInterrupt)):
         raise fault
-    if not is_first():
+    if not is_rank_zero():
         raise SystemExit(code)
     raise UserError(f"Process {process} of {count()}: {text}")
 
 
-def from_first(work: Callable[[], T]) -> T:
+def from_rank_zero(work: Callable[[], T]) -> T:
     """Do `work` in the first process only; every process gets its result."""
-    mine = agree(lambda: work() if is_first() else None)
+    mine = agree(lambda: work() if is_rank_zero() else None)
     return _gather(mine)[0] if count() > 1 else mine  # type: ignore[no-any-return, return-value]
 
 

@@ -29,10 +29,10 @@ def free() -> int:
         return int(torch.cuda.mem_get_info()[0])
     import psutil
 
-    return int(min(psutil.virtual_memory().available, group_room()))
+    return int(min(psutil.virtual_memory().available, cgroup_headroom()))
 
 
-def group_room(groups: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -> float:
+def cgroup_headroom(groups: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -> float:
     """Bytes left under the limits of the process's control groups, version 1 or 2; infinite where there are none.
 
     In a container the host's own figures say nothing, and the path may be the host's, so the root is asked too.

@@ -41,8 +41,8 @@ class LoraProduct(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         flat, *kept = ctx.saved_tensors
-        to_x, to_low, to_high = _gradients(ctx, ctx.needs_input_grad[0], gradient, flat, *kept)
-        return to_x if to_x is None else to_x.view(*gradient.shape[:-1], -1), None, None, to_low, to_high, None
+        grad_x, grad_a, grad_b = _gradients(ctx, ctx.needs_input_grad[0], gradient, flat, *kept)
+        return grad_x if grad_x is None else grad_x.view(*gradient.shape[:-1], -1), None, None, grad_a, grad_b, None
 
 
 class GatedProduct(torch.autograd.Function):
@@ -64,12 +64,12 @@ class GatedProduct(torch.autograd.Function):
         gate, up, *kept = ctx.saved_tensors
         opened = nn.functional.silu(gate)
         x = (opened * up).view(-1, up.shape[-1])
-        to_x, to_low, to_high = _gradients(ctx, True, gradient, x, *kept)
-        assert to_x is not None
-        to_x = to_x.view_as(up)
-        to_up = opened.mul_(to_x)
-        to_gate = torch.ops.aten.silu_backward(to_x.mul_(up), gate)
-        return to_gate, to_up, None, None, to_low, to_high, None
+        grad_x, grad_a, grad_b = _gradients(ctx, True, gradient, x, *kept)
+        assert grad_x is not None
+        grad_x = grad_x.view_as(up)
+        to_up = opened.mul_(grad_x)
+        to_gate = torch.ops.aten.silu_backward(grad_x.mul_(up), gate)
+        return to_gate, to_up, None, None, grad_a, grad_b, None
 
 
 def _product(
@@ -85,11 +85,11 @@ def _gradients(
     ctx: Any, ask: bool, gradient: Tensor, flat: Tensor, weight: Tensor, low: Tensor, high: Tensor, inner: Tensor
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Of flat, if asked for, of A and of B."""
-    flow = gradient.reshape(-1, gradient.shape[-1])
-    to_inner = (flow @ high) * ctx.scaling
-    to_low = (to_inner.t() @ flat).to(ctx.types[0])
-    to_high = ((flow.t() @ inner) * ctx.scaling).to(ctx.types[1])
-    return (flow @ weight).addmm_(to_inner, low) if ask else None, to_low, to_high
+    grad_output = gradient.reshape(-1, gradient.shape[-1])
+    to_inner = (grad_output @ high) * ctx.scaling
+    grad_a = (to_inner.t() @ flat).to(ctx.types[0])
+    grad_b = ((grad_output.t() @ inner) * ctx.scaling).to(ctx.types[1])
+    return (grad_output @ weight).addmm_(to_inner, low) if ask else None, grad_a, grad_b
 
 
 class Norm(torch.autograd.Function):
@@ -110,9 +110,9 @@ class Norm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, inverse = ctx.saved_tensors
         wide = x.float()
-        flow = gradient.float() * weight
-        along = torch.linalg.vecdot(flow, wide)[..., None].mul_(inverse**3).div_(-x.shape[-1])
-        return flow.mul_(inverse).addcmul_(wide, along).to(x.dtype), None, None
+        grad_output = gradient.float() * weight
+        along = torch.linalg.vecdot(grad_output, wide)[..., None].mul_(inverse**3).div_(-x.shape[-1])
+        return grad_output.mul_(inverse).addcmul_(wide, along).to(x.dtype), None, None
 
 
 class FusedLinear(lora.Linear):  # type: ignore[misc]

@@ -45,7 +45,7 @@ class HeadLoss(torch.autograd.Function):
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float32)
         wanted = [learn and needed for needed in ctx.needs_input_grad[:3]]
-        to_hidden, to_weight, to_bias = (
+        grad_hidden, grad_weight, grad_bias = (
             torch.zeros_like(each) if needed and each is not None else None
             for each, needed in zip((hidden, weight, bias), wanted, strict=True)
         )
@@ -64,16 +64,16 @@ class HeadLoss(torch.autograd.Function):
             if not any(wanted):
                 continue
             shares.mul_(scale / over).scatter_add_(1, ids, -scale)
-            flow = shares.to(kind)
-            if to_hidden is not None:
-                to_hidden[span] = flow @ weight
-            if to_weight is not None and kind == to_weight.dtype:
-                to_weight.addmm_(flow.t(), part)
-            elif to_weight is not None:
-                to_weight += flow.t() @ part
-            if to_bias is not None:
-                to_bias += flow.sum(0)
-        ctx.save_for_backward(to_hidden, to_weight, to_bias)
+            grad_output = shares.to(kind)
+            if grad_hidden is not None:
+                grad_hidden[span] = grad_output @ weight
+            if grad_weight is not None and kind == grad_weight.dtype:
+                grad_weight.addmm_(grad_output.t(), part)
+            elif grad_weight is not None:
+                grad_weight += grad_output.t() @ part
+            if grad_bias is not None:
+                grad_bias += grad_output.sum(0)
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         return total
 
     @staticmethod

@@ -75,7 +75,7 @@ class Prepared:
         for note in made["train"].notes():
             report(note)
         self.dtype, self.precision = precision or compute.training_precision(config.precision)
-        model, sizes = memory_estimate.Model.read(self.base), memory_estimate.Rows.of(self.rows["train"])
+        model, sizes = memory_estimate.Model.read(self.base), memory_estimate.LengthStatistics.of(self.rows["train"])
         self.memory, said = memory_estimate.check_training(model, config, sizes, self.dtype.itemsize)
         report(said)
         # A checkpoint of full tuning holds weights and two moments, beside the model itself.

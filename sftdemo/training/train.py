@@ -36,19 +36,19 @@ def train(
     Interrupted by a signal or by `Run.ask_to_stop`, it keeps what was learned and reports status "stopped".
     Raises UserError for what the user can mend; a run that exists then says "failed" with the reason.
     """
-    malloc.keep_few_products()
+    malloc.limit_onednn_cache()
     interruption = Interruption()
     with interruption.caught():
         try:
-            if not distributed.is_first():
+            if not distributed.is_rank_zero():
                 progress, report = None, download.silent
             precision = _meet(config, report) if distributed.count() > 1 else None
-            if run and distributed.is_first():
+            if run and distributed.is_rank_zero():
                 run.write_status("running", step=0, total=0, phase="preparing")
             prepared = distributed.agree(lambda: Prepared(config, report, precision))
             report(f"Arithmetic: {prepared.precision}.")
-            run = runs.Run(distributed.from_first(lambda: _folder(prepared, run)))
-            distributed.from_first(lambda: _write_data(prepared, run))
+            run = runs.Run(distributed.from_rank_zero(lambda: _folder(prepared, run)))
+            distributed.from_rank_zero(lambda: _write_data(prepared, run))
             prepared.dataset.splits.clear()  # on disk now; token ids are all that training needs
             _warm(prepared)
             from sftdemo.training.trainer import fit
@@ -57,7 +57,7 @@ def train(
             distributed.leave()
             return summary
         except BaseException as error:
-            if run and distributed.is_first():
+            if run and distributed.is_rank_zero():
                 _note_failure(run, error, report)
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise UserError(f"The disk under {_place(error)} is full; make room and train again.") from error
@@ -85,7 +85,7 @@ def _meet(config: TrainConfig, report: download.Report) -> tuple[torch.dtype, st
 
     distributed.join(cpu=compute.device().type == "cpu")
     distributed.agree(lambda: download.find(config.model, report) if distributed.is_first_here() else None)
-    return distributed.from_first(lambda: compute.training_precision(config.check().precision))
+    return distributed.from_rank_zero(lambda: compute.training_precision(config.check().precision))
 
 
 def _folder(prepared: Prepared, run: runs.Run | None) -> Path:

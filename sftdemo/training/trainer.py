@@ -17,7 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from sftdemo import files, runs
 from sftdemo.encoding import encode
-from sftdemo.encoding.packing import Collator, Shares, batches
+from sftdemo.encoding.packing import Collator, ShardedBatchSampler, batches
 from sftdemo.errors import UserError
 from sftdemo.model import download, loading
 from sftdemo.schema import MetricsRow, Summary
@@ -40,14 +40,14 @@ MOST_LOGGED = 1000  # points of a curve
 WARMED = 0.85  # of what a step's activations will take; the rest of the heap's slack comes with time
 
 
-class Tuner(Trainer):  # type: ignore[misc]
+class SftTrainer(Trainer):  # type: ignore[misc]
     """The Trainer over our batches. Its loss is the weighted mean over all learned tokens of an optimizer step, however
     the step is cut into batches and processes; the validation loss is the mean over all tokens of all batches."""
 
     loss_is_scaled_for_ga = True
     row_tokens = 0
     control: Any
-    watch: Watch
+    watch: RunCallback
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return self._batches(self.train_dataset, self.args.per_device_train_batch_size, self.args.seed)
@@ -57,7 +57,7 @@ class Tuner(Trainer):  # type: ignore[misc]
 
     def _batches(self, rows: Any, size: int, seed: int | None) -> DataLoader[Any]:
         here, all_of_them = self.accelerator.process_index, self.accelerator.num_processes
-        return batches(rows, self.data_collator, Shares(len(rows), size, seed, here, all_of_them))
+        return batches(rows, self.data_collator, ShardedBatchSampler(len(rows), size, seed, here, all_of_them))
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -107,12 +107,12 @@ def _weight(batch: dict[str, Any]) -> Tensor:
     return weights.sum() if weights is not None else torch.tensor(batch["labels"].numel())
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
+class RunCallback(TrainerCallback):  # type: ignore[misc]
     """Writes metrics and status into the run's folder, from the first process only, and passes on the word to stop."""
 
     def __init__(self, run: runs.Run, interruption: Interruption, progress: Progress | None) -> None:
         self.run, self.interruption, self.progress = run, interruption, progress
-        self.tuner: Tuner | None = None
+        self.tuner: SftTrainer | None = None
         self.began = self.ended = self._written = 0.0
         self.stopped = False
 
@@ -171,7 +171,7 @@ def fit(
     """Load, train, save; returns the `train` command's JSON and leaves it in the run's status."""
     began = time.perf_counter()
     report("Loading the model …")
-    watch = Watch(run, interruption, progress)
+    watch = RunCallback(run, interruption, progress)
     tuner, stops = _tuner(prepared, run, watch, report)
     measured = tuner.eval_dataset is not None
     first = tuner.evaluate()["eval_loss"] if measured else None
@@ -202,7 +202,7 @@ def fit(
     return summary
 
 
-def _tuner(prepared: Prepared, run: runs.Run, watch: Watch, report: download.Report) -> tuple[Tuner, Any]:
+def _tuner(prepared: Prepared, run: runs.Run, watch: RunCallback, report: download.Report) -> tuple[SftTrainer, Any]:
     """The Trainer, ready to go, and the base's generation config."""
     config, full = prepared.config, prepared.config.method == "full"
     torch.manual_seed(config.seed)
@@ -215,7 +215,7 @@ def _tuner(prepared: Prepared, run: runs.Run, watch: Watch, report: download.Rep
         report("This model keeps its own attention; rows are padded instead of packed.")
     if config.gradient_checkpointing and _keeps_inputs(config):
         trained.enable_input_require_grads()  # else no gradient comes back through a reentrant checkpoint
-    tuner = Tuner(
+    tuner = SftTrainer(
         model=trained,
         args=_arguments(prepared, run, autocast=full and prepared.dtype == torch.bfloat16, sparse=_has_experts(model)),
         train_dataset=prepared.rows["train"],
@@ -302,7 +302,7 @@ def planned_steps(rows: int, epochs: float, batch: int, accumulation: int) -> in
     return math.ceil(epochs * math.ceil(math.ceil(rows / batch) / accumulation))
 
 
-def _save(tuner: Tuner, prepared: Prepared, run: runs.Run, stops: Any) -> None:
+def _save(tuner: SftTrainer, prepared: Prepared, run: runs.Run, stops: Any) -> None:
     """Everything needed to load and to talk goes into model/: adapter or weights, tokenizer, template, stop tokens."""
     part = run.path / ".model.part"
     if tuner.is_fsdp_enabled:

@@ -117,7 +117,7 @@ def measure(
     maybe_over = [
         at
         for at, example in enumerate(examples)
-        if encode.may_pass(example["messages"], config.max_length, example.get("tools"))
+        if encode.may_exceed(example["messages"], config.max_length, example.get("tools"))
     ]
     chosen = sorted({*counted, *maybe_over[:most]})
     long: list[Fault] = []

@@ -11,12 +11,15 @@ from sftdemo.errors import UsageError
 from sftdemo.inference import load_run
 
 if TYPE_CHECKING:
-    from sftdemo.inference.side_by_side import Pair
+    from sftdemo.inference.side_by_side import SideBySide
     from sftdemo.runs import Run
 
 
 def compare(
-    run: str | Run | Sequence[str | Run], prompt: str, config: GenerateConfig | None = None, pair: Pair | None = None
+    run: str | Run | Sequence[str | Run],
+    prompt: str,
+    config: GenerateConfig | None = None,
+    pair: SideBySide | None = None,
 ) -> dict[str, Any]:
     """{"base": str, "tuned": str, "tokens_per_s": {"base": float, "tuned": float}}, all from one batch.
 

@@ -26,7 +26,7 @@ from sftdemo.verbs import forgetting
 
 if TYPE_CHECKING:
     from sftdemo.data import Example, Message
-    from sftdemo.inference.side_by_side import Pair
+    from sftdemo.inference.side_by_side import SideBySide
 
 LONGEST_ANSWER = 256  # tokens, where the references would allow more
 _WHOLE = {"reasoning_content", "tool_calls"}
@@ -36,7 +36,7 @@ END = 4  # tokens, at most, that a template writes behind an answer
 def evaluate(
     run: runs.Run | str,
     config: EvaluateConfig | None = None,
-    pair: Pair | None = None,
+    pair: SideBySide | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
     report: download.Report = to_log,
@@ -111,7 +111,7 @@ def _task(example: Example) -> str | None:
     return example.get("meta", {}).get("source")
 
 
-def _taken(examples: list[Example], pair: Pair, report: download.Report) -> tuple[list[Example], int]:
+def _taken(examples: list[Example], pair: SideBySide, report: download.Report) -> tuple[list[Example], int]:
     """The rows that the model's template takes, and how many it refuses; UserError where it refuses all."""
     taken, first = [], None
     for example in examples:
@@ -127,10 +127,10 @@ def _taken(examples: list[Example], pair: Pair, report: download.Report) -> tupl
     return taken, len(examples) - len(taken)
 
 
-def _fits(example: Example, pair: Pair) -> bool:
+def _fits(example: Example, pair: SideBySide) -> bool:
     """Whether the prompt leaves room for an answer as long as the reference."""
     tools = example.get("tools")
-    if not encode.may_pass(example["messages"], pair.context, tools):
+    if not encode.may_exceed(example["messages"], pair.context, tools):
         return True
     *prompt, answer = example["messages"]
     reference = len(pair.tokenizer(said(answer), add_special_tokens=False)["input_ids"]) + END
@@ -176,7 +176,7 @@ def _answer_text(message: Message) -> str:
     return message["content"] if message["content"].strip() else written
 
 
-def _reference_ids(pair: Pair, row: dict[str, Any]) -> list[int]:
+def _reference_ids(pair: SideBySide, row: dict[str, Any]) -> list[int]:
     return encode.answer_ids(
         pair.tokenizer, row["messages"], row.get("answer") or row["references"][0], row.get("tools")
     )
@@ -215,7 +215,7 @@ class Partial:
 
 
 def _answer(
-    pair: Pair,
+    pair: SideBySide,
     rows: list[dict[str, Any]],
     choices: dict[str, list[str]],
     longest: int,
@@ -261,7 +261,7 @@ def _answer(
         )
 
 
-def _longest_answer(pair: Pair, rows: list[dict[str, Any]]) -> int:
+def _longest_answer(pair: SideBySide, rows: list[dict[str, Any]]) -> int:
     """Room for half as much again as the longest reference needs, so that a wordier base isn't cut at once."""
     answers = [text for row in rows for text in row["references"]]
     thoughts = [row["answer"]["reasoning_content"] for row in rows if "reasoning_content" in row.get("answer", {})]

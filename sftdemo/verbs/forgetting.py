@@ -17,14 +17,14 @@ from sftdemo.evaluation.summary import gained
 from sftdemo.evaluation.words import Tokenizer
 
 if TYPE_CHECKING:
-    from sftdemo.inference.side_by_side import Pair
+    from sftdemo.inference.side_by_side import SideBySide
 
 QUESTIONS = SAMPLES / "general_check.jsonl"
 LONGEST_ANSWER = 40  # tokens; the answers asked for are one short sentence
 
 
 def ask(
-    pair: Pair, batch_size: int = EvaluateConfig.batch_size, should_stop: Callable[[], bool] = lambda: False
+    pair: SideBySide, batch_size: int = EvaluateConfig.batch_size, should_stop: Callable[[], bool] = lambda: False
 ) -> list[dict[str, Any]]:
     """A row for each question: {"kind", "messages", "references", "base", "tuned", "base_nll", "tuned_nll", …}."""
     rows = list(files.read_jsonl(QUESTIONS))
@@ -107,7 +107,7 @@ def _summary(found: dict[str, Any], lost: list[str]) -> dict[str, str]:
 
 
 def measure(
-    pair: Pair,
+    pair: SideBySide,
     batch_size: int = EvaluateConfig.batch_size,
     seed: int = 42,
     should_stop: Callable[[], bool] = lambda: False,

@@ -75,7 +75,7 @@ def memory_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: st
     alike = TEMPLATE_TOKENS // 2 + tokens(commonprefix(asked))  # noqa: RUF071 (of texts, not of paths)
     lengths = [round(TEMPLATE_TOKENS + sum(tokens(said["content"]) for said in row["messages"])) for row in some]
     learned = [round(2 + tokens(row["messages"][-1]["content"])) for row in some]
-    measured = memory_estimate.Rows(lengths, learned, min(round(alike), min(lengths) - 1))
+    measured = memory_estimate.LengthStatistics(lengths, learned, min(round(alike), min(lengths) - 1))
     if not measured.up_to(config.max_length).lengths:
         return "", ""
     fit = memory_estimate.judge(memory_estimate.Model.read(folder), config, measured, compute.size_of(config.precision))
