@@ -160,7 +160,7 @@ class ReadConfig(FileConfig):
     system: str | None = setting(None, "A system prompt put before every example that has none.", group="Data")
     on_fault: str = setting(
         "stop",
-        "Rows at fault: stop tells all and trains nothing; drop leaves them out and lists them; fix repairs what is safe.",
+        "Rows at fault: stop lists them and trains nothing; drop leaves them out and lists them; fix repairs what is safe.",
         group="Data",
         choices=("stop", "drop", "fix"),
     )
@@ -225,7 +225,7 @@ class TrainConfig(ReadConfig):
     )
     precision: str = setting(
         "auto",
-        "The arithmetic; auto takes bfloat16 where the processor is faster in it.",
+        "The compute dtype; auto takes bfloat16 where the processor is faster in it.",
         group="Model",
         choices=("auto", "float32", "bfloat16"),
     )
@@ -255,16 +255,24 @@ class TrainConfig(ReadConfig):
     )
     batch_size: int = setting(8, "Rows in one forward pass.", group="Optimizer", low=1, high=1024)
     gradient_accumulation: int = setting(
-        1, "Forward passes before the weights move.", group="Optimizer", low=1, high=1024
+        1, "Batches whose gradients are accumulated before one optimizer step.", group="Optimizer", low=1, high=1024
     )
     gradient_checkpointing: bool = setting(
-        False, "Compute layers again instead of keeping them: a third slower, much less memory.", group="Optimizer"
+        False,
+        "Recompute activations in the backward pass instead of storing them: a third slower, much less memory.",
+        group="Optimizer",
     )
-    warmup_ratio: float = setting(0.05, "The share of steps in which the rate rises.", group="Optimizer", low=0, high=1)
-    weight_decay: float = setting(0.0, "How strongly weights are pulled to zero.", group="Optimizer", low=0, high=1)
-    lora_r: int = setting(16, "The rank of the added matrices.", group="LoRA", low=1, high=256)
-    lora_alpha: int = setting(32, "Their scale, divided by the rank.", group="LoRA", low=1, high=1024)
-    lora_dropout: float = setting(0.0, "The share of LoRA inputs dropped in training.", group="LoRA", low=0, high=0.9)
+    warmup_ratio: float = setting(
+        0.05, "The share of steps over which the learning rate warms up.", group="Optimizer", low=0, high=1
+    )
+    weight_decay: float = setting(0.0, "Weight decay of AdamW.", group="Optimizer", low=0, high=1)
+    lora_r: int = setting(16, "The rank of the LoRA matrices.", group="LoRA", low=1, high=256)
+    lora_alpha: int = setting(
+        32, "LoRA's scale: what the adapter adds is multiplied by lora_alpha / lora_r.", group="LoRA", low=1, high=1024
+    )
+    lora_dropout: float = setting(
+        0.0, "Dropout on the inputs of the LoRA matrices, in training.", group="LoRA", low=0, high=0.9
+    )
     memory_limit: float | None = setting(
         None, "The most memory the training may take, in GiB; default: what is free.", group="Run", low=0.1
     )
@@ -290,11 +298,15 @@ class GenerateConfig(Settings):
     """How answers are generated."""
 
     max_new_tokens: int = setting(256, "The longest answer, in tokens.", group="Answer", low=1, high=8192)
-    temperature: float = setting(0.0, "0 always takes the likeliest token.", group="Answer", low=0, high=2)
+    temperature: float = setting(0.0, "Sampling temperature; 0 is greedy decoding.", group="Answer", low=0, high=2)
     top_p: float = setting(
-        1.0, "Draw from the likeliest tokens that reach this share.", group="Answer", low=0.01, high=1
+        1.0,
+        "Nucleus sampling: sample from the likeliest tokens whose probabilities add up to this.",
+        group="Answer",
+        low=0.01,
+        high=1,
     )
-    seed: int = setting(42, "The seed of the draw; the same for both sides.", group="Answer", low=0)
+    seed: int = setting(42, "The seed for sampling; the same for both sides.", group="Answer", low=0)
 
 
 @dataclass(frozen=True)
@@ -305,7 +317,7 @@ class EvaluateConfig(FileConfig):
     max_examples: int | None = setting(
         None, "Evaluate on this many held-out rows, drawn by the seed.", group="Data", low=1
     )
-    batch_size: int = setting(256, "Rows answered together, at most.", group="Answer", low=1, high=1024)
+    batch_size: int = setting(256, "Rows decoded together, at most.", group="Answer", low=1, high=1024)
     max_new_tokens: int | None = setting(
         None, "The longest answer; default: what the references need.", group="Answer", low=1, high=8192
     )

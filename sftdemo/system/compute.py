@@ -112,7 +112,7 @@ def _product_seconds() -> dict[str, float]:
 
 
 def training_precision(asked: str) -> tuple[torch.dtype, str]:
-    """The arithmetic for training and the reason in words."""
+    """The compute dtype for training and the reason in words."""
     import torch
 
     if asked != "auto":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 Progress = Callable[[dict[str, Any]], None]
-LOST = "Another process of this training has ended; what it wrote last says why."
+LOST = "Another process of this training has ended; the end of its log says why."
 
 
 def train(
@@ -46,7 +46,7 @@ def train(
             if run and distributed.is_rank_zero():
                 run.write_status("running", step=0, total=0, phase="preparing")
             prepared = distributed.agree(lambda: Prepared(config, report, precision))
-            report(f"Arithmetic: {prepared.precision}.")
+            report(f"Compute dtype: {prepared.precision}.")
             run = runs.Run(distributed.from_rank_zero(lambda: _folder(prepared, run)))
             distributed.from_rank_zero(lambda: _write_data(prepared, run))
             prepared.dataset.splits.clear()  # on disk now; token ids are all that training needs

@@ -21,6 +21,7 @@ from sftdemo.schema import Scores
 
 LIBRARIES = (
     "torch",
+    "sftdemo.model.loading",  # quiets bitsandbytes, which the next ones import
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",
     "transformers.generation",

@@ -36,7 +36,7 @@ EN = {
     "task_chat": "chat",
     "task_generation": "text to text",
     "task_mixed": "several tasks",
-    "data_upload": "Your own file: JSONL, JSON, CSV, TSV, Parquet, Arrow or ZIP",
+    "data_upload": "Your own file: JSONL, JSON, CSV, TSV, Excel, text, Parquet, Arrow, gzip or ZIP",
     "data_source": "A Hub id, or a path on the app's machine",
     "data_source_help": "Empty: the data chosen above.",
     "data_go": "Continue to training",

@@ -36,7 +36,7 @@ ZH = {
     "task_chat": "对话",
     "task_generation": "文本生成",
     "task_mixed": "混合任务",
-    "data_upload": "上传文件：JSONL、JSON、CSV、TSV、Parquet、Arrow 或 ZIP",
+    "data_upload": "上传文件：JSONL、JSON、CSV、TSV、Excel、文本、Parquet、Arrow、gzip 或 ZIP",
     "data_source": "Hub 数据集 ID，或本机路径",
     "data_source_help": "留空则使用上面选中的数据。",
     "data_go": "继续：训练",
