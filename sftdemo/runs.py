@@ -20,7 +20,6 @@ from sftdemo.schema import MetricsRow, OutputRow, RunConfig, Scores, Status
 
 ACTIVE = ("queued", "running", "stopping")
 SPLITS = ("train", "validation", "test")
-LEADING = ("accuracy", "field_f1", "chrf", "rougeL", "exact_match")  # what is shown first, where it was measured
 _NAME = re.compile(r"[\w][\w.-]{0,99}", re.UNICODE)
 
 
@@ -252,7 +251,7 @@ def overview(run: Run) -> dict[str, Any]:
     config, status, evaluations = run.config(), run.status(), run.evaluations()
     settings = config["settings"]
     scores = run.scores(evaluations[0]) if evaluations else None
-    metric = next((name for name in LEADING if scores and scores["tuned"].get(name) is not None), None)
+    metric = scores.get("leading") if scores else None
     return {
         "name": run.name,
         "data": config.get("data", {}).get("name") or settings["data"],

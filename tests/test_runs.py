@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sftdemo import files, runs
+from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
 
@@ -268,3 +269,11 @@ def test_the_same_base_is_told_by_folder_and_by_name_where_that_is_gone(tmp_path
     assert not runs.same_base(one, made("two", there)) and not runs.same_base(one, made("int8", here, "m", "int8"))
     assert runs.same_base(one, made("moved", tmp_path / "gone")) and runs.same_base(one, made("queued", None))
     assert not runs.same_base(one, made("other", None, "n"))
+
+
+def test_a_line_of_the_list_leads_with_the_metric_that_its_evaluation_leads_with(home: Path) -> None:
+    run = runs.create("short", "short", {"settings": TrainConfig(data="x", name="short").to_json()})
+    figures = {"exact_match": 0.5, "chrf": 40.0}
+    scores = {"n": 2, "base": figures, "tuned": figures, "difference": {}, "leading": "exact_match"}
+    files.write_json(run.path / "evaluations" / "one" / "scores.json", scores)
+    assert runs.overview(run)["metric"] == "exact_match"

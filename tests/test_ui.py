@@ -74,7 +74,13 @@ def add_evaluation(run: runs.Run, name: str = "one") -> None:
     ]
     files.write_jsonl(folder / "outputs.jsonl", rows)
     difference = {"accuracy": {"delta": 0.5, "low": 0.1, "high": 0.9, "p": 0.04}}
-    scores = {"n": 2, "base": {"accuracy": 0.0}, "tuned": {"accuracy": 0.5}, "difference": difference}
+    scores = {
+        "n": 2,
+        "base": {"accuracy": 0.0},
+        "tuned": {"accuracy": 0.5},
+        "difference": difference,
+        "leading": "accuracy",
+    }
     files.write_json(folder / "scores.json", scores | {"outputs": str(folder / "outputs.jsonl"), "labels": []})
 
 
