@@ -169,7 +169,9 @@ class Batch:
             lengths = packed.lengths if packed else [ids.shape[1]] * len(self.rows)
             self.side.rows.read(places[1:], lengths)
         if self.side.last:
-            self.side.last.ask(packed.ends if packed else self._last_column(ids.shape[1], keep), places[1:])
+            self.side.last.ask(
+                packed.ends if packed else self._last_column(ids.shape[1]) if keep_last else None, places[1:]
+            )
         if self.common:
             self.common.rows = places
         return self.side.model(  # type: ignore[no-any-return]
@@ -191,9 +193,9 @@ class Batch:
             return {}
         return {"tokens": mask.bool()} if masks_layers(self.side.model) else {"attention_mask": mask}
 
-    def _last_column(self, width: int, keep: int | Tensor) -> Tensor | None:
-        """Where each row's last token stands among all, if of several only these are kept."""
-        if width == 1 or isinstance(keep, Tensor) or keep != 1:
+    def _last_column(self, width: int) -> Tensor | None:
+        """Where each row's last token stands among all; None where there is no other."""
+        if width == 1:
             return None
         return torch.arange(1, len(self.rows) + 1, device=self.mask.device) * width - 1
 

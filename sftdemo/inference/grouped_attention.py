@@ -84,8 +84,8 @@ def grouped_attention(
     """Plain products of all queries that share a key head; the signature transformers asks, with a LayerMask for the mask.
 
     query is [B, heads, T, d], key and value [B, key heads, S, d]; returns [B, T, heads, d]. What is `common` stands before
-    all keys, outside of S; `tokens` [B, S] is true where one of a padded row stands. Queries of rows that are `packed` are [1, heads, tokens, d], and so is what returns. `s_aux`
-    [heads] are attention sinks. On a CPU SDPA copies keys and values for every query head where rows are padded; a single
+    all keys, outside of S; `tokens` [B, S] is true where one of a padded row stands. Queries of rows that are `packed` are
+    [1, heads, tokens, d], and so is what returns. `s_aux` [heads] are attention sinks. On a CPU SDPA copies keys and values for every query head where rows are padded; a single
     token is left to it, and so is a row with more scores than should be held.
     """
     mask = check_known(attention_mask, kwargs)
