@@ -60,7 +60,8 @@ def made_run(name: str, state: str = "finished") -> runs.Run:
 
 SERVE = """
 import socket, sys
-from sftdemo.ui import launch
+from sftdemo.ui import launch, server
+server.CALM_S = server.LONGEST_WAIT_S = 600.0  # what is loaded in a calm moment would count here on a busy machine
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     free = probe.getsockname()[1]

@@ -191,7 +191,7 @@ def test_the_plan_follows_the_form_and_a_run_is_watched(page: Page) -> None:
 
 
 def test_answers_are_sent_once_the_tab_is_opened(page: Page) -> None:
-    tab = EvaluateTab(page, gr.Tab(), gr.Button())
+    tab = EvaluateTab(page, gr.Tab(), gr.Button(), gr.State(""))
     assert say("en", "wait_run") in tab.refresh("", request())[tab.gate]
     run = made_run("r")
     assert say("en", "evaluate_empty") in tab.refresh("r", request())[tab.claim]
@@ -201,6 +201,22 @@ def test_answers_are_sent_once_the_tab_is_opened(page: Page) -> None:
     shown = tab.open_tab("r", request())
     assert "parcel" in shown[tab.outputs.table] and Path(shown[tab.csv_file]["value"]).exists()
     assert list(tab.tick("r", False, request())) == [tab.progress]
+
+
+def test_the_run_that_was_trained_is_evaluated_whatever_the_fields_still_show(page: Page) -> None:
+    """Right after a training the fields here can still be those of the run chosen before."""
+    tab = EvaluateTab(page, gr.Tab(), gr.Button(), gr.State(""))
+    made_run("before")
+    first = next(tab.evaluate_trained(made_run("trained").name, False, request()))
+    assert first == {page.run: "trained", tab.rows: 2}
+
+
+def test_results_are_those_of_the_chosen_run_when_another_one_s_evaluation_ends(page: Page) -> None:
+    tab = EvaluateTab(page, gr.Tab(), gr.Button(), gr.State(""))
+    add_evaluation(made_run("evaluated"))
+    made_run("chosen")
+    assert "+50.0" in tab.show_results("evaluated", request())[tab.bars]
+    assert say("en", "evaluate_empty") in tab.show_results("chosen", request())[tab.claim]
 
 
 def test_rows_are_listed_turned_and_opened(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ def build() -> Any:
             with gr.Tab(label("step_train"), id="train"):
                 parts.append(train := TrainTab(page))
             with gr.Tab(label("step_evaluate"), id="evaluate") as evaluate:
-                parts.append(EvaluateTab(page, evaluate, train.evaluate))
+                parts.append(EvaluateTab(page, evaluate, train.evaluate, train.watched))
             with gr.Tab(label("step_chat"), id="chat") as chat:
                 parts.append(ChatTab(page, chat))
             with gr.Tab(label("step_vote"), id="vote") as vote:

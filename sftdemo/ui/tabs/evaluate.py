@@ -29,6 +29,11 @@ def held_out(run: runs.Run) -> int:
     return int(sizes.get("test") or sizes.get("validation") or 0)
 
 
+def proposed_rows(run: runs.Run) -> int | None:
+    """How many held-out rows a first look at the run takes."""
+    return min(held_out(run), FIRST_ROWS) or None
+
+
 def claim(scores: Mapping[str, Any], lang: str) -> str:
     """The sentence the scores allow, as the evaluation wrote it, and what it rests on."""
     text = scores.get("summary", {}).get(lang) or scores.get("summary", {}).get("en") or ""
@@ -173,9 +178,9 @@ class EvaluateTab:
     Answers are sent once `tab`, this one, is opened: somebody who votes blind on the same page hasn't seen them.
     """
 
-    def __init__(self, page: Page, tab: Any, start_on_train: Any) -> None:
-        """`start_on_train` is the button on Train that leads here and starts, too."""
-        self.page, self.tab, self.start_on_train = page, tab, start_on_train
+    def __init__(self, page: Page, tab: Any, start_on_train: Any, trained: Any) -> None:
+        """`start_on_train` is the button on Train that leads here and starts, too; `trained` the run shown there."""
+        self.page, self.tab, self.start_on_train, self.trained = page, tab, start_on_train, trained
         self.watching = gr.State(False)  # whether this page has seen an evaluation run whose end it hasn't shown
         self.gate = gr.HTML("", elem_id="evaluate-gate")
         with gr.Column(visible=False) as self.body:
@@ -239,12 +244,12 @@ class EvaluateTab:
         if not run_name:
             return self.show_nothing() | {self.gate: waits(lang, "wait_run"), self.body: gr.update(visible=False)}
         run = runs.named(run_name)
-        current, rows = work.evaluation(), held_out(run)
+        current = work.evaluation()
         running = bool(current and current.active)
         return {
             self.gate: "",
             self.body: gr.update(visible=True),
-            self.rows: min(rows, FIRST_ROWS) or None,
+            self.rows: proposed_rows(run),
             self.progress: progress(current, lang) if current and running else "",
             **self.buttons(running),
             **self.outputs.hide(),
@@ -266,8 +271,20 @@ class EvaluateTab:
         except UserError:
             yield {self.progress: "", **self.buttons(False)}
             raise
-        ended = {self.progress: "", self.watching: False, **self.buttons(False)}
-        yield ended | self.show_scores(run, lang) | self.show_answers(run, lang)
+        yield {self.progress: "", self.watching: False, **self.buttons(False)}
+
+    def evaluate_trained(self, trained: str, general: bool, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """Evaluate the run that Train shows; what stands in the fields here may still be another run's."""
+        rows = proposed_rows(find_ready(trained))
+        yield {self.page.run: trained, self.rows: rows}
+        yield from self.evaluate(trained, rows, general, request)
+
+    def show_results(self, run_name: str, request: gr.Request) -> dict[Any, Any]:
+        """Scores and answers of the chosen run, which may have changed while another one was evaluated."""
+        if not run_name:
+            return self.show_nothing()
+        run, lang = runs.named(run_name), language(request)
+        return self.show_scores(run, lang) | self.show_answers(run, lang)
 
     def stop_evaluation(self) -> dict[Any, Any]:
         if (current := work.evaluation()) and current.active:
@@ -281,9 +298,8 @@ class EvaluateTab:
             return {self.progress: gr.skip()}
         if current.active:
             return {self.progress: progress(current, lang), self.watching: True, **self.buttons(True)}
-        run = runs.named(run_name)
         ended = {self.progress: html.fault(current.error), self.watching: False, **self.buttons(False)}
-        return ended | self.show_scores(run, lang) | self.show_answers(run, lang)
+        return ended | self.show_results(run_name, request)
 
     def wire(self) -> None:
         page, fault, answers = self.page, self.fault, [self.csv_file, self.jsonl_file, *self.outputs.parts]
@@ -293,9 +309,12 @@ class EvaluateTab:
         wire(self.tab.select, self.open_tab, [page.run], answers, fault)
         given = [page.run, self.rows, self.ask_general]
         evaluated = [*views, page.timer, self.watching]
-        wire(self.start.click, self.evaluate, given, evaluated, fault, **MODEL_CLICK)
+        started = wire(self.start.click, self.evaluate, given, evaluated, fault, **MODEL_CLICK)
         opened = page.opens(self.start_on_train.click, "evaluate")
-        wire(opened.then, self.evaluate, given, evaluated, fault, **MODEL_CLICK)
+        trained = [self.trained, self.ask_general]
+        followed = wire(opened.then, self.evaluate_trained, trained, [*evaluated, page.run], fault, **MODEL_CLICK)
+        for ended in (started, followed):
+            wire(ended.then, self.show_results, [page.run], results, fault)
         wire(self.stop.click, self.stop_evaluation, None, [self.stop])
         ticked = [self.progress, self.watching, self.start, self.stop, *results]
         page.tick = wire(page.tick.then, self.tick, [page.run, self.watching], ticked)
