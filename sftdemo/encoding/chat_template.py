@@ -91,8 +91,8 @@ def set_thinking(tokenizer: PreTrainedTokenizerBase, thinking: str) -> None:
             f"thinking is {thinking!r}, but the model's chat template has no switch for thoughts; leave it at auto."
         )
     value = "true" if thinking == "on" else "false"
-    for name, found in switches.items():
-        lines = (f"{{%- if {it} is not defined %}}{{%- set {it} = {value} %}}{{%- endif %}}\n" for it in found)
+    for name, names in switches.items():
+        lines = (f"{{%- if {it} is not defined %}}{{%- set {it} = {value} %}}{{%- endif %}}\n" for it in names)
         named[name] = "".join(lines) + named[name]
     tokenizer.chat_template = named[""] if isinstance(template, str) else named
 
@@ -199,17 +199,17 @@ def traits(tokenizer: PreTrainedTokenizerBase) -> Traits:
 
 @lru_cache(maxsize=32)
 def _traits(tokenizer: PreTrainedTokenizerBase, template: str) -> Traits:
-    def tried(*messages: Mapping[str, Any], prompt: bool = False, tools: Tools | None = None) -> str:
+    def rendered(*messages: Mapping[str, Any], prompt: bool = False, tools: Tools | None = None) -> str:
         try:
             return render(tokenizer, messages, prompt, tools)
         except TemplateError:
             return ""
 
-    before, whole = tried(_ASKED, prompt=True), tried(_ASKED, {"role": "assistant", "content": STAND_IN})
+    before, whole = rendered(_ASKED, prompt=True), rendered(_ASKED, {"role": "assistant", "content": STAND_IN})
     lead, _, tail = whole.rpartition(STAND_IN)
     call = {"id": "callprobe", "type": "function", "function": _CALL}
-    as_object = tried(_ASKED, _calling(call), tools=[_TOOL])
-    as_string = tried(_ASKED, _calling(_with_string_arguments(call)), tools=[_TOOL])
+    as_object = rendered(_ASKED, _calling(call), tools=[_TOOL])
+    as_string = rendered(_ASKED, _calling(_with_string_arguments(call)), tools=[_TOOL])
     result = {"role": "tool", "content": "probe_result", "tool_call_id": "callprobe", "name": "probe_name"}
     style = "not"
     if "probe_value" in as_object and "{'probe_key'" not in as_object:
@@ -218,13 +218,13 @@ def _traits(tokenizer: PreTrainedTokenizerBase, template: str) -> Traits:
         style = "string"
     called = _calling(_with_string_arguments(call) if style == "string" else call)
     return Traits(
-        thoughts=_way_of_thoughts(tokenizer, before, tried),
+        thoughts=_way_of_thoughts(tokenizer, before, rendered),
         mark=_mark(tokenizer, template),
         lead=lead.removeprefix(before) if before and lead.startswith(before) else None,
         tail=tail if lead else "",
-        tools="probe_text" in tried(_ASKED, prompt=True, tools=[_TOOL]),
+        tools="probe_text" in rendered(_ASKED, prompt=True, tools=[_TOOL]),
         tool_calls=style,
-        tool_results="probe_result" in tried(_ASKED, called, result, prompt=True, tools=[_TOOL]),
+        tool_results="probe_result" in rendered(_ASKED, called, result, prompt=True, tools=[_TOOL]),
     )
 
 
@@ -239,15 +239,15 @@ def _with_string_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
     return {**call, "function": {**function, "arguments": text}}
 
 
-def _way_of_thoughts(tokenizer: PreTrainedTokenizerBase, before: str, tried: Any) -> str:
-    said = {"role": "assistant", "content": "b"}
-    if STAND_IN in tried(_ASKED, {**said, **_fields(STAND_IN)}):
+def _way_of_thoughts(tokenizer: PreTrainedTokenizerBase, before: str, rendered: Any) -> str:
+    answer = {"role": "assistant", "content": "b"}
+    if STAND_IN in rendered(_ASKED, {**answer, **_fields(STAND_IN)}):
         return "field"
-    blocks = tried(_ASKED, {**said, "content": _blocks(STAND_IN, "b")})
+    blocks = rendered(_ASKED, {**answer, "content": _blocks(STAND_IN, "b")})
     if STAND_IN in blocks and "'type'" not in blocks and '"type"' not in blocks:
         return "blocks"
-    known = {OPEN, CLOSE} <= set(tokenizer.get_added_vocab())
-    return "tags" if known or before.rstrip().endswith(OPEN) else "not"
+    think_tokens = {OPEN, CLOSE} <= set(tokenizer.get_added_vocab())
+    return "tags" if think_tokens or before.rstrip().endswith(OPEN) else "not"
 
 
 def _mark(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
@@ -277,12 +277,12 @@ class Chat:
     """A conversation as its template takes it.
 
     In `messages` and `tools` whatever spells a control token is marked when `marked`, so that tokenizing keeps it text;
-    `said` are the messages with thoughts in tags. `plain` ones have roles and contents alone.
+    `tagged` are the messages with thoughts in tags. `plain` ones have roles and contents alone.
     """
 
     tokenizer: PreTrainedTokenizerBase
     messages: list[dict[str, Any]]
-    said: list[dict[str, Any]]
+    tagged: list[dict[str, Any]]
     tools: Tools | None
     marked: bool
     plain: bool
@@ -307,17 +307,17 @@ def prepare(tokenizer: PreTrainedTokenizerBase, messages: Messages, tools: Tools
     marked = any(
         control.stand_in(text, message["role"] == "assistant") for message in messages for text in texts(message)
     ) or any(control.stand_in(text) for text in _strings(tools or []))
-    given = [dict(message) for message in messages]
+    originals = [dict(message) for message in messages]
     if marked:
-        given, tools = _marked(control, given, tools)
-    if plain and not any(CLOSE in message["content"] for message in given):
-        return Chat(tokenizer, given, given, None, marked, True)
-    known = traits(tokenizer)
+        originals, tools = _marked(control, originals, tools)
+    if plain and not any(CLOSE in message["content"] for message in originals):
+        return Chat(tokenizer, originals, originals, None, marked, True)
+    features = traits(tokenizer)
     if _NINE.search(source(tokenizer)):
-        given = [_with_short_ids(message) for message in given]
-    said = [_in_tags(message) for message in given]
-    made = [_for_template(message, known) for message in given]
-    return Chat(tokenizer, made, said, tools or None, marked, False)
+        originals = [_with_short_ids(message) for message in originals]
+    tagged = [_in_tags(message) for message in originals]
+    adapted = [_for_template(message, features) for message in originals]
+    return Chat(tokenizer, adapted, tagged, tools or None, marked, False)
 
 
 def texts(message: Mapping[str, Any]) -> list[str]:
@@ -339,23 +339,23 @@ def _marked(
 ) -> tuple[list[dict[str, Any]], Tools | None]:
     from transformers.utils.chat_template_utils import mark_control_tokens
 
-    made = []
+    marked = []
     for message in messages:
         pattern = control.patterns[message["role"] == "assistant"]
-        made.append(
+        marked.append(
             {key: value if key == "role" else mark_control_tokens(value, pattern) for key, value in message.items()}
         )
-    return made, mark_control_tokens(list(tools), control.patterns[False]) if tools else None
+    return marked, mark_control_tokens(list(tools), control.patterns[False]) if tools else None
 
 
 def _with_short_ids(message: dict[str, Any]) -> dict[str, Any]:
     """The message with ids of nine letters or digits, which Mistral's templates ask for; equal ones stay equal."""
-    made = dict(message)
+    shortened = dict(message)
     if calls := message.get("tool_calls"):
-        made["tool_calls"] = [{**call, "id": _short(call.get("id") or str(at))} for at, call in enumerate(calls)]
+        shortened["tool_calls"] = [{**call, "id": _short(call.get("id") or str(at))} for at, call in enumerate(calls)]
     if message["role"] == "tool":
-        made["tool_call_id"] = _short(message.get("tool_call_id") or "0")
-    return made
+        shortened["tool_call_id"] = _short(message.get("tool_call_id") or "0")
+    return shortened
 
 
 def _short(name: str) -> str:
@@ -366,22 +366,24 @@ def _in_tags(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**message, "content": with_tags(message)}
 
 
-def _for_template(message: Mapping[str, Any], known: Traits) -> dict[str, Any]:
-    made = {key: value for key, value in message.items() if key not in ("weight", "reasoning_content")}
-    made["content"] = message.get("content") or ""
-    if message["role"] == "tool" and not known.tool_results:
+def _for_template(message: Mapping[str, Any], features: Traits) -> dict[str, Any]:
+    adapted = {key: value for key, value in message.items() if key not in ("weight", "reasoning_content")}
+    adapted["content"] = message.get("content") or ""
+    if message["role"] == "tool" and not features.tool_results:
         raise TemplateError("The model's chat template doesn't write tool results; choose a model that knows tools.")
     if message["role"] != "assistant":
-        return made
+        return adapted
     if calls := message.get("tool_calls"):
-        if known.tool_calls == "not":
+        if features.tool_calls == "not":
             raise TemplateError("The model's chat template doesn't write tool calls; choose a model that knows tools.")
-        made["tool_calls"] = [_with_string_arguments(call) for call in calls] if known.tool_calls == "string" else calls
+        adapted["tool_calls"] = (
+            [_with_string_arguments(call) for call in calls] if features.tool_calls == "string" else calls
+        )
     thoughts, content = split_tags(with_tags(message))
-    if known.thoughts == "tags":
-        made["content"] = with_tags(message)
-    elif thoughts and known.thoughts in ("field", "blocks"):
-        made |= {"content": content, **_fields(thoughts)}
-        if known.thoughts == "blocks":
-            made["content"] = _blocks(thoughts, content)
-    return made
+    if features.thoughts == "tags":
+        adapted["content"] = with_tags(message)
+    elif thoughts and features.thoughts in ("field", "blocks"):
+        adapted |= {"content": content, **_fields(thoughts)}
+        if features.thoughts == "blocks":
+            adapted["content"] = _blocks(thoughts, content)
+    return adapted

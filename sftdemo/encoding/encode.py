@@ -86,20 +86,20 @@ def _ids_behind(chat: Chat, prompt: str, prompt_ids: list[int], text: str) -> li
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any = None) -> set[int]:
     """The tokens that end an answer: the tokenizer's, the generation config's, and the template's ends of a turn."""
-    found = {tokenizer.eos_token_id}
+    stops = {tokenizer.eos_token_id}
     configured = getattr(generation_config, "eos_token_id", None)
-    found.update(configured if isinstance(configured, list) else [configured])
-    asked = {"role": "user", "content": "a"}
-    row = encode(tokenizer, [asked, {"role": "assistant", "content": "b"}])
-    found.add(row.ids[len(row.inputs)])
+    stops.update(configured if isinstance(configured, list) else [configured])
+    question = {"role": "user", "content": "a"}
+    row = encode(tokenizer, [question, {"role": "assistant", "content": "b"}])
+    stops.add(row.ids[len(row.inputs)])
     if traits(tokenizer).tool_calls != "not":  # GPT-OSS ends a call otherwise than an answer
         call = {"id": "callprobe", "type": "function", "function": {"name": "f", "arguments": {"x": "y"}}}
         try:
-            row = encode(tokenizer, [asked, {"role": "assistant", "content": "", "tool_calls": [call]}])
+            row = encode(tokenizer, [question, {"role": "assistant", "content": "", "tool_calls": [call]}])
         except TemplateError:  # one that wants more than a name and arguments; answers still end
-            return found - {None}
-        found.add(row.ids[len(row.inputs)])
-    return found - {None}
+            return stops - {None}
+        stops.add(row.ids[len(row.inputs)])
+    return stops - {None}
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages, tools: Tools | None = None) -> Encoded:
@@ -130,7 +130,7 @@ def encode_turns(
     turns = {at: turn(chat, at) for at in learned}
     if (row := _in_one(chat, turns)) is not None:
         return [(learned, row)]
-    own = {at: _own_row(chat, made) for at, made in turns.items()}
+    own = {at: _own_row(chat, answer_turn) for at, answer_turn in turns.items()}
     rows: list[tuple[list[int], Encoded]] = []
     while own:
         last = max(own)
@@ -154,14 +154,14 @@ def answer_ids(
 ) -> list[int]:
     """The learned tokens of an answer to these messages, its end of turn included; a text, or an assistant's message."""
     message = {"role": "assistant", "content": answer} if isinstance(answer, str) else {**answer, "weight": 1}
-    row = encode(tokenizer, [*({**told, "weight": 0} for told in prompt), message], tools)
+    row = encode(tokenizer, [*({**earlier, "weight": 0} for earlier in prompt), message], tools)
     return [token for token, learned in zip(row.ids, row.supervised, strict=True) if learned]
 
 
-def _own_row(chat: Chat, made: Turn) -> tuple[list[int], int]:
+def _own_row(chat: Chat, answer_turn: Turn) -> tuple[list[int], int]:
     """The ids up to the turn's end, and where the answer begins."""
-    prompt = _ids(chat, made.prompt)
-    return _ids_behind(chat, made.prompt, prompt, learned_text(chat, made)), len(prompt)
+    prompt = _ids(chat, answer_turn.prompt)
+    return _ids_behind(chat, answer_turn.prompt, prompt, learned_text(chat, answer_turn)), len(prompt)
 
 
 def _check_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> None:
@@ -175,15 +175,15 @@ def _in_one(chat: Chat, turns: Mapping[int, Turn]) -> Encoded | None:
     It gives the ids of `_own_row`, in a third of the time.
     """
     final = turns[max(turns)]
-    if chat.marked or not all(made.natural for made in turns.values()):
+    if chat.marked or not all(answer_turn.natural for answer_turn in turns.values()):
         return None
     batch = chat.tokenizer(final.whole, add_special_tokens=False, return_offsets_mapping=True)
     row = _Row(chat.tokenizer, final.whole, batch["input_ids"], batch["offset_mapping"])
     _check_bos(chat.tokenizer, row.ids)
     supervised = [False] * len(row.ids)
-    for made in turns.values():
-        end, start = row.end_of_turn(made), row.start_of_answer(made)
-        if end is None or start is None or not final.whole.startswith(made.whole[: row.offsets[end][1]]):
+    for answer_turn in turns.values():
+        end, start = row.end_of_turn(answer_turn), row.start_of_answer(answer_turn)
+        if end is None or start is None or not final.whole.startswith(answer_turn.whole[: row.offsets[end][1]]):
             return None
         supervised[start : end + 1] = [True] * (end + 1 - start)
     return Encoded(row.ids, supervised)
@@ -199,27 +199,27 @@ class _Row:
         self.added = _added_ids(tokenizer, source(tokenizer))
         self._lefts = [left for left, _ in offsets]
 
-    def end_of_turn(self, made: Turn) -> int | None:
+    def end_of_turn(self, answer_turn: Turn) -> int | None:
         """The first token of the template's own behind the answer's content that was added for such ends."""
-        words_end = len(made.prompt) + made.words_end
+        words_end = len(answer_turn.prompt) + answer_turn.words_end
         at = bisect_left(self._lefts, words_end)
         if at and self.offsets[at - 1][1] > words_end:  # it may have taken blanks before it
             at -= 1
-        while at < len(self.ids) and self._lefts[at] < len(made.whole):
+        while at < len(self.ids) and self._lefts[at] < len(answer_turn.whole):
             if self.ids[at] in self.added:
                 return at
             at += 1
         return None
 
-    def start_of_answer(self, made: Turn) -> int | None:
+    def start_of_answer(self, answer_turn: Turn) -> int | None:
         """How many tokens the prompt has, or None unless they are the ones chat would send.
 
         A special token parts the text, so only the stretch behind the prompt's last one can be cut otherwise; that
         stretch alone is tokenized again, and most rows have the same.
         """
-        cut = bisect_left(self._lefts, len(made.prompt))
+        cut = bisect_left(self._lefts, len(answer_turn.prompt))
         begin = next((at for at in range(cut - 1, -1, -1) if self.ids[at] in self.added), 0)
-        stretch = _tokenized(self.tokenizer, self.text[self._lefts[begin] if begin else 0 : len(made.prompt)])
+        stretch = _tokenized(self.tokenizer, self.text[self._lefts[begin] if begin else 0 : len(answer_turn.prompt)])
         return begin + len(stretch) if self.ids[begin : begin + len(stretch)] == list(stretch) else None
 
 

@@ -28,7 +28,7 @@ REMEDIES = {
 
 
 @dataclass
-class Made:
+class EncodingResult:
     """What became of examples: those that `kept`, their `rows` with the example of each, and what was wrong.
 
     `dropped` are the faults of examples left out, `fixed` those repaired. `unused` counts the examples by a key that the
@@ -58,11 +58,12 @@ class Made:
 
 def encode_example(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[tuple[Example, Encoded]]:
     """The example's rows, each with the example that has this row alone: cut behind it, other answers only read."""
-    made = encode_turns(tokenizer, example["messages"], example.get("tools"))
+    turn_rows = encode_turns(tokenizer, example["messages"], example.get("tools"))
     weight = float(example.get("weight", 1.0))
-    alone = [example] if len(made) == 1 else [_only(example, turns) for turns, _ in made]
+    alone = [example] if len(turn_rows) == 1 else [_only(example, turns) for turns, _ in turn_rows]
     return [
-        (one, row if weight == 1 else replace(row, weight=weight)) for one, (_, row) in zip(alone, made, strict=True)
+        (row_example, row if weight == 1 else replace(row, weight=weight))
+        for row_example, (_, row) in zip(alone, turn_rows, strict=True)
     ]
 
 
@@ -76,16 +77,21 @@ def _only(example: Example, turns: Sequence[int]) -> Example:
 
 def encode_all(
     examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase, on_fault: str, source: str, first: int = 1
-) -> Made:
+) -> EncodingResult:
     """Encode examples, numbered from `first` where they have no line; faults stop, drop or are repaired by `on_fault`."""
-    made = Made()
+    result = EncodingResult()
     for number, example in enumerate(examples, first):
-        add(made, example, tokenizer, on_fault, source, number)
-    return made
+        add(result, example, tokenizer, on_fault, source, number)
+    return result
 
 
 def add(
-    made: Made, example: Example, tokenizer: PreTrainedTokenizerBase, on_fault: str, source: str, number: int
+    result: EncodingResult,
+    example: Example,
+    tokenizer: PreTrainedTokenizerBase,
+    on_fault: str,
+    source: str,
+    number: int,
 ) -> list[Encoded]:
     """Encode one example and note what became of it; returns its rows, none after a fault."""
     meta = example.get("meta", {})
@@ -96,43 +102,43 @@ def add(
         fault = Fault(place[0], "messages", str(error), "", place[1])
         mended = repaired(example, tokenizer) if on_fault == "fix" else None
         if mended is None:
-            (made.faults if on_fault == "stop" else made.dropped).append(fault)
+            (result.faults if on_fault == "stop" else result.dropped).append(fault)
             if on_fault == "stop":
-                made.checks.setdefault(error.check, str(error))
+                result.checks.setdefault(error.check, str(error))
             return []
         example, pairs, how = mended
-        made.fixed.append(replace(fault, remedy=how))
-    made.kept.append(example)
-    made.unused.update(unused(example, tokenizer))
+        result.fixed.append(replace(fault, remedy=how))
+    result.kept.append(example)
+    result.unused.update(unused(example, tokenizer))
     control = control_tokens(tokenizer)
-    made.control += any(
+    result.control += any(
         control.stand_in(text, message["role"] == "assistant")
         for message in example["messages"]
         for text in texts(message)
     )
     for alone, row in pairs:
-        made.examples.append(alone)
-        made.rows.append(row)
+        result.examples.append(alone)
+        result.rows.append(row)
     return [row for _, row in pairs]
 
 
 def repaired(
     example: Example, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[Example, list[tuple[Example, Encoded]], str] | None:
-    """The example as the template takes it, its rows, and what was done; None where no safe repair helps."""
+    """The example as the template takes it, its rows, and what was changed; None where no safe repair helps."""
     messages: list[Any] = list(example["messages"])
-    done = []
+    changes = []
     while messages and messages[0]["role"] == "assistant":
         messages = messages[1:]
-        done = ["The assistant's opening turn is left out."]
-    attempts = [(messages, done)] if done else []
+        changes = ["The assistant's opening turn is left out."]
+    attempts = [(messages, changes)] if changes else []
     if len(messages) > 1 and [message["role"] for message in messages[:2]] == ["system", "user"]:
         joined = {**messages[1], "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
-        attempts.append(([joined, *messages[2:]], [*done, "The system prompt is put before the first question."]))
-    for attempt, how in attempts:
+        attempts.append(([joined, *messages[2:]], [*changes, "The system prompt is put before the first question."]))
+    for attempt, explanation in attempts:
         mended = cast("Example", {**example, "messages": attempt})
         try:
-            return mended, encode_example(tokenizer, mended), " ".join(how)
+            return mended, encode_example(tokenizer, mended), " ".join(explanation)
         except TemplateError:
             continue
     return None
@@ -144,8 +150,8 @@ def unused(example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> li
     if example.get("tools") and not traits(tokenizer).tools:
         keys.append("tools")
     if any(message.get("reasoning_content") for message in example["messages"]):
-        asked = render(tokenizer, [{"role": "user", "content": "a"}], add_generation_prompt=True)
-        known = traits(tokenizer)
-        if closes_thoughts(asked) or (known.thoughts == "not" and not known.mark):
+        prompt = render(tokenizer, [{"role": "user", "content": "a"}], add_generation_prompt=True)
+        features = traits(tokenizer)
+        if closes_thoughts(prompt) or (features.thoughts == "not" and not features.mark):
             keys.append("reasoning_content")
     return keys

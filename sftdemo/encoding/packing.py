@@ -42,8 +42,8 @@ class Packed:
     def spread(self, x: Tensor) -> Tensor:
         """[1, heads, tokens, d] to [rows, heads, width, d], zeros where no token stands."""
         _, heads, _, size = x.shape
-        found = x.new_zeros(self.mask.numel(), heads, size).index_copy_(0, self.places, x[0].transpose(0, 1))
-        return found.view(*self.mask.shape, heads, size).transpose(1, 2)
+        padded = x.new_zeros(self.mask.numel(), heads, size).index_copy_(0, self.places, x[0].transpose(0, 1))
+        return padded.view(*self.mask.shape, heads, size).transpose(1, 2)
 
     def gathered(self, x: Tensor) -> Tensor:
         """[rows, width, heads, d] to [1, tokens, heads, d]."""

@@ -46,11 +46,11 @@ class Fitted:
         """What a run says of it; "" where every row fits."""
         if not self.over:
             return ""
-        said = f"{self.over} rows are over max_length {config.max_length} tokens (on_long {config.on_long})"
-        done = [f"{self.cut} lost the middle of their prompt"] if self.cut else []
-        done += [f"{self.split} became {self.chunks} chunks"] if self.split else []
-        done += [f"{self.dropped} are left out"] if self.dropped else []
-        return f"{said}: {', '.join(done)}."
+        summary = f"{self.over} rows are over max_length {config.max_length} tokens (on_long {config.on_long})"
+        outcomes = [f"{self.cut} lost the middle of their prompt"] if self.cut else []
+        outcomes += [f"{self.split} became {self.chunks} chunks"] if self.split else []
+        outcomes += [f"{self.dropped} are left out"] if self.dropped else []
+        return f"{summary}: {', '.join(outcomes)}."
 
 
 def fit(
@@ -61,27 +61,27 @@ def fit(
     dataset: Dataset,
 ) -> Fitted:
     """Apply `config.on_long` to the encoded rows of these examples; rows that fit stay as they are."""
-    found = Fitted()
+    fitted = Fitted()
     shared: tuple[str, str] | None = None
     for example, row in zip(examples, rows, strict=True):
         if len(row.ids) <= config.max_length:
-            found.rows.append(row)
+            fitted.rows.append(row)
             continue
-        found.over += 1
+        fitted.over += 1
         fixed = frame(instruction(dataset, example))
         if fixed == ("", ""):
             fixed = shared = shared or shared_words(dataset)
         shorter = shortened(example, row, tokenizer, config, fixed)
         for each in shorter:
-            found.rows.append(each)
+            fitted.rows.append(each)
         if not shorter:
-            found.dropped += 1
+            fitted.dropped += 1
         elif config.on_long == "cut":
-            found.cut += 1
+            fitted.cut += 1
         else:
-            found.split += 1
-            found.chunks += len(shorter)
-    return found
+            fitted.split += 1
+            fitted.chunks += len(shorter)
+    return fitted
 
 
 def shortened(
@@ -102,17 +102,17 @@ def instruction(dataset: Dataset, example: Example) -> str:
 
 def shared_words(dataset: Dataset) -> tuple[str, str]:
     """The words all questions begin and end with, where no template tells: "Summarise.\n\n" stays in every chunk."""
-    asked = {
+    questions = {
         message["content"]
         for rows in dataset.splits.values()
         for example in rows
         for message in example["messages"]
         if message["role"] == "user"
     }
-    if len(asked) < 2:
+    if len(questions) < 2:
         return "", ""
-    head = os.path.commonprefix([min(asked), max(asked)])  # noqa: RUF071 (by character is meant)
-    backwards = {text[len(head) :][::-1] for text in asked}
+    head = os.path.commonprefix([min(questions), max(questions)])  # noqa: RUF071 (by character is meant)
+    backwards = {text[len(head) :][::-1] for text in questions}
     tail = os.path.commonprefix([min(backwards), max(backwards)])[::-1]  # noqa: RUF071
     # Whole lines only: that two texts begin with the same word says nothing.
     return head[: head.rfind("\n") + 1], tail[tail.find("\n") :] if "\n" in tail else ""
@@ -162,8 +162,8 @@ class _Shortening:
 
     def _encoded(self, text: _Text, body: str) -> Encoded:
         messages = [*self.messages[: text.turn], self._message(text, body), *self.messages[text.turn + 1 :]]
-        made = encode.encode(self.tokenizer, messages, self.tools)
-        return replace(self.row, ids=made.ids, supervised=made.supervised)
+        encoded = encode.encode(self.tokenizer, messages, self.tools)
+        return replace(self.row, ids=encoded.ids, supervised=encoded.supervised)
 
     def cut(self) -> list[Encoded]:
         """Take out the middle of the longest user turn, and of the next where that isn't enough."""
@@ -175,10 +175,10 @@ class _Shortening:
                 kept = max(kept, LEAST)
                 left = ceil(kept / 2)
                 body = text.part(0, left) + GAP + text.part(total - kept + left, total)
-                made = self._encoded(text, body)
-                over = len(made.ids) - self.limit
+                row = self._encoded(text, body)
+                over = len(row.ids) - self.limit
                 if over <= 0:
-                    return [made]
+                    return [row]
                 if kept == LEAST:
                     self.messages[text.turn] = self._message(text, body)
                     break
@@ -193,9 +193,9 @@ class _Shortening:
             count = ceil((total - overlap) / (room - overlap))
             step = ceil((total - overlap) / count)
             starts = range(0, total - overlap, step)
-            made = [self._encoded(text, text.part(at, min(at + step + overlap, total))) for at in starts]
-            over = max(len(row.ids) for row in made) - self.limit
+            rows = [self._encoded(text, text.part(at, min(at + step + overlap, total))) for at in starts]
+            over = max(len(row.ids) for row in rows) - self.limit
             if over <= 0:
-                return made
+                return rows
             room -= over
         return []

@@ -55,12 +55,12 @@ def turn(chat: Chat, index: int) -> Turn:
     whole = chat.text(index + 1)
     message = chat.messages[index]
     if not chat.plain and closes_thoughts(prompt):  # thoughts that the prompt has closed aren't asked for
-        content = split_tags(chat.said[index]["content"])[1]
+        content = split_tags(chat.tagged[index]["content"])[1]
         message = {**message, "content": content, "reasoning_content": None, "reasoning": None}
         whole = chat.replaced(index, **message)
     content = message["content"]
     calls = bool(message.get("tool_calls"))
-    thinks = not chat.plain and split_tags(chat.said[index]["content"])[0] != ""
+    thinks = not chat.plain and split_tags(chat.tagged[index]["content"])[0] != ""
     plain = not calls and not thinks and content and CLOSE not in content
     if plain and whole.startswith(prompt + content):
         return Turn(prompt, whole[len(prompt) :], len(content), natural=True)
@@ -68,16 +68,16 @@ def turn(chat: Chat, index: int) -> Turn:
     written = whole[len(prompt) :] if natural else _behind(chat, index, prompt, whole)
     if lost := _lost_thoughts(chat, index, prompt, written):
         written, natural = lost + written, False
-    made = Turn(prompt, written, len(written) - len(_tail(chat, index, written)), natural, calls)
-    _check_words(chat, index, made)
-    return made
+    answer_turn = Turn(prompt, written, len(written) - len(_tail(chat, index, written)), natural, calls)
+    _check_words(chat, index, answer_turn)
+    return answer_turn
 
 
 def _behind(chat: Chat, index: int, prompt: str, whole: str) -> str:
     """What stands behind a prompt that the template doesn't write before an answer."""
     common = _common(chat, prompt, whole)
     extra, written = prompt[common:], whole[common:]
-    thoughts, answer = split_tags(chat.said[index]["content"])
+    thoughts, answer = split_tags(chat.tagged[index]["content"])
     if _THOUGHT_TAGS.fullmatch(extra):
         opened = next((mark for mark in MARKS if prompt.rstrip().endswith(mark)), None)
         if opened is None:  # the prompt has closed them, and so may the turn
@@ -93,10 +93,10 @@ def _behind(chat: Chat, index: int, prompt: str, whole: str) -> str:
     if written.lstrip().startswith(opening):  # blanks aside both open the turn alike
         blanks = extra[len(extra.rstrip()) :]
         return written.lstrip()[len(opening) :].removeprefix(blanks)
-    known = traits(chat.tokenizer)
-    if known.lead is not None and not chat.messages[index].get("tool_calls"):
-        in_tags = thoughts and known.thoughts == "tags"
-        return known.lead + (chat.said[index]["content"] if in_tags else answer) + known.tail
+    features = traits(chat.tokenizer)
+    if features.lead is not None and not chat.messages[index].get("tool_calls"):
+        in_tags = thoughts and features.thoughts == "tags"
+        return features.lead + (chat.tagged[index]["content"] if in_tags else answer) + features.tail
     added = added_tokens(chat.tokenizer, source(chat.tokenizer))
     if common >= len(chat.text(index)) and not added.search(extra):
         return written  # the prompt only has words of its own behind what opens the turn
@@ -128,7 +128,7 @@ def _common(chat: Chat, prompt: str, whole: str) -> int:
 
 def _lost_thoughts(chat: Chat, index: int, prompt: str, written: str) -> str:
     """Thoughts, in their marks, that the template leaves out of the turn though the prompt lets the model think."""
-    thoughts = split_tags(chat.said[index]["content"])[0]
+    thoughts = split_tags(chat.tagged[index]["content"])[0]
     if not thoughts or closes_thoughts(prompt) or "".join(thoughts.split()) in "".join(written.split()):
         return ""
     mark = traits(chat.tokenizer).mark
@@ -138,10 +138,10 @@ def _lost_thoughts(chat: Chat, index: int, prompt: str, written: str) -> str:
 
 def _tail(chat: Chat, index: int, written: str) -> str:
     """What the template writes behind the answer's own words."""
-    known, message = traits(chat.tokenizer), chat.messages[index]
+    features, message = traits(chat.tokenizer), chat.messages[index]
     added = added_tokens(chat.tokenizer, source(chat.tokenizer))
-    if written.endswith(known.tail) and added.search(known.tail):
-        return known.tail
+    if written.endswith(features.tail) and added.search(features.tail):
+        return features.tail
     content = message["content"]
     if message.get("tool_calls"):
         last = max((match.start() for match in added.finditer(written)), default=len(written))
@@ -157,28 +157,28 @@ def _closes_call(token: str) -> bool:
     return token.strip().startswith("</") and "tool" in token
 
 
-def _check_words(chat: Chat, index: int, made: Turn) -> None:
+def _check_words(chat: Chat, index: int, answer_turn: Turn) -> None:
     """The answer, and what it calls, must be written as it stands in the data; blanks aside, since templates strip."""
     message = chat.messages[index]
-    written = "".join(made.written[: made.words_end].split())
-    wanted = [split_tags(chat.said[index]["content"])[1]]
-    wanted += [call["function"]["name"] for call in message.get("tool_calls") or []]
-    if not all("".join(text.split()) in written for text in wanted):
+    written = "".join(answer_turn.written[: answer_turn.words_end].split())
+    expected = [split_tags(chat.tagged[index]["content"])[1]]
+    expected += [call["function"]["name"] for call in message.get("tool_calls") or []]
+    if not all("".join(text.split()) in written for text in expected):
         raise TemplateError(
             f"The chat template doesn't write the answer of turn {index + 1} as it stands in the data.",
             "prompt_prefix_same",
         )
 
 
-def learned_text(chat: Chat, made: Turn) -> str:
+def learned_text(chat: Chat, answer_turn: Turn) -> str:
     """The answer with what ends it: up to the first token behind its words that was added for such ends.
 
     Where a template writes none, the marker of the next role ends the turn. TemplateError where there is none either.
     """
-    words, tail = made.written[: made.words_end], made.written[made.words_end :]
+    words, tail = answer_turn.written[: answer_turn.words_end], answer_turn.written[answer_turn.words_end :]
     if end := added_tokens(chat.tokenizer, source(chat.tokenizer)).search(tail):
         return words + tail[: end.end()]
-    if marker := _next_marker(chat.tokenizer, source(chat.tokenizer), made.calls):
+    if marker := _next_marker(chat.tokenizer, source(chat.tokenizer), answer_turn.calls):
         return words + marker
     raise TemplateError(
         "The chat template ends the assistant's turn with no special token, so the model could never learn "
@@ -201,13 +201,13 @@ def _next_marker(tokenizer: PreTrainedTokenizerBase, template: str, calls: bool)
         following = {"role": "tool", "content": _NEXT, "tool_call_id": "callprobe", "name": "f"}
     try:
         chat = prepare(tokenizer, [{"role": "user", "content": "a"}, answer, following])
-        asked, prompt, answered = chat.text(1), chat.text(1, add_generation_prompt=True), chat.text(2)
+        history, prompt, answered = chat.text(1), chat.text(1, add_generation_prompt=True), chat.text(2)
         between = chat.text(3).partition(_NEXT)[0]
     except TemplateError:
         return ""
     between = between[len(answered) :] if between.startswith(answered) else between.rpartition(STAND_IN)[2]
     added = added_tokens(tokenizer, template)
-    marker, own = added.search(between), added.findall(prompt.removeprefix(asked))
+    marker, own = added.search(between), added.findall(prompt.removeprefix(history))
     if marker is None or marker[0] == tokenizer.bos_token or marker[0] in own[-1:]:
         return ""
     return between[: marker.end()]

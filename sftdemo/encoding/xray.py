@@ -59,25 +59,25 @@ def _of_pack(
         if index == place - 1:
             continue
         with suppress(TemplateError):  # a neighbour at fault is in no pack
-            found = _rows_of(rows[index], tokenizer, config, dataset)
-            encoded += found[: max(0, config.batch_size - len(encoded))]
+            neighbour = _rows_of(rows[index], tokenizer, config, dataset)
+            encoded += neighbour[: max(0, config.batch_size - len(encoded))]
             numbers += [before + index + 1] * (len(encoded) - len(numbers))
     batch = Collator(packed=True)(encoded)
     shared = batch["packing"][0]
-    told: dict[int, list[dict[str, Any]]] = {}
+    tokens_by_row: dict[int, list[dict[str, Any]]] = {}
     for number, span, row in zip(numbers, rows_of_batch(batch), encoded, strict=True):
-        told.setdefault(number, []).extend(_told(tokenizer, _whole(span, row), number, shared))
-    count = shared + sum(not token["shared"] for tokens in told.values() for token in tokens)
+        tokens_by_row.setdefault(number, []).extend(_token_views(tokenizer, _whole(span, row), number, shared))
+    count = shared + sum(not token["shared"] for tokens in tokens_by_row.values() for token in tokens)
     return {
-        "xray": told.pop(before + place),
+        "xray": tokens_by_row.pop(before + place),
         "pack": {
-            "rows": sorted({before + place, *told}),
+            "rows": sorted({before + place, *tokens_by_row}),
             "tokens": count,
             "shared": shared,
             "left_out": not mine,
             "neighbours": [
                 {"row": number, "tokens": [token for token in tokens if not token["shared"]]}
-                for number, tokens in sorted(told.items())
+                for number, tokens in sorted(tokens_by_row.items())
             ],
         },
     }
@@ -87,10 +87,10 @@ def _rows_of(
     example: Example, tokenizer: PreTrainedTokenizerBase, config: TrainConfig, dataset: Dataset
 ) -> list[Encoded]:
     """The rows that an example is trained as; of a text in chunks the first one, none where it is over the limit."""
-    found = []
+    rows = []
     for alone, row in encode_example(tokenizer, example):
-        found += list(truncation.fit([alone], [row], tokenizer, config, dataset).rows)[:1]
-    return found
+        rows += list(truncation.fit([alone], [row], tokenizer, config, dataset).rows)[:1]
+    return rows
 
 
 def rows_of_batch(batch: dict[str, Any]) -> list[Encoded]:
@@ -117,7 +117,7 @@ def _whole(span: Encoded, row: Encoded) -> Encoded:
     return Encoded(span.ids + rest, span.supervised + [False] * len(rest))
 
 
-def _told(tokenizer: PreTrainedTokenizerBase, row: Encoded, number: int, shared: int) -> list[dict[str, Any]]:
+def _token_views(tokenizer: PreTrainedTokenizerBase, row: Encoded, number: int, shared: int) -> list[dict[str, Any]]:
     text = Detokenizer(tokenizer, skip_special_tokens=False)
     return [
         {"id": token, "text": text.add(token), "supervised": learned, "row": number, "shared": at < shared}

@@ -14,7 +14,7 @@ from sftdemo.schema import RunConfig
 if TYPE_CHECKING:
     import torch
 
-    from sftdemo.encoding.examples import Made
+    from sftdemo.encoding.examples import EncodingResult
 
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
@@ -82,7 +82,7 @@ class Prepared:
         weights = 4 * loading.weights_bytes(self.base) if config.method == "full" else 0
         resources.check_disk(runs.home(), weights + 200_000_000, "The run")
 
-    def _mend(self, report: download.Report) -> Made:
+    def _mend(self, report: download.Report) -> EncodingResult:
         """Leave out or repair, in every split, the rows that the chat template refuses; returns what became of train."""
         from sftdemo.encoding.examples import encode_all
 

@@ -111,7 +111,7 @@ def measure(
     from sftdemo.encoding import encode, truncation
     from sftdemo.encoding import examples as rows
 
-    made = rows.Made()
+    made = rows.EncodingResult()
     examples = _examples(dataset)
     counted = range(0, len(examples), max(1, ceil(len(examples) / most)) if most else 1)
     maybe_over = [
