@@ -73,12 +73,12 @@ class Stack:
         parts = list(weights)
         # For each adapter of each layer that it has: where xA stands, where the layer's output does, and B.
         self.adapters: list[list[tuple[slice, slice, Tensor]]] = []
-        for given in zip(*(layer.adapters for layer in layers), strict=True):
-            low = [a.t() for a, _ in filter(None, given)]
+        for layer_adapters in zip(*(layer.adapters for layer in layers), strict=True):
+            low = [a.t() for a, _ in filter(None, layer_adapters)]
             inner = iter(_spans(low, sum(map(len, parts))))
             parts += low
             self.adapters.append(
-                [(next(inner), out, pair[1]) for out, pair in zip(self.outputs, given, strict=True) if pair]
+                [(next(inner), out, pair[1]) for out, pair in zip(self.outputs, layer_adapters, strict=True) if pair]
             )
         # Laid out [in, out]: as fast as [out, in] for two rows, and faster for many.
         self.weight = torch.cat([part.t() for part in parts], 1, out=room.view(parts[0].shape[1], -1)).t()
@@ -123,7 +123,9 @@ def stack(model: nn.Module) -> int:
     layers = [
         layer for layer in model.modules() if isinstance(layer, RoutedLinear) and layer.plain and any(layer.adapters)
     ]
-    hooks = [layer.register_forward_pre_hook(lambda layer, given: seen.append((layer, given[0]))) for layer in layers]
+    hooks = [
+        layer.register_forward_pre_hook(lambda layer, arguments: seen.append((layer, arguments[0]))) for layer in layers
+    ]
     for layer in layers:
         layer.rows.chosen = [None] * len(layer.adapters)
     with torch.inference_mode():
@@ -137,9 +139,9 @@ def stack(model: nn.Module) -> int:
     groups = [group for group in groups if all(used[layer] == 1 for layer in group)]
     kinds: dict[tuple[torch.dtype, torch.device], list[list[RoutedLinear]]] = {}
     for group in groups:
-        found = {(part.dtype, part.device) for layer in group for part in _parts(layer)}
-        if len(found) == 1:
-            kinds.setdefault(found.pop(), []).append(group)
+        dtypes_and_devices = {(part.dtype, part.device) for layer in group for part in _parts(layer)}
+        if len(dtypes_and_devices) == 1:
+            kinds.setdefault(dtypes_and_devices.pop(), []).append(group)
     for kind, alike in kinds.items():
         sizes = [sum(part.numel() for layer in group for part in _parts(layer)) for group in alike]
         for group, room in zip(alike, torch.split(_empty(sum(sizes), *kind), sizes), strict=True):  # type: ignore[no-untyped-call]
@@ -199,5 +201,5 @@ def store_by_input(model: nn.Module) -> None:
         by_input = id(parameter) in linear and matmul.habits().by_input
         # A copy in any case: one tensor left in the mapped file keeps all of it in memory.
         room = _empty(parameter.numel(), parameter.dtype, parameter.device)
-        made = room.view(parameter.shape[::-1]).t() if by_input else room.view(parameter.shape)
-        parameter.data = made.copy_(parameter.data)
+        stored = room.view(parameter.shape[::-1]).t() if by_input else room.view(parameter.shape)
+        parameter.data = stored.copy_(parameter.data)

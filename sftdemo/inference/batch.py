@@ -256,8 +256,8 @@ class Batch:
         after the other where layers keep no tokens to mask.
         """
         if not self.side.can_share:
-            each = [self.likelihood([continuation] * len(self.rows)) for continuation in continuations]
-            return torch.stack([torch.stack([tokens.sum() for tokens in rows]) for rows in each], 1)
+            scored = [self.likelihood([continuation] * len(self.rows)) for continuation in continuations]
+            return torch.stack([torch.stack([tokens.sum() for tokens in rows]) for rows in scored], 1)
         vocabulary = self.logits.shape[-1]
         room = max(1, MAX_LOGITS // (vocabulary * len(self.rows)))
         groups: list[list[list[int]]] = [[]]
@@ -270,16 +270,16 @@ class Batch:
     def _score(self, group: list[list[int]]) -> Tensor:
         first = torch.log_softmax(self.logits.float(), -1)
         total = first[:, [continuation[0] for continuation in group]]
-        fed = [continuation[:-1] for continuation in group]
-        count = sum(map(len, fed))
+        inputs = [continuation[:-1] for continuation in group]
+        count = sum(map(len, inputs))
         if not count:
             return total
         device = self.mask.device
-        owner = torch.tensor([i for i, part in enumerate(fed) for _ in part], device=device)
-        offset = torch.tensor([j for part in fed for j in range(len(part))], device=device)
+        owner = torch.tensor([i for i, part in enumerate(inputs) for _ in part], device=device)
+        offset = torch.tensor([j for part in inputs for j in range(len(part))], device=device)
         among = (owner[:, None] == owner[None]) & (offset[:, None] >= offset[None])
         rows = len(self.rows)
-        ids = torch.tensor([[token for part in fed for token in part]]).expand(rows, -1)
+        ids = torch.tensor([[token for part in inputs for token in part]]).expand(rows, -1)
         places = self.lengths[:, None] + offset[None]
         if masks_layers(self.side.model):
             mask = torch.cat([self.mask, self.mask.new_ones(rows, count)], 1)
@@ -291,14 +291,14 @@ class Batch:
             logits = self._forward(ids, places, mask, keep=0)
         self.cache.crop(-count)
         targets = torch.tensor([token for continuation in group for token in continuation[1:]], device=device)
-        gained = torch.log_softmax(logits.float(), -1).gather(2, targets.expand(rows, -1)[..., None])[..., 0]
-        return total.index_add(1, owner, gained)
+        log_probs = torch.log_softmax(logits.float(), -1).gather(2, targets.expand(rows, -1)[..., None])[..., 0]
+        return total.index_add(1, owner, log_probs)
 
     def likelihood(self, continuations: Sequence[list[int]]) -> list[Tensor]:
         """Log-probability (nats) of each token of continuations[i] after row i: a tensor [len(continuations[i])] a row."""
         return [gained for (gained,) in self._follow(continuations, lambda logits, ids: (_gained(logits, ids),))]
 
-    def shares(self, continuations: Sequence[list[int]], top: int) -> list[tuple[Tensor, ...]]:
+    def probabilities(self, continuations: Sequence[list[int]], top: int) -> list[tuple[Tensor, ...]]:
         """As `likelihood`, but probabilities [n], and those [n, top] and ids [n, top] of the likeliest tokens."""
 
         def measure(logits: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
@@ -319,41 +319,41 @@ class Batch:
         if not self.side.can_share:
             return self._follow_copied(continuations, measure)
         device, mask = self.mask.device, self.mask
-        found = [
+        measured = [
             [measure(logits[None], torch.tensor(ids[:1], device=device))]
             for logits, ids in zip(self.logits, continuations, strict=True)
         ]
-        fed = [ids[:-1] for ids in continuations]
+        inputs = [ids[:-1] for ids in continuations]
         block = max(1, MAX_LOGITS // (self.logits.shape[-1] * len(self.rows)))
-        longest = max(map(len, fed))
+        longest = max(map(len, inputs))
         for start in range(0, longest, block):
-            parts = [ids[start : start + block] for ids in fed]
+            parts = [ids[start : start + block] for ids in inputs]
             width = max(map(len, parts))
             there = torch.tensor([[j < len(part) for j in range(width)] for part in parts], device=device)
             mask = torch.cat([mask, there.to(mask.dtype)], 1)
-            given = torch.tensor([part + [0] * (width - len(part)) for part in parts])
+            block_ids = torch.tensor([part + [0] * (width - len(part)) for part in parts])
             positions = self.lengths[:, None] + start + torch.arange(width, device=device)
-            logits = self._forward(given, positions, mask, keep=there)
-            for row, ids, part in zip(found, continuations, torch.split(logits, list(map(len, parts))), strict=True):
+            logits = self._forward(block_ids, positions, mask, keep=there)
+            for row, ids, part in zip(measured, continuations, torch.split(logits, list(map(len, parts))), strict=True):
                 if len(part):
                     row.append(measure(part, torch.tensor(ids[start + 1 :][: len(part)], device=device)))
         self.cache.crop(-longest)
-        return [tuple(torch.cat(parts) for parts in zip(*row, strict=True)) for row in found]
+        return [tuple(torch.cat(parts) for parts in zip(*row, strict=True)) for row in measured]
 
     def _follow_copied(
         self, continuations: Sequence[list[int]], measure: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
     ) -> list[tuple[Tensor, ...]]:
         kept = self.cache, self.mask, self.lengths, self.logits
         self.cache = copy.deepcopy(self.cache)
-        found: list[list[tuple[Tensor, ...]]] = [[] for _ in self.rows]
+        measured: list[list[tuple[Tensor, ...]]] = [[] for _ in self.rows]
         for place in range(longest := max(map(len, continuations))):
-            for row, logits, ids in zip(found, self.logits, continuations, strict=True):
+            for row, logits, ids in zip(measured, self.logits, continuations, strict=True):
                 if place < len(ids):
                     row.append(measure(logits[None], torch.tensor(ids[place : place + 1], device=logits.device)))
             if place < longest - 1:  # a row that has ended reads anything
                 self._step([ids[place] if place < len(ids) else 0 for ids in continuations])
         self.cache, self.mask, self.lengths, self.logits = kept
-        return [tuple(torch.cat(parts) for parts in zip(*row, strict=True)) for row in found]
+        return [tuple(torch.cat(parts) for parts in zip(*row, strict=True)) for row in measured]
 
 
 def together(side: Side, rows: list[Request]) -> list[list[Request]]:

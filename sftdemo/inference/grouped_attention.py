@@ -45,24 +45,24 @@ class SharedPrefix:
 
     def before(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [B, key heads, S, d] with a copy of what is common before each row's own."""
-        found = []
+        joined = []
         for part, own in enumerate((key, value)):
             copies = own.new_empty(*own.shape[:2], len(self), own.shape[3])
             for past, chosen in zip(self.prefixes, self.rows, strict=True):
                 if chosen is not None:
                     copies[chosen] = past.layers[layer][part]
-            found.append(torch.cat([copies, own], 2))
-        return found[0], found[1]
+            joined.append(torch.cat([copies, own], 2))
+        return joined[0], joined[1]
 
     def _product(self, x: Tensor, matrices: list[Tensor]) -> Tensor:
         """x [B, key heads, n, a] by each set's matrix [key heads, a, b], in the set's rows."""
-        found = x.new_empty(*x.shape[:3], matrices[0].shape[2])
+        product = x.new_empty(*x.shape[:3], matrices[0].shape[2])
         for matrix, chosen in zip(matrices, self.rows, strict=True):
             if chosen is not None:
                 mine = x[chosen].transpose(0, 1)
-                made = mine.flatten(1, 2) @ matrix
-                found[chosen] = made.view(*mine.shape[:3], -1).transpose(0, 1)
-        return found
+                block = mine.flatten(1, 2) @ matrix
+                product[chosen] = block.view(*mine.shape[:3], -1).transpose(0, 1)
+        return product
 
 
 def grouped_attention(
@@ -210,9 +210,9 @@ def _trial(model: PreTrainedModel, name: str) -> Iterator[tuple[Tensor, Tensor]]
 
 def _padded(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
     """The logits of padded rows' tokens, most of them read at first and the others behind them, the last by itself."""
-    made, places = new(model.config), (mask.cumsum(1) - 1).clamp(min=0)
+    cache, places = new(model.config), (mask.cumsum(1) - 1).clamp(min=0)
     parts = [
-        model(ids[:, start:end], tokens=mask[:, :end].bool(), position_ids=places[:, start:end], cache=made).logits
+        model(ids[:, start:end], tokens=mask[:, :end].bool(), position_ids=places[:, start:end], cache=cache).logits
         for start, end in ((0, 8), (8, 11), (11, 12))
     ]
     return torch.cat(parts, 1)[mask.bool()]
@@ -220,33 +220,35 @@ def _padded(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
 
 def _side_by_side(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """The logits of one row's tokens from the ninth on, beside another continuation of its first eight."""
-    made = new(model.config)
-    model(ids[:, :8], cache=made)
+    cache = new(model.config)
+    model(ids[:, :8], cache=cache)
     own = torch.cat([torch.zeros(2), torch.ones(4)]).to(ids.device)
     offsets = torch.tensor([0, 1, 0, 1, 2, 3], device=ids.device)
     together = (own[:, None] == own) & (offsets[:, None] >= offsets)
     both = torch.cat([ids[:, 1:3], ids[:, 8:]], 1)
-    given = {"position_ids": 8 + offsets[None], "branches": Branches(offsets, together)}
-    return model(both, cache=made, **given).logits[0, 2:]  # type: ignore[no-any-return]
+    branch_inputs = {"position_ids": 8 + offsets[None], "branches": Branches(offsets, together)}
+    return model(both, cache=cache, **branch_inputs).logits[0, 2:]  # type: ignore[no-any-return]
 
 
 def _behind_common(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """The logits of one row's tokens but the first seven, which are held as common; the last token by itself."""
-    begun, made = new(model.config), new(model.config)
-    model(ids[:, :7], cache=begun)
-    common = SharedPrefix([take(begun, 0, torch.arange(7, device=ids.device), ids[0, :7].tolist())], [slice(0, 1)])
+    prefix_cache, cache = new(model.config), new(model.config)
+    model(ids[:, :7], cache=prefix_cache)
+    common = SharedPrefix(
+        [take(prefix_cache, 0, torch.arange(7, device=ids.device), ids[0, :7].tolist())], [slice(0, 1)]
+    )
     places = torch.arange(ids.shape[1], device=ids.device)[None]
-    first = model(ids[:, 7:-1], position_ids=places[:, 7:-1], cache=made, common=common).logits
-    last = model(ids[:, -1:], position_ids=places[:, -1:], cache=made, common=common).logits
+    first = model(ids[:, 7:-1], position_ids=places[:, 7:-1], cache=cache, common=common).logits
+    last = model(ids[:, -1:], position_ids=places[:, -1:], cache=cache, common=common).logits
     return torch.cat([first, last], 1)[0]
 
 
 def _packed(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
     """The logits of padded rows' tokens, read end to end."""
-    packed, made = Packed(mask), new(model.config)
-    expect(made, packed)
+    packed, cache = Packed(mask), new(model.config)
+    expect(cache, packed)
     places = (mask.cumsum(1) - 1)[mask][None]
-    return model(ids[mask][None], cache=made, packed=packed, position_ids=places).logits[0]  # type: ignore[no-any-return]
+    return model(ids[mask][None], cache=cache, packed=packed, position_ids=places).logits[0]  # type: ignore[no-any-return]
 
 
 def masks_layers(model: PreTrainedModel) -> bool:

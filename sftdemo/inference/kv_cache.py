@@ -214,8 +214,8 @@ def token_bytes(model: PreTrainedModel) -> int:
     """What one token's keys and values take in all layers that have their own, where each keeps every token."""
     config = model.config.get_text_config()
     layers = [layer for layer in DynamicCache(config=model.config).layers if not isinstance(layer, DummyLayer)]
-    each = getattr(config, "per_layer_config", None) or [config] * len(layers)
-    return sum(_token_width(each[number]) for number in range(len(layers))) * int(model.dtype.itemsize)
+    layer_configs = getattr(config, "per_layer_config", None) or [config] * len(layers)
+    return sum(_token_width(layer_configs[number]) for number in range(len(layers))) * int(model.dtype.itemsize)
 
 
 def _token_width(config: PreTrainedConfig) -> int:
@@ -300,15 +300,15 @@ def extend(cache: Cache, other: Cache, unused: int) -> None:
 def put(cache: Cache, prefixes: list[CachedPrefix | None], counts: list[int]) -> None:
     """Begin an empty cache with the first counts[i] tokens of pasts[i] in row i, right-aligned."""
     width = max(counts)
-    known = next(past for past in prefixes if past)
-    for index, (keys, values) in enumerate(known.layers):
-        made = []
+    sample_prefix = next(prefix for prefix in prefixes if prefix)
+    for index, (keys, values) in enumerate(sample_prefix.layers):
+        blocks = []
         for part, sample in enumerate((keys, values)):
             heads, _, size = sample.shape
             # Zeros, not whatever memory holds: what is masked must still be a number.
             block = sample.new_zeros(len(prefixes), heads, width, size)
-            for row, (past, count) in enumerate(zip(prefixes, counts, strict=True)):
-                if past and count:
-                    block[row, :, width - count :] = past.layers[index][part][:, :count]
-            made.append(block)
-        cache.update(made[0], made[1], index)
+            for row, (prefix, count) in enumerate(zip(prefixes, counts, strict=True)):
+                if prefix and count:
+                    block[row, :, width - count :] = prefix.layers[index][part][:, :count]
+            blocks.append(block)
+        cache.update(blocks[0], blocks[1], index)

@@ -37,8 +37,8 @@ def load(run: str | runs.Run | Sequence[str | runs.Run], report: download.Report
     """
     set_threads()
     malloc.keep_freed_heap()
-    asked = [run] if isinstance(run, str | runs.Run) else list(run)
-    chosen = [runs.find(each) if isinstance(each, str) else each for each in asked]
+    names_or_runs = [run] if isinstance(run, str | runs.Run) else list(run)
+    chosen = [runs.find(each) if isinstance(each, str) else each for each in names_or_runs]
     for each in chosen:
         if not each.model_path.is_dir():
             raise UserError(

@@ -14,9 +14,9 @@ def choose(logits: Tensor, rows: list[Request], config: GenerateConfig) -> list[
     """The next token of each row: the likeliest, or one drawn from the nucleus (Holtzman et al. 2020) by the row's generator."""
     if not config.temperature:
         return logits.argmax(-1).tolist()  # type: ignore[no-any-return]
-    shares = torch.softmax(logits.float().cpu() / config.temperature, -1)
-    ordered, index = shares.sort(-1, descending=True)
+    probabilities = torch.softmax(logits.float().cpu() / config.temperature, -1)
+    ordered, index = probabilities.sort(-1, descending=True)
     # A token stays while the likelier ones before it haven't reached top_p, so the first always does.
     ordered[ordered.cumsum(-1) - ordered >= config.top_p] = 0
-    drawn = [torch.multinomial(share, 1, generator=row.generator) for share, row in zip(ordered, rows, strict=True)]
+    drawn = [torch.multinomial(weights, 1, generator=row.generator) for weights, row in zip(ordered, rows, strict=True)]
     return index.gather(1, torch.stack(drawn))[:, 0].tolist()  # type: ignore[no-any-return]

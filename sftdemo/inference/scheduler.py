@@ -37,12 +37,14 @@ class Scheduler:
     def of(cls, sides: list[Side], common: Mapping[str, CachedPrefix], longest: int, conversations: int) -> Scheduler:
         """`longest` is the length of a prompt with its answer, in tokens."""
         names = max(len(side.names) for side in sides)
-        once = bool(common) and all(takes_shared_prefix(side.model) for side in sides)
-        longest -= len(next(iter(common.values())).ids) if once else 0
+        held_once = bool(common) and all(takes_shared_prefix(side.model) for side in sides)
+        longest -= len(next(iter(common.values())).ids) if held_once else 0
         rows = min(min(kv_token_budget(side.model) for side in sides) // (longest * len(sides)), conversations * names)
-        begun = [SharedPrefix([common[name] for name in side.names]) if once else None for side in sides]
-        batches = [Batch(side, [], room=(rows, longest), common=each) for side, each in zip(sides, begun, strict=True)]
-        return cls(batches, rows, conversations, {} if once else common)
+        shared = [SharedPrefix([common[name] for name in side.names]) if held_once else None for side in sides]
+        batches = [
+            Batch(side, [], room=(rows, longest), common=prefix) for side, prefix in zip(sides, shared, strict=True)
+        ]
+        return cls(batches, rows, conversations, {} if held_once else common)
 
     def room(self, open_: int) -> int:
         """How many conversations may be read next, while `open_` are answered; 0 while too many are."""
@@ -50,9 +52,9 @@ class Scheduler:
         taken = max(len(batch.rows) for batch in self.batches)
         if not self.batches[0].side.can_join:
             return 0 if taken else 1
-        some = max(1, min(self.conversations, min(self.rows, PREFILL_ROWS) // names))
-        fits = taken + some * names <= self.rows and open_ + some <= self.conversations
-        return some if fits or not taken else 0
+        count = max(1, min(self.conversations, min(self.rows, PREFILL_ROWS) // names))
+        fits = taken + count * names <= self.rows and open_ + count <= self.conversations
+        return count if fits or not taken else 0
 
     def read(self, rows: list[Request]) -> list[Batch]:
         """Read the rows' prompts, to be scored, and decode them with the others from now on."""
@@ -78,16 +80,16 @@ def _scored(
     batches: list[Batch], chosen: list[int], labels: Sequence[list[int]], references: Sequence[list[int]]
 ) -> dict[int, dict[str, Any]]:
     """The likelihoods of labels and references after each prompt, before anything is generated."""
-    found: dict[int, dict[str, Any]] = {index: {} for index in chosen}
+    scores: dict[int, dict[str, Any]] = {index: {} for index in chosen}
     for batch in batches:
         if labels:
-            for row, scores in zip(batch.rows, batch.score(labels).tolist(), strict=True):
-                found[row.index][f"{row.side}_likelihoods"] = scores
+            for row, label_scores in zip(batch.rows, batch.score(labels).tolist(), strict=True):
+                scores[row.index][f"{row.side}_likelihoods"] = label_scores
         if references:
-            gained = batch.likelihood([references[row.index] for row in batch.rows])
-            for row, tokens in zip(batch.rows, gained, strict=True):
-                found[row.index][f"{row.side}_nll"] = -tokens.sum().item()
-    return found
+            log_probs = batch.likelihood([references[row.index] for row in batch.rows])
+            for row, tokens in zip(batch.rows, log_probs, strict=True):
+                scores[row.index][f"{row.side}_nll"] = -tokens.sum().item()
+    return scores
 
 
 def kv_token_budget(model: PreTrainedModel) -> int:

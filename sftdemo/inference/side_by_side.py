@@ -89,9 +89,9 @@ class SideBySide:
         with self.lock:
             began = time.perf_counter()
             batches = [
-                Batch(side, some, self._prefix_cache, keep_prefixes=True)
+                Batch(side, group, self._prefix_cache, keep_prefixes=True)
                 for side in self.sides
-                for some in together(side, [row for row in rows if row.side in side.names])
+                for group in together(side, [row for row in rows if row.side in side.names])
             ]
             try:
                 for step in self._steps(batches, config, should_stop):
@@ -101,10 +101,10 @@ class SideBySide:
                         speed = row.tokens / (time.perf_counter() - began)
                         yield Chunk(row.side, text, row.tokens, speed, step.finish_reason)
             finally:
-                self._remember({name: past for batch in batches for name, past in batch.close().items()})
+                self._remember({name: prefix for batch in batches for name, prefix in batch.close().items()})
 
     def _remember(self, prefixes: dict[str, CachedPrefix]) -> None:
-        self._prefix_cache = prefixes if sum(past.bytes for past in prefixes.values()) <= PREFIX_CACHE_BYTES else {}
+        self._prefix_cache = prefixes if sum(prefix.bytes for prefix in prefixes.values()) <= PREFIX_CACHE_BYTES else {}
 
     def complete(
         self,
@@ -113,11 +113,11 @@ class SideBySide:
         batch_size: int = EvaluateConfig.batch_size,
     ) -> list[dict[str, str]]:
         """All answers to each conversation: [{"base": str, "tuned": str}], in the order given."""
-        found: list[dict[str, str]] = [{} for _ in conversations]
-        for done in self.answers(conversations, config or GenerateConfig(), batch_size):
-            for index, answer in done.items():
-                found[index] = {name: answer[name] for name in self.names}
-        return found
+        answers: list[dict[str, str]] = [{} for _ in conversations]
+        for finished in self.answers(conversations, config or GenerateConfig(), batch_size):
+            for index, answer in finished.items():
+                answers[index] = {name: answer[name] for name in self.names}
+        return answers
 
     def answers(
         self,
@@ -162,9 +162,9 @@ class SideBySide:
                     reading(len(prompts) - len(waiting))
                 for step in self._round(pool.batches, config):
                     open_[step.row.index].add(step)
-            if ended := {index: answer.found for index, answer in open_.items() if not answer.missing}:
-                open_ = {index: answer for index, answer in open_.items() if index not in ended}
-                yield ended
+            if finished := {index: answer.outputs for index, answer in open_.items() if not answer.missing}:
+                open_ = {index: answer for index, answer in open_.items() if index not in finished}
+                yield finished
 
     def explain(self, messages: Messages, answer: str, tools: Tools | None = None) -> dict[str, list[dict[str, Any]]]:
         """For each side the answer's tokens, its end of turn included, and what it thought of them.
@@ -177,23 +177,27 @@ class SideBySide:
             raise UserError(
                 f"Prompt and answer have {len(prompt) + len(ids)} tokens and the model takes {self.context}."
             )
-        found: dict[str, list[dict[str, Any]]] = {}
+        explained: dict[str, list[dict[str, Any]]] = {}
         with self.lock:
             for side in self.sides:
                 batch = Batch(side, [Request(name, 0, prompt, 0) for name in side.names])
-                shares = batch.shares([ids] * len(side.names), ALTERNATIVES)
-                found |= {row.side: self._words(ids, *share) for row, share in zip(batch.rows, shares, strict=True)}
-        return found
+                likeliest = batch.probabilities([ids] * len(side.names), ALTERNATIVES)
+                explained |= {
+                    row.side: self._words(ids, *tensors) for row, tensors in zip(batch.rows, likeliest, strict=True)
+                }
+        return explained
 
     def _words(self, ids: list[int], chosen: Tensor, top: Tensor, which: Tensor) -> list[dict[str, Any]]:
         decode = self.tokenizer.decode
         return [
             {
                 "token": decode([token]),
-                "probability": share,
+                "probability": probability,
                 "alternatives": [[decode([other]), value] for other, value in zip(others, values, strict=True)],
             }
-            for token, share, values, others in zip(ids, chosen.tolist(), top.tolist(), which.tolist(), strict=True)
+            for token, probability, values, others in zip(
+                ids, chosen.tolist(), top.tolist(), which.tolist(), strict=True
+            )
         ]
 
     def _common(self, prompts: list[list[int]]) -> dict[str, CachedPrefix]:
@@ -201,11 +205,11 @@ class SideBySide:
         count = min(common_prefix(prompts), min(map(len, prompts)) - 1)
         if len(prompts) < 2 or count < MIN_SHARED_TOKENS or not all(side.can_share for side in self.sides):
             return {}
-        found: dict[str, CachedPrefix] = {}
+        prefixes: dict[str, CachedPrefix] = {}
         for side in self.sides:
             batch = Batch(side, [Request(name, 0, prompts[0][:count], 0) for name in side.names], keep_prefixes=True)
-            found |= batch.close()
-        return found
+            prefixes |= batch.close()
+        return prefixes
 
     def _row(self, side: str, index: int, prompt: list[int], config: GenerateConfig) -> Request:
         room = self.context - len(prompt)
@@ -246,18 +250,18 @@ class SideBySide:
 
 
 class PendingAnswers:
-    """One conversation's answers in the making: `found` beside what was scored, whole once no side is `missing`."""
+    """One conversation's answers in the making: `outputs` beside what was scored, whole once no side is `missing`."""
 
-    def __init__(self, pair: SideBySide, found: dict[str, Any], prompt: list[int]) -> None:
-        self.found = found
+    def __init__(self, pair: SideBySide, outputs: dict[str, Any], prompt: list[int]) -> None:
+        self.outputs = outputs
         self.missing = set(pair.names)
         self.texts = {name: Answer(pair.tokenizer, prompt) for name in pair.names}
-        self.found |= dict.fromkeys(pair.names, "")
+        self.outputs |= dict.fromkeys(pair.names, "")
 
     def add(self, step: Step) -> None:
         name = step.row.side
         if step.token is not None:
-            self.found[name] += self.texts[name].add(step.token)
+            self.outputs[name] += self.texts[name].add(step.token)
         if step.finish_reason:
-            self.found[name] = without_empty_thoughts(self.found[name]).strip()
+            self.outputs[name] = without_empty_thoughts(self.outputs[name]).strip()
             self.missing.discard(name)

@@ -139,8 +139,8 @@ def _from_hub(hub_id: str, report: Report) -> Path:
         raise UserError(f"{hub_id!r} has no safetensors weights, and only those are loaded; choose another model.")
 
     with tempfile.TemporaryDirectory() as box:
-        given = {"local_dir": box, "etag_timeout": HUB_SECONDS}
-        config = within(HUB_SECONDS, lambda: hf_hub_download(hub_id, "config.json", **given))
+        options = {"local_dir": box, "etag_timeout": HUB_SECONDS}
+        config = within(HUB_SECONDS, lambda: hf_hub_download(hub_id, "config.json", **options))
         support.check(Path(config), hub_id)
 
     def fill(part: Path) -> None:

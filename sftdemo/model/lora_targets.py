@@ -24,18 +24,18 @@ def targets(model: PreTrainedModel) -> list[str]:
 
     decoder, head = model.get_decoder(), model.get_output_embeddings()
     prefix = next(f"{name}." if name else "" for name, module in model.named_modules() if module is decoder)
-    found = []
+    names = []
     for name, module in decoder.named_modules():
         if not isinstance(module, nn.Linear | Conv1D) or module is head or ROUTERS.intersection(name.split(".")):
             continue
         parent, _, leaf = name.rpartition(".")
         if leaf not in _read_by_kernels(decoder.get_submodule(parent)):
-            found.append(prefix + name)
+            names.append(prefix + name)
     # PEFT still knows experts by the names of the linear layers they once were, and would put LoRA on the tensors that hold
     # them all, where shared experts or dense layers bear these names.
-    probe = LoraConfig(target_modules=found)
+    probe = LoraConfig(target_modules=names)
     convert_peft_config_for_transformers(probe, model, None)
-    return [name for name in found if name in probe.target_modules]
+    return [name for name in names if name in probe.target_modules]
 
 
 def _read_by_kernels(module: nn.Module) -> set[str]:

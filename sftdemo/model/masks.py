@@ -97,14 +97,14 @@ class LayerMask:
         if branches:
             behind = places[:, -queries - 1 : -queries] + 1 + branches.offsets
             places = torch.cat([places[:, :-queries], behind], 1)
-        asked = places[:, -queries:, None]
-        visible = self.pattern.visible(asked, places[:, None])
+        query_places = places[:, -queries:, None]
+        visible = self.pattern.visible(query_places, places[:, None])
         if self.tokens is not None:
             visible = visible & self.tokens[:, None]
         if branches:
             visible[:, :, -queries:] &= branches.visible
         if ahead:
-            first = self.pattern.visible(asked + ahead, torch.arange(ahead, device=device))
+            first = self.pattern.visible(query_places + ahead, torch.arange(ahead, device=device))
             visible = torch.cat([first, visible], 2)
         return visible
 

@@ -293,25 +293,25 @@ def judge(model: Model, config: TrainConfig, rows: LengthStatistics, size: int, 
     base = max(IMPORTS, own)
     limit = config.memory_limit
     room = limit * GIB if limit is not None else resources.free() + (0 if gpu else own)
-    found = estimate(model, config, rows, size, gpu, base)
+    needed = estimate(model, config, rows, size, gpu, base)
     ways = []
-    if found.peak > room:
+    if needed.peak > room:
         for change in smaller(model, config, rows, size, gpu, base, room):
-            said = ", ".join(name if value is True else f"{name} {value}" for name, value in change.items())
+            settings = ", ".join(name if value is True else f"{name} {value}" for name, value in change.items())
             peak = estimate(model, replace(config, **change), rows, size, gpu, base).peak
-            ways.append(f"{said} ({gib(peak)})")
-    return FitReport(found, room, limit is not None, ways)
+            ways.append(f"{settings} ({gib(peak)})")
+    return FitReport(needed, room, limit is not None, ways)
 
 
 def check_training(model: Model, config: TrainConfig, rows: LengthStatistics, size: int) -> tuple[Estimate, str]:
     """The estimate and a sentence about it; raises UserError with what would fit where the training doesn't."""
-    found = judge(model, config, rows, size, resources.resident())
-    about = f"about {gib(found.estimate.peak)} at the peak"
-    bound = f"{gib(found.room)} {'is the limit' if found.limited else 'are free'}"
-    if found.fits:
-        return found.estimate, f"Memory: {about}, {bound}."
+    report = judge(model, config, rows, size, resources.resident())
+    about = f"about {gib(report.estimate.peak)} at the peak"
+    bound = f"{gib(report.room)} {'is the limit' if report.limited else 'are free'}"
+    if report.fits:
+        return report.estimate, f"Memory: {about}, {bound}."
     remedy = (
-        f"what fits: {', or '.join(found.ways)}" if found.ways else "nothing smaller fits either; use a smaller model"
+        f"what fits: {', or '.join(report.ways)}" if report.ways else "nothing smaller fits either; use a smaller model"
     )
     raise UserError(f"The training needs {about}, and {bound}; {remedy}; or close other programs.")
 
@@ -336,14 +336,16 @@ def smaller(
     nf4: list[Change] = [{"method": "lora", "quantization": "nf4"}] if config.quantization != "nf4" else []
     ways = [batches, again, shorter, lora, nf4]
     for together in range(1, len(ways) + 1):
-        found: list[Change] = []
+        fitting: list[Change] = []
         for several in combinations(ways, together):
-            changes = ({key: value for one in chosen for key, value in one.items()} for chosen in product(*several))
+            changes = (
+                {key: value for change in combined for key, value in change.items()} for combined in product(*several)
+            )
             change = next(filter(fits, changes), None)
-            if change and not any(change.items() >= less.items() for less in found):
-                found.append(change)
-        if found:
-            return found[:MOST_WAYS]
+            if change and not any(change.items() >= less.items() for less in fitting):
+                fitting.append(change)
+        if fitting:
+            return fitting[:MOST_WAYS]
     return []
 
 

@@ -33,13 +33,13 @@ def size_of(precision: str) -> int:
 
 def best_times(ways: dict[str, Callable[[], object]], trials: int) -> dict[str, float]:
     """The least time of each way, in seconds; they take turns, so that what else goes on here slows all."""
-    found = dict.fromkeys(ways, math.inf)
+    shortest = dict.fromkeys(ways, math.inf)
     for _ in range(trials):
         for name, way in ways.items():
             began = time.perf_counter()
             way()
-            found[name] = min(found[name], time.perf_counter() - began)
-    return found
+            shortest[name] = min(shortest[name], time.perf_counter() - began)
+    return shortest
 
 
 def device() -> torch.device:
@@ -82,8 +82,8 @@ def has_bfloat16_units() -> bool:
     if device().type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device().type == "cpu":
-        found = torch.cpu.get_capabilities()
-        return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
     return False
 
 
@@ -111,12 +111,12 @@ def _product_seconds() -> dict[str, float]:
     return best_times({"bfloat16": product(torch.bfloat16), "float32": product(torch.float32)}, TRIALS)
 
 
-def training_precision(asked: str) -> tuple[torch.dtype, str]:
+def training_precision(precision: str) -> tuple[torch.dtype, str]:
     """The compute dtype for training and the reason in words."""
     import torch
 
-    if asked != "auto":
-        return getattr(torch, asked), f"{asked}: as asked"
+    if precision != "auto":
+        return getattr(torch, precision), f"{precision}: as asked"
     if bfloat16_pays():
         return torch.bfloat16, "bfloat16: the processor is faster in it"
     lack = "is faster in it than in bfloat16" if has_bfloat16_units() else "has no bfloat16 units"
