@@ -32,16 +32,16 @@ class LoraProduct(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
     ) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        y, *kept = _product(flat, weight, bias, a, b, scaling)
-        ctx.save_for_backward(flat, weight, *kept)
+        y, *saved = _product(flat, weight, bias, a, b, scaling)
+        ctx.save_for_backward(flat, weight, *saved)
         ctx.scaling, ctx.types = scaling, (a.dtype, b.dtype)
         return y.resize_(*x.shape[:-1], len(weight))  # not a view: others may add to it in place
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        flat, *kept = ctx.saved_tensors
-        grad_x, grad_a, grad_b = _gradients(ctx, ctx.needs_input_grad[0], gradient, flat, *kept)
+        flat, *saved = ctx.saved_tensors
+        grad_x, grad_a, grad_b = _gradients(ctx, ctx.needs_input_grad[0], gradient, flat, *saved)
         return grad_x if grad_x is None else grad_x.view(*gradient.shape[:-1], -1), None, None, grad_a, grad_b, None
 
 
@@ -53,43 +53,50 @@ class GatedProduct(torch.autograd.Function):
         ctx: Any, gate: Tensor, up: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
     ) -> Tensor:
         x = nn.functional.silu(gate).mul_(up)
-        y, *kept = _product(x.view(-1, x.shape[-1]), weight, bias, a, b, scaling)
-        ctx.save_for_backward(gate, up, weight, *kept)
+        y, *saved = _product(x.view(-1, x.shape[-1]), weight, bias, a, b, scaling)
+        ctx.save_for_backward(gate, up, weight, *saved)
         ctx.scaling, ctx.types = scaling, (a.dtype, b.dtype)
         return y.resize_(*gate.shape[:-1], len(weight))
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        gate, up, *kept = ctx.saved_tensors
-        opened = nn.functional.silu(gate)
-        x = (opened * up).view(-1, up.shape[-1])
-        grad_x, grad_a, grad_b = _gradients(ctx, True, gradient, x, *kept)
+        gate, up, *saved = ctx.saved_tensors
+        activated = nn.functional.silu(gate)
+        x = (activated * up).view(-1, up.shape[-1])
+        grad_x, grad_a, grad_b = _gradients(ctx, True, gradient, x, *saved)
         assert grad_x is not None
         grad_x = grad_x.view_as(up)
-        to_up = opened.mul_(grad_x)
-        to_gate = torch.ops.aten.silu_backward(grad_x.mul_(up), gate)
-        return to_gate, to_up, None, None, grad_a, grad_b, None
+        grad_up = activated.mul_(grad_x)
+        grad_gate = torch.ops.aten.silu_backward(grad_x.mul_(up), gate)
+        return grad_gate, grad_up, None, None, grad_a, grad_b, None
 
 
 def _product(
     flat: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
 ) -> tuple[Tensor, ...]:
     """y, then what its gradients need: A and B in the type of flat, and flat A'."""
-    low, high = a.to(flat.dtype), b.to(flat.dtype)
-    inner = flat @ low.t()
-    return nn.functional.linear(flat, weight, bias).addmm_(inner, high.t(), alpha=scaling), low, high, inner
+    cast_a, cast_b = a.to(flat.dtype), b.to(flat.dtype)
+    x_a = flat @ cast_a.t()
+    return nn.functional.linear(flat, weight, bias).addmm_(x_a, cast_b.t(), alpha=scaling), cast_a, cast_b, x_a
 
 
 def _gradients(
-    ctx: Any, ask: bool, gradient: Tensor, flat: Tensor, weight: Tensor, low: Tensor, high: Tensor, inner: Tensor
+    ctx: Any,
+    needs_grad_x: bool,
+    gradient: Tensor,
+    flat: Tensor,
+    weight: Tensor,
+    cast_a: Tensor,
+    cast_b: Tensor,
+    x_a: Tensor,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Of flat, if asked for, of A and of B."""
     grad_output = gradient.reshape(-1, gradient.shape[-1])
-    to_inner = (grad_output @ high) * ctx.scaling
-    grad_a = (to_inner.t() @ flat).to(ctx.types[0])
-    grad_b = ((grad_output.t() @ inner) * ctx.scaling).to(ctx.types[1])
-    return (grad_output @ weight).addmm_(to_inner, low) if ask else None, grad_a, grad_b
+    grad_x_a = (grad_output @ cast_b) * ctx.scaling
+    grad_a = (grad_x_a.t() @ flat).to(ctx.types[0])
+    grad_b = ((grad_output.t() @ x_a) * ctx.scaling).to(ctx.types[1])
+    return (grad_output @ weight).addmm_(grad_x_a, cast_a) if needs_grad_x else None, grad_a, grad_b
 
 
 class Norm(torch.autograd.Function):

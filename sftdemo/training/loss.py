@@ -44,33 +44,33 @@ class HeadLoss(torch.autograd.Function):
         learn: bool,
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float32)
-        wanted = [learn and needed for needed in ctx.needs_input_grad[:3]]
+        needs_grad = [learn and needed for needed in ctx.needs_input_grad[:3]]
         grad_hidden, grad_weight, grad_bias = (
-            torch.zeros_like(each) if needed and each is not None else None
-            for each, needed in zip((hidden, weight, bias), wanted, strict=True)
+            torch.zeros_like(tensor) if needed and tensor is not None else None
+            for tensor, needed in zip((hidden, weight, bias), needs_grad, strict=True)
         )
-        room = max(1, LOGIT_FLOATS // len(weight))
-        for start in range(0, len(labels), room):
-            span = slice(start, start + room)
-            part, ids = hidden[span], labels[span, None]
-            logits = torch.nn.functional.linear(part, weight, bias)
-            kind, shares = logits.dtype, logits.float()
-            shares -= shares.amax(-1, keepdim=True)
-            chosen = shares.gather(1, ids)
-            over = shares.exp_().sum(-1, keepdim=True)
-            each = over.log() - chosen
-            scale = weights[span, None] if weights is not None else torch.ones_like(each)
-            total += (each * scale).sum()
-            if not any(wanted):
+        chunk = max(1, LOGIT_FLOATS // len(weight))
+        for start in range(0, len(labels), chunk):
+            span = slice(start, start + chunk)
+            inputs, targets = hidden[span], labels[span, None]
+            logits = torch.nn.functional.linear(inputs, weight, bias)
+            dtype, probabilities = logits.dtype, logits.float()
+            probabilities -= probabilities.amax(-1, keepdim=True)
+            chosen = probabilities.gather(1, targets)
+            partition = probabilities.exp_().sum(-1, keepdim=True)
+            nll = partition.log() - chosen
+            scale = weights[span, None] if weights is not None else torch.ones_like(nll)
+            total += (nll * scale).sum()
+            if not any(needs_grad):
                 continue
-            shares.mul_(scale / over).scatter_add_(1, ids, -scale)
-            grad_output = shares.to(kind)
+            probabilities.mul_(scale / partition).scatter_add_(1, targets, -scale)
+            grad_output = probabilities.to(dtype)
             if grad_hidden is not None:
                 grad_hidden[span] = grad_output @ weight
-            if grad_weight is not None and kind == grad_weight.dtype:
-                grad_weight.addmm_(grad_output.t(), part)
+            if grad_weight is not None and dtype == grad_weight.dtype:
+                grad_weight.addmm_(grad_output.t(), inputs)
             elif grad_weight is not None:
-                grad_weight += grad_output.t() @ part
+                grad_weight += grad_output.t() @ inputs
             if grad_bias is not None:
                 grad_bias += grad_output.sum(0)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)

@@ -176,11 +176,11 @@ def _block_mask(packing: Packing, pattern: Pattern, device: torch.device) -> Ten
 def _trial_rows(model: PreTrainedModel) -> list[list[int]]:
     """Rows of any tokens that begin alike; a vocabulary's first, often unused, make a bfloat16 model's rounding grow."""
     drawn = torch.Generator().manual_seed(0)
-    first, *rows = [
+    prefix, *rows = [
         torch.randint(model.get_input_embeddings().num_embeddings, (count,), generator=drawn).tolist()  # type: ignore[arg-type]
         for count in (7, 10, 11, 3)
     ]
-    return [first + row for row in rows]
+    return [prefix + row for row in rows]
 
 
 def enable(model: PreTrainedModel) -> bool:
@@ -204,14 +204,14 @@ def _packed_and_alone(model: PreTrainedModel) -> Iterator[tuple[Tensor, Tensor]]
     """Logits of packed rows, with a shared prefix and without, and those that each row has alone."""
     with answering(model), short_spans(model.config):
         rows = _trial_rows(model)
-        wanted = [_last_logits(model, row, 3) for row in rows]
+        expected = [_last_logits(model, row, 3) for row in rows]
         model.set_attn_implementation(NAME)
         for sharable in (0, 7):
             ids, positions, packing = pack(rows, sharable)
             ends = list(itertools.accumulate(packing))[1:]
             keep = [place for end in ends for place in range(end - 3, end)]
-            got = _last_logits(model, ids, keep, positions, packing).split(3)  # type: ignore[no-untyped-call]
-            yield from zip(got, wanted, strict=True)
+            logits = _last_logits(model, ids, keep, positions, packing).split(3)  # type: ignore[no-untyped-call]
+            yield from zip(logits, expected, strict=True)
 
 
 def _last_logits(
@@ -222,15 +222,15 @@ def _last_logits(
     packing: Packing = (),
 ) -> Tensor:
     """Logits [len(keep), vocabulary] of one sequence's last tokens, or of those at the given places."""
-    given: dict[str, Any] = {"input_ids": torch.tensor([ids])}
+    inputs: dict[str, Any] = {"input_ids": torch.tensor([ids])}
     if positions:
-        given |= {
+        inputs |= {
             "position_ids": torch.tensor([positions]),
             "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
         }
     if isinstance(keep, list):
-        given["logits_to_keep"] = torch.tensor(keep)
+        inputs["logits_to_keep"] = torch.tensor(keep)
     else:
-        given["logits_to_keep"] = keep
-    given = {name: each.to(model.device) if isinstance(each, Tensor) else each for name, each in given.items()}
-    return model(**given, use_cache=False, **({"packing": packing} if packing else {})).logits[0]  # type: ignore[no-any-return]
+        inputs["logits_to_keep"] = keep
+    inputs = {name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    return model(**inputs, use_cache=False, **({"packing": packing} if packing else {})).logits[0]  # type: ignore[no-any-return]

@@ -49,35 +49,38 @@ class Prepared:
         support.check(self.base / "config.json", config.model)
         self.tokenizer = loading.tokenizer(self.base, thinking=config.thinking)
         mended = self._mend(report) if config.on_fault != "stop" else None
-        some = min(MOST_VALIDATION, max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"]))))
-        measured = {"train": splits["train"], "validation": data.take(splits["validation"], some, config.seed)}
-        made = {
+        validation_rows = min(MOST_VALIDATION, max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"]))))
+        to_encode = {
+            "train": splits["train"],
+            "validation": data.take(splits["validation"], validation_rows, config.seed),
+        }
+        encoded = {
             split: encode_all(examples, self.tokenizer, "stop", self.dataset.source)
-            for split, examples in measured.items()
+            for split, examples in to_encode.items()
             if split == "validation" or mended is None
         }
-        made |= {"train": mended} if mended else {}
-        if faults := [fault for each in made.values() for fault in each.faults]:
+        encoded |= {"train": mended} if mended else {}
+        if faults := [fault for encoding in encoded.values() for fault in encoding.faults]:
             raise DataError(faults)
         fitted = {
-            split: truncation.fit(each.examples, each.rows, self.tokenizer, config, self.dataset)
-            for split, each in made.items()
+            split: truncation.fit(encoding.examples, encoding.rows, self.tokenizer, config, self.dataset)
+            for split, encoding in encoded.items()
         }
-        self.rows = {split: found.rows for split, found in fitted.items()}
-        self.lengths = {split: found.counts() for split, found in fitted.items()}
+        self.rows = {split: fit.rows for split, fit in fitted.items()}
+        self.lengths = {split: fit.counts() for split, fit in fitted.items()}
         if not self.rows["train"]:
             raise UserError(f"No row fits into max_length {config.max_length}; raise it, or give shorter rows.")
-        for split, found in fitted.items():
-            if sentence := found.sentence(config):
+        for split, fit in fitted.items():
+            if sentence := fit.sentence(config):
                 report(f"In {split}: {sentence}")
-        for warning in made["train"].warnings(""):
+        for warning in encoded["train"].warnings(""):
             report(f"{warning.field}: {warning.problem} {warning.remedy}")
-        for note in made["train"].notes():
+        for note in encoded["train"].notes():
             report(note)
         self.dtype, self.precision = precision or compute.training_precision(config.precision)
         model, sizes = memory_estimate.Model.read(self.base), memory_estimate.LengthStatistics.of(self.rows["train"])
-        self.memory, said = memory_estimate.check_training(model, config, sizes, self.dtype.itemsize)
-        report(said)
+        self.memory, memory_note = memory_estimate.check_training(model, config, sizes, self.dtype.itemsize)
+        report(memory_note)
         # A checkpoint of full tuning holds weights and two moments, beside the model itself.
         weights = 4 * loading.weights_bytes(self.base) if config.method == "full" else 0
         resources.check_disk(runs.home(), weights + 200_000_000, "The run")
@@ -89,11 +92,11 @@ class Prepared:
         dataset = self.dataset
         mended = {}
         for split, examples in dataset.splits.items():
-            made = mended[split] = encode_all(examples, self.tokenizer, self.config.on_fault, dataset.source)
-            dataset.splits[split] = made.kept
-            dataset.dropped = [*dataset.dropped, *made.dropped]
-            dataset.fixed = [*dataset.fixed, *made.fixed]
-            for faults, word in ((made.dropped, "left out"), (made.fixed, "repaired")):
+            encoded = mended[split] = encode_all(examples, self.tokenizer, self.config.on_fault, dataset.source)
+            dataset.splits[split] = encoded.kept
+            dataset.dropped = [*dataset.dropped, *encoded.dropped]
+            dataset.fixed = [*dataset.fixed, *encoded.fixed]
+            for faults, word in ((encoded.dropped, "left out"), (encoded.fixed, "repaired")):
                 if faults:
                     report(f"In {split}, {len(faults)} rows are {word}; the first: {faults[0]}")
         if not (dataset.splits["train"] and dataset.splits["validation"]):

@@ -56,23 +56,23 @@ class SftTrainer(Trainer):  # type: ignore[misc]
         return self._batches(eval_dataset or self.eval_dataset, self.args.per_device_eval_batch_size, None)
 
     def _batches(self, rows: Any, size: int, seed: int | None) -> DataLoader[Any]:
-        here, all_of_them = self.accelerator.process_index, self.accelerator.num_processes
-        return batches(rows, self.data_collator, ShardedBatchSampler(len(rows), size, seed, here, all_of_them))
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        return batches(rows, self.data_collator, ShardedBatchSampler(len(rows), size, seed, process, processes))
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], float | None]:
         """A step's batches and the weight of their learned tokens over all processes; nothing once anyone asked to stop."""
-        taken = list(itertools.islice(epoch_iterator, num_batches))
-        tokens = sum(batch.pop("row_tokens") for batch in taken)
-        weight = sum(_weight(batch).item() for batch in taken)
-        weight, tokens, asked = self._over_all(weight, tokens, self.watch.stop_asked)
-        if asked:
+        step_batches = list(itertools.islice(epoch_iterator, num_batches))
+        tokens = sum(batch.pop("row_tokens") for batch in step_batches)
+        weight = sum(_weight(batch).item() for batch in step_batches)
+        weight, tokens, stop_asked = self._over_all(weight, tokens, self.watch.stop_asked)
+        if stop_asked:
             self.control.should_training_stop = True
             self.watch.stop(self.state)
             return [], None
         self.row_tokens += round(tokens)
-        return taken, weight or 1.0
+        return step_batches, weight or 1.0
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: float | None = None
@@ -112,7 +112,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, run: runs.Run, interruption: Interruption, progress: Progress | None) -> None:
         self.run, self.interruption, self.progress = run, interruption, progress
-        self.tuner: SftTrainer | None = None
+        self.trainer: SftTrainer | None = None
         self.began = self.ended = self._written = 0.0
         self.stopped = False
 
@@ -120,7 +120,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
     def tokens_per_s(self) -> float:
         """Tokens of the rows trained on, padding not, from the first step's start to the last step's end."""
         seconds = self.ended - self.began
-        return self.tuner.row_tokens / seconds if self.tuner and seconds > 0 else 0.0
+        return self.trainer.row_tokens / seconds if self.trainer and seconds > 0 else 0.0
 
     @property
     def stop_asked(self) -> bool:
@@ -161,8 +161,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
     def _write(self, state: Any, row: dict[str, Any]) -> None:
         if time.monotonic() - self._written > STATUS_SECONDS or state.global_step == state.max_steps or self.stopped:
             self._written = time.monotonic()
-            word = "stopping" if self.stopped else "running"
-            self.run.write_status(word, phase="training", **row, **self._course(state))
+            run_state = "stopping" if self.stopped else "running"
+            self.run.write_status(run_state, phase="training", **row, **self._course(state))
 
 
 def fit(
@@ -171,38 +171,40 @@ def fit(
     """Load, train, save; returns the `train` command's JSON and leaves it in the run's status."""
     began = time.perf_counter()
     report("Loading the model …")
-    watch = RunCallback(run, interruption, progress)
-    tuner, stops = _tuner(prepared, run, watch, report)
-    measured = tuner.eval_dataset is not None
-    first = tuner.evaluate()["eval_loss"] if measured else None
+    callback = RunCallback(run, interruption, progress)
+    trainer, generation_config = _trainer(prepared, run, callback, report)
+    has_validation = trainer.eval_dataset is not None
+    first_eval_loss = trainer.evaluate()["eval_loss"] if has_validation else None
     interruption.polled = True
-    result = tuner.train()
-    if not tuner.state.global_step:
+    result = trainer.train()
+    if not trainer.state.global_step:
         raise KeyboardInterrupt  # stopped before the first step
-    last = tuner.evaluate()["eval_loss"] if measured else None
+    last_eval_loss = trainer.evaluate()["eval_loss"] if has_validation else None
     report("Saving …")
     summary: Summary = {
         "run": run.name,
-        "status": "stopped" if watch.stopped else "finished",
-        "steps": tuner.state.global_step,
+        "status": "stopped" if callback.stopped else "finished",
+        "steps": trainer.state.global_step,
         "train_loss": result.training_loss,
-        "eval_loss": last,
-        "first_eval_loss": first,
-        "tokens_per_s": round(watch.tokens_per_s, 1),
+        "eval_loss": last_eval_loss,
+        "first_eval_loss": first_eval_loss,
+        "tokens_per_s": round(callback.tokens_per_s, 1),
         "seconds": round(time.perf_counter() - began, 1),
         "model_source": prepared.model_source,
         "peak_memory": resources.used_peak(),
         "estimated_memory": prepared.memory.peak,
-        "lora_targets": _targets(tuner.model),
+        "lora_targets": _targets(trainer.model),
     }
-    _save(tuner, prepared, run, stops)
-    if tuner.is_world_process_zero():
+    _save(trainer, prepared, run, generation_config)
+    if trainer.is_world_process_zero():
         files.write_text(run.path / "README.md", model_card(run, summary))
-        run.write_status(summary["status"], step=tuner.state.global_step, total=tuner.state.max_steps, **summary)
+        run.write_status(summary["status"], step=trainer.state.global_step, total=trainer.state.max_steps, **summary)
     return summary
 
 
-def _tuner(prepared: Prepared, run: runs.Run, watch: RunCallback, report: download.Report) -> tuple[SftTrainer, Any]:
+def _trainer(
+    prepared: Prepared, run: runs.Run, callback: RunCallback, report: download.Report
+) -> tuple[SftTrainer, Any]:
     """The Trainer, ready to go, and the base's generation config."""
     config, full = prepared.config, prepared.config.method == "full"
     torch.manual_seed(config.seed)
@@ -215,17 +217,17 @@ def _tuner(prepared: Prepared, run: runs.Run, watch: RunCallback, report: downlo
         report("This model keeps its own attention; rows are padded instead of packed.")
     if config.gradient_checkpointing and _keeps_inputs(config):
         trained.enable_input_require_grads()  # else no gradient comes back through a reentrant checkpoint
-    tuner = SftTrainer(
+    trainer = SftTrainer(
         model=trained,
         args=_arguments(prepared, run, autocast=full and prepared.dtype == torch.bfloat16, sparse=_has_experts(model)),
         train_dataset=prepared.rows["train"],
         eval_dataset=prepared.rows["validation"] or None,
         data_collator=Collator(packed),
-        callbacks=[watch],
+        callbacks=[callback],
     )
-    tuner.remove_callback(PrinterCallback)
-    tuner.watch, watch.tuner = watch, tuner
-    return tuner, model.generation_config
+    trainer.remove_callback(PrinterCallback)
+    trainer.watch, callback.trainer = callback, trainer
+    return trainer, model.generation_config
 
 
 def _targets(model: Any) -> list[str]:
@@ -260,9 +262,9 @@ def _keeps_inputs(config: TrainConfig) -> bool:
 def _arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse: bool) -> TrainingArguments:
     config, rows, held_out = prepared.config, len(prepared.rows["train"]), len(prepared.rows["validation"])
     steps = planned_steps(rows, config.epochs, config.batch_size * distributed.count(), config.gradient_accumulation)
-    passes = FORWARD_SHARE * EVALUATION_SHARE * rows * config.epochs / held_out if held_out else 0
+    affordable = FORWARD_SHARE * EVALUATION_SHARE * rows * config.epochs / held_out if held_out else 0
     # The first and the last validation loss are always measured; these are the ones between.
-    between = min(8, max(0, int(passes) - 2))
+    evaluations_between = min(8, max(0, int(affordable) - 2))
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # what the launcher says of it; --precision decides, below
     arguments = TrainingArguments(
         output_dir=str(run.path / "checkpoints"),
@@ -278,8 +280,8 @@ def _arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse: bool) 
         weight_decay=config.weight_decay,
         bf16=autocast,
         logging_steps=max(1, steps // MOST_LOGGED),
-        eval_strategy="steps" if between else "no",
-        eval_steps=max(1, steps // (between + 1)) if between else None,
+        eval_strategy="steps" if evaluations_between else "no",
+        eval_steps=max(1, steps // (evaluations_between + 1)) if evaluations_between else None,
         save_strategy="steps" if config.checkpoint_every else "no",
         save_steps=config.checkpoint_every or 1,
         save_total_limit=1,
@@ -302,21 +304,21 @@ def planned_steps(rows: int, epochs: float, batch: int, accumulation: int) -> in
     return math.ceil(epochs * math.ceil(math.ceil(rows / batch) / accumulation))
 
 
-def _save(tuner: SftTrainer, prepared: Prepared, run: runs.Run, stops: Any) -> None:
+def _save(trainer: SftTrainer, prepared: Prepared, run: runs.Run, generation_config: Any) -> None:
     """Everything needed to load and to talk goes into model/: adapter or weights, tokenizer, template, stop tokens."""
     part = run.path / ".model.part"
-    if tuner.is_fsdp_enabled:
-        tuner.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-    tuner.save_model(str(part))  # by all processes: each may hold a part of the weights
-    if not tuner.is_world_process_zero():
+    if trainer.is_fsdp_enabled:
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    trainer.save_model(str(part))  # by all processes: each may hold a part of the weights
+    if not trainer.is_world_process_zero():
         return
     if not any(part.glob("*.safetensors")):
         raise UserError(
             f"The weights were left in parts under {part}; let accelerate's config gather them when saving."
         )
     prepared.tokenizer.save_pretrained(part)
-    stops.eos_token_id = sorted(encode.stop_ids(prepared.tokenizer, stops))
-    stops.save_pretrained(part)
+    generation_config.eos_token_id = sorted(encode.stop_ids(prepared.tokenizer, generation_config))
+    generation_config.save_pretrained(part)
     for name in ("README.md", "training_args.bin"):  # PEFT's empty card, the run has its own; a pickle
         (part / name).unlink(missing_ok=True)
     part.rename(run.model_path)

@@ -73,8 +73,8 @@ def _await_end(run: Run, child: subprocess.Popen[bytes]) -> None:
         LOG.info("Run %s: %s. %s", run.name, status.get("state"), status.get("error") or "")
         return
     lines = run.log_path.read_bytes()[-4000:].decode(errors="replace").split("\n")
-    word = next((line.strip() for line in reversed(lines) if line.strip()), "the log is empty")
-    error = f"The training process ended with exit status {code}: {word}"
+    last_line = next((line.strip() for line in reversed(lines) if line.strip()), "the log is empty")
+    error = f"The training process ended with exit status {code}: {last_line}"
     if code < 0:
         name = signal.Signals(-code).name
         error = f"The training process was killed ({name}). If nobody did it, the machine had no memory left."
@@ -90,14 +90,14 @@ def stop(run: Run) -> None:
 
 def command(config: TrainConfig) -> str:
     """The command line that does the same, with only the settings that aren't their defaults."""
-    words = ["python", "-m", "sftdemo", "train"]
+    arguments = ["python", "-m", "sftdemo", "train"]
     for spec in dataclasses.fields(config):
         value = getattr(config, spec.name)
         if value != spec.default:
             flag = f"--{spec.name.replace('_', '-')}"
             if isinstance(value, bool):
-                words.append(flag if value else f"--no-{flag[2:]}")
+                arguments.append(flag if value else f"--no-{flag[2:]}")
                 continue
             # A value that looks like a flag has to be joined to its own.
-            words += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
-    return shlex.join(words)
+            arguments += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
+    return shlex.join(arguments)
