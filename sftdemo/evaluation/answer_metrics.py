@@ -40,14 +40,15 @@ def f1(predicted: Sequence[str], wanted: Sequence[str]) -> float:
 def token_f1_rows(predictions: Sequence[str], references: References) -> list[float]:
     """Each row's F1 of words with the nearest reference, 0 to 1."""
     return [
-        max(f1(normal(text), normal(one)) for one in texts) for text, texts in zip(predictions, references, strict=True)
+        max(f1(normal(text), normal(reference)) for reference in texts)
+        for text, texts in zip(predictions, references, strict=True)
     ]
 
 
 def normal_match_rows(predictions: Sequence[str], references: References) -> list[float]:
     """1 for each row whose words are those of a reference, case, punctuation and articles aside."""
     return [
-        float(normal(text) in [normal(one) for one in texts])
+        float(normal(text) in [normal(reference) for reference in texts])
         for text, texts in zip(predictions, references, strict=True)
     ]
 
@@ -58,8 +59,8 @@ def _ngrams(words: Sequence[str], order: int) -> list[tuple[str, ...]]:
 
 def _distinct(texts: Sequence[Sequence[str]], order: int) -> float:
     """Different n-grams as a share of all, over all answers together (Li et al. 2016)."""
-    found = [ngram for words in texts for ngram in _ngrams(words, order)]
-    return len(set(found)) / max(len(found), 1)
+    ngrams = [ngram for words in texts for ngram in _ngrams(words, order)]
+    return len(set(ngrams)) / max(len(ngrams), 1)
 
 
 def answer_scores(*, predictions: Sequence[str], references: References) -> Scores:
@@ -71,7 +72,7 @@ def answer_scores(*, predictions: Sequence[str], references: References) -> Scor
     check(predictions, references)
     tokenize = _tokenizer().tokenize
     texts = [tokenize(text) for text in predictions]
-    wanted = sum(mean([len(tokenize(one)) for one in row]) for row in references)
+    wanted = sum(mean([len(tokenize(reference)) for reference in row]) for row in references)
     spans = [_ngrams(words, _REPEATED) for words in texts]
     return {
         "exact_match_normalized": mean(normal_match_rows(predictions, references)),

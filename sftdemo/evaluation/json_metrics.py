@@ -67,9 +67,9 @@ def _is_too_deep(value: Any) -> bool:
     for _ in range(DEEPEST):
         level = [
             item
-            for one in level
-            if isinstance(one, dict | list)
-            for item in (one.values() if isinstance(one, dict) else one)
+            for node in level
+            if isinstance(node, dict | list)
+            for item in (node.values() if isinstance(node, dict) else node)
         ]
         if not level:
             return False
@@ -160,7 +160,7 @@ class Row:
     """How one answer compares with the reference nearest to it. `fields` and `entities` are counts by path or type."""
 
     valid: bool
-    found: bool
+    has_json: bool
     exact: bool
     fields: Mapping[Path, Counts]
     entities: Mapping[Path, Counts]
@@ -172,7 +172,7 @@ class Row:
 
     def f1(self, kind: Literal["fields", "entities"]) -> float:
         """This row's alone; 0 for an answer without JSON."""
-        return f1(*self.total(kind)) if self.found else 0.0
+        return f1(*self.total(kind)) if self.has_json else 0.0
 
 
 def _by_path(
@@ -184,18 +184,21 @@ def _by_path(
         for path, part in parts(value) if value is not None else ():
             counted[path][part] += 1
         sides.append(counted)
-    ours, theirs = sides
-    return {path: _counts(ours[path], theirs[path]) for path in dict.fromkeys([*theirs, *ours])}
+    answer_parts, reference_parts = sides
+    return {
+        path: _counts(answer_parts[path], reference_parts[path])
+        for path in dict.fromkeys([*reference_parts, *answer_parts])
+    }
 
 
 def _compared(text: str, references: Sequence[str]) -> Row:
     answer = parsed_leniently(text)
-    valid, found = parsed(text) is not None, answer is not None
+    valid, has_json = parsed(text) is not None, answer is not None
     rows = []
     for wanted in map(parsed, references):
         listed = [answer] if isinstance(wanted, list) and isinstance(answer, dict) else answer
-        exact = found and _comparable(answer) == _comparable(wanted)
-        rows.append(Row(valid, found, exact, _by_path(_fields, listed, wanted), _by_path(_entities, listed, wanted)))
+        exact = has_json and _comparable(answer) == _comparable(wanted)
+        rows.append(Row(valid, has_json, exact, _by_path(_fields, listed, wanted), _by_path(_entities, listed, wanted)))
     return max(rows, key=lambda row: (row.exact, row.f1("fields"), row.f1("entities")))
 
 
@@ -220,7 +223,7 @@ def json_scores(*, predictions: Sequence[str], references: References) -> Scores
     rows = json_rows(predictions, references)
     scores: Scores = {
         "json_valid": mean([float(row.valid) for row in rows]),
-        "json_valid_lenient": mean([float(row.found) for row in rows]),
+        "json_valid_lenient": mean([float(row.has_json) for row in rows]),
         "json_exact": mean([float(row.exact) for row in rows]),
         "field_f1": f1(*_sum([row.total("fields") for row in rows])),
         "fields": _table([row.fields for row in rows]),
@@ -282,54 +285,56 @@ def slots(text: str, references: Sequence[str]) -> list[Slot]:
     return min(against, key=len)
 
 
-def _differences(wanted: Any, given: Any, path: Path = ()) -> Iterator[Slot]:
+def _differences(reference: Any, answer: Any, path: Path = ()) -> Iterator[Slot]:
     name = ".".join(path)
-    if isinstance(wanted, dict) and isinstance(given, dict):
-        ours, theirs = ({plain(key): item for key, item in side.items()} for side in (given, wanted))
-        for key in dict.fromkeys([*theirs, *ours]):
+    if isinstance(reference, dict) and isinstance(answer, dict):
+        answer_items, reference_items = (
+            {plain(key): item for key, item in side.items()} for side in (answer, reference)
+        )
+        for key in dict.fromkeys([*reference_items, *answer_items]):
             inside = ".".join((*path, key))
-            if key not in ours:
-                yield Slot("missing", inside, wanted=shown(theirs[key]))
-            elif key not in theirs:
-                yield Slot("invented", inside, given=shown(ours[key]))
+            if key not in answer_items:
+                yield Slot("missing", inside, wanted=shown(reference_items[key]))
+            elif key not in reference_items:
+                yield Slot("invented", inside, given=shown(answer_items[key]))
             else:
-                yield from _differences(theirs[key], ours[key], (*path, key))
-    elif isinstance(wanted, list) and isinstance(given, list):
-        yield from _of_lists(_left(wanted, given), _left(given, wanted), path)
-    elif _comparable(wanted) != _comparable(given):
-        yield Slot("wrong", name, shown(wanted), shown(given))
+                yield from _differences(reference_items[key], answer_items[key], (*path, key))
+    elif isinstance(reference, list) and isinstance(answer, list):
+        yield from _of_lists(_left(reference, answer), _left(answer, reference), path)
+    elif _comparable(reference) != _comparable(answer):
+        yield Slot("wrong", name, shown(reference), shown(answer))
 
 
 def _left(items: list[Any], others: list[Any]) -> list[Any]:
     """The items that aren't among the others, each of which takes away one."""
-    there = Counter(map(_comparable, others))
+    unmatched = Counter(map(_comparable, others))
     left = []
     for item in items:
         key = _comparable(item)
-        there[key] -= 1
-        if there[key] < 0:
+        unmatched[key] -= 1
+        if unmatched[key] < 0:
             left.append(item)
     return left
 
 
-def _of_lists(wanted: list[Any], given: list[Any], path: Path) -> Iterator[Slot]:
+def _of_lists(references: list[Any], answers: list[Any], path: Path) -> Iterator[Slot]:
     """Items that have most in common are taken for the same one, told otherwise; the rest is missing or invented."""
     pairs = [
-        (sum((Counter(_fields(one)) & Counter(_fields(other))).values()), -i, -j)
-        for i, one in enumerate(wanted)
-        for j, other in enumerate(given)
-        if isinstance(one, dict) and isinstance(other, dict)
+        (sum((Counter(_fields(reference_item)) & Counter(_fields(answer_item))).values()), -i, -j)
+        for i, reference_item in enumerate(references)
+        for j, answer_item in enumerate(answers)
+        if isinstance(reference_item, dict) and isinstance(answer_item, dict)
     ]
-    taken: dict[int, int] = {}
+    matched: dict[int, int] = {}
     for common, i, j in sorted(pairs, reverse=True):
-        if common and -i not in taken and -j not in taken.values():
-            taken[-i] = -j
+        if common and -i not in matched and -j not in matched.values():
+            matched[-i] = -j
     name = ".".join(path)
-    for i, one in enumerate(wanted):
-        if i in taken:
-            yield from _differences(one, given[taken[i]], path)
+    for i, reference_item in enumerate(references):
+        if i in matched:
+            yield from _differences(reference_item, answers[matched[i]], path)
         else:
-            yield Slot("missing", name, wanted=shown(one))
-    for j, other in enumerate(given):
-        if j not in taken.values():
-            yield Slot("invented", name, given=shown(other))
+            yield Slot("missing", name, wanted=shown(reference_item))
+    for j, answer_item in enumerate(answers):
+        if j not in matched.values():
+            yield Slot("invented", name, given=shown(answer_item))

@@ -198,18 +198,20 @@ class _Reader:
 
     def _mentions(self, text: str) -> list[Any]:
         """The labels in a text, from left to right, of those that overlap the longest."""
-        found = []
-        there = set(_words(text))
-        there |= {re.sub(rf"(?<=.)(?:{_KOREAN_ENDINGS})$", "", word) for word in there if "가" <= word[-1] <= "힣"}
-        for label, words in (entry for word in there for entry in self.by_first_word.get(word, ())):
-            if words <= there:
+        mentions = []
+        words_there = set(_words(text))
+        words_there |= {
+            re.sub(rf"(?<=.)(?:{_KOREAN_ENDINGS})$", "", word) for word in words_there if "가" <= word[-1] <= "힣"
+        }
+        for label, words in (entry for word in words_there for entry in self.by_first_word.get(word, ())):
+            if words <= words_there:
                 if label not in self.expressions:
                     import regex  # type: ignore[import-untyped]
 
                     self.expressions[label] = regex.compile(rf"(?i:{_mention(label)})", regex.V1)
-                found += self.expressions[label].finditer(text)
+                mentions += self.expressions[label].finditer(text)
         apart: list[Any] = []
-        for mention in sorted(found, key=lambda mention: (mention.start(), -mention.end())):
+        for mention in sorted(mentions, key=lambda mention: (mention.start(), -mention.end())):
             if not apart or mention.start() >= apart[-1].end():
                 apart.append(mention)
         return apart
@@ -236,8 +238,8 @@ class _Reader:
         key = _key(mention[0])
         if len(key) > 1 and key not in _COMMON and not key.isdecimal():
             return True
-        rest = pattern(rf"(?i:{_CLAUSE}|[.!?。\n])").split(after)[0]
-        if not _speaks(rest) or (key.isdecimal() and _is_brief(sentence, 1 + _BRIEF)):
+        clause_behind = pattern(rf"(?i:{_CLAUSE}|[.!?。\n])").split(after)[0]
+        if not _speaks(clause_behind) or (key.isdecimal() and _is_brief(sentence, 1 + _BRIEF)):
             return True
         return key not in _COMMON and mention[0] in self.labels and bool(pattern(rf"(?i:{_ANNOUNCED})").search(before))
 

@@ -169,8 +169,8 @@ def _common_length(first: Sequence[str], second: Sequence[str]) -> int:
     full = (1 << len(first)) - 1
     free = full
     for token in second:
-        taken = free & places.get(token, 0)
-        free = (free + taken | free - taken) & full
+        matched = free & places.get(token, 0)
+        free = (free + matched | free - matched) & full
     return len(first) - free.bit_count()
 
 
@@ -182,23 +182,23 @@ def _common_places(first: Sequence[str], second: Sequence[str]) -> list[int]:
     full = (1 << len(second)) - 1
     rows = [full]
     for token in first:
-        taken = rows[-1] & places.get(token, 0)
-        rows.append((rows[-1] + taken | rows[-1] - taken) & full)
+        matched = rows[-1] & places.get(token, 0)
+        rows.append((rows[-1] + matched | rows[-1] - matched) & full)
 
     def length(i: int, j: int) -> int:
         return j - (rows[i] & ((1 << j) - 1)).bit_count()
 
-    found = []
+    common = []
     i, j = len(first), len(second)
     while i and j:
         if first[i - 1] == second[j - 1]:
             i, j = i - 1, j - 1
-            found.append(i)
+            common.append(i)
         elif length(i, j - 1) > length(i - 1, j):
             j -= 1
         else:
             i -= 1
-    return found
+    return common
 
 
 def _common_by_sentence(target: Sequence[Sequence[str]], answer: Sequence[Sequence[str]]) -> int:
@@ -206,7 +206,7 @@ def _common_by_sentence(target: Sequence[Sequence[str]], answer: Sequence[Sequen
     left = Counter(token for words in target for token in words) & Counter(token for words in answer for token in words)
     hits = 0
     for words in target:
-        for place in sorted(set().union(*(_common_places(words, other) for other in answer))):
+        for place in sorted(set().union(*(_common_places(words, sentence) for sentence in answer))):
             hits += left[words[place]] > 0
             left[words[place]] -= 1
     return hits
@@ -227,11 +227,11 @@ def rouge_rows(
     """
     check(predictions, references)
     tokenizer = Tokenizer(stem)
-    pairs = [(text, one) for text, texts in zip(predictions, references, strict=True) for one in texts]
+    pairs = [(text, reference) for text, texts in zip(predictions, references, strict=True) for reference in texts]
     answers, targets = ([tokenizer.tokenize(pair[side]) for pair in pairs] for side in (0, 1))
     order = max([int(kind[5:]) for kind in kinds if kind[5:].isdigit()], default=0)
-    ours, theirs = row_statistics.numbered(answers, targets)
-    shared = row_statistics.shared(ours, theirs, order).tolist() if order else []
+    answer_ids, target_ids = row_statistics.numbered(answers, targets)
+    shared = row_statistics.shared(answer_ids, target_ids, order).tolist() if order else []
 
     def overlap(kind: str, index: int) -> Overlap:
         if kind[5:].isdigit():
@@ -314,7 +314,7 @@ def classification(
         raise UserError(f"{len(predictions)} predictions and {len(references)} labels; give one each, at least one.")
     names = list(labels) if labels is not None else sorted(set(references))
     true, predicted = parse_true_labels(references, names), parse_labels(predictions, names)
-    taken = parse_lenient(predictions, names)
+    lenient = parse_lenient(predictions, names)
     confusion = [[0] * (len(names) + 1) for _ in names]
     for i, j in zip(true, predicted, strict=True):
         confusion[i][j] += 1
@@ -332,15 +332,15 @@ def classification(
     micro = [value / 100 for value in _overlap(right, len(true) - unparsed, len(true))]
     return {
         "accuracy": right / len(true),
-        **{f"macro_{name}": mean([one[name] for one in present]) for name in ("precision", "recall")},
-        "macro_f1": mean([one["f1"] for one in present]),
+        **{f"macro_{name}": mean([class_scores[name] for class_scores in present]) for name in ("precision", "recall")},
+        "macro_f1": mean([class_scores["f1"] for class_scores in present]),
         **dict(zip(("micro_precision", "micro_recall", "micro_f1"), micro, strict=True)),
         "labels": names,
         "confusion": confusion,
         "per_class": per_class,
         "unparsed": unparsed,
-        "lenient_accuracy": mean([float(i == j) for i, j in zip(true, taken, strict=True)]),
-        "lenient_unparsed": taken.count(len(names)),
+        "lenient_accuracy": mean([float(i == j) for i, j in zip(true, lenient, strict=True)]),
+        "lenient_unparsed": lenient.count(len(names)),
         "signature": "match:whole-label|norm:nfkc|case:folded|unparsed:wrong|macro:labels-present",
     }
 

@@ -72,7 +72,7 @@ def row_values(
     if metric == "token_f1":
         return answer_metrics.token_f1_rows(texts, references)
     if metric == "rougeL":
-        return [found["rougeL"].f for found in metrics.rouge_rows(texts, references, ["rougeL"])]
+        return [overlaps["rougeL"].f for overlaps in metrics.rouge_rows(texts, references, ["rougeL"])]
     if metric == "chrf":
         from sacrebleu.metrics import CHRF
 
@@ -89,15 +89,15 @@ def judged(rows: Sequence[Row], metric: str, labels: Sequence[str] | None = None
     """
     scored = [answers_only(row) for row in rows]
     base, tuned = (row_values(scored, side, metric, labels) for side in ("base", "tuned"))
-    found = []
+    judged_rows = []
     for row, before, after in zip(rows, base, tuned, strict=True):
         gain = after - before
         equal = "same" if row["base"].strip() == row["tuned"].strip() else "differ"
         mark = "better" if gain > 1e-9 else "worse" if gain < -1e-9 else equal
-        found.append(row | {"gain": gain, "mark": mark})
+        judged_rows.append(row | {"gain": gain, "mark": mark})
     if json_metrics.are_json([row["references"] for row in scored]):
-        found = [row | {"slots": slots(plain)} for row, plain in zip(found, scored, strict=True)]
-    return found
+        judged_rows = [row | {"slots": slots(plain)} for row, plain in zip(judged_rows, scored, strict=True)]
+    return judged_rows
 
 
 def slots(row: Mapping[str, Any]) -> dict[str, list[json_metrics.Slot]]:
@@ -128,19 +128,19 @@ def outputs_page(
     `filter` is one of FILTERS (differ: all whose answers differ), `label` a true label, `text` what a prompt, reference
     or answer holds, case aside. "gained" puts what improved most first, "lost" what suffered most.
     """
-    for name, value, known in (("sort", sort, SORTS), ("filter", filter, FILTERS)):
-        if value not in known:
-            raise UsageError(f"{name} is {value!r}; choose one of: {', '.join(known)}.")
+    for name, value, choices in (("sort", sort, SORTS), ("filter", filter, FILTERS)):
+        if value not in choices:
+            raise UsageError(f"{name} is {value!r}; choose one of: {', '.join(choices)}.")
     wanted = text.strip().casefold()
-    found = [row for row in rows if _matches(row, filter, label, wanted)]
+    matching = [row for row in rows if _matches(row, filter, label, wanted)]
     if sort != "row":
         sign = -1 if sort == "gained" else 1
-        found.sort(key=lambda row: (sign * row["gain"], row["row"]))
-    pages = max(1, -(-len(found) // size))
+        matching.sort(key=lambda row: (sign * row["gain"], row["row"]))
+    pages = max(1, -(-len(matching) // size))
     page = min(max(page, 0), pages - 1)
     counts = Counter(row["mark"] for row in rows)
     return OutputsPage(
-        found[page * size : (page + 1) * size], page, pages, len(found), {mark: counts[mark] for mark in MARKS}
+        matching[page * size : (page + 1) * size], page, pages, len(matching), {mark: counts[mark] for mark in MARKS}
     )
 
 

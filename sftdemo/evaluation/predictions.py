@@ -30,9 +30,9 @@ def read_predictions(
     if table.faults and not table.rows:
         raise DataError(table.faults)
     names = {role: {name: None for row in table.rows if (name := columns(row.values).get(role))} for role in ROLES}
-    there = {key: None for row in table.rows for key in row.values}
-    _check_columns(path, names, list(there))
-    if unused := [repr(key) for key in there if not any(key in used for used in names.values())]:
+    column_names = {key: None for row in table.rows for key in row.values}
+    _check_columns(path, names, list(column_names))
+    if unused := [repr(key) for key in column_names if not any(key in used for used in names.values())]:
         report(f"Columns that are not used: {', '.join(unused)}.")
     faults: list[Fault] = list(table.faults)
     rows: list[dict[str, Any]] = []
@@ -57,9 +57,9 @@ def _with_lists(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _check_columns(path: Path, names: dict[str, dict[str, None]], there: list[str]) -> None:
+def _check_columns(path: Path, names: dict[str, dict[str, None]], column_names: list[str]) -> None:
     """One line where a whole column is missing, in place of one for each row."""
-    listed = ", ".join(map(repr, there[:20]))
+    listed = ", ".join(map(repr, column_names[:20]))
     if not names["prediction"]:
         raise UserError(f"{path.name} has no column of predictions, only {listed}; name it 'prediction'.")
     if not names["references"] and not names["label"]:

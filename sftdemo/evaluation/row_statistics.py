@@ -33,10 +33,9 @@ def numbered(*sides: Sequence[Sequence[str]]) -> list[list[Tokens]]:
     """Token lists as lists of numbers, the same token the same number on every side."""
     import numpy as np
 
-    known: dict[str, int] = {}
+    ids: dict[str, int] = {}
     return [
-        [np.array([known.setdefault(token, len(known)) for token in tokens], np.int64) for tokens in side]
-        for side in sides
+        [np.array([ids.setdefault(token, len(ids)) for token in tokens], np.int64) for tokens in side] for side in sides
     ]
 
 
@@ -44,11 +43,11 @@ def shared(predicted: Sequence[Tokens], wanted: Sequence[Tokens], orders: int) -
     """How many n-grams of each order two lists of n texts hold and share: (n, orders, 3) of [predicted, wanted, shared]."""
     import numpy as np
 
-    found = np.zeros((len(predicted), orders, 3))
+    counts = np.zeros((len(predicted), orders, 3))
     for start in range(0, len(predicted), _CHUNK):
         part = slice(start, start + _CHUNK)
-        found[part] = _shared(predicted[part], wanted[part], orders)
-    return found
+        counts[part] = _shared(predicted[part], wanted[part], orders)
+    return counts
 
 
 def _shared(predicted: Sequence[Tokens], wanted: Sequence[Tokens], orders: int) -> Array:
@@ -63,10 +62,10 @@ def _shared(predicted: Sequence[Tokens], wanted: Sequence[Tokens], orders: int) 
     # An n-gram's code is its row, then its tokens, in base `width`: row = owner[code // factor], exact in 62 bits.
     owner, factor, width = np.arange(n), 1, len(alphabet)
     code, following = np.repeat(np.tile(owner, 2), lengths), tokens
-    found = np.zeros((n, orders, 3))
+    counts = np.zeros((n, orders, 3))
     for order in range(orders):
-        found[:, order, 0] = np.maximum(lengths[:n] - order, 0)
-        found[:, order, 1] = np.maximum(lengths[n:] - order, 0)
+        counts[:, order, 0] = np.maximum(lengths[:n] - order, 0)
+        counts[:, order, 1] = np.maximum(lengths[n:] - order, 0)
         if len(owner) * factor * width >= 2**62:
             codes, code = np.unique(code, return_inverse=True)
             owner, factor = owner[codes // factor], 1
@@ -80,8 +79,8 @@ def _shared(predicted: Sequence[Tokens], wanted: Sequence[Tokens], orders: int) 
         of_wanted = np.add.reduceat(keys & 1, starts)
         of_predicted = np.diff(starts, append=len(keys)) - of_wanted
         rows = owner[(keys[starts] >> 1) // factor]
-        found[:, order, 2] = np.bincount(rows, np.minimum(of_predicted, of_wanted), n)
-    return found
+        counts[:, order, 2] = np.bincount(rows, np.minimum(of_predicted, of_wanted), n)
+    return counts
 
 
 # What each row adds
@@ -117,8 +116,8 @@ def plain_rows(engine: Any, predictions: Sequence[str], references: Sequence[Seq
     """
     import numpy as np
 
-    found: Array = np.asarray(engine._extract_corpus_statistics(predictions, transposed(references)), np.float64)
-    return found
+    statistics: Array = np.asarray(engine._extract_corpus_statistics(predictions, transposed(references)), np.float64)
+    return statistics
 
 
 def bleu_rows(engine: Any, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Array:
@@ -130,8 +129,8 @@ def bleu_rows(engine: Any, predictions: Sequence[str], references: Sequence[Sequ
     engine.num_refs = 1
     tokenize = _tokenize(engine)
     predicted, wanted = [tokenize(text) for text in predictions], [tokenize(texts[0]) for texts in references]
-    ours, theirs = numbered(predicted, wanted)
-    counts = shared(ours, theirs, engine.max_ngram_order)
+    predicted_ids, wanted_ids = numbered(predicted, wanted)
+    counts = shared(predicted_ids, wanted_ids, engine.max_ngram_order)
     return np.column_stack([counts[:, 0, :2], counts[:, :, 2], counts[:, :, 0]])
 
 

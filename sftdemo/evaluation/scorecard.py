@@ -38,35 +38,35 @@ def score_outputs(
     outputs = [answers_only(row) for row in outputs]
     references = [row["references"] for row in outputs]
     language = words.resolve_language("auto", references)
-    found: dict[str, Any] = {"n": len(outputs), "language": language, "labels": labels, "signatures": {}}
+    result: dict[str, Any] = {"n": len(outputs), "language": language, "labels": labels, "signatures": {}}
     if labels:
-        found["confusion"], found["classes"] = {}, {}
+        result["confusion"], result["classes"] = {}, {}
     parts: dict[str, dict[str, Any]] = {"fields": {}, "entities": {}}
     for side in SIDES:
         scores = _scores([row[side] for row in outputs], outputs, language, labels)
-        found["signatures"] |= scores.pop("signatures")
+        result["signatures"] |= scores.pop("signatures")
         if classes := scores.pop("classes", None):
-            found["confusion"][side] = classes.pop("confusion")
-            found["classes"][side] = {
+            result["confusion"][side] = classes.pop("confusion")
+            result["classes"][side] = {
                 name: value for name, value in classes.items() if name not in scores | {"labels": 0}
             }
         for name, by_side in parts.items():
             if name in scores:
                 by_side[side] = scores.pop(name)
-        found[side] = scores | _model_scores(outputs, side)
-    found |= {name: by_side for name, by_side in parts.items() if by_side}
+        result[side] = scores | _model_scores(outputs, side)
+    result |= {name: by_side for name, by_side in parts.items() if by_side}
     # Of two sides that aren't told by the same metrics (TER, where one is too long) only what both have is said.
-    common = found["base"].keys() & found["tuned"].keys()
+    common = result["base"].keys() & result["tuned"].keys()
     for side in SIDES:
-        found[side] = {name: value for name, value in found[side].items() if name in common}
-    found["difference"] = _differences(outputs, references, language, labels, seed)
-    found["baselines"] = _baselines(outputs, references, language, labels, trained or {})
-    found["leading"] = summary.leading_metric(found["difference"], references)
-    found["summary"] = summary.summary(found["difference"], references)
+        result[side] = {name: value for name, value in result[side].items() if name in common}
+    result["difference"] = _differences(outputs, references, language, labels, seed)
+    result["baselines"] = _baselines(outputs, references, language, labels, trained or {})
+    result["leading"] = summary.leading_metric(result["difference"], references)
+    result["summary"] = summary.summary(result["difference"], references)
     tasks = sorted({row["task"] for row in outputs if row.get("task")})
     if len(tasks) > 1:
-        found["by_task"] = {name: _task([row for row in outputs if row.get("task") == name], seed) for name in tasks}
-    return found
+        result["by_task"] = {name: _task([row for row in outputs if row.get("task") == name], seed) for name in tasks}
+    return result
 
 
 def _task(rows: Sequence[Row], seed: int) -> dict[str, Any]:
@@ -84,22 +84,22 @@ def _scores(texts: Sequence[str], outputs: Sequence[Row], language: str, labels:
     ]
     if not labels:
         rows = [{key: value for key, value in row.items() if key != "label"} for row in rows]
-    found = score(rows, language, labels=labels or None, through_evaluate=True)
-    return {name: value for name, value in found.items() if name != "n" and value is not None}
+    scores = score(rows, language, labels=labels or None, through_evaluate=True)
+    return {name: value for name, value in scores.items() if name != "n" and value is not None}
 
 
 def _model_scores(outputs: Sequence[Row], side: str) -> dict[str, float]:
     """What rests on the model's probabilities: likelihood accuracies, perplexity and bits per byte of the references."""
-    found = {}
+    scores = {}
     for kind in LIKELIHOODS:
         if _have(outputs, f"{side}_{kind}"):
             right = [row[f"{side}_{kind}"] == row["label"] for row in outputs]
-            found[kind.replace("likelihood", "likelihood_accuracy")] = metrics.mean(right)
+            scores[kind.replace("likelihood", "likelihood_accuracy")] = metrics.mean(right)
     if _have(outputs, f"{side}_nll", "answer_tokens", "answer_bytes"):
         for name, unit, function in NATS:
             total = [sum(row[key] for row in outputs) for key in (f"{side}_nll", unit)]
-            found[name] = float(function(_array([total]))[0])
-    return found
+            scores[name] = float(function(_array([total]))[0])
+    return scores
 
 
 NATS = (
@@ -158,22 +158,22 @@ def _baselines(
 
     {"majority": …} with labels and known counts, else {"copy": …, "lead": …}; each {"answer" or "words", scores…}.
     """
-    made: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    baselines: dict[str, tuple[dict[str, Any], list[str]]] = {}
     if labels and trained:
         # Of labels equally frequent the first by name, so that the same data always says the same.
         label = max(sorted(set(trained) & set(labels)), key=trained.__getitem__, default=labels[0])
-        made["majority"] = {"answer": label}, [label] * len(outputs)
+        baselines["majority"] = {"answer": label}, [label] * len(outputs)
     elif not labels:
-        asked = [row["messages"][-1]["content"] if row.get("messages") else "" for row in outputs]
+        prompts = [row["messages"][-1]["content"] if row.get("messages") else "" for row in outputs]
         pattern = words.units()
         length = round(median(len(pattern.findall(texts[0])) for texts in references))
-        made["copy"] = {}, asked
-        made["lead"] = {"words": length}, [_lead(text, length, pattern) for text in asked]
-    found = {}
-    for name, (said, texts) in made.items():
+        baselines["copy"] = {}, prompts
+        baselines["lead"] = {"words": length}, [_lead(text, length, pattern) for text in prompts]
+    results = {}
+    for name, (facts, texts) in baselines.items():
         scores = _scores(texts, outputs, language, labels)
-        found[name] = said | {key: value for key, value in scores.items() if isinstance(value, float)}
-    return found
+        results[name] = facts | {key: value for key, value in scores.items() if isinstance(value, float)}
+    return results
 
 
 def _lead(text: str, length: int, pattern: Any) -> str:

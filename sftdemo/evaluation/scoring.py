@@ -32,26 +32,31 @@ _REMEDY = 'Write it as {"prediction": "…", "references": ["…"]} or {"predict
 def columns(row: Mapping[str, Any]) -> dict[str, str]:
     """{role: the row's own name for it}: prediction, references and label, as far as they are there."""
     names = {re.sub(r"[\s-]+", "_", key.strip().casefold()): key for key in reversed(list(row)) if isinstance(key, str)}
-    return {role: names[known[0]] for role in ROLES if (known := [name for name in ROLES[role] if name in names])}
+    return {role: names[synonyms[0]] for role in ROLES if (synonyms := [name for name in ROLES[role] if name in names])}
 
 
 def standard(row: Mapping[str, Any]) -> Row:
     """The row under the standard names: what is no text is written as one, no prediction is an empty answer, and a
     reference that is alone becomes a list. What no text can be made of stays, and is at fault."""
     names = columns(row)
-    found: Row = {}
+    result: Row = {}
     if "prediction" in names:
         value = row[names["prediction"]]
-        found["prediction"] = "" if _is_nothing(value) else _as_text(value)
+        result["prediction"] = "" if _is_nothing(value) else _as_text(value)
     if "references" in names and not _is_nothing(value := row[names["references"]]) and value != "":
         several = isinstance(value, list | tuple) and (
-            names["references"].strip().casefold().endswith("s") or not any(isinstance(one, dict) for one in value)
+            names["references"].strip().casefold().endswith("s")
+            or not any(isinstance(reference, dict) for reference in value)
         )
-        found["references"] = [one if one is None else _as_text(one) for one in value] if several else [_as_text(value)]
+        result["references"] = (
+            [reference if reference is None else _as_text(reference) for reference in value]
+            if several
+            else [_as_text(value)]
+        )
     if "label" in names and not _is_nothing(value := row[names["label"]]):
         alone = value[0] if isinstance(value, list) and len(value) == 1 else value
-        found["label"] = alone if isinstance(alone, list | dict) else _as_text(alone)
-    return found
+        result["label"] = alone if isinstance(alone, list | dict) else _as_text(alone)
+    return result
 
 
 def _is_nothing(value: object) -> bool:
@@ -177,14 +182,14 @@ def score(
         del scorers["ter"]
     if not json_metrics.are_json(references):
         del scorers["json"]
-    found: Scores = {"accuracy": None, "macro_f1": None, "lenient_accuracy": None, "ter": None, "classes": None}
+    scores: Scores = {"accuracy": None, "macro_f1": None, "lenient_accuracy": None, "ter": None, "classes": None}
     signatures = {}
     for name, scorer in scorers.items():
-        found |= scorer(predictions=predictions, references=references)
-        signatures[name] = found.pop("signature")
+        scores |= scorer(predictions=predictions, references=references)
+        signatures[name] = scores.pop("signature")
     if rows[0].get("label") is not None:
-        found["classes"] = classify(predictions=predictions, references=[row["label"] for row in rows])
-        signatures |= {"accuracy": found["classes"].pop("signature"), "lenient_accuracy": LENIENT_SIGNATURE}
-        found |= {name: found["classes"][name] for name in ("accuracy", "macro_f1", "lenient_accuracy")}
-    first = {name: found.pop(name) for name in FIRST}
-    return {"n": len(rows), **first, "signatures": signatures, **found}
+        scores["classes"] = classify(predictions=predictions, references=[row["label"] for row in rows])
+        signatures |= {"accuracy": scores["classes"].pop("signature"), "lenient_accuracy": LENIENT_SIGNATURE}
+        scores |= {name: scores["classes"][name] for name in ("accuracy", "macro_f1", "lenient_accuracy")}
+    first = {name: scores.pop(name) for name in FIRST}
+    return {"n": len(rows), **first, "signatures": signatures, **scores}

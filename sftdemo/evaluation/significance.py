@@ -115,9 +115,9 @@ def _interval(spread: Array, delta: float, n: int, limit: float) -> tuple[float,
     if not delta and not spread.any():
         return 0.0, 0.0
     if np.ptp(spread) < 1e-9 * limit:
-        rest = 1 - wilson(n, n)[0]
-        middle = delta * (1 - rest)
-        return max(middle - rest * limit, -limit), min(middle + rest * limit, limit)
+        unseen = 1 - wilson(n, n)[0]
+        middle = delta * (1 - unseen)
+        return max(middle - unseen * limit, -limit), min(middle + unseen * limit, limit)
     tail = norm.cdf((n / (n - 1)) ** 0.5 * t.ppf((1 - CONFIDENCE) / 2, n - 1))
     low, high = np.quantile(spread, [tail, 1 - tail])
     return float(low), float(high)
@@ -142,10 +142,10 @@ def paired_differences(
     """
     import numpy as np
 
-    found = {name: Difference(0.0, 0.0, 0.0, 1.0) for name in measures}
+    results = {name: Difference(0.0, 0.0, 0.0, 1.0) for name in measures}
     moving = {name: measure for name, measure in measures.items() if abs(measure.tuned - measure.base).sum()}
     if not moving:
-        return found
+        return results
     n = next(iter(moving.values())).base.shape[0]
     every = np.ones((1, n))
     sums = {name: (every @ measure.base, every @ measure.tuned) for name, measure in moving.items()}
@@ -166,8 +166,8 @@ def paired_differences(
     for name, measure in moving.items():
         low, high = _interval(np.concatenate(spread[name]), deltas[name], n, measure.limit)
         p = _mcnemar(measure.tuned - measure.base) if measure.rate else (hits[name] + 1) / (resamples + 1)
-        found[name] = Difference(deltas[name], low, high, p)
-    return found
+        results[name] = Difference(deltas[name], low, high, p)
+    return results
 
 
 def _pair(statistics: Callable[[Any], Any], base: Any, tuned: Any) -> tuple[Any, Any]:
@@ -213,7 +213,7 @@ def _text_measures(
     def rate(rows: Callable[[Sequence[str], words.References], list[float]], test: bool) -> Measure:
         return mean_measure(*_pair(lambda texts: rows(texts, references), base, tuned), limit=1.0, rate=test)
 
-    found = {
+    measures = {
         "bleu": Measure(*bleu_sums, score=lambda total: row_statistics.bleu_scores(total, bleu.max_ngram_order)),
         "chrf": Measure(*chrf_sums, score=row_statistics.chrf_scores),
         **{kind: rouge(kind) for kind in metrics.ROUGE_KINDS},
@@ -225,8 +225,8 @@ def _text_measures(
     if metrics.ter_is_quick([*base, *tuned, *(text for texts in references for text in texts)], len(base)):
         ter = metrics.ter_engine(references, language)
         edits = _pair(lambda texts: row_statistics.plain_rows(ter, texts, references), base, tuned)
-        found["ter"] = Measure(*edits, score=row_statistics.ter_scores)
-    return found
+        measures["ter"] = Measure(*edits, score=row_statistics.ter_scores)
+    return measures
 
 
 def _right(answers: Sequence[Any], labels: Sequence[Any]) -> list[float]:
@@ -240,10 +240,10 @@ def _label_measures(
     base_places, tuned_places = _pair(lambda texts: metrics.parse_labels(texts, names), base, tuned)
     rows = _pair(lambda side: row_statistics.label_rows(side, true, len(names)), base_places, tuned_places)
     right = _right(base_places, true), _right(tuned_places, true)
-    taken = _pair(lambda texts: _right(parse_lenient(texts, names), true), base, tuned)
+    lenient = _pair(lambda texts: _right(parse_lenient(texts, names), true), base, tuned)
     return {
         "accuracy": mean_measure(*right, limit=1.0, rate=True),
-        "lenient_accuracy": mean_measure(*taken, limit=1.0, rate=True),
+        "lenient_accuracy": mean_measure(*lenient, limit=1.0, rate=True),
         "macro_f1": Measure(*rows, score=row_statistics.macro_f1_scores, limit=1.0),
     }
 
@@ -263,7 +263,7 @@ def json_measures(base: Sequence[str], tuned: Sequence[str], references: words.R
 
     found = {
         "json_valid": rate(lambda row: row.valid),
-        "json_valid_lenient": rate(lambda row: row.found),
+        "json_valid_lenient": rate(lambda row: row.has_json),
         "json_exact": rate(lambda row: row.exact),
         "field_f1": counted(lambda row: row.total("fields")),
     }
@@ -328,7 +328,7 @@ def differences(
     return corrected(paired_differences(measures | dict(more or {}), seed))
 
 
-def corrected(found: Mapping[str, Difference]) -> dict[str, dict[str, float]]:
+def corrected(uncorrected: Mapping[str, Difference]) -> dict[str, dict[str, float]]:
     """As JSON, with p_holm over all that is there."""
-    adjusted = holm({name: difference.p for name, difference in found.items()})
-    return {name: difference.to_json() | {"p_holm": adjusted[name]} for name, difference in found.items()}
+    adjusted = holm({name: difference.p for name, difference in uncorrected.items()})
+    return {name: difference.to_json() | {"p_holm": adjusted[name]} for name, difference in uncorrected.items()}

@@ -35,32 +35,32 @@ def summary(difference: Mapping[str, Mapping[str, float]], references: words.Ref
             "zh": f"只有 {n} 行，太少，无法判断；请至少用 {FEW_ROWS} 行评估。",
         }
     metric = leading_metric(difference, references)
-    found = _difference(difference[metric])
+    leading = _difference(difference[metric])
     form = _form(difference, metric)
-    if not found.clear:
+    if not leading.clear:
         verdict, verdict_zh = "there is no clear difference", "没有明显差别"
     elif form.verdict:
         verdict, verdict_zh = form.verdict
-    elif found.delta > 0:
+    elif leading.delta > 0:
         verdict, verdict_zh = "the tuned model is better", "微调后的模型更好"
     else:
         verdict, verdict_zh = "the tuned model is worse", "微调后的模型更差"
     also, also_zh = _others(difference, metric)
-    english, chinese = _figures(metric, found)
+    english, chinese = _figures(metric, leading)
     return {
         "en": f"On {n} rows {verdict}: {english}.{form.english}{also}",
         "zh": f"在 {n} 行上，{verdict_zh}：{chinese}。{form.chinese}{also_zh}",
     }
 
 
-def _figures(metric: str, found: Difference) -> tuple[str, str]:
-    known = METRICS[metric]
-    digits = 1 if known.scale == 100 else 2
-    delta = f"{found.delta:+.{digits}f}"
-    low, high = (f"{value:.{digits}f}" for value in (found.low, found.high))
+def _figures(metric: str, difference: Difference) -> tuple[str, str]:
+    about = METRICS[metric]
+    digits = 1 if about.scale == 100 else 2
+    delta = f"{difference.delta:+.{digits}f}"
+    low, high = (f"{value:.{digits}f}" for value in (difference.low, difference.high))
     return (
-        f"{delta} {known.english}, 95 % interval {low} to {high}",
-        f"{known.chinese} {delta}，95% 区间 {low} 至 {high}",
+        f"{delta} {about.english}, 95 % interval {low} to {high}",
+        f"{about.chinese} {delta}，95% 区间 {low} 至 {high}",
     )
 
 
@@ -109,14 +109,14 @@ def gained(metric: str, delta: float) -> float:
 
 def _others(difference: Mapping[str, Mapping[str, float]], leading: str) -> tuple[str, str]:
     """A second sentence, only where other metrics say something else than the leading one, after Holm's correction."""
-    found = _difference(difference[leading])
-    said = (found.delta > 0) - (found.delta < 0) if found.clear else 0
-    told = {leading, LENIENT.get(leading) if _form(difference, leading).english else leading}
+    leader = _difference(difference[leading])
+    direction = (leader.delta > 0) - (leader.delta < 0) if leader.clear else 0
+    covered = {leading, LENIENT.get(leading) if _form(difference, leading).english else leading}
     sides: dict[int, list[str]] = {1: [], -1: []}
     for name, values in difference.items():
         clear = _difference(values).clear and values.get("p_holm", 1.0) < 1 - CONFIDENCE
         side = 1 if gained(name, values["delta"]) > 0 else -1
-        if name not in told and name in METRICS and clear and side != said:
+        if name not in covered and name in METRICS and clear and side != direction:
             sides[side].append(name)
     if not any(sides.values()):
         return "", ""
@@ -126,8 +126,8 @@ def _others(difference: Mapping[str, Mapping[str, float]], leading: str) -> tupl
     )
     english = "; ".join(f"{word}: {en[side]}" for side, word in ((1, "better"), (-1, "worse")) if en[side])
     chinese = "；".join(f"{word}：{zh[side]}" for side, word in ((1, "更好"), (-1, "更差")) if zh[side])
-    many = len(difference)
+    count = len(difference)
     return (
-        f" Other metrics say otherwise, corrected for all {many}: {english}.",
-        f"经 {many} 项校正后，其他指标结论不同：{chinese}。",
+        f" Other metrics say otherwise, corrected for all {count}: {english}.",
+        f"经 {count} 项校正后，其他指标结论不同：{chinese}。",
     )

@@ -52,16 +52,16 @@ def detect_language(texts: Sequence[str]) -> str:
     least half are characters of Thai, Lao, Khmer or Burmese; else "en", for all spaced writing."""
     if all(map(str.isascii, texts)):
         return "en"
-    found = [unit for text in texts for unit in units().findall(text)]
-    han = sum("㐀" <= unit <= "鿿" or unit > "\U0001ffff" for unit in found)
-    if found and han >= _HAN_SHARE * len(found):
+    text_units = [unit for text in texts for unit in units().findall(text)]
+    han = sum("㐀" <= unit <= "鿿" or unit > "\U0001ffff" for unit in text_units)
+    if text_units and han >= _HAN_SHARE * len(text_units):
         return "zh"
     counts = {
-        code: sum(pattern(rf"\p{{{script}}}").match(unit) is not None for unit in found if not unit.isascii())
+        code: sum(pattern(rf"\p{{{script}}}").match(unit) is not None for unit in text_units if not unit.isascii())
         for code, script in CLUSTERED.items()
     }
     most = max(counts, key=counts.__getitem__)
-    return most if found and counts[most] >= _CLUSTER_SHARE * len(found) else "en"
+    return most if text_units and counts[most] >= _CLUSTER_SHARE * len(text_units) else "en"
 
 
 def resolve_language(language: str, references: References) -> str:

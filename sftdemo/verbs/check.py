@@ -30,9 +30,9 @@ def inspect(config: TrainConfig, row: int | None = None, report: download.Report
     Where the model can't be had, tokens are None and the reason is reported; the X-ray then raises UserError.
     """
     dataset = data.read(config)
-    found = describe(dataset) | data.outlook(config, dataset)
+    facts = describe(dataset) | data.outlook(config, dataset)
     if not dataset.examples:
-        return found
+        return facts
     try:
         from sftdemo.model.loading import tokenizer
 
@@ -41,18 +41,18 @@ def inspect(config: TrainConfig, row: int | None = None, report: download.Report
         if row is not None or isinstance(error, UsageError):
             raise
         report(f"Tokens are not counted: {error}")
-        return found
+        return facts
     measured = measure(dataset, words, config, MOST_COUNTED)
     if measured["counted"] < dataset.examples:
         report(f"Tokens are counted on {measured['counted']} of {dataset.examples} rows; training checks every row.")
     for kind, faults in measured.pop("told").items():
-        found[kind] = [*found[kind], *faults]
-    found |= measured
+        facts[kind] = [*facts[kind], *faults]
+    facts |= measured
     if row is not None:
         from sftdemo.encoding.xray import xray
 
-        found |= xray(dataset, row, words, config)
-    return found
+        facts |= xray(dataset, row, words, config)
+    return facts
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -87,11 +87,11 @@ def _examples(dataset: Dataset) -> list[Example]:
 def own_words(dataset: Dataset, example: Example) -> str:
     """What a row says itself: its answer and its questions, without the system prompt and the template's fixed words."""
     head, tail = frame(instruction(dataset, example))
-    said = []
+    texts = []
     for message in example["messages"]:
         if message["role"] != "system":
-            said.append(message["content"].removeprefix(head).removesuffix(tail))
-    return "\n".join(said)
+            texts.append(message["content"].removeprefix(head).removesuffix(tail))
+    return "\n".join(texts)
 
 
 def characters(example: Example) -> int:
@@ -111,7 +111,7 @@ def measure(
     from sftdemo.encoding import encode, truncation
     from sftdemo.encoding import examples as rows
 
-    made = rows.EncodingResult()
+    encoded = rows.EncodingResult()
     examples = _examples(dataset)
     counted = range(0, len(examples), max(1, ceil(len(examples) / most)) if most else 1)
     maybe_over = [
@@ -123,7 +123,7 @@ def measure(
     long: list[Fault] = []
     sizes: list[int] = []
     for number, example in ((index + 1, examples[index]) for index in chosen):
-        for row in rows.add(made, example, tokenizer, config.on_fault, dataset.source, number):
+        for row in rows.add(encoded, example, tokenizer, config.on_fault, dataset.source, number):
             if number - 1 in counted:
                 sizes.append(len(row.ids))
             if len(row.ids) > config.max_length:
@@ -132,7 +132,7 @@ def measure(
                 meta = example.get("meta", {})
                 line, file = meta.get("line", number), meta.get("file", dataset.source)
                 long.append(Fault(line, "messages", problem, remedy, file))
-    fitted = truncation.fit(made.examples, made.rows, tokenizer, config, dataset)
+    fitted = truncation.fit(encoded.examples, encoded.rows, tokenizer, config, dataset)
     sizes.sort()
     return {
         "tokens": _spread(sizes),
@@ -144,16 +144,16 @@ def measure(
             **fitted.counts(),
         },
         "template": {
-            **{check: check not in made.checks for check in encode.CHECKS},
-            "reasons": made.checks,
-            "special_in_text": made.control,
+            **{check: check not in encoded.checks for check in encode.CHECKS},
+            "reasons": encoded.checks,
+            "special_in_text": encoded.control,
         },
         "told": {
-            "faults": [fault.to_json() for fault in made.faults],
-            "dropped": [fault.to_json() for fault in made.dropped],
-            "fixed": [fault.to_json() for fault in made.fixed],
-            "warnings": [fault.to_json() for fault in [*made.warnings(dataset.source), *long]],
-            "notes": made.notes(),
+            "faults": [fault.to_json() for fault in encoded.faults],
+            "dropped": [fault.to_json() for fault in encoded.dropped],
+            "fixed": [fault.to_json() for fault in encoded.fixed],
+            "warnings": [fault.to_json() for fault in [*encoded.warnings(dataset.source), *long]],
+            "notes": encoded.notes(),
         },
     }
 

@@ -91,18 +91,20 @@ def _held_out(run: runs.Run, config: EvaluateConfig, report: download.Report) ->
 
 def _other_data(run: runs.Run, config: EvaluateConfig, report: download.Report) -> data.Dataset:
     """Other data, asked in the very words of the training where it has the same layout."""
-    known = run.config()
-    trained = known["data"]
-    asked = {name: getattr(config, name) for name in ("encoding", "header", "sheet")}
-    asked["system"] = known["settings"]["system"]
+    trained_config = run.config()
+    trained = trained_config["data"]
+    options = {name: getattr(config, name) for name in ("encoding", "header", "sheet")}
+    options["system"] = trained_config["settings"]["system"]
     source = config.data or ""
-    dataset = data.read(source, **asked)
+    dataset = data.read(source, **options)
     if dataset.format == trained["format"] and trained["instruction"]:
-        dataset = data.read(source, columns=known["settings"]["columns"], instruction=trained["instruction"], **asked)
+        dataset = data.read(
+            source, columns=trained_config["settings"]["columns"], instruction=trained["instruction"], **options
+        )
     if dataset.faults:
         raise DataError(dataset.faults)
-    for told in (*dataset.warnings, *dataset.notes):
-        report(str(told))
+    for note in (*dataset.warnings, *dataset.notes):
+        report(str(note))
     return dataset
 
 
@@ -113,18 +115,18 @@ def _task(example: Example) -> str | None:
 
 def _taken(examples: list[Example], pair: SideBySide, report: download.Report) -> tuple[list[Example], int]:
     """The rows that the model's template takes, and how many it refuses; UserError where it refuses all."""
-    taken, first = [], None
+    accepted, first = [], None
     for example in examples:
         try:
             encode.encode_prompt(pair.tokenizer, example["messages"][:-1], example.get("tools"))
-            taken.append(example)
+            accepted.append(example)
         except encode.TemplateError as error:
             first = first or error
-    if first and not taken:
+    if first and not accepted:
         raise first
     if first:
-        report(f"Rows left out, since the model's chat template refuses them: {len(examples) - len(taken)}. {first}")
-    return taken, len(examples) - len(taken)
+        report(f"Rows left out, since the model's chat template refuses them: {len(examples) - len(accepted)}. {first}")
+    return accepted, len(examples) - len(accepted)
 
 
 def _fits(example: Example, pair: SideBySide) -> bool:
@@ -139,11 +141,11 @@ def _fits(example: Example, pair: SideBySide) -> bool:
 
 def _choices(examples: list[Example]) -> dict[str, list[str]]:
     """The labels of each task, "" where there is one; no key for a task without labels."""
-    found: dict[str, set[str]] = {}
+    labels_of: dict[str, set[str]] = {}
     for example in examples:
         if label := example.get("label"):
-            found.setdefault(_task(example) or "", set()).add(label)
-    return {task: sorted(labels) for task, labels in found.items()}
+            labels_of.setdefault(_task(example) or "", set()).add(label)
+    return {task: sorted(labels) for task, labels in labels_of.items()}
 
 
 def _all_labels(choices: dict[str, list[str]]) -> list[str]:
@@ -191,21 +193,21 @@ class Partial:
     @classmethod
     def of(cls, run: runs.Run, rows: list[dict[str, Any]], choices: dict[str, list[str]], longest: int) -> Self:
         weights = sorted((file.name, file.stat().st_mtime_ns) for file in run.model_path.glob("*.safetensors"))
-        asked = json.dumps([rows, choices, longest, weights], ensure_ascii=False)
-        key = hashlib.sha256(asked.encode()).hexdigest()[:16]
+        identity = json.dumps([rows, choices, longest, weights], ensure_ascii=False)
+        key = hashlib.sha256(identity.encode()).hexdigest()[:16]
         return cls(run.path / "evaluations" / f".{key}.jsonl")
 
     def read(self) -> dict[int, dict[str, Any]]:
         """What there is, by row; a line cut short by a kill is answered again."""
-        found = {}
+        answered = {}
         if self.path.is_file():
             for line in self.path.read_text(encoding="utf-8").split("\n"):
                 try:
                     row = json.loads(line)
                 except json.JSONDecodeError:
                     continue
-                found[row["row"]] = row
-        return found
+                answered[row["row"]] = row
+        return answered
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -322,8 +324,8 @@ def rescore(run: runs.Run | str, name: str) -> Scores:
     """The scores of a saved evaluation made anew from its outputs, without a model; scores.json is replaced."""
     run = runs.find(run) if isinstance(run, str) else run
     if name not in run.evaluations():
-        known = ", ".join(run.evaluations()) or "none yet"
-        raise UserError(f"Run {run.name} has no evaluation {name!r}; there are: {known}.")
+        evaluations = ", ".join(run.evaluations()) or "none yet"
+        raise UserError(f"Run {run.name} has no evaluation {name!r}; there are: {evaluations}.")
     old = run.scores(name)
     scores = score_outputs(run.outputs(name), old["labels"], old["settings"]["seed"], trained_labels(run))
     result = cast("Scores", {**old, **scores})

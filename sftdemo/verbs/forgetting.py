@@ -28,25 +28,28 @@ def ask(
 ) -> list[dict[str, Any]]:
     """A row for each question: {"kind", "messages", "references", "base", "tuned", "base_nll", "tuned_nll", …}."""
     rows = list(files.read_jsonl(QUESTIONS))
-    asked = [{**row, "messages": row["messages"][:-1]} for row in rows]
-    prompts, wanted = [row["messages"] for row in asked], [row["messages"][-1]["content"] for row in rows]
+    answered_rows = [{**row, "messages": row["messages"][:-1]} for row in rows]
+    prompts, wanted = [row["messages"] for row in answered_rows], [row["messages"][-1]["content"] for row in rows]
     ids = [answer_ids(pair.tokenizer, prompt, text) for prompt, text in zip(prompts, wanted, strict=True)]
     config = GenerateConfig(max_new_tokens=LONGEST_ANSWER)
     done = 0
     for answers in pair.answers(prompts, config, batch_size, references=ids, should_stop=should_stop):
         for index, answer in answers.items():
-            asked[index] |= answer | {"answer_tokens": len(ids[index]), "answer_bytes": len(wanted[index].encode())}
+            answered_rows[index] |= answer | {
+                "answer_tokens": len(ids[index]),
+                "answer_bytes": len(wanted[index].encode()),
+            }
         done += len(answers)
     if done < len(rows):
         raise UserError(f"Stopped after {done} of {len(rows)} general questions.")
-    return asked
+    return answered_rows
 
 
 def answered(text: str, references: list[str]) -> float:
     """1 where the words of a reference stand in the answer, thoughts aside, one after another."""
     tokenize = Tokenizer().tokenize
     words = f" {' '.join(tokenize(answer_of(text)))} "
-    return float(any(f" {' '.join(tokenize(one))} " in words for one in references))
+    return float(any(f" {' '.join(tokenize(reference))} " in words for reference in references))
 
 
 def judge(rows: list[dict[str, Any]], seed: int = 42) -> dict[str, Any]:
@@ -64,14 +67,15 @@ def judge(rows: list[dict[str, Any]], seed: int = 42) -> dict[str, Any]:
         ),
     }
     difference = significance.corrected(significance.paired_differences(measures, seed))
-    found: dict[str, Any] = {"n": len(rows)}
+    result: dict[str, Any] = {"n": len(rows)}
     for side in SIDES:
         measured = {
-            name: float(one.score(getattr(one, side).sum(axis=0, keepdims=True))[0]) for name, one in measures.items()
+            name: float(entry.score(getattr(entry, side).sum(axis=0, keepdims=True))[0])
+            for name, entry in measures.items()
         }
-        found[side] = measured
+        result[side] = measured
     kinds = sorted({row["kind"] for row in rows})
-    found["kinds"] = {
+    result["kinds"] = {
         kind: {
             side: sum(value for value, row in zip(right[side], rows, strict=True) if row["kind"] == kind)
             / sum(row["kind"] == kind for row in rows)
@@ -81,28 +85,28 @@ def judge(rows: list[dict[str, Any]], seed: int = 42) -> dict[str, Any]:
     }
     lost = [
         name
-        for name, one in difference.items()
-        if gained(name, one["delta"]) < 0 and one["p_holm"] < 0.05 and not one["low"] <= 0 <= one["high"]
+        for name, entry in difference.items()
+        if gained(name, entry["delta"]) < 0 and entry["p_holm"] < 0.05 and not entry["low"] <= 0 <= entry["high"]
     ]
-    return found | {"difference": difference, "forgotten": bool(lost), "summary": _summary(found, lost)}
+    return result | {"difference": difference, "forgotten": bool(lost), "summary": _summary(result, lost)}
 
 
-def _summary(found: dict[str, Any], lost: list[str]) -> dict[str, str]:
-    shares = [f"{100 * found[side]['answered']:.0f} %" for side in SIDES]
-    surprise = [f"{found[side]['perplexity']:.1f}" for side in SIDES]
+def _summary(result: dict[str, Any], lost: list[str]) -> dict[str, str]:
+    shares = [f"{100 * result[side]['answered']:.0f} %" for side in SIDES]
+    surprise = [f"{result[side]['perplexity']:.1f}" for side in SIDES]
     english = f"right answers {shares[0]} → {shares[1]}, perplexity {surprise[0]} → {surprise[1]}"
     chinese = f"答对 {shares[0]} → {shares[1]}，困惑度 {surprise[0]} → {surprise[1]}"
     if lost:
         clear = " and ".join({"answered": "the first", "perplexity": "the second"}[name] for name in lost)
         clear_zh = "、".join({"answered": "前者", "perplexity": "后者"}[name] for name in lost)
         return {
-            "en": f"The tuned model forgot: on {found['n']} general questions {english} ({clear} clearly). "
+            "en": f"The tuned model forgot: on {result['n']} general questions {english} ({clear} clearly). "
             "Train for fewer steps, at a lower rate, or mix in general conversations.",
-            "zh": f"微调后的模型出现遗忘：在 {found['n']} 个通用问题上{chinese}（{clear_zh}差别明显）。可减少步数、降低学习率，或混入通用对话。",
+            "zh": f"微调后的模型出现遗忘：在 {result['n']} 个通用问题上{chinese}（{clear_zh}差别明显）。可减少步数、降低学习率，或混入通用对话。",
         }
     return {
-        "en": f"No clear loss on {found['n']} general questions: {english}.",
-        "zh": f"在 {found['n']} 个通用问题上没有明显下降：{chinese}。",
+        "en": f"No clear loss on {result['n']} general questions: {english}.",
+        "zh": f"在 {result['n']} 个通用问题上没有明显下降：{chinese}。",
     }
 
 

@@ -25,7 +25,7 @@ def export(sheet: Sheet, votes: Sequence[sqlite3.Row], kind: str) -> str:
     if kind not in KINDS:
         raise UserError(f"{kind!r} is no kind of export; choose csv, jsonl or dpo.")
     if kind == "csv":
-        rows = ({**one, "tags": ";".join(one["tags"])}.values() for one in map(record, votes))
+        rows = ({**fields, "tags": ";".join(fields["tags"])}.values() for fields in map(record, votes))
         return files.csv_text(COLUMNS + MARKS, map(tuple, rows))
     records = preferences(sheet.rows, votes) if kind == "dpo" else map(record, votes)
     return files.jsonl(records)
@@ -33,15 +33,15 @@ def export(sheet: Sheet, votes: Sequence[sqlite3.Row], kind: str) -> str:
 
 def marks(vote: sqlite3.Row) -> dict[str, dict[str, int]]:
     """The marks from 1 to 5 by model: {"base" or "tuned": {scale: mark}}."""
-    given = json.loads(vote["scales"])
+    by_place = json.loads(vote["scales"])
     names = {"a": vote["side_a"], "b": OTHER[vote["side_a"]]}
-    return {names[side]: scales for side, scales in given.items()}
+    return {names[side]: scales for side, scales in by_place.items()}
 
 
 def record(vote: sqlite3.Row) -> dict[str, Any]:
     """A vote as it is exported; a mark that wasn't given is None."""
-    given = marks(vote)
-    flat = {f"{scale}_{side}": given.get(side, {}).get(scale) for scale in SCALES for side in ("base", "tuned")}
+    by_side = marks(vote)
+    flat = {f"{scale}_{side}": by_side.get(side, {}).get(scale) for scale in SCALES for side in ("base", "tuned")}
     return {**{column: vote[column] for column in COLUMNS}, "tags": json.loads(vote["tags"]), **flat}
 
 
@@ -53,7 +53,7 @@ def lean(votes: Sequence[sqlite3.Row]) -> dict[str, int]:
 
 
 def preferences(rows: Mapping[str, Row], votes: Sequence[sqlite3.Row]) -> list[dict[str, Any]]:
-    chosen = {key: "tuned" if more > 0 else "base" for key, more in lean(votes).items() if more}
+    chosen = {key: "tuned" if margin > 0 else "base" for key, margin in lean(votes).items() if margin}
     return [
         {"prompt": row["messages"], "chosen": row[chosen[key]], "rejected": row[OTHER[chosen[key]]]}
         for key, row in rows.items()

@@ -57,9 +57,11 @@ def digest(*values: Any) -> str:
 
 def sheet(run: Run, evaluation: str) -> Sheet:
     """The rows of an evaluation; when it is made anew, votes on the old texts don't count."""
-    known = run.evaluations()
-    if evaluation not in known:
-        raise UserError(f"Run {run.name} has no evaluation {evaluation!r}; it has: {', '.join(known) or 'none yet'}.")
+    evaluations = run.evaluations()
+    if evaluation not in evaluations:
+        raise UserError(
+            f"Run {run.name} has no evaluation {evaluation!r}; it has: {', '.join(evaluations) or 'none yet'}."
+        )
     path = run.path / "evaluations" / evaluation / "outputs.jsonl"
     stat = path.stat()
     return _read(path, evaluation, stat.st_mtime_ns, stat.st_size)
@@ -74,18 +76,18 @@ def _read(path: Path, evaluation: str, changed: int, size: int) -> Sheet:
 
 def typed_sheet(db: sqlite3.Connection, run: str, rater: str | None = None) -> Sheet:
     """The prompts typed for a run, by everybody or by one rater."""
-    found = db.execute("SELECT * FROM typed WHERE run = ? AND rater = ifnull(?, rater) ORDER BY id", (run, rater))
+    prompts = db.execute("SELECT * FROM typed WHERE run = ? AND rater = ifnull(?, rater) ORDER BY id", (run, rater))
     return Sheet.of(
         {
-            one["pair"]: {
-                "row": one["id"],
-                "messages": json.loads(one["messages"]),
+            prompt["pair"]: {
+                "row": prompt["id"],
+                "messages": json.loads(prompt["messages"]),
                 "references": [],
                 "label": None,
-                "base": one["base"],
-                "tuned": one["tuned"],
+                "base": prompt["base"],
+                "tuned": prompt["tuned"],
             }
-            for one in found
+            for prompt in prompts
         }
     )
 
@@ -146,11 +148,11 @@ def choose(
     again = {vote["pair"] for vote in own if vote["look"] == 2}
     places = repeats(rater, evaluation, len(keys)) if evaluation != TYPED else []
     # Balanced among the first looks, which count, and among the second ones.
-    drawn = {look: [side for (_, at), side in sides.items() if at == look] for look in (1, 2)}
+    earlier_sides = {look: [side for (_, at), side in sides.items() if at == look] for look in (1, 2)}
     if sum(place <= len(seen) for place in places) > len(again):
         old = [vote for vote in own[:-APART] if vote["look"] == 1 and vote["choice"] != "skip"]
         old = [vote for vote in old if vote["pair"] not in again]
-        drawn_side = draw_side(drawn[2], len(places))
+        drawn_side = draw_side(earlier_sides[2], len(places))
         # Always on the other sides than the first time, so that whoever votes by place is found out; where all stood on
         # the side that is drawn, the next draws make up for it.
         if old := [vote for vote in old if vote["side_a"] != drawn_side] or old:
@@ -160,4 +162,4 @@ def choose(
         return None
     fewest = min(votes.get(key, 0) for key in left)
     pair = min((key for key in left if votes.get(key, 0) == fewest), key=lambda key: _order(rater, key))
-    return Next(pair, draw_side(drawn[1], None if evaluation == TYPED else len(keys)), 1)
+    return Next(pair, draw_side(earlier_sides[1], None if evaluation == TYPED else len(keys)), 1)

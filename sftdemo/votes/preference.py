@@ -47,10 +47,10 @@ def votes_needed(wins: int, losses: int) -> int | None:
 
     if log_e_value(wins, losses) >= math.log(ENOUGH):
         return 0
-    more = np.arange(1, MOST_VOTES + 1)
+    extra = np.arange(1, MOST_VOTES + 1)
     share = (wins + 1) / (wins + losses + 2)
-    enough = log_e_value(wins + share * more, losses + (1 - share) * more) >= math.log(ENOUGH)
-    return int(more[enough.argmax()]) if enough.any() else None
+    enough = log_e_value(wins + share * extra, losses + (1 - share) * extra) >= math.log(ENOUGH)
+    return int(extra[enough.argmax()]) if enough.any() else None
 
 
 def win_rate_interval(wins: Sequence[int], votes: Sequence[int], seed: int = 42) -> tuple[float, float]:
@@ -69,8 +69,8 @@ def win_rate_interval(wins: Sequence[int], votes: Sequence[int], seed: int = 42)
     rates = won / counted
     if np.ptp(rates) == 0:
         return wilson(float(rates[0]) * n, n)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(float)
-    spread = (drawn @ won) / (drawn @ counted)
+    resampled = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(float)
+    spread = (resampled @ won) / (resampled @ counted)
     tail = norm.cdf((n / (n - 1)) ** 0.5 * t.ppf((1 - CONFIDENCE) / 2, n - 1))
     low, high = np.quantile(spread, [tail, 1 - tail])
     return float(low), float(high)
@@ -83,9 +83,9 @@ def krippendorff_alpha(units: Sequence[Sequence[object]]) -> float | None:
     is nothing to compare, or all values are the same.
     """
     pairable = [Counter(unit) for unit in units if len(unit) > 1]
-    everything = sum(pairable, Counter[object]())
-    n = everything.total()
-    chance = n * n - sum(count * count for count in everything.values())
+    pooled = sum(pairable, Counter[object]())
+    n = pooled.total()
+    chance = n * n - sum(count * count for count in pooled.values())
     if not chance:
         return None
     observed = sum(
@@ -131,8 +131,8 @@ def bradley_terry(wins: Array, prior: float = 0.5) -> Array:
     won = wins.sum(-1)
     strengths = np.ones(won.shape)
     for _ in range(10_000):
-        both = strengths[..., :, None] + strengths[..., None, :]
-        after = won / np.maximum((games / both).sum(-1), 1e-300)
+        pair_sums = strengths[..., :, None] + strengths[..., None, :]
+        after = won / np.maximum((games / pair_sums).sum(-1), 1e-300)
         after = after / np.maximum(after[..., :1], 1e-300)
         done = np.abs(after - strengths).max() <= 1e-9 * strengths.max()
         strengths = after
@@ -156,9 +156,9 @@ def ranking(models: int, duels: Sequence[Duel], resamples: int = 500, seed: int 
         wins[prompts[duel.prompt], duel.i, duel.j] += duel.score
         wins[prompts[duel.prompt], duel.j, duel.i] += 1 - duel.score
     n = len(prompts)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples).astype(float)
-    found = bradley_terry(wins.sum(0))
-    spread = bradley_terry(np.einsum("bp,pij->bij", drawn, wins))
+    resampled = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples).astype(float)
+    strengths = bradley_terry(wins.sum(0))
+    spread = bradley_terry(np.einsum("bp,pij->bij", resampled, wins))
     edges = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
     low, high = np.quantile(spread, edges, axis=0)
     # [i, j]: what j is ahead of i by, at the low end.
@@ -166,7 +166,7 @@ def ranking(models: int, duels: Sequence[Duel], resamples: int = 500, seed: int 
     counts = (wins.sum(0) + wins.sum(0).T).sum(1)
     places = []
     for model in range(models):
-        rate, least, most = (float(expit(edge[model])) for edge in (found, low, high))
+        rate, least, most = (float(expit(edge[model])) for edge in (strengths, low, high))
         stronger = int((ahead[model] > 0).sum())
         places.append(Place(model, 1 + stronger, rate, least, most, round(float(counts[model]))))
     return sorted(places, key=lambda place: (-place.rate, place.model))

@@ -104,8 +104,8 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         value = asdict(self)
-        found = {name: {**asdict(rate), "silent": silent} for name, (rate, silent) in self.metrics.items()}
-        return {**value.pop("totals"), **value, "metrics": found}
+        metrics = {name: {**asdict(rate), "silent": silent} for name, (rate, silent) in self.metrics.items()}
+        return {**value.pop("totals"), **value, "metrics": metrics}
 
 
 def totals(sheet: Sheet, votes: Votes) -> Totals:
@@ -175,8 +175,8 @@ def steadiness(votes: Votes) -> Rate:
     first = {(vote["rater"], vote["pair"]): vote["winner"] for vote in votes if vote["look"] == 1}
     again = [vote for vote in votes if vote["look"] == 2 and vote["winner"] != "skip"]
     pairs = [(vote["winner"], first.get((vote["rater"], vote["pair"]), "skip")) for vote in again]
-    pairs = [(one, other) for one, other in pairs if other != "skip"]
-    return Rate.of(sum(one == other for one, other in pairs), len(pairs))
+    pairs = [(second, earlier) for second, earlier in pairs if earlier != "skip"]
+    return Rate.of(sum(second == earlier for second, earlier in pairs), len(pairs))
 
 
 def agreement(votes: Votes) -> tuple[float | None, int]:
@@ -190,22 +190,24 @@ def agreement(votes: Votes) -> tuple[float | None, int]:
 
 def _tags(votes: Votes) -> dict[str, dict[str, int]]:
     count = Counter((tag, vote["winner"]) for vote in votes for tag in record(vote)["tags"])
-    found = {tag: {winner: count[tag, winner] for winner in WINNERS if count[tag, winner]} for tag in TAGS}
-    return {tag: winners for tag, winners in found.items() if winners}
+    by_tag = {tag: {winner: count[tag, winner] for winner in WINNERS if count[tag, winner]} for tag in TAGS}
+    return {tag: winners for tag, winners in by_tag.items() if winners}
 
 
 def _scales(votes: Votes) -> dict[str, dict[str, float]]:
     """{scale: {"base", "tuned", "n"}}: mean marks over the votes that mark both answers."""
-    found = {}
+    means = {}
     for scale in SCALES:
-        given = [marks(vote) for vote in votes]
-        both = [
-            [one[side][scale] for side in DECISIVE] for one in given if all(scale in one.get(s, {}) for s in DECISIVE)
+        marked = [marks(vote) for vote in votes]
+        mark_pairs = [
+            [by_side[side][scale] for side in DECISIVE]
+            for by_side in marked
+            if all(scale in by_side.get(s, {}) for s in DECISIVE)
         ]
-        if both:
-            base, tuned = (sum(column) / len(both) for column in zip(*both, strict=True))
-            found[scale] = {"base": base, "tuned": tuned, "n": len(both)}
-    return found
+        if mark_pairs:
+            base, tuned = (sum(column) / len(mark_pairs) for column in zip(*mark_pairs, strict=True))
+            means[scale] = {"base": base, "tuned": tuned, "n": len(mark_pairs)}
+    return means
 
 
 def against_metrics(rows: Mapping[str, Row], votes: Votes) -> dict[str, tuple[Rate, int]]:
@@ -213,20 +215,20 @@ def against_metrics(rows: Mapping[str, Row], votes: Votes) -> dict[str, tuple[Ra
 
     `longer` is no metric: it tells whether people simply chose the longer answer.
     """
-    leaning = [(answers_only(rows[key]), more) for key, more in lean(votes).items() if more]
+    leaning = [(answers_only(rows[key]), margin) for key, margin in lean(votes).items() if margin]
     gains: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    scored = [(row, more) for row, more in leaning if row["references"]]
+    scored = [(row, margin) for row, margin in leaning if row["references"]]
     language = words.resolve_language("auto", [row["references"] for row, _ in scored]) if scored else "en"
-    for row, more in scored:
+    for row, margin in scored:
         base, tuned = (_row_scores(row, side, language) for side in DECISIVE)
         for name in base:
-            gains[name].append((tuned[name] - base[name], more))
-    gains["longer"] = [(len(row["tuned"].strip()) - len(row["base"].strip()), more) for row, more in leaning]
-    found = {}
+            gains[name].append((tuned[name] - base[name], margin))
+    gains["longer"] = [(len(row["tuned"].strip()) - len(row["base"].strip()), margin) for row, margin in leaning]
+    by_metric = {}
     for name, pairs in gains.items():
-        spoken = [gain * more > 0 for gain, more in pairs if abs(gain) > 1e-9]
-        found[name] = Rate.of(sum(spoken), len(spoken)), len(pairs) - len(spoken)
-    return {name: found[name] for name in (*METRICS, "longer") if found.get(name, (Rate.of(0, 0), 0))[0].n}
+        spoken = [gain * margin > 0 for gain, margin in pairs if abs(gain) > 1e-9]
+        by_metric[name] = Rate.of(sum(spoken), len(spoken)), len(pairs) - len(spoken)
+    return {name: by_metric[name] for name in (*METRICS, "longer") if by_metric.get(name, (Rate.of(0, 0), 0))[0].n}
 
 
 def _row_scores(row: Row, side: str, language: str) -> dict[str, float]:
@@ -263,25 +265,25 @@ def base_name(run: Run) -> str:
 
 def family(run: Run, names: Iterable[str]) -> list[Run]:
     """Those of the named runs that are still there and share the run's base."""
-    found = []
+    members = []
     for name in names:
         try:
-            other = runs.named(name)
+            candidate = runs.named(name)
         except UserError:
             continue  # deleted since; its votes have no texts any more
-        if runs.same_base(run, other):
-            found.append(other)
-    return found
+        if runs.same_base(run, candidate):
+            members.append(candidate)
+    return members
 
 
 def ranking(run: Run, voted: Sequence[tuple[Run, Sheet, Votes]]) -> list[Ranked]:
     """All models that met through the base, by Bradley–Terry; a tie or two bad answers count half for each."""
     names, duels = [base_name(run)], []
-    for one, sheet, votes in voted:
+    for other, sheet, votes in voted:
         verdicts = [vote for vote in votes if vote["look"] == 1 and vote["winner"] in SCORES]
         if not verdicts:
             continue
-        names.append(one.name)
+        names.append(other.name)
         for vote in verdicts:
             prompt = digest(sheet.rows[vote["pair"]]["messages"])
             duels.append(preference.Duel(prompt, len(names) - 1, 0, SCORES[vote["winner"]]))

@@ -79,10 +79,10 @@ def prepare(path: Path) -> None:
             return
         _switch_to_wal(db)
     with transaction(path) as db:
-        known = _version(db)  # another process may have been first
-        if known > 2:
-            raise UserError(f"{path} was written by a newer sftdemo (version {known} of the file); update sftdemo.")
-        for script in {0: (SCHEMA,), 1: (OLD_OUT, SCHEMA, OLD_IN)}.get(known, ()):
+        version = _version(db)  # another process may have been first
+        if version > 2:
+            raise UserError(f"{path} was written by a newer sftdemo (version {version} of the file); update sftdemo.")
+        for script in {0: (SCHEMA,), 1: (OLD_OUT, SCHEMA, OLD_IN)}.get(version, ()):
             for statement in script.strip().split(";\n"):
                 db.execute(statement)
 

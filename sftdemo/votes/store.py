@@ -48,20 +48,20 @@ class Store:
         typed = evaluation == TYPED
         sheet = pairing.typed_sheet(db, run.name, rater) if typed else pairing.sheet(run, evaluation)
         asked = set(sheet.asked)
-        mine = "WHERE run = ? AND evaluation = ? AND rater = ? ORDER BY id"
-        own = [vote for vote in db.execute(f"SELECT * FROM standing {mine}", (*place, rater)) if vote["pair"] in asked]
-        given = db.execute(
-            f"SELECT *, EXISTS (SELECT 1 FROM events WHERE vote_id = token) AS used FROM ballots {mine}",
+        where = "WHERE run = ? AND evaluation = ? AND rater = ? ORDER BY id"
+        own = [vote for vote in db.execute(f"SELECT * FROM standing {where}", (*place, rater)) if vote["pair"] in asked]
+        ballots = db.execute(
+            f"SELECT *, EXISTS (SELECT 1 FROM events WHERE vote_id = token) AS used FROM ballots {where}",
             (*place, rater),
         ).fetchall()
-        given = [ballot for ballot in given if ballot["pair"] in asked]
-        ballot = next((ballot for ballot in reversed(given) if not ballot["used"]), None)
+        ballots = [ballot for ballot in ballots if ballot["pair"] in asked]
+        ballot = next((ballot for ballot in reversed(ballots) if not ballot["used"]), None)
         if ballot is None:
             counts = (
                 "SELECT pair, count(*) FROM counted WHERE run = ? AND evaluation = ? AND look = 1 AND choice != 'skip'"
             )
             votes = dict(map(tuple, db.execute(f"{counts} GROUP BY pair", place)))
-            sides = {(ballot["pair"], ballot["look"]): ballot["side_a"] for ballot in given}
+            sides = {(ballot["pair"], ballot["look"]): ballot["side_a"] for ballot in ballots}
             chosen = pairing.choose(rater, evaluation, sheet.asked, own, sides, votes)
             if chosen is None:
                 return None
@@ -82,10 +82,10 @@ class Store:
         """
         rater = _text(rater, "rater's name", 1, 100)
         texts = {side: _text(answers[side], f"{side} answer", 0, 1_000_000) for side in OTHER}
-        asked = json.dumps([dict(message) for message in messages])
+        prompt = json.dumps([dict(message) for message in messages])
         with storage.transaction(self.path) as db:
-            one = storage.add_typed(
-                db, run=run.name, rater=rater, messages=asked, settings=json.dumps(settings), **texts
+            typed = storage.add_typed(
+                db, run=run.name, rater=rater, messages=prompt, settings=json.dumps(settings), **texts
             )
             if texts["base"] == texts["tuned"]:
                 return None
@@ -93,7 +93,7 @@ class Store:
                 "SELECT side_a FROM ballots WHERE run = ? AND evaluation = ? AND rater = ?", (run.name, TYPED, rater)
             )
             side_a = pairing.draw_side([ballot["side_a"] for ballot in earlier], None)
-            subject = {"run": run.name, "evaluation": TYPED, "row": one["id"], "pair": one["pair"], "rater": rater}
+            subject = {"run": run.name, "evaluation": TYPED, "row": typed["id"], "pair": typed["pair"], "rater": rater}
             storage.open_ballot(db, **subject, side_a=side_a, look=1)
             return self._next(db, run, TYPED, rater)
 
@@ -157,7 +157,7 @@ class Store:
         run = find(run) if isinstance(run, str) else run
         sheet, votes = self._votes(run, evaluation, "standing")
         with storage.connection(self.path) as db:
-            out = {one["rater"] for one in db.execute("SELECT rater FROM excluded WHERE run = ?", (run.name,))}
+            out = {row["rater"] for row in db.execute("SELECT rater FROM excluded WHERE run = ?", (run.name,))}
             undone = db.execute("SELECT rater, pair FROM events WHERE run = ? AND kind = 'undo'", (run.name,))
             revised = set(map(tuple, undone))
         changed = sum((vote["rater"], vote["pair"]) in revised for vote in votes)
@@ -167,9 +167,9 @@ class Store:
         """The run, its base and all runs of the same base by the votes on them, the strongest first; empty under three."""
         run = find(run) if isinstance(run, str) else run
         with storage.connection(self.path) as db:
-            voted = [one["run"] for one in db.execute("SELECT DISTINCT run FROM counted ORDER BY run")]
+            voted = [member["run"] for member in db.execute("SELECT DISTINCT run FROM counted ORDER BY run")]
         family = results.family(run, voted)
-        return results.ranking(run, [(one, *self._votes(one, None)) for one in family])
+        return results.ranking(run, [(member, *self._votes(member, None)) for member in family])
 
     def export(self, run: Run | str, kind: str, evaluation: str | None = None) -> str:
         """The votes that count as csv or jsonl, or as dpo: one {"prompt", "chosen", "rejected"} a row that has a majority."""
@@ -182,8 +182,8 @@ class Store:
             names = [evaluation] if evaluation else [*run.evaluations(), TYPED]
             rows: dict[str, pairing.Row] = {}
             for name in names:
-                found = pairing.typed_sheet(db, run.name) if name == TYPED else pairing.sheet(run, name)
-                rows |= found.rows
+                part = pairing.typed_sheet(db, run.name) if name == TYPED else pairing.sheet(run, name)
+                rows |= part.rows
             votes = db.execute(f"SELECT * FROM {view} WHERE run = ? ORDER BY id", (run.name,)).fetchall()
         return Sheet.of(rows), [vote for vote in votes if vote["pair"] in rows]
 
