@@ -2,13 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+
+class Text(str):
+    """A sentence for the user: a str in English that also knows the template it was made of, and its values.
+
+    `key` is that template, as gettext's msgid; the page looks up the sentence of another language by it. A value that is a
+    Text is written in that language, too, and a list as its items with commas. Without values, braces are plain characters.
+    In JSON it is a plain string; `key` and `values` are kept where it is copied or pickled.
+    """
+
+    key: str
+    values: dict[str, Any]
+
+    def __new__(cls, template: str, /, **values: Any) -> Self:
+        text = super().__new__(cls, fill(template, values))
+        known = template if isinstance(template, Text) and not values else None
+        text.key = known.key if known is not None else str(template)
+        text.values = known.values if known is not None else values
+        return text
+
+
+class _Items(list[Any]):
+    """A list that a template writes out with commas; `!r` gives its repr."""
+
+    comma = ", "
+
+    def __format__(self, spec: str) -> str:
+        return self.comma.join(format(item, spec) for item in self)
+
+
+def fill(template: str, values: Mapping[str, Any], comma: str = ", ") -> str:
+    """The template with its values, lists with `comma` between their items; as it stands where there are no values."""
+    if not values:
+        return str(template)
+    filled = dict(values)
+    for name, value in values.items():
+        if isinstance(value, list | tuple):
+            filled[name] = items = _Items(value)
+            items.comma = comma
+    return template.format(**filled)
+
+
+def sentences(texts: Sequence[Text], frame: str = "{first} {rest}") -> Text:
+    """Several sentences as one text."""
+    *before, whole = texts or [Text("")]
+    for text in reversed(before):
+        whole = Text(frame, first=text, rest=whole)
+    return whole
+
+
+def lines(texts: Sequence[Text]) -> Text:
+    """Several texts, each on a line of its own."""
+    return sentences(texts, "{first}\n{rest}")
 
 
 class UserError(Exception):
-    """A fault the user can mend: one line, shown without a traceback. The command line exits with `exit_code`."""
+    """A fault the user can mend: one line, shown without a traceback. The command line exits with `exit_code`.
+
+    `text` is what str() gives, with its template and values: UserError("There is no run {name!r}.", name=name).
+    """
 
     exit_code = 1
+
+    def __init__(self, template: str, /, **values: Any) -> None:
+        self.text = Text(template, **values)
+        super().__init__(self.text)
 
 
 class UsageError(UserError):
@@ -21,7 +83,7 @@ class UsageError(UserError):
 class Fault:
     """One thing wrong with the data. `line` counts from 1; 0 means the file as a whole.
 
-    `whole`: leaving that row out would not mend it; so it is for all of line 0.
+    `problem` and `remedy` are a Text each. `whole`: leaving that row out would not mend it; so it is for all of line 0.
     """
 
     line: int
@@ -35,21 +97,31 @@ class Fault:
         if not self.line:
             object.__setattr__(self, "whole", True)
 
+    @property
+    def text(self) -> Text:
+        """Place, problem and remedy in one line."""
+        place = Text("{file}, line {line}", file=self.file, line=self.line) if self.line else self.file
+        what = sentences([Text(part) for part in (self.problem, self.remedy) if part])
+        if self.field:
+            return Text("{place}, field {field!r}: {what}", place=place, field=self.field, what=what)
+        return Text("{place}: {what}", place=place, what=what)
+
     def __str__(self) -> str:
-        place = f"{self.file}, line {self.line}" if self.line else self.file
-        field = f", field {self.field!r}" if self.field else ""
-        return f"{place}{field}: {self.problem} {self.remedy}".strip()
+        return str(self.text)
 
     def to_json(self) -> dict[str, object]:
         return {key: value for key, value in asdict(self).items() if key != "whole"}
 
 
 class DataError(UserError):
-    """Data with faults, all of them at once in `faults`."""
+    """Data with faults, all of them at once in `faults`; the text has the first `shown`."""
 
-    def __init__(self, faults: list[Fault], shown: int = 20) -> None:
-        self.faults = faults
-        lines = [str(fault) for fault in faults[:shown]]
-        if len(faults) > shown:
-            lines.append(f"… and {len(faults) - shown} more; `python -m sftdemo check` lists them all.")
-        super().__init__("\n".join(lines))
+    def __init__(self, faults: Sequence[Fault], shown: int = 20) -> None:
+        self.faults = list(faults)
+        texts = [fault.text for fault in self.faults[:shown]]
+        if (more := len(self.faults) - shown) > 0:
+            texts.append(Text("… and {n} more; `python -m sftdemo check` lists them all.", n=more))
+        super().__init__(lines(texts))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.faults,)

@@ -11,6 +11,7 @@ from test_data_hostile import HOSTILE
 pytest.importorskip("gradio")
 
 from sftdemo.data import read, readers
+from sftdemo.errors import DataError, Fault, Text
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.ui.texts.zh_faults import PARTS, SENTENCES
 
@@ -102,3 +103,13 @@ def test_all_that_hostile_files_give_is_said_in_chinese(tmp_path, monkeypatch, n
 def test_notes_splits_templates_and_values(english, chinese):
     assert in_words(english, "zh") == chinese
     assert in_words(english, "en") == english
+
+
+def test_a_text_is_said_in_chinese_with_all_its_parts():
+    faults = [Fault(n, "label", Text("The field is empty."), Text("Give text."), "a.csv") for n in range(3)]
+    assert in_words(DataError(faults, shown=2), "zh").splitlines() == [
+        "a.csv，字段 'label'：字段是空的。请提供文本。",
+        "a.csv 第 1 行，字段 'label'：字段是空的。请提供文本。",
+        "……另有 1 处；运行 `python -m sftdemo check` 可全部列出。",
+    ]
+    assert in_words(DataError(faults), "en") == str(DataError(faults))

@@ -1,6 +1,7 @@
-"""What the data's faults and notes say in Chinese; the core writes them in English, as on the command line.
+"""Faults and notes in the language of the page: by the template they were made of.
 
-A value in braces is any text; with :d a number, :w a word, :r a quoted text, with the name of a part (:kind) one of PARTS.
+What the core still writes as plain English is looked up by its pattern: a value in braces is any text; with :d a number, :w a
+word, :r a quoted text, with the name of a part (:kind) one of PARTS.
 """
 
 from __future__ import annotations
@@ -8,13 +9,28 @@ from __future__ import annotations
 import re
 import string
 from functools import cache
+from typing import Any
 
+from sftdemo.errors import Text, UserError, fill
 from sftdemo.ui.texts.zh_faults import PARTS, SENTENCES, VALUES
+from sftdemo.ui.texts.zh_texts import TEXTS
 
 
-def in_words(text: str, lang: str) -> str:
+def in_words(said: str | UserError, lang: str) -> str:
     """A fault's or a note's text in the language of the page; one that isn't known stays as it is."""
-    return _said(text, None) if lang == "zh" else text
+    text = said.text if isinstance(said, UserError) else said
+    return _chinese(Text(text)) if lang == "zh" else str(text)
+
+
+def _chinese(value: Any) -> Any:
+    """What was given by the user stays as it is."""
+    if isinstance(value, list | tuple):
+        return [_chinese(item) for item in value]
+    if not isinstance(value, Text):
+        return value
+    if value.key not in TEXTS:
+        return _said(value, None)
+    return fill(TEXTS[value.key], {name: _chinese(part) for name, part in value.values.items()}, comma="、")
 
 
 def _said(text: str, part: str | None) -> str:
