@@ -22,26 +22,15 @@ from sftdemo import data, schema  # noqa: E402
 from sftdemo.__main__ import parser  # noqa: E402
 from sftdemo.config import value_type  # noqa: E402
 
-# As tests/test_layers.py has it.
-ORDER = [
-    "errors",
-    "config",
-    "files",
-    "log",
-    "schema",
-    "runs",
-    "system",
-    "data",
-    "encoding",
-    "evaluation",
-    "votes",
-    "model",
-    "inference",
-    "training",
-    "verbs",
-    "ui",
-    "cli",
-]
+_LAYERS = ast.parse((DOCS.parent / "tests" / "test_layers.py").read_text(encoding="utf-8"))
+ORDER, INSIDE = (
+    next(
+        ast.literal_eval(node.value)
+        for node in _LAYERS.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name
+    )
+    for name in ("ORDER", "INSIDE")
+)
 STARS = {"VAR_POSITIONAL": "*", "VAR_KEYWORD": "**"}
 NOTE = "<!-- Written by docs/write.py; edit the code instead. -->\n"
 
@@ -202,14 +191,21 @@ def packages() -> str:
     """Modules and packages in the order of imports, with the first sentence of each and the files of a package."""
     home = Path(sftdemo.__file__).parent
     rows = []
-    for name in ORDER:
+    for name in [part for top in ORDER if top != "__main__" for part in (top, *_packages_in(home, top))]:
         door = home / name / "__init__.py" if (home / name).is_dir() else home / f"{name}.py"
         about = (
             (ast.get_docstring(ast.parse(door.read_text(encoding="utf-8"))) or "").split("\n\n")[0].replace("\n", " ")
         )
-        inside = sorted(path.stem for path in (home / name).rglob("*.py") if path.name != "__init__.py")
-        rows.append((f"`{name}`", about, " ".join(inside)))
+        files = sorted(path.stem for path in (home / name).glob("*.py") if path.name != "__init__.py")
+        rows.append((f"`{name}`", about, " ".join(files)))
     return table(("package", "what is in it", "files"), rows)
+
+
+def _packages_in(home: Path, package: str) -> list[str]:
+    """The packages inside a package, as "data/files", in the order of imports where tests/test_layers.py has one."""
+    inside = sorted(path.parent.name for path in (home / package).glob("*/__init__.py"))
+    order = INSIDE.get(package, inside)
+    return [f"{package}/{name}" for name in sorted(inside, key=order.index)]
 
 
 def documents() -> dict[Path, str]:

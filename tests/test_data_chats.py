@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sftdemo.data import read
-from sftdemo.data.conversations import NOT_LEARNED, OPENING, TRIMMED
+from sftdemo.data.values.conversations import NOT_LEARNED, OPENING, TRIMMED
 from sftdemo.files import write_jsonl
 
 ASK = {"role": "user", "content": "How many screws?"}

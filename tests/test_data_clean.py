@@ -10,9 +10,9 @@ import pytest
 
 from sftdemo.config import ReadConfig
 from sftdemo.data import Dataset, Example, prepare, read
-from sftdemo.data.cleaning import without_html, without_whitespace
-from sftdemo.data.duplicates import duplicates, leaks, near_duplicates
-from sftdemo.data.pii import replace
+from sftdemo.data.cleaning.duplicates import duplicates, leaks, near_duplicates
+from sftdemo.data.cleaning.pii import replace
+from sftdemo.data.cleaning.steps import without_html, without_whitespace
 from sftdemo.errors import DataError, UsageError
 
 ENGLISH = sorted({word for word in Path(__file__).read_text(encoding="utf-8").split() if word.isalpha()})

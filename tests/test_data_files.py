@@ -17,9 +17,10 @@ from test_data_hostile import PIECES
 
 from sftdemo.__main__ import main
 from sftdemo.config import ReadConfig
-from sftdemo.data import encodings, read
-from sftdemo.data.readers import MAX_BYTES, SUFFIXES, read_table
-from sftdemo.data.rows import Table
+from sftdemo.data import read
+from sftdemo.data.files import encodings
+from sftdemo.data.files.readers import MAX_BYTES, SUFFIXES, read_table
+from sftdemo.data.files.table import Table
 from sftdemo.errors import UsageError
 
 PAIRS = [{"prompt": f"q {number}", "completion": f"a {number}"} for number in range(6)]
@@ -448,7 +449,7 @@ def test_a_workbook_that_is_a_bomb_is_refused(monkeypatch):
                 book.writestr(
                     part, text.replace(end, body + end) if part == name == sheet else body if part == name else text
                 )
-        monkeypatch.setattr("sftdemo.data.readers.MAX_BYTES", 2_000_000)
+        monkeypatch.setattr("sftdemo.data.files.readers.MAX_BYTES", 2_000_000)
         start = time.process_time()
         found = table("a.xlsx", file.getvalue())
         assert not found.rows and len(found.faults) == 1

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sftdemo.__main__ import main
-from sftdemo.data import read, readers
+from sftdemo.data import read
+from sftdemo.data.files import readers
 
 GOOD = {"prompt": "What is it?", "completion": "A fish."}
 PAIR = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
@@ -154,7 +155,7 @@ HOSTILE: list[tuple[str, str | bytes, list[str], list[str]]] = [
 
 @pytest.mark.parametrize(("name", "content", "faults", "warnings"), HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_files(tmp_path, monkeypatch, name, content, faults, warnings):
-    monkeypatch.setattr("sftdemo.data.archives.MAX_BYTES", 2_000_000)
+    monkeypatch.setattr("sftdemo.data.files.archives.MAX_BYTES", 2_000_000)
     monkeypatch.setattr(readers, "MAX_BYTES", 2_000_000)
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())

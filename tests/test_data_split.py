@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sftdemo.data import Dataset, Example, split, take
-from sftdemo.data.duplicates import count, duplicates, leaks, normalise
+from sftdemo.data.cleaning.duplicates import count, duplicates, leaks
+from sftdemo.data.text.normalisation import normalise
 from sftdemo.errors import DataError
 
 ENGLISH = [word for word in Path(__file__).read_text(encoding="utf-8").split() if word.isalpha()]

@@ -12,7 +12,7 @@ from test_conversations import kind
 pytest.importorskip("gradio")
 
 from sftdemo.config import TrainConfig
-from sftdemo.data.layouts import parse_columns
+from sftdemo.data.layouts.recognition import parse_columns
 from sftdemo.errors import UserError
 from sftdemo.ui import chosen_data
 from sftdemo.ui.parts import charts

@@ -16,6 +16,13 @@ ORDER = (
     "errors", "config", "files", "log", "schema", "runs", "system", "data", "encoding", "evaluation", "votes", "model",
     "inference", "training", "verbs", "ui", "cli", "__main__",
 )  # fmt: skip
+# The same inside a package that has packages of its own.
+INSIDE = {
+    "data": (
+        "types", "text", "files", "values", "layouts", "conversion", "cleaning", "hub", "recipes", "sources", "mixture",
+        "splits", "reading", "pipeline",
+    ),
+}  # fmt: skip
 HEAVY = {"torch", "transformers", "gradio", "peft", "evaluate", "datasets", "pandas"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -53,6 +60,19 @@ def test_imports_point_down(path):
         assert name != "sftdemo", f"{path}: the package itself imports from all of it"
         other = name.split(".")[1]
         assert ORDER.index(other) <= ORDER.index(package), f"{package} imports {other}, which stands above it"
+
+
+@pytest.mark.parametrize("package", INSIDE)
+def test_imports_point_down_inside_a_package(package):
+    order = INSIDE[package]
+    inside = {path: path.relative_to(PACKAGE / package).parts[0].removesuffix(".py") for path in FILES
+              if path.is_relative_to(PACKAGE / package)}  # fmt: skip
+    assert set(inside.values()) - {"__init__"} == set(order)
+    for path, part in inside.items():
+        for name in imports(path) if part != "__init__" else ():
+            parts = name.split(".")
+            if parts[1] == package and len(parts) > 2:
+                assert order.index(parts[2]) <= order.index(part), f"{path} imports {name}, which stands above it"
 
 
 def test_no_file_is_in_a_circle():

@@ -9,7 +9,7 @@ from conftest import make_tokenizer
 
 from sftdemo.config import TrainConfig
 from sftdemo.data import Dataset
-from sftdemo.data.templates import frame
+from sftdemo.data.conversion.templates import frame
 from sftdemo.encoding import truncation
 from sftdemo.encoding.encode import encode
 from sftdemo.errors import UsageError

@@ -10,7 +10,8 @@ from test_data_hostile import HOSTILE
 
 pytest.importorskip("gradio")
 
-from sftdemo.data import read, readers
+from sftdemo.data import read
+from sftdemo.data.files import readers
 from sftdemo.errors import DataError, Fault, Text
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.ui.texts.zh_faults import PARTS, SENTENCES
@@ -30,7 +31,7 @@ def test_both_languages_have_the_same_values(pairs):
 @pytest.mark.parametrize(("name", "content"), [case[:2] for case in HOSTILE], ids=range(len(HOSTILE)))
 @pytest.mark.parametrize("on_fault", ["stop", "drop", "fix"])
 def test_all_that_hostile_files_give_is_said_in_chinese(tmp_path, monkeypatch, name, content, on_fault):
-    monkeypatch.setattr("sftdemo.data.archives.MAX_BYTES", 2_000_000)
+    monkeypatch.setattr("sftdemo.data.files.archives.MAX_BYTES", 2_000_000)
     monkeypatch.setattr(readers, "MAX_BYTES", 2_000_000)
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -10,7 +10,7 @@ from conftest import CHATML, make_tokenizer
 from sftdemo.__main__ import main
 from sftdemo.config import TrainConfig
 from sftdemo.data import Dataset
-from sftdemo.data.writing_systems import main_script, scripts
+from sftdemo.data.text.writing_systems import main_script, scripts
 from sftdemo.encoding.encode import encode
 from sftdemo.encoding.packing import Collator
 from sftdemo.encoding.rows import Encoded

@@ -1,7 +1,7 @@
 """Labelled text from files to examples: read, check, clean, split."""
 
-from sftdemo.data.loading import Sample, read, samples
-from sftdemo.data.prepare import outlook, prepare
+from sftdemo.data.pipeline import outlook, prepare
+from sftdemo.data.reading import Sample, read, samples
 from sftdemo.data.splits import split, take
 from sftdemo.data.types import Dataset, Example, Message, Step, account
 

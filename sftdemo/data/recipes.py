@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from sftdemo.data.duplicates import normalise
+from sftdemo.data.text.normalisation import normalise
 from sftdemo.errors import UserError
 
 PACKAGES = ("networkx", "numpy", "sympy")

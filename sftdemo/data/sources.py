@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sftdemo.config import ReadConfig
-from sftdemo.data import archives, hub
-from sftdemo.data.readers import MAX_BYTES, PACKED, SUFFIXES, Table, read_table, suffix_of, too_large
+from sftdemo.data import hub
+from sftdemo.data.files import archives
+from sftdemo.data.files.readers import MAX_BYTES, PACKED, SUFFIXES, Table, read_table, suffix_of, too_large
+from sftdemo.data.files.table import split_name
 from sftdemo.data.recipes import RECIPES, made
-from sftdemo.data.rows import split_name
 from sftdemo.errors import Fault, UserError
 
 READABLE = (*SUFFIXES, *PACKED)

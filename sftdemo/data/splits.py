@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sftdemo.data import duplicates
+from sftdemo.data.cleaning import duplicates
 from sftdemo.data.types import SPLITS, Dataset, Example, said
 from sftdemo.errors import DataError, Fault
 

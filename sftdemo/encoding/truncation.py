@@ -12,7 +12,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from sftdemo.config import TrainConfig
-from sftdemo.data.templates import frame
+from sftdemo.data.conversion.templates import frame
 from sftdemo.encoding import encode
 from sftdemo.encoding.rows import EncodedRows
 

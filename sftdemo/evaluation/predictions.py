@@ -8,7 +8,7 @@ from typing import Any
 
 from sftdemo.config import ReadConfig
 from sftdemo.data import sources
-from sftdemo.data.literals import parsed_list
+from sftdemo.data.text.literals import parsed_list
 from sftdemo.errors import DataError, Fault, UserError
 from sftdemo.evaluation.scoring import ROLES, checked, columns
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sftdemo import data
 from sftdemo.config import TrainConfig
-from sftdemo.data.templates import frame
-from sftdemo.data.writing_systems import scripts
+from sftdemo.data.conversion.templates import frame
+from sftdemo.data.text.writing_systems import scripts
 from sftdemo.encoding.truncation import instruction
 from sftdemo.errors import Fault, UsageError, UserError
 from sftdemo.log import to_log

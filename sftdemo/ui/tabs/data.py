@@ -10,7 +10,7 @@ import gradio as gr
 
 from sftdemo import data
 from sftdemo.config import CLEANING, ReadConfig, TrainConfig
-from sftdemo.data.layouts import COMMON, LAYOUTS, parse_columns, write_columns
+from sftdemo.data.layouts.recognition import COMMON, LAYOUTS, parse_columns, write_columns
 from sftdemo.data.sources import READABLE
 from sftdemo.errors import UserError
 from sftdemo.ui import chosen_data

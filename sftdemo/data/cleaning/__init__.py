@@ -1,0 +1,1 @@
+"""Cleaning on request: HTML, whitespace, personal data, duplicates, leaks."""

@@ -1,0 +1,233 @@
+"""Rows in, examples out: the layout found, every row read, and what is to be said about all of them together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from sftdemo.config import ReadConfig
+from sftdemo.data.conversion.converter import Converter, no_instruction
+from sftdemo.data.files.table import Row
+from sftdemo.data.layouts import choices, recognition, roles
+from sftdemo.data.layouts.unfolding import unfold
+from sftdemo.data.text.languages import language
+from sftdemo.data.types import SPLITS, Dataset, Example, Tally
+from sftdemo.data.values import transcripts
+from sftdemo.data.values.columns import at_path, flag, flattened, key, unused
+from sftdemo.errors import Fault
+
+_TRANSCRIPTS = (
+    "text",
+    "conversation",
+    "conversations",
+    "messages",
+    "dialog",
+    "dialogue",
+    "chat",
+    "transcript",
+    "content",
+)
+_MOST_NAMED = 40
+
+
+def convert(rows: list[Row], config: ReadConfig, dataset: Dataset) -> None:
+    """Fill the data set from the rows: examples by split, labels, mapping, faults, warnings and what was mended.
+
+    Raises UserError for columns or placeholders that no row has.
+    """
+    tally = Tally()
+    dataset.file, several_files = rows[0].file, any(row.file != rows[0].file for row in rows)
+    rows = _plain(rows, config, dataset, tally)
+    dataset.notes += tally.notes()
+    if not rows:
+        return
+    rows, search, found = _layout(rows, config)
+    dataset.columns = search.every
+    if found is None:
+        flat = recognition.Search.of([row._replace(values=flattened(row.values)) for row in rows], config)
+        dataset.suggested = recognition.suggestion(search, flat)
+        dataset.faults.append(recognition.no_layout(search, dataset.suggested))
+        return
+    mapping, faults = found
+    dataset.faults += faults
+    tally = Tally()
+    converter = Converter(mapping, config, dataset, tally)
+    converter.spell_labels(rows)
+    if mapping.layout.task != "chat":
+        dataset.instruction = converter.choose_template(rows)
+    elif config.instruction:
+        raise no_instruction(mapping.layout.name)
+    dataset.format, dataset.mapping = mapping.layout.name, mapping.columns
+    needed = {mapping.columns[role] for role in mapping.layout.roles}
+    splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
+    declared: Counter[str] = Counter()
+    for row in rows:
+        if not needed <= row.values.keys():
+            continue
+        split, example = converter.split(row), converter.example(row)
+        declared[split or ""] += 1
+        if split and example:
+            if several_files:
+                example["meta"]["file"] = row.file
+            splits[split].append(example)
+    dataset.notes += tally.notes()
+    _tell(converter, search)
+    if declared and not declared["train"] and not declared[""]:
+        _no_train(rows[0].file, declared, dataset.faults)
+    elif splits["train"]:
+        sure = key(mapping.columns.get("split", "split")) == "split" or "split" in search.named
+        _unseen_labels(
+            splits, mapping, config.on_fault == "drop", dataset, dataset.faults if sure else dataset.warnings
+        )
+    dataset.splits = {name: examples for name, examples in splits.items() if examples}
+    summarise(dataset, mapping.layout.task)
+
+
+def _plain(rows: list[Row], config: ReadConfig, dataset: Dataset, tally: Tally) -> list[Row]:
+    """The rows unfolded, options as one column, and the dotted paths that `columns` names as columns of their own."""
+    named = set(recognition.parse_columns(config.columns).values())
+
+    def told(problem: str) -> None:
+        remedy = "Count from 0, or write letters."
+        dataset.warnings.append(Fault(0, "", problem, remedy, rows[0].file))
+
+    faults: list[Fault] = []
+    plain = choices.lettered(unfold(rows, tally, faults), told, faults)
+    if plain and named and not _all_there(named, plain) and _all_there(named, rows):
+        # The user names what stands in the file, not what becomes of it.
+        tally.counts.clear()
+        tally.left_out.clear()
+        faults, plain = [], rows
+    dataset.faults += faults
+    there = {column for row in plain for column in row.values}
+    if paths := [
+        name for name in named if name not in there and any(at_path(row.values, name) is not None for row in plain)
+    ]:
+        plain = [row._replace(values=_with_paths(row, paths)) for row in plain]
+    return plain
+
+
+def _all_there(named: set[str], rows: list[Row]) -> bool:
+    return all(any(at_path(row.values, name) is not None for row in rows) for name in named)
+
+
+def _with_paths(row: Row, paths: list[str]) -> dict[str, Any]:
+    """The row's values with those at the paths as columns of their own, and what stands beside them opened."""
+    opened = {path.split(".")[0] for path in paths}
+    flat = flattened(row.values, max(path.count(".") for path in paths))
+    inside = {
+        column: value
+        for column, value in flat.items()
+        if column not in opened
+        and not isinstance(value, dict)
+        and (column in row.values or column.split(".")[0] in opened)
+    }
+    return {**inside, **{path: at_path(row.values, path) for path in paths}}
+
+
+def _layout(
+    rows: list[Row], config: ReadConfig
+) -> tuple[list[Row], recognition.Search, tuple[recognition.Mapping, list[Fault]] | None]:
+    """The layout: by the usual names, as a transcript, by looser names or by values; and the rows it is of."""
+    search = recognition.Search.of(rows, config)
+    spoken = _transcript(search) if not search.named and config.format in ("auto", "messages") else None
+    found = recognition.find(search)
+    if spoken and (found is None or spoken in found[0].columns.values()):
+        rows = [row._replace(values=_transcribed(row.values, spoken)) for row in rows]
+        search = recognition.Search.of(rows, config)
+        found = recognition.find(search)
+    return rows, search, found or recognition.find(search, loose=True)
+
+
+def _transcribed(values: dict[str, Any], column: str) -> dict[str, Any]:
+    """The values with the conversation that a column writes out as `messages`; text that is none is left to be told."""
+    text = values.get(column)
+    rest = {name: value for name, value in values.items() if name != column}
+    return {**rest, "messages": (transcripts.turns(text) or text) if isinstance(text, str) else text}
+
+
+def _transcript(search: recognition.Search) -> str | None:
+    """The column that holds written conversations."""
+    by_key = {key(column): column for column in reversed(search.every)}
+    for column in (by_key[name] for name in _TRANSCRIPTS if name in by_key):
+        values = search.columns.values(column)[: transcripts.MOST_ASKED]
+        if all(isinstance(value, str) for value in values) and transcripts.are_transcripts(values):
+            return column
+    return None
+
+
+def _tell(converter: Converter, search: recognition.Search) -> None:
+    """Notes on how the layout was read, and a warning that names the columns left aside."""
+    dataset, mapping = converter.dataset, converter.mapping
+    columns, file = search.columns, dataset.file
+    if mapping.layout.name == "preference":
+        dataset.notes.append("Preference pairs: the chosen answer is learned, the rejected one is left aside.")
+    source, target = (mapping.columns.get(role, "") for role in ("source", "target"))
+    if language(source) and language(target) and not search.named:
+        other = recognition.write_columns({"source": target, "target": source})
+        dataset.notes.append(f"Translation from {source} to {target}; the other way: {flag(other)}")
+    shown = set(converter.template.columns) if converter.template else set()
+    used = {*mapping.columns.values(), *shown, *converter.used}
+    by_key = {key(column): column for column in reversed(search.every)}
+    numbered = roles.folds(columns, by_key, used)
+    for column in numbered:
+        problem = f"The column {column!r} holds numbers, not train, validation or test; it was not used."
+        remedy = "Write train, validation or test, or split with --test-size."
+        dataset.warnings.append(Fault(0, column, problem, remedy, file))
+    answer = mapping.columns[mapping.layout.answer]
+    others = [answer, *(column for role, column in mapping.columns.items() if role in mapping.layout.roles)]
+    left = unused(columns, search.every, used | set(numbered), others)
+    if left.meant:
+        names = ", ".join(map(repr, left.meant[:_MOST_NAMED])) + (", …" if len(left.meant) > _MOST_NAMED else "")
+        problem = f"Columns that are not used: {names}."
+        remedy = "Show one with the instruction, as {name}, or give it a role with --columns."
+        if mapping.layout.task == "chat":
+            remedy = "Give one a role with --columns, as system=name, or leave them out."
+        dataset.warnings.append(Fault(0, left.meant[0] if len(left.meant) == 1 else "", problem, remedy, file))
+    for why, kinds in (
+        ("they number or name the rows", left.numbering),
+        ("they are the same in every row", left.constant),
+        ("they repeat what is used", left.repeating),
+    ):
+        if kinds:
+            names = ", ".join(map(repr, kinds[:_MOST_NAMED]))
+            dataset.notes.append(f"Columns not used, since {why}: {names}.")
+
+
+def summarise(dataset: Dataset, task: str) -> None:
+    """Set labels and task from the examples; `task` is what they are if not all have a label."""
+    labels = Counter(example["label"] for part in dataset.splits.values() for example in part if "label" in example)
+    dataset.labels = dict(sorted(labels.items()))
+    if task == "classification" and not labels:
+        task = "generation"  # several labels a row
+    dataset.task = "classification" if labels and labels.total() == dataset.examples else task
+
+
+def _no_train(file: str, declared: Counter[str], faults: list[Fault]) -> None:
+    found = ", ".join(f"{count} in {name}" for name, count in sorted(declared.items()) if count)
+    faults.append(
+        Fault(0, "split", f"No row is in train ({found}).", "Give train rows, or leave the split column out.", file)
+    )
+
+
+def _unseen_labels(
+    splits: dict[str, list[Example]], mapping: recognition.Mapping, drop: bool, dataset: Dataset, told_to: list[Fault]
+) -> None:
+    """A fault for each label that is not in train, at its first row; with `drop` all its rows are left out.
+
+    Where only the values of a column made it the split, it is a warning.
+    """
+    drop = drop and told_to is dataset.faults
+    trained = {example["label"] for example in splits["train"] if "label" in example}
+    told: set[str] = set()
+    for split in ("validation", "test"):
+        unseen = [example for example in splits[split] if example.get("label", "") not in trained | {""}]
+        for example in unseen:
+            if drop or example["label"] not in told:
+                told.add(example["label"])
+                meta, problem = example["meta"], f"The label {example['label']!r} is only in {split}."
+                remedy = "Add rows with it to train, or take it out."
+                column = mapping.columns.get("label", "label")
+                told_to.append(Fault(meta["line"], column, problem, remedy, meta.get("file", dataset.file)))
+        if drop and unseen:
+            splits[split] = [example for example in splits[split] if example.get("label", "") in {*trained, ""}]

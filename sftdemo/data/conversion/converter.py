@@ -1,0 +1,359 @@
+"""One row in, one example out: what is asked, what is answered, and a fault for each field that can't be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from sftdemo.data.conversion import templates
+from sftdemo.data.conversion.fields import Fields
+from sftdemo.data.files.table import Row, kind, split_name
+from sftdemo.data.layouts.roles import switch
+from sftdemo.data.text import repairs
+from sftdemo.data.text.languages import language
+from sftdemo.data.text.literals import parsed_list
+from sftdemo.data.types import Example, LeftOut, Message
+from sftdemo.data.values import conversations, entities, targets, transcripts
+from sftdemo.errors import UserError
+
+# The parts of a question, in the order they are shown.
+PARTS = {
+    "instruction": ("instruction", "title", "context", "input", "options"),
+    "prompt_completion": ("title", "context", "prompt", "options"),
+    "text_label": ("title", "text", "pair"),
+    "summary": ("title", "document"),
+    "source_target": ("source",),
+    "extraction": ("text",),
+    "preference": ("prompt", "input"),
+}
+UNWANTED, UNLABELLED = "they are marked as unwanted", "they have no label"
+_COMPARED = 50  # rows in which one part is looked for in another
+
+
+def no_instruction(layout: str) -> UserError:
+    return UserError(f"An instruction can't be put into {layout} rows; give a system prompt instead.")
+
+
+@dataclass
+class Converter(Fields):
+    """Turns the rows of one mapping into examples; what is told of the data set grows on the way."""
+
+    template: templates.Template | None = None
+    inputs: list[str] = field(default_factory=list)
+    spellings: dict[str, str] = field(default_factory=dict)
+    several: bool = False  # whether a row may have more than one label
+    used: set[str] = field(default_factory=set)  # columns read beside those of the roles
+
+    def spell_labels(self, rows: list[Row]) -> None:
+        """Find labels that are spelt in several ways; a warning for each row of a rarer spelling, or its repair."""
+        column = self.mapping.columns.get("label")
+        if column is None:
+            return
+        each = [targets.labels(row.values.get(column)) for row in rows]
+        self.several = any(len(labels) > 1 for labels in each)
+        counts = Counter(label for labels in each for label in labels)
+        found = repairs.variants(counts)
+        for row, labels in zip(rows, each, strict=True) if found else ():
+            for label in labels:
+                if label in found:
+                    best = found[label]
+                    problem = f"The label {label!r} is {best!r} in another spelling"
+                    problem += f" ({counts[label]} rows, and {counts[best]})."
+                    self.flaw(row, column, problem, "Spell them alike.", f"It was written {best!r}.")
+        self.spellings = found if self.fix else {}
+
+    def choose_template(self, rows: list[Row]) -> str:
+        """The template of the user turns, given or by default, as text."""
+        layout, columns = self.mapping.layout, self.mapping.columns
+        parts = self.parts(rows)
+        body = "\n\n".join(f"{{{role}}}" for role in parts)
+        if "pair" in parts:
+            body = body.replace("{text}\n\n{pair}", templates.pair(columns["text"], columns["pair"]))
+        text = (
+            templates.with_body(self.config.instruction, body) if self.config.instruction else self.default(rows, body)
+        )
+        self.template = templates.Template(text, columns, self.dataset.columns)
+        if (answer := columns[layout.answer]) in self.template.columns:
+            raise UserError(f"The instruction shows {{{answer}}}, the answer itself; take it out.")
+        asked = ("prompt",) if layout.name == "preference" else layout.roles
+        self.inputs = [columns[role] for role in asked if role != layout.answer and role in columns]
+        return text
+
+    def parts(self, rows: list[Row]) -> list[str]:
+        """The roles that a question shows: those there, but none that stands whole in another."""
+        columns = self.mapping.columns
+        there = [role for role in PARTS[self.mapping.layout.name] if role in columns]
+        shown = list(there)
+        for part in there:
+            others = [role for role in shown if role != part]
+            holder = next((role for role in others if self.within(part, role, rows)), None)
+            if holder:
+                shown.remove(part)
+                note = f"{columns[part]!r} is not shown again: it stands in {columns[holder]!r} already."
+                self.dataset.notes.append(note)
+        return shown
+
+    def within(self, part: str, other: str, rows: list[Row]) -> bool:
+        """Whether the other role's text holds the part's in every row looked at, and is more than it."""
+        pairs = [(self.value(row, part), self.value(row, other)) for row in rows[:_COMPARED]]
+        pairs = [(inner, outer) for inner, outer in pairs if inner and outer]
+        return len(pairs) > 1 and all(
+            isinstance(inner, str) and isinstance(outer, str) and len(inner) < len(outer) and inner.strip() in outer
+            for inner, outer in pairs
+        )
+
+    def default(self, rows: list[Row], body: str) -> str:
+        """The question where none is given."""
+        layout, columns = self.mapping.layout, self.mapping.columns
+        if layout.name == "text_label":
+            found = {label for row in rows for label in self.labels(row)}
+            return templates.classification(found, body, self.several)
+        if layout.name == "extraction":
+            return templates.extraction({mark["label"] for row in rows for mark in self.marks(row)})
+        texts = {
+            role: [text for row in rows if isinstance(text := self.value(row, role), str)] for role in layout.roles
+        }
+        if layout.name == "source_target":
+            known = language(columns["target"]) if language(columns["source"]) else None
+            return templates.translation(texts["source"], texts["target"], known)
+        return templates.summary(texts["document"], body) if layout.name == "summary" else body
+
+    def labels(self, row: Row) -> list[str]:
+        found = [self.spellings.get(label, label) for label in targets.labels(self.value(row, "label"))]
+        return list(dict.fromkeys(found))
+
+    def marks(self, row: Row) -> list[entities.Entity]:
+        try:
+            return entities.read(self.value(row, "text"), self.value(row, "entities"))[1]
+        except entities.NotEntities:
+            return []  # told where the row is read
+
+    def example(self, row: Row) -> Example | None:
+        """The row as an example; None after its faults, or where it is left out."""
+        before = len(self.dataset.faults)
+        try:
+            if switch(self.value(row, "desirable")) is False:
+                raise LeftOut(UNWANTED)
+            found = self.messages(row)
+        except LeftOut as reason:
+            self.tally.left_out[str(reason)] += 1
+            return None
+        references, tools = self.references(row), self.tools(row)
+        if len(self.dataset.faults) > before or not found:
+            return None
+        messages, more = found
+        if messages[0]["role"] != "system" and (system := self.system(row)):
+            messages.insert(0, {"role": "system", "content": system})
+        answer, layout = messages[-1]["content"], self.mapping.layout
+        example: Example = {"messages": messages}
+        if layout.answer == "label" and not self.several:
+            example["label"] = answer
+        elif layout.task == "chat" and row.values.get("label") == answer:
+            example["label"] = answer
+            self.used.add("label")
+        if references := references or more:
+            example["references"] = references
+        if tools:
+            example["tools"] = tools
+        self.add_meta(row, example)
+        return example
+
+    def add_meta(self, row: Row, example: Example) -> None:
+        """Where the row stands and what it belongs to; a run's saved row has its own, and its weight."""
+        saved, weight = row.values.get("meta"), row.values.get("weight")
+        if self.mapping.layout.task == "chat" and isinstance(saved, dict) and isinstance(saved.get("line"), int):
+            example["meta"] = dict(saved)
+            self.used |= {"meta", "weight"}
+            if isinstance(weight, int | float):
+                example["weight"] = weight
+        else:
+            example["meta"] = {"line": row.line}
+        group = self.value(row, "group")
+        if group is not None and group != "":
+            example["meta"]["group"] = str(group)
+
+    def system(self, row: Row) -> str:
+        """The row's own system prompt, else the one set for all."""
+        own = self.value(row, "system")
+        if isinstance(own, str) and own.strip():
+            return own
+        return self.config.system or ""
+
+    def messages(self, row: Row) -> tuple[list[Message], list[str]] | None:
+        """The row's turns, and further right answers; None after its faults. Raises LeftOut."""
+        layout, columns = self.mapping.layout, self.mapping.columns
+        column = columns[layout.answer]
+        value = row.values[column]
+        if layout.task == "chat":
+            return self.chat(row, column, value)
+        if layout.name == "preference":
+            return self.preference(row, column, value)
+        asked = self.value(row, "prompt")
+        if layout.name == "prompt_completion" and isinstance(asked, list):
+            said = value if isinstance(value, list) else [{"role": "assistant", "content": value}]
+            return self.chat(row, columns["prompt"], [*asked, *said])
+        return self.pair(row)
+
+    def preference(self, row: Row, column: str, chosen: Any) -> tuple[list[Message], list[str]] | None:
+        """The chosen side: text that answers the prompt, a whole conversation, or its last turn."""
+        if chosen == self.value(row, "rejected"):
+            self.flaw(row, column, "The chosen answer is the same as the rejected one.", "Check that the row is right.")
+        asked = self.value(row, "prompt")
+        if isinstance(chosen, str) and "prompt" not in self.mapping.columns:
+            chosen = transcripts.human_assistant(chosen) or chosen
+        if isinstance(chosen, str) and not isinstance(asked, list):
+            if "prompt" in self.mapping.columns:
+                return self.pair(row)
+            self.fault(row, column, "The chosen text has no prompt.", "Add a column prompt, or give a list of turns.")
+            return None
+        said = chosen if isinstance(chosen, list) else [chosen if isinstance(chosen, dict) else _assistant(chosen)]
+        first = said[0].get("role") or said[0].get("from") if said and isinstance(said[0], dict) else None
+        if asked and conversations.ROLES.get(str(first).casefold()) == "assistant":
+            said = [*(asked if isinstance(asked, list) else [{"role": "user", "content": asked}]), *said]
+        return self.chat(row, column, said)
+
+    def pair(self, row: Row) -> tuple[list[Message], list[str]] | None:
+        """One question, one answer: all layouts but the chats."""
+        assert self.template is not None
+        column = self.mapping.columns[self.mapping.layout.answer]
+        marked = self.marked(row) if self.mapping.layout.name == "extraction" else None
+        values = {} if marked else {column: self.text(row, column) or "" for column in self.inputs}
+        values |= {self.mapping.columns["text"]: marked[0]} if marked else {}
+        for shown in self.template.columns:
+            if shown not in values:
+                values[shown] = self.extra(row, shown) or ""
+        message, more = (_assistant(marked[1]), []) if marked else self.answer(row, column)
+        if message is None:
+            return None
+        if message["content"] and any(values[column].strip() == message["content"].strip() for column in self.inputs):
+            self.echo(row, column)
+        said = conversations.think(message)
+        if isinstance(thoughts := self.value(row, "reasoning"), str) and thoughts.strip():
+            said["reasoning_content"] = self.sound(row, self.mapping.columns["reasoning"], thoughts)
+        return [*self.history(row), {"role": "user", "content": self.template.render(values)}, said], more
+
+    def marked(self, row: Row) -> tuple[str, str]:
+        """The text of a row with entities, and those as JSON."""
+        try:
+            text, found = entities.read(self.value(row, "text"), self.value(row, "entities"))
+        except entities.NotEntities as error:
+            column = self.mapping.columns["entities"]
+            self.fault(row, column, f"The field {error}.", "Mend it, or remove the row.")
+            return "", ""
+        return self.sound(row, self.mapping.columns["text"], text), targets.as_json(found)
+
+    def answer(self, row: Row, column: str) -> tuple[Message | None, list[str]]:
+        """The answer as a message, and further right ones; None after a fault. Raises LeftOut without a label."""
+        value = row.values[column]
+        if self.mapping.layout.answer == "label":
+            found = self.labels(row)
+            if not found and isinstance(value, list):
+                raise LeftOut(UNLABELLED)
+            return (_assistant(", ".join(found)), []) if found else (self.plain(row, column), [])
+        if self.tools(row) and (calls := _calls(value)):
+            return {"role": "assistant", "content": "", "tool_calls": calls}, []
+        several = targets.alternatives(value) if targets.has_alternatives(column) or isinstance(value, dict) else None
+        if several == [] and "context" in self.mapping.columns:
+            self.tally.counts["questions have no answer in their text: 'unanswerable' is learned there"] += 1
+            return _assistant(targets.UNANSWERABLE), []
+        if several:
+            if len(several) > 1:
+                self.tally.counts[
+                    "rows have several right answers: the first is learned, the others are references"
+                ] += 1
+            return _assistant(self.sound(row, column, several[0])), several if len(several) > 1 else []
+        if value and isinstance(value, list | dict):
+            self.tally.counts["answers are lists or objects: they are learned as JSON"] += 1
+            return _assistant(targets.as_json(value)), []
+        return self.plain(row, column), []
+
+    def plain(self, row: Row, column: str) -> Message | None:
+        value = row.values.get(column)
+        text = targets.scalar(value) if isinstance(value, int | float) else None
+        if text is None:
+            text = self.text(row, column)
+        elif self.fix:
+            self.flaw(row, column, f"The field is {kind(value)}, not text.", "", "It was taken as text.")
+        return None if text is None else _assistant(text)
+
+    def history(self, row: Row) -> list[Message]:
+        """The earlier turns of a row, [[question, answer], …] or turns with roles."""
+        column = self.mapping.columns.get("history", "")
+        turns = conversations.history(row.values.get(column))
+        if turns is None:
+            self.fault(row, column, "The history is no list of question and answer.", 'Write [["…", "…"], …].')
+        chat = self.reader(row, column)
+        made = [chat.turn(number, turn) for number, turn in enumerate(turns or (), 1)]
+        return [message for part in made for message in part or ()]
+
+    def tools(self, row: Row) -> list[dict[str, Any]]:
+        """The functions that the assistant may call."""
+        column = self.mapping.columns.get("tools", "")
+        value = row.values.get(column)
+        if value is None or value == [] or (isinstance(value, str) and value.strip() in ("", "[]")):
+            return []
+        found = conversations.tool_schemas(value)
+        if found is None:
+            self.fault(row, column, "The tools are no list of functions.", 'Write [{"name": "…", "parameters": {…}}].')
+        return found or []
+
+    def reader(self, row: Row, column: str) -> conversations.Chat:
+        sound: Callable[[str, str], str] = partial(self.sound, row, column)
+        mend = (lambda problem, done: self.flaw(row, column, problem, "", done)) if self.fix else None
+        return conversations.Chat(
+            partial(self.fault, row, column), sound, mend, lambda what: self.tally.counts.update([what])
+        )
+
+    def chat(self, row: Row, column: str, turns: Any) -> tuple[list[Message], list[str]] | None:
+        """A list of turns, {"role", "content"} or {"from", "value"}."""
+        if self.config.instruction:
+            raise no_instruction(self.mapping.layout.name)
+        messages = self.reader(row, column).messages(turns)
+        if not messages:
+            return None
+        asked, answer = messages[-2], messages[-1]
+        if asked["role"] == "user" and asked["content"].strip() == answer["content"].strip():
+            self.echo(row, column)
+        return messages, []
+
+    def echo(self, row: Row, column: str) -> None:
+        problem = "The answer is the same as the question."
+        self.flaw(row, column, problem, "Check that the columns are the right ones.")
+
+    def references(self, row: Row) -> list[str]:
+        """Further right answers, from a column of their own."""
+        column = self.mapping.columns.get("references", "")
+        value = row.values.get(column)
+        if value is None or value == "" or value == []:
+            return []
+        found = parsed_list(value) or [value] if isinstance(value, str) else value
+        if not isinstance(found, list) or not all(isinstance(text, str) and text.strip() for text in found):
+            self.fault(row, column, "The references are no list of texts.", 'Write ["…", "…"].')
+            return []
+        return found
+
+    def split(self, row: Row) -> str | None:
+        """Where the row belongs: what its file's name says, else its `split` column, else train."""
+        column = self.mapping.columns.get("split")
+        if row.split or column is None:
+            return row.split or "train"
+        value = row.values.get(column)
+        name = split_name(value) if isinstance(value, str) else None
+        if name is None:
+            problem = "The row has no split." if value in (None, "") else f"{value!r} is no split."
+            self.fault(row, column, problem, "Use train, validation or test.")
+        return name
+
+
+def _assistant(content: Any) -> Message:
+    return {"role": "assistant", "content": content}
+
+
+def _calls(value: Any) -> list[dict[str, Any]] | None:
+    """The tool calls that an answer is, as some sets write them beside their tools."""
+    found = parsed_list(value)
+    named = bool(found) and all(isinstance(call, dict) and {"name", "arguments"} <= call.keys() for call in found or ())
+    return conversations.tool_calls(found) if named else None

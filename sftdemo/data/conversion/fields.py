@@ -1,0 +1,83 @@
+"""The fields of a row as text, and what is said of those that can't be read or came through broken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sftdemo.config import ReadConfig
+from sftdemo.data.files.table import Row, kind
+from sftdemo.data.layouts import recognition
+from sftdemo.data.text import repairs
+from sftdemo.data.types import Dataset, Tally
+from sftdemo.data.values import targets
+from sftdemo.errors import Fault
+
+
+@dataclass
+class Fields:
+    """Reads the rows of one mapping field by field; faults, warnings and repairs go to the data set."""
+
+    mapping: recognition.Mapping
+    config: ReadConfig
+    dataset: Dataset
+    tally: Tally
+
+    @property
+    def fix(self) -> bool:
+        return self.config.on_fault == "fix"
+
+    def value(self, row: Row, role: str) -> Any:
+        """What the column of a role holds; None without such a column."""
+        column = self.mapping.columns.get(role)
+        return None if column is None else row.values.get(column)
+
+    def fault(self, row: Row, column: str, problem: str, remedy: str = "Fill it in, or remove the row.") -> None:
+        self.dataset.faults.append(Fault(row.line, column, problem, remedy, row.file))
+
+    def flaw(self, row: Row, column: str, problem: str, remedy: str, done: str = "") -> None:
+        """What blocks nothing: a warning, or, where repairs are asked for and this is one, what was `done`."""
+        mended = self.fix and done
+        told = self.dataset.fixed if mended else self.dataset.warnings
+        told.append(Fault(row.line, column, problem, done if mended else remedy, row.file))
+
+    def sound(self, row: Row, column: str, text: str, what: str = "The field") -> str:
+        """The text, with a warning for what came through broken, or mended."""
+        found = repairs.flaws(text)
+        if not found:
+            return text
+        mended = repairs.repair(text) if self.fix else text
+        left = repairs.flaws(mended)
+        for problem in found:
+            done = "" if problem in left else "It was repaired."
+            self.flaw(row, column, f"{what} {problem}.", "Write it out rightly, or repair it with on_fault fix.", done)
+        return mended
+
+    def text(self, row: Row, column: str) -> str | None:
+        """The column's text, which must be there; None after a fault."""
+        value = row.values.get(column)
+        if self.fix and isinstance(value, int | float):
+            self.flaw(row, column, f"The field is {kind(value)}, not text.", "", "It was taken as text.")
+            value = str(value)
+        if isinstance(value, str) and value.strip():
+            value = self.sound(row, column, value)
+            if value.strip():
+                return value
+        if value is None or isinstance(value, str):
+            self.fault(row, column, "The field is missing." if value is None else "The field is empty.")
+        else:
+            remedy = "Give text." if isinstance(value, list | dict) else "Put it in quotes."
+            self.fault(row, column, f"The field is {kind(value)}, not text.", remedy)
+        return None
+
+    def extra(self, row: Row, column: str) -> str | None:
+        """A further column that the template shows; that of an optional role may be empty."""
+        value = row.values.get(column)
+        optional = any(self.mapping.columns.get(role) == column for role in self.mapping.layout.optional)
+        if optional and (value is None or (isinstance(value, str) and not value.strip())):
+            return ""
+        if optional and isinstance(value, list | dict):
+            return targets.as_json(value)
+        if value is None or isinstance(value, list | dict):
+            return self.text(row, column)
+        return self.sound(row, column, str(value))

@@ -1,0 +1,1 @@
+"""Files to rows: archives, encodings, delimited text, JSON, workbooks, Parquet, CoNLL."""

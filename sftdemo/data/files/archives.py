@@ -1,0 +1,82 @@
+"""What a path holds: the file itself, or the data files inside a ZIP or gzip, never more bytes than fit."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+from sftdemo.data.files import workbooks
+from sftdemo.data.files.readers import MAX_BYTES, SUFFIXES, suffix_of, too_large
+from sftdemo.errors import Fault
+
+
+def contents(path: Path) -> tuple[list[tuple[str, bytes]], list[Fault]]:
+    """((name, bytes) of each data file, faults). Raises OSError for a file that can't be read.
+
+    Packed data is read up to the limit only, whatever its header says of its size.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        return [], [too_large(path.name, path.stat().st_size)]
+    suffix, plain = suffix_of(path.name), path.name[:-3] if suffix_of(path.name) == ".gz" else path.name
+    with path.open("rb") as file:
+        start = file.read(4)
+    known = suffix in (*SUFFIXES, "")  # a ZIP that ends otherwise is none of ours
+    if suffix == ".zip" or (known and start == b"PK\x03\x04" and not _is_workbook(path)):
+        return _zip(path)
+    if suffix == ".gz" or (known and start.startswith(b"\x1f\x8b")):
+        return _unpacked(path, [(plain, lambda: cast(IO[bytes], gzip.open(path)))])
+    return [(path.name, path.read_bytes())], []
+
+
+def _is_workbook(path: Path) -> bool:
+    if suffix_of(path.name) in workbooks.SUFFIXES:
+        return True
+    return workbooks.suffix_of(path.read_bytes()) is not None
+
+
+def _zip(path: Path) -> tuple[list[tuple[str, bytes]], list[Fault]]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile:
+        return [], [Fault(0, "", "This isn't a ZIP that can be read.", "Pack it anew.", path.name)]
+    with archive:
+        inside = [item for item in archive.infolist() if not item.is_dir() and not _is_hidden(item.filename)]
+        data = [item for item in inside if suffix_of(item.filename) in SUFFIXES]
+        if not data:
+            found = ", ".join(repr(item.filename) for item in inside[:5]) or "nothing"
+            remedy = f"Pack one of: {', '.join(SUFFIXES)}."
+            return [], [Fault(0, "", f"No data file is in the ZIP; it holds {found}.", remedy, path.name)]
+        if any(item.flag_bits & 1 for item in data):
+            return [], [Fault(0, "", "The ZIP is locked with a password.", "Pack it without one.", path.name)]
+
+        def opener(item: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
+            return lambda: archive.open(item)
+
+        return _unpacked(path, [(PurePosixPath(item.filename).name, opener(item)) for item in data])
+
+
+def _unpacked(
+    path: Path, members: list[tuple[str, Callable[[], IO[bytes]]]]
+) -> tuple[list[tuple[str, bytes]], list[Fault]]:
+    found, left = [], MAX_BYTES
+    for name, opened in members:
+        try:
+            with opened() as file:
+                data = file.read(left + 1)
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+            reason = str(error).rstrip(".") or type(error).__name__
+            return [], [Fault(0, "", f"{name!r} can't be unpacked: {reason}.", "Pack it anew.", path.name)]
+        left -= len(data)
+        if left < 0:
+            return [], [too_large(path.name, MAX_BYTES + 1, "unpacked ")]
+        found.append((name, data))
+    return found, []
+
+
+def _is_hidden(name: str) -> bool:
+    """The Mac's own files, and those that start with a dot."""
+    return name.startswith("__MACOSX/") or PurePosixPath(name).name.startswith(".")

@@ -1,0 +1,380 @@
+"""JSON in all the ways people write it: a value a line, lists, values one after another, wrapped, with small faults."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sftdemo.data.files import headers
+from sftdemo.data.files.headers import Record
+from sftdemo.data.files.table import Table, kind, split_name
+
+# Under which a file's one object keeps its rows; other objects are for the layouts to understand.
+WRAPPERS = ("data", "rows", "examples", "items", "records", "instances", "samples", "results")
+# Lists of objects that stand in a row, under these names, wrap nothing.
+_IN_ROWS = {
+    "messages", "conversations", "conversation", "turns", "dialog", "dialogue", "contents", "chosen", "rejected",
+    "prompt", "completion", "history", "tools", "tool_calls", "annotations", "entities", "spans", "labels", "answers",
+    "options", "choices", "translations", "references",
+}  # fmt: skip
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_BETWEEN = re.compile(r"[\s,;\x1e\ufeff]*")
+_SPACE = re.compile(r"\s*")
+_STRING = r'"(?:[^"\\\n]|\\.)*"'
+_COMMENT = re.compile(_STRING + r"|(//[^\n]*|^[ \t]*#[^\n]*|/\*.{0,10000}?\*/)", re.DOTALL | re.MULTILINE)
+_REMARK = ("//", "#")  # a line that begins so says nothing
+_SURPLUS = re.compile(_STRING + r"|,(?=\s*[\]}])")
+_LITERAL = 1_000_000  # characters of Python's own notation that are read, in one value
+
+
+class _Doubled(dict[str, Any]):
+    """An object that gives a key several values, of which a dict keeps the last: `key` is the first such."""
+
+    key = ""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs) and (key := next((key for key, value in pairs if made[key] != value), "")):
+        made = _Doubled(made)
+        made.key = key
+    return made
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+Value = tuple[int, Any, str]  # the line it begins on, what it is, its text
+
+
+def looks_like_json(lines: list[str]) -> bool:
+    """Whether the first characters can only be JSON's (or Python's) own."""
+    said = [line.strip("\ufeff\x1e \t\r") for line in lines[:100]]
+    head = "\n".join(line for line in said if line and not line.startswith(_REMARK))[:2000]
+    if re.match(r'"\{\s*\\"', head) and isinstance(_parsed(head.split("\n")[0]), str):
+        return True  # written as JSON twice
+    return bool(re.match(r"""\{\s*(["'}]|//|$)|\[\s*([\[{"'\]]|//|-?\d|$)""", head)) and not re.match(r"\[\w+\]", head)
+
+
+def read(table: Table, lines: list[str], bad: set[int], header: str) -> None:
+    """Fill the table. A value a line is tried first where the first line is one; then the text as a whole."""
+    filled = (line.strip("\ufeff\x1e \t\r") for line in lines)
+    said = (line for line in filled if line and not line.startswith(_REMARK))
+    first, several = next(said, ""), next(said, None) is not None
+    by_line = isinstance(_parsed(first), dict) and several
+    kept = len(table.notes)
+    if by_line and _lines(table, lines, bad):
+        return
+    whole = Table(table.file, table.split)
+    complete = _whole(whole, lines, bad, header)
+    if not complete and not first.startswith("["):
+        if not by_line:
+            _lines(table, lines, bad)
+        if len(table.rows) >= len(whole.rows) > 0 or (table.rows and not whole.rows):
+            return
+    if by_line and not complete and table.rows:
+        return
+    del table.notes[kept:]
+    table.become(whole)
+
+
+def _lines(table: Table, lines: list[str], bad: set[int]) -> bool:
+    """Read a value a line; whether every line was one."""
+    mended: dict[str, int] = {}
+    before = len(table.faults)
+    for number, line in enumerate(lines, 1):
+        if number in bad or not line.strip():
+            continue
+        try:
+            value = _DECODER.decode(line)
+        except (ValueError, RecursionError) as error:
+            try:
+                value, how = _mended(line)
+            except (ValueError, RecursionError, SyntaxError, MemoryError):
+                _broken(table, number, error, "Mend the line, or remove it.")
+                continue
+            mended[how] = mended.get(how, 0) + 1
+            if value is None:
+                continue
+        add(table, number, value, line)
+    for how, count in mended.items():
+        table.note(f"Lines {how}: {count}.")
+    return len(table.faults) == before
+
+
+def _mended(line: str) -> tuple[Any, str]:
+    """(the value of a line with a small fault, which fault); None for a line that only comments."""
+    line = line.strip("\ufeff\x1e \t\r")
+    text = line.rstrip(",; ")
+    if text != line:
+        value = _parsed(text)
+        if value is not None:
+            return value, "that end in a comma, which was left out"
+    text = _without_surplus(text).strip().rstrip(",;")
+    if not text:
+        return None, "that are comments, which were skipped"
+    value = _parsed(text)
+    if value is not None:
+        return value, "with comments or surplus commas, which were left out"
+    value = _parsed(text, strict=False)
+    if value is not None:
+        return value, "with tabs or other control characters inside their strings, which were kept"
+    if text[0] not in "{[" or len(text) > _LITERAL:
+        raise ValueError("not a value")
+    return _json_value(ast.literal_eval(text)), "in Python's notation, which were read as such"
+
+
+def _json_value(value: Any) -> Any:
+    """What Python's notation holds, if JSON could hold it, too. Raises ValueError."""
+    try:
+        return json.loads(json.dumps(value))
+    except TypeError:
+        raise ValueError("not a value") from None
+
+
+def _without_surplus(text: str) -> str:
+    """Without comments and commas before a closing bracket; line breaks stay."""
+    text = _COMMENT.sub(lambda match: re.sub(r"[^\n]", " ", match[1]) if match[1] else match[0], text)
+    return _SURPLUS.sub(lambda match: " " if match[0] == "," else match[0], text)
+
+
+def _whole(table: Table, lines: list[str], bad: set[int], header: str) -> bool:
+    """Read the text as values one after another; whether all of it could be."""
+    text = "\n".join(lines)
+    error = _values(table, text, bad, header)
+    if error and (relaxed := _without_surplus(text)) != text:
+        again = Table(table.file, table.split)
+        if (second := _values(again, relaxed, bad, header)) is None or len(again.rows) > len(table.rows):
+            again.note("comments or surplus commas in it were left out.")
+            table.become(again)
+            error = second
+    if error and len(text) <= _LITERAL and text.lstrip()[:1] in ("[", "{"):
+        try:
+            value = _json_value(ast.literal_eval(text.strip()))
+        except (ValueError, RecursionError, SyntaxError, MemoryError):
+            pass
+        else:
+            table.rows, table.faults = [], []
+            table.note("it is in Python's notation, and was read as such.")
+            _take(table, [(1, value, text)], header)
+            return True
+    if error:
+        line = error.lineno if isinstance(error, json.JSONDecodeError) else 0
+        _broken(table, line, error, "Mend it; what follows could not be read.", whole=True)
+    return error is None and not table.faults
+
+
+def _values(table: Table, text: str, bad: set[int], header: str) -> Exception | None:
+    """Fill the table up to the first fault of the JSON, which is returned."""
+    found: list[Value] = []
+    error: Exception | None = None
+    lists = 0
+    try:
+        for value in _top(text):
+            if value is None:
+                lists += 1
+            # The decoder put a replacement for a bad byte: the row is at fault already.
+            elif not (bad and bad.intersection(range(value[0], value[0] + value[2].count("\n") + 1))):
+                found.append(value)
+    except (ValueError, RecursionError) as caught:
+        error = caught
+    if len(found) == 1 and not lists and not error and (inner := _unwrapped(table, found[0], text)) is not None:
+        found = inner
+    if lists > 1 and len(found) > lists:
+        table.note(f"it holds {lists} lists one after another, which were joined.")
+    _take(table, found, header)
+    return error
+
+
+def _top(text: str) -> Iterator[Value | None]:
+    """Each value of the text; None for a list, then the list's own."""
+    count = _line_counter(text)
+    at = _skip(_BETWEEN, text, 0)
+    while at < len(text):
+        if text[at] == "[" and _of_values(text, at):
+            yield None
+            for start, end, value in _elements(text, at + 1):
+                if start < 0:
+                    at = end
+                else:
+                    yield count(start), value, text[start:end]
+        else:
+            value, end = _DECODER.raw_decode(text, at)
+            yield count(at), value, text[at:end]
+            at = end
+        at = _skip(_BETWEEN, text, at)
+
+
+def _of_values(text: str, at: int) -> bool:
+    """Whether the list that opens here holds objects or lists, and is no row of plain values itself."""
+    inside = _skip(_SPACE, text, at + 1)
+    return (
+        text[inside : inside + 1] not in ('"', "-", "t", "f", "n", "N", "I") and not text[inside : inside + 1].isdigit()
+    )
+
+
+def _elements(text: str, at: int) -> Iterator[tuple[int, int, Any]]:
+    """(start, end, value) of each element of the list that opens just before `at`; at last (-1, the list's end, None)."""
+    at = _skip(_SPACE, text, at)
+    while text[at : at + 1] != "]":
+        value, end = _DECODER.raw_decode(text, at)
+        yield at, end, value
+        at = _skip(_SPACE, text, end)
+        if text[at : at + 1] == ",":
+            after = _skip(_SPACE, text, at + 1)
+            if text[after : after + 1] == "]":
+                raise json.JSONDecodeError("Illegal trailing comma before end of array", text, at)
+            at = after
+        elif text[at : at + 1] != "]":
+            raise json.JSONDecodeError("Expecting ',' or ']'", text, at)
+    yield -1, at + 1, None
+
+
+def _line_counter(text: str) -> Callable[[int], int]:
+    """The line of a place, for places asked for in their order."""
+    seen, line = 0, 1
+
+    def count(at: int) -> int:
+        nonlocal seen, line
+        line += text.count("\n", seen, at)
+        seen = at
+        return line
+
+    return count
+
+
+def _unwrapped(table: Table, only: Value, text: str) -> list[Value] | None:
+    """The rows that a file's one object wraps, with their own lines; None if it wraps none that is known."""
+    line, value, source = only
+    if not isinstance(value, dict):
+        return None
+    if (inner := _by_key(value)) is not None:
+        table.note(f"its rows are the {len(inner)} objects in it.")
+        return [(line, item, source) for item in inner]
+    key = next((key for key in WRAPPERS if isinstance(value.get(key), list)), None) or _only_list(value)
+    if key is None or not all(isinstance(item, dict | list) for item in value[key]):
+        return None
+    names = value.get("columns")
+    if isinstance(names, list) and all(isinstance(item, list) for item in value[key]):  # pandas' orient="split"
+        return [(line, item, source) for item in [list(map(str, names)), *value[key]]]
+    if key != "data":
+        table.note(f"its rows are those under {key!r}.")
+    count = _line_counter(text)
+    start = _list_of(text, key)
+    elements = _elements(text, start) if start else iter(())
+    rows = [(count(begin), item, text[begin:end]) for begin, end, item in elements if begin >= 0]
+    if all(isinstance(item, dict) and isinstance(item.get("row"), dict) and "row_idx" in item for _, item, _ in rows):
+        return [(at, item["row"], part) for at, item, part in rows]  # as the Hub's viewer gives rows
+    return rows
+
+
+def _only_list(value: dict[str, Any]) -> str | None:
+    """The key of the only list of objects in an object, unless a row or the layouts know it by that name."""
+    lists = [key for key, item in value.items() if isinstance(item, list) and item and isinstance(item[0], dict)]
+    key = lists[0] if len(lists) == 1 else ""
+    return key if key and key.casefold() not in _IN_ROWS and not split_name(key) else None
+
+
+def _by_key(value: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The rows of an object that has them under their numbers or names, or each column's cells under their numbers."""
+    items = list(value.values())
+    if len(items) < 2 or not all(isinstance(item, dict) and item.keys() == items[0].keys() for item in items):
+        return None
+    if any(split_name(key) for key in value):
+        return None
+    if items[0] and all(key.isdigit() for key in items[0]):
+        return [{name: cells[at] for name, cells in value.items()} for at in items[0]]
+    plain = not any(isinstance(cell, dict | list) for item in items for cell in item.values())
+    return items if all(key.isdigit() for key in value) or (len(items) > 2 and len(items[0]) > 1 and plain) else None
+
+
+def _list_of(text: str, wanted: str) -> int | None:
+    """Where the list under this key of the object opens, just after its bracket."""
+    at = _skip(_BETWEEN, text, 0)
+    while text[at : at + 1] in ("{", ","):
+        key, at = _DECODER.raw_decode(text, _skip(_SPACE, text, at + 1))
+        at = _skip(_SPACE, text, _skip(_SPACE, text, at) + 1)
+        if key == wanted and text[at : at + 1] == "[":
+            return at + 1
+        at = _skip(_SPACE, text, _DECODER.raw_decode(text, at)[1])
+    return None
+
+
+def _take(table: Table, found: list[Value], header: str) -> None:
+    """Rows from values: objects as they are, lists of plain values as the rows of a table."""
+    if found and all(isinstance(value, list) for _, value, _ in found):
+        lists = [
+            (line, value)
+            for line, outer, _ in found
+            for value in (outer if outer and all(isinstance(inner, list) for inner in outer) else [outer])
+        ]
+        if len(lists) > 1 and not any(isinstance(cell, dict | list) for _, value in lists for cell in value):
+            records = [Record(line, line, [as_text(cell) for cell in value]) for line, value in lists]
+            headers.fill(table, records, header)
+            return
+        objects = [(line, item) for line, value in lists for item in value]
+        if objects and all(isinstance(item, dict) for _, item in objects):
+            found = [(line, item, json.dumps(item)) for line, item in objects]
+    twice = [(line, inner, source) for line, value, source in found if (inner := _written_twice(value)) is not None]
+    if twice and len(twice) == len(found):
+        found = [(line, row, source) for line, rows, source in twice for row in rows]
+        table.note("its rows are JSON inside JSON text, and were read as such.")
+    for line, value, source in found:
+        add(table, line, value, source)
+
+
+def _written_twice(value: Any) -> list[dict[str, Any]] | None:
+    """The rows of a text, or of a list of texts, that are JSON objects themselves."""
+    texts = value if isinstance(value, list) else [value]
+    inner = [_parsed(text) for text in texts if isinstance(text, str)]
+    rows = [row for row in inner if isinstance(row, dict)]
+    return rows if rows and len(rows) == len(texts) else None
+
+
+def as_text(value: Any) -> str:
+    """A plain JSON value as the cell of a table."""
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value)
+
+
+def add(table: Table, line: int, value: Any, source: str) -> None:
+    """Take a value parsed from the JSON text `source`, unless it is no row."""
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict):
+        value = {"text": value[0], **value[1]}  # spaCy's [text, {"entities": …}]
+    if not isinstance(value, dict):
+        table.fault(line, f"The row is {kind(value)}, not an object.", 'Write it as {"column": value, …}.')
+    elif isinstance(value, _Doubled):
+        table.fault(line, f"The row gives {value.key!r} two values.", "Leave one of them out.")
+    elif _SURROGATE.search(source) and _holds_half_character(value):
+        table.fault(line, "The row holds half a character (a lone \\ud8…).", "Write the character out, or remove it.")
+    else:
+        table.add(line, value)
+
+
+def _broken(table: Table, line: int, error: Exception, remedy: str, whole: bool = False) -> None:
+    if isinstance(error, json.JSONDecodeError):
+        message = f"{error.msg} at character {error.colno}"
+    else:
+        deep = isinstance(error, RecursionError)
+        message = "it is nested too deeply" if deep else "a number in it has too many digits"
+    table.fault(line, f"This isn't JSON: {message}.", remedy, whole)
+
+
+def _parsed(text: str, strict: bool = True) -> Any:
+    try:
+        return json.loads(text, strict=strict)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _holds_half_character(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (UnicodeEncodeError, RecursionError):
+        return True
+    return False
+
+
+def _skip(pattern: re.Pattern[str], text: str, at: int) -> int:
+    match = pattern.match(text, at)
+    return match.end() if match else at

@@ -1,0 +1,195 @@
+"""Bytes in, rows with line numbers out: by a file's suffix, and by its content where the suffix is wrong."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sftdemo.config import ReadConfig
+from sftdemo.data.files import conll, delimited, headers, json_rows, workbooks
+from sftdemo.data.files.decoding import Undecodable, decode
+from sftdemo.data.files.table import Row, Table, kind
+from sftdemo.errors import Fault
+
+__all__ = ["MAX_BYTES", "PACKED", "SUFFIXES", "Row", "Table", "kind", "read_table", "suffix_of", "too_large"]
+
+_JSON = (".jsonl", ".ndjson", ".json")
+_DELIMITED = (".csv", ".tsv", ".txt")
+_TAGGED = (".conll", ".iob", ".bio")
+_ARROW = (".parquet", ".arrow", ".feather")
+SUFFIXES = (*_JSON, *_DELIMITED, *_TAGGED, *workbooks.SUFFIXES, *_ARROW)
+PACKED = (".zip", ".gz")
+MAX_BYTES = 500_000_000  # rows take about eight times their file's size in memory
+_STARTS = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"\xff\xff\xff\xff": ".arrow"}
+_FOREIGN = {
+    b"%PDF": "a PDF",
+    b"\xd0\xcf\x11\xe0": "an old Excel or Word file",
+    b"PK\x03\x04": "a ZIP",
+    b"SQLite format 3": "an SQLite database",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"GIF8": "a picture",
+    b"BZh": "packed with bzip2",
+    b"\xfd7zXZ": "packed with xz",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+    b"\x28\xb5\x2f\xfd": "packed with zstd",
+    b"\x1f\x8b": "packed twice with gzip",
+    b"\x80\x02": "a Python pickle",
+    b"\x80\x03": "a Python pickle",
+    b"\x80\x04": "a Python pickle",
+    b"\x80\x05": "a Python pickle",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x89HDF": "an HDF5 file",
+    b"Obj\x01": "an Avro file",
+    b"ORC": "an ORC file",
+}
+_NAMES = {"iso2022_jp_2": "ISO-2022-JP"}
+_MOST = 3  # faults of a file without a single row; more would say the same
+
+
+def suffix_of(name: str) -> str:
+    return "." + name.rsplit(".", 1)[1].lower() if "." in name else ""
+
+
+def too_large(name: str, size: int, what: str = "") -> Fault:
+    over = f"{size / 1e9:.1f} GB" if size > 1.05 * MAX_BYTES else f"more than {MAX_BYTES / 1e9:.1f} GB"
+    return Fault(0, "", f"The file has {what}{over}; the most is {MAX_BYTES / 1e9:.1f} GB.", "Give a part of it.", name)
+
+
+def read_table(name: str, data: bytes, split: str | None = None, config: ReadConfig | None = None) -> Table:
+    """Read one file's bytes; `config` says its encoding, sheet and header where the user knows better."""
+    config = config or ReadConfig()
+    table, suffix = Table(name, split), suffix_of(name)
+    if suffix and suffix not in SUFFIXES:
+        table.fault(
+            0, f"Files that end in {suffix!r} can't be read.", f"Give one of: {', '.join((*SUFFIXES, *PACKED))}."
+        )
+    elif len(data) > MAX_BYTES:
+        table.faults.append(too_large(name, len(data)))
+    elif not data.removeprefix(b"\xef\xbb\xbf").strip(b"\x00 \t\r\n"):
+        table.fault(0, "The file is empty.", "Give a file with rows.")
+    else:
+        _by_content(table, data, suffix, config)
+    if not table.rows and not table.faults:
+        table.fault(0, "The file has no rows.", "Give a file with rows.")
+    if not table.rows and len(table.faults) > _MOST:
+        table.note(f"none of its rows can be read; the first fault stands for {len(table.faults)}.")
+        table.faults = table.faults[:1]
+    return table
+
+
+def _by_content(table: Table, data: bytes, suffix: str, config: ReadConfig) -> None:
+    """The first bytes say what a binary file is, whatever it is called."""
+    actual = workbooks.suffix_of(data) or next((end for start, end in _STARTS.items() if data.startswith(start)), None)
+    if actual and suffix != actual and not {suffix, actual} <= {".arrow", ".feather"}:
+        table.note(f"it is {actual[1:]} by its content, and was read as such.")
+        suffix = actual
+    elif not actual and suffix in (*workbooks.SUFFIXES, *_ARROW) and _is_text(data[:4096]):
+        table.note("it is text by its content, and was read as such.")
+        suffix = ""
+    if what := _no_data(data[:200].decode("latin-1")):
+        table.fault(0, f"The file is {what}, not data.", "Download the file itself.")
+    elif suffix in workbooks.SUFFIXES:
+        workbooks.read(table, data, config, MAX_BYTES)
+    elif suffix in _ARROW:
+        _arrow(table, data, suffix)
+    elif foreign := next((what for start, what in _FOREIGN.items() if data.startswith(start)), None):
+        table.fault(0, f"The file is {foreign}, not a table of rows.", "Save its rows as .xlsx, .csv or .jsonl.")
+    elif data[257:262] == b"ustar":
+        table.fault(0, "The file is a tar archive.", "Unpack it, and give the file inside.")
+    else:
+        _text(table, data, suffix, config)
+
+
+def _text(table: Table, data: bytes, suffix: str, config: ReadConfig) -> None:
+    try:
+        text = decode(data, config.encoding)
+    except Undecodable as error:
+        table.fault(0, error.problem, error.remedy)
+        return
+    if text.sample:
+        table.notes.append(
+            f"{table.file} isn't UTF-8; it is read as {text.encoding}, in which it says {text.sample!r}. "
+            "If that is wrong, name another with --encoding."
+        )
+    elif text.encoding not in ("utf-8", "utf-8-sig") and not config.encoding:
+        table.notes.append(f"{table.file} is read as {_NAMES.get(text.encoding, text.encoding.upper())}.")
+    for number, (problem, remedy) in text.wrong.items():
+        table.fault(number, problem, remedy)
+    lines, bad = text.lines, set(text.wrong)
+    first = next((line.strip() for line in lines if line.strip()), "")
+    if not first:
+        table.fault(0, "The file is empty.", "Give a file with rows.")
+    elif suffix in (*_TAGGED, ".txt", ".tsv", "") and (sentences := conll.tagged_sentences(lines)):
+        for number, values in sentences:
+            if number not in bad:
+                table.add(number, values)
+    elif json_rows.looks_like_json(lines) and (suffix not in _DELIMITED or config.header == "auto"):
+        if suffix in _DELIMITED:
+            table.note("it is JSON by its content, and was read as such.")
+        json_rows.read(table, lines, bad, config.header)
+    elif suffix in _JSON and not _is_delimited(lines):
+        json_rows.read(table, lines, bad, config.header)
+    elif suffix in (*_TAGGED, ".txt", "") and not _is_delimited(lines):
+        table.fault(
+            0, "No comma, tab, semicolon or | divides the lines into columns.", "Give a table with a header, or JSON."
+        )
+    else:
+        if suffix in _JSON:
+            table.note("it is a table by its content, not JSON, and was read as such.")
+        headers.fill(table, delimited.records(table, lines, bad, MAX_BYTES), config.header)
+
+
+def _is_text(head: bytes) -> bool:
+    return not re.search(rb"[\x00-\x08\x0e-\x1a]", head)
+
+
+def _no_data(start: str) -> str:
+    """What a text is that was saved in place of data."""
+    start = start.removeprefix("ï»¿").lstrip().lower()
+    if start.startswith("version https://git-lfs"):
+        return "a Git LFS pointer"
+    if start.startswith(("<!doctype html", "<html")):
+        return "a web page (HTML)"
+    if start.startswith("<?xml"):
+        return "XML"
+    return ""
+
+
+def _is_delimited(lines: list[str]) -> bool:
+    """Whether most lines have the same columns, and there are two lines or more."""
+    filled = [line for line in lines[:2000] if line.strip()]
+    return len(filled) > 1 and delimited.delimiter(filled)[1] > 0.8
+
+
+def _arrow(table: Table, data: bytes, suffix: str) -> None:
+    """Parquet, and Arrow as file (Feather) or stream."""
+    import pyarrow
+
+    name = "a Parquet" if suffix == ".parquet" else "an Arrow"
+    try:
+        values = _arrow_table(pyarrow.BufferReader(data), suffix).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        table.fault(0, f"This isn't {name} file that can be read: {reason}.", "Write it anew.")
+    else:
+        for line, row in enumerate(values, 1):
+            table.add(line, row)
+
+
+def _arrow_table(source: Any, suffix: str) -> Any:
+    import pyarrow
+    import pyarrow.ipc
+    import pyarrow.parquet
+
+    if suffix == ".parquet":
+        return pyarrow.parquet.ParquetFile(source).read()
+    try:
+        return pyarrow.ipc.open_file(source).read_all()
+    except pyarrow.ArrowInvalid:
+        source.seek(0)
+    try:
+        return pyarrow.ipc.open_stream(source).read_all()
+    except pyarrow.ArrowInvalid:
+        raise ValueError("it is neither a file nor a stream of Arrow") from None

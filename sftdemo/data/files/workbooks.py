@@ -1,0 +1,201 @@
+"""Excel workbooks: the sheet that is meant, and its cells as people would write them."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import re
+import warnings
+import zipfile
+import zlib
+from collections import Counter
+from typing import Any
+
+from sftdemo.config import ReadConfig
+from sftdemo.data.files import headers
+from sftdemo.data.files.headers import Record
+from sftdemo.data.files.table import Table, split_name
+
+SUFFIXES = (".xlsx", ".xlsm")
+_ROWS = 1_048_576  # of a sheet, at most
+_CELLS = 20_000_000  # of a sheet, blank ones between others among them
+_ERRORS = {"#N/A", "#REF!", "#DIV/0!", "#NAME?", "#VALUE!", "#NULL!", "#NUM!"}
+_CHUNK = 1 << 20
+_MERGED = re.compile(rb'<(?:\w+:)?mergeCell\b[^>]*?\bref="([A-Z]{1,3})([0-9]{1,7}):([A-Z]{1,3})([0-9]{1,7})"')
+# The ways in which the library and its XML give up on a broken workbook.
+_BROKEN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def suffix_of(data: bytes) -> str | None:
+    """.xlsx if the bytes are a workbook, whatever the file is called."""
+    if not data.startswith(b"PK\x03\x04"):
+        return None
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return ".xlsx" if "xl/workbook.xml" in archive.namelist() else None
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return None
+
+
+def read(table: Table, data: bytes, config: ReadConfig, limit: int) -> None:
+    """Fill the table from the sheet that `config` names, else from the first with rows; sheets called train and test
+    are splits. Unpacked it may hold `limit` bytes."""
+    if problem := _too_large(data, limit):
+        table.fault(0, problem, "Save it anew, or its rows as .csv.")
+        return
+    import openpyxl
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of styles and menus that it doesn't know
+        try:
+            book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
+            _sheets(table, book, config)
+        except _BROKEN as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            table.fault(0, f"This isn't a workbook that can be read: {reason}.", "Save it anew, or its rows as .csv.")
+
+
+def _too_large(data: bytes, limit: int) -> str:
+    """What is wrong with the size it really unpacks to, whatever its list of contents says."""
+    left = limit
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for item in archive.infolist():
+                if item.flag_bits & 1:
+                    return "The workbook is locked with a password."
+                with archive.open(item) as part:
+                    while chunk := part.read(min(_CHUNK, left + 1)):
+                        left -= len(chunk)
+                        if left < 0:
+                            return f"The file has unpacked more than {limit / 1e9:.1f} GB; the most is {limit / 1e9:.1f} GB."
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        return f"This isn't a workbook that can be read: {str(error).rstrip('.') or type(error).__name__}."
+    return ""
+
+
+def _sheets(table: Table, book: Any, config: ReadConfig) -> None:
+    names = [sheet.title for sheet in book.worksheets]
+    if config.sheet:
+        wanted = config.sheet.strip()
+        title = next((name for name in names if name.casefold() == wanted.casefold()), None)
+        if title is None and wanted.isdigit() and 1 <= int(wanted) <= len(names):
+            title = names[int(wanted) - 1]
+        if title is None:
+            there = ", ".join(map(repr, names[:20]))
+            table.fault(0, f"The workbook has no sheet {wanted!r}; it has {there}.", "Name one with --sheet.")
+            return
+        _sheet(table, book[title], config)
+        return
+    shown = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible" and _has_rows(sheet)]
+    if len(shown) > 1 and all(split_name(sheet.title) for sheet in shown) and not table.split:
+        for sheet in shown:
+            part = Table(table.file, split_name(sheet.title))
+            _sheet(part, sheet, config)
+            table.extend(part)
+        return
+    for sheet in shown[:1]:
+        _sheet(table, sheet, config)
+    if len(shown) > 1:
+        others = ", ".join(repr(sheet.title) for sheet in shown[1:20])
+        table.warn(
+            0, f"Only the sheet {shown[0].title!r} is read; there are also {others}.", "Name another with --sheet."
+        )
+
+
+def _has_rows(sheet: Any) -> bool:
+    sheet.reset_dimensions()  # what the file says of its size may be wrong
+    rows = zip(range(_ROWS), sheet.iter_rows(values_only=True), strict=False)
+    return any(value is not None for _, row in rows for value in row)
+
+
+def _sheet(table: Table, sheet: Any, config: ReadConfig) -> None:
+    sheet.reset_dimensions()
+    found: list[tuple[int, list[str]]] = []
+    errors: Counter[str] = Counter()
+    seen = 0
+    for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
+        seen += len(row)
+        if number > _ROWS or seen > _CELLS:
+            table.fault(0, "The sheet has more cells than can be read.", "Save its rows as .csv.")
+            return
+        cells = [as_text(value) for value in row]
+        for place, cell in enumerate(cells):
+            if cell in _ERRORS:
+                errors[cell] += 1
+                cells[place] = ""
+        while cells and not cells[-1]:
+            cells.pop()
+        if cells:
+            found.append((number, cells))
+    width = max((len(cells) for _, cells in found), default=0)
+    if merged := _fill_merged(sheet, dict(found)):
+        table.note(f"Cells merged over several rows, whose value each row got: {merged}.")
+    if width * len(found) > _CELLS:
+        table.fault(0, "The sheet has more cells than can be read.", "Save its rows as .csv.")
+        return
+    headers.fill(table, [Record(at, at, cells + [""] * (width - len(cells))) for at, cells in found], config.header)
+    if errors:
+        kinds = ", ".join(errors)
+        table.warn(
+            0, f"Cells with an error of Excel ({kinds}) are read as blank: {errors.total()}.", "Mend their formulas."
+        )
+
+
+def _fill_merged(sheet: Any, rows: dict[int, list[str]]) -> int:
+    """Give each row of a cell that is merged over rows of one column its value; how many such cells there are.
+
+    The library reads them only with the whole sheet in memory, so they are looked up in its XML.
+    """
+    from openpyxl.utils import column_index_from_string
+
+    merged, left = 0, _CELLS
+    for found in _MERGED.finditer(sheet.parent._archive.read(sheet._worksheet_path)):
+        column, first, other, last = (part.decode() for part in found.groups())
+        place, rest = column_index_from_string(column) - 1, range(int(first) + 1, min(int(last), _ROWS) + 1)
+        top = rows.get(int(first), [])
+        left -= len(rest)
+        if column != other or place >= len(top) or not top[place] or left < 0:
+            continue
+        merged += 1
+        for number in rest:
+            cells = rows.get(number)
+            if cells is not None:
+                cells += [""] * (place + 1 - len(cells))
+                cells[place] = cells[place] or top[place]
+    return merged
+
+
+def as_text(value: Any) -> str:
+    """A cell's value as people would write it."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        if "_x" in value:
+            from openpyxl.utils.escape import unescape
+
+            value = unescape(value)
+        return str(value).replace("\r\n", "\n")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.15g}"
+    if isinstance(value, datetime.datetime):
+        if value.time() == datetime.time():
+            return value.date().isoformat()
+        return value.isoformat(" ", "seconds" if value.second else "minutes")
+    if isinstance(value, datetime.time):
+        return value.isoformat("seconds" if value.second else "minutes")
+    return str(value)

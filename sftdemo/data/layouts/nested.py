@@ -1,0 +1,168 @@
+"""Rows that APIs and public sets nest (SQuAD, WMT, OpenAI's preference form, Gemini, UltraChat), and files that are one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sftdemo.data.files.table import split_name
+from sftdemo.data.text.literals import parsed
+
+Values = dict[str, Any]
+_CHATS = ("messages", "conversations", "conversation", "contents", "dialog", "dialogue")
+_ROLES = ("role", "from", "speaker")
+_SERVED = {"row_idx", "row", "truncated_cells"}
+
+
+def _rest(values: Values, *used: str) -> Values:
+    return {column: value for column, value in values.items() if column not in used}
+
+
+def is_squad(values: Values) -> bool:
+    found = values["paragraphs"]
+    return isinstance(found, list) and all(isinstance(part, dict) and "qas" in part for part in found)
+
+
+def squad(values: Values) -> Iterator[Values]:
+    """A row for each question of SQuAD's nested form."""
+    for paragraph in values["paragraphs"]:
+        for asked in paragraph["qas"] if isinstance(paragraph["qas"], list) else ():
+            own = (
+                _rest(asked, "id", "is_impossible", "plausible_answers")
+                if isinstance(asked, dict)
+                else {"question": None}
+            )
+            answers: Any = own.pop("answers", own.pop("answer", []))
+            yield {
+                **_rest(values, "paragraphs"),
+                **_rest(paragraph, "qas", "document_id"),
+                **own,
+                "answers": answers if isinstance(answers, list) else [answers],
+            }
+
+
+def is_translation(values: Values) -> bool:
+    found = values["translation"]
+    found = parsed(found) if isinstance(found, str) else found
+    return isinstance(found, dict) and len(found) > 1 and all(isinstance(text, str | None) for text in found.values())
+
+
+def translation(values: Values) -> Iterator[Values]:
+    found = values["translation"]
+    yield {**_rest(values, "translation"), **(parsed(found) if isinstance(found, str) else found)}
+
+
+def is_openai_preference(values: Values) -> bool:
+    return isinstance(values["input"], dict) and isinstance(values["input"].get("messages"), list)
+
+
+def openai_preference(values: Values) -> Iterator[Values]:
+    used = ("input", "preferred_output", "non_preferred_output")
+    yield {
+        **_rest(values, *used),
+        **_rest(values["input"], "messages", "parallel_tool_calls", "tools"),
+        **({"tools": values["input"]["tools"]} if values["input"].get("tools") else {}),
+        "prompt": values["input"]["messages"],
+        "chosen": values["preferred_output"],
+        "rejected": values["non_preferred_output"],
+    }
+
+
+def is_gemini(values: Values) -> bool:
+    found = values["contents"]
+    return isinstance(found, list) and bool(found) and all(isinstance(turn, dict) and "parts" in turn for turn in found)
+
+
+def gemini(values: Values) -> Iterator[Values]:
+    system = values.get("systemInstruction") or values.get("system_instruction")
+    turns = [{"role": "system", "content": _gemini_parts(system)}] if system else []
+    for turn in values["contents"]:
+        parts = turn["parts"] if isinstance(turn["parts"], list) else [turn["parts"]]
+        results = [
+            part["functionResponse"] for part in parts if isinstance(part, dict) and part.get("functionResponse")
+        ]
+        turns += [{"role": "tool", "name": result.get("name"), "content": result.get("response")} for result in results]
+        calls = [part["functionCall"] for part in parts if isinstance(part, dict) and part.get("functionCall")]
+        if len(results) < len(parts):
+            named = {"role": turn.get("role") or "user", "content": _gemini_parts(turn)}
+            made = [{"name": call.get("name"), "arguments": call.get("args")} for call in calls]
+            turns.append({**named, **({"tool_calls": made} if made else {})})
+    yield {**_rest(values, "contents", "systemInstruction", "system_instruction"), "messages": turns}
+
+
+def _gemini_parts(turn: Any) -> Any:
+    """The text of a turn; content that can't be read stays in its parts, to be told as a fault."""
+    parts = turn.get("parts") if isinstance(turn, dict) else turn
+    listed = [part for part in (parts if isinstance(parts, list) else [parts]) if not _is_call(part)]
+    texts = [part.get("text") if isinstance(part, dict) else part for part in listed]
+    if all(isinstance(text, str) for text in texts):
+        return "".join(map(str, texts))
+    return [part if isinstance(text, str) else _unread(part) for part, text in zip(listed, texts, strict=True)]
+
+
+def _unread(part: Any) -> dict[str, Any]:
+    """A part that isn't text, with its kind ("inlineData") for a type."""
+    return {"type": next(iter(part), "part") if isinstance(part, dict) else "part"}
+
+
+def _is_call(part: Any) -> bool:
+    return isinstance(part, dict) and bool(part.get("functionCall") or part.get("functionResponse"))
+
+
+def is_spacy(values: Values) -> bool:
+    return isinstance(values["annotations"], dict) and isinstance(values["annotations"].get("entities"), list)
+
+
+def spacy(values: Values) -> Iterator[Values]:
+    yield {**_rest(values, "annotations"), **values["annotations"]}
+
+
+def is_ultrachat(values: Values) -> bool:
+    found = values["data"]
+    return isinstance(found, list) and len(found) > 1 and all(isinstance(text, str) for text in found)
+
+
+def ultrachat(values: Values) -> Iterator[Values]:
+    yield {**_rest(values, "data"), "messages": values["data"]}
+
+
+def opened(values: Values) -> list[tuple[Values, str | None]] | None:
+    """The rows of a file that is one object, with the split each stands under; None for an object that is a row itself.
+
+    {"train": [row, …], "test": […]}, {"text": [cell, …], "label": […]} (also with row numbers as keys), {"rows": [row, …]}.
+    """
+    filled = {column: value for column, value in values.items() if isinstance(value, list | dict) and value}
+    if filled and all(map(split_name, filled)):
+        parts = {column: _rows(value) for column, value in filled.items()}
+        if all(parts.values()):
+            return [(row, split_name(column)) for column, rows in parts.items() for row in rows or ()]
+    if any(column in _CHATS for column in values):
+        return None
+    if found := _columns(values):
+        return [(row, None) for row in found]
+    lists = {column: rows for column, value in filled.items() if isinstance(value, list) and (rows := _rows(value))}
+    if len(lists) == 1 and len(filled) == 1:
+        rows = next(iter(lists.values()))
+        return None if any(key in rows[0] for key in _ROLES) else [(row, None) for row in rows]
+    return None
+
+
+def _rows(value: Any) -> list[Values] | None:
+    """A list of objects, or an object of columns, as rows."""
+    if isinstance(value, dict):
+        return _columns(value)
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        return [row["row"] if row.keys() <= _SERVED and isinstance(row.get("row"), dict) else row for row in value]
+    return None
+
+
+def _columns(values: Values) -> list[Values] | None:
+    """The rows of columns of equal length; a column is a list of cells, or {row number: cell}."""
+    if len(values) < 2 or not all(isinstance(column, list | dict) and column for column in values.values()):
+        return None
+    cells = [column.values() if isinstance(column, dict) else column for column in values.values()]
+    plain = all(isinstance(cell, str | int | float | None) for column in cells for cell in column)
+    numbered = all(isinstance(column, list) or all(key.isdigit() for key in column) for column in values.values())
+    if not plain or not numbered or len({len(column) for column in values.values()}) > 1 or "tokens" in values:
+        return None
+    return [dict(zip(values, row, strict=True)) for row in zip(*cells, strict=True)]

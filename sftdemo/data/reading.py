@@ -1,0 +1,112 @@
+"""The way in: `read` a source as a data set, and `samples`, the sets that come with sftdemo."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sftdemo.config import ReadConfig
+from sftdemo.data import mixture, sources
+from sftdemo.data.cleaning import duplicates, steps
+from sftdemo.data.conversion import convert
+from sftdemo.data.recipes import RECIPES, ROWS
+from sftdemo.data.types import Dataset, Example
+from sftdemo.errors import Fault, UserError
+
+
+def read(source: str | os.PathLike[str] | ReadConfig, **settings: Any) -> Dataset:
+    """Read a file, a folder, a sample or a Hub data set, or several; `settings` are those of ReadConfig.
+
+    Faults of the data come in `faults`, all at once, and nothing is raised for them. Raises UserError for a source,
+    column or placeholder that isn't there, UsageError for a bad setting. Without split columns all rows are in train.
+    """
+    if isinstance(source, ReadConfig):
+        config = type(source).from_json({**source.to_json(), **settings})
+    else:
+        config = ReadConfig.from_json({"data": os.fspath(source), **settings})
+    parts = mixture.parse(config.data)
+    if len(parts) == 1:
+        dataset = _convert(sources.find(parts[0].source, config), config)
+        if parts[0].weight != 1:
+            dataset = mixture.mix(parts, [dataset], config.data)
+    else:
+        dataset = mixture.mix(parts, [_part(part.source, config) for part in parts], config.data)
+    steps.clean(dataset, config)
+    convert.summarise(dataset, dataset.task)
+    if not dataset.examples and not dataset.faults:
+        problem, remedy = "No row is left.", "Give rows without faults, or clean less."
+        dataset.faults.append(Fault(0, "", problem, remedy, dataset.name))
+    duplicates.count(dataset, first_time=True)
+    for told in (dataset.faults, dataset.warnings, dataset.dropped, dataset.fixed):
+        told.sort(key=lambda fault: (fault.file, fault.line))
+    return dataset
+
+
+def _part(source: str, config: ReadConfig) -> Dataset:
+    """One of several sources; the settings are for each of them."""
+    try:
+        return _convert(sources.find(source, config), replace(config, data=source))
+    except UserError as error:
+        raise type(error)(f"In {source}: {error}") from None
+
+
+def _convert(found: sources.Found, config: ReadConfig) -> Dataset:
+    """The examples of one source, with its faults as `on_fault` wants them."""
+    dataset = Dataset(source=config.data, name=found.name, sha256=found.sha256, faults=found.table.faults)
+    dataset.notes += found.table.notes
+    dataset.warnings += found.table.warnings
+    if found.table.rows:
+        convert.convert(found.table.rows, config, dataset)
+    if config.on_fault == "drop":
+        dataset.dropped = [fault for fault in dataset.faults if not fault.whole]
+        dataset.faults = [fault for fault in dataset.faults if fault.whole]
+        if dataset.dropped:
+            lines = len({(fault.file, fault.line) for fault in dataset.dropped})
+            dataset.notes.append(f"{lines} rows at fault were left out; each is listed.")
+    if dataset.fixed:
+        dataset.notes.append(f"{len(dataset.fixed)} faults were repaired; each is listed.")
+    return dataset
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A data set that comes with sftdemo. A recipe has no file: `path` is None, and `rows` is the most it makes."""
+
+    name: str
+    title: str
+    title_zh: str
+    task: str
+    language: str
+    rows: int
+    path: Path | None
+    card_path: Path
+    example: Example
+
+
+def samples() -> list[Sample]:
+    """All samples, by name; each with its first train row."""
+    return [_sample(name) for name in sources.sample_names()]
+
+
+def _sample(name: str) -> Sample:
+    recipe = RECIPES.get(name)
+    card_path = sources.card_path(name)
+    card = sources.front_matter(card_path)
+    # One row shows what a recipe makes; all of them would take seconds.
+    found = sources.from_rows(name, islice(recipe(), 1)) if recipe else sources.find(name)
+    dataset = _convert(found, ReadConfig(data=name))
+    title = card.get("title", name)
+    return Sample(
+        name=name,
+        title=title,
+        title_zh=card.get("title_zh", title),
+        task=card.get("task", dataset.task),
+        language=card.get("language", "en"),
+        rows=ROWS if recipe else dataset.examples,
+        path=None if recipe else sources.SAMPLES / f"{name}.jsonl",
+        card_path=card_path,
+        example=dataset.splits["train"][0],
+    )

@@ -1,0 +1,55 @@
+"""Text that came through broken, and labels spelt in several ways: what is wrong, and what can safely be mended."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from sftdemo.data.text.normalisation import normalise
+
+# All controls but tab and line breaks, and a byte order mark inside the text.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
+_LOST = "\ufffd"
+# UTF-8 read as another code always has one of these: letters of the Latin, Greek or Cyrillic codes, or old line drawing.
+_MAY_BE_BAD = re.compile("[\u00a0-\u05ff\u221a\u2500-\u257f]")
+
+
+def flaws(text: str) -> list[str]:
+    """What is wrong with the text, as ends of a sentence that begins with its name."""
+    found = []
+    if control := _CONTROL.search(text):
+        found.append(f"holds the control character U+{ord(control[0]):04X}")
+    if text.isascii():
+        return found
+    if _LOST in text:
+        found.append("holds U+FFFD, the sign for a lost character")
+    if (mended := _decoded(text)) != text:
+        at = next((i for i, (a, b) in enumerate(zip(text, mended, strict=False)) if a != b), 0)
+        found.append(f"is wrongly decoded: {text[at : at + 12]!r} should be {mended[at : at + 12]!r}")
+    return found
+
+
+def repair(text: str) -> str:
+    """Without control characters, and decoded rightly. What was lost (U+FFFD) stays lost."""
+    return _CONTROL.sub("", text if text.isascii() else _decoded(text))
+
+
+def _decoded(text: str) -> str:
+    if not _MAY_BE_BAD.search(text):
+        return text
+    import ftfy
+    from ftfy.badness import is_bad
+
+    return ftfy.fix_encoding(text) if is_bad(text) else text
+
+
+def variants(labels: Counter[str]) -> dict[str, str]:
+    """{spelling: the commonest spelling} of labels that differ in case, width, space or punctuation alone."""
+    spellings: dict[str, list[str]] = {}
+    for label in labels:
+        spellings.setdefault(normalise(label) or label, []).append(label)
+    found: dict[str, str] = {}
+    for same in spellings.values():
+        best = min(same, key=lambda label: (-labels[label], label))
+        found |= {label: best for label in same if label != best}
+    return found

@@ -1,0 +1,187 @@
+"""What columns hold, judged by their values: labels, long text, ids; which stay unused, and what they might be."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sftdemo.data.files.table import Row
+
+SAMPLE = 200  # values that a judgement rests on
+MOST_JUDGED = 60  # columns of a table
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
+_GAPS = re.compile(r"[\s\-.]+")
+_OWNERS = (
+    "row|doc|document|example|sample|item|text|sentence|question|conversation|conv|dialog|dialogue|user|author|thread|message|"
+    "tweet|comment|review|article|source|data|pair|query|passage|image|q|orig|original|prompt|parent|order|record|task|worker"
+)
+# Names of columns that number or name the rows and say nothing about their text.
+_NUMBERING = re.compile(
+    rf"_*(?:|ids?|idx|index|uuid|guid|uid|qid|pid|(?:{_OWNERS})_?(?:id|idx|index)s?|id_(?:{_OWNERS})|unnamed:?_?\d*|row|line|lineno|"
+    r"(?:row|line)_(?:no|nr|num|number)|.*hash|md5|sha_?\d*|checksum|created_(?:at|time|on)|updated_(?:at|time|on)|timestamp)"
+)
+_LONG_LABEL, _FEW = 40, 50
+_SHORT_TEXT = 12
+
+
+def key(column: str) -> str:
+    """A column's name without differences of case, blanks and camel case: "Review Text" and "reviewText" are review_text."""
+    return _GAPS.sub("_", _CAMEL.sub("_", column.strip())).casefold()
+
+
+@dataclass
+class Columns:
+    """The values that columns hold, from the first rows that have any; asked for column by column."""
+
+    rows: Sequence[Row]
+    _values: dict[str, list[Any]] = field(default_factory=dict)
+
+    def values(self, column: str) -> list[Any]:
+        """Up to SAMPLE values that aren't empty."""
+        if column not in self._values:
+            found: list[Any] = []
+            for row in self.rows:
+                value = row.values.get(column)
+                if value is not None and value != "" and value != []:
+                    found.append(value)
+                    if len(found) == SAMPLE:
+                        break
+            self._values[column] = found
+        return self._values[column]
+
+    def numbering(self, column: str) -> bool:
+        """Whether the column only numbers or names the rows: by its name, and by values that are no sentences."""
+        return bool(_NUMBERING.fullmatch(key(column))) and all(
+            isinstance(value, int | float) or (isinstance(value, str) and len(value) <= 80 and " " not in value.strip())
+            or (isinstance(value, str) and value[:4].isdigit())
+            or not isinstance(value, str | list | dict)
+            for value in self.values(column)
+        )  # fmt: skip
+
+    def few(self, column: str) -> bool:
+        """Whether the values are short, few and repeated, as labels are."""
+        values = self.values(column)
+        plain = [str(value) for value in values if isinstance(value, str | int | bool)]
+        distinct = len(set(plain))
+        short = sum(map(len, plain)) <= _LONG_LABEL * len(plain)
+        return len(plain) == len(values) > distinct and distinct <= min(_FEW, max(2, len(plain) // 2)) and short
+
+    def texts(self, column: str) -> bool:
+        """Whether the values are varied text of more than a word or two."""
+        values = self.values(column)
+        plain = [value for value in values if isinstance(value, str)]
+        if len(plain) < len(values) or not plain:
+            return False
+        mean = sum(map(len, plain)) / len(plain)
+        worded = sum(" " in value.strip() or not value.isascii() for value in plain)
+        return 2 * len(set(plain)) >= len(plain) and mean >= _SHORT_TEXT / 2 and 2 * worded >= len(plain)
+
+    def objects(self, column: str) -> bool:
+        """Whether the values are objects or lists."""
+        values = self.values(column)
+        return bool(values) and all(isinstance(value, dict | list) for value in values)
+
+    def sentences(self, column: str) -> bool:
+        """Whether every value is another sentence, alone or the only one of a list: no label is."""
+        values = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in self.values(column)]
+        plain = [value for value in values if isinstance(value, str)]
+        words = sum(len(value.split()) if value.isascii() else len(value) // 3 for value in plain)
+        return len(values) == len(plain) == len(set(plain)) > 4 and words >= 4 * len(plain)
+
+    def constant(self, column: str) -> bool:
+        """Whether every row has the same there, or nothing."""
+        first = next(iter(self.values(column)), None)
+        if first is None:
+            return True
+        values = (row.values.get(column) for row in self.rows)
+        return len(self.rows) > 1 and all(value == first or value in (None, "", []) for value in values)
+
+    def repeats(self, column: str, others: Iterable[str]) -> bool:
+        """Whether the column says nothing that the others don't: it is one of them, one to one, or holds them all."""
+        others = list(dict.fromkeys(others))
+        whole = [
+            all(str(row.values.get(other)) in str(row.values.get(column)) for other in others)
+            for row in self.rows[:SAMPLE]
+        ]
+        return (len(others) > 1 and all(whole)) or any(self._same(column, other) for other in others)
+
+    def _same(self, column: str, other: str) -> bool:
+        forwards: dict[str, str] = {}
+        backwards: dict[str, str] = {}
+        for row in self.rows:
+            ours, theirs = str(row.values.get(column)), str(row.values.get(other))
+            if forwards.setdefault(ours, theirs) != theirs or backwards.setdefault(theirs, ours) != ours:
+                return False
+        # One to one by chance, since every row is another, says nothing.
+        return 2 * len(forwards) <= len(self.rows) or all(ours == theirs for ours, theirs in forwards.items())
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Columns that aren't read: those that may mean something, and those that number rows, never change, or repeat."""
+
+    meant: list[str]
+    numbering: list[str]
+    constant: list[str]
+    repeating: list[str]
+
+
+def unused(columns: Columns, every: Sequence[str], used: set[str], labels: Sequence[str]) -> Unused:
+    """Sort the columns outside `used`; `labels` are used ones that another column may spell once more."""
+    left = [column for column in every if column not in used]
+    found = Unused([], [], [], [])
+    for column in left:
+        if len(left) > MOST_JUDGED:
+            kind = found.meant
+        elif columns.numbering(column):
+            kind = found.numbering
+        elif columns.constant(column):
+            kind = found.constant
+        else:
+            kind = found.repeating if columns.repeats(column, labels) else found.meant
+        kind.append(column)
+    return found
+
+
+def guess(columns: Columns, every: Sequence[str]) -> dict[str, str]:
+    """{role: column} that the values suggest: text and label, or prompt and completion in their order; {} without a clue."""
+    asked = [column for column in every[:MOST_JUDGED] if not columns.numbering(column)]
+    few = [column for column in asked if columns.few(column)]
+    texts = [column for column in asked if column not in few and columns.texts(column)]
+    if texts and few:
+        longest = max(texts, key=lambda column: sum(map(len, columns.values(column))) / len(columns.values(column)))
+        return {"text": longest, "label": few[0]}
+    objects = [column for column in asked if columns.objects(column)]
+    pair = [*texts, *objects][:2]
+    return dict(zip(("prompt", "completion"), pair, strict=True)) if texts and len(pair) > 1 else {}
+
+
+def flag(pairs: str) -> str:
+    """The command-line flag that names columns."""
+    return f"--columns {shlex.quote(pairs)}"
+
+
+def flattened(values: dict[str, Any], depth: int = 2) -> dict[str, Any]:
+    """The values with objects opened: {"meta": {"kind": 1}} also has "meta.kind"."""
+    found = dict(values)
+    if depth:
+        for column, value in values.items():
+            if isinstance(value, dict):
+                found |= {f"{column}.{inner}": part for inner, part in flattened(value, depth - 1).items()}
+    return found
+
+
+def at_path(values: dict[str, Any], path: str) -> Any:
+    """What stands at a dotted path ("meta.kind", "turns.0.text"); None where nothing does. A column of that name wins."""
+    if path in values:
+        return values[path]
+    value: Any = values
+    for step in path.split("."):
+        if isinstance(value, list) and step.isdigit():
+            value = value[int(step)] if int(step) < len(value) else None
+        else:
+            value = value.get(step) if isinstance(value, dict) else None
+    return value

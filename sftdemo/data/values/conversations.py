@@ -1,0 +1,345 @@
+"""Lists of turns as chat APIs and data sets write them, to messages; and a fault for each turn that can't be."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from sftdemo.data.files.table import kind
+from sftdemo.data.text.literals import parsed, parsed_list
+from sftdemo.data.types import LeftOut, Message
+
+ROLES = {
+    **dict.fromkeys(("user", "human", "prompter", "customer", "client"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "bot", "model", "chatgpt", "chatbot", "ai", "agent"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(
+        ("tool", "function", "observation", "ipython", "tool_response", "function_response", "tool_result"), "tool"
+    ),
+}
+CALLS = ("function_call", "tool_call")  # speakers of ShareGPT's turns that are nothing but a call
+SPEAKER, SAID = ("role", "from", "speaker"), ("content", "value", "text", "utterance", "message")
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts", "thought")
+_LEARNED = ("weight", "train", "loss")  # OpenAI, and the switches of other trainers
+_ASKED_AND_SAID = (("user", "assistant"), ("human", "assistant"), ("prompt", "response"), ("question", "answer"))
+_THINK = re.compile(r"\s*<(think|thinking)>\n*(.*?)\n*</\1>\n*(.*)", re.DOTALL)
+_TURNS = 'Write [{"role": "user", "content": "…"}, …].'
+OPENING = "conversations open with the assistant: that turn is read, not learned"
+TRIMMED = "conversations go on after their last learned answer: what follows was left off"
+NOT_LEARNED = "assistant turns have the weight 0: they are read, not learned"
+
+
+@dataclass
+class Chat:
+    """Turns the field of one row into messages. `fault` and `mend` take (problem, what to do or what was done)."""
+
+    fault: Callable[[str, str], None]
+    sound: Callable[[str, str], str]  # (a turn's text, its name) to the text, mended or warned of
+    mend: Callable[[str, str], None] | None  # None where nothing may be mended
+    count: Callable[[str], None]  # told what is worth a note, once each time
+
+    def messages(self, turns: Any) -> list[Message] | None:
+        """The messages; None after a fault. Raises LeftOut where no turn is to be learned."""
+        turns = _listed(turns)
+        if not isinstance(turns, list) or not turns:
+            self.fault("The field is no list of turns.", _TURNS)
+            return None
+        made = [self.turn(number, turn) for number, turn in enumerate(turns, 1)]
+        if not all(made):
+            return None
+        messages = self.ordered(_called([message for part in made for message in part or ()]))
+        return messages and self.to_learn(messages)
+
+    def turn(self, number: int, turn: Any) -> list[Message] | None:
+        """One turn's message, and the tools' answers it carries; None after its faults."""
+        if not isinstance(turn, dict):
+            self.fault(f"Turn {number} is {kind(turn)}, not an object.", "Give it a role and content.")
+            return None
+        named = next((turn[key] for key in SPEAKER if turn.get(key)), None)
+        role = ROLES.get(named.casefold()) if isinstance(named, str) else None
+        content, parts = next((turn[key] for key in SAID if turn.get(key) is not None), None), _Parts([], [], [])
+        calls = turn.get("tool_calls") or turn.get("function_call")
+        if named in CALLS:
+            role, calls, content = "assistant", content, ""
+        elif isinstance(content, list) and content and (found := _parts(content)):
+            if found.unread:
+                problem = f"Turn {number} holds {found.unread}, which can't be trained on."
+                self.fault(problem, "Say it in words, or remove the row.")
+                return None
+            parts, content, calls = found, found.text, calls or found.calls
+        elif role == "tool" and isinstance(content, list | dict):
+            content = json.dumps(content, ensure_ascii=False)
+        if role is None:
+            problem = f"has the unknown role {named!r}" if named else "has no role"
+            self.fault(f"Turn {number} {problem}.", "Use system, user, assistant or tool.")
+        message: Message = {"role": role or "user", "content": ""}  # type: ignore[typeddict-item]
+        sound = self.text(number, content, may_be_empty=bool(calls or parts.results or role == "tool"))
+        if sound is None or role is None or not self.marks(number, turn, message):
+            return None
+        message["content"] = sound
+        if role == "assistant" and not self.assistant(number, turn, message, calls, parts.thoughts):
+            return None
+        for key in ("name", "tool_call_id"):
+            if isinstance(turn.get(key), str) and turn[key]:
+                message[key] = turn[key]  # type: ignore[literal-required]
+        return [*parts.results, *([message] if sound.strip() or not parts.results else [])]
+
+    def text(self, number: int, content: Any, may_be_empty: bool) -> str | None:
+        if content is None and may_be_empty:
+            return ""
+        if not isinstance(content, str):
+            problem = "has no content" if content is None else f"has {kind(content)} for content, not text"
+            self.fault(f"Turn {number} {problem}.", "Give it text.")
+            return None
+        if may_be_empty or (content.strip() and (content := self.sound(content, f"Turn {number}")).strip()):
+            return content
+        self.fault(f"Turn {number} is empty.", "Fill it in, or remove the row.")
+        return None
+
+    def marks(self, number: int, turn: dict[str, Any], message: Message) -> bool:
+        """Take over a weight other than 1; False after a fault."""
+        value = next((turn[key] for key in _LEARNED if turn.get(key) is not None), 1)
+        if message["role"] != "assistant" or value is True:
+            return True
+        if not isinstance(value, int | float) or not value >= 0:
+            self.fault(f"Turn {number} has the weight {value!r}.", "Give 1, or 0 for a turn that is only read.")
+            return False
+        if value != 1:
+            message["weight"] = float(value)
+        return True
+
+    def assistant(self, number: int, turn: dict[str, Any], message: Message, calls: Any, thoughts: list[str]) -> bool:
+        """Add an assistant's thoughts and calls; False after a fault."""
+        own = next((turn[key] for key in _THOUGHTS if isinstance(turn.get(key), str) and turn[key].strip()), None)
+        if own or thoughts:
+            message["reasoning_content"] = self.sound(own or "\n\n".join(thoughts), f"Turn {number}")
+        else:
+            think(message)
+        if calls:
+            made = tool_calls(calls)
+            if made is None:
+                self.fault(f"Turn {number} has a tool call without a name.", 'Write {"name": "…", "arguments": {…}}.')
+                return False
+            message["tool_calls"] = made
+        return True
+
+    def ordered(self, messages: list[Message]) -> list[Message] | None:
+        """The messages, if user and assistant alternate and the assistant has the last word; else None after faults."""
+        if self.mend:
+            messages = self.joined(messages, self.mend)
+        roles = [message["role"] for message in messages]
+        problems: list[tuple[str, str]] = []
+        for number, (role, following) in enumerate(pairwise(roles), 1):
+            if following == "system":
+                problems.append((f"Turn {number + 1} is a system turn.", "Only the first turn may be one."))
+            elif following == "tool" and role not in ("assistant", "tool"):
+                problem = f"Turn {number + 1} is a tool's answer, and the assistant didn't ask for it."
+                problems.append((problem, "Add the assistant's call before it, or remove the row."))
+            elif role == following != "tool":
+                said = f"Turns {number} and {number + 1} are both the {role}'s."
+                problems.append((said, "Join them, or add the turn between."))
+        if roles[0] == "tool":
+            problems.append(("Turn 1 is a tool's answer.", "Add the question and the call before it."))
+        if "assistant" not in roles:
+            problems.append(("There is no assistant turn.", "Add the answer, or remove the row."))
+        elif roles[-1] not in ("assistant", "tool"):
+            problems.append(("The last turn is not the assistant's.", "Add the answer, or remove that turn."))
+        if "user" not in roles:
+            problems.append(("There is no user turn.", "Add the question, or remove the row."))
+        for problem, remedy in problems:
+            self.fault(problem, remedy)
+        return None if problems else messages
+
+    def to_learn(self, messages: list[Message]) -> list[Message]:
+        """The messages up to the last learned answer; an assistant's opening turn, which answers nothing, is only read."""
+        opening = next(message for message in messages if message["role"] != "system")
+        if opening["role"] == "assistant" and opening.get("weight") != 0:
+            opening["weight"] = 0.0
+            self.count(OPENING)
+        elif opening["role"] == "assistant":
+            self.count(OPENING)
+        learned = [at for at, turn in enumerate(messages) if turn["role"] == "assistant" and turn.get("weight", 1) != 0]
+        if not learned:
+            raise LeftOut("no turn is to be learned (weight 0)")
+        if learned[-1] + 1 < len(messages):
+            self.count(TRIMMED)
+        for message in messages[: learned[-1]]:
+            if message is not opening and message.get("weight") == 0:
+                self.count(NOT_LEARNED)
+        return messages[: learned[-1] + 1]
+
+    def joined(self, messages: list[Message], mend: Callable[[str, str], None]) -> list[Message]:
+        """Neighbours of one speaker as one turn, and without a last question that nobody answers."""
+        found: list[Message] = []
+        for number, message in enumerate(messages, 1):
+            role, before = message["role"], found[-1] if found else None
+            joins = role in ("user", "assistant") or (role == "system" and len(found) == 1)
+            if before and joins and before["role"] == role and before.get("weight") == message.get("weight"):
+                mend(f"Turns {number - 1} and {number} are both the {role}'s.", "They were joined.")
+                found[-1] = _joined(before, message)
+                continue
+            found.append(message)
+        if found[-1]["role"] == "user" and any(message["role"] == "assistant" for message in found):
+            mend("The last turn is not the assistant's.", "It was cut off.")
+            found.pop()
+        return found
+
+
+def _joined(first: Message, second: Message) -> Message:
+    """Two turns of one speaker as one."""
+    message: Message = {**first, **second}
+    for key, between in (("content", "\n\n"), ("reasoning_content", "\n\n")):
+        if parts := [turn[key] for turn in (first, second) if turn.get(key)]:  # type: ignore[literal-required]
+            message[key] = between.join(parts)  # type: ignore[literal-required]
+    if calls := [*first.get("tool_calls", ()), *second.get("tool_calls", ())]:
+        message["tool_calls"] = calls
+    return message
+
+
+def _called(messages: list[Message]) -> list[Message]:
+    """The messages with each call that stands as a turn of its own joined to the assistant's turn before it."""
+    found: list[Message] = []
+    for message in messages:
+        alone = not message["content"] and "tool_calls" in message
+        if alone and found and found[-1]["role"] == "assistant" and found[-1].get("weight") == message.get("weight"):
+            found[-1] = _joined(found[-1], message)
+        else:
+            found.append(message)
+    return found
+
+
+def think(message: Message) -> Message:
+    """Move thoughts that open the content, <think>…</think>, to `reasoning_content`; one without an answer stays."""
+    if match := _THINK.fullmatch(message["content"]):
+        _, thoughts, answer = match.groups()
+        if answer.strip():
+            message["content"] = answer
+            if thoughts.strip():
+                message["reasoning_content"] = thoughts
+    return message
+
+
+def tool_calls(value: Any) -> list[dict[str, Any]] | None:
+    """Calls as OpenAI writes them, from its legacy form, from {"name", "arguments"} or from text; None without a name."""
+    found = parsed(value) if isinstance(value, str) else value
+    made = []
+    for call in found if isinstance(found, list) and found else [found]:
+        inner = call.get("function", call) if isinstance(call, dict) else None
+        if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not inner["name"]:
+            return None
+        arguments: Any = next(
+            (inner[key] for key in ("arguments", "parameters", "args") if inner.get(key) is not None), {}
+        )
+        if isinstance(arguments, str):
+            read = parsed(arguments) if arguments.strip() else {}
+            arguments = read if isinstance(read, dict) else arguments
+        named = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
+        made.append({"type": "function", **named, "function": {"name": inner["name"], "arguments": arguments}})
+    return made
+
+
+def tool_schemas(value: Any) -> list[dict[str, Any]] | None:
+    """Function schemas as OpenAI writes them, from plain ones, Gemini's declarations or JSON text; None for anything else."""
+    found = parsed(value) if isinstance(value, str) else value
+    schemas: list[dict[str, Any]] = []
+    for item in [found] if isinstance(found, dict) else found if isinstance(found, list) else [None]:
+        tool = parsed(item) if isinstance(item, str) else item
+        if not isinstance(tool, dict):
+            return None
+        declared = tool.get("functionDeclarations") or tool.get("function_declarations")
+        for schema in declared if isinstance(declared, list) else [tool.get("function") or tool]:
+            if not isinstance(schema, dict) or not isinstance(schema.get("name"), str):
+                return None
+            schemas.append({"type": "function", "function": schema})
+    return schemas
+
+
+@dataclass
+class _Parts:
+    """What content in parts holds: its thoughts, calls, the tools' answers before it, its text, or what can't be read."""
+
+    thoughts: list[str]
+    calls: list[dict[str, Any]]
+    results: list[Message]
+    text: str = ""
+    unread: str = ""
+
+
+def _parts(content: list[Any]) -> _Parts | None:
+    """Content in parts, [{"type": "text", "text": "…"}, …]; None where it is no such list."""
+    found, texts = _Parts([], [], []), []
+    for part in content:
+        if isinstance(part, str):
+            texts.append(part)
+            continue
+        if not isinstance(part, dict):
+            return None
+        named = part.get("type") or "text"
+        if isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif isinstance(part.get("thinking"), str):
+            found.thoughts.append(part["thinking"])
+        elif named == "tool_use":
+            found.calls.append({"id": part.get("id"), "name": part.get("name"), "arguments": part.get("input")})
+        elif named == "tool_result":
+            inner = part.get("content") or ""
+            listed = _parts(inner) if isinstance(inner, list) else None
+            said = listed.text if listed and not listed.unread else inner
+            result: Message = {"role": "tool", "content": said if isinstance(said, str) else json.dumps(said)}
+            if isinstance(part.get("tool_use_id"), str):
+                result["tool_call_id"] = part["tool_use_id"]
+            found.results.append(result)
+        else:
+            what = str(named).removesuffix("_url").removeprefix("input_").replace("_", " ")
+            found.unread = f"{'an' if what[0] in 'aeiou' else 'a'} {what}" if named != "text" else "a part without text"
+    found.text = "".join(texts)
+    return found
+
+
+def _listed(turns: Any) -> Any:
+    """Turns as a list of objects, from text, from lists of columns, alternating texts, pairs, or {"user", "assistant"}."""
+    if isinstance(turns, str):
+        turns = parsed(turns)
+    if isinstance(turns, dict) and turns and all(isinstance(column, list) for column in turns.values()):
+        if len({len(column) for column in turns.values()}) > 1:
+            return None
+        return [dict(zip(turns, cells, strict=True)) for cells in zip(*turns.values(), strict=True)]
+    if not isinstance(turns, list) or not turns:
+        return turns
+    if all(isinstance(turn, str) for turn in turns) and len(turns) > 1:
+        return [{"role": "assistant" if at % 2 else "user", "content": turn} for at, turn in enumerate(turns)]
+    pairs = [_pair(turn) for turn in turns]
+    if all(pairs):
+        return [
+            {"role": role, "content": said}
+            for pair in pairs
+            for role, said in zip(("user", "assistant"), pair or (), strict=True)
+        ]
+    return turns
+
+
+def _pair(turn: Any) -> tuple[Any, Any] | None:
+    """A question and its answer, where an item of the list is both."""
+    if isinstance(turn, list) and len(turn) == 2 and all(isinstance(said, str) for said in turn):
+        return turn[0], turn[1]
+    if isinstance(turn, dict) and not any(key in turn for key in SPEAKER):
+        return next(
+            ((turn[asked], turn[said]) for asked, said in _ASKED_AND_SAID if asked in turn and said in turn), None
+        )
+    return None
+
+
+def history(value: Any) -> list[dict[str, Any]] | None:
+    """The earlier turns of a row, [[question, answer], …] or turns, as a list of turns; None for anything else."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return []
+    found = parsed_list(value) if isinstance(value, str) else value
+    if found == []:
+        return []
+    listed = _listed(found)
+    turns = listed if isinstance(listed, list) and all(isinstance(turn, dict) for turn in listed) else None
+    return turns if turns and all(isinstance(turn.get("content", turn.get("value")), str) for turn in turns) else None
