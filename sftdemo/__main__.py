@@ -89,6 +89,13 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     app.add_argument("--host", default=None, help="The address to listen on; default: 127.0.0.1.")
     app.add_argument("--port", type=int, default=None, help="Default: 7860.")
 
+    backup = verb("backup", "Write this home's runs and votes to one file, also while the app is serving.")
+    backup.add_argument("file", metavar="FILE", help="A new file; by custom its name ends in .tar.gz.")
+    backup.add_argument("--models", action="store_true", help="The models that runs were tuned from, too.")
+
+    restore = verb("restore", "Put the runs and votes of a backup into this home, which must have none.")
+    restore.add_argument("file", metavar="FILE")
+
     verb("demo", "The whole main job on sample data: train, evaluate, print the table.")
     return root
 

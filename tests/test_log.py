@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +60,12 @@ def test_work_goes_on_when_the_terminal_is_gone() -> None:
     code = "import os; from sftdemo import log; log.show(); os.close(2); log.to_log('a line'); print('done')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+def test_operators_get_json_lines():
+    code = "from sftdemo import log; log.show(); log.to_log('all\\nwell');\ntry: 1/0\nexcept ZeroDivisionError: log.LOG.exception('not well')"
+    environment = {**os.environ, "SFTDEMO_LOG": "json"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    first, second = map(json.loads, done.stderr.splitlines())
+    assert first["message"] == "all\nwell" and first["level"] == "INFO" and first["time"].endswith("Z")
+    assert second["level"] == "ERROR" and "ZeroDivisionError" in second["traceback"]

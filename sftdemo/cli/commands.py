@@ -292,6 +292,21 @@ def export(options: argparse.Namespace) -> Result:
     return Result({"run": options.run, "to": str(target), "merged": options.merge}, f"Exported to {target}.")
 
 
+def backup(options: argparse.Namespace) -> Result:
+    from sftdemo.verbs.backup import backup
+
+    value = backup(Path(options.file), options.models)
+    size = f"{value['bytes'] / 10**6:.1f} MB"
+    return Result(value, f"{value['runs']} runs and {value['votes']} votes are in {value['path']} ({size}).")
+
+
+def restore(options: argparse.Namespace) -> Result:
+    from sftdemo.verbs.backup import restore
+
+    value = restore(Path(options.file))
+    return Result(value, f"{value['runs']} runs and {value['votes']} votes of {value['created']} are back.")
+
+
 def app(options: argparse.Namespace) -> Result:
     from sftdemo.ui import launch
 
