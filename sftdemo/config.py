@@ -37,7 +37,7 @@ def value_type(spec: dataclasses.Field[Any], owner: type) -> tuple[type, bool]:
     """The plain type of a setting (str, int, float or bool) and whether None is allowed."""
     hint = _hints(owner)[spec.name]
     if isinstance(hint, types.UnionType):
-        plain = [part for part in typing.get_args(hint) if part is not type(None)]
+        plain = [member for member in typing.get_args(hint) if member is not type(None)]
         return plain[0], True
     return hint, False
 
@@ -55,7 +55,7 @@ class Settings:
 
     def problems(self) -> list[str]:
         """Every setting that is out of bounds or not among its choices, one line each."""
-        found = []
+        problems = []
         for spec in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, spec.name)
             kind, optional = value_type(spec, type(self))
@@ -66,21 +66,21 @@ class Settings:
             if (number and (isinstance(value, bool) or not isinstance(value, int | float))) or (
                 not number and not isinstance(value, kind)
             ):
-                found.append(f"{spec.name} is {value!r}; give a value of type {kind.__name__}.")
+                problems.append(f"{spec.name} is {value!r}; give a value of type {kind.__name__}.")
             elif kind is int and value != int(value):
-                found.append(f"{spec.name} is {value!r}; give a whole number.")
+                problems.append(f"{spec.name} is {value!r}; give a whole number.")
             elif choices and value not in choices:
-                found.append(f"{spec.name} is {value!r}; choose one of: {', '.join(choices)}.")
+                problems.append(f"{spec.name} is {value!r}; choose one of: {', '.join(choices)}.")
             elif low is not None and not value >= low:
-                found.append(f"{spec.name} is {value!r}; the least is {low:g}.")
+                problems.append(f"{spec.name} is {value!r}; the least is {low:g}.")
             elif high is not None and not value <= high:
-                found.append(f"{spec.name} is {value!r}; the most is {high:g}.")
-        return found
+                problems.append(f"{spec.name} is {value!r}; the most is {high:g}.")
+        return problems
 
     def check(self) -> Self:
         """Return self, or raise UsageError naming every problem."""
-        if found := self.problems():
-            raise UsageError(" ".join(found))
+        if problems := self.problems():
+            raise UsageError(" ".join(problems))
         return self
 
     def to_json(self) -> dict[str, Any]:
@@ -114,14 +114,14 @@ class FileConfig(Settings):
     )
 
     def problems(self) -> list[str]:
-        found = super().problems()
+        problems = super().problems()
         if isinstance(self.encoding, str) and not _is_text_encoding(self.encoding):
-            found.append(
+            problems.append(
                 f"encoding is {self.encoding!r}, which isn't known; give one as utf-8, cp1252, euc-kr or shift-jis."
             )
         if isinstance(self.header, str) and not re.fullmatch("auto|yes|no|[1-9][0-9]{0,8}", self.header):
-            found.append(f"header is {self.header!r}; give auto, yes, no, or the number of the header's row.")
-        return found
+            problems.append(f"header is {self.header!r}; give auto, yes, no, or the number of the header's row.")
+        return problems
 
 
 @dataclass(frozen=True)
@@ -191,17 +191,17 @@ class ReadConfig(FileConfig):
     seed: int = setting(42, "Decides the split, the rows taken, their order and the new weights.", group="Data", low=0)
 
     def problems(self) -> list[str]:
-        found = super().problems()
+        problems = super().problems()
         if isinstance(self.clean, str) and (unknown := sorted(set(self.cleaning) - set(CLEANING))):
-            found.append(f"clean names {', '.join(map(repr, unknown))}; the steps are: {', '.join(CLEANING)}.")
+            problems.append(f"clean names {', '.join(map(repr, unknown))}; the steps are: {', '.join(CLEANING)}.")
         least, most = self.min_characters, self.max_characters
         if isinstance(least, int) and isinstance(most, int) and least > most:
-            found.append(f"min_characters is {least}, more than max_characters, {most}; no row could stay.")
+            problems.append(f"min_characters is {least}, more than max_characters, {most}; no row could stay.")
         for name in ("validation_size", "test_size"):
             value = getattr(self, name)
             if isinstance(value, int | float) and (value == 0 or (value > 1 and value != int(value))):
-                found.append(f"{name} is {value!r}; give a share below 1, or a count of rows.")
-        return found
+                problems.append(f"{name} is {value!r}; give a share below 1, or a count of rows.")
+        return problems
 
     @property
     def cleaning(self) -> list[str]:
@@ -279,12 +279,16 @@ class TrainConfig(ReadConfig):
     checkpoint_every: int = setting(100, "Save a checkpoint every so many steps; 0 saves none.", group="Run", low=0)
 
     def problems(self) -> list[str]:
-        found = super().problems()
+        problems = super().problems()
         if self.method == "full" and self.quantization != "none":
-            found.append(f"method full can't train {self.quantization} weights; use method lora, or quantization none.")
+            problems.append(
+                f"method full can't train {self.quantization} weights; use method lora, or quantization none."
+            )
         if self.on_long == "chunk" and 2 * self.chunk_overlap > self.max_length:
-            found.append(f"chunk_overlap is {self.chunk_overlap}; half of max_length ({self.max_length}) is the most.")
-        return found
+            problems.append(
+                f"chunk_overlap is {self.chunk_overlap}; half of max_length ({self.max_length}) is the most."
+            )
+        return problems
 
     @property
     def peak_learning_rate(self) -> float:

@@ -221,24 +221,24 @@ def _newest_first(folder: Path, holding: str) -> list[Path]:
 
 def _dated(folder: Path, holding: str) -> list[tuple[os.stat_result, str]]:
     """The folders inside `folder` that hold a file of that name, with what is known of the file; the newest first."""
-    found = []
+    dated = []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(
                 FileNotFoundError, NotADirectoryError
             ):  # one may be deleted meanwhile, in another tab
-                found.append((os.stat(os.path.join(entry.path, holding)), entry.path))
-    return sorted(found, key=lambda item: (item[0].st_mtime, item[1]), reverse=True)
+                dated.append((os.stat(os.path.join(entry.path, holding)), entry.path))
+    return sorted(dated, key=lambda item: (item[0].st_mtime, item[1]), reverse=True)
 
 
-def same_base(one: Run, other: Run) -> bool:
+def same_base(first: Run, second: Run) -> bool:
     """Whether two runs started from the same weights; quantized ones answer differently, so they are another base.
 
     Told by the base's folder, and by its name where a folder is not there any more.
     """
-    configs = one.config(), other.config()
+    configs = first.config(), second.config()
     settings = [config.get("settings", {}) for config in configs]
-    if len({each.get("quantization") or "none" for each in settings}) > 1:
+    if len({values.get("quantization") or "none" for values in settings}) > 1:
         return False
     folders = [Path(config["base_model"]) for config in configs if config.get("base_model")]
     if len(folders) == 2 and all(folder.is_dir() for folder in folders):
@@ -279,11 +279,15 @@ def details(run: Run) -> dict[str, Any]:
     }
 
 
-def differences(found: list[Run]) -> dict[str, Any]:
+def differences(compared: list[Run]) -> dict[str, Any]:
     """The settings in which runs differ, and the newest scores of each: {"settings": {name: {run: value}}, "scores": …}."""
-    settings = {run.name: run.config()["settings"] for run in found}
-    names = [name for name in settings[found[0].name] if len({str(one.get(name)) for one in settings.values()}) > 1]
+    settings = {run.name: run.config()["settings"] for run in compared}
+    names = [
+        name for name in settings[compared[0].name] if len({str(values.get(name)) for values in settings.values()}) > 1
+    ]
     return {
-        "settings": {name: {run: one.get(name) for run, one in settings.items()} for name in names},
-        "scores": {run.name: run.scores(run.evaluations()[0])["tuned"] if run.evaluations() else None for run in found},
+        "settings": {name: {run: values.get(name) for run, values in settings.items()} for name in names},
+        "scores": {
+            run.name: run.scores(run.evaluations()[0])["tuned"] if run.evaluations() else None for run in compared
+        },
     }

@@ -288,7 +288,7 @@ def test_a_vote_is_stored_then_told_then_undone(page: Page) -> None:
     assert rater.startswith("guest-") and opened[tab.name_box]["value"] == ""
     assert tab.open_tab(run.name, "rows", state, rater, request()) == {tab.gate: ""}
     voted = last(tab.vote("a", state, rater, request(), ["clear"], "short", **MARKS | {"a_fluent": 4}))
-    assert "revealed" in voted[tab.said] and voted[tab.onward]["visible"] and not voted[tab.ballot]["visible"]
+    assert "revealed" in voted[tab.outcome] and voted[tab.onward]["visible"] and not voted[tab.ballot]["visible"]
     stored = Store().export(run, "jsonl")
     assert '"short"' in stored and '"clear"' in stored and re.search('"fluent_(base|tuned)": 4', stored)
     with pytest.raises(UserError, match="no open pair"):
@@ -311,7 +311,7 @@ def test_a_vote_that_could_not_be_stored_is_kept_to_be_stored_again(page: Page) 
     with pytest.raises(UserError, match="made-up"):
         next(updates)
     told = last(tab.proceed(run.name, "rows", {**state, "pending": kept[tab.state]["pending"]}, "ann", request()))
-    assert "revealed" in told[tab.said] and Store().totals(run, EVALUATION).tie == 1
+    assert "revealed" in told[tab.outcome] and Store().totals(run, EVALUATION).tie == 1
 
 
 def test_a_new_name_votes_on_its_own_pairs(page: Page) -> None:

@@ -40,14 +40,14 @@ class Bar:
         self.unit = unit
         self._bar: Any = None
 
-    def __call__(self, done: int, total: int, **shown: str) -> None:
+    def __call__(self, done: int, total: int, **figures: str) -> None:
         from tqdm import tqdm
 
         if not total:
             return
         if self._bar is None:
             self._bar = tqdm(total=total, unit=self.unit, file=sys.stderr, mininterval=1.0)
-        self._bar.set_postfix(shown, refresh=False)
+        self._bar.set_postfix(figures, refresh=False)
         self._bar.update(done - self._bar.n)
         if done >= total:
             self._bar.close()
@@ -63,8 +63,8 @@ def _training_bar() -> Callable[[dict[str, Any]], None]:
     bar = Bar("step")
 
     def progress(row: dict[str, Any]) -> None:
-        shown = {"loss": f"{row['loss']:.3f}", "tok/s": f"{row['tokens_per_s']:.0f}"} if "loss" in row else {}
-        bar(row["step"], row["total"], **shown)
+        figures = {"loss": f"{row['loss']:.3f}", "tok/s": f"{row['tokens_per_s']:.0f}"} if "loss" in row else {}
+        bar(row["step"], row["total"], **figures)
 
     return progress
 
@@ -91,12 +91,12 @@ def check(options: argparse.Namespace) -> Result:
 
 def _of_lengths_and_template(value: dict[str, Any]) -> list[str]:
     """What `check` says of rows over the limit and of the chat template."""
-    told, template = value["lengths"], value["template"]
+    lengths, template = value["lengths"], value["template"]
     lines = []
-    if told["over"]:
+    if lengths["over"]:
         lines.append(
             "{over} rows are over max_length {max_length}; on_long {on_long}: {dropped} left out, {cut} cut, "
-            "{split} split into {chunks} chunks.".format(**told)
+            "{split} split into {chunks} chunks.".format(**lengths)
         )
     failed = ", ".join(check for check in template["reasons"])
     lines.append(f"Template: {f'fails {failed}' if failed else 'all checks hold'}.")
@@ -114,10 +114,10 @@ def _of_data(value: dict[str, Any]) -> list[str]:
         lines.append(f"Columns: {mapping}.")
     lines += ["{name}: {task}, weight {weight:g}, rows {rows}.".format(**part) for part in value["sources"]]
     for key, word in TOLD.items():
-        told = value[key]
-        lines += [f"{word}: {Fault(**fault)}" for fault in told[:SHOWN]]
-        if len(told) > SHOWN:
-            lines.append(f"{word}: … and {len(told) - SHOWN} more; --json lists all.")
+        faults = value[key]
+        lines += [f"{word}: {Fault(**fault)}" for fault in faults[:SHOWN]]
+        if len(faults) > SHOWN:
+            lines.append(f"{word}: … and {len(faults) - SHOWN} more; --json lists all.")
     for step in value["cleaning"]:
         kinds = "".join(f", {kind} {count}" for kind, count in step["kinds"].items())
         lines.append(f"Cleaning, {step['step']}: {step['count']} rows{kinds}.")
@@ -185,8 +185,8 @@ def table(scores: Scores) -> str:
     for name, baseline in scores.get("baselines", {}).items():
         value = baseline[scores["leading"]]
         lines.append(f"baseline {name}: {scores['leading']} {value:.{METRICS[scores['leading']].digits}f}")
-    for task, found in scores.get("by_task", {}).items():
-        lines.append(f"{task}: {found['summary']['en']}")
+    for task, task_scores in scores.get("by_task", {}).items():
+        lines.append(f"{task}: {task_scores['summary']['en']}")
     if "general" in scores:
         lines.append(scores["general"]["summary"]["en"])
     return "\n".join([*lines, scores["summary"]["en"]])
@@ -257,17 +257,17 @@ def manage_runs(options: argparse.Namespace) -> Result:
         return Result(listed, "\n".join(lines) or "No runs yet; `python -m sftdemo train --data …` makes one.")
     if not names:
         raise UsageError(f"runs {options.action} needs the name of a run.")
-    found = [runs.find(name) for name in names]
+    chosen_runs = [runs.find(name) for name in names]
     if options.action == "delete":
-        for run in found:
+        for run in chosen_runs:
             run.delete()
         return Result({"deleted": names}, f"Deleted: {', '.join(names)}.")
     if options.action == "show":
-        shown = [runs.details(run) for run in found]
-        return Result(shown[0] if len(shown) == 1 else shown, json.dumps(shown, ensure_ascii=False, indent=1))
-    if len(found) < 2:
+        details = [runs.details(run) for run in chosen_runs]
+        return Result(details[0] if len(details) == 1 else details, json.dumps(details, ensure_ascii=False, indent=1))
+    if len(chosen_runs) < 2:
         raise UsageError("runs compare needs two runs or more.")
-    value = runs.differences(found)
+    value = runs.differences(chosen_runs)
     return Result(value, json.dumps(value, ensure_ascii=False, indent=1))
 
 
@@ -281,7 +281,7 @@ def votes(options: argparse.Namespace) -> Result:
     if options.export:
         text = store.export(run, options.export)
         return Result({"format": options.export, "text": text}, text.rstrip("\n"))
-    value = store.report(run).to_json() | {"ranking": [vars(place) for place in store.ranking(run)]}
+    value = store.report(run).to_json() | {"ranking": [vars(standing) for standing in store.ranking(run)]}
     return Result(value, "\n".join(f"{key:<10} {value}" for key, value in store.totals(run).to_json().items()))
 
 

@@ -39,8 +39,8 @@ def compare(
     run: str, prompt: str, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 42
 ) -> dict[str, Any]:
     """Both answers to a prompt: {"base": str, "tuned": str, "tokens_per_s": {"base": float, "tuned": float}}."""
-    given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-    config = forms.config(GenerateConfig, given)
+    settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    config = forms.config(GenerateConfig, settings)
     work.load_libraries()
     from sftdemo.verbs import compare as comparison
 

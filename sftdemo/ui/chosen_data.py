@@ -110,9 +110,9 @@ def tokenizer(config: TrainConfig) -> Any:
 def _in_mode(model: str, thinking: str) -> Any:
     from sftdemo.encoding.chat_template import set_thinking
 
-    found = copy.copy(_tokenizers[model])
-    set_thinking(found, thinking)
-    return found
+    tokenizer = copy.copy(_tokenizers[model])
+    set_thinking(tokenizer, thinking)
+    return tokenizer
 
 
 def warm() -> None:

@@ -112,15 +112,15 @@ class EarlyScript:
         if scope["type"] != "http" or scope["method"] != "GET":
             await self.app(scope, receive, send)
             return
-        held: Message | None = None
+        start_message: Message | None = None
 
         async def pass_on(message: Message) -> None:
-            nonlocal held
+            nonlocal start_message
             if message["type"] == "http.response.start" and _is_page(message):
-                held = message  # its length isn't known before its body
+                start_message = message  # its length isn't known before its body
                 return
-            if held is not None and message["type"] == "http.response.body":
-                start, held = held, None
+            if start_message is not None and message["type"] == "http.response.body":
+                start, start_message = start_message, None
                 body = message.get("body", b"").replace(b"<head>", b"<head>" + self.script, 1)
                 added = len(body) - len(message.get("body", b""))
                 start["headers"] = [_longer(header, added) for header in start["headers"]]

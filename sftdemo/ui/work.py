@@ -106,9 +106,9 @@ class Evaluation:
     total: int
     done: int = 0
     read: int = 0
-    kept: int | None = None  # rows that an earlier, stopped evaluation had answered
-    started: float = 0.0  # when the first progress was told, in seconds
-    told: float = 0.0  # when the last one was
+    resumed: int | None = None  # rows that an earlier, stopped evaluation had answered
+    started: float = 0.0  # when the first progress was reported, in seconds
+    updated: float = 0.0  # when the last one was
     scores: Scores | None = None
     error: str = ""
     note: str = ""
@@ -126,20 +126,20 @@ class Evaluation:
 
     @property
     def eta_s(self) -> float | None:
-        did = self.share - (self.kept or 0) / max(self.total, 1)
-        left = (self.told - self.started) / did * (1 - self.share) if did > 0 else 0
-        left -= time.monotonic() - self.told
-        return left if left > 0 else None
+        share_done = self.share - (self.resumed or 0) / max(self.total, 1)
+        seconds = (self.updated - self.started) / share_done * (1 - self.share) if share_done > 0 else 0
+        seconds -= time.monotonic() - self.updated
+        return seconds if seconds > 0 else None
 
     def progress(self, done: int, total: int) -> None:
-        self.told = time.monotonic()
-        if self.kept is None:
-            self.kept = self.read = done
-            self.started = self.told
+        self.updated = time.monotonic()
+        if self.resumed is None:
+            self.resumed = self.read = done
+            self.started = self.updated
         self.done, self.total = done, total
 
     def reading(self, read: int) -> None:
-        self.read, self.told = read, time.monotonic()
+        self.read, self.updated = read, time.monotonic()
 
     def work(self) -> None:
         """Evaluate; what goes wrong is kept for the page."""

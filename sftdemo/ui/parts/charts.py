@@ -27,13 +27,13 @@ class Curve:
 
 def curve(name: str, metrics: Sequence[Mapping[str, Any]]) -> Curve:
     """The curve in the rows of a run's metrics.jsonl; rows may hold a loss, an eval_loss, or both."""
-    made = Curve(name)
+    losses = Curve(name)
     for row in metrics:
-        for key, points in (("loss", made.train), ("eval_loss", made.validation)):
+        for key, points in (("loss", losses.train), ("eval_loss", losses.validation)):
             value = row.get(key)
             if value is not None and math.isfinite(value):
                 points.append((float(row["step"]), float(value)))
-    return made
+    return losses
 
 
 def thinned(points: Sequence[Point], most: int = 400) -> list[Point]:
@@ -44,11 +44,11 @@ def thinned(points: Sequence[Point], most: int = 400) -> list[Point]:
 
 def smoothed(points: Sequence[Point], weight: float = 0.7) -> list[Point]:
     """The running mean of the losses, started without a pull to zero."""
-    made, mean, mass = [], 0.0, 0.0
+    means, mean, mass = [], 0.0, 0.0
     for step, loss in points:
         mean, mass = weight * mean + (1 - weight) * loss, weight * mass + (1 - weight)
-        made.append((step, mean / mass))
-    return made
+        means.append((step, mean / mass))
+    return means
 
 
 def ticks(high: float, count: int = 4) -> list[float]:

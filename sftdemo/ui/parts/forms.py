@@ -62,13 +62,13 @@ def as_number(text: str) -> float | str:
         return text
 
 
-def values(owner: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
+def values(owner: type[Settings], fields: Mapping[str, Any]) -> dict[str, Any]:
     """What the form's fields hold, as settings: an empty field is the setting's own default."""
     settings = {}
     for spec in dataclasses.fields(owner):  # type: ignore[arg-type]
-        if spec.name not in given:
+        if spec.name not in fields:
             continue
-        value = given[spec.name]
+        value = fields[spec.name]
         kind, _ = value_type(spec, owner)
         if isinstance(value, str):
             value = value.strip()
@@ -84,9 +84,9 @@ def values(owner: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def config(owner: type[Settings], given: Mapping[str, Any]) -> Any:
+def config(owner: type[Settings], fields: Mapping[str, Any]) -> Any:
     """The checked config that the form describes; raises UsageError naming every problem."""
-    return owner.from_json(values(owner, given))
+    return owner.from_json(values(owner, fields))
 
 
 def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Iterator[Any]]:
@@ -96,9 +96,9 @@ def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Itera
     """
 
     @functools.wraps(handler)
-    def safe(*arguments: Any, **named: Any) -> Iterator[Any]:
+    def safe(*arguments: Any, **keywords: Any) -> Iterator[Any]:
         try:
-            result = handler(*arguments, **named)
+            result = handler(*arguments, **keywords)
             for update in result if inspect.isgenerator(result) else [result]:
                 yield {place: "", **(update or {})}
         except UserError as error:

@@ -104,8 +104,10 @@ def card(pick: str, content: str, pressed: bool) -> str:
 
 def words(text: str) -> list[str]:
     """Words with the space after them; characters of writing without spaces each alone."""
-    found: list[str] = pattern(rf"(?:[{HAN_KANA}]|(?=\p{{Line_Break=SA}})\X)\s*|[^\s{NO_SPACES}]+\s*|\s+").findall(text)
-    return found
+    pieces: list[str] = pattern(rf"(?:[{HAN_KANA}]|(?=\p{{Line_Break=SA}})\X)\s*|[^\s{NO_SPACES}]+\s*|\s+").findall(
+        text
+    )
+    return pieces
 
 
 def differences(old: str, new: str) -> tuple[str, str]:
@@ -123,31 +125,31 @@ def differences(old: str, new: str) -> tuple[str, str]:
 def against(reference: str, answer: str) -> str:
     """An answer as its reference corrected: what the reference has and it lacks struck out, what it adds marked."""
     a, b = words(reference), words(answer)
-    made = []
+    pieces = []
     matcher = difflib.SequenceMatcher(None, [w.strip() for w in a], [w.strip() for w in b], autojunk=False)
     for tag, a0, a1, b0, b1 in matcher.get_opcodes():
         gone, came = esc("".join(a[a0:a1])), esc("".join(b[b0:b1]))
-        made.append(
+        pieces.append(
             came if tag == "equal" else (f"<del>{gone}</del>" if gone else "") + (f"<ins>{came}</ins>" if came else "")
         )
-    return "".join(made)
+    return "".join(pieces)
 
 
 def tokens(answer: Iterable[Mapping[str, Any]]) -> str:
     """An answer's tokens, the more likely the stronger their colour; each opens its alternatives on hover, tap or Tab."""
-    made = []
+    spans = []
     for token in answer:
-        others = "".join(
+        alternatives = "".join(
             f'<span class="alt{" this" if text == token["token"] else ""}"><i>{esc(visible(text))}</i><b>{100 * share:.1f} %</b></span>'
             for text, share in token["alternatives"]
         )
         share = float(token["probability"])
         kind = "sure" if share >= 0.5 else "unsure" if share >= 0.1 else "surprised"
-        made.append(
+        spans.append(
             f'<span class="tok {kind}" tabindex="0" style="--p:{max(share, 0.02):.3f}">{esc(visible(token["token"]))}'
-            f'<span class="alts"><b>{100 * share:.1f} %</b>{others}</span></span>'
+            f'<span class="alts"><b>{100 * share:.1f} %</b>{alternatives}</span></span>'
         )
-    return f'<div class="toks">{"".join(made)}</div>'
+    return f'<div class="toks">{"".join(spans)}</div>'
 
 
 def visible(token: str) -> str:

@@ -76,16 +76,16 @@ def work_line(lang: str, items: Sequence[work.Work]) -> str:
     lines = []
     for item in items:
         if item.state == "stopping":
-            rest = say(lang, "work_stopping")
+            progress = say(lang, "work_stopping")
         elif item.state == "queued" or not item.total:
-            rest = say(lang, "work_queued")
+            progress = say(lang, "work_queued")
         else:
-            rest = f"{item.done}/{item.total}" + (
+            progress = f"{item.done}/{item.total}" + (
                 f" · {say(lang, 'work_left', t=duration(lang, item.eta_s))}" if item.eta_s else ""
             )
-        what = say(lang, f"work_{item.kind}", name=html.esc(html.cut(item.name, 30)))
+        title = say(lang, f"work_{item.kind}", name=html.esc(html.cut(item.name, 30)))
         lines.append(
-            f'<div class="s workline"><b>{what}</b>{html.track(item.share)}<span class="num">{rest}</span></div>'
+            f'<div class="s workline"><b>{title}</b>{html.track(item.share)}<span class="num">{progress}</span></div>'
         )
     return "".join(lines)
 
@@ -129,12 +129,12 @@ class Header:
         return {self.work_bar: work_line(language(request), work.running())}
 
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
-        lang, chosen = language(request), work.newest_ready()
+        lang, run_name = language(request), work.newest_ready()
         return {
             self.brand: brand(lang),
             self.switches: header(lang),
-            self.page.run: chosen,
-            **self.show_run(chosen, request),
+            self.page.run: run_name,
+            **self.show_run(run_name, request),
             **self.refresh_bar(request),
         }
 

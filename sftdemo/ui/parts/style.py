@@ -107,11 +107,11 @@ def theme() -> Any:
     """Neutral greys, system fonts, the accent of *tuned* on main buttons and nowhere else."""
     import gradio as gr
 
-    made = gr.themes.Base(
+    theme = gr.themes.Base(
         primary_hue=gr.themes.colors.blue,
         neutral_hue=gr.themes.colors.gray,
         font=FONTS,
         font_mono=MONO,
         radius_size=gr.themes.sizes.radius_lg,
     )
-    return made.set(**AS_GIVEN, **IN_BOTH, **{f"{name}_dark": value for name, value in IN_BOTH.items()})
+    return theme.set(**AS_GIVEN, **IN_BOTH, **{f"{name}_dark": value for name, value in IN_BOTH.items()})

@@ -38,35 +38,35 @@ def account(request: Any) -> str:
     if getattr(request, "username", None):
         return f"@{request.username}"
     session = getattr(getattr(request, "request", None), "scope", {}).get("session") or {}
-    known = session.get("oauth_info") or {}
-    if not known or known.get("expires_at", 0) < time.time():
+    sign_in = session.get("oauth_info") or {}
+    if not sign_in or sign_in.get("expires_at", 0) < time.time():
         return ""
-    return f"@{known['userinfo']['preferred_username']}"
+    return f"@{sign_in['userinfo']['preferred_username']}"
 
 
-def rater_of(given: str, request: Any) -> str:
+def rater_of(name: str, request: Any) -> str:
     """Who votes: the account where there is one, else the name given, which can't pass for an account."""
     if user := account(request):
         return user
-    if given.strip().startswith("@"):
-        raise UserError(f"{given.strip()!r} is the name of an account; sign in to vote under it, or leave out the @.")
-    return given
+    if name.strip().startswith("@"):
+        raise UserError(f"{name.strip()!r} is the name of an account; sign in to vote under it, or leave out the @.")
+    return name
 
 
 def cards(pair: Mapping[str, Any], lang: str, revealed: Mapping[str, Any] | None = None) -> str:
     """The prompt and the two answers, drawn alike; with `revealed`, who was who."""
     drawn = []
     for side in ("a", "b"):
-        who, css = f"<b>{side.upper()}</b>", "plain-side"
+        heading, css = f"<b>{side.upper()}</b>", "plain-side"
         if revealed:
             name = "base" if revealed["base_side"] == side else "tuned"
-            who, css = f"<b>{side.upper()}</b> {html.chip(say(lang, 'name_' + name), name)}", f"{name}-side"
+            heading, css = f"<b>{side.upper()}</b> {html.chip(say(lang, 'name_' + name), name)}", f"{name}-side"
         text = html.esc(pair[f"answer_{side}"]) or f'<span class="muted">{say(lang, "vote_no_answer")}</span>'
-        drawn.append(f'<div class="answer {css}"><span class="who">{who}</span>{text}</div>')
-    place = say(lang, "vote_place", n=pair["position"], total=pair["total"])
+        drawn.append(f'<div class="answer {css}"><span class="who">{heading}</span>{text}</div>')
+    position = say(lang, "vote_place", n=pair["position"], total=pair["total"])
     share = html.track((pair["position"] - 1) / max(pair["total"], 1))
     return html.block(
-        f'<div class="workline muted small"><span class="num">{place}</span>{share}</div><br>'
+        f'<div class="workline muted small"><span class="num">{position}</span>{share}</div><br>'
         f'{html.bubbles(pair["prompt"])}<div class="two">{"".join(drawn)}</div>'
     )
 
@@ -84,8 +84,8 @@ def public(pair: Any) -> dict[str, Any]:
 def answers(name: str, prompt: str, stopped: Callable[[], bool]) -> tuple[list[dict[str, str]], dict[str, str]]:
     """What was asked and both whole answers, greedy as in an evaluation; nothing of them is seen before both have ended."""
     pair, system = work.pair(name), system_prompt(runs.named(name))
-    asked = conversation([{"role": "user", "content": prompt}], system)
+    messages = conversation([{"role": "user", "content": prompt}], system)
     texts = {"base": "", "tuned": ""}
-    for chunk in pair.stream(asked, GenerateConfig(), stopped):
+    for chunk in pair.stream(messages, GenerateConfig(), stopped):
         texts[chunk.side] += chunk.text
-    return asked, {side: without_empty_thoughts(text) for side, text in texts.items()}
+    return messages, {side: without_empty_thoughts(text) for side, text in texts.items()}

@@ -80,9 +80,9 @@ def head(side: str, lang: str, state: Side | None = None, note: str = "", name: 
         notes.append(say(lang, "chat_speed", n=f"{state.tokens_per_s:.1f}"))
     if state and state.finish_reason in ("length", "stopped"):
         notes.append(say(lang, f"chat_{state.finish_reason}"))
-    shown = html.cut(name, 28) if name else say(lang, "name_" + side)
+    title = html.cut(name, 28) if name else say(lang, "name_" + side)
     kind = "base" if side == "base" else "tuned"
-    return html.block(f'{html.chip(shown, kind)} <span class="muted small num">{" · ".join(notes)}</span>')
+    return html.block(f'{html.chip(title, kind)} <span class="muted small num">{" · ".join(notes)}</span>')
 
 
 def column_name(side: str, run_names: Sequence[str]) -> str:
@@ -126,9 +126,9 @@ class ChatTab:
                     }
 
     def _build_column(self, side: str) -> None:
-        shown = side in SIDES[:2]
-        with gr.Column(visible=shown, min_width=240) as self.places[side]:
-            self.heads[side] = gr.HTML(head(side, "en") if shown else "", elem_id=f"head-{side}")
+        visible = side in SIDES[:2]
+        with gr.Column(visible=visible, min_width=240) as self.places[side]:
+            self.heads[side] = gr.HTML(head(side, "en") if visible else "", elem_id=f"head-{side}")
             self.columns[side] = gr.Chatbot(
                 show_label=False,
                 height=340,
@@ -203,12 +203,12 @@ class ChatTab:
         text: str,
         system: str,
         retry: bool,
-        **shown: Any,
+        **values: Any,
     ) -> Iterator[dict[Any, Any]]:
-        """Stream all columns' answers; `shown` holds the columns' values by side and the settings by name."""
+        """Stream all columns' answers; `values` holds the columns' values by side and the settings by name."""
         lang, run_names = language(request), [run_name, *(beside or [])]
-        before = {side: messages(shown[side]) for side in SIDES[: 1 + len(run_names)]}
-        config: GenerateConfig = forms.config(GenerateConfig, {name: shown[name] for name in self.settings})
+        before = {side: messages(values[side]) for side in SIDES[: 1 + len(run_names)]}
+        config: GenerateConfig = forms.config(GenerateConfig, {name: values[name] for name in self.settings})
         find_ready(run_name)
         histories = histories_to_answer(before, text, retry, lang)
         if retry and config.temperature:
@@ -230,8 +230,8 @@ class ChatTab:
         """Empty columns, as many as there are models."""
         lang, run_names = language(request), [run_name, *(beside or [])]
         drawn: dict[Any, Any] = {self.columns[side]: [] for side in SIDES}
-        for place, side in enumerate(SIDES):
-            used = place <= len(run_names)
+        for index, side in enumerate(SIDES):
+            used = index <= len(run_names)
             drawn[self.places[side]] = gr.update(visible=used)
             drawn[self.heads[side]] = head(side, lang, name=column_name(side, run_names)) if used else ""
         return drawn
@@ -264,13 +264,13 @@ class ChatTab:
 
     def wire(self) -> None:
         page, fault = self.page, self.fault
-        asked = {"run_name": page.run, "beside": self.beside, "text": self.text, "system": self.system}
-        asked |= self.columns | self.settings
+        question = {"run_name": page.run, "beside": self.beside, "text": self.text, "system": self.system}
+        question |= self.columns | self.settings
         drawn = [*self.columns.values(), *self.heads.values()]
         answered = [*drawn, self.text, self.send, self.stop, self.again, self.clear, self.settings["seed"]]
         sent = partial(gr.on, [self.send.click, self.text.submit])
         for trigger, retry in ((sent, False), (self.again.click, True)):
-            wire(trigger, self.answer, {**asked, "retry": gr.State(retry)}, answered, fault, **MODEL_CLICK)
+            wire(trigger, self.answer, {**question, "retry": gr.State(retry)}, answered, fault, **MODEL_CLICK)
         self.stopping.wire()
         emptied = [*drawn, *self.places.values()]
         for trigger in (self.clear.click, self.beside.change):

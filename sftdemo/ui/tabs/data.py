@@ -55,15 +55,15 @@ def sample_cards(lang: str, chosen: str) -> str:
     return html.block(f'<div class="cards">{"".join(cards)}</div>')
 
 
-def layout_of(summary: Mapping[str, Any], asked: str) -> str:
+def layout_of(summary: Mapping[str, Any], format: str) -> str:
     """The layout whose roles have menus: the one that was found, or asked for."""
-    return summary["format"] if summary["format"] in ROLES else asked
+    return summary["format"] if summary["format"] in ROLES else format
 
 
 def columns(layout: str, menus: Mapping[str, str | None], mapping: Mapping[str, str]) -> str:
     """The setting `columns` that the menus describe; "" where they say what was found without it."""
-    named = {role: column for role in ROLES.get(layout, []) if (column := menus.get(role))}
-    return write_columns(named) if named and named != dict(mapping) else ""
+    mapped = {role: column for role in ROLES.get(layout, []) if (column := menus.get(role))}
+    return write_columns(mapped) if mapped and mapped != dict(mapping) else ""
 
 
 def xray(config: TrainConfig, row: int, lang: str) -> str:
@@ -98,8 +98,8 @@ def menu_of(role: str, layout: str, summary: Mapping[str, Any], config: ReadConf
         return gr.update(visible=False, value=None)
     column = summary["mapping"].get(role) or parse_columns(config.columns).get(role)
     # Where nothing is known yet, what the user may just have picked is left alone.
-    known = {"value": column} if column or summary["mapping"] else {}
-    return gr.update(visible=True, choices=summary["columns"], **known)
+    value = {"value": column} if column or summary["mapping"] else {}
+    return gr.update(visible=True, choices=summary["columns"], **value)
 
 
 class DataTab:
@@ -211,11 +211,11 @@ class DataTab:
         """Menus and placeholders for the data's columns; the settings only if set back."""
         unset = {field: default_of(name) for name, field in self.settings.items()} | {self.row: 1}
         names = ", ".join(f"{{{column}}}" for column in summary["columns"])
-        said = html.esc(say(lang, "data_placeholders", names=names))
+        placeholders = html.esc(say(lang, "data_placeholders", names=names))
         empty = {"value": ""} if fresh else {}
         return {
             self.columns_box: gr.skip() if summary["examples"] else gr.update(open=True),
-            self.placeholders: html.block(said, "muted small") if names else "",
+            self.placeholders: html.block(placeholders, "muted small") if names else "",
             **(unset if fresh else {}),
             **{menu: menu_of(role, layout, summary, config) for role, menu in self.menus.items()},
             self.wording["instruction"]: gr.update(placeholder=summary["instruction"], **empty),
@@ -272,15 +272,15 @@ class DataTab:
     def map_columns(self, request: gr.Request, looked: Any, row: Any, **values: Any) -> Iterator[dict[Any, Any]]:
         """A menu changed: the column plays another role."""
         menus = {role: values.pop(f"role_{role}") for role in EVERY_ROLE}
-        named = columns(looked.get("layout", ""), menus, looked.get("mapping", {}))
-        yield from self.show(chosen_of({**looked, "columns": named}, values), int(row or 1), language(request))
+        pairs = columns(looked.get("layout", ""), menus, looked.get("mapping", {}))
+        yield from self.show(chosen_of({**looked, "columns": pairs}, values), int(row or 1), language(request))
 
     def read_as_suggested(
         self, request: gr.Request, looked: Any, row: Any, **settings: Any
     ) -> Iterator[dict[Any, Any]]:
         """The columns as their values suggest."""
-        named = write_columns(looked.get("suggested", {}))
-        yield from self.show(chosen_of({**looked, "columns": named}, settings), int(row or 1), language(request))
+        pairs = write_columns(looked.get("suggested", {}))
+        yield from self.show(chosen_of({**looked, "columns": pairs}, settings), int(row or 1), language(request))
 
     def look_at_row(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> dict[Any, Any]:
         """Another row, model or limit."""

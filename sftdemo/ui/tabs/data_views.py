@@ -61,8 +61,8 @@ def mapping(summary: Summary, lang: str) -> str:
 
 def examples(rows: Sequence[Mapping[str, Any]], lang: str) -> str:
     """The first rows as they will be seen by the model."""
-    shown = "".join(html.bubbles(row["messages"]) for row in rows[:SHOWN_EXAMPLES])
-    return html.sheet(shown, say(lang, "data_examples")) if shown else ""
+    conversations = "".join(html.bubbles(row["messages"]) for row in rows[:SHOWN_EXAMPLES])
+    return html.sheet(conversations, say(lang, "data_examples")) if conversations else ""
 
 
 def fault_lists(summary: Summary, lang: str) -> str:
@@ -76,8 +76,8 @@ def fault_lists(summary: Summary, lang: str) -> str:
         headers = [say(lang, key) for key in ("fault_line", "fault_field", "fault_problem", last)]
         rows = []
         for fault in faults[:SHOWN_FAULTS]:
-            said = (in_words(fault[key], lang) for key in ("problem", "remedy"))
-            rows.append((None, [_line(fault), *map(html.esc, (fault["field"], *said))], False))
+            sentences = (in_words(fault[key], lang) for key in ("problem", "remedy"))
+            rows.append((None, [_line(fault), *map(html.esc, (fault["field"], *sentences))], False))
         more = say(lang, "faults_more", n=number(len(faults) - SHOWN_FAULTS)) if len(faults) > SHOWN_FAULTS else ""
         content = html.table(headers, rows) + (f'<p class="muted small">{more}</p>' if more else "")
         parts.append(html.folded(say(lang, f"list_{kind}", n=number(len(faults))), content, kind == "faults", kind))
@@ -170,22 +170,24 @@ def checks(summary: Summary, lang: str) -> str:
     notes = [html.esc(in_words(reason, lang)) for reason in template["reasons"].values()]
     if template["special_in_text"]:
         notes.append(say(lang, "template_special", n=number(template["special_in_text"])))
-    said = "".join(f'<p class="small">{note}</p>' for note in notes)
-    return html.sheet(f'<div class="checks">{chips}</div>{said}', say(lang, "template_ok" if good else "template_bad"))
+    paragraphs = "".join(f'<p class="small">{note}</p>' for note in notes)
+    return html.sheet(
+        f'<div class="checks">{chips}</div>{paragraphs}', say(lang, "template_ok" if good else "template_bad")
+    )
 
 
-def xray(seen: Mapping[str, Any], row: int, lang: str) -> str:
+def xray(view: Mapping[str, Any], row: int, lang: str) -> str:
     """One row token by token, what is learned in the accent, and its neighbours in the pack."""
-    tokens, pack = seen["xray"], seen["pack"]
+    tokens, pack = view["xray"], view["pack"]
     learned = sum(token["supervised"] for token in tokens)
     notes = [say(lang, "xray_note", n=number(len(tokens)), k=number(learned))]
     if pack["left_out"]:
         notes.append(say(lang, "xray_left_out"))
     content = f'<p class="muted small">{" ".join(notes)}</p><div class="xray">{_tokens(tokens)}</div>'
     if pack["neighbours"]:
-        others = ", ".join(str(neighbour["row"]) for neighbour in pack["neighbours"])
+        row_numbers = ", ".join(str(neighbour["row"]) for neighbour in pack["neighbours"])
         sizes = {"tokens": number(pack["tokens"]), "shared": number(pack["shared"])}
-        content += f'<p class="muted small">{say(lang, "xray_pack", rows=others, **sizes)}</p>'
+        content += f'<p class="muted small">{say(lang, "xray_pack", rows=row_numbers, **sizes)}</p>'
         rows = "".join(
             f'<p class="small muted">{say(lang, "xray_row_n", row=neighbour["row"])}</p>'
             f'<div class="xray neighbour">{_tokens(neighbour["tokens"][:SHOWN_TOKENS])}'

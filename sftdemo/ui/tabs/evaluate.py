@@ -47,11 +47,11 @@ def under_scores(scores: Mapping[str, Any], lang: str) -> str:
     """One plain sentence under the table, what needs no model at all, and whether the answers are just shorter."""
     lines = []
     leading = scores.get("leading")
-    for name, found in (scores.get("baselines") or {}).items():
-        if leading and leading in found:
-            value = charts.shown(leading, found[leading])
+    for name, baseline in (scores.get("baselines") or {}).items():
+        if leading and leading in baseline:
+            value = charts.shown(leading, baseline[leading])
             metric = say(lang, f"metric_{leading}")
-            lines.append(say(lang, f"baseline_{name}", metric=metric, value=value, answer=found.get("answer", "")))
+            lines.append(say(lang, f"baseline_{name}", metric=metric, value=value, answer=baseline.get("answer", "")))
     if left_out := scores.get("left_out"):
         lines.append(say(lang, "left_out_note", n=number(left_out)))
     base, tuned = scores["base"].get("length_ratio"), scores["tuned"].get("length_ratio")
@@ -60,16 +60,16 @@ def under_scores(scores: Mapping[str, Any], lang: str) -> str:
         first, second = repeated
         lines.append(say(lang, "shape_note", base=f"{base:.2f}", tuned=f"{tuned:.2f}", first=first, second=second))
     sentence = (scores.get("summary") or {}).get(lang) or ""
-    said = f'<p class="said">{html.esc(sentence)}</p>' if sentence else ""
-    corrected = [one["p_holm"] < 0.05 for one in scores["difference"].values() if "p_holm" in one]
+    summary = f'<p class="said">{html.esc(sentence)}</p>' if sentence else ""
+    corrected = [difference["p_holm"] < 0.05 for difference in scores["difference"].values() if "p_holm" in difference]
     if leading and corrected:
         metric = say(lang, f"metric_{leading}")
         lines.insert(0, say(lang, "holm_note", metric=metric, k=sum(corrected), n=len(corrected)))
     of_tasks = "".join(
-        f'<p class="said"><b>{html.esc(task)}</b>: {html.esc(found["summary"].get(lang) or found["summary"]["en"])}</p>'
-        for task, found in (scores.get("by_task") or {}).items()
+        f'<p class="said"><b>{html.esc(task)}</b>: {html.esc(task_scores["summary"].get(lang) or task_scores["summary"]["en"])}</p>'
+        for task, task_scores in (scores.get("by_task") or {}).items()
     )
-    return said + of_tasks + "".join(f'<p class="muted small">{html.esc(line)}</p>' for line in lines)
+    return summary + of_tasks + "".join(f'<p class="muted small">{html.esc(line)}</p>' for line in lines)
 
 
 def confusions(scores: Mapping[str, Any], lang: str) -> str:
@@ -77,36 +77,39 @@ def confusions(scores: Mapping[str, Any], lang: str) -> str:
     matrices = scores.get("confusion")
     if not matrices:
         return ""
-    both = "".join(charts.confusion(scores["labels"], matrices[side], side, lang) for side in ("base", "tuned"))
+    drawn = "".join(charts.confusion(scores["labels"], matrices[side], side, lang) for side in ("base", "tuned"))
     note = f'<p class="muted small">{say(lang, "confusion_note")}</p>'
-    return html.sheet(f'{note}<div class="two">{both}</div>', say(lang, "confusion_title"))
+    return html.sheet(f'{note}<div class="two">{drawn}</div>', say(lang, "confusion_title"))
 
 
 def fields(scores: Mapping[str, Any], lang: str) -> str:
     """F1 of each field and each kind of entity, where the answers are JSON; a row each, the most frequent first."""
-    made = []
+    tables = []
     for part in ("fields", "entities"):
         sides = scores.get(part)
         if not sides:
             continue
-        named = {**sides["base"], **sides["tuned"]}
+        figures_by_name = {**sides["base"], **sides["tuned"]}
         headers = [say(lang, f"column_{part}"), *(say(lang, f"name_{side}") for side in ("base", "tuned"))]
         headers.insert(1, say(lang, "column_support"))
         rows = []
-        for name in sorted(named, key=lambda name: -named[name]["support"]):
+        for name in sorted(figures_by_name, key=lambda name: -figures_by_name[name]["support"]):
             figures = [sides[side].get(name) for side in ("base", "tuned")]
             cells = "".join(
-                f'<td class="num">{charts.shown("field_f1", one["f1"]) if one else "–"}</td>' for one in figures
+                f'<td class="num">{charts.shown("field_f1", figure["f1"]) if figure else "–"}</td>'
+                for figure in figures
             )
             title = html.esc(name or say(lang, "field_items"))
-            rows.append(f'<tr><th>{title}</th><td class="num">{number(named[name]["support"])}</td>{cells}</tr>')
+            rows.append(
+                f'<tr><th>{title}</th><td class="num">{number(figures_by_name[name]["support"])}</td>{cells}</tr>'
+            )
         head = "".join(f"<th>{text}</th>" for text in headers)
-        made.append(
+        tables.append(
             f'<div class="scroll"><table class="t narrow"><thead><tr>{head}</tr></thead>'
             f"<tbody>{''.join(rows)}</tbody></table></div>"
         )
     note = f'<p class="muted small">{say(lang, "fields_note")}</p>'
-    return html.sheet(note + "".join(made), say(lang, "fields_title")) if made else ""
+    return html.sheet(note + "".join(tables), say(lang, "fields_title")) if tables else ""
 
 
 def forgotten(scores: Mapping[str, Any], lang: str) -> str:
@@ -151,8 +154,8 @@ def progress(current: work.Evaluation, lang: str) -> str:
         state = say(lang, "work_stopping")
     elif current.read and not current.done:
         state = say(lang, "evaluate_reading", n=current.read)
-    left = f" · {say(lang, 'work_left', t=duration(lang, current.eta_s))}" if current.eta_s else ""
-    count = f'<p class="muted num">{current.done} / {current.total}{left}</p>' if current.read else ""
+    remaining = f" · {say(lang, 'work_left', t=duration(lang, current.eta_s))}" if current.eta_s else ""
+    count = f'<p class="muted num">{current.done} / {current.total}{remaining}</p>' if current.read else ""
     return html.block(f'<div class="big">{state}</div>{count}{html.track(current.share)}', "sheet")
 
 
@@ -307,9 +310,9 @@ class EvaluateTab:
         views = [self.gate, self.body, self.rows, self.progress, self.start, self.stop, *results]
         wire(page.run.change, self.refresh, [page.run], views, fault)
         wire(self.tab.select, self.open_tab, [page.run], answers, fault)
-        given = [page.run, self.rows, self.ask_general]
+        settings = [page.run, self.rows, self.ask_general]
         evaluated = [*views, page.timer, self.watching]
-        started = wire(self.start.click, self.evaluate, given, evaluated, fault, **MODEL_CLICK)
+        started = wire(self.start.click, self.evaluate, settings, evaluated, fault, **MODEL_CLICK)
         opened = page.opens(self.start_on_train.click, "evaluate")
         trained = [self.trained, self.ask_general]
         followed = wire(opened.then, self.evaluate_trained, trained, [*evaluated, page.run], fault, **MODEL_CLICK)

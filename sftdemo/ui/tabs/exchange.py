@@ -50,32 +50,32 @@ class Exchange:
 
 def folded(history: Sequence[Mapping[str, str]], lang: str, thinking: bool = False) -> list[dict[str, Any]]:
     """Messages as a Chatbot shows them, thoughts folded before their answer; open while the model is still `thinking`."""
-    shown: list[dict[str, Any]] = []
-    for place, message in enumerate(history, 1):
+    bubbles: list[dict[str, Any]] = []
+    for number, message in enumerate(history, 1):
         answer = {key: value for key, value in message.items() if key != "reasoning_content"}
         if thoughts := message.get("reasoning_content"):
-            going_on = thinking and place == len(history) and not answer["content"]
+            going_on = thinking and number == len(history) and not answer["content"]
             about = {"title": say(lang, "chat_thoughts"), "status": "pending" if going_on else "done"}
-            shown.append({"role": "assistant", "content": thoughts, "metadata": about})
+            bubbles.append({"role": "assistant", "content": thoughts, "metadata": about})
         if answer["content"] or not thoughts:
-            shown.append(answer)
-    return shown
+            bubbles.append(answer)
+    return bubbles
 
 
 def messages(history: Sequence[Mapping[str, Any]] | None) -> list[dict[str, str]]:
     """A Chatbot's value as plain messages: its contents are lists of blocks, its folded ones the thoughts of the next."""
     plain: list[dict[str, str]] = []
     thought = False
-    for shown in history or []:
-        content = html.plain(shown["content"])
-        if (shown.get("metadata") or {}).get("title"):
+    for bubble in history or []:
+        content = html.plain(bubble["content"])
+        if (bubble.get("metadata") or {}).get("title"):
             plain.append({"role": "assistant", "content": "", "reasoning_content": content})
             thought = True
             continue
-        if thought and shown["role"] == "assistant":
+        if thought and bubble["role"] == "assistant":
             plain[-1]["content"] = content
         else:
-            plain.append({"role": str(shown["role"]), "content": content})
+            plain.append({"role": str(bubble["role"]), "content": content})
         thought = False
     return plain
 
@@ -114,9 +114,9 @@ def stream(
     """The answers of a base and these runs of it to their histories, by column; each ends with the user's turn."""
     pair = work.pair(*run_names)
     columns = dict(zip(pair.names, histories, strict=True))
-    asked = {name: conversation(histories[column], system) for name, column in columns.items()}
+    conversations = {name: conversation(histories[column], system) for name, column in columns.items()}
     exchange = Exchange({side: Side(list(history)) for side, history in histories.items()}, columns)
-    yield from coalesced(pair.stream(asked, config, stopped), exchange)
+    yield from coalesced(pair.stream(conversations, config, stopped), exchange)
 
 
 def histories_to_answer(

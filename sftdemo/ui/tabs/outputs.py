@@ -25,10 +25,10 @@ SIDES = ("base", "tuned")
 @functools.lru_cache(maxsize=4)
 def _judged(run: runs.Run, name: str, version: tuple[int, int, int], metric: str) -> tuple[list[Row], tuple[str, ...]]:
     rows: list[Row] = [{**row} for row in run.outputs(name)]
-    known = outputs.metrics_for(rows)
-    metric = metric if metric in known else known[0]
+    metrics = outputs.metrics_for(rows)
+    metric = metric if metric in metrics else metrics[0]
     labels = run.scores(name).get("labels") if metric in outputs.OF_LABELS else None
-    return outputs.judged(rows, metric, labels), known
+    return outputs.judged(rows, metric, labels), metrics
 
 
 def load(run: runs.Run, name: str, metric: str = "") -> tuple[list[Row], tuple[str, ...]]:
@@ -70,7 +70,7 @@ def outputs_table(page: OutputsPage, lang: str, selected: int | None) -> str:
     if not page.rows:
         return html.block(say(lang, "outputs_none"), "muted small")
     headers = [say(lang, f"column_{name}") for name in ("prompt", "reference", "base", "tuned", "mark")]
-    made = []
+    table_rows = []
     for row in page.rows:
         texts = (
             html.last_paragraph(row["messages"][-1]["content"]),
@@ -78,19 +78,19 @@ def outputs_table(page: OutputsPage, lang: str, selected: int | None) -> str:
             *(answer_of(row[side]) or (say(lang, "vote_no_answer") if row[side].strip() else "") for side in SIDES),
         )
         cells = [f'<div class="cut">{html.esc(html.cut(text, 260))}</div>' for text in texts]
-        for place, side in ((2, "base"), (3, "tuned")):
-            cells[place] += slots_named(row, side, lang)
+        for column, side in ((2, "base"), (3, "tuned")):
+            cells[column] += slots_named(row, side, lang)
         cells.append(f'<span class="{row["mark"]}">{say(lang, "mark_" + row["mark"])}</span>')
-        made.append((str(row["row"]), cells, row["row"] == selected))
-    return html.table(headers, made)
+        table_rows.append((str(row["row"]), cells, row["row"] == selected))
+    return html.table(headers, table_rows)
 
 
 def slots_named(row: Mapping[str, Any], side: str, lang: str) -> str:
     """The fields of a JSON answer that are missing, wrong or invented, by name; "" where there are none."""
-    named: dict[str, dict[str, None]] = {}
+    paths_by_kind: dict[str, dict[str, None]] = {}
     for slot in row.get("slots", {}).get(side, ()):
-        named.setdefault(slot.kind, {})[slot.path] = None
-    parts = [say(lang, f"slot_{kind}") + " " + ", ".join(filter(None, paths)) for kind, paths in named.items()]
+        paths_by_kind.setdefault(slot.kind, {})[slot.path] = None
+    parts = [say(lang, f"slot_{kind}") + " " + ", ".join(filter(None, paths)) for kind, paths in paths_by_kind.items()]
     return html.block(html.esc(" · ".join(part.strip() for part in parts)), "muted small slots") if parts else ""
 
 
@@ -214,15 +214,15 @@ class OutputsView:
     def show(self, run: runs.Run, name: str, lang: str) -> dict[Any, Any]:
         """The evaluation of that name from its first row on, by its leading metric."""
         leading = run.scores(name).get("leading", "")
-        rows, known = load(run, name, leading)
+        rows, metrics = load(run, name, leading)
         labels = sorted({row["label"] for row in rows if row.get("label")})
         offered = [(say(lang, "outputs_all"), ""), *((text, text) for text in labels)]
         return {
             **self.draw(outputs.outputs_page(rows), lang),
             **self.closed,
             self.metric: gr.update(
-                choices=[(say(lang, f"metric_{key}"), key) for key in known],
-                value=leading if leading in known else known[0],
+                choices=[(say(lang, f"metric_{key}"), key) for key in metrics],
+                value=leading if leading in metrics else metrics[0],
             ),
             self.label: gr.update(choices=offered, value="", visible=len(labels) > 1),
             self.sort: "row",
@@ -281,16 +281,16 @@ class OutputsView:
         return {self.reason: explained(tokens, side, language(request))}
 
     def wire(self) -> None:
-        asked, views = {"run_name": self.page.run, **self.asked}, [*self.listed, *self.closed]
+        filters, views = {"run_name": self.page.run, **self.asked}, [*self.listed, *self.closed]
         fields = (self.metric, self.sort, self.label, self.filter)
         for trigger in (*(field.input for field in fields), self.search.submit, self.search.blur):
-            wire(trigger, self.list_rows, asked, views, self.fault)
+            wire(trigger, self.list_rows, filters, views, self.fault)
         for button, step in ((self.back, -1), (self.next, 1)):
-            turned = {**asked, "at": self.at, "step": gr.State(step)}
+            turned = {**filters, "at": self.at, "step": gr.State(step)}
             wire(button.click, self.list_rows, turned, views, self.fault)
         row = [self.opened, self.table, self.open_number, self.reason, self.why_row]
-        wire(self.table.select, self.open_row, {**asked, "at": self.at}, row, self.fault, **EACH_PICK)
+        wire(self.table.select, self.open_row, {**filters, "at": self.at}, row, self.fault, **EACH_PICK)
         options = {**MODEL_CLICK, "show_progress": "minimal"}
         for side, button in self.why.items():
-            why = [self.page.run, self.metric, self.open_number, gr.State(side)]
-            wire(button.click, self.explain, why, [self.reason], self.fault, **options)
+            row_and_side = [self.page.run, self.metric, self.open_number, gr.State(side)]
+            wire(button.click, self.explain, row_and_side, [self.reason], self.fault, **options)

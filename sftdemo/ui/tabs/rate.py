@@ -30,10 +30,10 @@ class RatePage:
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
         lang, run_name = language(request), request.query_params.get("run")
         try:
-            chosen = runs.named(run_name).name if run_name else work.newest_ready()
+            name = runs.named(run_name).name if run_name else work.newest_ready()
         except UserError:  # its text, for whoever runs the app, names folders and other runs
             raise UserError(say(lang, "rate_no_run", name=str(run_name)[:60])) from None
-        return {self.brand: brand(lang), self.switches: header(lang), self.page.run: chosen}
+        return {self.brand: brand(lang), self.switches: header(lang), self.page.run: name}
 
     def wire(self) -> None:
         self.voting.wire()

@@ -65,9 +65,9 @@ def runs_table(matches: Sequence[runs.Run], shown: int, chosen: str, lang: str) 
 def details(run: runs.Run, lang: str) -> str:
     """Where the run is and, if it failed, why."""
     status = run.status()
-    why = html.fault(status.get("error") or "") if status["state"] == "failed" else ""
+    error = html.fault(status.get("error") or "") if status["state"] == "failed" else ""
     path = f'<p class="muted small">{say(lang, "runs_folder")}</p><pre class="cmd">{html.esc(run.path.resolve())}</pre>'
-    return html.sheet(why + path, run.name)
+    return html.sheet(error + path, run.name)
 
 
 def setting_differences(chosen: Sequence[runs.Run]) -> list[tuple[str, list[str]]]:
@@ -132,11 +132,11 @@ class RunsTab:
         more = shown + PAGE_ROWS
         return {self.shown: more, **self.list_runs(search, more, focus, run_name, request)}
 
-    def confirming(self, asked: bool) -> dict[Any, Any]:
+    def confirming(self, confirming: bool) -> dict[Any, Any]:
         return {
-            self.delete: gr.update(visible=not asked),
-            self.sure: gr.update(visible=asked),
-            self.keep: gr.update(visible=asked),
+            self.delete: gr.update(visible=not confirming),
+            self.sure: gr.update(visible=confirming),
+            self.keep: gr.update(visible=confirming),
         }
 
     def confirm_delete(self) -> dict[Any, Any]:
@@ -182,13 +182,17 @@ class RunsTab:
 
     def wire(self) -> None:
         page, fault = self.page, self.fault
-        place = [self.search, self.shown, self.focus, page.run]
+        list_state = [self.search, self.shown, self.focus, page.run]
         listed, confirming = [self.table, self.more, self.compared], [self.delete, self.sure, self.keep]
         picked_run = [self.focus, page.run, self.info, self.actions, *confirming, *listed]
         wire(
-            partial(gr.on, [self.tab.select, self.search.input, page.run.change]), self.list_runs, place, listed, fault
+            partial(gr.on, [self.tab.select, self.search.input, page.run.change]),
+            self.list_runs,
+            list_state,
+            listed,
+            fault,
         )
-        wire(self.more.click, self.list_more, place, [self.shown, *listed], fault)
+        wire(self.more.click, self.list_more, list_state, [self.shown, *listed], fault)
         wire(
             self.table.select,
             self.pick_run,
@@ -199,6 +203,6 @@ class RunsTab:
         )
         wire(self.delete.click, self.confirm_delete, None, confirming)
         wire(self.keep.click, self.keep_run, None, confirming)
-        wire(self.sure.click, self.delete_run, place, picked_run, fault)
+        wire(self.sure.click, self.delete_run, list_state, picked_run, fault)
         page.opens(self.to_evaluate.click, "evaluate")
         wire(self.compared.change, self.compare, [self.compared], [self.compare_view], fault)

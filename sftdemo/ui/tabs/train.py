@@ -39,9 +39,9 @@ MOST_WEIGHED = 2_000  # rows that the memory estimate looks at
 
 def tokens_of(rows: Sequence[Mapping[str, Any]]) -> float:
     """About how many tokens a row has, from the bytes of some."""
-    some = rows[:200]
-    total = sum(len(message["content"].encode()) for row in some for message in row["messages"])
-    return TEMPLATE_TOKENS + total / BYTES_A_TOKEN / max(len(some), 1)
+    sample = rows[:200]
+    total = sum(len(message["content"].encode()) for row in sample for message in row["messages"])
+    return TEMPLATE_TOKENS + total / BYTES_A_TOKEN / max(len(sample), 1)
 
 
 def measured_speed(config: TrainConfig) -> float | None:
@@ -70,24 +70,26 @@ def memory_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: st
     def tokens(text: str) -> float:
         return len(text.encode()) / BYTES_A_TOKEN
 
-    some = rows[: config.max_examples or len(rows)][:MOST_WEIGHED]
-    asked = [row["messages"][0]["content"] for row in some]
-    alike = TEMPLATE_TOKENS // 2 + tokens(commonprefix(asked))  # noqa: RUF071 (of texts, not of paths)
-    lengths = [round(TEMPLATE_TOKENS + sum(tokens(said["content"]) for said in row["messages"])) for row in some]
-    learned = [round(2 + tokens(row["messages"][-1]["content"])) for row in some]
+    sample = rows[: config.max_examples or len(rows)][:MOST_WEIGHED]
+    prompts = [row["messages"][0]["content"] for row in sample]
+    alike = TEMPLATE_TOKENS // 2 + tokens(commonprefix(prompts))  # noqa: RUF071 (of texts, not of paths)
+    lengths = [
+        round(TEMPLATE_TOKENS + sum(tokens(message["content"]) for message in row["messages"])) for row in sample
+    ]
+    learned = [round(2 + tokens(row["messages"][-1]["content"])) for row in sample]
     measured = memory_estimate.LengthStatistics(lengths, learned, min(round(alike), min(lengths) - 1))
     if not measured.up_to(config.max_length).lengths:
         return "", ""
     fit = memory_estimate.judge(memory_estimate.Model.read(folder), config, measured, compute.size_of(config.precision))
     key = "plan_memory" if fit.fits else "plan_memory_ways" if fit.ways else "plan_memory_none"
-    said = say(
+    sentence = say(
         lang,
         key,
         need=memory_estimate.gib(fit.estimate.peak),
         room=memory_estimate.gib(fit.room),
         ways=say(lang, "or").join(fit.ways),
     )
-    return (html.esc(said), "") if fit.fits else ("", html.fault(said))
+    return (html.esc(sentence), "") if fit.fits else ("", html.fault(sentence))
 
 
 def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> str:
@@ -128,38 +130,38 @@ def live(run: runs.Run, lang: str) -> str:
     else:
         doing = "preparing" if state == "running" and not total else state
         head = f'<div class="big">{say(lang, "train_" + doing)}</div>{html.track(step / total if total else 0)}'
-    shown = []
+    figures = []
     if total:
-        shown.append((f"{step} / {total}", say(lang, "figure_step")))
+        figures.append((f"{step} / {total}", say(lang, "figure_step")))
     if curve.train:
-        shown.append((f"{charts.smoothed(curve.train)[-1][1]:.2f}", say(lang, "figure_loss")))
+        figures.append((f"{charts.smoothed(curve.train)[-1][1]:.2f}", say(lang, "figure_loss")))
     if curve.validation:
-        shown.append((f"{curve.validation[-1][1]:.2f}", say(lang, "figure_validation")))
+        figures.append((f"{curve.validation[-1][1]:.2f}", say(lang, "figure_validation")))
     speed = status.get("tokens_per_s") or next(
         (row["tokens_per_s"] for row in reversed(metrics) if row.get("tokens_per_s")), None
     )
     if speed:
-        shown.append((f"{speed:,.0f}", say(lang, "figure_speed")))
-    if state == "running" and (left := status.get("eta_s")) is not None:
-        shown.append((duration(lang, left), say(lang, "figure_left")))
-    return html.block(f"<p>{name}</p>{head}{html.figures(shown)}{chart}", "sheet")
+        figures.append((f"{speed:,.0f}", say(lang, "figure_speed")))
+    if state == "running" and (seconds_left := status.get("eta_s")) is not None:
+        figures.append((duration(lang, seconds_left), say(lang, "figure_left")))
+    return html.block(f"<p>{name}</p>{head}{html.figures(figures)}{chart}", "sheet")
 
 
 def done_sentence(status: Mapping[str, Any], curve: charts.Curve, lang: str) -> str:
     """How long it took, what became of the validation loss, and which source served the model."""
     spent = duration(lang, status["seconds"]) if status.get("seconds") else ""
-    said = [say(lang, "train_done_" + status["state"], t=spent)]
+    sentences = [say(lang, "train_done_" + status["state"], t=spent)]
     first = status.get("first_eval_loss")
     if first is None and len(curve.validation) > 1:
         first = curve.validation[0][1]
     last = status.get("eval_loss")
     if first is not None and last is not None:
-        said.append(say(lang, "train_losses", first=f"{first:.2f}", last=f"{last:.2f}"))
+        sentences.append(say(lang, "train_losses", first=f"{first:.2f}", last=f"{last:.2f}"))
     elif last is not None:
-        said.append(say(lang, "train_loss", last=f"{last:.2f}"))
+        sentences.append(say(lang, "train_loss", last=f"{last:.2f}"))
     if source := status.get("model_source"):
-        said.append(say(lang, "source_" + source.lower().replace(" ", "_")))
-    return " ".join(said)
+        sentences.append(say(lang, "source_" + source.lower().replace(" ", "_")))
+    return " ".join(sentences)
 
 
 def log_tail(run: runs.Run) -> str:
@@ -184,8 +186,8 @@ def choices_of_presets(fields: Mapping[str, Any]) -> str:
 
 def config_of(chosen: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainConfig:
     """The chosen data and the form's settings together, checked."""
-    made: TrainConfig = forms.config(TrainConfig, {**chosen, **settings})
-    return made
+    config: TrainConfig = forms.config(TrainConfig, {**chosen, **settings})
+    return config
 
 
 class TrainTab:
@@ -241,16 +243,16 @@ class TrainTab:
     def show_run(self, name: str, lang: str) -> dict[Any, Any]:
         run = runs.named(name)
         state = run.status()["state"]
-        running, done = state in runs.ACTIVE, work.is_ready(run)
+        running, ready = state in runs.ACTIVE, work.is_ready(run)
         return {
             self.view: live(run, lang),
             self.start: gr.update(
                 visible=not running,
-                variant="secondary" if done else "primary",
-                value=label("train_again" if done else "train_go"),
+                variant="secondary" if ready else "primary",
+                value=label("train_again" if ready else "train_go"),
             ),
             self.stop: gr.update(visible=running, interactive=state != "stopping"),
-            self.evaluate: gr.update(visible=done),
+            self.evaluate: gr.update(visible=ready),
             self.log_box: gr.update(visible=True),
             self.log: log_tail(run),
         }
@@ -296,9 +298,9 @@ class TrainTab:
         # In the browser: after a trip to the server, a quick click on the button would train with the preset before.
         preset_fields = {name: fields[name] for name in PRESETS[DEFAULT_PRESET]}
         take_preset = choices_of_presets(preset_fields)
-        taken = wire(self.preset.input, None, [self.preset], list(preset_fields.values()), js=take_preset)
+        preset_taken = wire(self.preset.input, None, [self.preset], list(preset_fields.values()), js=take_preset)
         # The fields' own change events can come between two fields; this one sees them all.
-        wire(taken.then, self.describe, settings, described, fault)
+        wire(preset_taken.then, self.describe, settings, described, fault)
         views = [self.watched, self.view, self.start, self.stop, self.evaluate, self.log_box, self.log]
         wire(self.start.click, self.fine_tune, settings, [*views, page.timer], fault, trigger_mode="once")
         wire(self.stop.click, self.stop_run, [self.watched], views, fault)

@@ -72,7 +72,7 @@ class VoteTab:
                 self._build_typed()
                 self.view = gr.HTML("", elem_id="vote-view")
                 self.fault = gr.HTML("", elem_id="vote-fault")
-                self.said = gr.HTML("", elem_id="vote-said")
+                self.outcome = gr.HTML("", elem_id="vote-said")
                 self._build_reasons()
                 self._build_buttons()
                 self.keys = gr.HTML("", elem_id="vote-keys")
@@ -167,7 +167,7 @@ class VoteTab:
 
     def show_pair(self, pair: dict[str, Any], evaluation: str, lang: str) -> dict[Any, Any]:
         """The state in which a vote is awaited, or the end."""
-        empty: dict[Any, Any] = {self.tags: [], self.reason: "", **dict.fromkeys(self.marks.values()), self.said: ""}
+        empty: dict[Any, Any] = {self.tags: [], self.reason: "", **dict.fromkeys(self.marks.values()), self.outcome: ""}
         state = {"evaluation": evaluation}
         if pair["done"]:
             end = "typed_empty" if evaluation == TYPED else "vote_done"
@@ -185,7 +185,7 @@ class VoteTab:
     def next_pair(self, run_name: str, source: str, rater: str, request: gr.Request) -> dict[Any, Any]:
         run, lang = find_ready(run_name), language(request)
         if not (evaluation := evaluation_of(run, source)):
-            nothing = {self.said: "", self.keys: "", self.state: {}}
+            nothing = {self.outcome: "", self.keys: "", self.state: {}}
             return {self.view: waits(lang, "vote_waits"), **nothing, **self.buttons(False)}
         return self.show_pair(public(Store().next_pair(run, evaluation, rater_of(rater, request))), evaluation, lang)
 
@@ -213,8 +213,8 @@ class VoteTab:
         return self.refresh(run_name, source, rater, request)
 
     def choose_source(self, run_name: str, source: str, rater: str, request: gr.Request) -> dict[Any, Any]:
-        shown = {self.ask_row: gr.update(visible=source == "typed")}
-        return shown | self.next_pair(run_name, source, rater, request)
+        ask_row = {self.ask_row: gr.update(visible=source == "typed")}
+        return ask_row | self.next_pair(run_name, source, rater, request)
 
     def rename(self, run_name: str, source: str, name: str, rater: str, request: gr.Request) -> dict[Any, Any]:
         """Votes already given stay under the old name."""
@@ -232,7 +232,7 @@ class VoteTab:
         revealed = asdict(Store().vote(state["pair"]["ballot"], rater=rater_of(rater, request), **vote))
         return {
             self.view: cards(state["pair"], lang, revealed),
-            self.said: verdict(revealed, lang),
+            self.outcome: verdict(revealed, lang),
             **self.buttons(False, after=True),
             self.state: {"evaluation": state["evaluation"]},
             self.keys: html.block(say(lang, "vote_keys_after"), "muted small"),
@@ -295,7 +295,12 @@ class VoteTab:
         if not prompt.strip():
             raise UserError(say(lang, "chat_empty"))
         rater = rater_of(rater, request)
-        working = {self.view: html.empty(say(lang, "typed_working"), ""), self.said: "", self.keys: "", self.state: {}}
+        working = {
+            self.view: html.empty(say(lang, "typed_working"), ""),
+            self.outcome: "",
+            self.keys: "",
+            self.state: {},
+        }
         with self.stopping.running(request) as stopped:
             yield working | self.buttons(False) | self.asking(True)
             try:
@@ -315,27 +320,27 @@ class VoteTab:
 
     def wire(self) -> None:
         fault, tab = self.fault, self.tab
-        place = {"run_name": self.page.run, "source": self.source, "rater": self.rater}
+        where = {"run_name": self.page.run, "source": self.source, "rater": self.rater}
         ballot = {"state": self.state, "rater": self.rater, "tags": self.tags, "reason": self.reason, **self.marks}
-        views = [self.view, self.said, self.why, self.ballot, self.onward, self.skip, self.state, self.keys]
+        views = [self.view, self.outcome, self.why, self.ballot, self.onward, self.skip, self.state, self.keys]
         views += [self.tags, self.reason, *self.marks.values()]
         opened = [self.gate, self.body, self.rater, self.name_box, *views]
-        wire(self.page.run.change, self.refresh, place, opened, fault)
+        wire(self.page.run.change, self.refresh, where, opened, fault)
         if tab:
-            wire(tab.select, self.open_tab, {**place, "state": self.state}, opened, fault)
+            wire(tab.select, self.open_tab, {**where, "state": self.state}, opened, fault)
             self.results.wire()
-        wire(self.source.change, self.choose_source, place, [self.ask_row, *views], fault)
-        named = partial(gr.on, [self.name_box.submit, self.name_box.blur])
-        wire(named, self.rename, {**place, "name": self.name_box}, [self.rater, *views], fault)
+        wire(self.source.change, self.choose_source, where, [self.ask_row, *views], fault)
+        name_settled = partial(gr.on, [self.name_box.submit, self.name_box.blur])
+        wire(name_settled, self.rename, {**where, "name": self.name_box}, [self.rater, *views], fault)
         for choice, button in self.choices.items():
             wire(button.click, self.vote, {"choice": gr.State(choice), **ballot}, views, fault, **ONCE)
-        wire(self.onward.click, self.proceed, {**place, "state": self.state}, views, fault, **ONCE)
-        wire(self.skip.click, self.skip_pair, {**place, **ballot}, views, fault, **ONCE)
-        wire(self.undo.click, self.undo_vote, place, views, fault, **ONCE)
-        asked = partial(gr.on, [self.ask.click, self.typed.submit])
+        wire(self.onward.click, self.proceed, {**where, "state": self.state}, views, fault, **ONCE)
+        wire(self.skip.click, self.skip_pair, {**where, **ballot}, views, fault, **ONCE)
+        wire(self.undo.click, self.undo_vote, where, views, fault, **ONCE)
+        prompt_sent = partial(gr.on, [self.ask.click, self.typed.submit])
         answered = [self.typed, self.ask, self.stop, *views]
         typed = {"run_name": self.page.run, "prompt": self.typed, "rater": self.rater}
-        wire(asked, self.ask_both, typed, answered, fault, **MODEL_CLICK)
+        wire(prompt_sent, self.ask_both, typed, answered, fault, **MODEL_CLICK)
         self.stopping.wire()
         if tab:
             self.page.blocks.unload(self.stopping.leave)

@@ -36,9 +36,9 @@ def verdict(totals: Totals, lang: str) -> str:
         return say(lang, f"votes_{side}", e=f"{min(totals.e_value, 1e6):,.0f}")
     if totals.needed is None:
         return say(lang, "votes_even")
-    left = max(totals.rows - totals.prompts, 0)
-    few = " " + say(lang, "votes_few_left", n=number(left)) if left < totals.needed else ""
-    return say(lang, "votes_more", n=number(totals.needed)) + few
+    remaining = max(totals.rows - totals.prompts, 0)
+    more_needed = " " + say(lang, "votes_few_left", n=number(remaining)) if remaining < totals.needed else ""
+    return say(lang, "votes_more", n=number(totals.needed)) + more_needed
 
 
 def headline(totals: Totals, lang: str) -> str:
@@ -47,15 +47,15 @@ def headline(totals: Totals, lang: str) -> str:
         return html.empty(say(lang, "votes_empty"), say(lang, "votes_empty_text"))
     bar = charts.vote_bar(totals.tuned, totals.tie, totals.bad, totals.base, lang)
     if totals.win_rate is None or totals.low is None or totals.high is None:
-        said = f'<div class="big">{say(lang, "votes_undecided")}</div>'
+        heading = f'<div class="big">{say(lang, "votes_undecided")}</div>'
     else:
         rates = (f"{100 * value:.0f}" for value in (totals.win_rate, totals.low, totals.high))
         rate, low, high = rates
-        said = f'<div class="big">{say(lang, "votes_rate", rate=rate, low=low, high=high)}</div>'
-        said += f'<p id="verdict-votes">{verdict(totals, lang)}</p>'
+        heading = f'<div class="big">{say(lang, "votes_rate", rate=rate, low=low, high=high)}</div>'
+        heading += f'<p id="verdict-votes">{verdict(totals, lang)}</p>'
     notes = say(lang, "votes_notes", n=number(totals.n), raters=totals.raters, skip=totals.skip, same=totals.same)
     print_ = f'<p class="muted small"><br>{notes}<br>{say(lang, "votes_print")}</p>'
-    return html.block(said + bar + print_, "sheet")
+    return html.block(heading + bar + print_, "sheet")
 
 
 def trust(report: Report, lang: str) -> str:
@@ -133,11 +133,11 @@ def metric_agreement(report: Report, lang: str) -> str:
     by_agreement = sorted(report.metrics.items(), key=lambda item: (item[0] == "longer", -(item[1][0].rate or 0)))
     rows = []
     for name, (rate, silent) in by_agreement:
-        shown = say(lang, "metric_longer" if name == "longer" else f"metric_{name}")
+        title = say(lang, "metric_longer" if name == "longer" else f"metric_{name}")
         rows.append(
             (
                 None,
-                [shown, f"<b>{percent(rate.rate)}</b>", interval(rate), f"{rate.k}\xa0/\xa0{rate.n}", number(silent)],
+                [title, f"<b>{percent(rate.rate)}</b>", interval(rate), f"{rate.k}\xa0/\xa0{rate.n}", number(silent)],
                 False,
             )
         )
@@ -233,9 +233,9 @@ class VoteResults:
         return self.show(run_name, source, request)
 
     def wire(self) -> None:
-        place = {"run_name": self.page.run, "source": self.source}
+        where = {"run_name": self.page.run, "source": self.source}
         views = [self.head, *self.files.values(), self.share, self.ranking]
         views += [self.trust, self.reasons, self.metrics, self.raters]
-        wire(self.tab.select, self.show, place, views, self.fault)
-        wire(self.source.change, self.show, place, views, self.fault)
-        wire(self.raters.select, self.toggle_rater, place, views, self.fault, **EACH_PICK)
+        wire(self.tab.select, self.show, where, views, self.fault)
+        wire(self.source.change, self.show, where, views, self.fault)
+        wire(self.raters.select, self.toggle_rater, where, views, self.fault, **EACH_PICK)

@@ -63,8 +63,8 @@ def language(request: Any) -> str:
     chosen: Mapping[str, str] = getattr(request, "cookies", None) or {}
     if chosen.get("sftdemo_lang") in TEXTS:
         return chosen["sftdemo_lang"]
-    asked = (dict(request.headers).get("accept-language") or "").lower()
-    return "zh" if asked.startswith("zh") else "en"
+    accepted = (dict(request.headers).get("accept-language") or "").lower()
+    return "zh" if accepted.startswith("zh") else "en"
 
 
 def number(value: float) -> str:
@@ -73,11 +73,11 @@ def number(value: float) -> str:
 
 def duration(lang: str, seconds: float) -> str:
     """A time span in words, no finer than is useful."""
-    whole = max(round(seconds), 0)
-    if whole < 60:
-        return say(lang, "time_s", s=whole)
-    if 600 <= whole < 3600:
-        return say(lang, "time_m0", m=whole // 60)
-    if whole < 600:
-        return say(lang, "time_m", m=whole // 60, s=whole % 60)
-    return say(lang, "time_h", h=whole // 3600, m=whole % 3600 // 60)
+    total = max(round(seconds), 0)
+    if total < 60:
+        return say(lang, "time_s", s=total)
+    if 600 <= total < 3600:
+        return say(lang, "time_m0", m=total // 60)
+    if total < 600:
+        return say(lang, "time_m", m=total // 60, s=total % 60)
+    return say(lang, "time_h", h=total // 3600, m=total % 3600 // 60)
