@@ -31,8 +31,8 @@ def fetch(name: str, subset: str | None, split: str | None = None) -> Path:
 
     Raises UserError if the Hub doesn't answer within 8 seconds, or the download fails.
     """
-    wanted = "--".join([name, *([subset or ""] if subset or split else []), *([split] if split else [])])
-    folder = home() / "hub" / "sets" / re.sub(r"[^\w.-]+", "--", wanted)
+    folder_name = "--".join([name, *([subset or ""] if subset or split else []), *([split] if split else [])])
+    folder = home() / "hub" / "sets" / re.sub(r"[^\w.-]+", "--", folder_name)
     if not folder.is_dir():
         _ask(name)
         _download(name, subset, folder, split)
@@ -86,9 +86,9 @@ def _download(name: str, subset: str | None, folder: Path, split: str | None = N
     }
     command = [sys.executable, "-m", "sftdemo.data.hub", name, subset or "", str(folder), split or ""]
     root = str(Path(__file__).parents[2])
-    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    process = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+    if process.returncode:
+        reason = (process.stderr.strip().splitlines() or ["no reason given"])[-1]
         reason = re.sub(r"^[\w.]+(Error|Exception): ", "", reason).rstrip(".")
         raise UserError(f"The data set {name!r} can't be fetched: {reason}.")
 

@@ -63,8 +63,8 @@ def mix(parts: list[Part], datasets: list[Dataset], source: str) -> Dataset:
             for example in examples:
                 example["meta"] = {"file": dataset.file, **example["meta"], "source": name, "task": dataset.task}
             mixed.splits.setdefault(split, []).extend(examples)
-        for told in ("faults", "warnings", "dropped", "fixed"):
-            getattr(mixed, told).extend(getattr(dataset, told))
+        for kind in ("faults", "warnings", "dropped", "fixed"):
+            getattr(mixed, kind).extend(getattr(dataset, kind))
         mixed.notes += [f"{name}: {note}" for note in dataset.notes]
         mixed.columns += [column for column in dataset.columns if column not in mixed.columns]
         mixed.sources.append(_described(part, name, dataset))

@@ -59,13 +59,13 @@ def outlook(config: ReadConfig, dataset: Dataset, max_examples: int | None = Non
     if dataset.faults:
         return {"split_sizes": None}
     try:
-        made = prepare(config, max_examples, dataset)
+        prepared = prepare(config, max_examples, dataset)
     except DataError as error:
         return {"split_sizes": None, "warnings": [fault.to_json() for fault in [*dataset.warnings, *error.faults]]}
-    sizes = {name: len(rows) for name, rows in made.splits.items()}
+    sizes = {name: len(rows) for name, rows in prepared.splits.items()}
     # Where the data brings held-out rows, the leaks among those are what its maker wants to hear of.
-    leaked = dataset.leaked if set(dataset.splits) - {"train"} else made.leaked
-    return {"split_sizes": sizes, "leaked": leaked, **account(made)}
+    leaked = dataset.leaked if set(dataset.splits) - {"train"} else prepared.leaked
+    return {"split_sizes": sizes, "leaked": leaked, **account(prepared)}
 
 
 def _class(example: Example) -> tuple[str, str]:

@@ -29,7 +29,7 @@ def read(source: str | os.PathLike[str] | ReadConfig, **settings: Any) -> Datase
         config = ReadConfig.from_json({"data": os.fspath(source), **settings})
     parts = mixture.parse(config.data)
     if len(parts) == 1:
-        dataset = _convert(sources.find(parts[0].source, config), config)
+        dataset = _convert(sources.resolve(parts[0].source, config), config)
         if parts[0].weight != 1:
             dataset = mixture.mix(parts, [dataset], config.data)
     else:
@@ -40,26 +40,26 @@ def read(source: str | os.PathLike[str] | ReadConfig, **settings: Any) -> Datase
         problem, remedy = "No row is left.", "Give rows without faults, or clean less."
         dataset.faults.append(Fault(0, "", problem, remedy, dataset.name))
     duplicates.count(dataset, first_time=True)
-    for told in (dataset.faults, dataset.warnings, dataset.dropped, dataset.fixed):
-        told.sort(key=lambda fault: (fault.file, fault.line))
+    for faults in (dataset.faults, dataset.warnings, dataset.dropped, dataset.fixed):
+        faults.sort(key=lambda fault: (fault.file, fault.line))
     return dataset
 
 
 def _part(source: str, config: ReadConfig) -> Dataset:
     """One of several sources; the settings are for each of them."""
     try:
-        return _convert(sources.find(source, config), replace(config, data=source))
+        return _convert(sources.resolve(source, config), replace(config, data=source))
     except UserError as error:
         raise type(error)(f"In {source}: {error}") from None
 
 
-def _convert(found: sources.Found, config: ReadConfig) -> Dataset:
+def _convert(source: sources.Source, config: ReadConfig) -> Dataset:
     """The examples of one source, with its faults as `on_fault` wants them."""
-    dataset = Dataset(source=config.data, name=found.name, sha256=found.sha256, faults=found.table.faults)
-    dataset.notes += found.table.notes
-    dataset.warnings += found.table.warnings
-    if found.table.rows:
-        convert.convert(found.table.rows, config, dataset)
+    dataset = Dataset(source=config.data, name=source.name, sha256=source.sha256, faults=source.table.faults)
+    dataset.notes += source.table.notes
+    dataset.warnings += source.table.warnings
+    if source.table.rows:
+        convert.convert(source.table.rows, config, dataset)
     if config.on_fault == "drop":
         dataset.dropped = [fault for fault in dataset.faults if not fault.whole]
         dataset.faults = [fault for fault in dataset.faults if fault.whole]
@@ -96,8 +96,8 @@ def _sample(name: str) -> Sample:
     card_path = sources.card_path(name)
     card = sources.front_matter(card_path)
     # One row shows what a recipe makes; all of them would take seconds.
-    found = sources.from_rows(name, islice(recipe(), 1)) if recipe else sources.find(name)
-    dataset = _convert(found, ReadConfig(data=name))
+    source = sources.from_rows(name, islice(recipe(), 1)) if recipe else sources.resolve(name)
+    dataset = _convert(source, ReadConfig(data=name))
     title = card.get("title", name)
     return Sample(
         name=name,

@@ -37,7 +37,7 @@ def docstrings() -> Iterator[dict[str, str]]:
     The sources of networkx, numpy and sympy are read, not imported. The same versions always give the same rows.
     """
     seen: set[str] = set()
-    made = 0
+    count = 0
     for root, path in _files():
         group = path.relative_to(root.parent).as_posix()
         taken = 0
@@ -47,12 +47,12 @@ def docstrings() -> Iterator[dict[str, str]]:
                 continue
             seen |= keys
             yield {"prompt": f"{_INSTRUCTION}\n\n{body}", "completion": summary, "group": group}
-            taken, made = taken + 1, made + 1
-            if made == ROWS:
+            taken, count = taken + 1, count + 1
+            if count == ROWS:
                 return
             if taken == _PER_FILE:
                 break
-    if not made:
+    if not count:
         raise UserError(f"The sample docstrings is made from {', '.join(PACKAGES)}; none is installed: install one.")
 
 
@@ -60,20 +60,20 @@ RECIPES: dict[str, Callable[[], Iterator[dict[str, str]]]] = {"docstrings": docs
 
 
 @cache
-def made(name: str) -> tuple[dict[str, str], ...]:
-    """All rows of a recipe; made once in a process."""
+def recipe_rows(name: str) -> tuple[dict[str, str], ...]:
+    """All rows of a recipe; built once in a process."""
     return tuple(RECIPES[name]())
 
 
 def _files() -> list[tuple[Path, Path]]:
     """(package folder, source file), in an order that is mixed but always the same."""
-    found = []
+    files = []
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
         for location in (spec and spec.submodule_search_locations) or ():
             root = Path(location)
-            found += [(root, path) for path in root.rglob("*.py") if "tests" not in path.parts]
-    return sorted(found, key=lambda pair: hashlib.md5(pair[1].relative_to(pair[0].parent).as_posix().encode()).digest())
+            files += [(root, path) for path in root.rglob("*.py") if "tests" not in path.parts]
+    return sorted(files, key=lambda pair: hashlib.md5(pair[1].relative_to(pair[0].parent).as_posix().encode()).digest())
 
 
 def _documented(path: Path) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from sftdemo.data import hub
 from sftdemo.data.files import archives
 from sftdemo.data.files.readers import MAX_BYTES, PACKED, SUFFIXES, Table, read_table, suffix_of, too_large
 from sftdemo.data.files.table import split_name
-from sftdemo.data.recipes import RECIPES, made
+from sftdemo.data.recipes import RECIPES, recipe_rows
 from sftdemo.errors import Fault, UserError
 
 READABLE = (*SUFFIXES, *PACKED)
@@ -26,7 +26,7 @@ NOT_TO_TRAIN = {"general_check"}  # what forgetting is measured on
 
 
 @dataclass
-class Found:
+class Source:
     """A source's short name, its rows and the hash of its bytes."""
 
     name: str
@@ -51,17 +51,17 @@ def front_matter(path: Path) -> dict[str, str]:
     lines = path.read_text(encoding="utf-8").splitlines()
     if not lines or lines[0].strip() != "---":
         return {}
-    found = {}
+    entries = {}
     for line in lines[1:]:
         if line.strip() == "---":
             break
         key, colon, value = line.partition(":")
         if colon:
-            found[key.strip()] = value.strip().strip("\"'")
-    return found
+            entries[key.strip()] = value.strip().strip("\"'")
+    return entries
 
 
-def find(source: str, config: ReadConfig | None = None) -> Found:
+def resolve(source: str, config: ReadConfig | None = None) -> Source:
     """Resolve and read: first as a path, then as a sample, then as a Hub id ("owner/name:subset:split", the last two
     may be left out). `config` says how files are read.
 
@@ -73,24 +73,24 @@ def find(source: str, config: ReadConfig | None = None) -> Found:
     if path.is_file():
         return _files(path.stem, [(None, path)], config)
     if source in RECIPES:
-        return from_rows(source, made(source))
+        return from_rows(source, recipe_rows(source))
     if source in sample_names():
         return _files(source, [(None, SAMPLES / f"{source}.jsonl")])
     known = f"the samples are: {', '.join(sample_names())}"
     if suffix_of(source) not in READABLE and (named := hub.parse(source)):
-        found = _folder(hub.fetch(*named), config)
-        found.name = named[0].split("/")[1]
-        return found
+        source_data = _folder(hub.fetch(*named), config)
+        source_data.name = named[0].split("/")[1]
+        return source_data
     raise UserError(f"There is no file, folder or sample {source!r}; {known}.")
 
 
-def from_rows(name: str, rows: Iterable[dict[str, str]]) -> Found:
-    """Rows made in memory, as if they stood in a JSONL file."""
+def from_rows(name: str, rows: Iterable[dict[str, str]]) -> Source:
+    """Rows recipe_rows in memory, as if they stood in a JSONL file."""
     data = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
-    return Found(name, read_table(f"{name}.jsonl", data), hashlib.sha256(data).hexdigest())
+    return Source(name, read_table(f"{name}.jsonl", data), hashlib.sha256(data).hexdigest())
 
 
-def _folder(path: Path, config: ReadConfig | None) -> Found:
+def _folder(path: Path, config: ReadConfig | None) -> Source:
     """Its files named train, validation or test (as `test.csv` or `test-00000-of-00002.parquet`), or its only one."""
     files = sorted(item for item in path.iterdir() if item.is_file() and suffix_of(item.name) in READABLE)
     files = [item for item in files if not item.name.startswith(".") and item.stem.lower() not in _NO_DATA]
@@ -114,7 +114,7 @@ def _split_of(name: str) -> str | None:
     return split_name(name)
 
 
-def _files(name: str, files: list[tuple[str | None, Path]], config: ReadConfig | None = None) -> Found:
+def _files(name: str, files: list[tuple[str | None, Path]], config: ReadConfig | None = None) -> Source:
     """All the files' rows; the hash is over their bytes in the order of their names.
 
     Rows together may take no more than a file alone.
@@ -122,7 +122,7 @@ def _files(name: str, files: list[tuple[str | None, Path]], config: ReadConfig |
     table, digest = Table(), hashlib.sha256()
     if (size := sum(path.stat().st_size for _, path in files)) > MAX_BYTES:
         table.faults.append(too_large(files[0][1].parent.name if len(files) > 1 else files[0][1].name, size))
-        return Found(name, table)
+        return Source(name, table)
     for split, path in files:
         try:
             inside, faults = archives.contents(path)
@@ -131,11 +131,11 @@ def _files(name: str, files: list[tuple[str | None, Path]], config: ReadConfig |
         table.faults += faults
         named = [(split or _split_of(member), member, data) for member, data in inside]
         if len(inside) > 1 and not all(part for part, _, _ in named):
-            there = ", ".join(member for member, _ in inside[:5])
-            problem = f"The ZIP holds {len(inside)} data files ({there})."
+            members = ", ".join(member for member, _ in inside[:5])
+            problem = f"The ZIP holds {len(inside)} data files ({members})."
             table.faults.append(Fault(0, "", problem, "Name them train, validation and test, or pack one.", path.name))
             continue
         for part, member, data in named:
             digest.update(data)
             table.extend(read_table(member, data, part if len(inside) > 1 else split, config))
-    return Found(name, table, digest.hexdigest())
+    return Source(name, table, digest.hexdigest())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sftdemo.data.cleaning import duplicates
-from sftdemo.data.types import SPLITS, Dataset, Example, said
+from sftdemo.data.types import SPLITS, Dataset, Example, turn_text
 from sftdemo.errors import DataError, Fault
 
 HELD_OUT = 0.1
@@ -50,8 +50,8 @@ def split(dataset: Dataset, seed: int, validation_size: float | None = None, tes
     else:
         examples = [example for part in dataset.splits.values() for example in part]
         keys = dict(zip(map(id, examples), duplicates.leak_keys(examples), strict=True))
-        own = [keys[id(example)] for example in dataset.splits.get("train", [])]
-        ordered = _divided(dataset, dict(dataset.splits), seed, sizes, notes, own)
+        train_keys = [keys[id(example)] for example in dataset.splits.get("train", [])]
+        ordered = _divided(dataset, dict(dataset.splits), seed, sizes, notes, train_keys)
     result = replace(dataset, splits=ordered, notes=[*dataset.notes, *notes, *_shared_groups(ordered)])
     in_order = None if keys is None else [keys[id(example)] for name in SPLITS for example in ordered[name]]
     duplicates.count(result, keys=in_order)
@@ -62,11 +62,11 @@ def _each(dataset: Dataset, seed: int, sizes: dict[str, float | None], notes: li
     """Every source split for itself; a train row that another source holds out is taken out."""
     joined: dict[str, list[Example]] = {name: [] for name in SPLITS}
     for part in dataset.sources:
-        own = {
+        rows_of_split = {
             name: [example for example in rows if example["meta"]["source"] == part["name"]]
             for name, rows in dataset.splits.items()
         }
-        divided = _divided(replace(dataset, source=part["source"]), own, seed, sizes, notes)
+        divided = _divided(replace(dataset, source=part["source"]), rows_of_split, seed, sizes, notes)
         for name, rows in divided.items():
             joined[name] += rows
     holders: dict[str, set[str]] = {}
@@ -123,8 +123,8 @@ def _wanted(dataset: Dataset, rows: int, missing: list[str], sizes: dict[str, fl
         size = sizes[name]
         wanted[name] = usual if size is None else int(size) if size >= 1 else max(1, round(size * rows))
     if sum(wanted.values()) >= rows:
-        asked = " and ".join(f"{count} for {name}" for name, count in wanted.items())
-        problem = f"Of {rows} rows, {asked} leave none for train."
+        request = " and ".join(f"{count} for {name}" for name, count in wanted.items())
+        problem = f"Of {rows} rows, {request} leave none for train."
         raise DataError([fault(dataset, problem, "Ask for fewer, or give more rows.")])
     return wanted
 
@@ -134,7 +134,7 @@ def fault(dataset: Dataset, problem: str, remedy: str) -> Fault:
 
 
 def _rank(example: Example, seed: int) -> bytes:
-    text = "\0".join(f"{turn['role']}\0{said(turn)}" for turn in example["messages"])
+    text = "\0".join(f"{turn['role']}\0{turn_text(turn)}" for turn in example["messages"])
     return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=16).digest()
 
 
@@ -151,9 +151,9 @@ def _units(examples: Sequence[Example], seed: int, keys: Sequence[str]) -> list[
 
     first: dict[tuple[str, str], int] = {}
     for index, (example, key) in enumerate(zip(examples, keys, strict=True)):
-        for same in (("text", key), ("group", example.get("meta", {}).get("group", ""))):
-            if same != ("group", ""):
-                parent[root(index)] = root(first.setdefault(same, index))
+        for identity in (("text", key), ("group", example.get("meta", {}).get("group", ""))):
+            if identity != ("group", ""):
+                parent[root(index)] = root(first.setdefault(identity, index))
     together: dict[int, list[int]] = {}
     for index in range(len(examples)):
         together.setdefault(root(index), []).append(index)
@@ -174,19 +174,19 @@ def _place(examples: Sequence[Example], units: list[list[int]], wanted: dict[str
     so every label is shared out in the same proportion; a label's first unit always goes to train."""
     total = len(examples)
     shares = {**{name: rows / total for name, rows in wanted.items()}, "train": 1 - sum(wanted.values()) / total}
-    given = dict.fromkeys(shares, 0)
+    placed_rows = dict.fromkeys(shares, 0)
     placed: list[str] = []
     trained: set[str] = set()
-    done = 0
+    rows_seen = 0
     for unit in units:
-        done += len(unit)
+        rows_seen += len(unit)
         new = {examples[index].get("label", "") for index in unit} - trained
-        name = "train" if new else max(shares, key=lambda name: shares[name] * done - given[name])
+        name = "train" if new else max(shares, key=lambda name: shares[name] * rows_seen - placed_rows[name])
         if name == "train":
             trained |= new
-        elif given[name] + len(unit) > wanted[name]:
+        elif placed_rows[name] + len(unit) > wanted[name]:
             name = "train"  # a group larger than what is wanted
-        given[name] += len(unit)
+        placed_rows[name] += len(unit)
         placed.append(name)
     return placed
 
@@ -200,13 +200,13 @@ def _fill_empty(
             continue
         labels = [Counter(examples[index].get("label", "") for index in unit) for unit in units]
         in_train = [position for position, place in enumerate(placed) if place == "train"]
-        left: Counter[str] = Counter()
+        rows_left: Counter[str] = Counter()
         for position in in_train:
-            left.update(labels[position])
+            rows_left.update(labels[position])
         spare = [
             position
             for position in in_train
-            if len(in_train) > 1 and all(left[label] > rows for label, rows in labels[position].items())
+            if len(in_train) > 1 and all(rows_left[label] > rows for label, rows in labels[position].items())
         ]
         if not spare:
             problem = f"No row can be taken from train for {name} without taking a label's last one."

@@ -69,7 +69,7 @@ class Tally:
         ]
 
 
-def said(message: Mapping[str, Any]) -> str:
+def turn_text(message: Mapping[str, Any]) -> str:
     """All the text of a turn: thoughts, content and calls; of a plain turn its content."""
     calls = message.get("tool_calls")
     parts = [message.get("reasoning_content"), message["content"], calls and json.dumps(calls, ensure_ascii=False)]

@@ -24,7 +24,7 @@ def read_predictions(
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"{path} can't be read: it is {'a folder' if path.is_dir() else 'not there'}. Give a file.")
-    table = sources.find(str(path), config).table
+    table = sources.resolve(str(path), config).table
     for note in (*table.notes, *map(str, table.warnings)):
         report(note)
     if table.faults and not table.rows:

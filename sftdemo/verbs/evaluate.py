@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from sftdemo import data, files, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
-from sftdemo.data.types import said
+from sftdemo.data.types import turn_text
 from sftdemo.encoding import encode
 from sftdemo.encoding.thoughts import answer_of
 from sftdemo.errors import DataError, UserError
@@ -135,7 +135,7 @@ def _fits(example: Example, pair: SideBySide) -> bool:
     if not encode.may_exceed(example["messages"], pair.context, tools):
         return True
     *prompt, answer = example["messages"]
-    reference = len(pair.tokenizer(said(answer), add_special_tokens=False)["input_ids"]) + END
+    reference = len(pair.tokenizer(turn_text(answer), add_special_tokens=False)["input_ids"]) + END
     return len(encode.encode_prompt(pair.tokenizer, prompt, tools)) + reference <= pair.context
 
 

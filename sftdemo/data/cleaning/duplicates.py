@@ -8,13 +8,13 @@ from typing import Any
 
 from sftdemo.data.cleaning.minhash import near, near_earlier
 from sftdemo.data.text.normalisation import normalise
-from sftdemo.data.types import SPLITS, Dataset, Example, said
+from sftdemo.data.types import SPLITS, Dataset, Example, turn_text
 from sftdemo.errors import Fault
 
 
 def _asked(example: Example) -> str:
     """All that is said before the last answer, the system prompt aside."""
-    return "\n".join(said(turn) for turn in example["messages"][:-1] if turn["role"] != "system")
+    return "\n".join(turn_text(turn) for turn in example["messages"][:-1] if turn["role"] != "system")
 
 
 def _shared(left: str, right: str) -> int:
@@ -28,14 +28,14 @@ def leak_keys(examples: Sequence[Example]) -> list[str]:
     answer. What all questions of a source begin or end with (the instruction) says nothing about a row, and is cut off."""
     keys = [""] * len(examples)
     for rows in _by(examples, lambda example: example.get("meta", {}).get("source")).values():
-        asked = [_asked(examples[index]) for index in rows]
-        if len(set(asked)) > 1:
-            head = _shared(min(asked), max(asked))
-            backwards = [text[head:][::-1] for text in asked]
+        questions = [_asked(examples[index]) for index in rows]
+        if len(set(questions)) > 1:
+            head = _shared(min(questions), max(questions))
+            backwards = [text[head:][::-1] for text in questions]
             tail = _shared(min(backwards), max(backwards))
-            asked = [text[head : len(text) - tail] for text in asked]
-        for index, text in zip(rows, asked, strict=True):
-            answer = "" if "label" in examples[index] else " " + normalise(said(examples[index]["messages"][-1]))
+            questions = [text[head : len(text) - tail] for text in questions]
+        for index, text in zip(rows, questions, strict=True):
+            answer = "" if "label" in examples[index] else " " + normalise(turn_text(examples[index]["messages"][-1]))
             keys[index] = normalise(text) + answer
     return keys
 
@@ -50,7 +50,7 @@ def row_keys(examples: Sequence[Example], keys: Sequence[str] | None = None) -> 
 
 def whole_keys(examples: Sequence[Example]) -> list[str]:
     """Question and answer with all their words, normalised: these can be compared between sources."""
-    return [f"{normalise(_asked(example))}\n{normalise(said(example['messages'][-1]))}" for example in examples]
+    return [f"{normalise(_asked(example))}\n{normalise(turn_text(example['messages'][-1]))}" for example in examples]
 
 
 _short = lru_cache(4096)(normalise)  # for labels, of which there are few
@@ -58,10 +58,10 @@ _short = lru_cache(4096)(normalise)  # for labels, of which there are few
 
 def _by(examples: Sequence[Example], key: Callable[[Example], Any]) -> dict[Any, list[int]]:
     """Indices of the examples by what `key` says of each."""
-    found: dict[Any, list[int]] = {}
+    indices: dict[Any, list[int]] = {}
     for index, example in enumerate(examples):
-        found.setdefault(key(example), []).append(index)
-    return found
+        indices.setdefault(key(example), []).append(index)
+    return indices
 
 
 def duplicates(examples: Sequence[Example], keys: Sequence[str] | None = None) -> list[tuple[int, int]]:
@@ -101,16 +101,18 @@ def leaks(
     if not train or not held_out:
         return []
     keys = leak_keys([*train, *held_out]) if keys is None else keys
-    seen, asked = keys[: len(train)], keys[len(train) :]
+    train_keys, held_out_keys = keys[: len(train)], keys[len(train) :]
     exact: dict[str, int] = {}
-    for index, key in enumerate(seen):
+    for index, key in enumerate(train_keys):
         exact.setdefault(key, index)
-    found = {index: exact[key] for index, key in enumerate(asked) if key in exact}
-    ours = [index for index in range(len(held_out)) if index not in found]
-    labels = [held_out[index].get("label") for index in ours]
-    pairs = near([asked[index] for index in ours], seen, labels, [example.get("label") for example in train])
-    found |= {ours[query]: match for query, match in pairs.items()}
-    return sorted(found.items())
+    train_row_of = {index: exact[key] for index, key in enumerate(held_out_keys) if key in exact}
+    unmatched = [index for index in range(len(held_out)) if index not in train_row_of]
+    labels = [held_out[index].get("label") for index in unmatched]
+    pairs = near(
+        [held_out_keys[index] for index in unmatched], train_keys, labels, [example.get("label") for example in train]
+    )
+    train_row_of |= {unmatched[query]: match for query, match in pairs.items()}
+    return sorted(train_row_of.items())
 
 
 def contradictions(examples: Sequence[Example], keys: Sequence[str]) -> list[tuple[int, int]]:
@@ -135,9 +137,9 @@ def count(dataset: Dataset, first_time: bool = False, keys: Sequence[str] | None
     keys = leak_keys(examples) if keys is None else keys
     dataset.duplicates, start = 0, 0
     for part in parts:
-        own = keys[start : start + len(part)]
-        dataset.duplicates += len(duplicates(part, own))
-        dataset.near_duplicates += len(near_duplicates(part, own)) if first_time else 0
+        part_keys = keys[start : start + len(part)]
+        dataset.duplicates += len(duplicates(part, part_keys))
+        dataset.near_duplicates += len(near_duplicates(part, part_keys)) if first_time else 0
         start += len(part)
     dataset.leaked = len(leaks(parts[0], examples[len(parts[0]) :], keys))
     for index, earlier in contradictions(examples, keys) if first_time and dataset.labels else ():

@@ -23,62 +23,66 @@ _DIGITS = re.compile(r"\d+")
 
 
 def near(
-    queries: Sequence[str], texts: Sequence[str], asked: Sequence[Any] = (), groups: Sequence[Any] = ()
+    queries: Sequence[str], texts: Sequence[str], query_groups: Sequence[Any] = (), groups: Sequence[Any] = ()
 ) -> dict[int, int]:
     """{index of a query: index of a text nearly the same}, for normalised strings.
 
-    With the queries' and the texts' groups (`asked`, `groups`) both must be of one.
+    With the queries' and the texts' groups (`query_groups`, `groups`) both must be of one.
     """
-    found: dict[int, int] = {}
+    matches: dict[int, int] = {}
     codes: dict[Any, int] = {}
-    query_codes, text_codes = _codes(queries, asked, codes), _codes(texts, groups, codes)
+    query_codes, text_codes = _codes(queries, query_groups, codes), _codes(texts, groups, codes)
     common = set(query_codes) & set(text_codes)
     for width in (5, 2):
-        ours = [index for index in _of_width(queries, width) if query_codes[index] in common]
-        theirs = [index for index in _of_width(texts, width) if text_codes[index] in common]
-        if ours and theirs:
+        query_rows = [index for index in _of_width(queries, width) if query_codes[index] in common]
+        text_rows = [index for index in _of_width(texts, width) if text_codes[index] in common]
+        if query_rows and text_rows:
             pairs = _pairs(
-                _signatures([queries[i] for i in ours], [query_codes[i] for i in ours], width),
-                _signatures([texts[i] for i in theirs], [text_codes[i] for i in theirs], width),
+                _signatures([queries[i] for i in query_rows], [query_codes[i] for i in query_rows], width),
+                _signatures([texts[i] for i in text_rows], [text_codes[i] for i in text_rows], width),
             )
             for query, match in pairs:
-                if ours[query] not in found and _same(queries[ours[query]], texts[theirs[match]], width):
-                    found[ours[query]] = theirs[match]
-    return found
+                if query_rows[query] not in matches and _same(
+                    queries[query_rows[query]], texts[text_rows[match]], width
+                ):
+                    matches[query_rows[query]] = text_rows[match]
+    return matches
 
 
 def near_earlier(texts: Sequence[str], groups: Sequence[Any] = ()) -> dict[int, int]:
     """{index of a text: index of an earlier text nearly the same, and of its group}, for normalised strings."""
-    found: dict[int, int] = {}
+    matches: dict[int, int] = {}
     codes = _codes(texts, groups, {})
     counts = Counter(codes)
     for width in (5, 2):
-        if ours := [index for index in _of_width(texts, width) if counts[codes[index]] > 1]:
-            signatures = _signatures([texts[i] for i in ours], [codes[i] for i in ours], width)
+        if rows := [index for index in _of_width(texts, width) if counts[codes[index]] > 1]:
+            signatures = _signatures([texts[i] for i in rows], [codes[i] for i in rows], width)
             for later, earlier in _pairs(signatures, signatures):
                 if (
                     earlier < later
-                    and ours[later] not in found
-                    and _same(texts[ours[later]], texts[ours[earlier]], width)
+                    and rows[later] not in matches
+                    and _same(texts[rows[later]], texts[rows[earlier]], width)
                 ):
-                    found[ours[later]] = ours[earlier]
-    return found
+                    matches[rows[later]] = rows[earlier]
+    return matches
 
 
-def _codes(texts: Sequence[str], groups: Sequence[Any], known: dict[Any, int]) -> list[int]:
+def _codes(texts: Sequence[str], groups: Sequence[Any], code_of: dict[Any, int]) -> list[int]:
     """A number for the numbers a text holds and its group: only texts with the same one can be nearly the same."""
-    held = (tuple(sorted(_DIGITS.findall(text))) for text in texts)
+    numbers_of = (tuple(sorted(_DIGITS.findall(text))) for text in texts)
     return [
-        known.setdefault((numbers, *group), len(known))
-        for numbers, *group in zip(held, *([groups] if groups else []), strict=True)
+        code_of.setdefault((numbers, *group), len(code_of))
+        for numbers, *group in zip(numbers_of, *([groups] if groups else []), strict=True)
     ]
 
 
 def _same(left: str, right: str, width: int) -> bool:
     """Jaccard similarity of the shingles at least NEAR."""
-    ours, theirs = ({text[at : at + width] for at in range(len(text) - width + 1)} for text in (left, right))
-    both = len(ours & theirs)
-    return both >= NEAR * (len(ours) + len(theirs) - both)
+    left_shingles, right_shingles = (
+        {text[at : at + width] for at in range(len(text) - width + 1)} for text in (left, right)
+    )
+    common = len(left_shingles & right_shingles)
+    return common >= NEAR * (len(left_shingles) + len(right_shingles) - common)
 
 
 def _of_width(texts: Sequence[str], width: int) -> list[int]:
@@ -96,29 +100,29 @@ def _pairs(
     import numpy as np
 
     alone = queries is texts
-    met = [np.empty(0, np.int64)]
+    candidates = [np.empty(0, np.int64)]
     for band in range(_BANDS):
         part = [*range(band * _BAND_ROWS, (band + 1) * _BAND_ROWS), _BANDS * _BAND_ROWS]
-        left, right = _band_key(queries[:, part]), _band_key(texts[:, part])
-        order = np.argsort(right, kind="stable")
-        low = np.searchsorted(right[order], left, "left")
+        query_keys, text_keys = _band_key(queries[:, part]), _band_key(texts[:, part])
+        order = np.argsort(text_keys, kind="stable")
+        low = np.searchsorted(text_keys[order], query_keys, "left")
         # A bucket that holds thousands is one template; a few of its rows stand for all.
-        sizes = np.minimum(np.searchsorted(right[order], left, "right") - low, _BUCKET)
+        sizes = np.minimum(np.searchsorted(text_keys[order], query_keys, "right") - low, _BUCKET)
         sizes[sizes <= alone] = 0
-        ours = np.repeat(np.arange(len(queries)), sizes)
-        within = np.arange(len(ours)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        theirs = order[np.repeat(low, sizes) + within]
+        query_rows = np.repeat(np.arange(len(queries)), sizes)
+        within = np.arange(len(query_rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        text_rows = order[np.repeat(low, sizes) + within]
         if alone:
-            ours, theirs = ours[theirs < ours], theirs[theirs < ours]
-        met.append(ours * len(texts) + theirs)
-    ours, theirs = np.divmod(np.unique(np.concatenate(met)), max(len(texts), 1))
-    agreement = np.empty(len(ours))
-    for start in range(0, len(ours), _PAIRS):
+            query_rows, text_rows = query_rows[text_rows < query_rows], text_rows[text_rows < query_rows]
+        candidates.append(query_rows * len(texts) + text_rows)
+    query_rows, text_rows = np.divmod(np.unique(np.concatenate(candidates)), max(len(texts), 1))
+    agreement = np.empty(len(query_rows))
+    for start in range(0, len(query_rows), _PAIRS):
         some = slice(start, start + _PAIRS)
-        agreement[some] = (queries[ours[some], :-1] == texts[theirs[some], :-1]).mean(axis=1)
+        agreement[some] = (queries[query_rows[some], :-1] == texts[text_rows[some], :-1]).mean(axis=1)
     likely = np.flatnonzero(agreement >= NEAR - _SLACK)
-    ranked = likely[np.lexsort((-agreement[likely], ours[likely]))]
-    return list(zip(ours[ranked].tolist(), theirs[ranked].tolist(), strict=True))
+    ranked = likely[np.lexsort((-agreement[likely], query_rows[likely]))]
+    return list(zip(query_rows[ranked].tolist(), text_rows[ranked].tolist(), strict=True))
 
 
 def _signatures(texts: Sequence[str], codes: Sequence[int], width: int) -> np.ndarray[Any, np.dtype[np.uint32]]:

@@ -27,20 +27,20 @@ def replace(text: str) -> tuple[str, Counter[str]]:
     Numbers are taken only where their checksum or numbering plan is right (Luhn, IBAN, the Chinese identity number, the
     American social security number, phone numbers of the United States, Britain and China, and all that begin with +).
     """
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for kind, pattern, is_real in _KINDS:
 
         def put(match: re.Match[str], kind: str = kind, is_real: Callable[[str], bool] = is_real) -> str:
             if not is_real(match[0]):
                 return match[0]
-            found[kind] += 1
+            counts[kind] += 1
             return f"<{kind}>"
 
         text = pattern.sub(put, text)
     for start, end in reversed(list(_phones(text))):
         text = f"{text[:start]}<PHONE>{text[end:]}"
-        found["PHONE"] += 1
-    return text, found
+        counts["PHONE"] += 1
+    return text, counts
 
 
 def _phones(text: str) -> Iterator[tuple[int, int]]:

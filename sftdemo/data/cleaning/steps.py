@@ -11,7 +11,7 @@ from typing import Any
 
 from sftdemo.config import ReadConfig
 from sftdemo.data.cleaning import duplicates, pii
-from sftdemo.data.types import Dataset, Example, Message, Step, said
+from sftdemo.data.types import Dataset, Example, Message, Step, turn_text
 
 _SHOWN, _CHARACTERS, _LEAD = 3, 300, 40
 _BLOCKS, _INLINE = (
@@ -126,8 +126,8 @@ def _rewrite(dataset: Dataset, step: Step, change: Callable[[str], tuple[str, Co
                 kept.append(example)
                 continue
             step.count += 1
-            for _, found in changed:
-                kinds += found
+            for _, counts in changed:
+                kinds += counts
             at = next(index for index, old in enumerate(texts) if changed[index][0] != old)
             whole = all(new.strip() or not old.strip() for (new, _), old in zip(changed, texts, strict=True))
             _show(step, example, texts[at], changed[at][0] if whole else None)
@@ -167,8 +167,8 @@ def _leaves(value: Any) -> list[str]:
     """The texts in a JSON value, keys aside."""
     if isinstance(value, str):
         return [value]
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [text for part in inner for text in _leaves(part)]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for part in parts for text in _leaves(part)]
 
 
 def _filled(value: Any, texts: Iterator[str]) -> Any:
@@ -184,7 +184,7 @@ def _length(dataset: Dataset, least: int, most: int | None) -> None:
     for split, examples in dataset.splits.items():
         out = {}
         for index, example in enumerate(examples):
-            size = sum(len(said(turn)) for turn in example["messages"] if turn["role"] != "system")
+            size = sum(len(turn_text(turn)) for turn in example["messages"] if turn["role"] != "system")
             if size < least or (most is not None and size > most):
                 out[index] = index
         dataset.splits[split] = _without(examples, out, None, step)
@@ -206,8 +206,8 @@ def _show(step: Step, example: Example, before: str, after: str | None, like: Ex
     if len(step.examples) >= _SHOWN:
         return
     pairs = enumerate(zip(before, after or "", strict=False))
-    changed = next((index for index, (old, new) in pairs if old != new), len(after or ""))
-    start = max(0, len(before) - _CHARACTERS if after is None else changed - _LEAD)
+    first_change = next((index for index, (old, new) in pairs if old != new), len(after or ""))
+    start = max(0, len(before) - _CHARACTERS if after is None else first_change - _LEAD)
     step.examples.append(
         {
             "line": example.get("meta", {}).get("line", 0),

@@ -41,14 +41,14 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset) -> None:
     dataset.notes += tally.notes()
     if not rows:
         return
-    rows, search, found = _layout(rows, config)
+    rows, search, recognized = _layout(rows, config)
     dataset.columns = search.every
-    if found is None:
+    if recognized is None:
         flat = recognition.Search.of([row._replace(values=flattened(row.values)) for row in rows], config)
         dataset.suggested = recognition.suggestion(search, flat)
         dataset.faults.append(recognition.no_layout(search, dataset.suggested))
         return
-    mapping, faults = found
+    mapping, faults = recognized
     dataset.faults += faults
     tally = Tally()
     converter = Converter(mapping, config, dataset, tally)
@@ -99,9 +99,9 @@ def _plain(rows: list[Row], config: ReadConfig, dataset: Dataset, tally: Tally) 
         tally.left_out.clear()
         faults, plain = [], rows
     dataset.faults += faults
-    there = {column for row in plain for column in row.values}
+    columns = {column for row in plain for column in row.values}
     if paths := [
-        name for name in named if name not in there and any(at_path(row.values, name) is not None for row in plain)
+        name for name in named if name not in columns and any(at_path(row.values, name) is not None for row in plain)
     ]:
         plain = [row._replace(values=_with_paths(row, paths)) for row in plain]
     return plain
@@ -130,13 +130,13 @@ def _layout(
 ) -> tuple[list[Row], recognition.Search, tuple[recognition.Mapping, list[Fault]] | None]:
     """The layout: by the usual names, as a transcript, by looser names or by values; and the rows it is of."""
     search = recognition.Search.of(rows, config)
-    spoken = _transcript(search) if not search.named and config.format in ("auto", "messages") else None
-    found = recognition.find(search)
-    if spoken and (found is None or spoken in found[0].columns.values()):
-        rows = [row._replace(values=_transcribed(row.values, spoken)) for row in rows]
+    transcript = _transcript(search) if not search.named and config.format in ("auto", "messages") else None
+    recognized = recognition.recognize(search)
+    if transcript and (recognized is None or transcript in recognized[0].columns.values()):
+        rows = [row._replace(values=_transcribed(row.values, transcript)) for row in rows]
         search = recognition.Search.of(rows, config)
-        found = recognition.find(search)
-    return rows, search, found or recognition.find(search, loose=True)
+        recognized = recognition.recognize(search)
+    return rows, search, recognized or recognition.recognize(search, loose=True)
 
 
 def _transcribed(values: dict[str, Any], column: str) -> dict[str, Any]:
@@ -176,18 +176,22 @@ def _tell(converter: Converter, search: recognition.Search) -> None:
         dataset.warnings.append(Fault(0, column, problem, remedy, file))
     answer = mapping.columns[mapping.layout.answer]
     others = [answer, *(column for role, column in mapping.columns.items() if role in mapping.layout.roles)]
-    left = unused(columns, search.every, used | set(numbered), others)
-    if left.meant:
-        names = ", ".join(map(repr, left.meant[:_MOST_NAMED])) + (", …" if len(left.meant) > _MOST_NAMED else "")
+    unused_columns = unused(columns, search.every, used | set(numbered), others)
+    if unused_columns.meant:
+        names = ", ".join(map(repr, unused_columns.meant[:_MOST_NAMED])) + (
+            ", …" if len(unused_columns.meant) > _MOST_NAMED else ""
+        )
         problem = f"Columns that are not used: {names}."
         remedy = "Show one with the instruction, as {name}, or give it a role with --columns."
         if mapping.layout.task == "chat":
             remedy = "Give one a role with --columns, as system=name, or leave them out."
-        dataset.warnings.append(Fault(0, left.meant[0] if len(left.meant) == 1 else "", problem, remedy, file))
+        dataset.warnings.append(
+            Fault(0, unused_columns.meant[0] if len(unused_columns.meant) == 1 else "", problem, remedy, file)
+        )
     for why, kinds in (
-        ("they number or name the rows", left.numbering),
-        ("they are the same in every row", left.constant),
-        ("they repeat what is used", left.repeating),
+        ("they number or name the rows", unused_columns.numbering),
+        ("they are the same in every row", unused_columns.constant),
+        ("they repeat what is used", unused_columns.repeating),
     ):
         if kinds:
             names = ", ".join(map(repr, kinds[:_MOST_NAMED]))
@@ -204,30 +208,30 @@ def summarise(dataset: Dataset, task: str) -> None:
 
 
 def _no_train(file: str, declared: Counter[str], faults: list[Fault]) -> None:
-    found = ", ".join(f"{count} in {name}" for name, count in sorted(declared.items()) if count)
+    counts = ", ".join(f"{count} in {name}" for name, count in sorted(declared.items()) if count)
     faults.append(
-        Fault(0, "split", f"No row is in train ({found}).", "Give train rows, or leave the split column out.", file)
+        Fault(0, "split", f"No row is in train ({counts}).", "Give train rows, or leave the split column out.", file)
     )
 
 
 def _unseen_labels(
-    splits: dict[str, list[Example]], mapping: recognition.Mapping, drop: bool, dataset: Dataset, told_to: list[Fault]
+    splits: dict[str, list[Example]], mapping: recognition.Mapping, drop: bool, dataset: Dataset, report_to: list[Fault]
 ) -> None:
     """A fault for each label that is not in train, at its first row; with `drop` all its rows are left out.
 
     Where only the values of a column made it the split, it is a warning.
     """
-    drop = drop and told_to is dataset.faults
+    drop = drop and report_to is dataset.faults
     trained = {example["label"] for example in splits["train"] if "label" in example}
-    told: set[str] = set()
+    reported: set[str] = set()
     for split in ("validation", "test"):
         unseen = [example for example in splits[split] if example.get("label", "") not in trained | {""}]
         for example in unseen:
-            if drop or example["label"] not in told:
-                told.add(example["label"])
+            if drop or example["label"] not in reported:
+                reported.add(example["label"])
                 meta, problem = example["meta"], f"The label {example['label']!r} is only in {split}."
                 remedy = "Add rows with it to train, or take it out."
                 column = mapping.columns.get("label", "label")
-                told_to.append(Fault(meta["line"], column, problem, remedy, meta.get("file", dataset.file)))
+                report_to.append(Fault(meta["line"], column, problem, remedy, meta.get("file", dataset.file)))
         if drop and unseen:
             splits[split] = [example for example in splits[split] if example.get("label", "") in {*trained, ""}]

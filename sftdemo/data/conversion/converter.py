@@ -55,15 +55,15 @@ class Converter(Fields):
         each = [targets.labels(row.values.get(column)) for row in rows]
         self.several = any(len(labels) > 1 for labels in each)
         counts = Counter(label for labels in each for label in labels)
-        found = repairs.variants(counts)
-        for row, labels in zip(rows, each, strict=True) if found else ():
+        spellings = repairs.variants(counts)
+        for row, labels in zip(rows, each, strict=True) if spellings else ():
             for label in labels:
-                if label in found:
-                    best = found[label]
+                if label in spellings:
+                    best = spellings[label]
                     problem = f"The label {label!r} is {best!r} in another spelling"
                     problem += f" ({counts[label]} rows, and {counts[best]})."
                     self.flaw(row, column, problem, "Spell them alike.", f"It was written {best!r}.")
-        self.spellings = found if self.fix else {}
+        self.spellings = spellings if self.fix else {}
 
     def choose_template(self, rows: list[Row]) -> str:
         """The template of the user turns, given or by default, as text."""
@@ -78,16 +78,16 @@ class Converter(Fields):
         self.template = templates.Template(text, columns, self.dataset.columns)
         if (answer := columns[layout.answer]) in self.template.columns:
             raise UserError(f"The instruction shows {{{answer}}}, the answer itself; take it out.")
-        asked = ("prompt",) if layout.name == "preference" else layout.roles
-        self.inputs = [columns[role] for role in asked if role != layout.answer and role in columns]
+        input_roles = ("prompt",) if layout.name == "preference" else layout.roles
+        self.inputs = [columns[role] for role in input_roles if role != layout.answer and role in columns]
         return text
 
     def parts(self, rows: list[Row]) -> list[str]:
         """The roles that a question shows: those there, but none that stands whole in another."""
         columns = self.mapping.columns
-        there = [role for role in PARTS[self.mapping.layout.name] if role in columns]
-        shown = list(there)
-        for part in there:
+        present = [role for role in PARTS[self.mapping.layout.name] if role in columns]
+        shown = list(present)
+        for part in present:
             others = [role for role in shown if role != part]
             holder = next((role for role in others if self.within(part, role, rows)), None)
             if holder:
@@ -109,21 +109,21 @@ class Converter(Fields):
         """The question where none is given."""
         layout, columns = self.mapping.layout, self.mapping.columns
         if layout.name == "text_label":
-            found = {label for row in rows for label in self.labels(row)}
-            return templates.classification(found, body, self.several)
+            distinct = {label for row in rows for label in self.labels(row)}
+            return templates.classification(distinct, body, self.several)
         if layout.name == "extraction":
             return templates.extraction({mark["label"] for row in rows for mark in self.marks(row)})
         texts = {
             role: [text for row in rows if isinstance(text := self.value(row, role), str)] for role in layout.roles
         }
         if layout.name == "source_target":
-            known = language(columns["target"]) if language(columns["source"]) else None
-            return templates.translation(texts["source"], texts["target"], known)
+            target_language = language(columns["target"]) if language(columns["source"]) else None
+            return templates.translation(texts["source"], texts["target"], target_language)
         return templates.summary(texts["document"], body) if layout.name == "summary" else body
 
     def labels(self, row: Row) -> list[str]:
-        found = [self.spellings.get(label, label) for label in targets.labels(self.value(row, "label"))]
-        return list(dict.fromkeys(found))
+        labels = [self.spellings.get(label, label) for label in targets.labels(self.value(row, "label"))]
+        return list(dict.fromkeys(labels))
 
     def marks(self, row: Row) -> list[entities.Entity]:
         try:
@@ -137,14 +137,14 @@ class Converter(Fields):
         try:
             if switch(self.value(row, "desirable")) is False:
                 raise LeftOut(UNWANTED)
-            found = self.messages(row)
+            answered = self.messages(row)
         except LeftOut as reason:
             self.tally.left_out[str(reason)] += 1
             return None
         references, tools = self.references(row), self.tools(row)
-        if len(self.dataset.faults) > before or not found:
+        if len(self.dataset.faults) > before or not answered:
             return None
-        messages, more = found
+        messages, more = answered
         if messages[0]["role"] != "system" and (system := self.system(row)):
             messages.insert(0, {"role": "system", "content": system})
         answer, layout = messages[-1]["content"], self.mapping.layout
@@ -191,29 +191,29 @@ class Converter(Fields):
             return self.chat(row, column, value)
         if layout.name == "preference":
             return self.preference(row, column, value)
-        asked = self.value(row, "prompt")
-        if layout.name == "prompt_completion" and isinstance(asked, list):
-            said = value if isinstance(value, list) else [{"role": "assistant", "content": value}]
-            return self.chat(row, columns["prompt"], [*asked, *said])
+        prompt = self.value(row, "prompt")
+        if layout.name == "prompt_completion" and isinstance(prompt, list):
+            turns = value if isinstance(value, list) else [{"role": "assistant", "content": value}]
+            return self.chat(row, columns["prompt"], [*prompt, *turns])
         return self.pair(row)
 
     def preference(self, row: Row, column: str, chosen: Any) -> tuple[list[Message], list[str]] | None:
         """The chosen side: text that answers the prompt, a whole conversation, or its last turn."""
         if chosen == self.value(row, "rejected"):
             self.flaw(row, column, "The chosen answer is the same as the rejected one.", "Check that the row is right.")
-        asked = self.value(row, "prompt")
+        prompt = self.value(row, "prompt")
         if isinstance(chosen, str) and "prompt" not in self.mapping.columns:
             chosen = transcripts.human_assistant(chosen) or chosen
-        if isinstance(chosen, str) and not isinstance(asked, list):
+        if isinstance(chosen, str) and not isinstance(prompt, list):
             if "prompt" in self.mapping.columns:
                 return self.pair(row)
             self.fault(row, column, "The chosen text has no prompt.", "Add a column prompt, or give a list of turns.")
             return None
-        said = chosen if isinstance(chosen, list) else [chosen if isinstance(chosen, dict) else _assistant(chosen)]
-        first = said[0].get("role") or said[0].get("from") if said and isinstance(said[0], dict) else None
-        if asked and conversations.ROLES.get(str(first).casefold()) == "assistant":
-            said = [*(asked if isinstance(asked, list) else [{"role": "user", "content": asked}]), *said]
-        return self.chat(row, column, said)
+        turns = chosen if isinstance(chosen, list) else [chosen if isinstance(chosen, dict) else _assistant(chosen)]
+        first = turns[0].get("role") or turns[0].get("from") if turns and isinstance(turns[0], dict) else None
+        if prompt and conversations.ROLES.get(str(first).casefold()) == "assistant":
+            turns = [*(prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]), *turns]
+        return self.chat(row, column, turns)
 
     def pair(self, row: Row) -> tuple[list[Message], list[str]] | None:
         """One question, one answer: all layouts but the chats."""
@@ -230,41 +230,43 @@ class Converter(Fields):
             return None
         if message["content"] and any(values[column].strip() == message["content"].strip() for column in self.inputs):
             self.echo(row, column)
-        said = conversations.think(message)
+        answer = conversations.think(message)
         if isinstance(thoughts := self.value(row, "reasoning"), str) and thoughts.strip():
-            said["reasoning_content"] = self.sound(row, self.mapping.columns["reasoning"], thoughts)
-        return [*self.history(row), {"role": "user", "content": self.template.render(values)}, said], more
+            answer["reasoning_content"] = self.sound(row, self.mapping.columns["reasoning"], thoughts)
+        return [*self.history(row), {"role": "user", "content": self.template.render(values)}, answer], more
 
     def marked(self, row: Row) -> tuple[str, str]:
         """The text of a row with entities, and those as JSON."""
         try:
-            text, found = entities.read(self.value(row, "text"), self.value(row, "entities"))
+            text, marks = entities.read(self.value(row, "text"), self.value(row, "entities"))
         except entities.NotEntities as error:
             column = self.mapping.columns["entities"]
             self.fault(row, column, f"The field {error}.", "Mend it, or remove the row.")
             return "", ""
-        return self.sound(row, self.mapping.columns["text"], text), targets.as_json(found)
+        return self.sound(row, self.mapping.columns["text"], text), targets.as_json(marks)
 
     def answer(self, row: Row, column: str) -> tuple[Message | None, list[str]]:
         """The answer as a message, and further right ones; None after a fault. Raises LeftOut without a label."""
         value = row.values[column]
         if self.mapping.layout.answer == "label":
-            found = self.labels(row)
-            if not found and isinstance(value, list):
+            labels = self.labels(row)
+            if not labels and isinstance(value, list):
                 raise LeftOut(UNLABELLED)
-            return (_assistant(", ".join(found)), []) if found else (self.plain(row, column), [])
+            return (_assistant(", ".join(labels)), []) if labels else (self.plain(row, column), [])
         if self.tools(row) and (calls := _calls(value)):
             return {"role": "assistant", "content": "", "tool_calls": calls}, []
-        several = targets.alternatives(value) if targets.has_alternatives(column) or isinstance(value, dict) else None
-        if several == [] and "context" in self.mapping.columns:
+        alternatives = (
+            targets.alternatives(value) if targets.has_alternatives(column) or isinstance(value, dict) else None
+        )
+        if alternatives == [] and "context" in self.mapping.columns:
             self.tally.counts["questions have no answer in their text: 'unanswerable' is learned there"] += 1
             return _assistant(targets.UNANSWERABLE), []
-        if several:
-            if len(several) > 1:
+        if alternatives:
+            if len(alternatives) > 1:
                 self.tally.counts[
                     "rows have several right answers: the first is learned, the others are references"
                 ] += 1
-            return _assistant(self.sound(row, column, several[0])), several if len(several) > 1 else []
+            return _assistant(self.sound(row, column, alternatives[0])), alternatives if len(alternatives) > 1 else []
         if value and isinstance(value, list | dict):
             self.tally.counts["answers are lists or objects: they are learned as JSON"] += 1
             return _assistant(targets.as_json(value)), []
@@ -286,8 +288,8 @@ class Converter(Fields):
         if turns is None:
             self.fault(row, column, "The history is no list of question and answer.", 'Write [["…", "…"], …].')
         chat = self.reader(row, column)
-        made = [chat.turn(number, turn) for number, turn in enumerate(turns or (), 1)]
-        return [message for part in made for message in part or ()]
+        messages = [chat.turn(number, turn) for number, turn in enumerate(turns or (), 1)]
+        return [message for part in messages for message in part or ()]
 
     def tools(self, row: Row) -> list[dict[str, Any]]:
         """The functions that the assistant may call."""
@@ -295,10 +297,10 @@ class Converter(Fields):
         value = row.values.get(column)
         if value is None or value == [] or (isinstance(value, str) and value.strip() in ("", "[]")):
             return []
-        found = conversations.tool_schemas(value)
-        if found is None:
+        schemas = conversations.tool_schemas(value)
+        if schemas is None:
             self.fault(row, column, "The tools are no list of functions.", 'Write [{"name": "…", "parameters": {…}}].')
-        return found or []
+        return schemas or []
 
     def reader(self, row: Row, column: str) -> conversations.Chat:
         sound: Callable[[str, str], str] = partial(self.sound, row, column)
@@ -314,8 +316,8 @@ class Converter(Fields):
         messages = self.reader(row, column).messages(turns)
         if not messages:
             return None
-        asked, answer = messages[-2], messages[-1]
-        if asked["role"] == "user" and asked["content"].strip() == answer["content"].strip():
+        question, answer = messages[-2], messages[-1]
+        if question["role"] == "user" and question["content"].strip() == answer["content"].strip():
             self.echo(row, column)
         return messages, []
 
@@ -329,11 +331,11 @@ class Converter(Fields):
         value = row.values.get(column)
         if value is None or value == "" or value == []:
             return []
-        found = parsed_list(value) or [value] if isinstance(value, str) else value
-        if not isinstance(found, list) or not all(isinstance(text, str) and text.strip() for text in found):
+        texts = parsed_list(value) or [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
             self.fault(row, column, "The references are no list of texts.", 'Write ["…", "…"].')
             return []
-        return found
+        return texts
 
     def split(self, row: Row) -> str | None:
         """Where the row belongs: what its file's name says, else its `split` column, else train."""
@@ -354,6 +356,6 @@ def _assistant(content: Any) -> Message:
 
 def _calls(value: Any) -> list[dict[str, Any]] | None:
     """The tool calls that an answer is, as some sets write them beside their tools."""
-    found = parsed_list(value)
-    named = bool(found) and all(isinstance(call, dict) and {"name", "arguments"} <= call.keys() for call in found or ())
-    return conversations.tool_calls(found) if named else None
+    calls = parsed_list(value)
+    named = bool(calls) and all(isinstance(call, dict) and {"name", "arguments"} <= call.keys() for call in calls or ())
+    return conversations.tool_calls(calls) if named else None

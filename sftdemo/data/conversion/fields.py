@@ -38,18 +38,18 @@ class Fields:
     def flaw(self, row: Row, column: str, problem: str, remedy: str, done: str = "") -> None:
         """What blocks nothing: a warning, or, where repairs are asked for and this is one, what was `done`."""
         mended = self.fix and done
-        told = self.dataset.fixed if mended else self.dataset.warnings
-        told.append(Fault(row.line, column, problem, done if mended else remedy, row.file))
+        faults = self.dataset.fixed if mended else self.dataset.warnings
+        faults.append(Fault(row.line, column, problem, done if mended else remedy, row.file))
 
     def sound(self, row: Row, column: str, text: str, what: str = "The field") -> str:
         """The text, with a warning for what came through broken, or mended."""
-        found = repairs.flaws(text)
-        if not found:
+        problems = repairs.flaws(text)
+        if not problems:
             return text
         mended = repairs.repair(text) if self.fix else text
-        left = repairs.flaws(mended)
-        for problem in found:
-            done = "" if problem in left else "It was repaired."
+        unrepaired = repairs.flaws(mended)
+        for problem in problems:
+            done = "" if problem in unrepaired else "It was repaired."
             self.flaw(row, column, f"{what} {problem}.", "Write it out rightly, or repair it with on_fault fix.", done)
         return mended
 

@@ -40,9 +40,9 @@ class Template:
         for piece, is_name in _parse(text):
             name = roles.get(piece, piece) if is_name else piece
             if is_name and name not in columns:
-                there = ", ".join(f"{{{column}}}" for column in columns)
+                placeholders = ", ".join(f"{{{column}}}" for column in columns)
                 raise UserError(
-                    f"The instruction has the placeholder {{{piece}}}, which is no column; there are: {there}. "
+                    f"The instruction has the placeholder {{{piece}}}, which is no column; there are: {placeholders}. "
                     "Write a brace itself twice: {{ or }}."
                 )
             if name or is_name:
@@ -51,18 +51,18 @@ class Template:
 
     def render(self, values: Mapping[str, str]) -> str:
         """The text with the columns' values; where one is empty, the blanks that part it from the next go with it."""
-        made: list[str] = []
+        parts: list[str] = []
         left_out = False
         for piece, is_name in self.pieces:
             if is_name and not values[piece]:
                 left_out = True
             elif not (left_out and not is_name and piece.isspace()):
-                made.append(values[piece] if is_name else piece)
+                parts.append(values[piece] if is_name else piece)
                 left_out = False
         # An empty last part leaves the blanks before it.
-        if left_out and made and made[-1].isspace():
-            made.pop()
-        return "".join(made)
+        if left_out and parts and parts[-1].isspace():
+            parts.pop()
+        return "".join(parts)
 
 
 def classification(labels: Iterable[str], body: str = "{text}", several: bool = False) -> str:

@@ -47,9 +47,9 @@ def _zip(path: Path) -> tuple[list[tuple[str, bytes]], list[Fault]]:
         inside = [item for item in archive.infolist() if not item.is_dir() and not _is_hidden(item.filename)]
         data = [item for item in inside if suffix_of(item.filename) in SUFFIXES]
         if not data:
-            found = ", ".join(repr(item.filename) for item in inside[:5]) or "nothing"
+            names = ", ".join(repr(item.filename) for item in inside[:5]) or "nothing"
             remedy = f"Pack one of: {', '.join(SUFFIXES)}."
-            return [], [Fault(0, "", f"No data file is in the ZIP; it holds {found}.", remedy, path.name)]
+            return [], [Fault(0, "", f"No data file is in the ZIP; it holds {names}.", remedy, path.name)]
         if any(item.flag_bits & 1 for item in data):
             return [], [Fault(0, "", "The ZIP is locked with a password.", "Pack it without one.", path.name)]
 
@@ -62,19 +62,19 @@ def _zip(path: Path) -> tuple[list[tuple[str, bytes]], list[Fault]]:
 def _unpacked(
     path: Path, members: list[tuple[str, Callable[[], IO[bytes]]]]
 ) -> tuple[list[tuple[str, bytes]], list[Fault]]:
-    found, left = [], MAX_BYTES
+    members_data, bytes_left = [], MAX_BYTES
     for name, opened in members:
         try:
             with opened() as file:
-                data = file.read(left + 1)
+                data = file.read(bytes_left + 1)
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
             reason = str(error).rstrip(".") or type(error).__name__
             return [], [Fault(0, "", f"{name!r} can't be unpacked: {reason}.", "Pack it anew.", path.name)]
-        left -= len(data)
-        if left < 0:
+        bytes_left -= len(data)
+        if bytes_left < 0:
             return [], [too_large(path.name, MAX_BYTES + 1, "unpacked ")]
-        found.append((name, data))
-    return found, []
+        members_data.append((name, data))
+    return members_data, []
 
 
 def _is_hidden(name: str) -> bool:

@@ -65,18 +65,18 @@ def _not_utf8(data: bytes) -> Text:
     """UTF-8 with some broken bytes, or another encoding if one is clearly likelier than the rest."""
     if _mostly_utf8(data):
         return _by_line(data, "utf-8")
-    found = encodings.readings(data)
-    if not found:
+    readings = encodings.readings(data)
+    if not readings:
         raise Undecodable(
             "The file is neither text in a known encoding nor a known binary format.", "Save it as UTF-8."
         )
-    best = found[0]
-    if not encodings.certain(found) and len(found) == 1:
+    best = readings[0]
+    if not encodings.certain(readings) and len(readings) == 1:
         raise Undecodable(
             f"The text isn't UTF-8; it may be {best}: {best.sample!r}.", f"If so, say --encoding {best.encoding}."
         )
-    if not encodings.certain(found):
-        other = encodings.rival(found)
+    if not encodings.certain(readings):
+        other = encodings.rival(readings)
         raise Undecodable(
             f"The text isn't UTF-8; it may be {best}: {best.sample!r}, or {other}: {other.sample!r}.",
             f"Say which with --encoding {best.encoding} or --encoding {other.encoding}.",

@@ -37,16 +37,16 @@ def delimiter(lines: list[str]) -> tuple[str, float]:
         size += len(line) + 1
         if size > _SAMPLE:
             break
-    best, found = (0.0, 0), ","
+    best_rank, best_mark = (0.0, 0), ","
     for mark in _DELIMITERS:
         for rows in _both_ways(sample, mark):
             widths = Counter(len(row) for row in rows if row)
             wide = [(count, width) for width, count in widths.items() if width > 1]
             count, width = max(wide, default=(0, 0))
             rank = (count / max(widths.total(), 1), width)
-            if rank > best:
-                best, found = rank, mark
-    return found, best[0]
+            if rank > best_rank:
+                best_rank, best_mark = rank, mark
+    return best_mark, best_rank[0]
 
 
 def _both_ways(lines: list[str], mark: str) -> Iterator[list[list[str]]]:
@@ -61,11 +61,11 @@ def records(table: Table, lines: list[str], bad: set[int], limit: int) -> list[R
     """The records of a delimited text; what can't be told apart is a fault."""
     csv.field_size_limit(limit)  # the library's own limit of 128 KB is less than a long document
     offset = 0
-    if told := _TOLD.fullmatch(lines[0].strip()):  # Excel's own line for its delimiter
+    if declared := _TOLD.fullmatch(lines[0].strip()):  # Excel's own line for its delimiter
         offset, lines = 1, lines[1:]
     last = next((at for at in range(len(lines), 0, -1) if lines[at - 1].strip("\r")), 1)
     lines = lines[:last]
-    mark, share = (told[1], 1.0) if told else delimiter(lines)
+    mark, share = (declared[1], 1.0) if declared else delimiter(lines)
     if share < 0.5 and mark not in lines[0]:
         mark = _NONE  # one column, with a comma here and there
     parsed = _plain(lines, mark, offset) if not any('"' in line for line in lines) else _quoted(lines, mark, offset)
@@ -128,29 +128,33 @@ def _quoted(lines: list[str], mark: str, offset: int, **how: Any) -> _Parsed:
     return parsed
 
 
-def _swallowed(found: list[Record], lines: list[str], mark: str, offset: int) -> list[Record]:
+def _swallowed(records: list[Record], lines: list[str], mark: str, offset: int) -> list[Record]:
     """Records over several lines each of which would be a row by itself.
 
     Prose may look so by chance (but has no tabs). Labels at their place in every line prove it; else most such records
     must look so.
     """
-    several = [record for record in found if record.last > record.line]
-    if not several:
+    multiline = [record for record in records if record.last > record.line]
+    if not multiline:
         return []
-    single = [record for record in found if record.last == record.line]
-    width = Counter(len(record.cells) for record in found).most_common(1)[0][0]
-    known = {
+    single = [record for record in records if record.last == record.line]
+    width = Counter(len(record.cells) for record in records).most_common(1)[0][0]
+    labels_at = {
         place: values for place in range(width) if (values := labels(column(single[1:], place))) and len(single) > 2
     }
     proven, likely = [], []
-    for record in several:
-        own = [line.rstrip("\r").split(mark) for line in lines[record.line - 1 - offset : record.last - offset]]
-        if width > 1 and all(len(cells) == width for cells in own):
-            if known and all(cells[place].strip(' "') in values for cells in own for place, values in known.items()):
+    for record in multiline:
+        cells_by_line = [
+            line.rstrip("\r").split(mark) for line in lines[record.line - 1 - offset : record.last - offset]
+        ]
+        if width > 1 and all(len(cells) == width for cells in cells_by_line):
+            if labels_at and all(
+                cells[place].strip(' "') in values for cells in cells_by_line for place, values in labels_at.items()
+            ):
                 proven.append(record)
-            elif mark == "\t" or (not known and len(own) > 2):
+            elif mark == "\t" or (not labels_at and len(cells_by_line) > 2):
                 likely.append(record)
-    return proven or (likely if 2 * len(likely) > len(several) else [])
+    return proven or (likely if 2 * len(likely) > len(multiline) else [])
 
 
 def _error(table: Table, line: int, last: int, message: str) -> None:

@@ -128,24 +128,26 @@ def readings(data: bytes) -> list[Reading]:
         text, score = scored[name]
         best, first = by_text.get(text, (0.0, name))
         by_text[text] = (max(best, score), first)
-    found = [(score, name, text) for text, (score, name) in by_text.items() if score > 0]
-    found.sort(key=lambda item: (-item[0], order.index(item[1])))
-    rival = found[1][2] if len(found) > 1 else ""
+    candidates = [(score, name, text) for text, (score, name) in by_text.items() if score > 0]
+    candidates.sort(key=lambda item: (-item[0], order.index(item[1])))
+    rival = candidates[1][2] if len(candidates) > 1 else ""
     return [
-        Reading(name, _sample(text, rival if place == 0 else found[0][2]), score, _evidence(text))
-        for place, (score, name, text) in enumerate(found)
+        Reading(name, _sample(text, rival if place == 0 else candidates[0][2]), score, _evidence(text))
+        for place, (score, name, text) in enumerate(candidates)
     ]
 
 
-def certain(found: list[Reading]) -> bool:
+def certain(readings: list[Reading]) -> bool:
     """Whether the first reading is so much likelier than the second that nobody need be asked."""
-    best, evidence = found[0], found[0].evidence
-    return evidence > 1 if len(found) == 1 else best.score > (_CLEAR + _ALONE / max(evidence, 0.1)) * found[1].score
+    best, evidence = readings[0], readings[0].evidence
+    return (
+        evidence > 1 if len(readings) == 1 else best.score > (_CLEAR + _ALONE / max(evidence, 0.1)) * readings[1].score
+    )
 
 
-def rival(found: list[Reading]) -> Reading:
+def rival(readings: list[Reading]) -> Reading:
     """What to ask about beside the first reading: the likeliest of the others, one in common use if there is any."""
-    return next((reading for reading in found[1:] if reading.encoding not in _OLD), found[1])
+    return next((reading for reading in readings[1:] if reading.encoding not in _OLD), readings[1])
 
 
 def _evidence(text: str) -> int:
@@ -201,17 +203,17 @@ def _odd(char: str, before: str, after: str) -> bool:
     category = unicodedata.category(char)
     if category in ("Cc", "Cn", "Co", "Cs") or "\u2500" <= char <= "\u25ff" or "\uff61" <= char <= "\uff9f":
         return True
-    own = script(char)
-    if own is None:
+    own_script = script(char)
+    if own_script is None:
         if char in _JOINING or category[0] == "P" or category == "Mn":
             return False
         return (before.isalpha() and after.isalpha()) or category in ("Sk", "Lm")
-    if own in _BY_SYLLABLE:
+    if own_script in _BY_SYLLABLE:
         return False
     beside = {script(other) for other in (before, after) if other} & _ALPHABETIC
-    if beside - {own}:
+    if beside - {own_script}:
         return True
-    if own == "Latin" and char not in "ªºµ" and (before.isdigit() or after.isdigit()):
+    if own_script == "Latin" and char not in "ªºµ" and (before.isdigit() or after.isdigit()):
         return True
     return char.isupper() and before.islower()
 

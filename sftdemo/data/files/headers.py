@@ -32,10 +32,10 @@ class Record(NamedTuple):
 
 def fill(table: Table, records: Sequence[Record], header: str) -> None:
     """Turn records into the table's rows. `header` is auto, yes, no, or the number of the header's row."""
-    kept = [record for record in records if any(map(str.strip, record.cells))]
-    if blank := len(records) - len(kept):
+    filled = [record for record in records if any(map(str.strip, record.cells))]
+    if blank := len(records) - len(filled):
         table.note(f"Blank rows skipped: {blank}.")
-    names, body, start = _header(table, kept, header)
+    names, body, start = _header(table, filled, header)
     if names is None:
         return
     body = _without_row_names(names, body)
@@ -73,26 +73,26 @@ def _ragged(table: Table, record: Record, width: int) -> None:
     )
 
 
-def _header(table: Table, kept: list[Record], header: str) -> tuple[list[str] | None, list[Record], int]:
+def _header(table: Table, filled: list[Record], header: str) -> tuple[list[str] | None, list[Record], int]:
     """(the columns' names or None, the rows below, the header's line or 0 without one)."""
-    if not kept:
+    if not filled:
         return None, [], 0
     if header.isdigit():
-        at = next((place for place, record in enumerate(kept) if record.line == int(header)), None)
+        at = next((place for place, record in enumerate(filled) if record.line == int(header)), None)
         if at is None:
-            lines = f"lines {kept[0].line} to {kept[-1].line}"
+            lines = f"lines {filled[0].line} to {filled[-1].line}"
             table.fault(
                 0, f"No row begins in line {header}, which header names.", f"Name one of {lines} that has cells."
             )
             return None, [], 0
-        _skipped_above(table, kept[:at])
-        return [cell.strip() for cell in kept[at].cells], kept[at + 1 :], kept[at].line
+        _skipped_above(table, filled[:at])
+        return [cell.strip() for cell in filled[at].cells], filled[at + 1 :], filled[at].line
     if header == "auto":
-        titles = _titles(kept)
-        _skipped_above(table, kept[:titles])
-        kept = kept[titles:]
-    if header == "no" or (header == "auto" and _is_data(kept)):
-        names = _made_up(kept)
+        titles = _titles(filled)
+        _skipped_above(table, filled[:titles])
+        filled = filled[titles:]
+    if header == "no" or (header == "auto" and _is_data(filled)):
+        names = _made_up(filled)
         called = ", ".join(map(repr, names[:20]))
         if header == "no":
             table.note(f"it is read without a header; its columns are called {called}.")
@@ -100,13 +100,13 @@ def _header(table: Table, kept: list[Record], header: str) -> tuple[list[str] | 
             table.note(
                 f"its first row is data; its columns are called {called}. If that row is a header, say --header yes."
             )
-        return names, kept, 0
-    if header == "auto" and (cell := next((cell for cell in kept[0].cells if _PROSE.search(cell.strip())), None)):
+        return names, filled, 0
+    if header == "auto" and (cell := next((cell for cell in filled[0].cells if _PROSE.search(cell.strip())), None)):
         shown = cell.strip() if len(cell) < 50 else cell.strip()[:50] + "…"
         table.warn(
-            kept[0].line, f"The header has {shown!r}, which may be data.", "If there is no header, say --header no."
+            filled[0].line, f"The header has {shown!r}, which may be data.", "If there is no header, say --header no."
         )
-    return [cell.strip() for cell in kept[0].cells], kept[1:], kept[0].line
+    return [cell.strip() for cell in filled[0].cells], filled[1:], filled[0].line
 
 
 def _skipped_above(table: Table, records: list[Record]) -> None:
@@ -115,12 +115,12 @@ def _skipped_above(table: Table, records: list[Record]) -> None:
         table.note(f"Rows above the header, which are not read: {len(records)} ({shown!r}).")
 
 
-def _titles(kept: list[Record]) -> int:
+def _titles(filled_records: list[Record]) -> int:
     """How many rows stand above the header: a title has one cell, the row below it names columns, and rows follow."""
-    for place, record in enumerate(kept[:5]):
+    for place, record in enumerate(filled_records[:5]):
         filled = [cell for cell in record.cells if cell.strip()]
         if len(filled) > 1 or not (len(record.cells) == 1 or " " in filled[0].strip()):
-            below = kept[place:]
+            below = filled_records[place:]
             wide = sum(len(record.cells) > 1 for record in below)
             return place if place and 1 < len(below) < 1.25 * wide and not _is_data(below) else 0
     return 0
@@ -138,9 +138,9 @@ def column(records: Iterable[Record], place: int) -> list[str]:
     return [record.cells[place] for record in records if place < len(record.cells)]
 
 
-def _is_data(kept: list[Record]) -> bool:
+def _is_data(records: list[Record]) -> bool:
     """Whether the first row is one of many: its cells are values that its columns have again and again, or numbers."""
-    first, rest = [cell.strip() for cell in kept[0].cells], kept[1 : _SAMPLE + 1]
+    first, rest = [cell.strip() for cell in records[0].cells], records[1 : _SAMPLE + 1]
     if not rest or all(cell in ("", str(place)) for place, cell in enumerate(first)):
         return False  # pandas numbers columns that have no name
     if 2 * sum(cell.casefold() in _NAMES for cell in first) >= sum(map(bool, first)):
@@ -149,19 +149,19 @@ def _is_data(kept: list[Record]) -> bool:
         return False  # files with a header each, joined
     for place, cell in enumerate(first):
         below = [value for value in column(rest, place) if value.strip()]
-        known = labels(below)
-        if cell and known is not None and cell in known:
+        repeated_values = labels(below)
+        if cell and repeated_values is not None and cell in repeated_values:
             return True
         if _NUMBER.fullmatch(cell) and below and all(_NUMBER.fullmatch(value.strip()) for value in below):
             return True
     return False
 
 
-def _made_up(kept: list[Record]) -> list[str]:
+def _made_up(records: list[Record]) -> list[str]:
     """Names for columns that have none: text and label where there is one of each, with a title or as a pair; else column1, …"""
-    width = Counter(len(record.cells) for record in kept).most_common(1)[0][0]
+    width = Counter(len(record.cells) for record in records).most_common(1)[0][0]
     names = [f"column{place + 1}" for place in range(width)]
-    columns = [column(kept[:_SAMPLE], place) for place in range(width)]
+    columns = [column(records[:_SAMPLE], place) for place in range(width)]
     marks = [place for place, values in enumerate(columns) if len(labels(values) or ()) > 1]
     if len(marks) != 1:
         return names
@@ -199,7 +199,7 @@ def _without_row_names(names: list[str], body: list[Record]) -> list[Record]:
 def _columns(table: Table, names: list[str], body: list[Record], start: int) -> list[int] | None:
     """The places of the columns that are read, after those without a name got one; None after a fault."""
     keep, empty, counting = [], 0, False
-    seen: dict[str, int] = {}
+    place_of: dict[str, int] = {}
     taken = set(names)
     for place, name in enumerate(names):
         if not name or _UNNAMED.fullmatch(name):
@@ -217,13 +217,13 @@ def _columns(table: Table, names: list[str], body: list[Record], start: int) -> 
                 table.warn(
                     spilled[0].line, problem, "Look whether a cell before it was cut; else name it, or take it out."
                 )
-        if name in seen:
-            if column(body, place) == column(body, seen[name]):
+        if name in place_of:
+            if column(body, place) == column(body, place_of[name]):
                 table.note(f"the column {name!r} stands there twice with the same values; it is read once.")
                 continue
             table.fault(start, f"The header has {name!r} twice.", "Rename one of them.", True)
             return None
-        seen[name] = place
+        place_of[name] = place
         keep.append(place)
     if empty:
         table.note(f"Columns without a name or a value, which were skipped: {empty}.")

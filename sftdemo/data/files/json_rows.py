@@ -37,11 +37,11 @@ class _Doubled(dict[str, Any]):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs) and (key := next((key for key, value in pairs if made[key] != value), "")):
-        made = _Doubled(made)
-        made.key = key
-    return made
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs) and (key := next((key for key, value in pairs if mapping[key] != value), "")):
+        mapping = _Doubled(mapping)
+        mapping.key = key
+    return mapping
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
@@ -50,8 +50,8 @@ Value = tuple[int, Any, str]  # the line it begins on, what it is, its text
 
 def looks_like_json(lines: list[str]) -> bool:
     """Whether the first characters can only be JSON's (or Python's) own."""
-    said = [line.strip("\ufeff\x1e \t\r") for line in lines[:100]]
-    head = "\n".join(line for line in said if line and not line.startswith(_REMARK))[:2000]
+    stripped = [line.strip("\ufeff\x1e \t\r") for line in lines[:100]]
+    head = "\n".join(line for line in stripped if line and not line.startswith(_REMARK))[:2000]
     if re.match(r'"\{\s*\\"', head) and isinstance(_parsed(head.split("\n")[0]), str):
         return True  # written as JSON twice
     return bool(re.match(r"""\{\s*(["'}]|//|$)|\[\s*([\[{"'\]]|//|-?\d|$)""", head)) and not re.match(r"\[\w+\]", head)
@@ -60,10 +60,10 @@ def looks_like_json(lines: list[str]) -> bool:
 def read(table: Table, lines: list[str], bad: set[int], header: str) -> None:
     """Fill the table. A value a line is tried first where the first line is one; then the text as a whole."""
     filled = (line.strip("\ufeff\x1e \t\r") for line in lines)
-    said = (line for line in filled if line and not line.startswith(_REMARK))
-    first, several = next(said, ""), next(said, None) is not None
+    contents = (line for line in filled if line and not line.startswith(_REMARK))
+    first, several = next(contents, ""), next(contents, None) is not None
     by_line = isinstance(_parsed(first), dict) and several
-    kept = len(table.notes)
+    notes_before = len(table.notes)
     if by_line and _lines(table, lines, bad):
         return
     whole = Table(table.file, table.split)
@@ -75,7 +75,7 @@ def read(table: Table, lines: list[str], bad: set[int], header: str) -> None:
             return
     if by_line and not complete and table.rows:
         return
-    del table.notes[kept:]
+    del table.notes[notes_before:]
     table.become(whole)
 
 
@@ -167,7 +167,7 @@ def _whole(table: Table, lines: list[str], bad: set[int], header: str) -> bool:
 
 def _values(table: Table, text: str, bad: set[int], header: str) -> Exception | None:
     """Fill the table up to the first fault of the JSON, which is returned."""
-    found: list[Value] = []
+    values: list[Value] = []
     error: Exception | None = None
     lists = 0
     try:
@@ -176,14 +176,14 @@ def _values(table: Table, text: str, bad: set[int], header: str) -> Exception | 
                 lists += 1
             # The decoder put a replacement for a bad byte: the row is at fault already.
             elif not (bad and bad.intersection(range(value[0], value[0] + value[2].count("\n") + 1))):
-                found.append(value)
+                values.append(value)
     except (ValueError, RecursionError) as caught:
         error = caught
-    if len(found) == 1 and not lists and not error and (inner := _unwrapped(table, found[0], text)) is not None:
-        found = inner
-    if lists > 1 and len(found) > lists:
+    if len(values) == 1 and not lists and not error and (inner := _unwrapped(table, values[0], text)) is not None:
+        values = inner
+    if lists > 1 and len(values) > lists:
         table.note(f"it holds {lists} lists one after another, which were joined.")
-    _take(table, found, header)
+    _take(table, values, header)
     return error
 
 
@@ -233,12 +233,12 @@ def _elements(text: str, at: int) -> Iterator[tuple[int, int, Any]]:
 
 def _line_counter(text: str) -> Callable[[int], int]:
     """The line of a place, for places asked for in their order."""
-    seen, line = 0, 1
+    counted_to, line = 0, 1
 
     def count(at: int) -> int:
-        nonlocal seen, line
-        line += text.count("\n", seen, at)
-        seen = at
+        nonlocal counted_to, line
+        line += text.count("\n", counted_to, at)
+        counted_to = at
         return line
 
     return count
@@ -289,24 +289,24 @@ def _by_key(value: dict[str, Any]) -> list[dict[str, Any]] | None:
     return items if all(key.isdigit() for key in value) or (len(items) > 2 and len(items[0]) > 1 and plain) else None
 
 
-def _list_of(text: str, wanted: str) -> int | None:
+def _list_of(text: str, name: str) -> int | None:
     """Where the list under this key of the object opens, just after its bracket."""
     at = _skip(_BETWEEN, text, 0)
     while text[at : at + 1] in ("{", ","):
         key, at = _DECODER.raw_decode(text, _skip(_SPACE, text, at + 1))
         at = _skip(_SPACE, text, _skip(_SPACE, text, at) + 1)
-        if key == wanted and text[at : at + 1] == "[":
+        if key == name and text[at : at + 1] == "[":
             return at + 1
         at = _skip(_SPACE, text, _DECODER.raw_decode(text, at)[1])
     return None
 
 
-def _take(table: Table, found: list[Value], header: str) -> None:
+def _take(table: Table, values: list[Value], header: str) -> None:
     """Rows from values: objects as they are, lists of plain values as the rows of a table."""
-    if found and all(isinstance(value, list) for _, value, _ in found):
+    if values and all(isinstance(value, list) for _, value, _ in values):
         lists = [
             (line, value)
-            for line, outer, _ in found
+            for line, outer, _ in values
             for value in (outer if outer and all(isinstance(inner, list) for inner in outer) else [outer])
         ]
         if len(lists) > 1 and not any(isinstance(cell, dict | list) for _, value in lists for cell in value):
@@ -315,12 +315,12 @@ def _take(table: Table, found: list[Value], header: str) -> None:
             return
         objects = [(line, item) for line, value in lists for item in value]
         if objects and all(isinstance(item, dict) for _, item in objects):
-            found = [(line, item, json.dumps(item)) for line, item in objects]
-    twice = [(line, inner, source) for line, value, source in found if (inner := _written_twice(value)) is not None]
-    if twice and len(twice) == len(found):
-        found = [(line, row, source) for line, rows, source in twice for row in rows]
+            values = [(line, item, json.dumps(item)) for line, item in objects]
+    twice = [(line, inner, source) for line, value, source in values if (inner := _written_twice(value)) is not None]
+    if twice and len(twice) == len(values):
+        values = [(line, row, source) for line, rows, source in twice for row in rows]
         table.note("its rows are JSON inside JSON text, and were read as such.")
-    for line, value, source in found:
+    for line, value, source in values:
         add(table, line, value, source)
 
 

@@ -70,16 +70,16 @@ def read(table: Table, data: bytes, config: ReadConfig, limit: int) -> None:
 
 def _too_large(data: bytes, limit: int) -> str:
     """What is wrong with the size it really unpacks to, whatever its list of contents says."""
-    left = limit
+    bytes_left = limit
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for item in archive.infolist():
                 if item.flag_bits & 1:
                     return "The workbook is locked with a password."
                 with archive.open(item) as part:
-                    while chunk := part.read(min(_CHUNK, left + 1)):
-                        left -= len(chunk)
-                        if left < 0:
+                    while chunk := part.read(min(_CHUNK, bytes_left + 1)):
+                        bytes_left -= len(chunk)
+                        if bytes_left < 0:
                             return f"The file has unpacked more than {limit / 1e9:.1f} GB; the most is {limit / 1e9:.1f} GB."
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         return f"This isn't a workbook that can be read: {str(error).rstrip('.') or type(error).__name__}."
@@ -94,8 +94,8 @@ def _sheets(table: Table, book: Any, config: ReadConfig) -> None:
         if title is None and wanted.isdigit() and 1 <= int(wanted) <= len(names):
             title = names[int(wanted) - 1]
         if title is None:
-            there = ", ".join(map(repr, names[:20]))
-            table.fault(0, f"The workbook has no sheet {wanted!r}; it has {there}.", "Name one with --sheet.")
+            titles = ", ".join(map(repr, names[:20]))
+            table.fault(0, f"The workbook has no sheet {wanted!r}; it has {titles}.", "Name one with --sheet.")
             return
         _sheet(table, book[title], config)
         return
@@ -123,12 +123,12 @@ def _has_rows(sheet: Any) -> bool:
 
 def _sheet(table: Table, sheet: Any, config: ReadConfig) -> None:
     sheet.reset_dimensions()
-    found: list[tuple[int, list[str]]] = []
+    filled: list[tuple[int, list[str]]] = []
     errors: Counter[str] = Counter()
-    seen = 0
+    cells_seen = 0
     for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
-        seen += len(row)
-        if number > _ROWS or seen > _CELLS:
+        cells_seen += len(row)
+        if number > _ROWS or cells_seen > _CELLS:
             table.fault(0, "The sheet has more cells than can be read.", "Save its rows as .csv.")
             return
         cells = [as_text(value) for value in row]
@@ -139,14 +139,14 @@ def _sheet(table: Table, sheet: Any, config: ReadConfig) -> None:
         while cells and not cells[-1]:
             cells.pop()
         if cells:
-            found.append((number, cells))
-    width = max((len(cells) for _, cells in found), default=0)
-    if merged := _fill_merged(sheet, dict(found)):
+            filled.append((number, cells))
+    width = max((len(cells) for _, cells in filled), default=0)
+    if merged := _fill_merged(sheet, dict(filled)):
         table.note(f"Cells merged over several rows, whose value each row got: {merged}.")
-    if width * len(found) > _CELLS:
+    if width * len(filled) > _CELLS:
         table.fault(0, "The sheet has more cells than can be read.", "Save its rows as .csv.")
         return
-    headers.fill(table, [Record(at, at, cells + [""] * (width - len(cells))) for at, cells in found], config.header)
+    headers.fill(table, [Record(at, at, cells + [""] * (width - len(cells))) for at, cells in filled], config.header)
     if errors:
         kinds = ", ".join(errors)
         table.warn(
@@ -161,13 +161,13 @@ def _fill_merged(sheet: Any, rows: dict[int, list[str]]) -> int:
     """
     from openpyxl.utils import column_index_from_string
 
-    merged, left = 0, _CELLS
-    for found in _MERGED.finditer(sheet.parent._archive.read(sheet._worksheet_path)):
-        column, first, other, last = (part.decode() for part in found.groups())
+    merged, cells_left = 0, _CELLS
+    for match in _MERGED.finditer(sheet.parent._archive.read(sheet._worksheet_path)):
+        column, first, other, last = (part.decode() for part in match.groups())
         place, rest = column_index_from_string(column) - 1, range(int(first) + 1, min(int(last), _ROWS) + 1)
         top = rows.get(int(first), [])
-        left -= len(rest)
-        if column != other or place >= len(top) or not top[place] or left < 0:
+        cells_left -= len(rest)
+        if column != other or place >= len(top) or not top[place] or cells_left < 0:
             continue
         merged += 1
         for number in rest:

@@ -33,12 +33,12 @@ _ARGILLA = {
 _NOT_GIVEN = {"discarded", "draft", "pending"}
 
 
-def _plain(values: Values, own: set[str]) -> Values:
+def _plain(values: Values, tool_columns: set[str]) -> Values:
     """The columns that aren't the tool's own, nor empty metadata."""
     return {
         column: value
         for column, value in values.items()
-        if column not in own and not (column in ("meta", "metadata") and not value)
+        if column not in tool_columns and not (column in ("meta", "metadata") and not value)
     }
 
 
@@ -64,9 +64,9 @@ def is_label_studio(values: Values) -> bool:
 
 def label_studio(values: Values) -> Iterator[Values]:
     """A task, with the annotation its maker calls the truth, else the first that wasn't cancelled."""
-    made = [part for part in values["annotations"] if isinstance(part, dict)]
-    kept = [part for part in made if not part.get("was_cancelled")]
-    if made and not kept:
+    annotations = [part for part in values["annotations"] if isinstance(part, dict)]
+    kept = [part for part in annotations if not part.get("was_cancelled")]
+    if annotations and not kept:
         raise LeftOut(CANCELLED)
     kept = [part for part in kept if part.get("result")]
     chosen = next((part for part in kept if part.get("ground_truth")), kept[0] if kept else {"result": []})
@@ -77,13 +77,13 @@ def label_studio(values: Values) -> Iterator[Values]:
 def studio_differs(values: Values) -> bool:
     """Whether several people marked the task, and not alike."""
     kept = [part for part in values["annotations"] if isinstance(part, dict) and not part.get("was_cancelled")]
-    made = [_studio_answers(part["result"]) for part in kept if part.get("result")]
-    return any(answers != made[0] for answers in made)
+    answers_by_annotation = [_studio_answers(part["result"]) for part in kept if part.get("result")]
+    return any(answers != answers_by_annotation[0] for answers in answers_by_annotation)
 
 
 def _studio_answers(results: Any) -> dict[str, Any]:
     """{name of the control: what was marked with it}."""
-    found: dict[str, Any] = {}
+    answers: dict[str, Any] = {}
     for result in results if isinstance(results, list) else ():
         value = result.get("value") if isinstance(result, dict) else None
         if not isinstance(value, dict):
@@ -95,12 +95,12 @@ def _studio_answers(results: Any) -> dict[str, Any]:
         if kind in ("labels", "hypertextlabels") and isinstance(marked, list):
             marked = [{**value, "label": label} for label in marked]
             marked = [{key: mark[key] for key in ("start", "end", "text", "label") if key in mark} for mark in marked]
-        if isinstance(marked, list) and isinstance(found.get(name), list):
-            found[name] += marked
+        if isinstance(marked, list) and isinstance(answers.get(name), list):
+            answers[name] += marked
         elif marked is not None:
-            found[name] = marked
+            answers[name] = marked
     return {name: marked[0] if isinstance(marked, list) and len(marked) == 1 and not _are_spans(marked) else marked
-            for name, marked in found.items()}  # fmt: skip
+            for name, marked in answers.items()}  # fmt: skip
 
 
 def is_label_studio_min(values: Values) -> bool:
@@ -111,13 +111,17 @@ def label_studio_min(values: Values) -> Iterator[Values]:
     """The flat export (JSON-MIN, CSV): a control's value is a text, {"choices": […]}, or spans."""
     row = _plain(values, _STUDIO_MIN)
     for column, value in row.items():
-        found = parsed(value) if isinstance(value, str) else value
-        if isinstance(found, dict) and isinstance(found.get("choices"), list):
-            row[column] = found["choices"]
-        elif isinstance(found, list) and found and all(isinstance(mark, dict) and "labels" in mark for mark in found):
+        content = parsed(value) if isinstance(value, str) else value
+        if isinstance(content, dict) and isinstance(content.get("choices"), list):
+            row[column] = content["choices"]
+        elif (
+            isinstance(content, list)
+            and content
+            and all(isinstance(mark, dict) and "labels" in mark for mark in content)
+        ):
             row[column] = [
                 {key: value for key, value in mark.items() if key != "labels"} | {"label": label}
-                for mark in found
+                for mark in content
                 for label in mark["labels"]
             ]
     row = {("entities" if _are_spans(value) else column): value for column, value in row.items()}
@@ -166,10 +170,10 @@ def argilla(values: Values) -> Iterator[Values]:
     """A record with fields and responses; what a model suggested and nobody confirmed is not learned."""
     if values.get("status") == "discarded":
         raise LeftOut(DISCARDED)
-    given: dict[str, list[Any]] = {}
+    answers: dict[str, list[Any]] = {}
     turned_down = False
     responses = values.get("responses") or {}
-    listed = (
+    responses_by_question = (
         [{"question_name": name, **answer} for name, part in responses.items() for answer in part or ()]
         if isinstance(responses, dict)
         else [
@@ -180,20 +184,24 @@ def argilla(values: Values) -> Iterator[Values]:
             ).items()
         ]
     )
-    for answer in listed:
+    for answer in responses_by_question:
         if answer.get("status") in _NOT_GIVEN:
             turned_down = turned_down or answer["status"] == "discarded"
         elif answer.get("value") is not None:
-            given.setdefault(str(answer["question_name"]), []).append(answer["value"])
-    if turned_down and not given:
+            answers.setdefault(str(answer["question_name"]), []).append(answer["value"])
+    if turned_down and not answers:
         raise LeftOut(DISCARDED)
-    yield {**_plain(values, _ARGILLA), **values["fields"], **answered({name: part[0] for name, part in given.items()})}
+    yield {
+        **_plain(values, _ARGILLA),
+        **values["fields"],
+        **answered({name: part[0] for name, part in answers.items()}),
+    }
 
 
 def argilla_differs(values: Values) -> bool:
     responses = values.get("responses")
-    given = responses.values() if isinstance(responses, dict) else ()
-    return any(answer.get("value") != part[0].get("value") for part in given for answer in part or ())
+    answers_by_question = responses.values() if isinstance(responses, dict) else ()
+    return any(answer.get("value") != part[0].get("value") for part in answers_by_question for answer in part or ())
 
 
 def is_old_argilla(values: Values) -> bool:
@@ -229,7 +237,7 @@ def is_published_argilla(columns: Iterable[str]) -> bool:
 def published_argilla(values: Values) -> Iterator[Values]:
     """A row of a set that Argilla put on the Hub: "label.responses", "label.responses.status", "label.suggestion", …"""
     questions = [column.removesuffix(_PUBLISHED) for column in values if column.endswith(_PUBLISHED)]
-    given: dict[str, Any] = {}
+    answer_to: dict[str, Any] = {}
     turned_down = False
     for question in questions:
         answers = values[question + _PUBLISHED] or []
@@ -237,8 +245,8 @@ def published_argilla(values: Values) -> Iterator[Values]:
         for answer, state in zip(answers, states, strict=False):
             turned_down = turned_down or state == "discarded"
             if state not in _NOT_GIVEN and answer is not None:
-                given.setdefault(question, answer)
-    if turned_down and not given:
+                answer_to.setdefault(question, answer)
+    if turned_down and not answer_to:
         raise LeftOut(DISCARDED)
-    own = {column for column in values for question in questions if column.startswith(f"{question}.")}
-    yield {**_plain(values, {*_ARGILLA, *own}), **answered(given)}
+    question_columns = {column for column in values for question in questions if column.startswith(f"{question}.")}
+    yield {**_plain(values, {*_ARGILLA, *question_columns}), **answered(answer_to)}

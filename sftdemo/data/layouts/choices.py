@@ -38,79 +38,79 @@ class _Layout:
     first: int = 0  # what the first option is called where the right one is a number
 
 
-def lettered(rows: list[Row], told: Callable[[str], None], faults: list[Fault]) -> list[Row]:
+def lettered(rows: list[Row], warn: Callable[[str], None], faults: list[Fault]) -> list[Row]:
     """The rows with their options in one column, `options` ("A. …" line by line), and the right letter in `answer`.
 
-    Rows without options stay as they are, and those whose answer is none of them are faults; `told` hears what isn't sure.
+    Rows without options stay as they are, and those whose answer is none of them are faults; `warn` hears what isn't sure.
     """
     shapes = Counter(tuple(row.values) for row in rows[:_ASKED])
     if not shapes:
         return rows
-    found = _layout(shapes.most_common(1)[0][0], rows, told)
-    if not found:
+    layout = _layout(shapes.most_common(1)[0][0], rows, warn)
+    if not layout:
         return rows
-    made = []
+    lettered_rows = []
     for row in rows:
-        values = _with_options(row.values, found)
+        values = _with_options(row.values, layout)
         if values is None:
-            problem = f"The answer {row.values.get(found.gold)!r} is none of the options."
-            faults.append(Fault(row.line, found.gold, problem, "Give an option's letter, number or text.", row.file))
+            problem = f"The answer {row.values.get(layout.gold)!r} is none of the options."
+            faults.append(Fault(row.line, layout.gold, problem, "Give an option's letter, number or text.", row.file))
         else:
-            made.append(row._replace(values=values))
-    return made
+            lettered_rows.append(row._replace(values=values))
+    return lettered_rows
 
 
-def _layout(columns: Sequence[str], rows: list[Row], told: Callable[[str], None]) -> _Layout | None:
+def _layout(columns: Sequence[str], rows: list[Row], warn: Callable[[str], None]) -> _Layout | None:
     by_key = {key(column): column for column in columns}
     for chosen in _candidates(by_key):
         for gold in (by_key[name] for name in GOLD if name in by_key and by_key[name] not in chosen):
             layout = _Layout(chosen, gold)
-            asked = [(options, row.values.get(gold)) for row in rows if (options := _options(row.values, chosen))]
-            if not asked:
+            questions = [(options, row.values.get(gold)) for row in rows if (options := _options(row.values, chosen))]
+            if not questions:
                 break
-            numbers = [int(str(value)) for _, value in asked if _is_number(value)]
-            most = max(len(options) for options, _ in asked)
+            numbers = [int(str(value)) for _, value in questions if _is_number(value)]
+            most_options = max(len(options) for options, _ in questions)
             if numbers and min(numbers) > 0:
-                layout = _Layout(chosen, gold, 1 if max(numbers) >= most else 0)
-            sample = asked[:_ASKED]
+                layout = _Layout(chosen, gold, 1 if max(numbers) >= most_options else 0)
+            sample = questions[:_ASKED]
             right = sum(_letter(options, value, layout.first) is not None for options, value in sample)
             if right >= _SURE * len(sample):
-                if numbers and min(numbers) > 0 and not layout.first and not _named(asked[0][0]):
-                    told(NOT_SURE.format(column=repr(gold)))
+                if numbers and min(numbers) > 0 and not layout.first and not _named(questions[0][0]):
+                    warn(NOT_SURE.format(column=repr(gold)))
                 return layout
     return None
 
 
 def _candidates(by_key: dict[str, str]) -> list[tuple[str, ...]]:
     """Columns that may hold the options: one with a list, or several in a row."""
-    found = [(by_key[name],) for name in LISTS if name in by_key]
+    lists = [(by_key[name],) for name in LISTS if name in by_key]
     series: dict[str, list[str]] = {}
     for name in sorted(by_key):
         if match := _ONE.fullmatch(name):
             series.setdefault(match[1], []).append(by_key[name])
-    return found + [tuple(columns) for stem, columns in series.items() if len(columns) >= _LEAST.get(stem, 2)]
+    return lists + [tuple(columns) for stem, columns in series.items() if len(columns) >= _LEAST.get(stem, 2)]
 
 
 def _options(values: dict[str, Any], columns: tuple[str, ...]) -> Options:
     """The options of a row with what each is called; empty where there are none."""
-    listed: Any = [values.get(column) for column in columns]
+    options: Any = [values.get(column) for column in columns]
     if len(columns) == 1:
-        listed = parsed(listed[0]) if isinstance(listed[0], str) else listed[0]
+        options = parsed(options[0]) if isinstance(options[0], str) else options[0]
     names: Sequence[Any] = ascii_uppercase
-    if isinstance(listed, dict) and isinstance(listed.get("text"), list):
-        names, listed = listed.get("label") or names, listed["text"]
-    elif isinstance(listed, dict):
-        names, listed = list(listed), list(listed.values())
-    elif isinstance(listed, list) and listed and all(isinstance(option, dict) for option in listed):
+    if isinstance(options, dict) and isinstance(options.get("text"), list):
+        names, options = options.get("label") or names, options["text"]
+    elif isinstance(options, dict):
+        names, options = list(options), list(options.values())
+    elif isinstance(options, list) and options and all(isinstance(option, dict) for option in options):
         names = [next((option[k] for k in ("label", "key", "id") if k in option), letter)
-                 for option, letter in zip(listed, ascii_uppercase, strict=False)]  # fmt: skip
-        listed = [
-            next((option[k] for k in ("text", "content", "value", "option") if k in option), None) for option in listed
+                 for option, letter in zip(options, ascii_uppercase, strict=False)]  # fmt: skip
+        options = [
+            next((option[k] for k in ("text", "content", "value", "option") if k in option), None) for option in options
         ]
-    if not isinstance(listed, list) or len(listed) > len(ascii_uppercase):
+    if not isinstance(options, list) or len(options) > len(ascii_uppercase):
         return []
     texts = [
-        str(text) for text in listed if text is not None and str(text).strip() and not isinstance(text, list | dict)
+        str(text) for text in options if text is not None and str(text).strip() and not isinstance(text, list | dict)
     ]
     return [(str(name), text) for name, text in zip(names, texts, strict=False)] if len(texts) > 1 else []
 
@@ -134,8 +134,8 @@ def _letter(options: Options, value: Any, first: int) -> str | None:
         bare = _NAME.sub("", value.strip().strip("().").strip())
         if bare in names or bare.upper() in names:
             return bare if bare in names else bare.upper()
-        if (same := [name for name, text in options if text.strip() == value.strip()]) and not bare.isdigit():
-            return same[0]
+        if (names_of_text := [name for name, text in options if text.strip() == value.strip()]) and not bare.isdigit():
+            return names_of_text[0]
     if _is_number(value) and 0 <= int(value) - first < len(options):
         return names[int(value) - first]
     return None
@@ -149,10 +149,14 @@ def _with_options(values: dict[str, Any], layout: _Layout) -> dict[str, Any] | N
     right = _letter(options, values.get(layout.gold), layout.first)
     if right is None:
         return None
-    same = {
+    answer_columns = {
         column
         for column, value in values.items()
         if key(column) in GOLD and _letter(options, value, layout.first) == right
     }
-    rest = {column: value for column, value in values.items() if column not in {*layout.columns, layout.gold, *same}}
+    rest = {
+        column: value
+        for column, value in values.items()
+        if column not in {*layout.columns, layout.gold, *answer_columns}
+    }
     return {**rest, "options": "\n".join(f"{name}. {text}" for name, text in options), "answer": right}

@@ -19,37 +19,37 @@ def _rest(values: Values, *used: str) -> Values:
 
 
 def is_squad(values: Values) -> bool:
-    found = values["paragraphs"]
-    return isinstance(found, list) and all(isinstance(part, dict) and "qas" in part for part in found)
+    paragraphs = values["paragraphs"]
+    return isinstance(paragraphs, list) and all(isinstance(part, dict) and "qas" in part for part in paragraphs)
 
 
 def squad(values: Values) -> Iterator[Values]:
     """A row for each question of SQuAD's nested form."""
     for paragraph in values["paragraphs"]:
-        for asked in paragraph["qas"] if isinstance(paragraph["qas"], list) else ():
-            own = (
-                _rest(asked, "id", "is_impossible", "plausible_answers")
-                if isinstance(asked, dict)
+        for question in paragraph["qas"] if isinstance(paragraph["qas"], list) else ():
+            columns = (
+                _rest(question, "id", "is_impossible", "plausible_answers")
+                if isinstance(question, dict)
                 else {"question": None}
             )
-            answers: Any = own.pop("answers", own.pop("answer", []))
+            answers: Any = columns.pop("answers", columns.pop("answer", []))
             yield {
                 **_rest(values, "paragraphs"),
                 **_rest(paragraph, "qas", "document_id"),
-                **own,
+                **columns,
                 "answers": answers if isinstance(answers, list) else [answers],
             }
 
 
 def is_translation(values: Values) -> bool:
-    found = values["translation"]
-    found = parsed(found) if isinstance(found, str) else found
-    return isinstance(found, dict) and len(found) > 1 and all(isinstance(text, str | None) for text in found.values())
+    texts = values["translation"]
+    texts = parsed(texts) if isinstance(texts, str) else texts
+    return isinstance(texts, dict) and len(texts) > 1 and all(isinstance(text, str | None) for text in texts.values())
 
 
 def translation(values: Values) -> Iterator[Values]:
-    found = values["translation"]
-    yield {**_rest(values, "translation"), **(parsed(found) if isinstance(found, str) else found)}
+    texts = values["translation"]
+    yield {**_rest(values, "translation"), **(parsed(texts) if isinstance(texts, str) else texts)}
 
 
 def is_openai_preference(values: Values) -> bool:
@@ -69,8 +69,8 @@ def openai_preference(values: Values) -> Iterator[Values]:
 
 
 def is_gemini(values: Values) -> bool:
-    found = values["contents"]
-    return isinstance(found, list) and bool(found) and all(isinstance(turn, dict) and "parts" in turn for turn in found)
+    turns = values["contents"]
+    return isinstance(turns, list) and bool(turns) and all(isinstance(turn, dict) and "parts" in turn for turn in turns)
 
 
 def gemini(values: Values) -> Iterator[Values]:
@@ -85,8 +85,8 @@ def gemini(values: Values) -> Iterator[Values]:
         calls = [part["functionCall"] for part in parts if isinstance(part, dict) and part.get("functionCall")]
         if len(results) < len(parts):
             named = {"role": turn.get("role") or "user", "content": _gemini_parts(turn)}
-            made = [{"name": call.get("name"), "arguments": call.get("args")} for call in calls]
-            turns.append({**named, **({"tool_calls": made} if made else {})})
+            tool_calls = [{"name": call.get("name"), "arguments": call.get("args")} for call in calls]
+            turns.append({**named, **({"tool_calls": tool_calls} if tool_calls else {})})
     yield {**_rest(values, "contents", "systemInstruction", "system_instruction"), "messages": turns}
 
 
@@ -118,8 +118,8 @@ def spacy(values: Values) -> Iterator[Values]:
 
 
 def is_ultrachat(values: Values) -> bool:
-    found = values["data"]
-    return isinstance(found, list) and len(found) > 1 and all(isinstance(text, str) for text in found)
+    texts = values["data"]
+    return isinstance(texts, list) and len(texts) > 1 and all(isinstance(text, str) for text in texts)
 
 
 def ultrachat(values: Values) -> Iterator[Values]:
@@ -138,8 +138,8 @@ def opened(values: Values) -> list[tuple[Values, str | None]] | None:
             return [(row, split_name(column)) for column, rows in parts.items() for row in rows or ()]
     if any(column in _CHATS for column in values):
         return None
-    if found := _columns(values):
-        return [(row, None) for row in found]
+    if columns := _columns(values):
+        return [(row, None) for row in columns]
     lists = {column: rows for column, value in filled.items() if isinstance(value, list) and (rows := _rows(value))}
     if len(lists) == 1 and len(filled) == 1:
         rows = next(iter(lists.values()))

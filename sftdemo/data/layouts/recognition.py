@@ -167,7 +167,7 @@ def write_columns(named: dict[str, str]) -> str:
     return line.getvalue()
 
 
-def find(search: Search, loose: bool = False) -> tuple[Mapping, list[Fault]] | None:
+def recognize(search: Search, loose: bool = False) -> tuple[Mapping, list[Fault]] | None:
     """The layout of most rows, and a fault for each row that has another; None where no layout fits."""
     named = search.named or (
         roles.by_values(search.columns, search.every, loose) if search.wanted in _BY_VALUES else {}
@@ -200,23 +200,23 @@ def _extras(mapping: Mapping, search: Search, named: Names[str, str]) -> dict[st
     """The columns of optional roles; one that only some rows have still plays its role for them."""
     by_key = {key(column): column for column in reversed(search.every)}
     taken = {*mapping.columns.values(), *search.named.values()}
-    found: dict[str, str] = {}
+    column_of: dict[str, str] = {}
     for role, aliases in {**mapping.layout.optional, **COMMON}.items():
         if role in search.named:
-            found[role] = search.named[role]
+            column_of[role] = search.named[role]
             continue
         column = _column(role, aliases, by_key, named)
         if column is None or column in taken:
             continue
         if role != "desirable" or roles.are_switches(column, search.columns.values(column)):
-            found[role] = column
+            column_of[role] = column
             taken.add(column)
     if "split" not in search.named:
-        split = roles.split_column(search.columns, by_key, taken - {found.get("split", "")})
-        found = {role: column for role, column in found.items() if role != "split"} | (
+        split = roles.split_column(search.columns, by_key, taken - {column_of.get("split", "")})
+        column_of = {role: column for role, column in column_of.items() if role != "split"} | (
             {"split": split} if split else {}
         )
-    return found
+    return column_of
 
 
 def _names(columns: Iterable[str], most: int = 20) -> str:
@@ -229,13 +229,13 @@ def _column(role: str, aliases: Iterable[str], by_key: Names[str, str], named: N
     if role in named:
         return named[role]
     taken = set(named.values())
-    found = (by_key.get(alias) or by_key.get(f"{alias}s") for alias in aliases)
-    return next((column for column in found if column is not None and column not in taken), None)
+    candidates = (by_key.get(alias) or by_key.get(f"{alias}s") for alias in aliases)
+    return next((column for column in candidates if column is not None and column not in taken), None)
 
 
 def _match(shape: tuple[str, ...], search: Search, named: Names[str, str], loose: bool) -> Mapping | None:
     """The first layout whose needs these columns meet, with every named role in it."""
-    there, by_key = set(shape), {key(column): column for column in reversed(shape)}
+    present, by_key = set(shape), {key(column): column for column in reversed(shape)}
     for layout in LAYOUTS:
         known = {*layout.roles, *layout.optional, *COMMON}
         if search.wanted not in ("auto", layout.name) or set(named) - known:
@@ -244,18 +244,18 @@ def _match(shape: tuple[str, ...], search: Search, named: Names[str, str], loose
             role: _column(role, (*aliases, *(layout.loose.get(role, ()) if loose else ())), by_key, named)
             for role, aliases in layout.roles.items()
         }
-        found = {role: column for role, column in columns.items() if column in there}
-        if len(found) != len(set(found.values())) or len(found) < len(layout.roles):
+        column_of = {role: column for role, column in columns.items() if column in present}
+        if len(column_of) != len(set(column_of.values())) or len(column_of) < len(layout.roles):
             continue
-        if loose and not named and _unlikely(layout, found, search.columns, "options" in there):
+        if loose and not named and _unlikely(layout, column_of, search.columns, "options" in present):
             continue
-        return Mapping(layout, {role: str(column) for role, column in found.items()})
+        return Mapping(layout, {role: str(column) for role, column in column_of.items()})
     return None
 
 
-def _unlikely(layout: Layout, found: Names[str, str | None], columns: Columns, optioned: bool) -> bool:
+def _unlikely(layout: Layout, column_of: Names[str, str | None], columns: Columns, optioned: bool) -> bool:
     """Whether the values speak against loose names: a label that is none, or an answer that is one and no option's letter."""
-    label, prompt, answer = (found.get(role) or "" for role in ("label", "prompt", "completion"))
+    label, prompt, answer = (column_of.get(role) or "" for role in ("label", "prompt", "completion"))
     if label:
         return key(label) in (*layout.loose["label"], "v1") and not columns.few(label)
     doubtful = key(prompt) in roles.LOOSE_PROMPT and key(answer) in roles.LOOSE_LABEL and not optioned
@@ -266,9 +266,9 @@ def suggestion(search: Search, flat: Search) -> dict[str, str]:
     """{role: column} that the values suggest where no layout was found; `flat` has objects opened."""
     if search.wanted != "auto" or search.named:
         return {}
-    several = [column for column in search.every if language(column) and search.columns.texts(column)]
-    if len(several) > 1:
-        return {"source": several[0], "target": several[1]}
+    languages = [column for column in search.every if language(column) and search.columns.texts(column)]
+    if len(languages) > 1:
+        return {"source": languages[0], "target": languages[1]}
     return guess(flat.columns, flat.every)
 
 

@@ -149,8 +149,8 @@ def split_column(columns: Columns, by_key: Mapping[str, str], taken: set[str]) -
         if column is None or column in taken:
             continue
         values = columns.values(column)
-        known = sum(isinstance(value, str) and split_name(value) is not None for value in values)
-        if (name == "split" and not are_folds(values)) or 2 * known > len(values):
+        recognized = sum(isinstance(value, str) and split_name(value) is not None for value in values)
+        if (name == "split" and not are_folds(values)) or 2 * recognized > len(values):
             return column
     return None
 
@@ -172,12 +172,12 @@ def folds(columns: Columns, by_key: Mapping[str, str], used: set[str]) -> list[s
 def by_values(columns: Columns, every: Sequence[str], loose: bool) -> dict[str, str]:
     """Roles that the values tell beyond doubt: spans or tags of a text, and, where `loose`, turns or two languages."""
     by_key = {key(column): column for column in reversed(every)}
-    if found := _marked(columns, by_key):
-        return found
+    if marked := _marked(columns, by_key):
+        return marked
     if not loose:
         return {}
-    spoken = [by_key[name] for name in _DIALOGUES if name in by_key and _are_said(columns.values(by_key[name]))]
-    turns = spoken or [column for column in every[:60] if _are_turns(columns.values(column))]
+    dialogues = [by_key[name] for name in _DIALOGUES if name in by_key and _are_said(columns.values(by_key[name]))]
+    turns = dialogues or [column for column in every[:60] if _are_turns(columns.values(column))]
     if len(turns) == 1:
         return {"messages": turns[0]}
     tongues = [column for column in every[:60] if language(column) and _is_text(columns, column)]
@@ -211,7 +211,7 @@ def _are_turns(values: Sequence[Any]) -> bool:
 def _are_said(values: Sequence[Any]) -> bool:
     """Whether the values are lists of what two people said in turn."""
     return bool(values) and all(
-        isinstance(value, list) and len(value) > 1 and all(isinstance(said, str) for said in value)
+        isinstance(value, list) and len(value) > 1 and all(isinstance(text, str) for text in value)
         for value in values[:20]
     )
 

@@ -68,11 +68,11 @@ def unfold(rows: list[Row], tally: Tally, faults: list[Fault]) -> list[Row]:
 
     A nested row that can't be read is added to the faults.
     """
-    if len(rows) == 1 and not _reader_of(rows[0].values, READERS) and (inner := nested.opened(rows[0].values)):
+    if len(rows) == 1 and not _reader_of(rows[0].values, READERS) and (nested_rows := nested.opened(rows[0].values)):
         first = rows[0]
         beside = (column for column, value in first.values.items() if not isinstance(value, list | dict) and value)
         tally.unused += map(repr, beside)
-        rows = [Row(first.file, at, values, first.split or split) for at, (values, split) in enumerate(inner, 1)]
+        rows = [Row(first.file, at, values, first.split or split) for at, (values, split) in enumerate(nested_rows, 1)]
     rows = entities.sentences(rows) or rows
     candidates: dict[tuple[str, ...], list[Reader]] = {}
     plain: list[Row] = []

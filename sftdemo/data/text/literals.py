@@ -35,8 +35,8 @@ def parsed(text: str) -> Any:
 
 def parsed_list(value: Any) -> list[Any] | None:
     """The list that a value is or, as text, spells."""
-    found = parsed(value) if isinstance(value, str) else value
-    return found if isinstance(found, list) else None
+    items = parsed(value) if isinstance(value, str) else value
+    return items if isinstance(items, list) else None
 
 
 def _with_commas(text: str) -> str:

@@ -16,17 +16,17 @@ _MAY_BE_BAD = re.compile("[\u00a0-\u05ff\u221a\u2500-\u257f]")
 
 def flaws(text: str) -> list[str]:
     """What is wrong with the text, as ends of a sentence that begins with its name."""
-    found = []
+    problems = []
     if control := _CONTROL.search(text):
-        found.append(f"holds the control character U+{ord(control[0]):04X}")
+        problems.append(f"holds the control character U+{ord(control[0]):04X}")
     if text.isascii():
-        return found
+        return problems
     if _LOST in text:
-        found.append("holds U+FFFD, the sign for a lost character")
+        problems.append("holds U+FFFD, the sign for a lost character")
     if (mended := _decoded(text)) != text:
         at = next((i for i, (a, b) in enumerate(zip(text, mended, strict=False)) if a != b), 0)
-        found.append(f"is wrongly decoded: {text[at : at + 12]!r} should be {mended[at : at + 12]!r}")
-    return found
+        problems.append(f"is wrongly decoded: {text[at : at + 12]!r} should be {mended[at : at + 12]!r}")
+    return problems
 
 
 def repair(text: str) -> str:
@@ -48,8 +48,8 @@ def variants(labels: Counter[str]) -> dict[str, str]:
     spellings: dict[str, list[str]] = {}
     for label in labels:
         spellings.setdefault(normalise(label) or label, []).append(label)
-    found: dict[str, str] = {}
-    for same in spellings.values():
-        best = min(same, key=lambda label: (-labels[label], label))
-        found |= {label: best for label in same if label != best}
-    return found
+    commonest: dict[str, str] = {}
+    for group in spellings.values():
+        best = min(group, key=lambda label: (-labels[label], label))
+        commonest |= {label: best for label in group if label != best}
+    return commonest

@@ -34,8 +34,8 @@ def main_script(text: str) -> str:
         return "Latin" if any(map(str.isalpha, text)) else NONE
     letters: Counter[str] = Counter()
     for character, count in Counter(text).items():
-        if found := script(character):
-            letters[found] += count
+        if script_name := script(character):
+            letters[script_name] += count
     total = letters.total()
     if not total:
         return NONE

@@ -42,14 +42,14 @@ class Columns:
     def values(self, column: str) -> list[Any]:
         """Up to SAMPLE values that aren't empty."""
         if column not in self._values:
-            found: list[Any] = []
+            sample: list[Any] = []
             for row in self.rows:
                 value = row.values.get(column)
                 if value is not None and value != "" and value != []:
-                    found.append(value)
-                    if len(found) == SAMPLE:
+                    sample.append(value)
+                    if len(sample) == SAMPLE:
                         break
-            self._values[column] = found
+            self._values[column] = sample
         return self._values[column]
 
     def numbering(self, column: str) -> bool:
@@ -112,11 +112,11 @@ class Columns:
         forwards: dict[str, str] = {}
         backwards: dict[str, str] = {}
         for row in self.rows:
-            ours, theirs = str(row.values.get(column)), str(row.values.get(other))
-            if forwards.setdefault(ours, theirs) != theirs or backwards.setdefault(theirs, ours) != ours:
+            text, other_text = str(row.values.get(column)), str(row.values.get(other))
+            if forwards.setdefault(text, other_text) != other_text or backwards.setdefault(other_text, text) != text:
                 return False
         # One to one by chance, since every row is another, says nothing.
-        return 2 * len(forwards) <= len(self.rows) or all(ours == theirs for ours, theirs in forwards.items())
+        return 2 * len(forwards) <= len(self.rows) or all(text == other_text for text, other_text in forwards.items())
 
 
 @dataclass(frozen=True)
@@ -131,30 +131,30 @@ class Unused:
 
 def unused(columns: Columns, every: Sequence[str], used: set[str], labels: Sequence[str]) -> Unused:
     """Sort the columns outside `used`; `labels` are used ones that another column may spell once more."""
-    left = [column for column in every if column not in used]
-    found = Unused([], [], [], [])
-    for column in left:
-        if len(left) > MOST_JUDGED:
-            kind = found.meant
+    remaining = [column for column in every if column not in used]
+    result = Unused([], [], [], [])
+    for column in remaining:
+        if len(remaining) > MOST_JUDGED:
+            kind = result.meant
         elif columns.numbering(column):
-            kind = found.numbering
+            kind = result.numbering
         elif columns.constant(column):
-            kind = found.constant
+            kind = result.constant
         else:
-            kind = found.repeating if columns.repeats(column, labels) else found.meant
+            kind = result.repeating if columns.repeats(column, labels) else result.meant
         kind.append(column)
-    return found
+    return result
 
 
 def guess(columns: Columns, every: Sequence[str]) -> dict[str, str]:
     """{role: column} that the values suggest: text and label, or prompt and completion in their order; {} without a clue."""
-    asked = [column for column in every[:MOST_JUDGED] if not columns.numbering(column)]
-    few = [column for column in asked if columns.few(column)]
-    texts = [column for column in asked if column not in few and columns.texts(column)]
+    candidates = [column for column in every[:MOST_JUDGED] if not columns.numbering(column)]
+    few = [column for column in candidates if columns.few(column)]
+    texts = [column for column in candidates if column not in few and columns.texts(column)]
     if texts and few:
         longest = max(texts, key=lambda column: sum(map(len, columns.values(column))) / len(columns.values(column)))
         return {"text": longest, "label": few[0]}
-    objects = [column for column in asked if columns.objects(column)]
+    objects = [column for column in candidates if columns.objects(column)]
     pair = [*texts, *objects][:2]
     return dict(zip(("prompt", "completion"), pair, strict=True)) if texts and len(pair) > 1 else {}
 
@@ -166,12 +166,12 @@ def flag(pairs: str) -> str:
 
 def flattened(values: dict[str, Any], depth: int = 2) -> dict[str, Any]:
     """The values with objects opened: {"meta": {"kind": 1}} also has "meta.kind"."""
-    found = dict(values)
+    flat = dict(values)
     if depth:
         for column, value in values.items():
             if isinstance(value, dict):
-                found |= {f"{column}.{inner}": part for inner, part in flattened(value, depth - 1).items()}
-    return found
+                flat |= {f"{column}.{name}": part for name, part in flattened(value, depth - 1).items()}
+    return flat
 
 
 def at_path(values: dict[str, Any], path: str) -> Any:

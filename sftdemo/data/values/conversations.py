@@ -48,10 +48,10 @@ class Chat:
         if not isinstance(turns, list) or not turns:
             self.fault("The field is no list of turns.", _TURNS)
             return None
-        made = [self.turn(number, turn) for number, turn in enumerate(turns, 1)]
-        if not all(made):
+        turns_read = [self.turn(number, turn) for number, turn in enumerate(turns, 1)]
+        if not all(turns_read):
             return None
-        messages = self.ordered(_called([message for part in made for message in part or ()]))
+        messages = self.ordered(_called([message for part in turns_read for message in part or ()]))
         return messages and self.to_learn(messages)
 
     def turn(self, number: int, turn: Any) -> list[Message] | None:
@@ -65,12 +65,12 @@ class Chat:
         calls = turn.get("tool_calls") or turn.get("function_call")
         if named in CALLS:
             role, calls, content = "assistant", content, ""
-        elif isinstance(content, list) and content and (found := _parts(content)):
-            if found.unread:
-                problem = f"Turn {number} holds {found.unread}, which can't be trained on."
+        elif isinstance(content, list) and content and (content_parts := _parts(content)):
+            if content_parts.unread:
+                problem = f"Turn {number} holds {content_parts.unread}, which can't be trained on."
                 self.fault(problem, "Say it in words, or remove the row.")
                 return None
-            parts, content, calls = found, found.text, calls or found.calls
+            parts, content, calls = content_parts, content_parts.text, calls or content_parts.calls
         elif role == "tool" and isinstance(content, list | dict):
             content = json.dumps(content, ensure_ascii=False)
         if role is None:
@@ -114,17 +114,19 @@ class Chat:
 
     def assistant(self, number: int, turn: dict[str, Any], message: Message, calls: Any, thoughts: list[str]) -> bool:
         """Add an assistant's thoughts and calls; False after a fault."""
-        own = next((turn[key] for key in _THOUGHTS if isinstance(turn.get(key), str) and turn[key].strip()), None)
-        if own or thoughts:
-            message["reasoning_content"] = self.sound(own or "\n\n".join(thoughts), f"Turn {number}")
+        own_thoughts = next(
+            (turn[key] for key in _THOUGHTS if isinstance(turn.get(key), str) and turn[key].strip()), None
+        )
+        if own_thoughts or thoughts:
+            message["reasoning_content"] = self.sound(own_thoughts or "\n\n".join(thoughts), f"Turn {number}")
         else:
             think(message)
         if calls:
-            made = tool_calls(calls)
-            if made is None:
+            formatted = tool_calls(calls)
+            if formatted is None:
                 self.fault(f"Turn {number} has a tool call without a name.", 'Write {"name": "…", "arguments": {…}}.')
                 return False
-            message["tool_calls"] = made
+            message["tool_calls"] = formatted
         return True
 
     def ordered(self, messages: list[Message]) -> list[Message] | None:
@@ -140,8 +142,8 @@ class Chat:
                 problem = f"Turn {number + 1} is a tool's answer, and the assistant didn't ask for it."
                 problems.append((problem, "Add the assistant's call before it, or remove the row."))
             elif role == following != "tool":
-                said = f"Turns {number} and {number + 1} are both the {role}'s."
-                problems.append((said, "Join them, or add the turn between."))
+                what = f"Turns {number} and {number + 1} are both the {role}'s."
+                problems.append((what, "Join them, or add the turn between."))
         if roles[0] == "tool":
             problems.append(("Turn 1 is a tool's answer.", "Add the question and the call before it."))
         if "assistant" not in roles:
@@ -174,19 +176,19 @@ class Chat:
 
     def joined(self, messages: list[Message], mend: Callable[[str, str], None]) -> list[Message]:
         """Neighbours of one speaker as one turn, and without a last question that nobody answers."""
-        found: list[Message] = []
+        joined_messages: list[Message] = []
         for number, message in enumerate(messages, 1):
-            role, before = message["role"], found[-1] if found else None
-            joins = role in ("user", "assistant") or (role == "system" and len(found) == 1)
+            role, before = message["role"], joined_messages[-1] if joined_messages else None
+            joins = role in ("user", "assistant") or (role == "system" and len(joined_messages) == 1)
             if before and joins and before["role"] == role and before.get("weight") == message.get("weight"):
                 mend(f"Turns {number - 1} and {number} are both the {role}'s.", "They were joined.")
-                found[-1] = _joined(before, message)
+                joined_messages[-1] = _joined(before, message)
                 continue
-            found.append(message)
-        if found[-1]["role"] == "user" and any(message["role"] == "assistant" for message in found):
+            joined_messages.append(message)
+        if joined_messages[-1]["role"] == "user" and any(message["role"] == "assistant" for message in joined_messages):
             mend("The last turn is not the assistant's.", "It was cut off.")
-            found.pop()
-        return found
+            joined_messages.pop()
+        return joined_messages
 
 
 def _joined(first: Message, second: Message) -> Message:
@@ -202,14 +204,19 @@ def _joined(first: Message, second: Message) -> Message:
 
 def _called(messages: list[Message]) -> list[Message]:
     """The messages with each call that stands as a turn of its own joined to the assistant's turn before it."""
-    found: list[Message] = []
+    joined_messages: list[Message] = []
     for message in messages:
         alone = not message["content"] and "tool_calls" in message
-        if alone and found and found[-1]["role"] == "assistant" and found[-1].get("weight") == message.get("weight"):
-            found[-1] = _joined(found[-1], message)
+        if (
+            alone
+            and joined_messages
+            and joined_messages[-1]["role"] == "assistant"
+            and joined_messages[-1].get("weight") == message.get("weight")
+        ):
+            joined_messages[-1] = _joined(joined_messages[-1], message)
         else:
-            found.append(message)
-    return found
+            joined_messages.append(message)
+    return joined_messages
 
 
 def think(message: Message) -> Message:
@@ -225,9 +232,9 @@ def think(message: Message) -> Message:
 
 def tool_calls(value: Any) -> list[dict[str, Any]] | None:
     """Calls as OpenAI writes them, from its legacy form, from {"name", "arguments"} or from text; None without a name."""
-    found = parsed(value) if isinstance(value, str) else value
-    made = []
-    for call in found if isinstance(found, list) and found else [found]:
+    calls = parsed(value) if isinstance(value, str) else value
+    formatted = []
+    for call in calls if isinstance(calls, list) and calls else [calls]:
         inner = call.get("function", call) if isinstance(call, dict) else None
         if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not inner["name"]:
             return None
@@ -235,18 +242,18 @@ def tool_calls(value: Any) -> list[dict[str, Any]] | None:
             (inner[key] for key in ("arguments", "parameters", "args") if inner.get(key) is not None), {}
         )
         if isinstance(arguments, str):
-            read = parsed(arguments) if arguments.strip() else {}
-            arguments = read if isinstance(read, dict) else arguments
+            object_arguments = parsed(arguments) if arguments.strip() else {}
+            arguments = object_arguments if isinstance(object_arguments, dict) else arguments
         named = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
-        made.append({"type": "function", **named, "function": {"name": inner["name"], "arguments": arguments}})
-    return made
+        formatted.append({"type": "function", **named, "function": {"name": inner["name"], "arguments": arguments}})
+    return formatted
 
 
 def tool_schemas(value: Any) -> list[dict[str, Any]] | None:
     """Function schemas as OpenAI writes them, from plain ones, Gemini's declarations or JSON text; None for anything else."""
-    found = parsed(value) if isinstance(value, str) else value
+    items = parsed(value) if isinstance(value, str) else value
     schemas: list[dict[str, Any]] = []
-    for item in [found] if isinstance(found, dict) else found if isinstance(found, list) else [None]:
+    for item in [items] if isinstance(items, dict) else items if isinstance(items, list) else [None]:
         tool = parsed(item) if isinstance(item, str) else item
         if not isinstance(tool, dict):
             return None
@@ -271,7 +278,7 @@ class _Parts:
 
 def _parts(content: list[Any]) -> _Parts | None:
     """Content in parts, [{"type": "text", "text": "…"}, …]; None where it is no such list."""
-    found, texts = _Parts([], [], []), []
+    content_parts, texts = _Parts([], [], []), []
     for part in content:
         if isinstance(part, str):
             texts.append(part)
@@ -282,22 +289,27 @@ def _parts(content: list[Any]) -> _Parts | None:
         if isinstance(part.get("text"), str):
             texts.append(part["text"])
         elif isinstance(part.get("thinking"), str):
-            found.thoughts.append(part["thinking"])
+            content_parts.thoughts.append(part["thinking"])
         elif named == "tool_use":
-            found.calls.append({"id": part.get("id"), "name": part.get("name"), "arguments": part.get("input")})
+            content_parts.calls.append({"id": part.get("id"), "name": part.get("name"), "arguments": part.get("input")})
         elif named == "tool_result":
             inner = part.get("content") or ""
             listed = _parts(inner) if isinstance(inner, list) else None
-            said = listed.text if listed and not listed.unread else inner
-            result: Message = {"role": "tool", "content": said if isinstance(said, str) else json.dumps(said)}
+            tool_text = listed.text if listed and not listed.unread else inner
+            result: Message = {
+                "role": "tool",
+                "content": tool_text if isinstance(tool_text, str) else json.dumps(tool_text),
+            }
             if isinstance(part.get("tool_use_id"), str):
                 result["tool_call_id"] = part["tool_use_id"]
-            found.results.append(result)
+            content_parts.results.append(result)
         else:
             what = str(named).removesuffix("_url").removeprefix("input_").replace("_", " ")
-            found.unread = f"{'an' if what[0] in 'aeiou' else 'a'} {what}" if named != "text" else "a part without text"
-    found.text = "".join(texts)
-    return found
+            content_parts.unread = (
+                f"{'an' if what[0] in 'aeiou' else 'a'} {what}" if named != "text" else "a part without text"
+            )
+    content_parts.text = "".join(texts)
+    return content_parts
 
 
 def _listed(turns: Any) -> Any:
@@ -315,20 +327,25 @@ def _listed(turns: Any) -> Any:
     pairs = [_pair(turn) for turn in turns]
     if all(pairs):
         return [
-            {"role": role, "content": said}
+            {"role": role, "content": content}
             for pair in pairs
-            for role, said in zip(("user", "assistant"), pair or (), strict=True)
+            for role, content in zip(("user", "assistant"), pair or (), strict=True)
         ]
     return turns
 
 
 def _pair(turn: Any) -> tuple[Any, Any] | None:
     """A question and its answer, where an item of the list is both."""
-    if isinstance(turn, list) and len(turn) == 2 and all(isinstance(said, str) for said in turn):
+    if isinstance(turn, list) and len(turn) == 2 and all(isinstance(answer, str) for answer in turn):
         return turn[0], turn[1]
     if isinstance(turn, dict) and not any(key in turn for key in SPEAKER):
         return next(
-            ((turn[asked], turn[said]) for asked, said in _ASKED_AND_SAID if asked in turn and said in turn), None
+            (
+                (turn[question], turn[answer])
+                for question, answer in _ASKED_AND_SAID
+                if question in turn and answer in turn
+            ),
+            None,
         )
     return None
 
@@ -337,9 +354,9 @@ def history(value: Any) -> list[dict[str, Any]] | None:
     """The earlier turns of a row, [[question, answer], …] or turns, as a list of turns; None for anything else."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return []
-    found = parsed_list(value) if isinstance(value, str) else value
-    if found == []:
+    items = parsed_list(value) if isinstance(value, str) else value
+    if items == []:
         return []
-    listed = _listed(found)
-    turns = listed if isinstance(listed, list) and all(isinstance(turn, dict) for turn in listed) else None
+    objects = _listed(items)
+    turns = objects if isinstance(objects, list) and all(isinstance(turn, dict) for turn in objects) else None
     return turns if turns and all(isinstance(turn.get("content", turn.get("value")), str) for turn in turns) else None

@@ -32,11 +32,11 @@ class NotEntities(ValueError):
 
 def are_marks(text: Any, marks: Any) -> bool:
     """Whether the marks are spans of the text, or a tag for each of its tokens."""
-    listed, tokens = parsed_list(marks), parsed_list(text)
+    mark_list, tokens = parsed_list(marks), parsed_list(text)
     if isinstance(tokens, list):
-        flat = listed is not None and all(isinstance(tag, str | int) for tag in listed)
-        return bool(listed) and flat and len(listed or ()) == len(tokens)
-    return isinstance(text, str) and bool(listed) and all(_span(mark) is not None for mark in listed or ())
+        flat = mark_list is not None and all(isinstance(tag, str | int) for tag in mark_list)
+        return bool(mark_list) and flat and len(mark_list or ()) == len(tokens)
+    return isinstance(text, str) and bool(mark_list) and all(_span(mark) is not None for mark in mark_list or ())
 
 
 def read(text: Any, marks: Any) -> tuple[str, list[Entity]]:
@@ -44,15 +44,15 @@ def read(text: Any, marks: Any) -> tuple[str, list[Entity]]:
 
     Raises NotEntities for spans outside the text, tags that are numbers, and as many tags as there are no tokens.
     """
-    tokens, listed = parsed_list(text), parsed_list(marks)
-    if marks is None or listed is None:
+    tokens, mark_list = parsed_list(text), parsed_list(marks)
+    if marks is None or mark_list is None:
         raise NotEntities("is no list of entities")
     if isinstance(tokens, list):
-        return _tagged([str(token) for token in tokens], listed)
+        return _tagged([str(token) for token in tokens], mark_list)
     if not isinstance(text, str) or not text.strip():
         raise NotEntities("has no text to stand in")
     entities = []
-    for mark in listed:
+    for mark in mark_list:
         span = _span(mark)
         if span is None:
             raise NotEntities("is no list of entities")
@@ -99,7 +99,7 @@ def _tagged(tokens: list[str], tags: list[Any]) -> tuple[str, list[Entity]]:
     blank = (
         "" if all(len(token) == 1 or token.isascii() for token in tokens) and written_in_han("".join(tokens)) else " "
     )
-    found: list[tuple[str, list[str]]] = []
+    spans: list[tuple[str, list[str]]] = []
     open_label = None
     for token, tag in zip(tokens, map(str, tags), strict=True):
         mark, dash, label = tag.partition("-") if TAG.fullmatch(tag) else ("I", "-", tag)
@@ -107,10 +107,10 @@ def _tagged(tokens: list[str], tags: list[Any]) -> tuple[str, list[Entity]]:
             open_label = None
             continue
         if mark in "BSU" or label != open_label:
-            found.append((label, []))
-        found[-1][1].append(token)
+            spans.append((label, []))
+        spans[-1][1].append(token)
         open_label = None if mark in "ESLU" else label
-    return blank.join(tokens), [{"text": blank.join(part), "label": label} for label, part in found]
+    return blank.join(tokens), [{"text": blank.join(part), "label": label} for label, part in spans]
 
 
 def sentences(rows: list[Row]) -> list[Row] | None:
@@ -127,14 +127,14 @@ def sentences(rows: list[Row]) -> list[Row] | None:
     tags = [str(row.values.get(tag)).strip() for row in rows]
     if sum(map(bool, map(TAG.fullmatch, tags))) < SURE * len(tags) or not any("-" in mark for mark in tags):
         return None
-    found: list[Row] = []
+    sentence_rows: list[Row] = []
     current: Any = None
     for row in rows:
         value = row.values.get(number)
-        if not found or (value not in (None, "") and value != current):
+        if not sentence_rows or (value not in (None, "") and value != current):
             current = value
-            found.append(row._replace(values={column: [] for column in row.values if column != number}))
-        for column, cells in found[-1].values.items():
+            sentence_rows.append(row._replace(values={column: [] for column in row.values if column != number}))
+        for column, cells in sentence_rows[-1].values.items():
             cells.append(row.values.get(column))
     names = {word: "tokens", tag: "ner_tags"}
-    return [row._replace(values={names.get(c, c): cells for c, cells in row.values.items()}) for row in found]
+    return [row._replace(values={names.get(c, c): cells for c, cells in row.values.items()}) for row in sentence_rows]

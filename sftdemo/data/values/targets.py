@@ -26,18 +26,18 @@ def scalar(value: Any) -> str | None:
 
 def labels(value: Any) -> list[str]:
     """The labels of a row: one, or each of a list, also one that stands as text in a cell."""
-    found = list(_listed(value)) if isinstance(value, str) and value[:1] in ("[", "a") else value
-    if isinstance(found, list):
-        return [label for part in found if (label := scalar(part))]
-    label = scalar(found)
+    items = list(_listed(value)) if isinstance(value, str) and value[:1] in ("[", "a") else value
+    if isinstance(items, list):
+        return [label for part in items if (label := scalar(part))]
+    label = scalar(items)
     return [label] if label else []
 
 
 @lru_cache(4096)
 def _listed(text: str) -> tuple[Any, ...]:
     """The list that the text spells, or the text alone; a data set has few labels, each many times."""
-    found = parsed_list(text)
-    return (text,) if found is None else tuple(found)
+    items = parsed_list(text)
+    return (text,) if items is None else tuple(items)
 
 
 def as_json(value: Any) -> str:
@@ -52,16 +52,16 @@ def has_alternatives(column: str) -> bool:
 
 def alternatives(value: Any) -> list[str] | None:
     """The right answers that a list of texts, SQuAD's {"text", "answer_start"} or TriviaQA's {"value", "aliases"} holds."""
-    found = parsed(value) if isinstance(value, str) else value
-    if isinstance(found, dict):
-        if "answer_start" in found or found.keys() <= {"text", "start", "end"}:
-            found = found.get("text")
-            found = [found] if isinstance(found, str) else found
-        elif "aliases" in found and "value" in found:
-            found = [found["value"], *(found["aliases"] or ())]
-    if not isinstance(found, list):
+    content = parsed(value) if isinstance(value, str) else value
+    if isinstance(content, dict):
+        if "answer_start" in content or content.keys() <= {"text", "start", "end"}:
+            content = content.get("text")
+            content = [content] if isinstance(content, str) else content
+        elif "aliases" in content and "value" in content:
+            content = [content["value"], *(content["aliases"] or ())]
+    if not isinstance(content, list):
         return None
-    texts = [_text(part) for part in found]
+    texts = [_text(part) for part in content]
     return list(dict.fromkeys(text for text in texts if text)) if all(text is not None for text in texts) else None
 
 

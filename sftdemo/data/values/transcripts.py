@@ -49,8 +49,8 @@ MOST_ASKED, _SURE = 50, 0.9
 
 def are_transcripts(values: Sequence[str]) -> bool:
     """Whether the texts, or nearly all of them, are conversations."""
-    asked = values[:MOST_ASKED]
-    return bool(asked) and sum(turns(text) is not None for text in asked) >= _SURE * len(asked)
+    sample = values[:MOST_ASKED]
+    return bool(sample) and sum(turns(text) is not None for text in sample) >= _SURE * len(sample)
 
 
 def turns(text: str) -> Turns | None:
@@ -81,23 +81,23 @@ def _alpaca(text: str) -> Turns | None:
     if not match or "### " in match["response"]:
         return None
     before = match["before"].strip()
-    asked = "\n\n".join(part for part in (match["instruction"], match["input"]) if part)
+    question = "\n\n".join(part for part in (match["instruction"], match["input"]) if part)
     system = [_turn("system", before)] if before and not before.startswith(ALPACA_OPENING) else []
-    return [*system, _turn("user", asked), _turn("assistant", match["response"].strip())]
+    return [*system, _turn("user", question), _turn("assistant", match["response"].strip())]
 
 
 def _inst(text: str) -> Turns | None:
     text = _bare(text).removeprefix("<s>").strip()
     if not text.startswith("[INST]"):
         return None
-    found: Turns = []
-    for asked, answer in _INST.findall(text):
-        system = _SYSTEM.search(asked)
+    turns: Turns = []
+    for question, answer in _INST.findall(text):
+        system = _SYSTEM.search(question)
         if system:
-            found.append(_turn("system", system[1].strip()))
-            asked = asked.replace(system[0], "")
-        found += [_turn("user", asked.strip()), _turn("assistant", _bare(answer).removesuffix("<s>").strip())]
-    return found
+            turns.append(_turn("system", system[1].strip()))
+            question = question.replace(system[0], "")
+        turns += [_turn("user", question.strip()), _turn("assistant", _bare(answer).removesuffix("<s>").strip())]
+    return turns
 
 
 def _spoken(text: str) -> Iterator[Turns | None]:
@@ -107,25 +107,25 @@ def _spoken(text: str) -> Iterator[Turns | None]:
         yield _split(opening, text, True)
     preamble = _PREAMBLE.match(text)
     system = [_turn("system", preamble[1].strip())] if preamble else []
-    spoken = text[preamble.end() :] if preamble else text
+    transcript = text[preamble.end() :] if preamble else text
     for pattern, names in zip(_NAMES, (_NAMED, _WORDS), strict=True):
-        first = re.findall(pattern.format(names=names), spoken, re.IGNORECASE | re.MULTILINE)
+        first = re.findall(pattern.format(names=names), transcript, re.IGNORECASE | re.MULTILINE)
         # "Question:" in what a User says is no third speaker.
         by_role = {_SPEAKERS.get(name.casefold()): name for name in reversed(first)}
         if len(by_role) > 1:
-            kept = re.compile(pattern.format(names="|".join(by_role.values())), re.MULTILINE)
-            found = _split(kept, spoken, False)
-            yield found and system + found
+            marked_opening = re.compile(pattern.format(names="|".join(by_role.values())), re.MULTILINE)
+            turns = _split(marked_opening, transcript, False)
+            yield turns and system + turns
 
 
 def _split(opening: re.Pattern[str], text: str, after_system: bool) -> Turns | None:
     """The turns between the openings; text before the first is a system prompt where `after_system`, else no transcript."""
     start, *parts = opening.split(text)
     roles = [_SPEAKERS.get(name.casefold()) for name in parts[::2]]
-    said = [_bare(part) for part in parts[1::2]]
+    contents = [_bare(part) for part in parts[1::2]]
     if len(roles) < 2 or not all(roles) or (start.strip() and not after_system):
         return None
-    if said[-1] == "" and roles[-1] == "assistant" and len(roles) > 2:  # where the next answer would begin
-        roles, said = roles[:-1], said[:-1]
+    if contents[-1] == "" and roles[-1] == "assistant" and len(roles) > 2:  # where the next answer would begin
+        roles, contents = roles[:-1], contents[:-1]
     before = [_turn("system", start.strip())] if start.strip() else []
-    return before + [_turn(str(role), part) for role, part in zip(roles, said, strict=True)]
+    return before + [_turn(str(role), part) for role, part in zip(roles, contents, strict=True)]

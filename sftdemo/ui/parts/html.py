@@ -7,7 +7,7 @@ import html
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sftdemo.data.types import said
+from sftdemo.data.types import turn_text
 from sftdemo.evaluation.words import HAN_KANA, NO_SPACES, pattern
 
 # gr.HTML reads ${…} and {{…}} as templates, so text from data and models must not contain them.
@@ -65,7 +65,7 @@ def plain(content: object) -> str:
 
 def bubbles(messages: Iterable[Mapping[str, Any]]) -> str:
     """A conversation as chat bubbles; the assistant's side, which is learned, in the accent."""
-    rows = (f'<div class="says {esc(m["role"])}">{esc(said(m))}</div>' for m in messages)
+    rows = (f'<div class="says {esc(m["role"])}">{esc(turn_text(m))}</div>' for m in messages)
     return f'<div class="bubbles">{"".join(rows)}</div>'
 
 
