@@ -96,6 +96,8 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     restore = verb("restore", "Put the runs and votes of a backup into this home, which must have none.")
     restore.add_argument("file", metavar="FILE")
 
+    verb("mcp", "Serve runs, scores and comparisons to an MCP client on standard input and output; changes nothing.")
+
     verb("demo", "The whole main job on sample data: train, evaluate, print the table.")
     return root
 

@@ -314,6 +314,13 @@ def app(options: argparse.Namespace) -> Result:
     return Result({"status": "closed"})
 
 
+def mcp(options: argparse.Namespace) -> Result:
+    from sftdemo.cli import mcp_server
+
+    mcp_server.serve()
+    return Result({"status": "closed"})
+
+
 def demo(options: argparse.Namespace) -> Result:
     from sftdemo.training.train import train
 
