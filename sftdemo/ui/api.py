@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +11,7 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import work
+from sftdemo.ui import access, work
 from sftdemo.ui.parts import forms
 from sftdemo.ui.parts.forms import MODEL_QUEUE
 from sftdemo.ui.parts.page import find_ready, latest_evaluation
@@ -21,20 +20,6 @@ from sftdemo.ui.tabs import evaluate as evaluate_tab
 from sftdemo.votes import Store
 
 
-def as_fault(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn a UserError into the error Gradio sends to its clients."""
-
-    @functools.wraps(endpoint)
-    def answer(*arguments: Any) -> Any:
-        try:
-            return endpoint(*arguments)
-        except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    return answer
-
-
-@as_fault
 def compare(
     run: str, prompt: str, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 42
 ) -> dict[str, Any]:
@@ -48,7 +33,6 @@ def compare(
     return comparison.compare(chosen, prompt, config, work.pair(chosen.name))
 
 
-@as_fault
 def evaluate(run: str, max_examples: int = evaluate_tab.FIRST_ROWS) -> dict[str, Any]:
     """Evaluate base and tuned on held-out rows and return the scores."""
     chosen = find_ready(run)
@@ -57,13 +41,11 @@ def evaluate(run: str, max_examples: int = evaluate_tab.FIRST_ROWS) -> dict[str,
     return evaluate_tab.public_scores(last.scores or {})
 
 
-@as_fault
 def list_runs() -> list[dict[str, Any]]:
     """All runs, newest first, with state and main metric."""
     return [runs.overview(run) for run in runs.list_runs()]
 
 
-@as_fault
 def vote_next(run: str, rater: str, request: gr.Request) -> dict[str, Any]:
     """The rater's next pair, without names: {"done", "ballot", "position", "total", "prompt", "answer_a", "answer_b"}."""
     chosen = find_ready(run)
@@ -73,16 +55,21 @@ def vote_next(run: str, rater: str, request: gr.Request) -> dict[str, Any]:
     return ballots.public(Store().next_pair(chosen, name, ballots.rater_of(rater, request)))
 
 
-@as_fault
 def vote(ballot: str, choice: str, rater: str, request: gr.Request, reason: str = "") -> dict[str, Any]:
     """Store a vote (a, b, tie, bad or skip); the answer, which tells the sides, comes once it is on disk."""
     return asdict(Store().vote(ballot, choice, ballots.rater_of(rater, request), reason))
 
 
+def publish(endpoint: Callable[..., Any], name: str, needs: access.Action, options: Mapping[str, Any]) -> None:
+    """Make a function an endpoint of that name, for those who may do what it `needs`."""
+    gr.api(forms.as_error(access.guarded(endpoint, needs)), api_name=name, **options)
+
+
 def build() -> None:
     """Publish the endpoints; model work waits in one line with the page's own."""
-    gr.api(compare, api_name="compare", **MODEL_QUEUE)
-    gr.api(evaluate, api_name="evaluate", **MODEL_QUEUE)
-    gr.api(list_runs, api_name="runs", concurrency_limit=None)
-    gr.api(vote_next, api_name="vote_next", concurrency_limit=None)
-    gr.api(vote, api_name="vote", concurrency_limit=None)
+    light: dict[str, Any] = {"concurrency_limit": None}
+    publish(compare, "compare", "chat", MODEL_QUEUE)
+    publish(evaluate, "evaluate", "evaluate", MODEL_QUEUE)
+    publish(list_runs, "runs", "look", light)
+    publish(vote_next, "vote_next", "vote", light)
+    publish(vote, "vote", "vote", light)

@@ -12,11 +12,12 @@ import gradio as gr
 
 from sftdemo.config import Settings, value_type
 from sftdemo.errors import UserError
+from sftdemo.ui import access
 from sftdemo.ui.parts import html
 from sftdemo.ui.texts import help_key, label
 
-MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}  # all model work waits in one line
-MODEL_CLICK = {**MODEL_QUEUE, "trigger_mode": "once"}
+MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}  # all model work waits in one line
+MODEL_CLICK: dict[str, Any] = {**MODEL_QUEUE, "trigger_mode": "once"}
 
 
 def groups(owner: type[Settings], leave_out: set[str]) -> dict[str, list[dataclasses.Field[Any]]]:
@@ -108,24 +109,48 @@ def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Itera
     return safe
 
 
+def as_error(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn a UserError into the error that Gradio sends to the page and to its clients."""
+
+    @functools.wraps(handler)
+    def answer(*arguments: Any, **named: Any) -> Any:
+        try:
+            return handler(*arguments, **named)
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    @functools.wraps(handler)
+    def answers(*arguments: Any, **named: Any) -> Iterator[Any]:
+        try:
+            yield from handler(*arguments, **named)
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    return answers if inspect.isgeneratorfunction(handler) else answer
+
+
 def wire(
     trigger: Callable[..., Any],
     handler: Callable[..., Any] | None,
     inputs: Sequence[Any] | Mapping[str, Any] | None = None,
     outputs: Sequence[Any] | None = None,
     place: Any = None,
+    needs: access.Action = "look",
     **options: Any,
 ) -> Any:
     """Connect an event of the page: private, without Gradio's own veil, and with a place for faults.
 
-    Inputs are components, or {parameter of the handler: component}. A click while the last one is still being worked on waits for its turn, instead of being lost.
+    `needs` is what a visitor must be allowed to do for the handler to run. Inputs are components, or {parameter of the
+    handler: component}. A click while the last one is still being worked on waits for its turn, instead of being lost.
     """
     options = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"} | options
     if "concurrency_id" not in options:
         options.setdefault("concurrency_limit", None)
     outputs = list(outputs or [])
-    if handler and place is not None:
-        handler, outputs = shown_errors(handler, place), [*outputs, place]
+    if handler:
+        handler = access.guarded(handler, needs)
+        handler = as_error(handler) if place is None else shown_errors(handler, place)
+        outputs += [] if place is None else [place]
     if isinstance(inputs, Mapping):
         return trigger(handler, None, outputs, inputs_kwargs=dict(inputs), **options)
     return trigger(handler, inputs, outputs, **options)

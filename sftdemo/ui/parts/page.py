@@ -19,7 +19,7 @@ from sftdemo.verbs import jobs
 
 TICK_S = 2.5  # every tick costs the machine that trains
 # Gradio's "always_last" sends the data of the first click again, so every pick is worked on, in order.
-EACH_PICK = {"trigger_mode": "multiple", "concurrency_limit": 1}
+EACH_PICK: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 1}
 
 
 @dataclass
@@ -141,7 +141,7 @@ class Header:
     def wire(self) -> None:
         page, bar = self.page, [self.work_row, self.work_bar, self.page.timer]
         page.tick = wire(page.timer.tick, self.refresh_bar, None, bar)
-        wire(self.stop.click, self.stop_work, None, [self.work_bar], self.fault, queue=True)
+        wire(self.stop.click, self.stop_work, None, [self.work_bar], self.fault, needs="manage", queue=True)
         wire(page.run.change, self.show_run, [page.run], [self.chip])
         wire(page.blocks.load, self.open_page, None, [self.brand, self.switches, page.run, self.chip, *bar])
         page.opens(self.chip.click, "runs")

@@ -13,7 +13,7 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import work
+from sftdemo.ui import access, work
 from sftdemo.ui.parts import forms, html
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker, waits
@@ -270,7 +270,15 @@ class ChatTab:
         answered = [*drawn, self.text, self.send, self.stop, self.again, self.clear, self.settings["seed"]]
         sent = partial(gr.on, [self.send.click, self.text.submit])
         for trigger, retry in ((sent, False), (self.again.click, True)):
-            wire(trigger, self.answer, {**question, "retry": gr.State(retry)}, answered, fault, **MODEL_CLICK)
+            wire(
+                trigger,
+                self.answer,
+                {**question, "retry": gr.State(retry)},
+                answered,
+                fault,
+                needs="chat",
+                **MODEL_CLICK,
+            )
         self.stopping.wire()
         emptied = [*drawn, *self.places.values()]
         for trigger in (self.clear.click, self.beside.change):
@@ -278,5 +286,5 @@ class ChatTab:
         wire(self.chips.select, self.take_prompt, [self.prompts], [self.text, self.system], fault, **EACH_PICK)
         refreshed = [self.gate, self.body, self.prompts, self.chips, self.system, self.beside, *emptied]
         wire(page.run.change, self.refresh, [page.run], refreshed, fault)
-        wire(self.tab.select, self.preload, [page.run])
-        page.blocks.unload(self.stopping.leave)
+        wire(self.tab.select, self.preload, [page.run], needs="chat")
+        page.blocks.unload(access.guarded(self.stopping.leave, "look"))

@@ -300,8 +300,9 @@ class DataTab:
         views += [page.data, self.looked, self.cards, self.row, *self.settings.values(), *self.menus.values()]
         wire(page.blocks.load, self.open_page, None, views, fault)
         wire(self.cards.select, self.pick_sample, preparing, views, fault, **EACH_PICK)
-        for trigger, path in ((self.upload.upload, self.upload), (self.source.submit, self.source)):
-            wire(trigger, self.take_source, {"path": path, **preparing}, views, fault)
+        uploaded, typed_source = {"path": self.upload, **preparing}, {"path": self.source, **preparing}
+        wire(self.upload.upload, self.take_source, uploaded, views, fault, needs="own_data")
+        wire(self.source.submit, self.take_source, typed_source, views, fault, needs="manage")
         # The menus only where one was picked: right after other data they may still hold a column that is gone.
         remapped = partial(gr.on, [menu.input for menu in menus.values()])
         wire(remapped, self.map_columns, {**form, **menus}, views, fault)

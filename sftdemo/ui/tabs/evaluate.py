@@ -312,13 +312,15 @@ class EvaluateTab:
         wire(self.tab.select, self.open_tab, [page.run], answers, fault)
         settings = [page.run, self.rows, self.ask_general]
         evaluated = [*views, page.timer, self.watching]
-        started = wire(self.start.click, self.evaluate, settings, evaluated, fault, **MODEL_CLICK)
+        started = wire(self.start.click, self.evaluate, settings, evaluated, fault, needs="evaluate", **MODEL_CLICK)
         opened = page.opens(self.start_on_train.click, "evaluate")
         trained = [self.trained, self.ask_general]
-        followed = wire(opened.then, self.evaluate_trained, trained, [*evaluated, page.run], fault, **MODEL_CLICK)
+        followed = wire(
+            opened.then, self.evaluate_trained, trained, [*evaluated, page.run], fault, needs="evaluate", **MODEL_CLICK
+        )
         for ended in (started, followed):
             wire(ended.then, self.show_results, [page.run], results, fault)
-        wire(self.stop.click, self.stop_evaluation, None, [self.stop])
+        wire(self.stop.click, self.stop_evaluation, None, [self.stop], needs="evaluate")
         ticked = [self.progress, self.watching, self.start, self.stop, *results]
         page.tick = wire(page.tick.then, self.tick, [page.run, self.watching], ticked)
         page.opens(self.to_chat.click, "chat")

@@ -293,4 +293,4 @@ class OutputsView:
         options = {**MODEL_CLICK, "show_progress": "minimal"}
         for side, button in self.why.items():
             row_and_side = [self.page.run, self.metric, self.open_number, gr.State(side)]
-            wire(button.click, self.explain, row_and_side, [self.reason], self.fault, **options)
+            wire(button.click, self.explain, row_and_side, [self.reason], self.fault, needs="chat", **options)

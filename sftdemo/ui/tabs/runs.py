@@ -201,8 +201,8 @@ class RunsTab:
             fault,
             **EACH_PICK,
         )
-        wire(self.delete.click, self.confirm_delete, None, confirming)
-        wire(self.keep.click, self.keep_run, None, confirming)
-        wire(self.sure.click, self.delete_run, list_state, picked_run, fault)
+        wire(self.delete.click, self.confirm_delete, None, confirming, needs="manage")
+        wire(self.keep.click, self.keep_run, None, confirming, needs="manage")
+        wire(self.sure.click, self.delete_run, list_state, picked_run, fault, needs="manage")
         page.opens(self.to_evaluate.click, "evaluate")
         wire(self.compared.change, self.compare, [self.compared], [self.compare_view], fault)

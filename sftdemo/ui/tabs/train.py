@@ -302,8 +302,10 @@ class TrainTab:
         # The fields' own change events can come between two fields; this one sees them all.
         wire(preset_taken.then, self.describe, settings, described, fault)
         views = [self.watched, self.view, self.start, self.stop, self.evaluate, self.log_box, self.log]
-        wire(self.start.click, self.fine_tune, settings, [*views, page.timer], fault, trigger_mode="once")
-        wire(self.stop.click, self.stop_run, [self.watched], views, fault)
+        wire(
+            self.start.click, self.fine_tune, settings, [*views, page.timer], fault, needs="train", trigger_mode="once"
+        )
+        wire(self.stop.click, self.stop_run, [self.watched], views, fault, needs="train")
         page.tick = wire(page.tick.then, self.tick, [self.watched, page.run], [*views, page.run], fault)
         wire(page.blocks.load, self.open_page, None, views)
 

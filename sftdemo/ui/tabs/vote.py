@@ -15,6 +15,7 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
+from sftdemo.ui import access
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
@@ -329,18 +330,18 @@ class VoteTab:
         if tab:
             wire(tab.select, self.open_tab, {**where, "state": self.state}, opened, fault)
             self.results.wire()
-        wire(self.source.change, self.choose_source, where, [self.ask_row, *views], fault)
+        wire(self.source.change, self.choose_source, where, [self.ask_row, *views], fault, needs="vote")
         name_settled = partial(gr.on, [self.name_box.submit, self.name_box.blur])
-        wire(name_settled, self.rename, {**where, "name": self.name_box}, [self.rater, *views], fault)
+        wire(name_settled, self.rename, {**where, "name": self.name_box}, [self.rater, *views], fault, needs="vote")
         for choice, button in self.choices.items():
-            wire(button.click, self.vote, {"choice": gr.State(choice), **ballot}, views, fault, **ONCE)
-        wire(self.onward.click, self.proceed, {**where, "state": self.state}, views, fault, **ONCE)
-        wire(self.skip.click, self.skip_pair, {**where, **ballot}, views, fault, **ONCE)
-        wire(self.undo.click, self.undo_vote, where, views, fault, **ONCE)
+            wire(button.click, self.vote, {"choice": gr.State(choice), **ballot}, views, fault, needs="vote", **ONCE)
+        wire(self.onward.click, self.proceed, {**where, "state": self.state}, views, fault, needs="vote", **ONCE)
+        wire(self.skip.click, self.skip_pair, {**where, **ballot}, views, fault, needs="vote", **ONCE)
+        wire(self.undo.click, self.undo_vote, where, views, fault, needs="vote", **ONCE)
         prompt_sent = partial(gr.on, [self.ask.click, self.typed.submit])
         answered = [self.typed, self.ask, self.stop, *views]
         typed = {"run_name": self.page.run, "prompt": self.typed, "rater": self.rater}
-        wire(prompt_sent, self.ask_both, typed, answered, fault, **MODEL_CLICK)
+        wire(prompt_sent, self.ask_both, typed, answered, fault, needs="vote", **MODEL_CLICK)
         self.stopping.wire()
         if tab:
-            self.page.blocks.unload(self.stopping.leave)
+            self.page.blocks.unload(access.guarded(self.stopping.leave, "look"))

@@ -238,4 +238,4 @@ class VoteResults:
         views += [self.trust, self.reasons, self.metrics, self.raters]
         wire(self.tab.select, self.show, where, views, self.fault)
         wire(self.source.change, self.show, where, views, self.fault)
-        wire(self.raters.select, self.toggle_rater, where, views, self.fault, **EACH_PICK)
+        wire(self.raters.select, self.toggle_rater, where, views, self.fault, needs="manage", **EACH_PICK)

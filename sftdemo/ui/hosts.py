@@ -1,0 +1,123 @@
+"""Under which names the app answers, whose pages may ask it, and which address a request comes from."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+FORWARDED = ("forwarded", "via", "x-real-ip")  # beside all that begin with x-forwarded-
+SAME_SITE = ("same-origin", "none")
+
+
+def headers(scope: Mapping[str, Any]) -> dict[str, str]:
+    """The request's headers in small letters; a name sent twice has both values, which no rule here accepts."""
+    values: dict[str, str] = {}
+    for name, value in scope.get("headers", ()):
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
+        values[key] = f"{values[key]},{text}" if key in values else text
+    return values
+
+
+def hostname(netloc: str) -> str:
+    """The name in `name:port` or `[::1]:port`, in small letters; "" where it is none."""
+    try:
+        return (urlsplit(f"//{netloc}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address that a text is, as an IPv4 address where it is one in IPv6."""
+    try:
+        parsed = ipaddress.ip_address(name.strip("[]").partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(parsed, "ipv4_mapped", None) or parsed
+
+
+def is_loopback(name: str) -> bool:
+    parsed = address(name)
+    return parsed.is_loopback if parsed else name.lower() == "localhost"
+
+
+def space_hosts() -> list[str]:
+    return [hostname(name.strip()) for name in os.environ.get("SPACE_HOST", "").split(",") if name.strip()]
+
+
+class Hosts:
+    """The names of an app that listens on `bound`; `names` are those the operator allows beside them."""
+
+    def __init__(self, bound: str, names: list[str]) -> None:
+        self.bound = bound.strip("[]")
+        self.names = {*(hostname(name) for name in names), *space_hosts()}
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach the app."""
+        return is_loopback(self.bound)
+
+    def knows(self, netloc: str) -> bool:
+        """Whether a Host header names this app.
+
+        Beyond loopback each IP address passes: a page of another site can make a browser believe that its own name is
+        the app's address (DNS rebinding), but can't have an address for a name.
+        """
+        name = hostname(netloc)
+        if name in self.names or is_loopback(name):
+            return bool(name)
+        return not self.local and (address(name) is not None or name == self.bound.lower())
+
+    def own_origin(self, origin: str, netloc: str) -> bool:
+        """Whether a page of this origin is the app's own, or one under a name that the operator allows."""
+        parts = urlsplit(origin) if "://" in origin else None
+        if parts is None or parts.scheme not in ("http", "https"):
+            return False
+        default = {"http": ":80", "https": ":443"}[parts.scheme]
+        same = parts.netloc.lower().removesuffix(default) == netloc.lower().removesuffix(default)
+        return same or hostname(parts.netloc) in self.names
+
+    def fault(self, scope: Mapping[str, Any]) -> str:
+        """What is wrong with where a request was sent to or comes from, or ""."""
+        sent = headers(scope)
+        for name in ("host", "x-forwarded-host"):
+            if (name == "host" or name in sent) and not self.knows(sent.get(name, "")):
+                return (
+                    f"This app doesn't answer under the host {sent.get(name, '')[:80]!r}; whoever runs it can allow the "
+                    "name by SFTDEMO_ALLOWED_HOSTS."
+                )
+        origin = sent.get("origin")
+        if origin is not None and not any(
+            self.own_origin(origin, sent[name]) for name in ("host", "x-forwarded-host") if name in sent
+        ):
+            return f"Pages of {origin[:80]!r} can't use this app; open it in a tab of its own."
+        opened = sent.get("sec-fetch-mode") == "navigate" and scope.get("method") in ("GET", "HEAD")
+        if sent.get("sec-fetch-site", "none") not in SAME_SITE and not opened:
+            return "Pages of other sites can't use this app; open it in a tab of its own."
+        return ""
+
+
+def is_forwarded(scope: Mapping[str, Any]) -> bool:
+    """Whether a proxy passed the request on, so that its address isn't who sent it."""
+    return any(name in FORWARDED or name.startswith("x-forwarded-") for name in headers(scope))
+
+
+def sender(scope: Mapping[str, Any]) -> str:
+    """The address that a request is counted under; a whole /64 of IPv6, which is one household.
+
+    A proxy adds its client's address on the right; what stands left of it may be made up. Private addresses there are
+    those of further proxies.
+    """
+    text = str((scope.get("client") or ("",))[0])
+    peer = address(text)
+    if peer is None or not peer.is_global:
+        for entry in reversed(headers(scope).get("x-forwarded-for", "").split(",")):
+            if (forwarded := address(entry.strip())) and forwarded.is_global:
+                peer = forwarded
+                break
+    if isinstance(peer, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((peer, 64), strict=False).network_address)
+    return str(peer) if peer else text

@@ -1,0 +1,89 @@
+"""The settings of the web app: where it listens, who owns it, and what its visitors may do and use up."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Any, Self
+
+from sftdemo.config import Settings, setting, value_type
+from sftdemo.errors import UsageError
+
+ENVIRONMENT = "SFTDEMO_"
+YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+SECRET = ("password",)  # by environment only: flags are seen by every user of the machine
+
+
+@dataclass(frozen=True)
+class AppConfig(Settings):
+    """How the web app is served. Limits count over an hour; "in all" is what all visitors share. The owner has none."""
+
+    host: str | None = setting(
+        None, "The address to listen on; default: 127.0.0.1, on a Space 0.0.0.0.", group="Server"
+    )
+    port: int | None = setting(None, "The port; default: 7860.", group="Server", low=0, high=65535)
+    allowed_hosts: str | None = setting(
+        None, "Further names the app is reached by, as a list: sft.example.org,gpu-box.", group="Server"
+    )
+    allowed_folders: str | None = setting(
+        None,
+        f"Folders of the server from which the owner may read over the network, with {os.pathsep!r} between them; "
+        "default: none.",
+        group="Server",
+    )
+    owners: str | None = setting(
+        None, "Hub accounts that own the app, as a list: alice,bob; on a Space its own owner is one.", group="Owner"
+    )
+    password: str | None = setting(None, "The password by which the owner signs in.", group="Owner")
+    visitors_chat: bool = setting(True, "Visitors may chat.", group="Visitors")
+    visitors_vote: bool = setting(True, "Visitors may vote.", group="Visitors")
+    visitors_evaluate: bool = setting(False, "Visitors may evaluate.", group="Visitors")
+    visitors_train: bool = setting(False, "Visitors may train.", group="Visitors")
+    visitors_own_data: bool = setting(False, "Visitors may upload data.", group="Visitors")
+    visitor_tokens: int = setting(40_000, "Tokens of answers for a visitor.", group="Limits", low=1)
+    all_tokens: int = setting(1_000_000, "Tokens of answers in all.", group="Limits", low=1)
+    visitor_votes: int = setting(300, "Votes by a visitor.", group="Limits", low=1)
+    all_votes: int = setting(10_000, "Votes in all.", group="Limits", low=1)
+    visitor_rows: int = setting(200, "Rows evaluated for a visitor.", group="Limits", low=1)
+    all_rows: int = setting(1_000, "Rows evaluated in all.", group="Limits", low=1)
+    visitor_steps: int = setting(200, "Training steps for a visitor.", group="Limits", low=1)
+    all_steps: int = setting(1_000, "Training steps in all.", group="Limits", low=1)
+    visitor_minutes: int = setting(20, "Minutes of training for a visitor.", group="Limits", low=1)
+    all_minutes: int = setting(50, "Minutes of training in all.", group="Limits", low=1)
+    visitor_uploads: int = setting(10, "Files uploaded by a visitor.", group="Limits", low=1)
+    all_uploads: int = setting(100, "Files uploaded in all.", group="Limits", low=1)
+    visitor_waiting: int = setting(5, "Requests of a visitor to the model at one time.", group="Limits", low=1)
+    all_waiting: int = setting(100, "Requests to the model in all at one time.", group="Limits", low=1)
+
+    @classmethod
+    def from_environment(cls, **flags: Any) -> Self:
+        """The settings by the environment (SFTDEMO_OWNERS and the like); what is given as a flag counts before it."""
+        values = {}
+        for spec in dataclasses.fields(cls):
+            if text := os.environ.get(variable(spec.name), "").strip():
+                values[spec.name] = _value(spec, value_type(spec, cls)[0], text)
+        return cls.from_json({**values, **flags})
+
+    def listed(self, name: str, separator: str = ",") -> list[str]:
+        """The entries of a setting that is a list."""
+        return [entry.strip() for entry in (getattr(self, name) or "").split(separator) if entry.strip()]
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return ENVIRONMENT + name.upper()
+
+
+def _value(spec: dataclasses.Field[Any], kind: type, text: str) -> Any:
+    """The text of an environment variable as the setting's type."""
+    if kind is bool and text.casefold() in (*YES, *NO):
+        return text.casefold() in YES
+    if kind is bool:
+        raise UsageError(f"{variable(spec.name)} is {text!r}; give yes or no.")
+    if kind is int:
+        try:
+            return int(text)
+        except ValueError:
+            raise UsageError(f"{variable(spec.name)} is {text!r}; give a whole number.") from None
+    return text

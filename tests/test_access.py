@@ -1,0 +1,100 @@
+"""Who may do what: the sender of a request by where it comes from, and what each may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from sftdemo.errors import UsageError, UserError
+from sftdemo.ui import access, build
+from sftdemo.ui.hosts import Hosts
+from sftdemo.ui.settings import AppConfig
+
+
+@pytest.fixture(autouse=True)
+def policy() -> Iterator[None]:
+    yield
+    access.use(AppConfig(), "127.0.0.1")
+
+
+def sent(client: str = "127.0.0.1", host: str = "127.0.0.1:7860", method: str = "POST", **headers: str) -> Any:
+    """A request as handlers get it."""
+    raw = [("host", host), *((name.replace("_", "-"), value) for name, value in headers.items())]
+    pairs = [(name.encode(), value.encode()) for name, value in raw]
+    scope = {"type": "http", "method": method, "client": (client, 5000), "headers": pairs}
+    return SimpleNamespace(request=SimpleNamespace(scope=scope))
+
+
+@pytest.mark.parametrize(
+    ("bound", "request_", "role"),
+    [
+        ("127.0.0.1", sent(), "owner"),
+        ("127.0.0.1", sent(host="localhost:9000", origin="http://localhost:9000"), "owner"),
+        ("::1", sent("::1", "[::1]:7860"), "owner"),
+        ("127.0.0.1", sent(x_forwarded_for="203.0.113.9"), "visitor"),
+        ("127.0.0.1", sent(forwarded="for=127.0.0.1"), "visitor"),
+        ("127.0.0.1", sent(host="evil.example"), "stranger"),
+        ("127.0.0.1", sent(host="192.168.1.5:7860"), "stranger"),
+        ("127.0.0.1", sent(host="127.0.0.1.evil.example"), "stranger"),
+        ("127.0.0.1", sent(host=""), "stranger"),
+        ("127.0.0.1", sent(origin="https://evil.example"), "stranger"),
+        ("127.0.0.1", sent(origin="http://127.0.0.1:3000"), "stranger"),
+        ("127.0.0.1", sent(origin="null"), "stranger"),
+        ("127.0.0.1", sent(sec_fetch_site="cross-site"), "stranger"),
+        ("127.0.0.1", sent(method="GET", sec_fetch_site="cross-site", sec_fetch_mode="navigate"), "owner"),
+        ("127.0.0.1", sent(x_forwarded_host="evil.example"), "stranger"),
+        ("0.0.0.0", sent(), "visitor"),
+        ("0.0.0.0", sent("192.168.1.9", "192.168.1.5:7860"), "visitor"),
+        ("0.0.0.0", sent("192.168.1.9", "evil.example"), "stranger"),
+    ],
+)
+def test_who_sent_it(bound: str, request_: Any, role: str) -> None:
+    access.use(AppConfig(), bound)
+    assert access.visitor(request_).role == role
+
+
+def test_a_password_makes_everybody_sign_in() -> None:
+    access.use(AppConfig(password="a long one"), "127.0.0.1")
+    assert access.visitor(sent()).role == "visitor"
+
+
+def test_settings_open_what_visitors_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    access.use(AppConfig(visitors_vote=False, visitors_train=True), "0.0.0.0")
+    allowed = {action for action in access.ACTIONS if access.visitor(sent()).may(action)}
+    assert allowed == {"look", "chat", "train"}
+    with pytest.raises(UserError, match="owner"):
+        access.require(sent(), "manage")
+    monkeypatch.setenv("SFTDEMO_VISITORS_CHAT", "maybe")
+    with pytest.raises(UsageError, match="SFTDEMO_VISITORS_CHAT is 'maybe'"):
+        AppConfig.from_environment()
+    monkeypatch.setenv("SFTDEMO_VISITORS_CHAT", "no")
+    assert (
+        not AppConfig.from_environment().visitors_chat and AppConfig.from_environment(visitors_chat=True).visitors_chat
+    )
+
+
+def test_a_proxys_client_is_counted_not_the_proxy() -> None:
+    addresses = {
+        access.visitor(sent("10.0.0.1", x_forwarded_for=f"{made_up}, 198.41.0.4, 10.1.1.1")).address
+        for made_up in ("8.8.8.8", "9.9.9.9")
+    }
+    assert addresses == {"198.41.0.4"}
+    household = {access.visitor(sent(f"2606:4700::{last}", "[::1]")).address for last in "12"}
+    assert household == {"2606:4700::"}
+
+
+def test_names_allowed_beside_its_own() -> None:
+    hosts = Hosts("127.0.0.1", ["sft.example.org"])
+    assert hosts.knows("sft.example.org:443") and hosts.knows("SFT.example.org.")
+    assert not hosts.knows("sft.example.org.evil.example") and not hosts.knows("sft.example.org@evil.example")
+
+
+def test_every_event_says_what_it_needs() -> None:
+    for event in build().fns.values():
+        if event.fn and event.fn.__name__ != "_check_login_status":
+            assert event.fn.needs in access.ACTIONS, event.fn
