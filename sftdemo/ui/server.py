@@ -74,6 +74,7 @@ def launch(host: str | None = None, port: int | None = None, **options: Any) -> 
     quicken_gradio()
     from starlette.middleware import Middleware
 
+    from sftdemo.ui import monitoring
     from sftdemo.ui.parts import downloads, style
     from sftdemo.ui.texts import i18n
 
@@ -89,7 +90,10 @@ def launch(host: str | None = None, port: int | None = None, **options: Any) -> 
         server_port=port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860),
         theme=style.theme(),
         css_paths=[style.CSS_PATH],
-        app_kwargs={"middleware": [Middleware(Calm), Middleware(EarlyScript, script=style.HEAD)]},
+        app_kwargs={
+            "middleware": [Middleware(Calm), Middleware(EarlyScript, script=style.HEAD)],
+            "routes": monitoring.routes(blocks),
+        },
         i18n=i18n(),
         allowed_paths=[str(exports)],
         max_file_size=MOST_UPLOADED,

@@ -147,6 +147,11 @@ class Store:
             kind = "exclude" if excluded else "include"
             storage.append(db, kind, secrets.token_hex(16), run=run.name, rater=rater)
 
+    def cast(self) -> int:
+        """How many votes were cast in all, those taken back included."""
+        with storage.connection(self.path) as db:
+            return int(db.execute("SELECT count(*) FROM votes").fetchone()[0])
+
     def totals(self, run: Run | str, evaluation: str | None = None) -> Totals:
         """The votes on one evaluation of the run, or on all of them and on typed prompts."""
         sheet, votes = self._votes(run, evaluation)
