@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from sftdemo.errors import UsageError
+from sftdemo.errors import Text, UsageError, sentences
 
 DEFAULT_MODEL = "smollm2-135m"
 CLEANING = ("html", "whitespace", "personal", "duplicates", "near_duplicates", "leaks")
@@ -53,9 +53,9 @@ def _is_text_encoding(name: str) -> bool:
 class Settings:
     """What the config dataclasses share: all their faults at once, and JSON in and out."""
 
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Text]:
         """Every setting that is out of bounds or not among its choices, one line each."""
-        problems = []
+        problems: list[Text] = []
         for spec in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, spec.name)
             kind, optional = value_type(spec, type(self))
@@ -66,21 +66,36 @@ class Settings:
             if (number and (isinstance(value, bool) or not isinstance(value, int | float))) or (
                 not number and not isinstance(value, kind)
             ):
-                problems.append(f"{spec.name} is {value!r}; give a value of type {kind.__name__}.")
+                problems.append(
+                    Text(
+                        "{name} is {value!r}; give a value of type {kind}.",
+                        name=Text(spec.name),
+                        value=value,
+                        kind=kind.__name__,
+                    )
+                )
             elif kind is int and value != int(value):
-                problems.append(f"{spec.name} is {value!r}; give a whole number.")
+                problems.append(Text("{name} is {value!r}; give a whole number.", name=Text(spec.name), value=value))
             elif choices and value not in choices:
-                problems.append(f"{spec.name} is {value!r}; choose one of: {', '.join(choices)}.")
+                problems.append(
+                    Text(
+                        "{name} is {value!r}; choose one of: {names}.", name=Text(spec.name), value=value, names=choices
+                    )
+                )
             elif low is not None and not value >= low:
-                problems.append(f"{spec.name} is {value!r}; the least is {low:g}.")
+                problems.append(
+                    Text("{name} is {value!r}; the least is {low:g}.", name=Text(spec.name), value=value, low=low)
+                )
             elif high is not None and not value <= high:
-                problems.append(f"{spec.name} is {value!r}; the most is {high:g}.")
+                problems.append(
+                    Text("{name} is {value!r}; the most is {high:g}.", name=Text(spec.name), value=value, high=high)
+                )
         return problems
 
     def check(self) -> Self:
         """Return self, or raise UsageError naming every problem."""
         if problems := self.problems():
-            raise UsageError(" ".join(problems))
+            raise UsageError(sentences(problems))
         return self
 
     def to_json(self) -> dict[str, Any]:
@@ -91,7 +106,7 @@ class Settings:
         """Build from a JSON object; an unknown key is an error."""
         known = {spec.name for spec in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if unknown := sorted(set(values) - known):
-            raise UsageError(f"Unknown setting {', '.join(unknown)}; known are: {', '.join(sorted(known))}.")
+            raise UsageError("Unknown setting {names}; known are: {known}.", names=unknown, known=sorted(known))
         return cls(**values).check()
 
 
@@ -113,14 +128,19 @@ class FileConfig(Settings):
         None, "A workbook's sheet, by name or number; default: the first with rows.", group="Data"
     )
 
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Text]:
         problems = super().problems()
         if isinstance(self.encoding, str) and not _is_text_encoding(self.encoding):
             problems.append(
-                f"encoding is {self.encoding!r}, which isn't known; give one as utf-8, cp1252, euc-kr or shift-jis."
+                Text(
+                    "encoding is {value!r}, which isn't known; give one as utf-8, cp1252, euc-kr or shift-jis.",
+                    value=self.encoding,
+                )
             )
         if isinstance(self.header, str) and not re.fullmatch("auto|yes|no|[1-9][0-9]{0,8}", self.header):
-            problems.append(f"header is {self.header!r}; give auto, yes, no, or the number of the header's row.")
+            problems.append(
+                Text("header is {value!r}; give auto, yes, no, or the number of the header's row.", value=self.header)
+            )
         return problems
 
 
@@ -190,17 +210,27 @@ class ReadConfig(FileConfig):
     )
     seed: int = setting(42, "Decides the split, the rows taken, their order and the new weights.", group="Data", low=0)
 
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Text]:
         problems = super().problems()
         if isinstance(self.clean, str) and (unknown := sorted(set(self.cleaning) - set(CLEANING))):
-            problems.append(f"clean names {', '.join(map(repr, unknown))}; the steps are: {', '.join(CLEANING)}.")
+            problems.append(
+                Text("clean names {names}; the steps are: {known}.", names=list(map(repr, unknown)), known=CLEANING)
+            )
         least, most = self.min_characters, self.max_characters
         if isinstance(least, int) and isinstance(most, int) and least > most:
-            problems.append(f"min_characters is {least}, more than max_characters, {most}; no row could stay.")
+            problems.append(
+                Text(
+                    "min_characters is {least}, more than max_characters, {most}; no row could stay.",
+                    least=least,
+                    most=most,
+                )
+            )
         for name in ("validation_size", "test_size"):
             value = getattr(self, name)
             if isinstance(value, int | float) and (value == 0 or (value > 1 and value != int(value))):
-                problems.append(f"{name} is {value!r}; give a share below 1, or a count of rows.")
+                problems.append(
+                    Text("{name} is {value!r}; give a share below 1, or a count of rows.", name=Text(name), value=value)
+                )
         return problems
 
     @property
@@ -278,15 +308,22 @@ class TrainConfig(ReadConfig):
     )
     checkpoint_every: int = setting(100, "Save a checkpoint every so many steps; 0 saves none.", group="Run", low=0)
 
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Text]:
         problems = super().problems()
         if self.method == "full" and self.quantization != "none":
             problems.append(
-                f"method full can't train {self.quantization} weights; use method lora, or quantization none."
+                Text(
+                    "method full can't train {kind} weights; use method lora, or quantization none.",
+                    kind=self.quantization,
+                )
             )
         if self.on_long == "chunk" and 2 * self.chunk_overlap > self.max_length:
             problems.append(
-                f"chunk_overlap is {self.chunk_overlap}; half of max_length ({self.max_length}) is the most."
+                Text(
+                    "chunk_overlap is {n}; half of max_length ({limit}) is the most.",
+                    n=self.chunk_overlap,
+                    limit=self.max_length,
+                )
             )
         return problems
 

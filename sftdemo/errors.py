@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import PurePath
 from typing import Any, Self
 
 
@@ -19,11 +20,40 @@ class Text(str):
     values: dict[str, Any]
 
     def __new__(cls, template: str, /, **values: Any) -> Self:
+        # An error or a path is kept as its text, so that a Text can be copied, pickled and written as JSON.
+        values = {
+            name: str(value) if isinstance(value, BaseException | PurePath) else value for name, value in values.items()
+        }
         text = super().__new__(cls, fill(template, values))
         known = template if isinstance(template, Text) and not values else None
         text.key = known.key if known is not None else str(template)
         text.values = known.values if known is not None else values
         return text
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON: {"text", "key", "values"}."""
+        return {"text": str(self), "key": self.key, "values": {k: _to_json(value) for k, value in self.values.items()}}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """What `to_json` gave; the template isn't filled in again, since a file may hold any."""
+        text = cls(value["text"])
+        text.key, text.values = str(value["key"]), {k: _from_json(part) for k, part in value["values"].items()}
+        return text
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Text):
+        return value.to_json()
+    if isinstance(value, list | tuple):
+        return [_to_json(item) for item in value]
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_json(item) for item in value]
+    return Text.from_json(value) if isinstance(value, dict) else value
 
 
 class _Items(list[Any]):
@@ -58,6 +88,18 @@ def sentences(texts: Sequence[Text], frame: str = "{first} {rest}") -> Text:
 def lines(texts: Sequence[Text]) -> Text:
     """Several texts, each on a line of its own."""
     return sentences(texts, "{first}\n{rest}")
+
+
+def unexpected(error: BaseException) -> Text:
+    """The one line on an error that nobody foresaw: a fault of ours, or of a library or the machine."""
+    reason = (str(error).strip().splitlines() or [""])[0][:300]
+    if not reason:
+        return Text("Something unexpected went wrong ({kind}); the log says more.", kind=type(error).__name__)
+    return Text(
+        "Something unexpected went wrong ({kind}: {reason}); the log says more.",
+        kind=type(error).__name__,
+        reason=reason,
+    )
 
 
 class UserError(Exception):

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 from sftdemo.files import read_json, read_jsonl, stamp, write_json
 from sftdemo.schema import MetricsRow, OutputRow, RunConfig, Scores, Status
 
@@ -78,23 +78,33 @@ class Run:
         if status["state"] in ACTIVE:
             status |= {
                 "state": "failed",
-                "error": "The training process ended without a word: it was killed, or the machine ran out of memory or "
-                "was restarted. The log may say more.",
+                "error": Text(
+                    "The training process ended without a word: it was killed, or the machine ran out of memory or "
+                    "was restarted. The log may say more."
+                ),
                 "eta_s": None,
             }
         return status
 
     def _written_status(self) -> Status:
         try:
-            return read_json(self.path / "status.json")  # type: ignore[no-any-return]
+            status: Status = read_json(self.path / "status.json")
         except FileNotFoundError:
-            return {"state": "failed", "error": "status.json is missing."}
+            return {"state": "failed", "error": Text("status.json is missing.")}
+        if error := status.get("error"):
+            key, values = status.get("error_key", error), status.get("error_values", {})
+            status["error"] = Text.from_json({"text": error, "key": key, "values": values})
+        return status
 
     def write_status(self, state: str, pid: int | None = None, **values: Any) -> None:
         """Replace the status; `values` are step, total, eta_s, error, and what the end of a run reports.
 
-        `pid` is the process whose end would be the run's end; default: this one.
+        `pid` is the process whose end would be the run's end; default: this one. Of an error that is a Text, template and
+        values are written, too.
         """
+        if isinstance(error := values.get("error"), Text):
+            text = error.to_json()
+            values |= {"error_key": text["key"], "error_values": text["values"]}
         pid = pid or os.getpid()
         write_json(
             self.path / "status.json",
@@ -147,14 +157,14 @@ class Run:
     def delete(self) -> None:
         """Remove the folder; refused while it trains."""
         if self.status()["state"] in ACTIVE:
-            raise UserError(f"Run {self.name} is still training; stop it first.")
+            raise UserError("Run {name} is still training; stop it first.", name=self.name)
         shutil.rmtree(self.path)
 
 
 def valid_name(name: str) -> str:
     """The name, if it can be a folder's; no separators, no leading dot."""
     if not _NAME.fullmatch(name):
-        raise UserError(f"{name!r} can't be a run's name; use letters, digits, '-', '_' and '.'.")
+        raise UserError("{name!r} can't be a run's name; use letters, digits, '-', '_' and '.'.", name=name)
     return name
 
 
@@ -173,7 +183,9 @@ def create(name: str | None, hint: str, config: Mapping[str, Any]) -> Run:
     try:
         run.path.mkdir()
     except FileExistsError:
-        raise UserError(f"There is a run named {name!r} already; choose another name, or delete it.") from None
+        raise UserError(
+            "There is a run named {name!r} already; choose another name, or delete it.", name=name
+        ) from None
     try:
         write_json(run.path / "config.json", config)
     except OSError:
@@ -186,8 +198,13 @@ def named(name: str) -> Run:
     """The run of that name; what a page or a client may ask for, since no name leads out of the home."""
     run = Run(home() / "runs" / valid_name(name))
     if not (run.path / "config.json").is_file():
-        known = ", ".join(run.name for run in list_runs()[:5]) or "none yet"
-        raise UserError(f"There is no run {name!r} in {home() / 'runs'}; the newest are: {known}.")
+        known = [run.name for run in list_runs()[:5]] or Text("none yet")
+        raise UserError(
+            "There is no run {name!r} in {folder}; the newest are: {known}.",
+            name=name,
+            folder=home() / "runs",
+            known=known,
+        )
     return run
 
 

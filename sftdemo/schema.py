@@ -90,6 +90,10 @@ class Status(Summary, total=False):
     total: Doc[int, "optimizer steps in all"]
     eta_s: Doc[float | None, "seconds left, about"]
     error: Doc[str, "why it failed or was stopped before its first step, in one line"]
+    error_key: Doc[str, "the template of `error`, by which the page finds it in another language"]
+    error_values: Doc[
+        dict[str, Any], "what the template was filled with; what is a text itself is `{text, key, values}`"
+    ]
 
 
 class Difference(TypedDict):

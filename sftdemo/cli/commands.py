@@ -256,7 +256,7 @@ def manage_runs(options: argparse.Namespace) -> Result:
         lines = [f"{row['name']:<40} {row['state']:<10} {row['data']:<24} {row['method']}" for row in listed]
         return Result(listed, "\n".join(lines) or "No runs yet; `python -m sftdemo train --data …` makes one.")
     if not names:
-        raise UsageError(f"runs {options.action} needs the name of a run.")
+        raise UsageError("runs {action} needs the name of a run.", action=options.action)
     chosen_runs = [runs.find(name) for name in names]
     if options.action == "delete":
         for run in chosen_runs:
@@ -326,6 +326,6 @@ def demo(options: argparse.Namespace) -> Result:
 
     summary = train(TrainConfig.from_json(DEMO), progress=_training_bar())
     if summary["status"] == "stopped":
-        raise UserError(f"Stopped; run {summary['run']} keeps what was learned.")
+        raise UserError("Stopped; run {run} keeps what was learned.", run=summary["run"])
     scores = _evaluated(summary["run"])
     return Result({"train": summary, "evaluate": scores}, table(scores))

@@ -43,8 +43,8 @@ _TOOL = {
 class TemplateError(UserError):
     """The chat template and this conversation don't allow a safe mask; `check` is the one of CHECKS that failed."""
 
-    def __init__(self, text: str, check: str = "template_accepts") -> None:
-        super().__init__(text)
+    def __init__(self, template: str, /, check: str = "template_accepts", **values: Any) -> None:
+        super().__init__(template, **values)
         self.check = check
 
 
@@ -66,7 +66,9 @@ def render(
         )
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise TemplateError(f"The model's chat template refuses this conversation: {reason.rstrip('.')}.") from error
+        raise TemplateError(
+            "The model's chat template refuses this conversation: {reason}.", reason=reason.rstrip(".")
+        ) from error
 
 
 def source(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -88,7 +90,8 @@ def set_thinking(tokenizer: PreTrainedTokenizerBase, thinking: str) -> None:
     switches = {name: _switches(text) for name, text in named.items()}
     if not any(switches.values()):
         raise UsageError(
-            f"thinking is {thinking!r}, but the model's chat template has no switch for thoughts; leave it at auto."
+            "thinking is {value!r}, but the model's chat template has no switch for thoughts; leave it at auto.",
+            value=thinking,
         )
     value = "true" if thinking == "on" else "false"
     for name, names in switches.items():

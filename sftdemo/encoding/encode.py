@@ -79,7 +79,7 @@ def _ids_behind(chat: Chat, prompt: str, prompt_ids: list[int], text: str) -> li
         raise TemplateError(
             "A token spans the prompt and the answer, so the answer can't be masked safely with this tokenizer and "
             "template.",
-            "prompt_prefix_same",
+            check="prompt_prefix_same",
         )
     return parted
 
@@ -121,11 +121,11 @@ def encode_turns(
             "This model's tokenizer doesn't tell where its tokens stand in the text; choose another model."
         )
     if not messages or messages[-1]["role"] != "assistant":
-        raise TemplateError("The conversation doesn't end with an assistant's turn.", "supervised_in_each_row")
+        raise TemplateError("The conversation doesn't end with an assistant's turn.", check="supervised_in_each_row")
     # What opens a conversation answers nothing.
     learned = [at for at, message in enumerate(messages) if at and _is_learned(message)]
     if not learned:
-        raise TemplateError("No answer in the conversation is to be learned.", "supervised_in_each_row")
+        raise TemplateError("No answer in the conversation is to be learned.", check="supervised_in_each_row")
     chat = prepare(tokenizer, messages, tools)
     turns = {at: turn(chat, at) for at in learned}
     if (row := _in_one(chat, turns)) is not None:
@@ -166,7 +166,7 @@ def _own_row(chat: Chat, answer_turn: Turn) -> tuple[list[int], int]:
 
 def _check_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> None:
     if tokenizer.bos_token and ids[:2] == [tokenizer.bos_token_id] * 2:
-        raise TemplateError(f"The row begins with two BOS tokens ({tokenizer.bos_token}).", "bos_once")
+        raise TemplateError("The row begins with two BOS tokens ({bos}).", check="bos_once", bos=tokenizer.bos_token)
 
 
 def _in_one(chat: Chat, turns: Mapping[int, Turn]) -> Encoded | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sftdemo.encoding.chat_template import TemplateError, closes_thoughts, control_tokens, render, texts, traits
 from sftdemo.encoding.encode import encode_turns
 from sftdemo.encoding.rows import Encoded, EncodedRows
-from sftdemo.errors import Fault
+from sftdemo.errors import Fault, Text, sentences
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from sftdemo.data import Example
 
 UNUSED = {
-    "tools": "{n} rows declare tools, which the model's chat template doesn't write.",
-    "reasoning_content": "{n} rows have thoughts, which the model's chat template doesn't write as it is set.",
+    "tools": Text("{n} rows declare tools, which the model's chat template doesn't write."),
+    "reasoning_content": Text("{n} rows have thoughts, which the model's chat template doesn't write as it is set."),
 }
 REMEDIES = {
-    "tools": "They are not used; choose a model whose template knows tools.",
-    "reasoning_content": "They are not used; set thinking to on, or choose a model that thinks.",
+    "tools": Text("They are not used; choose a model whose template knows tools."),
+    "reasoning_content": Text("They are not used; set thinking to on, or choose a model that thinks."),
 }
 
 
@@ -39,7 +39,7 @@ class EncodingResult:
     examples: list[Example] = field(default_factory=list)
     rows: EncodedRows = field(default_factory=EncodedRows)
     faults: list[Fault] = field(default_factory=list)
-    checks: dict[str, str] = field(default_factory=dict)
+    checks: dict[str, Text] = field(default_factory=dict)
     dropped: list[Fault] = field(default_factory=list)
     fixed: list[Fault] = field(default_factory=list)
     unused: Counter[str] = field(default_factory=Counter)
@@ -47,13 +47,18 @@ class EncodingResult:
 
     def warnings(self, source: str) -> list[Fault]:
         """What the rows bring that isn't used, one warning for each key."""
-        return [Fault(0, key, UNUSED[key].format(n=count), REMEDIES[key], source) for key, count in self.unused.items()]
+        return [Fault(0, key, Text(UNUSED[key], n=count), REMEDIES[key], source) for key, count in self.unused.items()]
 
-    def notes(self) -> list[str]:
+    def notes(self) -> list[Text]:
         """What the reader should know and needn't mend."""
         if not self.control:
             return []
-        return [f"{self.control} rows spell control tokens of the model in their text; they are read as plain text."]
+        return [
+            Text(
+                "{n} rows spell control tokens of the model in their text; they are read as plain text.",
+                n=self.control,
+            )
+        ]
 
 
 def encode_example(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[tuple[Example, Encoded]]:
@@ -99,12 +104,12 @@ def add(
     try:
         pairs = encode_example(tokenizer, example)
     except TemplateError as error:
-        fault = Fault(place[0], "messages", str(error), "", place[1])
+        fault = Fault(place[0], "messages", error.text, Text(""), place[1])
         mended = repaired(example, tokenizer) if on_fault == "fix" else None
         if mended is None:
             (result.faults if on_fault == "stop" else result.dropped).append(fault)
             if on_fault == "stop":
-                result.checks.setdefault(error.check, str(error))
+                result.checks.setdefault(error.check, error.text)
             return []
         example, pairs, how = mended
         result.fixed.append(replace(fault, remedy=how))
@@ -124,21 +129,23 @@ def add(
 
 def repaired(
     example: Example, tokenizer: PreTrainedTokenizerBase
-) -> tuple[Example, list[tuple[Example, Encoded]], str] | None:
+) -> tuple[Example, list[tuple[Example, Encoded]], Text] | None:
     """The example as the template takes it, its rows, and what was changed; None where no safe repair helps."""
     messages: list[Any] = list(example["messages"])
     changes = []
     while messages and messages[0]["role"] == "assistant":
         messages = messages[1:]
-        changes = ["The assistant's opening turn is left out."]
+        changes = [Text("The assistant's opening turn is left out.")]
     attempts = [(messages, changes)] if changes else []
     if len(messages) > 1 and [message["role"] for message in messages[:2]] == ["system", "user"]:
         joined = {**messages[1], "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
-        attempts.append(([joined, *messages[2:]], [*changes, "The system prompt is put before the first question."]))
+        attempts.append(
+            ([joined, *messages[2:]], [*changes, Text("The system prompt is put before the first question.")])
+        )
     for attempt, explanation in attempts:
         mended = cast("Example", {**example, "messages": attempt})
         try:
-            return mended, encode_example(tokenizer, mended), " ".join(explanation)
+            return mended, encode_example(tokenizer, mended), sentences(explanation)
         except TemplateError:
             continue
     return None

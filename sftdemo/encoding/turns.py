@@ -104,9 +104,10 @@ def _behind(chat: Chat, index: int, prompt: str, whole: str) -> str:
     if opening and opening in written:  # prompts differ before what opens the turn
         return written.rpartition(opening)[2]
     raise TemplateError(
-        f"In chat the template ends the prompt with {extra[-40:]!r}, which it doesn't write before an answer in training; "
+        "In chat the template ends the prompt with {ending!r}, which it doesn't write before an answer in training; "
         "choose another model.",
-        "prompt_prefix_same",
+        check="prompt_prefix_same",
+        ending=extra[-40:],
     )
 
 
@@ -165,8 +166,9 @@ def _check_words(chat: Chat, index: int, answer_turn: Turn) -> None:
     expected += [call["function"]["name"] for call in message.get("tool_calls") or []]
     if not all("".join(text.split()) in written for text in expected):
         raise TemplateError(
-            f"The chat template doesn't write the answer of turn {index + 1} as it stands in the data.",
-            "prompt_prefix_same",
+            "The chat template doesn't write the answer of turn {n} as it stands in the data.",
+            check="prompt_prefix_same",
+            n=index + 1,
         )
 
 
@@ -183,7 +185,7 @@ def learned_text(chat: Chat, answer_turn: Turn) -> str:
     raise TemplateError(
         "The chat template ends the assistant's turn with no special token, so the model could never learn "
         "to stop; choose a model whose template marks the end of a turn.",
-        "end_of_turn_learned",
+        check="end_of_turn_learned",
     )
 
 

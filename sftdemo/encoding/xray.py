@@ -37,7 +37,7 @@ def xray(dataset: Dataset, number: int, tokenizer: PreTrainedTokenizerBase, conf
         if 1 <= number - before <= len(rows):
             return _of_pack(dataset, rows, number - before, before, tokenizer, config)
         before += len(rows)
-    raise UsageError(f"There is no row {number}; the data has rows 1 to {before}.")
+    raise UsageError("There is no row {row}; the data has rows 1 to {last}.", row=number, last=before)
 
 
 def _of_pack(

@@ -32,7 +32,9 @@ def parse_true_labels(texts: Sequence[str], labels: Sequence[str]) -> list[int]:
     places = parse_labels(texts, labels)
     if len(labels) in places:
         row = places.index(len(labels))
-        raise UserError(f"Row {row + 1}: the label {texts[row]!r} is not among: {', '.join(labels)}.")
+        raise UserError(
+            "Row {row}: the label {label!r} is not among: {names}.", row=row + 1, label=texts[row], names=list(labels)
+        )
     return places
 
 

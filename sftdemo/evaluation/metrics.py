@@ -41,10 +41,14 @@ def check(predictions: Sequence[str], references: References) -> None:
     if not predictions:
         raise UserError("There are no rows to score; give at least one.")
     if len(predictions) != len(references):
-        raise UserError(f"{len(predictions)} predictions but {len(references)} lists of references; give one each.")
+        raise UserError(
+            "{n} predictions but {m} lists of references; give one each.", n=len(predictions), m=len(references)
+        )
     for row, texts in enumerate(references, 1):
         if isinstance(texts, str) or not texts:
-            raise UserError(f"Row {row}: the references are {texts!r}; give a list of at least one text.")
+            raise UserError(
+                "Row {row}: the references are {texts!r}; give a list of at least one text.", row=row, texts=texts
+            )
 
 
 def mean(values: Sequence[float]) -> float:
@@ -65,7 +69,9 @@ def bleu_engine(references: References, language: str = "auto", tokenizer: str |
     if tokenizer is None:
         tokenizer = {"zh": "zh", **dict.fromkeys(CLUSTERED, "char")}.get(resolve_language(language, references), "13a")
     if tokenizer not in TOKENIZERS:
-        raise UsageError(f"tokenizer is {tokenizer!r}; choose one of: {', '.join(TOKENIZERS)}.")
+        raise UsageError(
+            "{name} is {value!r}; choose one of: {names}.", name="tokenizer", value=tokenizer, names=TOKENIZERS
+        )
     engine = BLEU(tokenize=tokenizer, force=True, **options)
     if "max_ngram_order" not in options:
         longest = 1
@@ -311,7 +317,9 @@ def classification(
     in `references`, so that a perfect model has 1 on a sample without some class.
     """
     if not references or len(predictions) != len(references):
-        raise UserError(f"{len(predictions)} predictions and {len(references)} labels; give one each, at least one.")
+        raise UserError(
+            "{n} predictions and {m} labels; give one each, at least one.", n=len(predictions), m=len(references)
+        )
     names = list(labels) if labels is not None else sorted(set(references))
     true, predicted = parse_true_labels(references, names), parse_labels(predictions, names)
     lenient = parse_lenient(predictions, names)

@@ -78,7 +78,7 @@ def row_values(
 
         values: list[float] = row_statistics.chrf_scores(row_statistics.chrf_rows(CHRF(), texts, references)).tolist()
         return values
-    raise UsageError(f"metric is {metric!r}; choose one of: {', '.join(METRICS)}.")
+    raise UsageError("{name} is {value!r}; choose one of: {names}.", name="metric", value=metric, names=METRICS)
 
 
 def judged(rows: Sequence[Row], metric: str, labels: Sequence[str] | None = None) -> list[Row]:
@@ -130,7 +130,9 @@ def outputs_page(
     """
     for name, value, choices in (("sort", sort, SORTS), ("filter", filter, FILTERS)):
         if value not in choices:
-            raise UsageError(f"{name} is {value!r}; choose one of: {', '.join(choices)}.")
+            raise UsageError(
+                "{name} is {value!r}; choose one of: {names}.", name=name, value=value, names=list(choices)
+            )
     wanted = text.strip().casefold()
     matching = [row for row in rows if _matches(row, filter, label, wanted)]
     if sort != "row":

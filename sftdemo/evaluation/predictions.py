@@ -9,7 +9,7 @@ from typing import Any
 from sftdemo.config import ReadConfig
 from sftdemo.data import sources
 from sftdemo.data.text.literals import parsed_list
-from sftdemo.errors import DataError, Fault, UserError
+from sftdemo.errors import DataError, Fault, Text, UserError
 from sftdemo.evaluation.scoring import ROLES, checked, columns
 
 
@@ -23,7 +23,11 @@ def read_predictions(
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise UserError(f"{path} can't be read: it is {'a folder' if path.is_dir() else 'not there'}. Give a file.")
+        raise UserError(
+            "{path} can't be read: it is {what}. Give a file.",
+            path=path,
+            what=Text("a folder") if path.is_dir() else Text("not there"),
+        )
     table = sources.resolve(str(path), config).table
     for note in (*table.notes, *map(str, table.warnings)):
         report(note)
@@ -59,10 +63,14 @@ def _with_lists(values: dict[str, Any]) -> dict[str, Any]:
 
 def _check_columns(path: Path, names: dict[str, dict[str, None]], column_names: list[str]) -> None:
     """One line where a whole column is missing, in place of one for each row."""
-    listed = ", ".join(map(repr, column_names[:20]))
+    listed = list(map(repr, column_names[:20]))
     if not names["prediction"]:
-        raise UserError(f"{path.name} has no column of predictions, only {listed}; name it 'prediction'.")
+        raise UserError(
+            "{name} has no column of predictions, only {listed}; name it 'prediction'.", name=path.name, listed=listed
+        )
     if not names["references"] and not names["label"]:
         raise UserError(
-            f"{path.name} has no column to compare with, only {listed}; name it 'reference', or 'label' for classes."
+            "{name} has no column to compare with, only {listed}; name it 'reference', or 'label' for classes.",
+            name=path.name,
+            listed=listed,
         )

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from sftdemo.encoding.thoughts import answer_of
-from sftdemo.errors import DataError, Fault, UsageError, UserError
+from sftdemo.errors import DataError, Fault, Text, UsageError, UserError
 from sftdemo.evaluation import answer_metrics, json_metrics, metrics, words
 from sftdemo.evaluation.labels import LENIENT_SIGNATURE
 from sftdemo.evaluation.metrics import Scores, row_scores
@@ -26,7 +26,7 @@ PREDICTION = ("prediction", "predictions", "predicted", "pred", "y_pred", "outpu
 REFERENCES = ("references", "reference", "targets", "target", "answers", "answer", "gold", "expected", "ground_truth")
 LABEL = ("label", "labels", "true_label", "gold_label", "y_true")
 ROLES = {"prediction": PREDICTION, "references": REFERENCES, "label": LABEL}
-_REMEDY = 'Write it as {"prediction": "…", "references": ["…"]} or {"prediction": "…", "label": "…"}.'
+_REMEDY = Text('Write it as {"prediction": "…", "references": ["…"]} or {"prediction": "…", "label": "…"}.')
 
 
 def columns(row: Mapping[str, Any]) -> dict[str, str]:
@@ -72,13 +72,13 @@ def _as_text(value: Any) -> Any:
     return value if isinstance(value, str) else str(value)
 
 
-def _text_problem(value: object) -> str | None:
+def _text_problem(value: object) -> Text | None:
     if not isinstance(value, str):
-        return f"is {_shown(value)}, not a text."
+        return Text("is {value}, not a text.", value=_shown(value))
     try:
         value.encode()
     except UnicodeEncodeError:
-        return "holds half of a surrogate pair."
+        return Text("holds half of a surrogate pair.")
     return None
 
 
@@ -90,26 +90,26 @@ def _shown(value: object) -> str:
 def _row_faults(row: Row, line: int, file: str) -> Iterable[Fault]:
     """What is wrong with a row under the standard names."""
 
-    def fault(field: str, problem: str, remedy: str) -> Fault:
+    def fault(field: str, problem: Text, remedy: Text) -> Fault:
         return Fault(line, field, problem, remedy, file)
 
     if "prediction" not in row:
-        yield fault("prediction", "is missing.", _REMEDY)
+        yield fault("prediction", Text("is missing."), _REMEDY)
     elif problem := _text_problem(row["prediction"]):
-        yield fault("prediction", problem, "Write a text; an empty answer is an empty text.")
+        yield fault("prediction", problem, Text("Write a text; an empty answer is an empty text."))
     if "references" not in row and "label" not in row:
-        yield fault("references", "is missing, and there is no label.", _REMEDY)
+        yield fault("references", Text("is missing, and there is no label."), _REMEDY)
     if "label" in row and (problem := _text_problem(row["label"])):
-        yield fault("label", problem, "Write one text.")
+        yield fault("label", problem, Text("Write one text."))
     elif "label" in row and not row["label"].strip():
-        yield fault("label", "is empty.", "Name the class.")
+        yield fault("label", Text("is empty."), Text("Name the class."))
     if "references" not in row:
         return
     if not row["references"]:
-        yield fault("references", "is [].", "Give a list of one or more texts.")
+        yield fault("references", Text("is []."), Text("Give a list of one or more texts."))
     for text in row["references"]:
         if problem := _text_problem(text):
-            yield fault("references", problem, "Give a list of texts.")
+            yield fault("references", problem, Text("Give a list of texts."))
             return
 
 
@@ -122,10 +122,13 @@ def checked(numbered: Sequence[tuple[int, object]], file: str) -> list[Row]:
             rows.append((line, standard(row)))
             faults += _row_faults(rows[-1][1], line, file)
         else:
-            faults.append(Fault(line, "", f"The row is {_shown(row)}, not an object.", _REMEDY, file))
+            faults.append(Fault(line, "", Text("The row is {value}, not an object.", value=_shown(row)), _REMEDY, file))
     with_label = next((line for line, row in rows if "label" in row), None)
     if with_label is not None:
-        problem, remedy = f"is missing, while line {with_label} has one.", "Give every row a label, or none."
+        problem, remedy = (
+            Text("is missing, while line {line} has one.", line=with_label),
+            Text("Give every row a label, or none."),
+        )
         faults += [Fault(line, "label", problem, remedy, file) for line, row in rows if "label" not in row]
     if faults:
         raise DataError(sorted(faults, key=lambda fault: fault.line))
@@ -163,11 +166,13 @@ def score(
     the same functions are called through the classes of `measures`, whose import takes seconds.
     """
     if not isinstance(rows, list | tuple):
-        raise UserError(f"The rows are {_shown(rows)}; give a list. {_REMEDY}")
+        raise UserError("The rows are {value}; give a list. {remedy}", value=_shown(rows), remedy=_REMEDY)
     if not rows:
-        raise UserError(f"There are no rows to score. {_REMEDY}")
+        raise UserError("There are no rows to score. {remedy}", remedy=_REMEDY)
     if tokenizer is not None and tokenizer not in metrics.TOKENIZERS:
-        raise UsageError(f"tokenizer is {tokenizer!r}; choose one of: {', '.join(metrics.TOKENIZERS)}.")
+        raise UsageError(
+            "{name} is {value!r}; choose one of: {names}.", name="tokenizer", value=tokenizer, names=metrics.TOKENIZERS
+        )
     rows = checked(list(enumerate(rows, 1)), "rows")
     predictions = [answer_of(row["prediction"]) for row in rows]
     references = [[answer_of(text) or text for text in row.get("references") or [row["label"]]] for row in rows]

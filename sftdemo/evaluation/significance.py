@@ -63,7 +63,7 @@ def wilson(successes: float, n: int, confidence: float = CONFIDENCE) -> tuple[fl
     if not n:
         return 0.0, 1.0
     if not 0 <= successes <= n:
-        raise UserError(f"{successes} of {n} is not a rate; give a count from 0 to {n}.")
+        raise UserError("{successes} of {n} is not a rate; give a count from 0 to {n}.", successes=successes, n=n)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     rate = successes / n
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
@@ -188,7 +188,7 @@ def paired_difference(
 ) -> Difference:
     """The Difference of two means over the same rows; values of only 0 and 1 are tested as rates."""
     if not base or len(base) != len(tuned):
-        raise UserError(f"{len(base)} base and {len(tuned)} tuned values; give one each, at least one.")
+        raise UserError("{n} base and {m} tuned values; give one each, at least one.", n=len(base), m=len(tuned))
     rate = set(base) | set(tuned) <= {0, 1}
     measure = mean_measure(base, tuned, 1.0 if rate else limit, rate)
     return paired_differences({"": measure}, seed, resamples)[""]
@@ -316,8 +316,12 @@ def differences(
     model found likeliest likelihood_accuracy, and whatever measures come in `more`. `p_holm` is corrected for all of them.
     """
     if not references or not len(base_outputs) == len(tuned_outputs) == len(references):
-        counts = f"{len(base_outputs)} base outputs, {len(tuned_outputs)} tuned outputs, {len(references)} references"
-        raise UserError(f"{counts}; give one each, at least one.")
+        raise UserError(
+            "{base} base outputs, {tuned} tuned outputs, {references} references; give one each, at least one.",
+            base=len(base_outputs),
+            tuned=len(tuned_outputs),
+            references=len(references),
+        )
     language = words.resolve_language(language, references)
     measures = _text_measures(base_outputs, tuned_outputs, references, language)
     if labels is not None:

@@ -67,7 +67,9 @@ def detect_language(texts: Sequence[str]) -> str:
 def resolve_language(language: str, references: References) -> str:
     """The language asked for, or the one that the references are in (predictions may be anything)."""
     if language not in LANGUAGES:
-        raise UsageError(f"language is {language!r}; choose one of: {', '.join(LANGUAGES)}.")
+        raise UsageError(
+            "{name} is {value!r}; choose one of: {names}.", name="language", value=language, names=LANGUAGES
+        )
     return language if language != "auto" else detect_language([text for texts in references for text in texts])
 
 

@@ -10,7 +10,7 @@ import torch
 
 from sftdemo import runs
 from sftdemo.config import TrainConfig
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 from sftdemo.inference import grouped_attention
 from sftdemo.inference.adapters import route_adapters, stack, store_by_input
 from sftdemo.inference.batch import Side
@@ -42,7 +42,9 @@ def load(run: str | runs.Run | Sequence[str | runs.Run], report: download.Report
     for each in chosen:
         if not each.model_path.is_dir():
             raise UserError(
-                f"Run {each.name} has no model to talk to ({each.status()['state']}); finish a training first."
+                "Run {name} has no model to talk to ({state}); finish a training first.",
+                name=each.name,
+                state=Text(each.status()["state"]),
             )
     from transformers import GenerationConfig
 
@@ -106,10 +108,16 @@ def _check_together(chosen: list[runs.Run], settings: list[TrainConfig]) -> None
     if len(chosen) == 1:
         return
     if len(chosen) > MOST_RUNS or len({run.name for run in chosen}) < len(chosen):
-        names = ", ".join(run.name for run in chosen)
-        raise UserError(f"{names}: give at most {MOST_RUNS} runs, each once.")
+        names = [run.name for run in chosen]
+        raise UserError("{names}: give at most {most} runs, each once.", names=names, most=MOST_RUNS)
     for run, each in zip(chosen, settings, strict=True):
         if each.method != "lora":
-            raise UserError(f"Run {run.name} has full weights; only LoRA runs answer together, talk to it alone.")
+            raise UserError(
+                "Run {name} has full weights; only LoRA runs answer together, talk to it alone.", name=run.name
+            )
         if not runs.same_base(chosen[0], run):
-            raise UserError(f"Runs {chosen[0].name} and {run.name} have different bases; talk to them one at a time.")
+            raise UserError(
+                "Runs {name} and {other} have different bases; talk to them one at a time.",
+                name=chosen[0].name,
+                other=run.name,
+            )

@@ -175,7 +175,9 @@ class SideBySide:
         ids = answer_ids(self.tokenizer, messages, answer, tools)
         if len(prompt) + len(ids) > self.context:
             raise UserError(
-                f"Prompt and answer have {len(prompt) + len(ids)} tokens and the model takes {self.context}."
+                "Prompt and answer have {n} tokens and the model takes {context}.",
+                n=len(prompt) + len(ids),
+                context=self.context,
             )
         explained: dict[str, list[dict[str, Any]]] = {}
         with self.lock:
@@ -215,7 +217,9 @@ class SideBySide:
         room = self.context - len(prompt)
         if room < 1:
             raise UserError(
-                f"The conversation has {len(prompt)} tokens and the model takes {self.context}; shorten it or clear the chat."
+                "The conversation has {n} tokens and the model takes {context}; shorten it or clear the chat.",
+                n=len(prompt),
+                context=self.context,
             )
         generator = torch.Generator().manual_seed(config.seed) if config.temperature else None
         return Request(side, index, prompt, min(config.max_new_tokens, room), generator)

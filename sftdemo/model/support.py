@@ -7,9 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from sftdemo.errors import UserError
-
-CHOOSE = "Choose another model, such as a Llama, Qwen or Gemma."
+from sftdemo.errors import Text, UserError
 
 
 def check(config: Path, model: str) -> None:
@@ -20,28 +18,34 @@ def check(config: Path, model: str) -> None:
     try:
         kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"The config.json of {model} can't be read: {error}.") from error
+        raise UserError("The config.json of {model} can't be read: {reason}.", model=model, reason=error) from error
     if reason := _reason(kind):
-        raise UserError(f"{model} is a model of the type {kind!r}, {reason}. {CHOOSE}")
+        raise UserError(
+            "{model} is a model of the type {kind!r}, {reason}. Choose another model, such as a Llama, Qwen or Gemma.",
+            model=model,
+            kind=kind,
+            reason=reason,
+        )
 
 
-def _reason(kind: Any) -> str | None:
+def _reason(kind: Any) -> Text | None:
     """Why models of a type can't be used here; None if they can."""
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
     if kind not in CONFIG_MAPPING:
-        return (
-            f"which transformers {transformers.__version__} doesn't know, and code that comes with a model is never run"
+        return Text(
+            "which transformers {version} doesn't know, and code that comes with a model is never run",
+            version=transformers.__version__,
         )
     config = CONFIG_MAPPING[kind]
     both_ways = config in MODEL_FOR_MASKED_LM_MAPPING or getattr(config, "is_encoder_decoder", False)
     if both_ways or config not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return "which isn't a decoder that continues text"
+        return Text("which isn't a decoder that continues text")
     parameters = signature(MODEL_FOR_CAUSAL_LM_MAPPING[config].forward).parameters
     if "cache" not in parameters or kind in OWN_STATES:
-        return "which keeps what it has read in a way of its own"
+        return Text("which keeps what it has read in a way of its own")
     return None
 
 

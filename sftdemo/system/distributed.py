@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError, unexpected
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ def agree(work: Callable[[], T]) -> T:
         raise fault
     if not is_rank_zero():
         raise SystemExit(code)
-    raise UserError(f"Process {process} of {count()}: {text}")
+    raise UserError("Process {process} of {count}: {text}", process=process, count=count(), text=text)
 
 
 def from_rank_zero(work: Callable[[], T]) -> T:
@@ -80,8 +80,8 @@ def lost(error: BaseException) -> bool:
     return count() > 1 and isinstance(error, RuntimeError) and any(word in text for word in ("gloo", "nccl", "peer"))
 
 
-def _text(error: BaseException) -> str:
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+def _text(error: BaseException) -> Text:
+    return error.text if isinstance(error, UserError) else unexpected(error)
 
 
 def _gather(value: Any) -> list[Any]:

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -85,12 +85,16 @@ def used_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def check_disk(folder: Path, needed: int, what: str) -> None:
+def check_disk(folder: Path, needed: int, what: Text) -> None:
     """Refuse before anything is written when the disk can't hold it."""
     while not folder.exists():
         folder = folder.parent
     if (free := shutil.disk_usage(folder).free) < needed:
         raise UserError(
-            f"{what} needs about {math.ceil(needed / 10**6)} MB under {folder}, and {free // 10**6} MB are free; make room, "
-            "or set SFTDEMO_HOME to a larger disk."
+            "{what} needs about {needed} MB under {folder}, and {free} MB are free; make room, or set SFTDEMO_HOME to a "
+            "larger disk.",
+            what=what,
+            needed=math.ceil(needed / 10**6),
+            folder=folder,
+            free=free // 10**6,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sftdemo import data, files, runs
 from sftdemo.config import TrainConfig
-from sftdemo.errors import DataError, UserError
+from sftdemo.errors import DataError, Text, UserError
 from sftdemo.model import download
 from sftdemo.schema import RunConfig
 
@@ -69,7 +69,10 @@ class Prepared:
         self.rows = {split: fit.rows for split, fit in fitted.items()}
         self.lengths = {split: fit.counts() for split, fit in fitted.items()}
         if not self.rows["train"]:
-            raise UserError(f"No row fits into max_length {config.max_length}; raise it, or give shorter rows.")
+            raise UserError(
+                "No row fits into max_length {max_length}; raise it, or give shorter rows.",
+                max_length=config.max_length,
+            )
         for split, fit in fitted.items():
             if sentence := fit.sentence(config):
                 report(f"In {split}: {sentence}")
@@ -83,7 +86,7 @@ class Prepared:
         report(memory_note)
         # A checkpoint of full tuning holds weights and two moments, beside the model itself.
         weights = 4 * loading.weights_bytes(self.base) if config.method == "full" else 0
-        resources.check_disk(runs.home(), weights + 200_000_000, "The run")
+        resources.check_disk(runs.home(), weights + 200_000_000, Text("The run"))
 
     def _mend(self, report: download.Report) -> EncodingResult:
         """Leave out or repair, in every split, the rows that the chat template refuses; returns what became of train."""

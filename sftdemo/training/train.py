@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sftdemo import files, runs
 from sftdemo.config import TrainConfig
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError, unexpected
 from sftdemo.log import to_log
 from sftdemo.model import download
 from sftdemo.schema import Summary
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 Progress = Callable[[dict[str, Any]], None]
-LOST = "Another process of this training has ended; the end of its log says why."
+LOST = Text("Another process of this training has ended; the end of its log says why.")
 
 
 def train(
@@ -60,7 +60,9 @@ def train(
             if run and distributed.is_rank_zero():
                 _note_failure(run, error, report)
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise UserError(f"The disk under {_place(error)} is full; make room and train again.") from error
+                raise UserError(
+                    "The disk under {folder} is full; make room and train again.", folder=_place(error)
+                ) from error
             if distributed.lost(error):
                 raise UserError(LOST) from error
             raise
@@ -111,13 +113,13 @@ def _place(error: OSError) -> Path:
 def _note_failure(run: runs.Run, error: BaseException, report: download.Report) -> None:
     """Leave the reason in status.json; a full disk may refuse even that, and then the process' end tells."""
     if isinstance(error, KeyboardInterrupt):
-        state, text = "stopped", "Stopped before the first step; nothing was learned."
+        state, text = "stopped", Text("Stopped before the first step; nothing was learned.")
     elif isinstance(error, UserError):
-        state, text = "failed", str(error)
+        state, text = "failed", error.text
     elif distributed.lost(error):
         state, text = "failed", LOST
     else:
-        state, text = "failed", f"{type(error).__name__}: {error}"
+        state, text = "failed", unexpected(error)
     try:
         run.write_status(state, error=text)
     except OSError as full:

@@ -314,7 +314,8 @@ def _save(trainer: SftTrainer, prepared: Prepared, run: runs.Run, generation_con
         return
     if not any(part.glob("*.safetensors")):
         raise UserError(
-            f"The weights were left in parts under {part}; let accelerate's config gather them when saving."
+            "The weights were left in parts under {folder}; let accelerate's config gather them when saving.",
+            folder=part,
         )
     prepared.tokenizer.save_pretrained(part)
     generation_config.eos_token_id = sorted(encode.stop_ids(prepared.tokenizer, generation_config))

@@ -13,7 +13,7 @@ from typing import Any
 
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
-from sftdemo.errors import UserError
+from sftdemo.errors import UserError, unexpected
 from sftdemo.log import LOG, to_log
 from sftdemo.model import download
 from sftdemo.runs import Run
@@ -159,10 +159,10 @@ class Evaluation:
             LOG.info("Run %s was evaluated: %s", self.run.name, self.scores["summary"]["en"])
         except UserError as error:
             LOG.warning("The evaluation of %s ended: %s", self.run.name, error)
-            self.error = str(error)
+            self.error = error.text
         except Exception as error:  # noqa: BLE001 (a thread has nobody above it to tell)
             LOG.exception("The evaluation of %s failed", self.run.name)
-            self.error = f"{type(error).__name__}: {error}"
+            self.error = unexpected(error)
 
 
 _evaluation: Evaluation | None = None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo import __version__, runs
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 from sftdemo.system import resources
 
 FORMAT = 1
@@ -38,7 +38,7 @@ def backup(to: Path, models: bool = False) -> dict[str, Any]:
     files = [path for folder in folders for path in _files(home / folder)]
     manifest = {"format": FORMAT, "version": __version__, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     to.parent.mkdir(parents=True, exist_ok=True)
-    resources.check_disk(to.parent, sum(path.stat().st_size for path in files if path.exists()), "The backup")
+    resources.check_disk(to.parent, sum(path.stat().st_size for path in files if path.exists()), Text("The backup"))
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=".backup-") as scratch:
         copied, packed = Path(scratch) / VOTES, Path(scratch) / "packed"
         manifest["votes"] = _copy_votes(home / VOTES, copied)
@@ -108,18 +108,18 @@ def _unpack(source: Path, folder: Path) -> dict[str, Any]:
             first = archive.next()
             if first is None or first.name != MANIFEST:
                 raise UserError("{path} is not a backup of sftdemo.", path=str(source))
-            resources.check_disk(folder, source.stat().st_size, "The restored home")
+            resources.check_disk(folder, source.stat().st_size, Text("The restored home"))
             archive.extractall(folder, filter="data")
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError("There is no file {path}.", path=str(source)) from None
     except (OSError, EOFError, tarfile.TarError, ValueError) as error:
-        raise UserError("{path} can't be read as a backup: {error}.", path=str(source), error=str(error)) from None
+        raise UserError("{path} can't be read as a backup: {reason}.", path=str(source), reason=str(error)) from None
     if manifest.get("format") != FORMAT:
         raise UserError(
-            "{path} is a backup of format {given}; this version reads {known}.",
+            "{path} is a backup of format {format}; this version reads {known}.",
             path=str(source),
-            given=str(manifest.get("format")),
+            format=str(manifest.get("format")),
             known=FORMAT,
         )
     return manifest

@@ -10,7 +10,7 @@ from sftdemo.config import TrainConfig
 from sftdemo.data.conversion.templates import frame
 from sftdemo.data.text.writing_systems import scripts
 from sftdemo.encoding.truncation import instruction
-from sftdemo.errors import Fault, UsageError, UserError
+from sftdemo.errors import Fault, Text, UsageError, UserError
 from sftdemo.log import to_log
 from sftdemo.model import download
 
@@ -127,8 +127,10 @@ def measure(
             if number - 1 in counted:
                 sizes.append(len(row.ids))
             if len(row.ids) > config.max_length:
-                problem = f"The row has {len(row.ids)} tokens; max_length is {config.max_length}."
-                remedy = "Raise max_length, shorten the row, or leave it to on_long."
+                problem = Text(
+                    "The row has {n} tokens; max_length is {limit}.", n=len(row.ids), limit=config.max_length
+                )
+                remedy = Text("Raise max_length, shorten the row, or leave it to on_long.")
                 meta = example.get("meta", {})
                 line, file = meta.get("line", number), meta.get("file", dataset.source)
                 long.append(Fault(line, "messages", problem, remedy, file))

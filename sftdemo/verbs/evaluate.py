@@ -16,7 +16,7 @@ from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.data.types import turn_text
 from sftdemo.encoding import encode
 from sftdemo.encoding.thoughts import answer_of
-from sftdemo.errors import DataError, UserError
+from sftdemo.errors import DataError, Text, UserError
 from sftdemo.evaluation.scorecard import SIDES, likeliest, score_outputs
 from sftdemo.inference import load_run
 from sftdemo.log import to_log
@@ -61,7 +61,9 @@ def evaluate(
         report(f"Rows left out, since prompt and answer would pass the model's {pair.context} tokens: {passing}.")
     left_out = refused + passing
     if not fitting:
-        raise UserError(f"No row fits into the model's {pair.context} tokens; give shorter ones with --data.")
+        raise UserError(
+            "No row fits into the model's {context} tokens; give shorter ones with --data.", context=pair.context
+        )
     rows = _rows(fitting)
     longest = config.max_new_tokens or _longest_answer(pair, rows)
     partial = Partial.of(run, rows, choices, longest)
@@ -83,7 +85,7 @@ def _held_out(run: runs.Run, config: EvaluateConfig, report: download.Report) ->
         splits = _other_data(run, config, report).splits
         examples = splits.get("test") or splits.get("validation") or splits["train"]
     if not examples:
-        raise UserError(f"Run {run.name} has no held-out rows; give data to evaluate on with --data.")
+        raise UserError("Run {name} has no held-out rows; give data to evaluate on with --data.", name=run.name)
     if config.max_examples:
         examples = data.take(examples, config.max_examples, config.seed)
     return examples
@@ -259,7 +261,9 @@ def _answer(
         progress(len(done), len(rows))
     if len(done) < len(rows):
         raise UserError(
-            f"Stopped after {len(done)} of {len(rows)} rows; the same evaluation asked again goes on from there."
+            "Stopped after {done} of {n} rows; the same evaluation asked again goes on from there.",
+            done=len(done),
+            n=len(rows),
         )
 
 
@@ -324,8 +328,12 @@ def rescore(run: runs.Run | str, name: str) -> Scores:
     """The scores of a saved evaluation made anew from its outputs, without a model; scores.json is replaced."""
     run = runs.find(run) if isinstance(run, str) else run
     if name not in run.evaluations():
-        evaluations = ", ".join(run.evaluations()) or "none yet"
-        raise UserError(f"Run {run.name} has no evaluation {name!r}; there are: {evaluations}.")
+        raise UserError(
+            "Run {name} has no evaluation {evaluation!r}; it has: {known}.",
+            name=run.name,
+            evaluation=name,
+            known=run.evaluations() or Text("none yet"),
+        )
     old = run.scores(name)
     scores = score_outputs(run.outputs(name), old["labels"], old["settings"]["seed"], trained_labels(run))
     result = cast("Scores", {**old, **scores})

@@ -9,7 +9,7 @@ import torch
 
 from sftdemo import runs
 from sftdemo.config import TrainConfig
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 from sftdemo.log import to_log
 from sftdemo.model import download, loading
 from sftdemo.system import resources
@@ -24,16 +24,16 @@ def export(run: runs.Run | str, to: Path, merge: bool = False, report: download.
     config = run.config()
     settings = TrainConfig.from_json(config["settings"])
     if not run.model_path.is_dir():
-        raise UserError(f"Run {run.name} has no model to export; finish a training first.")
+        raise UserError("Run {name} has no model to export; finish a training first.", name=run.name)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"{to} is not an empty folder; give a new one.")
+        raise UserError("{path} is not an empty folder; give a new one.", path=to)
     merge = merge and settings.method == "lora"
     if merge and settings.quantization != "none":
         report(f"The adapter was trained on {settings.quantization} weights and is merged into the plain ones.")
     base = Path(config["base_model"])
     if merge and not (base / "config.json").is_file():
         base, _ = download.find(settings.model, report)
-    resources.check_disk(to, loading.weights_bytes(base if merge else run.model_path), "The export")
+    resources.check_disk(to, loading.weights_bytes(base if merge else run.model_path), Text("The export"))
     if merge:
         from peft import PeftModel
 

@@ -41,7 +41,7 @@ def ask(
             }
         done += len(answers)
     if done < len(rows):
-        raise UserError(f"Stopped after {done} of {len(rows)} general questions.")
+        raise UserError("Stopped after {done} of {n} general questions.", done=done, n=len(rows))
     return answered_rows
 
 

@@ -30,7 +30,7 @@ def start(config: TrainConfig) -> Run:
         raise UsageError("data is empty; give a file, a folder, the name of a sample set, or a Hub id.")
     with _starting:
         if busy := runs.active():
-            raise UserError(f"Run {busy[0].name} is still training; wait until it ends, or stop it first.")
+            raise UserError("Run {name} is still training; wait until it ends, or stop it first.", name=busy[0].name)
         hint = f"{Path(config.data).stem}-{config.method}"
         run = runs.create(config.name, hint, {"settings": config.to_json()})
         spawn(run, [sys.executable, "-m", "sftdemo", "train", "--run", str(run.path.resolve())])
@@ -54,7 +54,7 @@ def spawn(run: Run, argv: list[str]) -> int:
             )
     except OSError as error:
         run.write_status("failed", error=f"The training process could not start: {error}.")
-        raise UserError(f"The training process could not start: {error}.") from error
+        raise UserError("The training process could not start: {reason}.", reason=error) from error
     # The child writes the status itself from its first word on; until then its pid must stand there, not ours.
     if run.status().get("pid") == os.getpid():
         run.write_status("queued", pid=child.pid)

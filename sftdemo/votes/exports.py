@@ -23,7 +23,7 @@ MARKS = tuple(f"{scale}_{side}" for scale in SCALES for side in ("base", "tuned"
 def export(sheet: Sheet, votes: Sequence[sqlite3.Row], kind: str) -> str:
     """One text of that kind; csv and jsonl hold every vote, dpo one pair a row with a majority."""
     if kind not in KINDS:
-        raise UserError(f"{kind!r} is no kind of export; choose csv, jsonl or dpo.")
+        raise UserError("{kind!r} is no kind of export; choose csv, jsonl or dpo.", kind=kind)
     if kind == "csv":
         rows = ({**fields, "tags": ";".join(fields["tags"])}.values() for fields in map(record, votes))
         return files.csv_text(COLUMNS + MARKS, map(tuple, rows))

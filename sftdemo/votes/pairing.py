@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo import files
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 from sftdemo.runs import Run
 
 TYPED = "typed"  # stands for an evaluation's name where the prompts were typed
@@ -60,7 +60,10 @@ def sheet(run: Run, evaluation: str) -> Sheet:
     evaluations = run.evaluations()
     if evaluation not in evaluations:
         raise UserError(
-            f"Run {run.name} has no evaluation {evaluation!r}; it has: {', '.join(evaluations) or 'none yet'}."
+            "Run {name} has no evaluation {evaluation!r}; it has: {known}.",
+            name=run.name,
+            evaluation=evaluation,
+            known=evaluations or Text("none yet"),
         )
     path = run.path / "evaluations" / evaluation / "outputs.jsonl"
     stat = path.stat()

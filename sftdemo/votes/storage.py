@@ -81,7 +81,11 @@ def prepare(path: Path) -> None:
     with transaction(path) as db:
         version = _version(db)  # another process may have been first
         if version > 2:
-            raise UserError(f"{path} was written by a newer sftdemo (version {version} of the file); update sftdemo.")
+            raise UserError(
+                "{path} was written by a newer sftdemo (version {version} of the file); update sftdemo.",
+                path=path,
+                version=version,
+            )
         for script in {0: (SCHEMA,), 1: (OLD_OUT, SCHEMA, OLD_IN)}.get(version, ()):
             for statement in script.strip().split(";\n"):
                 db.execute(statement)
@@ -99,7 +103,9 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
             db.execute("PRAGMA synchronous = FULL")
             yield db
     except sqlite3.Error as error:
-        raise UserError(f"{path}: {error}. Nothing was saved; check the disk, then try again.") from error
+        raise UserError(
+            "{path}: {reason}. Nothing was saved; check the disk, then try again.", path=path, reason=error
+        ) from error
 
 
 @contextmanager

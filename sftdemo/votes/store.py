@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 from sftdemo.runs import Run, find, home
 from sftdemo.votes import exports, pairing, results, storage
 from sftdemo.votes.pairing import OTHER, TYPED, Pair, Sheet
 from sftdemo.votes.results import Report, Totals
 from sftdemo.votes.storage import CHOICES, SCALES, SUBJECT, TAGS
+
+ANSWERS = {"base": Text("base answer"), "tuned": Text("tuned answer")}
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Store:
 
         One pair in 20 comes a second time, after at least ten others, to see how steady a rater's votes are.
         """
-        rater = _text(rater, "rater's name", 1, 100)
+        rater = _text(rater, Text("rater's name"), 1, 100)
         with storage.transaction(self.path) as db:
             return self._next(db, run, evaluation, rater)
 
@@ -80,8 +82,8 @@ class Store:
 
         None where the answers are equal: that is counted, and there is nothing to vote on.
         """
-        rater = _text(rater, "rater's name", 1, 100)
-        texts = {side: _text(answers[side], f"{side} answer", 0, 1_000_000) for side in OTHER}
+        rater = _text(rater, Text("rater's name"), 1, 100)
+        texts = {side: _text(answers[side], ANSWERS[side], 0, 1_000_000) for side in OTHER}
         prompt = json.dumps([dict(message) for message in messages])
         with storage.transaction(self.path) as db:
             typed = storage.add_typed(
@@ -112,16 +114,18 @@ class Store:
         `ms` is how long the rater looked, in milliseconds; `tags` are of TAGS; `scales` is {"a" or "b": {one of SCALES: 1
         to 5}}. Raises UserError for a ballot that isn't this rater's.
         """
-        ballot, rater = _text(ballot, "ballot", 1, 100), _text(rater, "rater's name", 1, 100)
-        reason = _text(reason, "reason", 0, 2000)
+        ballot, rater = _text(ballot, Text("ballot"), 1, 100), _text(rater, Text("rater's name"), 1, 100)
+        reason = _text(reason, Text("reason"), 0, 2000)
         if choice not in CHOICES:
-            raise UserError(f"{choice!r} is no choice; vote one of: {', '.join(CHOICES)}.")
+            raise UserError("{choice!r} is no choice; vote one of: {names}.", choice=choice, names=CHOICES)
         ms = None if ms is None else min(max(int(ms), 0), 86_400_000)  # a day at most
         details = {"reason": reason, "ms": ms, "tags": _tags(tags), "scales": _scales(scales or {})}
         with storage.transaction(self.path) as db:
             paper = db.execute("SELECT * FROM ballots WHERE token = ? AND rater = ?", (ballot, rater)).fetchone()
             if not paper:
-                raise UserError(f"Ballot {ballot!r} was not given to {rater!r}; load the next pair.")
+                raise UserError(
+                    "Ballot {ballot!r} was not given to {rater!r}; load the next pair.", ballot=ballot, rater=rater
+                )
             subject = {column: paper[column] for column in SUBJECT}
             storage.append(db, "vote", ballot, choice=choice, **subject, **details)
             first = db.execute("SELECT * FROM votes WHERE vote_id = ?", (ballot,)).fetchone()
@@ -129,21 +133,25 @@ class Store:
 
     def undo(self, rater: str, run: Run, evaluation: str) -> None:
         """Take the rater's last vote back by a new event; its row comes next again, with the same sides."""
-        rater = _text(rater, "rater's name", 1, 100)
+        rater = _text(rater, Text("rater's name"), 1, 100)
         with storage.transaction(self.path) as db:
             query = "SELECT * FROM standing WHERE run = ? AND evaluation = ? AND rater = ? ORDER BY id DESC"
             if not (last := db.execute(query, (run.name, evaluation, rater)).fetchone()):
-                raise UserError(f"{rater!r} has no vote to take back.")
+                raise UserError("{rater!r} has no vote to take back.", rater=rater)
             subject = {column: last[column] for column in SUBJECT}
             storage.append(db, "undo", secrets.token_hex(16), undoes=last["vote_id"], **subject)
             storage.open_ballot(db, **subject)
 
     def exclude(self, run: Run, rater: str, excluded: bool = True) -> None:
         """Leave a rater's votes on a run out of everything, or take them in again; an event, so nothing is lost."""
-        rater = _text(rater, "rater's name", 1, 100)
+        rater = _text(rater, Text("rater's name"), 1, 100)
         with storage.transaction(self.path) as db:
             if not db.execute("SELECT 1 FROM votes WHERE run = ? AND rater = ?", (run.name, rater)).fetchone():
-                raise UserError(f"{rater!r} has not voted on run {run.name}; `votes {run.name}` lists its raters.")
+                raise UserError(
+                    "{rater!r} has not voted on run {name}; `votes {name}` lists its raters.",
+                    rater=rater,
+                    name=run.name,
+                )
             kind = "exclude" if excluded else "include"
             storage.append(db, kind, secrets.token_hex(16), run=run.name, rater=rater)
 
@@ -193,16 +201,18 @@ class Store:
         return Sheet.of(rows), [vote for vote in votes if vote["pair"] in rows]
 
 
-def _text(value: str, what: str, least: int, most: int) -> str:
+def _text(value: str, what: Text, least: int, most: int) -> str:
     value = value.strip().encode("utf-8", "replace").decode()  # SQLite refuses half an emoji, and a browser may send it
     if not least <= len(value) <= most:
-        raise UserError(f"The {what} has {len(value)} characters; give {least} to {most}.")
+        raise UserError(
+            "The {what} has {n} characters; give {least} to {most}.", what=what, n=len(value), least=least, most=most
+        )
     return value
 
 
 def _tags(tags: Sequence[str]) -> str:
     if unknown := [tag for tag in tags if tag not in TAGS]:
-        raise UserError(f"{unknown[0]!r} is no reason to pick; pick of: {', '.join(TAGS)}.")
+        raise UserError("{tag!r} is no reason to pick; pick of: {names}.", tag=unknown[0], names=TAGS)
     return json.dumps([tag for tag in TAGS if tag in tags])
 
 
@@ -210,6 +220,11 @@ def _scales(scales: Mapping[str, Mapping[str, int]]) -> str:
     for side, marks in scales.items():
         for scale, mark in marks.items():
             if side not in ("a", "b") or scale not in SCALES or mark not in (1, 2, 3, 4, 5):
-                what = f"{mark!r} for {scale!r} of answer {side!r}"
-                raise UserError(f"{what} is no mark; give 1 to 5 for {', '.join(SCALES)} of a or b.")
+                raise UserError(
+                    "{mark!r} for {scale!r} of answer {side!r} is no mark; give 1 to 5 for {names} of a or b.",
+                    mark=mark,
+                    scale=scale,
+                    side=side,
+                    names=SCALES,
+                )
     return json.dumps({side: dict(marks) for side, marks in scales.items() if marks})

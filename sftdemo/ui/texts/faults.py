@@ -12,8 +12,14 @@ from functools import cache
 from typing import Any
 
 from sftdemo.errors import Text, UserError, fill
+from sftdemo.ui.texts.zh import ZH
 from sftdemo.ui.texts.zh_faults import PARTS, SENTENCES, VALUES
-from sftdemo.ui.texts.zh_texts import TEXTS
+from sftdemo.ui.texts.zh_faults_work import WORK
+from sftdemo.ui.texts.zh_settings import SETTINGS
+
+# Single words, which the core passes as they are.
+WORDS = {name.removeprefix("set_"): f"“{text}”" for name, text in SETTINGS.items() if name.startswith("set_")}
+WORDS |= {name.removeprefix("state_"): text for name, text in ZH.items() if name.startswith("state_")}
 
 
 def in_words(said: str | UserError, lang: str) -> str:
@@ -28,9 +34,14 @@ def _chinese(value: Any) -> Any:
         return [_chinese(item) for item in value]
     if not isinstance(value, Text):
         return value
-    if value.key not in TEXTS:
+    if value.key in WORDS:
+        return WORDS[value.key]
+    if value.key not in WORK:
         return _said(value, None)
-    return fill(TEXTS[value.key], {name: _chinese(part) for name, part in value.values.items()}, comma="、")
+    try:
+        return fill(WORK[value.key], {name: _chinese(part) for name, part in value.values.items()}, comma="、")
+    except (LookupError, ValueError, TypeError):  # values from a file that somebody else wrote
+        return str(value)
 
 
 def _said(text: str, part: str | None) -> str:
