@@ -1,6 +1,8 @@
 """The web app: `python app.py`, or the entry point of a Space."""
 
-from sftdemo.ui import launch
+import sys
+
+from sftdemo.__main__ import main
 
 if __name__ == "__main__":
-    launch()
+    sys.exit(main(["app"]))

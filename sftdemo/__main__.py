@@ -17,6 +17,7 @@ from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConf
 from sftdemo.errors import UserError
 from sftdemo.evaluation.words import LANGUAGES
 from sftdemo.system import distributed
+from sftdemo.ui.settings import SECRET, AppConfig
 
 
 def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
@@ -86,8 +87,7 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     export.add_argument("--merge", action="store_true", help="Merge the adapter into the base weights.")
 
     app = verb("app", "Serve the web app.")
-    app.add_argument("--host", default=None, help="The address to listen on; default: 127.0.0.1.")
-    app.add_argument("--port", type=int, default=None, help="Default: 7860.")
+    add_flags(app, AppConfig, skip=SECRET)
 
     backup = verb("backup", "Write this home's runs and votes to one file, also while the app is serving.")
     backup.add_argument("file", metavar="FILE", help="A new file; by custom its name ends in .tar.gz.")

@@ -124,8 +124,10 @@ def test_an_account_goes_before_a_name_and_no_name_passes_for_one() -> None:
     assert ballot.rater_of("@bob", visitor("ada")) == "@ada"
     expired = {"oauth_info": known["oauth_info"] | {"expires_at": 1}}
     assert ballot.account(visitor(session=expired)) == ""
-    with pytest.raises(UserError, match="name of an account"):
-        ballot.rater_of(" @ada", visitor())
+    for alike in (" @ada", "\u200b@ada", "\uff20ada", "\u3164@ada", "\ufe6bada", "\u2800\u0301@ada"):
+        with pytest.raises(UserError, match="name of an account"):
+            ballot.rater_of(alike, visitor())
+    assert ballot.rater_of("ada@example.com", visitor()) == "ada@example.com"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("authlib") is not None, reason="the libraries to sign in are here")

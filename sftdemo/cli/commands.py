@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftdemo import runs
-from sftdemo.cli.flags import from_flags
+from sftdemo.cli.flags import flags_given, from_flags
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import Fault, UsageError, UserError
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.log import to_log
 from sftdemo.schema import Scores
+from sftdemo.ui.settings import AppConfig
 
 if TYPE_CHECKING:
     from sftdemo.inference.side_by_side import SideBySide
@@ -310,7 +311,7 @@ def restore(options: argparse.Namespace) -> Result:
 def app(options: argparse.Namespace) -> Result:
     from sftdemo.ui import launch
 
-    launch(host=options.host, port=options.port)
+    launch(config=AppConfig.from_environment(**flags_given(options, AppConfig)))
     return Result({"status": "closed"})
 
 

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any, TypeVar
 
 from sftdemo.config import Settings, value_type
+from sftdemo.ui.settings import AppConfig, variable
 
 C = TypeVar("C", bound=Settings)
 
@@ -25,6 +26,8 @@ def add_flags(
         else:
             action = {"type": kind, "choices": choices, "metavar": None if choices else spec.name.upper()}
         default = "" if optional or spec.default in ("", False) else f" Default: {spec.default}."
+        if issubclass(config, AppConfig):
+            default += f" Environment: {variable(spec.name)}."
         parser.add_argument(
             "--" + spec.name.replace("_", "-"),
             default=argparse.SUPPRESS,
@@ -35,5 +38,10 @@ def add_flags(
 
 def from_flags(options: argparse.Namespace, config: type[C]) -> C:
     """The config the flags ask for, checked."""
+    return config.from_json(flags_given(options, config))
+
+
+def flags_given(options: argparse.Namespace, config: type[Settings]) -> dict[str, Any]:
+    """The settings that were given as flags."""
     names = {spec.name for spec in dataclasses.fields(config)}  # type: ignore[arg-type]
-    return config.from_json({name: value for name, value in vars(options).items() if name in names})
+    return {name: value for name, value in vars(options).items() if name in names}

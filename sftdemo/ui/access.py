@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import functools
 import hashlib
+import hmac
+import importlib.util
 import inspect
+import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from sftdemo.errors import UserError
-from sftdemo.ui.hosts import Hosts, is_forwarded, is_loopback, sender
+from sftdemo.errors import UsageError, UserError
+from sftdemo.ui import hosts, sessions
+from sftdemo.ui.limits import Ledger, Limit
 from sftdemo.ui.settings import AppConfig
 
 # "manage" is for the owner alone: stop and delete others' work, export, exclude raters, paths, server folders, Hub ids.
@@ -31,12 +38,17 @@ REFUSED: dict[Action, str] = {
 
 @dataclass(frozen=True)
 class Visitor:
-    """Whoever sent a request. `key` names the browser, for limits; `address` the machine; `name` an account, or ""."""
+    """Whoever sent a request.
+
+    `key` names the browser, or where no cookie tells it (`browser` is False) the address and the session; `name` is an
+    account, or "".
+    """
 
     role: Literal["owner", "visitor", "stranger"]
     key: str
     name: str = ""
     address: str = ""
+    browser: bool = False
 
     @property
     def owner(self) -> bool:
@@ -49,6 +61,7 @@ class Visitor:
 
 LOCAL = Visitor("owner", "local")  # the caller of a handler from Python, without any request
 IN_SCOPE = "sftdemo.visitor"
+GUESSES, ALL_GUESSES = 10, 1_000  # wrong passwords an hour, from an address and in all
 
 
 @dataclass(frozen=True)
@@ -56,24 +69,29 @@ class Policy:
     """The settings that decide, and where the app listens."""
 
     config: AppConfig
-    hosts: Hosts
+    hosts: hosts.Hosts
+    ledger: Ledger = field(default_factory=Ledger)
 
     @functools.cached_property
     def open_to_visitors(self) -> set[Action]:
         return {"look", *(action for action in ACTIONS if getattr(self.config, f"visitors_{action}", False))}
 
 
-_policy = Policy(AppConfig(), Hosts("127.0.0.1", []))
+_policy = Policy(AppConfig(), hosts.Hosts("127.0.0.1", []))
 
 
 def use(config: AppConfig, bound: str) -> None:
     """Let these settings decide from now on; `bound` is the address that the app listens on."""
     global _policy
-    _policy = Policy(config, Hosts(bound, config.listed("allowed_hosts")))
+    _policy = Policy(config, hosts.Hosts(bound, config.listed("allowed_hosts")))
 
 
 def policy() -> Policy:
     return _policy
+
+
+def ledger() -> Ledger:
+    return _policy.ledger
 
 
 def visitor(request: Any) -> Visitor:
@@ -83,24 +101,120 @@ def visitor(request: Any) -> Visitor:
         return LOCAL
     if IN_SCOPE not in scope:
         scope[IN_SCOPE] = classify(scope)
-    sent_by: Visitor = scope[IN_SCOPE]
-    return sent_by
+    sender: Visitor = scope[IN_SCOPE]
+    session = getattr(request, "session_hash", None)
+    if sender.browser or not session:
+        return sender
+    return replace(sender, key=_key(f"{sender.address} {session}"))  # scripts keep no cookies
+
+
+def current() -> Visitor:
+    """Who sent the event that is being handled."""
+    from gradio.context import LocalContext
+
+    return visitor(LocalContext.request.get(None))
 
 
 def classify(scope: Mapping[str, Any]) -> Visitor:
     """Who sent the request that an ASGI scope describes."""
-    where = sender(scope)
+    address = hosts.sender(scope)
     if _policy.hosts.fault(scope):
-        return Visitor("stranger", "stranger", address=where)
-    key = hashlib.sha256(where.encode()).hexdigest()[:16]
-    return Visitor("owner" if _owns_by_address(scope) else "visitor", key, address=where)
+        return Visitor("stranger", "stranger", address=address)
+    browser = sessions.identity(sessions.BROWSER, scope)
+    name = account(scope)
+    owns = _owns_by_address(scope) or _owns_by_account(scope, name) or _has_password(scope, address)
+    key = _key(browser or address)
+    return Visitor("owner" if owns else "visitor", key, name, address, bool(browser))
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _owns_by_address(scope: Mapping[str, Any]) -> bool:
-    """Whether it comes from this machine to an app that only this machine can reach."""
-    if _policy.config.password or os.environ.get("SPACE_ID") or is_forwarded(scope):
+    """Whether it comes from this machine to an app that only this machine can reach.
+
+    A password says that others reach it after all, perhaps through a proxy that doesn't tell.
+    """
+    if _policy.config.password or os.environ.get("SPACE_ID") or hosts.is_forwarded(scope):
         return False
-    return _policy.hosts.local and is_loopback(str((scope.get("client") or ("",))[0]))
+    return _policy.hosts.local and hosts.is_loopback(str((scope.get("client") or ("",))[0]))
+
+
+def can_sign_in() -> bool:
+    """Whether visitors can sign in with their account: on a Space with hf_oauth, where the libraries for it are there.
+
+    The client's secret signs the sessions; without it anybody could.
+    """
+    libraries = all(map(importlib.util.find_spec, ("authlib", "itsdangerous")))
+    return libraries and all(os.environ.get(name) for name in ("SPACE_ID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET"))
+
+
+def _profile(scope: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the Hub says of the account that signed in, or {}; there are sessions only where can_sign_in() says so."""
+    signed_in = (scope.get("session") or {}).get("oauth_info") or {}
+    if not signed_in or signed_in.get("expires_at", 0) < time.time():
+        return {}
+    profile: Mapping[str, Any] = signed_in.get("userinfo") or {}
+    return profile
+
+
+def account(scope: Mapping[str, Any]) -> str:
+    """The name of the account that signed in, or ""."""
+    return str(_profile(scope).get("preferred_username") or "")
+
+
+def _owns_by_account(scope: Mapping[str, Any], name: str) -> bool:
+    """Whether the account is one of the owners'. Names are compared as they are written: look-alikes are others."""
+    if not name:
+        return False
+    if owners := _policy.config.listed("owners"):
+        return name in owners
+    creator = os.environ.get("SPACE_CREATOR_USER_ID")
+    return name == os.environ.get("SPACE_AUTHOR_NAME") or (bool(creator) and _profile(scope).get("sub") == creator)
+
+
+def _has_password(scope: Mapping[str, Any], address: str) -> bool:
+    """Whether the owner's password came with the request, or a cookie that it was exchanged for."""
+    if not _policy.config.password:
+        return False
+    if sessions.identity(sessions.OWNER, scope):
+        return True
+    kind, _, value = hosts.headers(scope).get("authorization", "").partition(" ")
+    if kind.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            value = base64.b64decode(value, validate=True).decode().partition(":")[2]
+    elif kind.lower() != "bearer":
+        return False
+    with contextlib.suppress(UserError):  # too many guesses: whoever it is stays a visitor
+        return is_password(value, address)
+    return False
+
+
+def is_password(guess: str, address: str) -> bool:
+    """Whether it is the owner's password; raises UserError after too many wrong guesses from an address."""
+    limits = [Limit(address, GUESSES), Limit("all", ALL_GUESSES)]
+    ledger().take("guess", limits, 1, too_many_guesses)
+    wanted, given = (hashlib.sha256(text.encode()).digest() for text in (_policy.config.password or "", guess))
+    right = bool(_policy.config.password) and hmac.compare_digest(wanted, given)
+    if right:
+        ledger().give_back("guess", limits, 1)
+    return right
+
+
+def too_many_guesses(limit: Limit, wait_s: float) -> UserError:
+    return UserError("Too many wrong passwords; try again in {minutes} min.", minutes=math.ceil(wait_s / 60))
+
+
+def check_owner_can_sign_in(config: AppConfig, bound: str) -> None:
+    """Raise UsageError if others can reach the app and nobody could sign in as its owner."""
+    if hosts.Hosts(bound, []).local or config.password or can_sign_in():
+        return
+    raise UsageError(
+        "Listening on {host} lets others reach the app, and nobody could sign in as its owner: set SFTDEMO_PASSWORD, or run "
+        "it on a Space with hf_oauth (SFTDEMO_OWNERS names its owners there).",
+        host=bound,
+    )
 
 
 def require(request: Any, action: Action) -> Visitor:

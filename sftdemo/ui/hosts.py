@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from sftdemo.errors import Text
+
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 FORWARDED = ("forwarded", "via", "x-real-ip")  # beside all that begin with x-forwarded-
 SAME_SITE = ("same-origin", "none")
@@ -80,24 +82,25 @@ class Hosts:
         same = parts.netloc.lower().removesuffix(default) == netloc.lower().removesuffix(default)
         return same or hostname(parts.netloc) in self.names
 
-    def fault(self, scope: Mapping[str, Any]) -> str:
+    def fault(self, scope: Mapping[str, Any]) -> Text:
         """What is wrong with where a request was sent to or comes from, or ""."""
         sent = headers(scope)
         for name in ("host", "x-forwarded-host"):
             if (name == "host" or name in sent) and not self.knows(sent.get(name, "")):
-                return (
-                    f"This app doesn't answer under the host {sent.get(name, '')[:80]!r}; whoever runs it can allow the "
-                    "name by SFTDEMO_ALLOWED_HOSTS."
+                return Text(
+                    "This app doesn't answer under the host {host!r}; whoever runs it can allow the name by "
+                    "SFTDEMO_ALLOWED_HOSTS.",
+                    host=sent.get(name, "")[:80],
                 )
         origin = sent.get("origin")
         if origin is not None and not any(
             self.own_origin(origin, sent[name]) for name in ("host", "x-forwarded-host") if name in sent
         ):
-            return f"Pages of {origin[:80]!r} can't use this app; open it in a tab of its own."
+            return Text("Pages of {origin!r} can't use this app; open it in a tab of its own.", origin=origin[:80])
         opened = sent.get("sec-fetch-mode") == "navigate" and scope.get("method") in ("GET", "HEAD")
         if sent.get("sec-fetch-site", "none") not in SAME_SITE and not opened:
-            return "Pages of other sites can't use this app; open it in a tab of its own."
-        return ""
+            return Text("Pages of other sites can't use this app; open it in a tab of its own.")
+        return Text("")
 
 
 def is_forwarded(scope: Mapping[str, Any]) -> bool:

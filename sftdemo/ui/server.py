@@ -14,6 +14,7 @@ from typing import Any
 from sftdemo import log
 from sftdemo.log import LOG
 from sftdemo.runs import home
+from sftdemo.ui.settings import AppConfig
 
 MOST_UPLOADED = "200mb"
 CALM_S = 1.0  # without a request: the page has all it asked for
@@ -64,36 +65,37 @@ def build() -> Any:
     return blocks
 
 
-def launch(host: str | None = None, port: int | None = None, **options: Any) -> Any:
-    """Serve the app; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT count where no argument is given.
+def launch(host: str | None = None, port: int | None = None, config: AppConfig | None = None, **options: Any) -> Any:
+    """Serve the app; what isn't given is taken from the environment (SFTDEMO_…, GRADIO_SERVER_NAME, GRADIO_SERVER_PORT).
 
     Only this machine can reach it, unless a host says otherwise or it runs on a Space. `options` go to Gradio's launch.
+    Raises UsageError where others could reach it and nobody could sign in as its owner.
     """
+    from sftdemo.ui import access
+
+    config = config or AppConfig.from_environment()
+    usual_host = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
+    bound = host or config.host or os.environ.get("GRADIO_SERVER_NAME") or usual_host
+    access.check_owner_can_sign_in(config, bound)
     os.environ.setdefault("GRADIO_TEMP_DIR", str(home() / "tmp"))
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     quicken_gradio()
-    from starlette.middleware import Middleware
-
-    from sftdemo.ui import monitoring
     from sftdemo.ui.parts import downloads, style
     from sftdemo.ui.texts import i18n
 
     log.show(log.FOR_OPERATORS)
+    access.use(config, bound)
     exports = downloads.folder().resolve()
     exports.mkdir(parents=True, exist_ok=True)
     blocks = build()
     blocks.api_open = False  # as queue(api_open=False) does, which would make all the routes once more
-    usual_host = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
     threading.Thread(target=warm, name="warm", daemon=True).start()
     return blocks.launch(
-        server_name=host or os.environ.get("GRADIO_SERVER_NAME") or usual_host,
-        server_port=port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860),
+        server_name=bound,
+        server_port=port or config.port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860),
         theme=style.theme(),
         css_paths=[style.CSS_PATH],
-        app_kwargs={
-            "middleware": [Middleware(Calm), Middleware(EarlyScript, script=style.HEAD)],
-            "routes": monitoring.routes(blocks),
-        },
+        app_kwargs=app_options(blocks),
         i18n=i18n(),
         allowed_paths=[str(exports)],
         max_file_size=MOST_UPLOADED,
@@ -103,6 +105,19 @@ def launch(host: str | None = None, port: int | None = None, **options: Any) -> 
         ssr_mode=False,
         **options,
     )
+
+
+def app_options(blocks: Any) -> dict[str, Any]:
+    """Our routes and middleware, for Gradio's app; its own CORS goes."""
+    import gradio.routes
+    from starlette.middleware import Middleware
+
+    from sftdemo.ui import guard, monitoring, sign_in
+    from sftdemo.ui.parts import style
+
+    gradio.routes.CustomCORSMiddleware = guard.WithoutCors  # type: ignore[assignment,misc]
+    middleware = [Middleware(guard.Guard), Middleware(Calm), Middleware(EarlyScript, script=style.HEAD)]
+    return {"middleware": middleware, "routes": [*monitoring.routes(blocks), *sign_in.ROUTES], "openapi_url": None}
 
 
 class EarlyScript:

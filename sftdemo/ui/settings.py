@@ -12,7 +12,7 @@ from sftdemo.errors import UsageError
 
 ENVIRONMENT = "SFTDEMO_"
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-SECRET = ("password",)  # by environment only: flags are seen by every user of the machine
+SECRET = ("password",)  # by environment only: every user of the machine sees flags
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class AppConfig(Settings):
     host: str | None = setting(
         None, "The address to listen on; default: 127.0.0.1, on a Space 0.0.0.0.", group="Server"
     )
-    port: int | None = setting(None, "The port; default: 7860.", group="Server", low=0, high=65535)
+    port: int | None = setting(None, "The port; default: 7860.", group="Server", low=1, high=65535)
     allowed_hosts: str | None = setting(
         None, "Further names the app is reached by, as a list: sft.example.org,gpu-box.", group="Server"
     )

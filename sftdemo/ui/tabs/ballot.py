@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import time
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
+import regex
+
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.encoding.detokenizer import without_empty_thoughts
 from sftdemo.errors import UserError
-from sftdemo.ui import work
+from sftdemo.ui import access, work
 from sftdemo.ui.parts import html
 from sftdemo.ui.tabs.exchange import conversation, system_prompt
 from sftdemo.ui.texts import say
 
 RATE_PATH = "rate"
+# Spaces, controls and format characters, marks, and letters that are drawn as nothing.
+UNSEEN = regex.compile(r"[\p{Z}\p{C}\p{M}\p{Default_Ignorable_Code_Point}\u2800]+")
 
 
 def link(name: str, lang: str) -> str:
@@ -27,29 +29,23 @@ def link(name: str, lang: str) -> str:
     return html.block(f'<a href="{RATE_PATH}?run={quote(name)}" target="_blank">{say(lang, "rate_link")}</a>', "small")
 
 
-def can_sign_in() -> bool:
-    """Whether visitors can sign in with their account: on a Space with hf_oauth, where the libraries for it are there."""
-    libraries = all(map(importlib.util.find_spec, ("authlib", "itsdangerous")))
-    return libraries and bool(os.environ.get("SPACE_ID") and os.environ.get("OAUTH_CLIENT_ID"))
-
-
 def account(request: Any) -> str:
     """The visitor's account with an @ before it, by the app's own login or the Space's; "" for a guest."""
-    if getattr(request, "username", None):
-        return f"@{request.username}"
-    session = getattr(getattr(request, "request", None), "scope", {}).get("session") or {}
-    sign_in = session.get("oauth_info") or {}
-    if not sign_in or sign_in.get("expires_at", 0) < time.time():
-        return ""
-    return f"@{sign_in['userinfo']['preferred_username']}"
+    name = getattr(request, "username", None) or access.account(getattr(getattr(request, "request", None), "scope", {}))
+    return f"@{name}" if name else ""
 
 
 def rater_of(name: str, request: Any) -> str:
-    """Who votes: the account where there is one, else the name given, which can't pass for an account."""
+    """Who votes: the account where there is one, else the name given, which can't pass for an account.
+
+    A name is judged as it is seen: without what isn't visible, and with the usual form of each character.
+    """
     if user := account(request):
         return user
-    if name.strip().startswith("@"):
-        raise UserError(f"{name.strip()!r} is the name of an account; sign in to vote under it, or leave out the @.")
+    if UNSEEN.sub("", unicodedata.normalize("NFKC", name)).startswith("@"):
+        raise UserError(
+            "{name!r} is the name of an account; sign in to vote under it, or leave out the @.", name=name.strip()
+        )
     return name
 
 

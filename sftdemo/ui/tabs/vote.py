@@ -20,7 +20,7 @@ from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
 from sftdemo.ui.parts.stopping import SessionStop
-from sftdemo.ui.tabs.ballot import account, answers, can_sign_in, cards, public, rater_of, verdict
+from sftdemo.ui.tabs.ballot import account, answers, cards, public, rater_of, verdict
 from sftdemo.ui.tabs.vote_results import VoteResults
 from sftdemo.ui.texts import label, language, say
 from sftdemo.votes import SCALES, TAGS, TYPED, Store
@@ -102,7 +102,7 @@ class VoteTab:
                 min_width=150,
                 **BARE,
             )
-            if can_sign_in():
+            if access.can_sign_in():
                 gr.LoginButton(size="sm", min_width=120)
 
     def _build_typed(self) -> None:

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from sftdemo.config import EvaluateConfig, FileConfig, GenerateConfig, ReadConfig, TrainConfig
-from sftdemo.ui.texts import en, en_data, en_votes, zh, zh_data, zh_settings, zh_votes
+from sftdemo.ui.texts import en, en_access, en_data, en_votes, zh, zh_access, zh_data, zh_settings, zh_votes
 
 OWNERS = (ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig)
 
@@ -31,8 +31,8 @@ def _of_settings() -> dict[str, str]:
 
 
 TEXTS: dict[str, dict[str, str]] = {
-    "en": {**_of_settings(), **en.EN, **en_data.DATA, **en_votes.VOTES},
-    "zh": {**zh_settings.SETTINGS, **zh.ZH, **zh_data.DATA, **zh_votes.VOTES},
+    "en": {**_of_settings(), **en.EN, **en_data.DATA, **en_votes.VOTES, **en_access.ACCESS},
+    "zh": {**zh_settings.SETTINGS, **zh.ZH, **zh_data.DATA, **zh_votes.VOTES, **zh_access.ACCESS},
 }
 
 

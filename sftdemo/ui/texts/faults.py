@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from sftdemo.errors import Text, UserError, fill
+from sftdemo.ui.texts import zh_access
 from sftdemo.ui.texts.zh import ZH
 from sftdemo.ui.texts.zh_faults import PARTS, SENTENCES, VALUES
 from sftdemo.ui.texts.zh_faults_work import WORK
@@ -20,6 +21,7 @@ from sftdemo.ui.texts.zh_settings import SETTINGS
 # Single words, which the core passes as they are.
 WORDS = {name.removeprefix("set_"): f"“{text}”" for name, text in SETTINGS.items() if name.startswith("set_")}
 WORDS |= {name.removeprefix("state_"): text for name, text in ZH.items() if name.startswith("state_")}
+TEMPLATES = WORK | zh_access.FAULTS
 
 
 def in_words(said: str | UserError, lang: str) -> str:
@@ -36,10 +38,10 @@ def _chinese(value: Any) -> Any:
         return value
     if value.key in WORDS:
         return WORDS[value.key]
-    if value.key not in WORK:
+    if value.key not in TEMPLATES:
         return _said(value, None)
     try:
-        return fill(WORK[value.key], {name: _chinese(part) for name, part in value.values.items()}, comma="、")
+        return fill(TEMPLATES[value.key], {name: _chinese(part) for name, part in value.values.items()}, comma="、")
     except (LookupError, ValueError, TypeError):  # values from a file that somebody else wrote
         return str(value)
 

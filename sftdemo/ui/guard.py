@@ -1,0 +1,126 @@
+"""The door of the app: refuses what comes from elsewhere, asks who may use a route, and sets the headers of security."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from sftdemo.ui import access, sessions
+from sftdemo.ui.texts import language
+from sftdemo.ui.texts.faults import in_words
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+API = "/gradio_api/"
+# What a visitor may do decides which routes are open; a route that ends with / stands for all below it, and one that isn't
+# listed is the owner's: files of the server, the proxy, monitoring, and whatever Gradio adds.
+ROUTES: dict[str, access.Action] = {
+    **dict.fromkeys(("/", "/rate", "/config", "/login", "/logout", "/login/huggingface", "/login/callback"), "look"),
+    **dict.fromkeys(("/static/", "/assets/", "/svelte/", "/pwa_icon", "/pwa_icon/"), "look"),
+    **dict.fromkeys(("/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json", "/healthz"), "look"),
+    **dict.fromkeys((API + "info", API + "startup-events", API + "theme.css", API + "app_id"), "look"),
+    # Each event asks for itself.
+    **dict.fromkeys((API + "call/", API + "run/", API + "api/", API + "queue/join", API + "queue/data"), "look"),
+    **dict.fromkeys((API + "queue/status", API + "cancel", API + "reset", API + "heartbeat/"), "look"),
+    API + "upload": "own_data",
+    API + "upload_progress": "own_data",
+}
+PAGES = ("/", "/rate", "/config")  # where a browser gets its cookie
+
+
+def needs(path: str) -> access.Action:
+    """What one must be allowed to do to use a route."""
+    path = path.rstrip("/") or "/"
+    if path in ROUTES:
+        return ROUTES[path]
+    return next(
+        (action for route, action in ROUTES.items() if route[1:].endswith("/") and path.startswith(route)), "manage"
+    )
+
+
+def content_policy() -> str:
+    """What a page may load: only from here. Gradio's own page is made of inline scripts, and its handlers are compiled."""
+    frames = "'self' https://huggingface.co https://*.hf.space" if os.environ.get("SPACE_ID") else "'self'"
+    return "; ".join(
+        (
+            "default-src 'self'",
+            "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "media-src 'self' blob: data:",
+            "worker-src 'self' blob:",
+            "object-src 'none'",
+            "base-uri 'self'",
+            "form-action 'self'",
+            f"frame-ancestors {frames}",
+        )
+    )
+
+
+class Guard:
+    """ASGI middleware around all that Gradio serves."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.headers = [
+            (b"content-security-policy", content_policy().encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"same-origin"),
+        ]
+        if not os.environ.get("SPACE_ID"):
+            self.headers.append((b"x-frame-options", b"SAMEORIGIN"))
+
+    async def __call__(self, scope: Message, receive: Any, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if refusal := self.refusal(scope, path):
+            status, text = refusal
+            text = in_words(text, language(Request({**scope, "type": "http"})))
+            await JSONResponse({"detail": text, "error": text}, status)(
+                scope, receive, self.with_headers(scope, "", send)
+            )
+            return
+        await self.app(scope, receive, self.with_headers(scope, path, send))
+
+    def refusal(self, scope: Message, path: str) -> tuple[int, str] | None:
+        """The status and the reason for which a request isn't passed on, or None."""
+        if fault := access.policy().hosts.fault(scope):
+            return 403, fault
+        visitor = access.visitor(Request({**scope, "type": "http"}))
+        scope[access.IN_SCOPE] = visitor
+        action = needs(path)
+        return None if visitor.may(action) else (403, access.REFUSED[action])
+
+    def with_headers(self, scope: Message, path: str, send: Send) -> Send:
+        """Pass messages on with the headers of security, and to a browser that has none its cookie."""
+        added = list(self.headers)
+        if path in PAGES and not sessions.identity(sessions.BROWSER, scope):
+            added.append(sessions.set_cookie(sessions.BROWSER, sessions.signed(sessions.BROWSER), scope))
+
+        async def pass_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *added]
+            await send(message)
+
+        return pass_on
+
+
+class WithoutCors:
+    """In the place of Gradio's CORS, which beyond localhost allows every site to read, with the visitor's cookies.
+
+    Without its headers a browser lets only this app's own pages read what it answers.
+    """
+
+    def __init__(self, app: Any, **_: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Message, receive: Any, send: Send) -> None:
+        await self.app(scope, receive, send)

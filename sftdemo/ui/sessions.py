@@ -1,0 +1,68 @@
+"""Signed values in cookies: which browser it is, and that it has signed in as the owner."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import cookie_parser
+
+from sftdemo.ui.hosts import headers
+
+BROWSER, OWNER = "sftdemo_visitor", "sftdemo_owner"  # the cookies
+LIFETIME_S = {BROWSER: 365 * 24 * 3600, OWNER: 24 * 3600}
+
+_key = secrets.token_bytes(32)  # a restarted app lets the owner sign in again
+_ended: dict[str, float] = {}  # values signed out before their time, and when they expire
+
+
+def signed(cookie: str) -> str:
+    """A new value for a cookie, `id.expiry.signature`."""
+    text = f"{secrets.token_hex(16)}.{int(time.time()) + LIFETIME_S[cookie]}"
+    return f"{text}.{_signature(cookie, text)}"
+
+
+def _signature(cookie: str, text: str) -> str:
+    return hmac.new(_key, f"{cookie}={text}".encode(), hashlib.sha256).hexdigest()
+
+
+def identity(cookie: str, scope: Mapping[str, Any]) -> str:
+    """The id in the request's cookie, or "" if it has none that was signed here and still counts."""
+    value = _value(cookie, scope)
+    text, _, signature = value.rpartition(".")
+    name, _, expiry = text.partition(".")
+    genuine = hmac.compare_digest(signature.encode(), _signature(cookie, text).encode())
+    return name if genuine and float(expiry) > time.time() and value not in _ended else ""
+
+
+def _value(cookie: str, scope: Mapping[str, Any]) -> str:
+    return cookie_parser(headers(scope).get("cookie", "")).get(cookie, "")
+
+
+def end(cookie: str, scope: Mapping[str, Any]) -> None:
+    """Let the value in the request's cookie count no more."""
+    now = time.time()
+    for value in [value for value, expiry in _ended.items() if expiry < now]:
+        del _ended[value]
+    if identity(cookie, scope):
+        _ended[_value(cookie, scope)] = now + LIFETIME_S[cookie]
+
+
+def set_cookie(cookie: str, value: str, scope: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """The header that sets the cookie, or without a value removes it.
+
+    A Space is shown in a frame of another site, where only a cookie for that frame alone (Partitioned) is sent.
+    """
+    life = LIFETIME_S[cookie] if value else 0
+    parts = [f"{cookie}={value}", "Path=/", f"Max-Age={life}", "HttpOnly"]
+    if os.environ.get("SPACE_ID"):
+        parts += ["Secure", "SameSite=None", "Partitioned"]
+    else:
+        secure = scope.get("scheme") == "https" or headers(scope).get("x-forwarded-proto") == "https"
+        parts += [*(["Secure"] if secure else []), "SameSite=Lax"]
+    return b"set-cookie", "; ".join(parts).encode()

@@ -1,0 +1,11 @@
+"""What the page says of who may do what, in English."""
+
+ACCESS = {
+    "sign_in": "Sign in",
+    "sign_out": "Sign out",
+    "sign_in_title": "Sign in as the owner",
+    "sign_in_password": "Password",
+    "sign_in_account": "Sign in with your Hub account",
+    "sign_in_none": "This app has neither a password nor accounts to sign in with.",
+    "sign_in_back": "Back to the app",
+}

@@ -1,0 +1,212 @@
+"""The door of a running app: hosts, origins, routes, cookies, and the owner's sign-in."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+pytest.importorskip("gradio")
+
+from sftdemo.errors import UsageError
+from sftdemo.ui import access, build, guard, launch, server
+from sftdemo.ui.settings import AppConfig
+
+OWNERS_ROUTE = "/gradio_api/token"  # 200 for the owner, 403 for everybody else
+PASSWORD = "correct horse"
+BROWSER = {"accept": "text/html"}
+
+
+@pytest.fixture(scope="module")
+def app() -> Iterator[tuple[object, str]]:
+    blocks = build()
+    blocks.api_open = False
+    served, url, _ = blocks.launch(
+        server_name="127.0.0.1",
+        prevent_thread_lock=True,
+        quiet=True,
+        ssr_mode=False,
+        run_history=False,
+        app_kwargs=server.app_options(blocks),
+    )
+    yield served, url.rstrip("/")
+    blocks.close()
+
+
+@pytest.fixture
+def url(app: tuple[object, str]) -> Iterator[str]:
+    """The address; before and after each test, only its machine reaches the app."""
+    access.use(AppConfig(), "127.0.0.1")
+    yield app[1]
+    access.use(AppConfig(), "127.0.0.1")
+
+
+@pytest.fixture
+def public(url: str) -> str:
+    """The same app as one that listens beyond loopback, with a password."""
+    access.use(AppConfig(password=PASSWORD), "0.0.0.0")
+    return url
+
+
+def owns(url: str, **options: object) -> bool:
+    status = httpx.get(url + OWNERS_ROUTE, **options).status_code  # type: ignore[arg-type]
+    assert status in (200, 403)
+    return status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "192.168.1.5", ""])
+@pytest.mark.parametrize(
+    "path", ["/", "/config", "/gradio_api/queue/data?session_hash=x", "/gradio_api/file=/etc/hosts"]
+)
+def test_other_hosts_get_nothing(url: str, host: str, path: str) -> None:
+    reply = httpx.get(url + path, headers={"host": host})
+    assert reply.status_code in (400, 403) and len(reply.content) < 500
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_pages_of_other_sites_get_nothing(public: str, origin: str, method: str) -> None:
+    for path in ("/gradio_api/queue/join", "/gradio_api/upload", "/config", "/login"):
+        headers = {"origin": origin, "access-control-request-method": "POST"}
+        reply = httpx.request(method, public + path, headers=headers)
+        assert reply.status_code == 403
+        assert not [name for name in reply.headers if name.startswith("access-control")]
+
+
+def test_the_apps_own_page_may_post(url: str) -> None:
+    reply = httpx.post(url + "/gradio_api/call/runs", json={"data": []}, headers={"origin": url})
+    assert reply.status_code == 200 and "access-control-allow-origin" not in reply.headers
+
+
+def test_pages_load_from_here_alone_and_a_browser_gets_its_cookie_once(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with httpx.Client(base_url=url) as browser:
+        reply = browser.get("/")
+        rules = reply.headers["content-security-policy"]
+        assert "default-src 'self'" in rules and "frame-ancestors 'self'" in rules and "http" not in rules
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        cookie = reply.headers["set-cookie"]
+        assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and "Secure" not in cookie
+        assert "set-cookie" not in browser.get("/").headers
+        browser.cookies.set("sftdemo_visitor", cookie.partition("=")[2].replace("a", "b").partition(";")[0])
+    secure = httpx.get(url, headers={"x-forwarded-proto": "https"}).headers["set-cookie"]
+    assert "Secure" in secure
+    monkeypatch.setenv("SPACE_ID", "me/demo")
+    assert "https://huggingface.co" in guard.content_policy()
+
+
+def test_a_made_up_cookie_is_none(url: str) -> None:
+    for value in ("x", "a.9999999999.b", "..", "a.nan.b"):
+        assert "set-cookie" in httpx.get(url, headers={"cookie": f"sftdemo_visitor={value}"}).headers
+
+
+def test_routes_are_closed_to_visitors_unless_they_are_listed(public: str) -> None:
+    closed = (
+        "file=/etc/hosts",
+        "proxy=https://x.hf.space/",
+        "deep_link",
+        "openapi.json",
+        "custom_component/a/client/b/c",
+    )
+    for path in (
+        *(guard.API + path for path in closed),
+        "/monitoring",
+        "/metrics",
+        "/monitoring/summary",
+        "/gradio_api//upload",
+    ):
+        assert httpx.get(public + path).status_code == 403, path
+    for path in ("component_server", "process_recording", "vibe-edit", "stream/x", "upload", "upload/"):
+        assert httpx.post(public + guard.API + path, json={}).status_code == 403, path
+    for path in ("/", "/rate", "/config", "/gradio_api/info", "/login", "/healthz"):
+        assert httpx.get(public + path).status_code == 200, path
+
+
+# Signing in
+
+
+def test_the_owner_signs_in_and_out(public: str) -> None:
+    with httpx.Client(base_url=public) as browser:
+        assert "password" in browser.get("/login", headers=BROWSER).text and not owns(public)
+        wrong = browser.post("/login", data={"password": "wrong"}, headers=BROWSER)
+        assert wrong.status_code == 401 and "isn&#x27;t the password" in wrong.text
+        reply = browser.post("/login", data={"password": PASSWORD}, headers=BROWSER)
+        assert reply.status_code == 303 and reply.headers["location"] == "./"
+        assert "HttpOnly" in reply.headers["set-cookie"]
+        assert browser.get(OWNERS_ROUTE).status_code == 200
+        kept = dict(browser.cookies)
+        browser.get("/logout")
+        assert browser.get(OWNERS_ROUTE).status_code == 403
+    assert not owns(public, cookies=kept), "the cookie counts no more, whoever kept it"
+
+
+def test_a_script_sends_the_password_or_signs_in(public: str) -> None:
+    from gradio_client import Client
+    from gradio_client.exceptions import AuthenticationError
+
+    basic = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
+    for value, right in (
+        (f"Bearer {PASSWORD}", True),
+        (f"Basic {basic}", True),
+        ("Bearer x", False),
+        ("Basic %", False),
+    ):
+        assert owns(public, headers={"authorization": value}) is right, value
+    client = Client(public, auth=("me", PASSWORD), verbose=False)
+    assert client.predict(api_name="/runs") == [] and owns(public, cookies=client.cookies)
+    with pytest.raises(AuthenticationError):
+        Client(public, auth=("me", "wrong"), verbose=False)
+
+
+def test_guesses_are_counted_by_address_and_the_right_one_comes_too_late(public: str) -> None:
+    statuses = [httpx.post(public + "/login", data={"password": str(n)}).status_code for n in range(access.GUESSES + 2)]
+    assert statuses == [401] * access.GUESSES + [429] * 2
+    assert httpx.post(public + "/login", data={"password": PASSWORD}).status_code == 429
+    assert not owns(public, headers={"authorization": f"Bearer {PASSWORD}"})
+    elsewhere = {"x-forwarded-for": "198.41.0.4"}
+    assert httpx.post(public + "/login", data={"password": PASSWORD}, headers=elsewhere).status_code == 200
+
+
+def test_a_long_form_is_refused(public: str) -> None:
+    assert httpx.post(public + "/login", content=b"password=" + b"x" * 10_000).status_code == 429
+
+
+def test_listening_beyond_this_machine_without_an_owner_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for bound in ("0.0.0.0", "192.168.1.5", "::"):
+        with pytest.raises(UsageError, match=r"SFTDEMO_PASSWORD.*SFTDEMO_OWNERS"):
+            launch(host=bound)
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
+    with pytest.raises(UsageError, match=r"0\.0\.0\.0"):
+        launch()
+
+
+ACCOUNT = {"preferred_username": "alice", "sub": "7"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "profile", "role"),
+    [
+        ({"SPACE_AUTHOR_NAME": "alice"}, ACCOUNT, "owner"),
+        ({"SPACE_AUTHOR_NAME": "team", "SPACE_CREATOR_USER_ID": "7"}, ACCOUNT, "owner"),
+        ({"SPACE_AUTHOR_NAME": "team", "SPACE_CREATOR_USER_ID": "8"}, ACCOUNT, "visitor"),
+        ({"SPACE_AUTHOR_NAME": "alice", "SFTDEMO_OWNERS": "bob, carol"}, ACCOUNT, "visitor"),
+        ({"SFTDEMO_OWNERS": "bob, alice"}, ACCOUNT, "owner"),
+        ({"SFTDEMO_OWNERS": "alice"}, ACCOUNT | {"preferred_username": "Alice"}, "visitor"),
+        ({"SFTDEMO_OWNERS": "alice"}, ACCOUNT | {"preferred_username": "alice\u200b"}, "visitor"),
+        ({"SFTDEMO_OWNERS": "alice"}, ACCOUNT | {"preferred_username": "\uff41lice"}, "visitor"),
+        ({"SFTDEMO_OWNERS": "alice"}, {}, "visitor"),
+    ],
+)
+def test_accounts_that_own_a_space(monkeypatch, environment: dict, profile: dict, role: str) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    access.use(AppConfig.from_environment(), "0.0.0.0")
+    session = {"oauth_info": {"expires_at": 2**40, "userinfo": profile}} if profile else {}
+    scope = {"type": "http", "headers": [(b"host", b"10.0.0.1")], "client": ("10.0.0.9", 1), "session": session}
+    assert access.classify(scope).role == role
+    access.use(AppConfig(), "127.0.0.1")
