@@ -237,7 +237,7 @@ def chat(options: argparse.Namespace) -> Result:
 
 
 def _say_control(pair: SideBySide, text: str) -> None:
-    from sftdemo.encoding.chat_template import control_tokens
+    from sftdemo.encoding.control_tokens import control_tokens
 
     if control_tokens(pair.tokenizer).stand_in(text):
         to_log("The text spells control tokens of the model; they are read as plain text.")

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from sftdemo.encoding import template_limits
+from sftdemo.encoding.control_tokens import CLOSE, OPEN, ControlTokens, control_tokens, source
+from sftdemo.encoding.template_budget import TemplateLimitError, limited
 from sftdemo.encoding.thoughts import MARKS
 from sftdemo.errors import UsageError, UserError
 
@@ -19,14 +22,11 @@ if TYPE_CHECKING:
 Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]]
 STAND_IN = "\u2063answer\u2063"
-OPEN, CLOSE = "<think>", "</think>"
 # What must hold before a row may be trained on; each has its reason in the TemplateError that names it.
 CHECKS = ("template_accepts", "bos_once", "end_of_turn_learned", "supervised_in_each_row", "prompt_prefix_same")
 # The names under which templates know a switch for thoughts.
 SWITCHES = ("enable_thinking", "thinking", "reasoning", "think")
-THOUGHT_TOKEN = re.compile("think|thought|reasoning", re.IGNORECASE)
-# Nearly all special tokens look like this; the shape is searched for, since a template can have thousands of tokens.
-_BRACKETED = re.compile(r"(?=(<[^<>\s]+>|\[[^\[\]\s]+\]))")
+REASON_CHARS = 300  # of what a template says when it refuses
 _CLOSED = re.compile(f"(?:{'|'.join(map(re.escape, MARKS.values()))})" + r"(?:\s|<\|START_\w+\|>)*\Z")
 _ASKED = {"role": "user", "content": "a"}
 _CALL = {"name": "probe_name", "arguments": {"probe_key": "probe_value"}}
@@ -48,6 +48,10 @@ class TemplateError(UserError):
         self.check = check
 
 
+class TemplateCostError(TemplateError):
+    """The template itself takes too much, whatever the conversation: no fault of a row."""
+
+
 def render(
     tokenizer: PreTrainedTokenizerBase,
     messages: Messages,
@@ -57,24 +61,27 @@ def render(
     """The conversation as the template writes it, one string; TemplateError where it refuses."""
     if not tokenizer.chat_template:
         raise TemplateError("This model has no chat template; choose a chat (instruct) model.")
+    template_limits.install()
+    size = sum(len(message.get("content") or "") for message in messages) + (len(json.dumps(tools)) if tools else 0)
     try:
-        return tokenizer.apply_chat_template(  # type: ignore[no-any-return]
-            list(messages),
-            tools=list(tools) if tools else None,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-        )
+        template_limits.check_source(tokenizer.chat_template)
+        with limited(size):
+            return tokenizer.apply_chat_template(  # type: ignore[no-any-return]
+                list(messages),
+                tools=list(tools) if tools else None,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+            )
+    except (TemplateLimitError, RecursionError, MemoryError) as error:
+        reason = str(error) if isinstance(error, TemplateLimitError) else "nests or calls itself too deeply"
+        raise TemplateCostError(
+            "The model's chat template can't be used, since it {reason}; choose another model.", reason=reason
+        ) from error
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:REASON_CHARS]
         raise TemplateError(
             "The model's chat template refuses this conversation: {reason}.", reason=reason.rstrip(".")
         ) from error
-
-
-def source(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The template's text; of several named ones, all."""
-    template = tokenizer.chat_template or ""
-    return template if isinstance(template, str) else json.dumps(template)
 
 
 def set_thinking(tokenizer: PreTrainedTokenizerBase, thinking: str) -> None:
@@ -112,52 +119,6 @@ def _switches(template: str) -> list[str]:
         return []
     undeclared = meta.find_undeclared_variables(tree)
     return [name for name in SWITCHES if name in undeclared]
-
-
-class ControlTokens:
-    """The tokens by which a template tells turns apart, found where somebody's text spells one."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        template = source(tokenizer)
-        tokens = [token for token in tokenizer.added_tokens_decoder.values() if token.content.strip()]
-        # Added tokens that the template doesn't write (Gemma's "<h1>") are words like any others.
-        written = f"{template} {OPEN} {CLOSE}"
-        control = [token for token in tokens if token.special or token.content in written]
-        # An answer holds thoughts and tool calls by their own tokens.
-        in_answers = [token for token in control if token.special and not THOUGHT_TOKEN.search(token.content)]
-        self.sets = {False: {token.content for token in control}, True: {token.content for token in in_answers}}
-        self.others = {
-            answer: re.compile(_any_of([text for text in texts if not re.fullmatch(_BRACKETED.pattern[3:-1], text)]))
-            for answer, texts in self.sets.items()
-        }
-        self.patterns = {answer: re.compile(_any_of(texts)) for answer, texts in self.sets.items()}
-
-    def stand_in(self, text: str, answer: bool = False) -> bool:
-        """Whether the text spells one of them; in an answer thoughts and tool calls are meant."""
-        tokens = self.sets[answer]
-        if ("<" in text or "[" in text) and any(match[1] in tokens for match in _BRACKETED.finditer(text)):
-            return True
-        return self.others[answer].search(text) is not None
-
-
-def _any_of(texts: Sequence[str] | set[str]) -> str:
-    return "|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)"
-
-
-@lru_cache(maxsize=32)
-def _control_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> ControlTokens:
-    return ControlTokens(tokenizer)
-
-
-def control_tokens(tokenizer: PreTrainedTokenizerBase) -> ControlTokens:
-    return _control_tokens(tokenizer, source(tokenizer))
-
-
-@lru_cache(maxsize=32)
-def added_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> re.Pattern[str]:
-    """Any token that was added to the vocabulary, blanks aside: one of them ends a turn, special or not."""
-    texts = {token.content for token in tokenizer.added_tokens_decoder.values() if token.content.strip()}
-    return re.compile(_any_of(texts))
 
 
 def split_tags(content: str) -> tuple[str, str]:
@@ -205,6 +166,8 @@ def _traits(tokenizer: PreTrainedTokenizerBase, template: str) -> Traits:
     def rendered(*messages: Mapping[str, Any], prompt: bool = False, tools: Tools | None = None) -> str:
         try:
             return render(tokenizer, messages, prompt, tools)
+        except TemplateCostError:
+            raise
         except TemplateError:
             return ""
 

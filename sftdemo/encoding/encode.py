@@ -9,17 +9,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sftdemo.encoding.chat_template import (
-    CHECKS,
-    Chat,
-    Messages,
-    TemplateError,
-    Tools,
-    prepare,
-    source,
-    texts,
-    traits,
-)
+from sftdemo.encoding.chat_template import CHECKS, Chat, Messages, TemplateError, Tools, prepare, texts, traits
+from sftdemo.encoding.control_tokens import source
 from sftdemo.encoding.rows import Encoded
 from sftdemo.encoding.turns import Turn, learned_text, turn
 

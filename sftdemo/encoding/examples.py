@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from sftdemo.encoding.chat_template import TemplateError, closes_thoughts, control_tokens, render, texts, traits
+from sftdemo.encoding.chat_template import TemplateCostError, TemplateError, closes_thoughts, render, texts, traits
+from sftdemo.encoding.control_tokens import control_tokens
 from sftdemo.encoding.encode import encode_turns
 from sftdemo.encoding.rows import Encoded, EncodedRows
 from sftdemo.errors import Fault, Text, sentences
@@ -103,6 +104,8 @@ def add(
     place = meta.get("line", number), meta.get("file", source)
     try:
         pairs = encode_example(tokenizer, example)
+    except TemplateCostError:
+        raise
     except TemplateError as error:
         fault = Fault(place[0], "messages", error.text, Text(""), place[1])
         mended = repaired(example, tokenizer) if on_fault == "fix" else None

@@ -8,19 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sftdemo.encoding.chat_template import (
-    CLOSE,
-    OPEN,
-    STAND_IN,
-    Chat,
-    TemplateError,
-    added_tokens,
-    closes_thoughts,
-    prepare,
-    source,
-    split_tags,
-    traits,
-)
+from sftdemo.encoding.chat_template import STAND_IN, Chat, TemplateError, closes_thoughts, prepare, split_tags, traits
+from sftdemo.encoding.control_tokens import CLOSE, OPEN, added_tokens, source
 from sftdemo.encoding.thoughts import MARKS
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
-from sftdemo.encoding.chat_template import control_tokens
+from sftdemo.encoding.control_tokens import control_tokens
 from sftdemo.encoding.thoughts import message_of
 from sftdemo.errors import UserError
 from sftdemo.ui import work

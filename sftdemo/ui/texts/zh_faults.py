@@ -341,6 +341,7 @@ SENTENCES = {
     "Raise max_length, shorten the row, or leave it to on_long.": "请调大 max_length、缩短这一行，或由 on_long 处理。",
     # The model's chat template, and the row that is looked at.
     "This model has no chat template; choose a chat (instruct) model.": "该模型没有对话模板；请换用对话（instruct）模型。",
+    "The model's chat template can't be used, since it {reason:reason}; choose another model.": "模型的对话模板开销过大或无法使用（{reason}）；请换用其他模型。",
     "The model's chat template refuses this conversation: {reason:reason}.": "模型的对话模板不接受这段对话：{reason}。",
     "This model's tokenizer doesn't tell where its tokens stand in the text; choose another model.": "该模型的分词器不能给出 token 在文本中的位置；请换一个模型。",
     "The conversation doesn't end with an assistant's turn.": "对话不是以助手的消息结束。",
