@@ -36,9 +36,10 @@ class Text(str):
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """What `to_json` gave; the template isn't filled in again, since a file may hold any."""
-        text = cls(value["text"])
-        text.key, text.values = str(value["key"]), {k: _from_json(part) for k, part in value["values"].items()}
+        """What `to_json` gave; the template isn't filled in again, since a file may hold any. A damaged one is its text."""
+        text, key, values = cls(str(value.get("text"))), value.get("key"), value.get("values")
+        if isinstance(key, str) and isinstance(values, dict) and (values or key == text):
+            text.key, text.values = key, {name: _from_json(part) for name, part in values.items()}
         return text
 
 
@@ -90,9 +91,12 @@ def lines(texts: Sequence[Text]) -> Text:
     return sentences(texts, "{first}\n{rest}")
 
 
-def unexpected(error: BaseException) -> Text:
-    """The one line on an error that nobody foresaw: a fault of ours, or of a library or the machine."""
-    reason = (str(error).strip().splitlines() or [""])[0][:300]
+def unexpected(error: BaseException, private: bool = False) -> Text:
+    """The one line on an error that nobody foresaw: a fault of ours, or of a library or the machine.
+
+    With `private` it names the kind alone: its reason may hold paths and others' text.
+    """
+    reason = "" if private else (str(error).strip().splitlines() or [""])[0][:300]
     if not reason:
         return Text("Something unexpected went wrong ({kind}); the log says more.", kind=type(error).__name__)
     return Text(

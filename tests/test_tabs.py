@@ -241,8 +241,8 @@ def test_a_question_in_every_column_and_the_last_one_again(page: Page) -> None:
     tab = ChatTab(page, gr.Tab())
     made_run("r")
     shown: dict[str, Any] = {side: [] for side in SIDES} | asdict(GenerateConfig())
-    for retry, key in ((False, "chat_empty"), (True, "chat_nothing")):
-        with pytest.raises(UserError, match=say("en", key)):
+    for retry, problem in ((False, "Type a question first"), (True, "no answer to make again")):
+        with pytest.raises(UserError, match=problem):
             last(tab.answer(request(), "r", [], " ", "", retry, **shown))
     cleared = tab.start_over(request(), "r", ["other"])
     assert [cleared[tab.places[side]]["visible"] for side in SIDES] == [True, True, True, False]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from sftdemo.errors import UsageError, UserError
+from sftdemo.errors import Text, UsageError, UserError
 from sftdemo.ui import hosts, sessions
 from sftdemo.ui.limits import Ledger, Limit
 from sftdemo.ui.settings import AppConfig
@@ -25,14 +25,14 @@ from sftdemo.ui.settings import AppConfig
 Action = Literal["look", "chat", "vote", "evaluate", "train", "own_data", "manage"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
-REFUSED: dict[Action, str] = {
-    "look": "This app can't be used from here.",
-    "chat": "Only the owner of this app may chat; sign in as its owner.",
-    "vote": "Only the owner of this app may vote; sign in as its owner.",
-    "evaluate": "Only the owner of this app may evaluate; sign in as its owner.",
-    "train": "Only the owner of this app may train; sign in as its owner.",
-    "own_data": "Only the owner of this app may upload data; sign in as its owner.",
-    "manage": "Only the owner of this app may do that; sign in as its owner.",
+REFUSED: dict[Action, Text] = {
+    "look": Text("This app can't be used from here."),
+    "chat": Text("Only the owner of this app may chat; sign in as its owner."),
+    "vote": Text("Only the owner of this app may vote; sign in as its owner."),
+    "evaluate": Text("Only the owner of this app may evaluate; sign in as its owner."),
+    "train": Text("Only the owner of this app may train; sign in as its owner."),
+    "own_data": Text("Only the owner of this app may upload data; sign in as its owner."),
+    "manage": Text("Only the owner of this app may do that; sign in as its owner."),
 }
 
 

@@ -51,7 +51,7 @@ def vote_next(run: str, rater: str, request: gr.Request) -> dict[str, Any]:
     chosen = find_ready(run)
     name = latest_evaluation(chosen)
     if not name:
-        raise UserError(f"Run {chosen.name} has no evaluation yet; evaluate it first.")
+        raise UserError("Run {name} has no evaluation yet; evaluate it first.", name=chosen.name)
     return ballots.public(Store().next_pair(chosen, name, ballots.rater_of(rater, request)))
 
 

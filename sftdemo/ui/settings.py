@@ -80,10 +80,12 @@ def _value(spec: dataclasses.Field[Any], kind: type, text: str) -> Any:
     if kind is bool and text.casefold() in (*YES, *NO):
         return text.casefold() in YES
     if kind is bool:
-        raise UsageError(f"{variable(spec.name)} is {text!r}; give yes or no.")
+        raise UsageError("{name} is {value!r}; give yes or no.", name=variable(spec.name), value=text)
     if kind is int:
         try:
             return int(text)
         except ValueError:
-            raise UsageError(f"{variable(spec.name)} is {text!r}; give a whole number.") from None
+            raise UsageError(
+                "{name} is {value!r}; give a whole number.", name=variable(spec.name), value=text
+            ) from None
     return text

@@ -13,7 +13,7 @@ from typing import Any
 
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
-from sftdemo.errors import UserError, unexpected
+from sftdemo.errors import Text, UserError, unexpected
 from sftdemo.log import LOG, to_log
 from sftdemo.model import download
 from sftdemo.runs import Run
@@ -60,7 +60,11 @@ def pair(*names: str, report: download.Report = to_log) -> Any:
         chosen = [runs.named(name) for name in names]
         for run in chosen:
             if not is_ready(run):
-                raise UserError(f"Run {run.name} has no model to talk to: its state is {run.status()['state']}.")
+                raise UserError(
+                    "Run {name} has no model to talk to ({state}); finish a training first.",
+                    name=run.name,
+                    state=Text(run.status()["state"]),
+                )
         keys = [_key(run) for run in chosen]
         if _loaded is None or _loaded[0] != keys:
             load_libraries()
@@ -178,7 +182,9 @@ def start_evaluation(run: Run, config: EvaluateConfig, total: int) -> Evaluation
     global _evaluation
     with _lock:
         if _evaluation and _evaluation.active:
-            raise UserError(f"An evaluation of {_evaluation.run.name} is running; wait for it, or stop it first.")
+            raise UserError(
+                "An evaluation of {name} is running; wait for it, or stop it first.", name=_evaluation.run.name
+            )
         _evaluation = Evaluation(run, config, total)
         _evaluation.thread = threading.Thread(target=_evaluation.work, name="evaluate", daemon=True)
         _evaluation.thread.start()

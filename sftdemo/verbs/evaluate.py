@@ -329,7 +329,7 @@ def rescore(run: runs.Run | str, name: str) -> Scores:
     run = runs.find(run) if isinstance(run, str) else run
     if name not in run.evaluations():
         raise UserError(
-            "Run {name} has no evaluation {evaluation!r}; it has: {known}.",
+            "Run {name} has no evaluation {evaluation!r}; there are: {known}.",
             name=run.name,
             evaluation=name,
             known=run.evaluations() or Text("none yet"),

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
+from gradio.context import LocalContext
 
 from sftdemo.config import Settings, value_type
-from sftdemo.errors import UserError
+from sftdemo.errors import UserError, unexpected
+from sftdemo.log import LOG
 from sftdemo.ui import access
 from sftdemo.ui.parts import html
-from sftdemo.ui.texts import help_key, label
+from sftdemo.ui.texts import help_key, label, language
+from sftdemo.ui.texts.faults import in_words
 
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}  # all model work waits in one line
 MODEL_CLICK: dict[str, Any] = {**MODEL_QUEUE, "trigger_mode": "once"}
@@ -90,8 +93,17 @@ def config(owner: type[Settings], fields: Mapping[str, Any]) -> Any:
     return owner.from_json(values(owner, fields))
 
 
+def explained(error: Exception) -> str:
+    """One line on an error in the visitor's language; one that nobody foresaw goes to the log with its traceback."""
+    lang = language(LocalContext.request.get(None))
+    if isinstance(error, UserError):
+        return in_words(error, lang)
+    LOG.error("An event of the page failed.", exc_info=error)
+    return in_words(unexpected(error, private=True), lang)
+
+
 def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Iterator[Any]]:
-    """Run a handler that returns or yields {component: value}; a UserError is said at `place` and in a toast.
+    """Run a handler that returns or yields {component: value}; an error is said at `place` and in a toast.
 
     Success clears the place. A generator gives the page its text before the toast is raised.
     """
@@ -102,29 +114,30 @@ def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Itera
             result = handler(*arguments, **keywords)
             for update in result if inspect.isgenerator(result) else [result]:
                 yield {place: "", **(update or {})}
-        except UserError as error:
-            yield {place: html.fault(str(error))}
-            raise gr.Error(str(error), print_exception=False) from None
+        except Exception as error:  # noqa: BLE001 (said on the page, and what nobody foresaw in the log)
+            sentence = explained(error)
+            yield {place: html.fault(sentence)}
+            raise gr.Error(sentence, print_exception=False) from None
 
     return safe
 
 
 def as_error(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn a UserError into the error that Gradio sends to the page and to its clients."""
+    """Turn an error into the one that Gradio sends to the page and to its clients."""
 
     @functools.wraps(handler)
     def answer(*arguments: Any, **named: Any) -> Any:
         try:
             return handler(*arguments, **named)
-        except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+        except Exception as error:  # noqa: BLE001 (as in shown_errors)
+            raise gr.Error(explained(error), print_exception=False) from None
 
     @functools.wraps(handler)
     def answers(*arguments: Any, **named: Any) -> Iterator[Any]:
         try:
             yield from handler(*arguments, **named)
-        except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+        except Exception as error:  # noqa: BLE001 (as in shown_errors)
+            raise gr.Error(explained(error), print_exception=False) from None
 
     return answers if inspect.isgeneratorfunction(handler) else answer
 

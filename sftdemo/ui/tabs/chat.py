@@ -210,7 +210,7 @@ class ChatTab:
         before = {side: messages(values[side]) for side in SIDES[: 1 + len(run_names)]}
         config: GenerateConfig = forms.config(GenerateConfig, {name: values[name] for name in self.settings})
         find_ready(run_name)
-        histories = histories_to_answer(before, text, retry, lang)
+        histories = histories_to_answer(before, text, retry)
         if retry and config.temperature:
             config = replace(config, seed=config.seed + 1)
         with self.stopping.running(request) as stopped:

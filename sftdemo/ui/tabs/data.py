@@ -78,7 +78,7 @@ def xray(config: TrainConfig, row: int, lang: str) -> str:
     try:
         return data_views.xray(xray(dataset, row, tokenizer, config), row, lang)
     except UserError as error:
-        return html.fault(in_words(str(error), lang))
+        return html.fault(in_words(error, lang))
 
 
 def chosen_of(looked: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,7 +243,7 @@ class DataTab:
     def pick_sample(self, event: gr.EventData, request: gr.Request, **preparing: Any) -> Iterator[dict[Any, Any]]:
         name = picked(event)
         if name not in [sample.name for sample in data.samples()]:
-            raise UserError(f"There is no sample {name!r}; reload the page.")
+            raise UserError("There is no sample {name!r}; reload the page.", name=name)
         yield from self.choose(name, request, preparing)
 
     def take_source(self, request: gr.Request, path: str | None, **preparing: Any) -> Iterator[dict[Any, Any]]:
@@ -267,7 +267,7 @@ class DataTab:
             if name and description(ReadConfig(data=name))["examples"] <= LIVE_ROWS:
                 yield from self.apply(request, looked, row, **settings)
         except UserError as error:
-            yield {self.fault: html.fault(str(error))}
+            yield {self.fault: html.fault(in_words(error, language(request)))}
 
     def map_columns(self, request: gr.Request, looked: Any, row: Any, **values: Any) -> Iterator[dict[Any, Any]]:
         """A menu changed: the column plays another role."""

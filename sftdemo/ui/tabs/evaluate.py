@@ -19,6 +19,7 @@ from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
 from sftdemo.ui.tabs.outputs import OutputsView
 from sftdemo.ui.texts import duration, label, language, number, say
+from sftdemo.ui.texts.faults import in_words
 
 FIRST_ROWS = 100  # held-out rows proposed for a first look; on two cores about a minute
 
@@ -301,7 +302,7 @@ class EvaluateTab:
             return {self.progress: gr.skip()}
         if current.active:
             return {self.progress: progress(current, lang), self.watching: True, **self.buttons(True)}
-        ended = {self.progress: html.fault(current.error), self.watching: False, **self.buttons(False)}
+        ended = {self.progress: html.fault(in_words(current.error, lang)), self.watching: False, **self.buttons(False)}
         return ended | self.show_results(run_name, request)
 
     def wire(self) -> None:

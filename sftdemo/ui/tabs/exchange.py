@@ -120,16 +120,16 @@ def stream(
 
 
 def histories_to_answer(
-    histories: Mapping[str, list[dict[str, str]]], text: str, retry: bool, lang: str
+    histories: Mapping[str, list[dict[str, str]]], text: str, retry: bool
 ) -> dict[str, list[dict[str, str]]]:
     """Each column's conversation up to the user's turn: a new one, or with `retry` the last one once more."""
     if not retry:
         if not text.strip():
-            raise UserError(say(lang, "chat_empty"))
+            raise UserError("Type a question first.")
         return {side: [*history, {"role": "user", "content": text}] for side, history in histories.items()}
     before = {side: without_last_answer(history) for side, history in histories.items()}
     if not before["base"]:
-        raise UserError(say(lang, "chat_nothing"))
+        raise UserError("There is no answer to make again yet.")
     return before
 
 

@@ -13,7 +13,7 @@ from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page, brand, header
 from sftdemo.ui.parts.style import HEADER_JS
 from sftdemo.ui.tabs.vote import VoteTab
-from sftdemo.ui.texts import language, say
+from sftdemo.ui.texts import language
 
 
 class RatePage:
@@ -32,7 +32,10 @@ class RatePage:
         try:
             name = runs.named(run_name).name if run_name else work.newest_ready()
         except UserError:  # its text, for whoever runs the app, names folders and other runs
-            raise UserError(say(lang, "rate_no_run", name=str(run_name)[:60])) from None
+            raise UserError(
+                "There is no run {name!r} to rate. Ask whoever gave you the link for the right one.",
+                name=str(run_name)[:60],
+            ) from None
         return {self.brand: brand(lang), self.switches: header(lang), self.page.run: name}
 
     def wire(self) -> None:

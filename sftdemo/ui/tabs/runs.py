@@ -17,6 +17,7 @@ from sftdemo.ui.parts import charts, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker
 from sftdemo.ui.texts import label, language, number, say
+from sftdemo.ui.texts.faults import in_words
 
 PAGE_ROWS = 25
 MOST_COMPARED = 3
@@ -65,7 +66,7 @@ def runs_table(matches: Sequence[runs.Run], shown: int, chosen: str, lang: str) 
 def details(run: runs.Run, lang: str) -> str:
     """Where the run is and, if it failed, why."""
     status = run.status()
-    error = html.fault(status.get("error") or "") if status["state"] == "failed" else ""
+    error = html.fault(in_words(status.get("error") or "", lang)) if status["state"] == "failed" else ""
     path = f'<p class="muted small">{say(lang, "runs_folder")}</p><pre class="cmd">{html.esc(run.path.resolve())}</pre>'
     return html.sheet(error + path, run.name)
 
@@ -176,7 +177,7 @@ class RunsTab:
 
     def compare(self, names: list[str], request: gr.Request) -> dict[Any, Any]:
         if len(names) > MOST_COMPARED:
-            raise UserError(f"{len(names)} runs are chosen; compare at most {MOST_COMPARED}.")
+            raise UserError("{n} runs are chosen; compare at most {most}.", n=len(names), most=MOST_COMPARED)
         chosen = [runs.named(name) for name in names]
         return {self.compare_view: comparison(chosen, language(request)) if chosen else ""}
 

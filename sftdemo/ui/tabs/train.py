@@ -21,6 +21,7 @@ from sftdemo.ui.parts import charts, forms, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page, waits
 from sftdemo.ui.texts import duration, label, language, number, say
+from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import jobs
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -122,7 +123,7 @@ def live(run: runs.Run, lang: str) -> str:
     chart = charts.loss_chart([curve], lang, total)
     name = html.chip(run.name)
     if state == "failed":
-        head = html.fault(say(lang, "train_failed", error=status.get("error") or "?"))
+        head = html.fault(say(lang, "train_failed", error=in_words(status.get("error") or "?", lang)))
     elif state == "stopped" and not work.is_ready(run):
         head = html.fault(say(lang, "train_stopped_empty"))
     elif state in ("finished", "stopped"):
@@ -261,7 +262,7 @@ class TrainTab:
         """Start a run, and watch it."""
         lang = language(request)
         if not chosen:
-            raise UserError(say(lang, "wait_data_text"))
+            raise UserError("No data is chosen; pick a sample, upload a file, or give a Hub id.")
         config = config_of(chosen, settings)
         work.release()
         run = jobs.start(config)

@@ -55,7 +55,7 @@ def vote_of(choice: str, state: State, tags: list[str] | None, reason: str | Non
 def with_pair(state: State, request: gr.Request) -> State:
     """The state, if a pair is open in it."""
     if not state.get("pair"):
-        raise UserError(say(language(request), "vote_gone"))
+        raise UserError("There is no open pair; press Next pair.")
     return state
 
 
@@ -294,7 +294,7 @@ class VoteTab:
         """Generate both answers out of sight, store them with the prompt, and show them together."""
         lang, run = language(request), find_ready(run_name)
         if not prompt.strip():
-            raise UserError(say(lang, "chat_empty"))
+            raise UserError("Type a question first.")
         rater = rater_of(rater, request)
         working = {
             self.view: html.empty(say(lang, "typed_working"), ""),

@@ -1,0 +1,109 @@
+"""Errors in the visitor's language: on the page and in the toast, of a training process, and of bugs."""
+
+from __future__ import annotations
+
+import logging
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio")
+
+import gradio as gr
+from gradio.context import LocalContext
+
+from sftdemo import runs
+from sftdemo.config import TrainConfig
+from sftdemo.errors import Text, UserError
+from sftdemo.files import read_json, write_json
+from sftdemo.ui.parts import forms
+from sftdemo.ui.texts.faults import in_words
+
+HAN = re.compile("[\u4e00-\u9fff]")
+
+
+@pytest.fixture(params=["zh", "en"])
+def lang(request: pytest.FixtureRequest) -> Any:
+    """The language of the page whose event is worked on."""
+    token = LocalContext.request.set(SimpleNamespace(cookies={"sftdemo_lang": request.param}, headers={}))
+    yield request.param
+    LocalContext.request.reset(token)
+
+
+def wrong_setting() -> None:
+    TrainConfig(data="x", learning_rate=7, epochs=0.0).check()
+
+
+@pytest.mark.parametrize(
+    ("handler", "chinese", "english"),
+    [
+        (lambda: runs.named("gone"), "没有运行 'gone'；最近的有：还没有。", "There is no run 'gone'"),
+        (
+            wrong_setting,
+            "“轮次”的值是 0.0，不能小于 0.001。“学习率”的值是 7，不能大于 1。",
+            "learning_rate is 7; the most is 1.",
+        ),
+        (
+            lambda: {}["/home/ann/secret"],
+            "出现意外错误（KeyError），详情见日志。",
+            "Something unexpected went wrong (KeyError)",
+        ),
+    ],
+)
+def test_an_error_is_said_in_the_language_of_the_page(lang, handler, chinese, english, caplog):
+    place, expected = object(), {"zh": chinese, "en": english}[lang]
+    with caplog.at_level(logging.ERROR, logger="sftdemo"):
+        updates = forms.shown_errors(handler, place)()
+        assert expected in next(updates)[place].replace("&#x27;", "'")
+        with pytest.raises(gr.Error) as toast:
+            next(updates)
+    assert expected in toast.value.message.replace("&#x27;", "'") and "secret" not in toast.value.message
+    assert ("secret" in caplog.text) == ("KeyError" in expected)  # the log has the whole of a bug
+    with pytest.raises(gr.Error, match=re.escape(expected[:8])):
+        forms.as_error(handler)()
+
+
+def test_an_error_of_a_training_process_is_said_in_chinese_by_the_process_that_watches():
+    run = runs.create("first", "unused", {"settings": {}})
+    inner = Text("what fits: {ways}", ways="batch_size 4 (1 GiB)")
+    bound = Text("{room} are free", room="2 GiB")
+    error = UserError(
+        "The training needs about {peak} at the peak, and {bound}; {remedy}; or close other programs.",
+        peak="3 GiB", bound=bound, remedy=inner,
+    )  # fmt: skip
+    run.write_status("failed", error=error.text)
+    written = read_json(run.path / "status.json")
+    assert written["error"] == str(error) and written["error_key"] == error.text.key
+    read = run.status()["error"]
+    assert read == str(error)
+    assert in_words(read, "zh") == (
+        "训练峰值约需 3 GiB 内存，而可用的有 2 GiB；以下设置可行：batch_size 4 (1 GiB)，或关闭其他程序。"
+    )
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"error_key": "{name!r} has no vote to take back."},
+        {"error_key": "{rater!r} has no vote to take back.", "error_values": {}},
+        {"error_key": 5, "error_values": ["{0.__class__}"]},
+        {
+            "error_key": "{name} is {value!r}; the least is {low:g}.",
+            "error_values": {"name": 1, "value": 2, "low": "x"},
+        },
+    ],
+)
+def test_a_status_of_an_older_or_a_damaged_run_still_opens(extra):
+    run = runs.create("first", "unused", {"settings": {}})
+    write_json(run.path / "status.json", {"state": "failed", "error": "KeyError: 'old'", **extra})
+    assert run.status()["error"] == "KeyError: 'old'"
+    assert in_words(run.status()["error"], "zh") == "KeyError: 'old'"
+
+
+def test_a_process_that_ended_without_a_word_is_said_in_chinese():
+    run = runs.create("first", "unused", {"settings": {}})
+    run.write_status("running", pid=2**22 + 1)
+    assert HAN.search(in_words(run.status()["error"], "zh"))
