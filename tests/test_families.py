@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -26,7 +28,9 @@ from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
 from sftdemo.encoding.encode import encode, encode_prompt
 from sftdemo.encoding.packing import Collator
 from sftdemo.encoding.rows import Encoded
-from sftdemo.inference import load_run
+from sftdemo.inference import decoding, load_run
+from sftdemo.inference.engine import Engine
+from sftdemo.inference.server import ServedRuns
 from sftdemo.inference.side_by_side import SideBySide
 from sftdemo.model import loading
 from sftdemo.model.loading import tokenizer as tokenizer_of
@@ -170,17 +174,17 @@ def test_losses_and_gradients_are_those_of_transformers_and_peft(name, method, f
 class Talk:
     """Both sides of a run as the product loads them, and each by transformers and PEFT alone; answers as token ids."""
 
-    def __init__(self, pair: SideBySide, alone: dict[str, Any], tokenizer: Any) -> None:
+    def __init__(self, pair: SideBySide, alone: dict[str, Any], tokenizer: Any, patch: pytest.MonkeyPatch) -> None:
         self.pair, self.alone, self.tokenizer = pair, alone, tokenizer
         self.answers: dict[tuple[int, str], list[int]] = {}
-        step = pair._step
+        step = decoding._step
 
         def noted(row: Any, token: int) -> Any:
-            made = step(row, token)
-            self.answers.setdefault((row.index, row.side), []).extend([] if made.token is None else [token])
-            return made
+            taken = step(row, token)
+            self.answers.setdefault((row.index, row.side), []).extend([] if taken.token is None else [token])
+            return taken
 
-        pair._step = noted  # a text may hold back the bytes of a character that isn't whole
+        patch.setattr(decoding, "_step", noted)  # a text may hold back the bytes of a character that isn't whole
 
     def wanted(self, chat: list[dict[str, str]], count: int) -> dict[str, tuple[list[int], bool]]:
         """By side what plain `generate` answers in so many tokens at most, and whether two were ever equally likely."""
@@ -213,6 +217,27 @@ class Talk:
         assert len(self.pair.complete(asked, GenerateConfig(max_new_tokens=count), at_once)) == len(asked)
         return [{side: self.answers[index, side] for side in self.pair.names} for index in range(len(asked))]
 
+    def at_once(self, asked: list[Any], count: int) -> list[dict[str, list[int]]]:
+        """Answered by the engine, as different visitors' questions."""
+        self.answers.clear()
+        engine = Engine(self.pair.sides, self.pair.lock)
+        served = ServedRuns(self.pair, engine, {name: name for name in self.pair.names})
+        events: SimpleQueue[Any] = SimpleQueue()
+        with ExitStack() as stack:
+            for number, chat in enumerate(asked):
+                question = served.question(events.put, chat, GenerateConfig(max_new_tokens=count), f"visitor {number}")
+                for row in question.rows:
+                    row.index = number
+                stack.enter_context(engine.asked(question))
+            left = len(asked) * len(self.pair.names)
+            while left:
+                event = events.get(timeout=60)
+                assert not isinstance(event, Exception), event
+                left -= bool(getattr(event, "finish_reason", None))
+        engine.retire()
+        assert engine.wait_end(10)
+        return [{side: self.answers[number, side] for side in self.pair.names} for number in range(len(asked))]
+
 
 def agree(answers: dict[str, list[int]], wanted: dict[str, tuple[list[int], bool]]) -> None:
     for side, (answer, tied) in wanted.items():
@@ -220,7 +245,7 @@ def agree(answers: dict[str, list[int]], wanted: dict[str, tuple[list[int], bool
 
 
 @pytest.fixture
-def talk(folder, tokenizer, tmp_path):
+def talk(folder, tokenizer, tmp_path, monkeypatch):
     """A run of a family, to talk to."""
 
     def open_(name: str, method: str) -> Talk:
@@ -237,7 +262,7 @@ def talk(folder, tokenizer, tmp_path):
         files.write_json(run.path / "config.json", {"settings": settings, "base_model": str(folder(name))})
         files.write_text(run.path / "README.md", "A run.")
         alone = {"base": plain(folder(name)), "tuned": plain(folder(name), run.model_path)}
-        return Talk(load_run.load(run), alone, tokenizer)
+        return Talk(load_run.load(run), alone, tokenizer, monkeypatch)
 
     return open_
 
@@ -281,6 +306,12 @@ def check_answers(both: Talk) -> None:
     apart = {"base": both.wanted(short, 12)["base"], "tuned": both.wanted(long, 12)["tuned"]}
     agree(both.streamed({"base": short, "tuned": long}, 12), apart)
     unlike = [base != tuned, apart["base"][0] != both.wanted(short, 12)["tuned"][0]]
+    # Different visitors ask at once, one of them with a prompt that is read in parts where it can be.
+    questions = [short, long, crossing, turn]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sftdemo.inference.engine.PREFILL_TOKENS", 64)
+        for answer, chat in zip(both.at_once(questions, 30), questions, strict=True):
+            agree(answer, both.wanted(chat, 30))
     # A token that some answers hold ends them early; others then begin in their place.
     pair.stop_ids = frozenset(base[10:13])
     for asked in ([short, crossing, long], chats([4, 60, 12], HEAD)):

@@ -9,7 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from sftdemo.encoding.encode import answer_ids, encode_prompt
 from sftdemo.errors import UserError
 from sftdemo.inference.adapters import route_adapters
-from sftdemo.inference.batch import Side
+from sftdemo.inference.request import Side
 from sftdemo.inference.side_by_side import SideBySide
 from sftdemo.model.loading import load_base
 from sftdemo.system.compute import device

@@ -16,10 +16,11 @@ from sftdemo.errors import UserError
 from sftdemo.inference import grouped_attention as answering_attention
 from sftdemo.inference import kv_cache
 from sftdemo.inference.adapters import RoutedLinear, route_adapters, stack, store_by_input
-from sftdemo.inference.batch import Batch, Request, Side
+from sftdemo.inference.batch import Batch
 from sftdemo.inference.grouped_attention import group
 from sftdemo.inference.load_run import answering
 from sftdemo.inference.matmul import Habits, product
+from sftdemo.inference.request import Request, Side
 from sftdemo.inference.sampling import choose
 from sftdemo.inference.scheduler import KV_CACHE_MIN_BYTES, kv_token_budget
 from sftdemo.inference.side_by_side import SideBySide
@@ -168,11 +169,13 @@ def test_equal_sides_draw_equal_tokens(babbler, tokenizer):
 
 def test_top_p_keeps_the_nucleus_only():
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).expand(200, -1)
-    rows = [Request("base", i, [], 9, torch.Generator().manual_seed(i)) for i in range(200)]
-    drawn = {
-        top_p: set(choose(logits, rows, GenerateConfig(temperature=1.0, top_p=top_p))) for top_p in (0.01, 0.6, 1.0)
-    }
-    assert drawn == {0.01: {0}, 0.6: {0, 1}, 1.0: {0, 1, 2, 3}}
+
+    def drawn(top_p: float) -> set[int]:
+        config = GenerateConfig(temperature=1.0, top_p=top_p)
+        generators = (torch.Generator().manual_seed(i) for i in range(200))
+        return set(choose(logits, [Request("base", 0, [], 9, each, config=config) for each in generators]))
+
+    assert {top_p: drawn(top_p) for top_p in (0.01, 0.6, 1.0)} == {0.01: {0}, 0.6: {0, 1}, 1.0: {0, 1, 2, 3}}
 
 
 def test_stop_ends_both_sides_and_frees_the_lock(pair):

@@ -14,8 +14,9 @@ from sftdemo.encoding.encode import encode_prompt
 from sftdemo.encoding.packing import Collator
 from sftdemo.encoding.rows import Encoded
 from sftdemo.inference import grouped_attention, kv_cache
-from sftdemo.inference.batch import Batch, Request
+from sftdemo.inference.batch import Batch
 from sftdemo.inference.load_run import answering
+from sftdemo.inference.request import Request
 from sftdemo.inference.side_by_side import SideBySide
 from sftdemo.model import parity
 from sftdemo.model.masks import CAUSAL, LayerMask, Pattern, UnknownAttention, layer_mask

@@ -18,7 +18,7 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     for _ in pair.stream(prompts[0], sftdemo.GenerateConfig(max_new_tokens=4)):
         pass  # warm
     if spec["to_the_limit"]:
-        pair.stop_ids = set()  # every answer is as long as any other
+        pair.stop_ids = frozenset()  # every answer is as long as any other
     tokens = dict.fromkeys(SIDES, 0)
     began = time.perf_counter()
     if spec["streamed"]:

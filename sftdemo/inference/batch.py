@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,53 +12,11 @@ from sftdemo.encoding.packing import Packed
 from sftdemo.inference import kv_cache
 from sftdemo.inference.grouped_attention import SharedPrefix, masks_layers, takes_shared_prefix
 from sftdemo.inference.kv_cache import CachedPrefix
-from sftdemo.model.adapter_routing import AdapterRouting
-from sftdemo.model.last_layer import LastLayer
+from sftdemo.inference.request import Request, Side
 from sftdemo.model.masks import Branches, additive
-from sftdemo.model.parity import unknown_spans
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 MAX_LOGITS = 2**26  # logits held at once while scoring continuations: 256 MB
-
-
-@dataclass(frozen=True)
-class Side:
-    """One set of weights and the names it answers for: with LoRA by row the base and then each adapter, else one."""
-
-    model: PreTrainedModel
-    names: tuple[str, ...]
-    rows: AdapterRouting | None = None
-    last: LastLayer | None = None
-
-    @cached_property
-    def can_share(self) -> bool:
-        """Whether what it has read can be padded, shared by rows, and left out again.
-
-        A recurrent layer would take padding for something read, and forget nothing; with ALiBi, and with windows that are
-        counted in columns, padding inside a row would move its tokens apart.
-        """
-        apart = not kv_cache.takes_positions(self.model) or unknown_spans(self.model.config)
-        return kv_cache.can_share(kv_cache.new(self.model.config)) and not apart
-
-    @cached_property
-    def can_join(self) -> bool:
-        """Whether rows with unlike prompts can be decoded together; else a batch has prompts of one length."""
-        return kv_cache.can_join(kv_cache.new(self.model.config))
-
-
-@dataclass
-class Request:
-    """One answer in the making; `fed` are the tokens after the prompt that the model has seen."""
-
-    side: str
-    index: int
-    prompt: list[int]
-    limit: int
-    generator: torch.Generator | None = None
-    tokens: int = 0
-    fed: list[int] = field(default_factory=list)
+MOST_UNUSED = 64  # columns that only rows which have ended used, before they are let go
 
 
 class Batch:
@@ -69,8 +24,9 @@ class Batch:
 
     `logits` [rows, vocabulary] are those of each row's next token. `prefixes` are tokens computed before, by side: a prompt
     that begins with them is computed from there on. What is `common` begins every prompt and is held once, not in each row.
-    With `keep_prefixes`, `ended` collects those of rows that ended. A batch that others will `join` takes room for that many
-    (rows, columns) ahead; they are read into it where they are made `beside` it.
+    With `keep_prefixes`, what rows computed is kept when they end. A batch that others will `join` takes room for that many
+    (rows, columns) ahead; they are read into it where they are made `beside` it. Of long prompts, where they can be parted, no
+    more than the first `most` columns are computed at once: `read` goes on until none is `unread`.
     """
 
     logits: Tensor
@@ -85,6 +41,7 @@ class Batch:
         room: tuple[int, int] = (0, 0),
         beside: Batch | None = None,
         common: SharedPrefix | None = None,
+        most: int | None = None,
     ) -> None:
         self.side = side
         self.rows = sorted(rows, key=lambda row: side.names.index(row.side))
@@ -92,11 +49,12 @@ class Batch:
         self.keep_prefixes = keep_prefixes and side.can_share
         self.common = common
         self.ahead = len(common) if common else 0
-        self.ended: dict[str, CachedPrefix] = {}
+        self.unread = 0
+        self._ended: list[tuple[Request, CachedPrefix]] = []
         self.mask = torch.zeros(0, 0, dtype=torch.long, device=side.model.device)
         self.lengths = self.mask.sum(1)
         if side.can_share and rows:
-            self._prefill(prefixes, beside)
+            self._prefill(prefixes, beside, most)
         elif rows:
             self._prefill_by_length()
 
@@ -111,19 +69,20 @@ class Batch:
         self.logits = torch.cat([self.logits, other.logits]) if self.rows else other.logits
         kv_cache.extend(self.cache, other.cache, unused)
         self.rows = self.rows + other.rows
+        self.keep_prefixes = self.keep_prefixes or other.keep_prefixes
 
     def _prefill_by_length(self) -> None:
         """Compute the prompts, those of one length together."""
         lengths = sorted({len(row.prompt) for row in self.rows})
         if len(lengths) == 1:
-            self._prefill(None, None)
+            self._prefill(None, None, None)
             return
         rows, self.rows = self.rows, []
         for length in lengths:
             self.join(Batch(self.side, [row for row in rows if len(row.prompt) == length]))
 
-    def _prefill(self, prefixes: Mapping[str, CachedPrefix] | None, beside: Batch | None) -> None:
-        """Compute the prompts, what stands in `prefixes` excepted."""
+    def _prefill(self, prefixes: Mapping[str, CachedPrefix] | None, beside: Batch | None, most: int | None) -> None:
+        """Compute the prompts or their first columns, what stands in `prefixes` excepted."""
         known = [(prefixes or {}).get(row.side) for row in self.rows]
         shared = [past.shared(row.prompt) if past else 0 for row, past in zip(self.rows, known, strict=True)]
         rest = [row.prompt[self.ahead + count :] for row, count in zip(self.rows, shared, strict=True)]
@@ -139,11 +98,21 @@ class Batch:
         self.mask = mask.to(device)
         self.lengths = self.ahead + self.mask.sum(1)
         positions = self.ahead + (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -width:]
-        padding = self._padding()
-        if padding is not None and not any(shared) and takes_shared_prefix(self.side.model):
+        whole = most is None or width <= most
+        if whole and not any(shared) and takes_shared_prefix(self.side.model) and self._padding() is not None:
             self.logits = self._prefill_packed(ids, positions, Packed(self.mask.bool()))
         else:
-            self.logits = self._forward(ids, positions, padding, keep=1)[:, -1]
+            self._left, self.unread = (ids, positions), width
+            self.read(width if whole or most is None else most)
+
+    @torch.inference_mode()
+    def read(self, columns: int) -> None:
+        """Compute the next columns of the prompts."""
+        ids, positions = self._left
+        self.unread = max(self.unread - columns, 0)
+        mask = self._padding(self.mask.shape[1] - self.unread)
+        self.logits = self._forward(ids[:, :columns], positions[:, :columns], mask, keep=1)[:, -1]
+        self._left = ids[:, columns:], positions[:, columns:]
 
     def _prefill_packed(self, ids: Tensor, positions: Tensor, packed: Packed) -> Tensor:
         """The next token's logits [rows, vocabulary] of prompts read end to end: only attention sees padding."""
@@ -208,15 +177,16 @@ class Batch:
             return slice(places[0], places[-1] + 1)
         return torch.tensor(places, device=self.side.model.device)
 
-    def _padding(self) -> Tensor | None:
+    def _padding(self, width: int | None = None) -> Tensor | None:
         # Without padding the model takes its faster path for plain causal attention.
-        return None if bool(self.mask.all()) or not kv_cache.has_columns(self.cache) else self.mask
+        mask = self.mask[:, :width]
+        return None if bool(mask.all()) or not kv_cache.has_columns(self.cache) else mask
 
     @torch.inference_mode()
     def advance(self, tokens: list[int], keep: list[int]) -> None:
         """Feed each row in `keep` (places, rising) its token and drop the others; the last ones move to the free places."""
         if self.keep_prefixes:
-            self.ended |= {row.side: self._cached_prefix(i) for i, row in enumerate(self.rows) if i not in keep}
+            self._ended += [(row, self._cached_prefix(i)) for i, row in enumerate(self.rows) if i not in keep]
         if len(keep) < len(self.rows):
             fed = dict(zip(keep, tokens, strict=True))
             order = _closed_up(keep, len(self.rows))
@@ -224,6 +194,7 @@ class Batch:
             index = torch.tensor(order, dtype=torch.long, device=self.mask.device)
             self.mask, self.lengths = self.mask[index], self.lengths[index]
             kv_cache.select(self.cache, index)
+            self._trim()
         if not self.rows:
             return
         for row, token in zip(self.rows, tokens, strict=True):
@@ -237,11 +208,23 @@ class Batch:
         positions = self.lengths[:, None] - 1
         self.logits = self._forward(torch.tensor(tokens)[:, None], positions, self._padding(), keep=1)[:, -1]
 
-    def close(self) -> dict[str, CachedPrefix]:
-        """What each side has computed, to begin another batch with; nothing if a step was broken off inside the model."""
+    def _trim(self) -> None:
+        """Let columns go that only rows which have ended used; where rows come and go, they would grow without end."""
+        unused = int(self.mask.any(0).int().argmax()) if self.rows and self.side.can_join else 0
+        if unused > MOST_UNUSED:
+            self.mask = self.mask[:, unused:]
+            kv_cache.trim(self.cache, unused)
+
+    def take_ended(self) -> list[tuple[Request, CachedPrefix]]:
+        """What the rows that have ended since the last call had computed, to begin another batch with."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def close(self) -> list[tuple[Request, CachedPrefix]]:
+        """What all rows have computed; nothing more of those in a step that was broken off inside the model."""
         if self.keep_prefixes and all(layer.get_seq_length() == self.mask.shape[1] for layer in self.cache.layers):
-            self.ended |= {row.side: self._cached_prefix(index) for index, row in enumerate(self.rows)}
-        return self.ended
+            self._ended += [(row, self._cached_prefix(index)) for index, row in enumerate(self.rows)]
+        return self.take_ended()
 
     @torch.inference_mode()
     def _cached_prefix(self, index: int) -> CachedPrefix:
@@ -354,14 +337,6 @@ class Batch:
                 self._step([ids[place] if place < len(ids) else 0 for ids in continuations])
         self.cache, self.mask, self.lengths, self.logits = kept
         return [tuple(torch.cat(parts) for parts in zip(*row, strict=True)) for row in measured]
-
-
-def together(side: Side, rows: list[Request]) -> list[list[Request]]:
-    """The rows as batches may hold them: all in one, or those with prompts of one length."""
-    if side.can_join:
-        return [rows]
-    lengths = dict.fromkeys(len(row.prompt) for row in rows)
-    return [[row for row in rows if len(row.prompt) == length] for length in lengths]
 
 
 def _right_aligned(lengths: list[int]) -> Tensor:

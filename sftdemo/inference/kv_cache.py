@@ -98,6 +98,11 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
         self._start = end - total
         self._show(rows, total)
 
+    def trim(self, unused: int) -> None:
+        """Leave the first columns out; their room is taken back when more is needed."""
+        self._start += unused
+        self._show(len(self.keys), self.keys.shape[-2] - unused)
+
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some rows, which move up in place: none may come from before the place it gets."""
         total = self.get_seq_length()
@@ -295,6 +300,13 @@ def extend(cache: Cache, other: Cache, unused: int) -> None:
     """Put another cache's rows behind this one's and leave out its first `unused` columns; both are shareable."""
     for layer, more in zip(cache.layers, other.layers, strict=True):
         layer.extend(more, unused)
+
+
+def trim(cache: Cache, unused: int) -> None:
+    """Leave the first columns out, in which no row has anything; rows can join this cache."""
+    for layer in cache.layers:
+        if isinstance(layer, PreallocatedLayer):
+            layer.trim(unused)
 
 
 def put(cache: Cache, prefixes: list[CachedPrefix | None], counts: list[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from sftdemo.config import TrainConfig
 from sftdemo.errors import Text, UserError
 from sftdemo.inference import grouped_attention
 from sftdemo.inference.adapters import route_adapters, stack, store_by_input
-from sftdemo.inference.batch import Side
+from sftdemo.inference.fair_lock import FairLock
+from sftdemo.inference.request import Side
 from sftdemo.inference.side_by_side import SideBySide
 from sftdemo.log import to_log
 from sftdemo.model import download, last_layer, memory_estimate
@@ -35,39 +37,60 @@ def load(run: str | runs.Run | Sequence[str | runs.Run], report: download.Report
     The sides are "base" and "tuned", or "base" and the runs' names. LoRA runs share one copy of the weights; a run with
     full weights needs two, and memory is checked first.
     """
-    set_threads()
-    malloc.keep_freed_heap()
     names_or_runs = [run] if isinstance(run, str | runs.Run) else list(run)
     chosen = [runs.find(each) if isinstance(each, str) else each for each in names_or_runs]
-    for each in chosen:
-        if not each.model_path.is_dir():
-            raise UserError(
-                "Run {name} has no model to talk to ({state}); finish a training first.",
-                name=each.name,
-                state=Text(each.status()["state"]),
-            )
-    from transformers import GenerationConfig
+    check_together(chosen)
+    return side_by_side(load_sides(chosen, report), chosen)
 
-    names = ["tuned"] if len(chosen) == 1 else [each.name for each in chosen]
-    settings = [TrainConfig.from_json(each.config()["settings"]) for each in chosen]
-    _check_together(chosen, settings)
+
+def load_sides(chosen: Sequence[runs.Run], report: download.Report = to_log) -> list[Side]:
+    """The weights of runs of one base, as sides named "base" and by the runs' folders."""
+    set_threads()
+    malloc.keep_freed_heap()
     first = chosen[0]
+    settings = TrainConfig.from_json(first.config()["settings"])
     base_path = Path(first.config()["base_model"])
     if not (base_path / "config.json").is_file():
-        base_path, _ = download.find(settings[0].model, report)
+        base_path, _ = download.find(settings.model, report)
     report("Loading the model …")
     dtype = answering_precision()
+    _check_memory(base_path, first, settings)
+    if settings.method == "lora":
+        model, rows = _with_adapters(base_path, chosen, dtype, settings.quantization)
+        return [answering(model, ("base", *(str(run.path) for run in chosen)), rows)]
+    paths = {"base": base_path, str(first.path): first.model_path}
+    return [answering(load_base(path, dtype), (name,)) for name, path in paths.items()]
+
+
+def check_memory(chosen: Sequence[runs.Run]) -> None:
+    """Raise UserError where there is no memory for these runs of one base; nothing is said of a base yet to be downloaded."""
+    config = chosen[0].config()
+    if (Path(config["base_model"]) / "config.json").is_file():
+        _check_memory(Path(config["base_model"]), chosen[0], TrainConfig.from_json(config["settings"]))
+
+
+def _check_memory(base_path: Path, run: runs.Run, settings: TrainConfig) -> None:
     # Adapters stand beside one copy of the weights, a run with full weights beside another.
-    copies = [base_path] if settings[0].method == "lora" else [base_path, first.model_path]
-    memory_estimate.check_loading(copies, dtype.itemsize, settings[0].quantization)
-    if settings[0].method == "lora":
-        model, rows = _with_adapters(base_path, chosen, dtype, settings[0].quantization)
-        sides = [answering(model, ("base", *names), rows)]
-    else:
-        paths = {"base": base_path, "tuned": first.model_path}
-        sides = [answering(load_base(path, dtype), (name,)) for name, path in paths.items()]
-    stops = GenerationConfig.from_pretrained(first.model_path)
-    return SideBySide(tokenizer(first.model_path), sides, stops, name=" ".join(each.name for each in chosen))
+    copies = [base_path] if settings.method == "lora" else [base_path, run.model_path]
+    memory_estimate.check_loading(copies, answering_precision().itemsize, settings.quantization)
+
+
+def shown_names(chosen: Sequence[runs.Run]) -> dict[str, str]:
+    """What the sides of `load_sides` are called when these runs answer: "tuned", or several by their names."""
+    tuned = ["tuned"] if len(chosen) == 1 else [run.name for run in chosen]
+    return {"base": "base"} | dict(zip((str(run.path) for run in chosen), tuned, strict=True))
+
+
+def side_by_side(sides: Sequence[Side], chosen: Sequence[runs.Run], lock: FairLock | None = None) -> SideBySide:
+    """The base and these runs of it, of all that the sides hold, with the first run's tokenizer."""
+    from transformers import GenerationConfig
+
+    shown = shown_names(chosen)
+    named = [replace(side, names=tuple(shown.get(name, name) for name in side.names)) for side in sides]
+    path = chosen[0].model_path
+    name = " ".join(run.name for run in chosen)
+    stops = GenerationConfig.from_pretrained(path)
+    return SideBySide(tokenizer(path), named, stops, name, tuple(shown.values()), lock or FairLock())
 
 
 def answering(model: PreTrainedModel, names: tuple[str, ...], rows: AdapterRouting | None = None) -> Side:
@@ -92,7 +115,7 @@ def _open_gates_in_place(model: PreTrainedModel) -> None:
 
 
 def _with_adapters(
-    path: Path, chosen: list[runs.Run], dtype: torch.dtype, quantization: str
+    path: Path, chosen: Sequence[runs.Run], dtype: torch.dtype, quantization: str
 ) -> tuple[PreTrainedModel, AdapterRouting]:
     from peft import PeftModel
 
@@ -103,15 +126,22 @@ def _with_adapters(
     return model.get_base_model(), rows
 
 
-def _check_together(chosen: list[runs.Run], settings: list[TrainConfig]) -> None:
-    """Several runs answer in one batch if they are different LoRA runs of one base."""
+def check_together(chosen: Sequence[runs.Run]) -> None:
+    """Each run needs a model; several answer in one batch if they are different LoRA runs of one base."""
+    for run in chosen:
+        if not run.model_path.is_dir():
+            raise UserError(
+                "Run {name} has no model to talk to ({state}); finish a training first.",
+                name=run.name,
+                state=Text(run.status()["state"]),
+            )
     if len(chosen) == 1:
         return
     if len(chosen) > MOST_RUNS or len({run.name for run in chosen}) < len(chosen):
         names = [run.name for run in chosen]
         raise UserError("{names}: give at most {most} runs, each once.", names=names, most=MOST_RUNS)
-    for run, each in zip(chosen, settings, strict=True):
-        if each.method != "lora":
+    for run in chosen:
+        if run.config()["settings"]["method"] != "lora":
             raise UserError(
                 "Run {name} has full weights; only LoRA runs answer together, talk to it alone.", name=run.name
             )

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sftdemo.inference.batch import Batch, Request, Side
+from sftdemo.inference.batch import Batch
 from sftdemo.inference.grouped_attention import SharedPrefix, takes_shared_prefix
 from sftdemo.inference.kv_cache import CachedPrefix, token_bytes
+from sftdemo.inference.request import Request, Side
 from sftdemo.system import resources
 
 if TYPE_CHECKING:
@@ -29,14 +30,22 @@ class Scheduler:
     """
 
     batches: list[Batch]
+    names: int  # rows of a conversation in the batch that has most of them
     rows: int
     conversations: int
     prefixes: Mapping[str, CachedPrefix]
 
     @classmethod
-    def of(cls, sides: list[Side], common: Mapping[str, CachedPrefix], longest: int, conversations: int) -> Scheduler:
-        """`longest` is the length of a prompt with its answer, in tokens."""
-        names = max(len(side.names) for side in sides)
+    def of(
+        cls,
+        sides: list[Side],
+        answering: Sequence[str],
+        common: Mapping[str, CachedPrefix],
+        longest: int,
+        conversations: int,
+    ) -> Scheduler:
+        """`answering` are the names that answer; `longest` is the length of a prompt with its answer, in tokens."""
+        names = max(sum(name in side.names for name in answering) for side in sides)
         held_once = bool(common) and all(takes_shared_prefix(side.model) for side in sides)
         longest -= len(next(iter(common.values())).ids) if held_once else 0
         rows = min(min(kv_token_budget(side.model) for side in sides) // (longest * len(sides)), conversations * names)
@@ -44,16 +53,15 @@ class Scheduler:
         batches = [
             Batch(side, [], room=(rows, longest), common=prefix) for side, prefix in zip(sides, shared, strict=True)
         ]
-        return cls(batches, rows, conversations, {} if held_once else common)
+        return cls(batches, names, rows, conversations, {} if held_once else common)
 
     def room(self, open_: int) -> int:
         """How many conversations may be read next, while `open_` are answered; 0 while too many are."""
-        names = max(len(batch.side.names) for batch in self.batches)
         taken = max(len(batch.rows) for batch in self.batches)
         if not self.batches[0].side.can_join:
             return 0 if taken else 1
-        count = max(1, min(self.conversations, min(self.rows, PREFILL_ROWS) // names))
-        fits = taken + count * names <= self.rows and open_ + count <= self.conversations
+        count = max(1, min(self.conversations, min(self.rows, PREFILL_ROWS) // self.names))
+        fits = taken + count * self.names <= self.rows and open_ + count <= self.conversations
         return count if fits or not taken else 0
 
     def read(self, rows: list[Request]) -> list[Batch]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +12,16 @@ from torch import Tensor
 
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.encoding.chat_template import Messages, Tools
+from sftdemo.encoding.chat_template import texts as texts_of
 from sftdemo.encoding.detokenizer import Answer, without_empty_thoughts
 from sftdemo.encoding.encode import answer_ids, encode_prompt, stop_ids
 from sftdemo.encoding.rows import common_prefix
 from sftdemo.errors import UserError
-from sftdemo.inference.batch import Batch, Request, Side, together
+from sftdemo.inference.batch import Batch
+from sftdemo.inference.decoding import Chunk, Step, decode
+from sftdemo.inference.fair_lock import FairLock
 from sftdemo.inference.kv_cache import MIN_SHARED_TOKENS, CachedPrefix
-from sftdemo.inference.sampling import choose
+from sftdemo.inference.request import Request, Side, together
 from sftdemo.inference.scheduler import Scheduler, _scored
 
 if TYPE_CHECKING:
@@ -27,42 +29,28 @@ if TYPE_CHECKING:
 
 PREFIX_CACHE_BYTES = 2**28  # bytes of keys and values kept from one turn of a conversation to the next
 ALTERNATIVES = 5  # of a token, in `explain`
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A piece of one side's answer. `tokens` counts from the answer's start, `tokens_per_s` since the prompt went in."""
-
-    side: str
-    text: str
-    tokens: int
-    tokens_per_s: float
-    finish_reason: str | None = None  # "stop", "length" or "stopped"
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one row gained in one step; `token` is None when it ended without one to show."""
-
-    row: Request
-    token: int | None
-    finish_reason: str | None
+# A token has 4 characters of English; one of 16 is rare, and a prompt of such alone isn't worth the time.
+TOKEN_CHARACTERS, LEAST_CHARACTERS, MOST_CHARACTERS = 16, 20_000, 2_000_000
 
 
 @dataclass
 class SideBySide:
-    """A base and its tuned model, or several of them. One caller at a time: every method that computes holds the lock."""
+    """A base and its tuned model, or several of them. One caller at a time: every method that computes holds the lock.
+
+    `names` are those of the sides' names that answer: all of them, where none are given.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     sides: list[Side]
     generation_config: GenerationConfig | None = None
     name: str = ""
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    names: tuple[str, ...] = ()
+    lock: FairLock = field(default_factory=FairLock)
     _prefix_cache: dict[str, CachedPrefix] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.stop_ids = stop_ids(self.tokenizer, self.generation_config)
-        self.names = tuple(name for side in self.sides for name in side.names)
+        self.stop_ids = frozenset(stop_ids(self.tokenizer, self.generation_config))
+        self.names = self.names or tuple(name for side in self.sides for name in side.names)
         # One embedding row is always there, whatever the model has.
         self.context: int = (
             getattr(self.sides[0].model.config.get_text_config(), "max_position_embeddings", None) or 2**31
@@ -82,10 +70,8 @@ class SideBySide:
         Raises UserError if the conversation leaves no room for an answer.
         """
         config = (config or GenerateConfig()).check()
-        histories = messages if isinstance(messages, Mapping) else dict.fromkeys(self.names, messages)
-        prompts = {name: encode_prompt(self.tokenizer, histories[name], tools) for name in self.names}
-        rows = [self._row(name, 0, prompts[name], config) for name in self.names]
-        texts = {name: Answer(self.tokenizer, prompts[name]) for name in self.names}
+        rows = self.requests(messages, config, tools)
+        texts = {row.side: Answer(self.tokenizer, row.prompt) for row in rows}
         with self.lock:
             began = time.perf_counter()
             batches = [
@@ -94,14 +80,40 @@ class SideBySide:
                 for group in together(side, [row for row in rows if row.side in side.names])
             ]
             try:
-                for step in self._steps(batches, config, should_stop):
+                for step in self._steps(batches, should_stop):
                     row = step.row
                     text = texts[row.side].add(step.token) if step.token is not None else ""
                     if text or step.finish_reason:
                         speed = row.tokens / (time.perf_counter() - began)
                         yield Chunk(row.side, text, row.tokens, speed, step.finish_reason)
             finally:
-                self._remember({name: prefix for batch in batches for name, prefix in batch.close().items()})
+                self._remember({row.side: prefix for batch in batches for row, prefix in batch.close()})
+
+    def requests(
+        self,
+        messages: Messages | Mapping[str, Messages],
+        config: GenerateConfig,
+        tools: Tools | None = None,
+        sides: Sequence[str] = (),
+    ) -> list[Request]:
+        """What each side is asked, or only `sides`. Raises UserError if the conversation leaves no room for an answer."""
+        names = [name for name in self.names if not sides or name in sides]
+        if not isinstance(messages, Mapping):
+            prompt = self._prompt(messages, tools)
+            return [self._row(name, 0, prompt, config) for name in names]
+        return [self._row(name, 0, self._prompt(messages[name], tools), config) for name in names]
+
+    def _prompt(self, messages: Messages, tools: Tools | None) -> list[int]:
+        """Token ids; a conversation that is far beyond the model's context is refused before it is encoded."""
+        size = sum(len(text) for message in messages for text in texts_of(message))
+        most = min(max(LEAST_CHARACTERS, TOKEN_CHARACTERS * self.context), MOST_CHARACTERS)
+        if size > most:
+            raise UserError(
+                "The conversation has {size:,} characters, and no more than {most:,} are taken here; shorten it.",
+                size=size,
+                most=most,
+            )
+        return encode_prompt(self.tokenizer, messages, tools)
 
     def _remember(self, prefixes: dict[str, CachedPrefix]) -> None:
         self._prefix_cache = prefixes if sum(prefix.bytes for prefix in prefixes.values()) <= PREFIX_CACHE_BYTES else {}
@@ -153,15 +165,16 @@ class SideBySide:
             if should_stop():
                 return
             with self.lock:
-                pool = pool or Scheduler.of(self.sides, self._common(prompts), longest, batch_size)
+                pool = pool or Scheduler.of(self.sides, self.names, self._common(prompts), longest, batch_size)
                 while waiting and (room := pool.room(len(open_))) and not should_stop():
                     chosen, waiting = waiting[:room], waiting[room:]
                     rows = [self._row(name, index, prompts[index], config) for name in self.names for index in chosen]
                     scores = _scored(pool.read(rows), chosen, labels, references)
                     open_ |= {index: PendingAnswers(self, scores[index], prompts[index]) for index in chosen}
                     reading(len(prompts) - len(waiting))
-                for step in self._round(pool.batches, config):
-                    open_[step.row.index].add(step)
+                for batch in pool.batches:
+                    for step in decode(batch):
+                        open_[step.row.index].add(step)
             if finished := {index: answer.outputs for index, answer in open_.items() if not answer.missing}:
                 open_ = {index: answer for index, answer in open_.items() if index not in finished}
                 yield finished
@@ -182,8 +195,8 @@ class SideBySide:
         explained: dict[str, list[dict[str, Any]]] = {}
         with self.lock:
             for side in self.sides:
-                batch = Batch(side, [Request(name, 0, prompt, 0) for name in side.names])
-                likeliest = batch.probabilities([ids] * len(side.names), ALTERNATIVES)
+                batch = Batch(side, [Request(name, 0, prompt, 0) for name in side.names if name in self.names])
+                likeliest = batch.probabilities([ids] * len(batch.rows), ALTERNATIVES)
                 explained |= {
                     row.side: self._words(ids, *tensors) for row, tensors in zip(batch.rows, likeliest, strict=True)
                 }
@@ -210,7 +223,7 @@ class SideBySide:
         prefixes: dict[str, CachedPrefix] = {}
         for side in self.sides:
             batch = Batch(side, [Request(name, 0, prompts[0][:count], 0) for name in side.names], keep_prefixes=True)
-            prefixes |= batch.close()
+            prefixes |= {row.side: prefix for row, prefix in batch.close()}
         return prefixes
 
     def _row(self, side: str, index: int, prompt: list[int], config: GenerateConfig) -> Request:
@@ -222,35 +235,18 @@ class SideBySide:
                 context=self.context,
             )
         generator = torch.Generator().manual_seed(config.seed) if config.temperature else None
-        return Request(side, index, prompt, min(config.max_new_tokens, room), generator)
+        limit = min(config.max_new_tokens, room)
+        return Request(side, index, prompt, limit, generator, config=config, stop_ids=self.stop_ids)
 
-    def _steps(self, batches: list[Batch], config: GenerateConfig, should_stop: Callable[[], bool]) -> Iterator[Step]:
+    def _steps(self, batches: list[Batch], should_stop: Callable[[], bool]) -> Iterator[Step]:
         """Decode all rows to their end; one Step a row and token."""
         while any(batch.rows for batch in batches):
             if should_stop():
                 yield from (Step(row, None, "stopped") for batch in batches for row in batch.rows)
                 return
-            yield from self._round(batches, config)
-
-    def _round(self, batches: list[Batch], config: GenerateConfig) -> Iterator[Step]:
-        """The next token of every row."""
-        for batch in batches:
-            if not batch.rows:
-                continue
-            tokens, keep = [], []
-            for position, token in enumerate(choose(batch.logits, batch.rows, config)):
-                step = self._step(batch.rows[position], token)
-                if step.finish_reason is None:
-                    tokens.append(token)
-                    keep.append(position)
-                yield step
-            batch.advance(tokens, keep)
-
-    def _step(self, row: Request, token: int) -> Step:
-        if token in self.stop_ids:
-            return Step(row, None, "stop")
-        row.tokens += 1
-        return Step(row, token, "length" if row.tokens >= row.limit else None)
+            for batch in batches:
+                if batch.rows:
+                    yield from decode(batch)
 
 
 class PendingAnswers:

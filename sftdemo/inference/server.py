@@ -1,0 +1,276 @@
+"""The models in memory, shared by all who talk to them: for each base, or run with full weights, one engine."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sftdemo import runs
+from sftdemo.config import GenerateConfig
+from sftdemo.encoding.detokenizer import Answer
+from sftdemo.errors import UserError
+from sftdemo.inference import load_run
+from sftdemo.inference.decoding import Chunk
+from sftdemo.inference.engine import Engine
+from sftdemo.inference.fair_lock import FairLock
+from sftdemo.inference.line import MOST_EACH, Event, Place, Question
+from sftdemo.log import to_log
+from sftdemo.model import download
+from sftdemo.system import malloc, resources
+
+if TYPE_CHECKING:
+    from sftdemo.encoding.chat_template import Messages, Tools
+    from sftdemo.inference.request import Side
+    from sftdemo.inference.side_by_side import SideBySide
+
+MOST_ADAPTERS = 8  # runs of one base in memory beside it; the one used longest ago makes room
+MEMORY_SHARE = 0.5  # of the memory that is free without them, for models that nobody asks at the moment
+RESIDENCE_S = 30.0  # a model stays so long before another may take its memory, so that two visitors can't make it load all the time
+DRAIN_S = 120.0  # for the questions that are being answered by a model which has to go
+WARM_UP = [{"role": "user", "content": "Hello"}]
+
+# Templates and tokenizers work here, not on the web server's threads.
+_prompting = ThreadPoolExecutor(4, thread_name_prefix="prompt")
+
+
+@dataclass(frozen=True)
+class ServedRuns:
+    """A base and some runs of it, as one visitor talks to them; the engine answers others in the same batch."""
+
+    pair: SideBySide
+    engine: Engine
+    engine_names: Mapping[str, str]  # of the engine's rows, by the names that are shown
+
+    def question(
+        self,
+        put: Callable[[Event], None],
+        messages: Messages | Mapping[str, Messages],
+        config: GenerateConfig,
+        visitor: str,
+        should_stop: Callable[[], bool] = lambda: False,
+        tools: Tools | None = None,
+        sides: Sequence[str] = (),
+    ) -> Question:
+        """The prompts of all sides, or of some, as the engine takes them.
+
+        Raises UserError if the conversation leaves no room for an answer.
+        """
+        rows = self.pair.requests(messages, config.check(), tools, sides)
+        shown = {self.engine_names[row.side]: row.side for row in rows}
+        for row in rows:
+            row.side = self.engine_names[row.side]
+        texts = {row.side: Answer(self.pair.tokenizer, row.prompt) for row in rows}
+        return Question(visitor, rows, texts, shown, put, should_stop)
+
+    def stream(
+        self,
+        messages: Messages | Mapping[str, Messages],
+        config: GenerateConfig,
+        visitor: str,
+        should_stop: Callable[[], bool] = lambda: False,
+        tools: Tools | None = None,
+    ) -> Iterator[Chunk]:
+        """As SideBySide.stream, but in one batch with what other visitors ask; closed, it leaves that batch."""
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        question = self.question(events.put, messages, config, visitor, should_stop, tools)
+        with self.engine.asked(question):
+            left = len(question.rows)
+            while left:
+                event = _checked(events.get())
+                if isinstance(event, Chunk):
+                    left -= event.finish_reason is not None
+                    yield event
+
+    async def events(
+        self,
+        messages: Messages | Mapping[str, Messages],
+        config: GenerateConfig,
+        visitor: str,
+        should_stop: Callable[[], bool] = lambda: False,
+        tools: Tools | None = None,
+        sides: Sequence[str] = (),
+        most: int = MOST_EACH,
+    ) -> AsyncIterator[Place | Chunk]:
+        """As `stream`, on the web server's loop and with the places in line; `sides` answer, and no others where any are named.
+
+        No thread waits meanwhile, so that a hundred visitors in line leave the page to the others.
+        """
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[Event] = asyncio.Queue()
+
+        def put(event: Event) -> None:
+            with suppress(RuntimeError):  # the loop is closed: the web server has ended
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        question = await loop.run_in_executor(
+            _prompting, self.question, put, messages, config, visitor, should_stop, tools, sides
+        )
+        with self.engine.asked(question, most):
+            left = len(question.rows)
+            while left:
+                event = _checked(await events.get())
+                left -= isinstance(event, Chunk) and event.finish_reason is not None
+                yield event
+
+
+def _checked(event: Event) -> Place | Chunk:
+    if isinstance(event, UserError):
+        raise event
+    if isinstance(event, Exception):
+        raise UserError("Answering failed ({kind}: {error}); ask again.", kind=type(event).__name__, error=str(event))
+    return event
+
+
+@dataclass(eq=False)
+class LoadedModels:
+    """What is in memory of one base with adapters, or of one run with full weights."""
+
+    members: dict[str, runs.Run]  # by version: the runs that can answer
+    sides: list[Side]
+    lock: FairLock = field(default_factory=FairLock)
+    since: float = field(default_factory=time.monotonic)
+    used: float = 0.0
+    served: OrderedDict[tuple[str, ...], ServedRuns] = field(default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        self.engine = Engine(self.sides, self.lock)
+
+    @property
+    def bytes(self) -> int:
+        return sum(int(side.model.get_memory_footprint()) for side in self.sides)
+
+    def serve(self, chosen: Sequence[runs.Run]) -> ServedRuns:
+        """Some of the runs as they are talked to."""
+        versions = tuple(version(run) for run in chosen)
+        if versions not in self.served:
+            pair = load_run.side_by_side(self.sides, chosen, self.lock)
+            names = {shown: name for name, shown in load_run.shown_names(chosen).items()}
+            self.served[versions] = ServedRuns(pair, self.engine, names)
+            while len(self.served) > 2 * MOST_ADAPTERS:
+                self.served.popitem(last=False)
+        self.used = time.monotonic()
+        self.served.move_to_end(versions)
+        return self.served[versions]
+
+
+def version(run: runs.Run) -> str:
+    """A run's name for as long as its folder stays as it is."""
+    return f"{run.path}@{(run.path / 'config.json').stat().st_mtime_ns}"
+
+
+def base_of(run: runs.Run) -> str:
+    """What runs must have in common to answer from one copy of the weights; a run with full weights is alone."""
+    config = run.config()
+    settings = config["settings"]
+    if settings["method"] != "lora":
+        return version(run)
+    return f"{config.get('base_model') or settings['model']} {settings.get('quantization') or 'none'}"
+
+
+class ModelServer:
+    """The models in memory: those used last, as many as there is room for. Loading is done for one caller at a time."""
+
+    def __init__(self) -> None:
+        self._loading = FairLock()
+        self._guard = threading.Lock()
+        self._loaded: dict[str, LoadedModels] = {}
+
+    def find(self, chosen: Sequence[runs.Run]) -> ServedRuns | None:
+        """The runs, if they are in memory; nothing is loaded."""
+        with self._guard:
+            loaded = self._loaded.get(base_of(chosen[0]))
+            if loaded is None or any(version(run) not in loaded.members for run in chosen):
+                return None
+            return loaded.serve(chosen)
+
+    def open(self, chosen: Sequence[runs.Run], report: download.Report = to_log) -> ServedRuns:
+        """The runs, loaded first where they aren't in memory, beside those of the same base that are.
+
+        Raises UserError where they can't answer together, or there is no memory for them.
+        """
+        load_run.check_together(chosen)
+        with self._loading:
+            if served := self.find(chosen):
+                return served
+            key = base_of(chosen[0])
+            with self._guard:
+                before = self._loaded.get(key)
+            members = {version(run): run for run in chosen}
+            for name, run in reversed((before.members if before else {}).items()):
+                if len(members) < MOST_ADAPTERS and run.model_path.is_dir() and version(run) == name:
+                    members.setdefault(name, run)
+            self._make_room(list(members.values()))
+            loaded = LoadedModels(members, load_run.load_sides(list(members.values()), report))
+            served = loaded.serve(chosen)
+            # The first pass costs more than the next; the first question shouldn't pay for it.
+            served.pair.complete([WARM_UP], GenerateConfig(max_new_tokens=2))
+            with self._guard:
+                before = self._loaded.pop(key, None)
+                self._loaded[key] = loaded
+            if before:
+                before.engine.retire()
+            self._keep_within_share(loaded)
+            return served
+
+    def release(self) -> None:
+        """Give the memory of all models back, once what is being asked has been answered."""
+        with self._guard:
+            loaded = list(self._loaded.values())
+            self._loaded.clear()
+        for models in loaded:
+            models.engine.retire()
+        del loaded
+        _collect()
+
+    def _make_room(self, chosen: Sequence[runs.Run]) -> None:
+        """Unload others, the idle and those used longest ago first, until these fit."""
+        while True:
+            try:
+                load_run.check_memory(chosen)
+                return
+            except UserError:
+                with self._guard:
+                    order = sorted(self._loaded.items(), key=lambda item: (not item[1].engine.idle, item[1].used))
+                if not order:
+                    raise
+                self._unload(*order[0])
+
+    def _unload(self, key: str, models: LoadedModels) -> None:
+        """Let one go: at once if it is idle, else when it has been there for a while and has answered what it was asked."""
+        wait = models.since + RESIDENCE_S - time.monotonic()
+        if wait > 0 and not models.engine.idle:
+            time.sleep(wait)
+        with self._guard:
+            self._loaded.pop(key, None)
+        models.engine.retire()
+        if not models.engine.wait_end(DRAIN_S):
+            raise UserError("The memory is taken by a model that is still answering; ask again in a minute.")
+        del models
+        _collect()
+
+    def _keep_within_share(self, newest: LoadedModels) -> None:
+        """Unload idle models, those used longest ago first, while all together take more than their share of the memory."""
+        with self._guard:
+            others = sorted(self._loaded.items(), key=lambda item: item[1].used)
+            taken = sum(models.bytes for models in self._loaded.values())
+            limit = MEMORY_SHARE * (resources.free() + taken)
+            for key, models in others:
+                if taken > limit and models is not newest and models.engine.idle:
+                    taken -= models.bytes
+                    del self._loaded[key]
+                    models.engine.retire()
+
+
+def _collect() -> None:
+    """Models have circles (hooks), which hold their memory until they are looked for."""
+    gc.collect()
+    malloc.give_back()
