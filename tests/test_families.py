@@ -225,7 +225,7 @@ class Talk:
         events: SimpleQueue[Any] = SimpleQueue()
         with ExitStack() as stack:
             for number, chat in enumerate(asked):
-                question = served.question(events.put, chat, GenerateConfig(max_new_tokens=count), f"visitor {number}")
+                question = served.question(events.put, chat, GenerateConfig(max_new_tokens=count), ("v", f"{number}"))
                 for row in question.rows:
                     row.index = number
                 stack.enter_context(engine.asked(question))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,9 +14,12 @@ import pytest
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
 from sftdemo.inference import engine as engines
+from sftdemo.inference import line
 from sftdemo.inference.batch import Batch
 from sftdemo.inference.decoding import Chunk
 from sftdemo.inference.engine import Engine
+from sftdemo.inference.fair_lock import FairLock
+from sftdemo.inference.line import Line, Place, Question
 from sftdemo.inference.server import ServedRuns
 from tests.test_generate import CHATS, adapter, pair  # noqa: F401 (fixtures)
 
@@ -70,7 +76,7 @@ def test_each_answers_in_a_full_batch_as_alone(served, monkeypatch):
     chats = [*CHATS, LONG, LONG[:0] + CHATS[2], *CHATS]
     configs = [GREEDY, GenerateConfig(max_new_tokens=40, temperature=1.2, seed=7), GenerateConfig(max_new_tokens=7)]
     configs.append(GenerateConfig(max_new_tokens=30, temperature=0.8, top_p=0.9, seed=3))
-    asked = [(chat, configs[number % len(configs)], f"v{number}") for number, chat in enumerate(chats)]
+    asked = [(chat, configs[number % len(configs)], (f"v{number}", "")) for number, chat in enumerate(chats)]
     monkeypatch.setattr(engines, "PREFILL_TOKENS", 64)
     alone = [texts_of(served.pair.stream(chat, config)) for chat, config, _ in asked]
     rows = widest(monkeypatch)
@@ -78,3 +84,156 @@ def test_each_answers_in_a_full_batch_as_alone(served, monkeypatch):
     assert together == alone
     assert max(rows) >= 2 * 4, "several were answered in one batch"
     assert served.engine.idle
+
+
+def test_a_question_leaves_the_batch_within_a_step(served):
+    """Closed, stopped or withdrawn in line: the others go on, and nothing is left behind."""
+    endless = GenerateConfig(max_new_tokens=400)
+    stream = served.stream(LONG, endless, ("a", "1"))
+    other = served.stream(CHATS[0], endless, ("b", "1"))
+    next(stream), next(other)
+    stream.close()
+    stopped = threading.Event()
+    third = served.stream(CHATS[1], endless, ("c", "1"), should_stop=stopped.is_set)
+    next(third)
+    assert {question.visitor for question in served.engine._active} <= {"b", "c"}
+    stopped.set()
+    assert [chunk.finish_reason for chunk in third][-1] == "stopped"
+    other.close()
+    wait_until(lambda: served.engine.idle)
+    assert not served.engine._decoder.batches and not served.engine._questions
+
+
+def wait_until(state: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not state():
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.005)
+
+
+def question(visitor: str, session: str = "1") -> Question:
+    return Question(visitor, session, [], {}, {}, lambda event: None)
+
+
+def test_visitors_and_their_pages_take_turns():
+    waiting = Line()
+    for who in ("ann1", "ann1", "ann2", "bob1", "ann1", "eve1", "bob1"):
+        waiting.add(question(who[:3], who[3:]), [])
+    order = [asked.visitor + asked.session for asked in waiting.in_order([])]
+    assert order == ["ann1", "bob1", "eve1", "ann2", "bob1", "ann1", "ann1"]
+    active = [question("bob"), question("eve"), question("eve")]
+    order = [asked.visitor for asked in waiting.in_order(active)]
+    assert order == ["ann", "ann", "bob", "ann", "eve", "bob", "ann"]
+
+
+def test_a_line_has_an_end_for_all_and_for_each():
+    waiting = Line()
+    for _ in range(line.MOST_A_SESSION):
+        waiting.add(question("ann"), [])
+    with pytest.raises(UserError, match="3 of your questions"):
+        waiting.add(question("ann"), [])
+    for page in range(line.MOST_EACH - line.MOST_A_SESSION):
+        waiting.add(question("ann", f"page {page}"), [])
+    with pytest.raises(UserError, match=f"{line.MOST_EACH} of your questions"):
+        waiting.add(question("ann", "one more"), [])
+    for number in range(line.MOST_WAITING - line.MOST_EACH):
+        waiting.add(question(f"visitor {number}"), [])
+    with pytest.raises(UserError, match="64 questions are waiting already"):
+        waiting.add(question("late"), [])
+
+
+def test_those_in_line_hear_their_place_and_are_answered(served, monkeypatch):
+    monkeypatch.setattr(engines, "MOST_ANSWERED", 2)
+    config = GenerateConfig(max_new_tokens=60)
+
+    async def ask(number: int) -> list[Any]:
+        return [event async for event in served.events(CHATS[number % 4], config, (f"v{number}", ""))]
+
+    async def all_at_once() -> list[list[Any]]:
+        return await asyncio.gather(*(ask(number) for number in range(7)))
+
+    told = asyncio.run(all_at_once())
+    for number, events in enumerate(told):
+        assert texts_of(iter(events)) == texts_of(served.pair.stream(CHATS[number % 4], config))
+    places = [[event.ahead for event in events if isinstance(event, Place)] for events in told]
+    assert sum(bool(seen) for seen in places) >= 4 and max(map(max, filter(None, places))) >= 3
+    assert all(seen == sorted(seen, reverse=True) for seen in places), "nobody is overtaken for good"
+    assert any(event.seconds for events in told for event in events if isinstance(event, Place))
+
+
+def test_a_long_prompt_holds_nobody_up(served, monkeypatch):
+    """It is read in parts; between two of them the others get a token."""
+    monkeypatch.setattr(engines, "PREFILL_TOKENS", 16)
+    seen: list[str] = []
+    read, advance = Batch.read, Batch.advance
+    monkeypatch.setattr(Batch, "read", lambda batch, columns: (seen.append("read"), read(batch, columns))[1])
+    monkeypatch.setattr(Batch, "advance", lambda batch, *step: (seen.append("token"), advance(batch, *step))[1])
+    talking = served.stream(CHATS[0], GenerateConfig(max_new_tokens=300), ("a", ""))
+    next(talking)
+    seen.clear()
+    assert texts_of(served.stream(LONG, GREEDY, ("b", ""))) == texts_of(served.pair.stream(LONG, GREEDY))
+    reads = [place for place, what in enumerate(seen) if what == "read"][:-1]
+    assert len(reads) > 5 and all("token" in seen[a:b] for a, b in itertools.pairwise(reads))
+    talking.close()
+
+
+def test_what_finds_no_memory_waits_or_is_refused(served, monkeypatch):
+    monkeypatch.setattr(engines, "kv_token_budget", lambda model: 2 * 160)
+    with pytest.raises(UserError, match="no memory for"):
+        list(served.stream(CHATS[0], GenerateConfig(max_new_tokens=400), ("a", "")))
+    rows = widest(monkeypatch)
+    calls = [
+        lambda n=n: texts_of(served.stream(CHATS[0], GenerateConfig(max_new_tokens=60), (f"v{n}", "")))
+        for n in range(4)
+    ]
+    answers = at_once(calls)
+    assert answers == [answers[0]] * 4 and answers[0]["base"]
+    assert max(rows) == 2 * 2, "two fit beside each other"
+
+
+def test_a_prompt_that_breaks_the_model_breaks_only_its_own_answer(served, monkeypatch):
+    talking = served.stream(CHATS[0], GenerateConfig(max_new_tokens=100), ("a", ""))
+    next(talking)
+    monkeypatch.setattr(engines, "Batch", broken := type("Broken", (), {"__init__": lambda *a, **b: 1 / 0}))
+    with pytest.raises(UserError, match="unexpected went wrong .ZeroDivisionError"):
+        list(served.stream(CHATS[1], GREEDY, ("b", "")))
+    assert broken and list(talking)[-1].finish_reason
+
+
+def test_an_evaluation_and_a_chat_take_turns(served):
+    """Neither waits for the other's end, whoever holds the lock in between."""
+    done: list[int] = []
+
+    def evaluate() -> None:
+        for answers in served.pair.answers([*CHATS] * 8, GenerateConfig(max_new_tokens=30), batch_size=2):
+            done.extend(answers)
+
+    thread = threading.Thread(target=evaluate)
+    thread.start()
+    wait_until(lambda: bool(done))
+    chunks = list(served.stream(CHATS[0], GREEDY, ("a", "")))
+    assert thread.is_alive() and chunks[-1].finish_reason
+    endless = served.stream(CHATS[0], GenerateConfig(max_new_tokens=400), ("a", ""))
+    before = len(done)
+    next(endless)
+    thread.join(60)
+    assert len(done) == 32 > before
+    endless.close()
+
+
+def test_a_lock_is_handed_on_in_order():
+    lock, order = FairLock(), []
+    threads = []
+    with lock:
+        for number in range(5):
+
+            def work(number: int = number) -> None:
+                with lock:
+                    order.append(number)
+
+            threads.append(threading.Thread(target=work))
+            threads[-1].start()
+            wait_until(lambda: len(lock._waiting) == len(threads))
+    for thread in threads:
+        thread.join(10)
+    assert order == list(range(5)) and not lock.locked()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,10 +48,19 @@ def pick(value: object) -> SimpleNamespace:
     return SimpleNamespace(value=value)
 
 
-def last(updates: Iterator[dict[Any, Any]]) -> dict[Any, Any]:
+def each(updates: AsyncIterator[dict[Any, Any]]) -> list[dict[Any, Any]]:
+    """What a handler on the web server's loop yields."""
+
+    async def collect() -> list[dict[Any, Any]]:
+        return [update async for update in updates]
+
+    return asyncio.run(collect())
+
+
+def last(updates: Iterator[dict[Any, Any]] | AsyncIterator[dict[Any, Any]]) -> dict[Any, Any]:
     """All that a generator of updates leaves on the page."""
     merged: dict[Any, Any] = {}
-    for update in updates:
+    for update in updates if isinstance(updates, Iterator) else each(updates):
         merged |= update
     return merged
 
@@ -257,7 +267,7 @@ def test_a_model_answers_in_chat_in_the_vote_and_says_why(page: Page, tiny: str,
     train(TrainConfig(data=labelled, model=tiny, name="r", epochs=0.1, max_examples=16))
     chat = ChatTab(page, gr.Tab())
     shown: dict[str, Any] = {side: [] for side in SIDES} | asdict(GenerateConfig(max_new_tokens=4, temperature=0.5))
-    first, *_, ended = chat.answer(request(), "r", None, "the film was good and nice", "", False, **shown)
+    first, *_, ended = each(chat.answer(request(), "r", None, "the film was good and nice", "", False, **shown))
     assert first[chat.text] == "" and first[chat.stop]["visible"] and ended[chat.send]["visible"]
     assert chat.refresh("r", request())[chat.columns["base"]] == []
     talk = last(chat.answer(request(), "r", None, "the film was good and nice", "", False, **shown))
@@ -274,7 +284,7 @@ def test_a_model_answers_in_chat_in_the_vote_and_says_why(page: Page, tiny: str,
 
     add_evaluation(runs.named("r"))
     view = OutputsView(page, gr.HTML())
-    assert "toks" in view.explain(request(), "r", "accuracy", 0, "tuned")[view.reason]
+    assert "toks" in asyncio.run(view.explain(request(), "r", "accuracy", 0, "tuned"))[view.reason]
 
 
 # Vote

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import string
+from collections.abc import AsyncIterator
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +22,8 @@ from sftdemo.encoding import encode
 from sftdemo.errors import UsageError, UserError
 from sftdemo.evaluation import outputs_table
 from sftdemo.evaluation.registry import METRICS
+from sftdemo.inference.engine import MOST_ANSWERED
+from sftdemo.inference.line import MOST_WAITING
 from sftdemo.ui import build, work
 from sftdemo.ui.parts import charts, forms, html
 from sftdemo.ui.tabs import ballot, data_views, exchange, vote_results
@@ -299,7 +303,15 @@ def test_coalesced_updates_lose_no_text() -> None:
         SimpleNamespace(side=s, text=t, tokens_per_s=1.0, finish_reason=None) for s in ("base", "tuned") for t in "abc"
     ]
     both = exchange.Exchange({side: exchange.Side([]) for side in ("base", "tuned")})
-    *_, last = exchange.coalesced(iter(chunks), both, every=60)
+
+    async def events() -> AsyncIterator[SimpleNamespace]:
+        for chunk in chunks:
+            yield chunk
+
+    async def last_update() -> exchange.Exchange:
+        return [update async for update in exchange.coalesced(events(), both, every=60)][-1]
+
+    last = asyncio.run(last_update())
     assert {side: state.text for side, state in last.sides.items()} == {"base": "abc", "tuned": "abc"}
 
 
@@ -413,5 +425,7 @@ def test_the_public_endpoints_are_exactly_these() -> None:
     public = {fn.api_name for fn in blocks.fns.values() if fn.api_visibility != "private"}
     assert public == {"compare", "evaluate", "runs", "vote_next", "vote"}
     model = [fn for fn in blocks.fns.values() if fn.concurrency_id == "model"]
-    assert len(model) >= 4 and all(fn.concurrency_limit == 1 for fn in model)
+    # Questions wait in the engine's line, which takes turns; evaluations wait for each other.
+    assert len(model) >= 4 and all(fn.concurrency_limit > MOST_WAITING + MOST_ANSWERED for fn in model)
+    assert {fn.concurrency_limit for fn in blocks.fns.values() if fn.concurrency_id == "evaluation"} == {1}
     assert not list(UI.rglob("*.pyi"))

@@ -14,7 +14,7 @@ from sftdemo.errors import UserError
 from sftdemo.inference.batch import Batch
 from sftdemo.inference.decoding import Chunk, Decoder, Step
 from sftdemo.inference.kv_cache import CachedPrefix
-from sftdemo.inference.line import MOST_EACH, Line, Place, Question
+from sftdemo.inference.line import MOST_A_SESSION, Line, Place, Question
 from sftdemo.inference.request import Request, Side, together
 from sftdemo.inference.scheduler import kv_token_budget
 from sftdemo.log import LOG
@@ -46,12 +46,12 @@ class Prefixes:
     def __init__(self) -> None:
         self._kept: OrderedDict[str, dict[str, CachedPrefix]] = OrderedDict()
 
-    def of(self, visitor: str) -> Mapping[str, CachedPrefix]:
-        return self._kept.get(visitor, {})
+    def of(self, session: str) -> Mapping[str, CachedPrefix]:
+        return self._kept.get(session, {})
 
-    def keep(self, visitor: str, side: str, prefix: CachedPrefix) -> None:
-        self._kept.setdefault(visitor, {})[side] = prefix
-        self._kept.move_to_end(visitor)
+    def keep(self, session: str, side: str, prefix: CachedPrefix) -> None:
+        self._kept.setdefault(session, {})[side] = prefix
+        self._kept.move_to_end(session)
         while self.bytes > PREFIX_BYTES:
             self._kept.popitem(last=False)
 
@@ -87,16 +87,15 @@ class Engine:
             return not self._active and not len(self._line)
 
     @contextmanager
-    def asked(self, question: Question, most: int = MOST_EACH) -> Iterator[None]:
-        """The question waits in line and is answered for as long as this lasts; `most` are what its visitor may ask at once.
+    def asked(self, question: Question, most: int = MOST_A_SESSION) -> Iterator[None]:
+        """The question waits in line and is answered for as long as this lasts; `most` are what a session may ask at once.
 
         Raises UserError when the line is too long, or the visitor's part of it.
         """
         with self._changed:
             if self._retired:
                 raise UserError("The model was just unloaded; ask again.")
-            active = sum(other.visitor == question.visitor for other in self._active)
-            self._line.add(question, active, most)
+            self._line.add(question, self._active, most)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="answer", daemon=True)
                 self._thread.start()
@@ -146,7 +145,7 @@ class Engine:
         for step in self._decoder.step():
             self._take(step)
         for row, prefix in self._decoder.take_ended():
-            self._prefixes.keep(self._questions[row].visitor, row.side, prefix)
+            self._prefixes.keep(self._questions[row].session, row.side, prefix)
         self._questions = {row: question for row, question in self._questions.items() if not row.finish_reason}
         return bool(self._active)
 
@@ -155,7 +154,7 @@ class Engine:
     def _admit(self) -> None:
         """Begin with those whose turn it is, while there is room for them."""
         with self._changed:
-            for question in [question for question in self._line if question.over]:
+            for question in filter(lambda question: question.over, self._line):
                 self._line.remove(question)
                 self._end_all(question)
             if not self._active:
@@ -173,8 +172,8 @@ class Engine:
             return False
         self._line.remove(question)
         if not fits:
-            text = "There is no memory for {count} tokens a side; shorten the conversation, or lower max_new_tokens."
-            question.put(UserError(text, count=question.tokens))
+            text = "There is no memory for {n} tokens a side; shorten the conversation, or lower max_new_tokens."
+            question.put(UserError(text, n=question.tokens))
             return True
         question.began = time.monotonic()
         self._active.append(question)
@@ -241,7 +240,7 @@ class Engine:
             side, rows = prefill.groups.pop(0)
             most = max(1, PREFILL_TOKENS // len(rows))
             columns = min(most, max(len(row.prompt) for row in rows))
-            known = self._prefixes.of(prefill.question.visitor)
+            known = self._prefixes.of(prefill.question.session)
             prefill.batch = batch = Batch(side, rows, known, keep_prefixes=True, most=most)
         else:
             batch = prefill.batch

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from sftdemo.inference.request import Request
 
 MOST_WAITING = 64  # questions in line, of all visitors
-MOST_EACH = 3  # questions of one visitor, waiting or being answered
+MOST_EACH = 32  # questions of one visitor, waiting or being answered; many may come from one address
+MOST_A_SESSION = 3  # of them from one page
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,12 @@ Event = Place | Chunk | Exception
 class Question:
     """One question of one visitor, answered by a row for each side; `put` is told how it goes, from the engine's thread.
 
-    `texts` are by the names of `rows`, and `shown` says what a side is called in the chunks.
+    `session` is the visitor's page that it was asked on. `texts` are by the names of `rows`, and `shown` says what a side is
+    called in the chunks.
     """
 
     visitor: str
+    session: str
     rows: list[Request]
     texts: dict[str, Answer]
     shown: dict[str, str]
@@ -62,42 +65,46 @@ class Question:
 
 
 class Line:
-    """Questions that wait, by visitor. Not for two threads at once."""
+    """Questions that wait. Not for two threads at once."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[Question]] = {}
+        self._waiting: list[Question] = []
 
     def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
+        return len(self._waiting)
 
     def __iter__(self) -> Iterator[Question]:
-        return (question for questions in self._waiting.values() for question in questions)
+        return iter(list(self._waiting))
 
-    def add(self, question: Question, active: int, most: int = MOST_EACH) -> None:
-        """Put a question at the end; its visitor has `active` others that are being answered and may have `most`."""
+    def add(self, question: Question, active: Sequence[Question], most: int = MOST_A_SESSION) -> None:
+        """Put a question at the end, beside `active` ones that are being answered; `most` are one session's at once.
+
+        Raises UserError when the line is too long, or the visitor's part of it.
+        """
         if len(self) >= MOST_WAITING:
-            raise UserError("{count} questions are waiting already; ask again in a minute.", count=len(self))
-        own = self._waiting.get(question.visitor, deque())
-        if len(own) + active >= most:
-            raise UserError(
-                "{count} of your questions are being answered or wait already; wait for one, or stop it.",
-                count=len(own) + active,
-            )
-        self._waiting.setdefault(question.visitor, own).append(question)
-
-    def in_order(self, active: list[Question]) -> list[Question]:
-        """The next first: a visitor's second question comes after everybody's first, those being answered counted."""
-        answered = Counter(question.visitor for question in active)
-        ranked = [
-            (answered[visitor] + number, turn, question)
-            for turn, (visitor, questions) in enumerate(self._waiting.items())
-            for number, question in enumerate(questions)
-        ]
-        return [question for *_, question in sorted(ranked, key=lambda rank: rank[:2])]
+            raise UserError("{n} questions are waiting already; ask again in a minute.", n=len(self))
+        own = [other for other in (*active, *self._waiting) if other.visitor == question.visitor]
+        if len(own) >= MOST_EACH or sum(other.session == question.session for other in own) >= most:
+            text = "{n} of your questions are being answered or wait already; wait for one, or stop it."
+            raise UserError(text, n=len(own))
+        self._waiting.append(question)
 
     def remove(self, question: Question) -> None:
-        """Take a question out; its visitor's next one waits behind the other visitors' next ones."""
-        if rest := self._waiting.pop(question.visitor, None):
-            rest.remove(question)
-            if rest:
-                self._waiting[question.visitor] = rest
+        self._waiting.remove(question)
+
+    def in_order(self, active: Sequence[Question]) -> list[Question]:
+        """The next first: visitors take turns, and within a visitor its pages."""
+        by_session = _in_turns(self._waiting, active, lambda question: question.session)
+        return _in_turns(by_session, active, lambda question: question.visitor)
+
+
+def _in_turns(
+    waiting: Sequence[Question], active: Sequence[Question], owner: Callable[[Question], str]
+) -> list[Question]:
+    """An owner's second question comes after everybody's first, those being answered counted; else as they came."""
+    count = Counter(map(owner, active))
+    ranks = []
+    for question in waiting:
+        ranks.append(count[owner(question)])
+        count[owner(question)] += 1
+    return [waiting[place] for place in sorted(range(len(waiting)), key=lambda place: ranks[place])]

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.encoding.detokenizer import Answer
-from sftdemo.errors import UserError
+from sftdemo.errors import UserError, unexpected
 from sftdemo.inference import load_run
 from sftdemo.inference.decoding import Chunk
 from sftdemo.inference.engine import Engine
 from sftdemo.inference.fair_lock import FairLock
-from sftdemo.inference.line import MOST_EACH, Event, Place, Question
+from sftdemo.inference.line import MOST_A_SESSION, Event, Place, Question
 from sftdemo.log import to_log
 from sftdemo.model import download
 from sftdemo.system import malloc, resources
@@ -55,12 +55,12 @@ class ServedRuns:
         put: Callable[[Event], None],
         messages: Messages | Mapping[str, Messages],
         config: GenerateConfig,
-        visitor: str,
+        asker: tuple[str, str],
         should_stop: Callable[[], bool] = lambda: False,
         tools: Tools | None = None,
         sides: Sequence[str] = (),
     ) -> Question:
-        """The prompts of all sides, or of some, as the engine takes them.
+        """The prompts of all sides, or of some, as the engine takes them; the `asker` is a visitor and the page it asks on.
 
         Raises UserError if the conversation leaves no room for an answer.
         """
@@ -69,19 +69,19 @@ class ServedRuns:
         for row in rows:
             row.side = self.engine_names[row.side]
         texts = {row.side: Answer(self.pair.tokenizer, row.prompt) for row in rows}
-        return Question(visitor, rows, texts, shown, put, should_stop)
+        return Question(*asker, rows, texts, shown, put, should_stop)
 
     def stream(
         self,
         messages: Messages | Mapping[str, Messages],
         config: GenerateConfig,
-        visitor: str,
+        asker: tuple[str, str],
         should_stop: Callable[[], bool] = lambda: False,
         tools: Tools | None = None,
     ) -> Iterator[Chunk]:
         """As SideBySide.stream, but in one batch with what other visitors ask; closed, it leaves that batch."""
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        question = self.question(events.put, messages, config, visitor, should_stop, tools)
+        question = self.question(events.put, messages, config, asker, should_stop, tools)
         with self.engine.asked(question):
             left = len(question.rows)
             while left:
@@ -94,11 +94,11 @@ class ServedRuns:
         self,
         messages: Messages | Mapping[str, Messages],
         config: GenerateConfig,
-        visitor: str,
+        asker: tuple[str, str],
         should_stop: Callable[[], bool] = lambda: False,
         tools: Tools | None = None,
         sides: Sequence[str] = (),
-        most: int = MOST_EACH,
+        most: int = MOST_A_SESSION,
     ) -> AsyncIterator[Place | Chunk]:
         """As `stream`, on the web server's loop and with the places in line; `sides` answer, and no others where any are named.
 
@@ -112,7 +112,7 @@ class ServedRuns:
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
         question = await loop.run_in_executor(
-            _prompting, self.question, put, messages, config, visitor, should_stop, tools, sides
+            _prompting, self.question, put, messages, config, asker, should_stop, tools, sides
         )
         with self.engine.asked(question, most):
             left = len(question.rows)
@@ -126,7 +126,7 @@ def _checked(event: Event) -> Place | Chunk:
     if isinstance(event, UserError):
         raise event
     if isinstance(event, Exception):
-        raise UserError("Answering failed ({kind}: {error}); ask again.", kind=type(event).__name__, error=str(event))
+        raise UserError(unexpected(event))
     return event
 
 
@@ -150,16 +150,22 @@ class LoadedModels:
 
     def serve(self, chosen: Sequence[runs.Run]) -> ServedRuns:
         """Some of the runs as they are talked to."""
-        versions = tuple(version(run) for run in chosen)
-        if versions not in self.served:
-            pair = load_run.side_by_side(self.sides, chosen, self.lock)
-            names = {shown: name for name, shown in load_run.shown_names(chosen).items()}
-            self.served[versions] = ServedRuns(pair, self.engine, names)
-            while len(self.served) > 2 * MOST_ADAPTERS:
-                self.served.popitem(last=False)
+        if served := self.opened(chosen):
+            return served
+        pair = load_run.side_by_side(self.sides, chosen, self.lock)
+        names = {shown: name for name, shown in load_run.shown_names(chosen).items()}
+        self.served[tuple(map(version, chosen))] = served = ServedRuns(pair, self.engine, names)
+        while len(self.served) > 2 * MOST_ADAPTERS:
+            self.served.popitem(last=False)
+        return served
+
+    def opened(self, chosen: Sequence[runs.Run]) -> ServedRuns | None:
+        """As `serve`, where that has been done before."""
+        versions = tuple(map(version, chosen))
         self.used = time.monotonic()
-        self.served.move_to_end(versions)
-        return self.served[versions]
+        if versions in self.served:
+            self.served.move_to_end(versions)
+        return self.served.get(versions)
 
 
 def version(run: runs.Run) -> str:
@@ -184,13 +190,16 @@ class ModelServer:
         self._guard = threading.Lock()
         self._loaded: dict[str, LoadedModels] = {}
 
+    def holds(self, chosen: Sequence[runs.Run]) -> bool:
+        """Whether these runs can answer without being loaded first."""
+        loaded = self._loaded.get(base_of(chosen[0]))
+        return loaded is not None and all(version(run) in loaded.members for run in chosen)
+
     def find(self, chosen: Sequence[runs.Run]) -> ServedRuns | None:
-        """The runs, if they are in memory; nothing is loaded."""
+        """The runs, if they have been opened and are in memory; nothing is read or loaded."""
         with self._guard:
             loaded = self._loaded.get(base_of(chosen[0]))
-            if loaded is None or any(version(run) not in loaded.members for run in chosen):
-                return None
-            return loaded.serve(chosen)
+            return loaded.opened(chosen) if loaded else None
 
     def open(self, chosen: Sequence[runs.Run], report: download.Report = to_log) -> ServedRuns:
         """The runs, loaded first where they aren't in memory, beside those of the same base that are.
@@ -204,6 +213,8 @@ class ModelServer:
             key = base_of(chosen[0])
             with self._guard:
                 before = self._loaded.get(key)
+            if before and self.holds(chosen):
+                return before.serve(chosen)
             members = {version(run): run for run in chosen}
             for name, run in reversed((before.members if before else {}).items()):
                 if len(members) < MOST_ADAPTERS and run.model_path.is_dir() and version(run) == name:
@@ -274,3 +285,6 @@ def _collect() -> None:
     """Models have circles (hooks), which hold their memory until they are looked for."""
     gc.collect()
     malloc.give_back()
+
+
+MODELS = ModelServer()

@@ -109,8 +109,8 @@ class SideBySide:
         most = min(max(LEAST_CHARACTERS, TOKEN_CHARACTERS * self.context), MOST_CHARACTERS)
         if size > most:
             raise UserError(
-                "The conversation has {size:,} characters, and no more than {most:,} are taken here; shorten it.",
-                size=size,
+                "The conversation has {n:,} characters, and no more than {most:,} are taken here; shorten it.",
+                n=size,
                 most=most,
             )
         return encode_prompt(self.tokenizer, messages, tools)

@@ -8,7 +8,6 @@ import functools
 import hashlib
 import hmac
 import importlib.util
-import inspect
 import math
 import os
 import time
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from sftdemo.errors import Text, UsageError, UserError
-from sftdemo.ui import hosts, sessions
+from sftdemo.ui import handlers, hosts, sessions
 from sftdemo.ui.limits import Ledger, Limit
 from sftdemo.ui.settings import AppConfig
 
@@ -113,6 +112,12 @@ def current() -> Visitor:
     from gradio.context import LocalContext
 
     return visitor(LocalContext.request.get(None))
+
+
+def asker(request: Any) -> tuple[str, str]:
+    """Who asks the models: where from, and the page that it asks on."""
+    sender = visitor(request)
+    return sender.address, f"{sender.key}/{getattr(request, 'session_hash', None)}"
 
 
 def classify(scope: Mapping[str, Any]) -> Visitor:
@@ -229,16 +234,11 @@ def guarded(handler: Callable[..., Any], needs: Action) -> Callable[..., Any]:
     """The handler of an event, run only for those who may; Gradio keeps the request of each event in a context."""
     from gradio.context import LocalContext
 
-    @functools.wraps(handler)
-    def answer(*arguments: Any, **named: Any) -> Any:
+    @contextlib.contextmanager
+    def allowed() -> Iterator[None]:
         require(LocalContext.request.get(None), needs)
-        return handler(*arguments, **named)
+        yield
 
-    @functools.wraps(handler)
-    def answers(*arguments: Any, **named: Any) -> Iterator[Any]:
-        require(LocalContext.request.get(None), needs)
-        yield from handler(*arguments, **named)
-
-    safe = answers if inspect.isgeneratorfunction(handler) else answer
+    safe = handlers.inside(handler, allowed)
     safe.__dict__["needs"] = needs
     return safe

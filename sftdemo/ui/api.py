@@ -10,27 +10,30 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
-from sftdemo.errors import UserError
+from sftdemo.errors import UsageError, UserError
 from sftdemo.ui import access, work
 from sftdemo.ui.parts import forms
-from sftdemo.ui.parts.forms import MODEL_QUEUE
+from sftdemo.ui.parts.forms import EVALUATION_QUEUE, MODEL_QUEUE
 from sftdemo.ui.parts.page import find_ready, latest_evaluation
 from sftdemo.ui.tabs import ballot as ballots
 from sftdemo.ui.tabs import evaluate as evaluate_tab
 from sftdemo.votes import Store
 
 
-def compare(
-    run: str, prompt: str, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 42
+async def compare(
+    run: str, prompt: str, request: gr.Request, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 42
 ) -> dict[str, Any]:
     """Both answers to a prompt: {"base": str, "tuned": str, "tokens_per_s": {"base": float, "tuned": float}}."""
     settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     config = forms.config(GenerateConfig, settings)
-    work.load_libraries()
-    from sftdemo.verbs import compare as comparison
+    if not prompt.strip():
+        raise UsageError("The prompt is empty; give some text.")
+    served = await work.served(find_ready(run).name)
+    from sftdemo.verbs.compare import joined
 
-    chosen = find_ready(run)
-    return comparison.compare(chosen, prompt, config, work.pair(chosen.name))
+    messages = [{"role": "user", "content": prompt}]
+    events = served.events(messages, config, access.asker(request))
+    return joined(served.pair.names, [event async for event in events if hasattr(event, "side")])
 
 
 def evaluate(run: str, max_examples: int = evaluate_tab.FIRST_ROWS) -> dict[str, Any]:
@@ -66,10 +69,10 @@ def publish(endpoint: Callable[..., Any], name: str, needs: access.Action, optio
 
 
 def build() -> None:
-    """Publish the endpoints; model work waits in one line with the page's own."""
+    """Publish the endpoints; questions are answered in one batch with the page's own."""
     light: dict[str, Any] = {"concurrency_limit": None}
     publish(compare, "compare", "chat", MODEL_QUEUE)
-    publish(evaluate, "evaluate", "evaluate", MODEL_QUEUE)
+    publish(evaluate, "evaluate", "evaluate", EVALUATION_QUEUE)
     publish(list_runs, "runs", "look", light)
     publish(vote_next, "vote_next", "vote", light)
     publish(vote, "vote", "vote", light)

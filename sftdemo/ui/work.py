@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import contextvars
 import importlib
+import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sftdemo import runs
-from sftdemo.config import EvaluateConfig, GenerateConfig
+from sftdemo.config import EvaluateConfig
 from sftdemo.errors import Text, UserError, unexpected
 from sftdemo.log import LOG, to_log
 from sftdemo.model import download
@@ -26,15 +30,15 @@ LIBRARIES = (
     "transformers.models.auto.tokenization_auto",
     "transformers.generation",
     "peft",
-    "sftdemo.inference.load_run",
+    "sftdemo.inference.server",
     "sftdemo.verbs.evaluate",
     "sftdemo.evaluation.hf_metrics",
 )
-WARM_UP = [{"role": "user", "content": "Hello"}]
+# Loading waits here, and disks and tokenizers that the web server's loop must not wait for.
+_threads = ThreadPoolExecutor(4, thread_name_prefix="work")
 
 _lock = threading.RLock()
 _importing = threading.Lock()
-_loaded: tuple[list[str], Any] | None = None
 
 
 def load_libraries(names: Sequence[str] = LIBRARIES) -> None:
@@ -44,38 +48,48 @@ def load_libraries(names: Sequence[str] = LIBRARIES) -> None:
             importlib.import_module(name)
 
 
-def _key(run: Run) -> str:
-    return f"{run.path}@{(run.path / 'config.json').stat().st_mtime}"
+def _models() -> Any:
+    """The models in memory; the libraries they need are loaded first."""
+    load_libraries()
+    from sftdemo.inference.server import MODELS
+
+    return MODELS
+
+
+def _ready(names: Sequence[str]) -> list[Run]:
+    chosen = [runs.named(name) for name in names]
+    for run in chosen:
+        if not is_ready(run):
+            raise UserError(
+                "Run {name} has no model to talk to ({state}); finish a training first.",
+                name=run.name,
+                state=Text(run.status()["state"]),
+            )
+    return chosen
 
 
 def is_loaded(*names: str) -> bool:
-    """Whether the pair of these runs can answer without being loaded first."""
-    return _loaded is not None and _loaded[0] == [_key(runs.named(name)) for name in names]
+    """Whether these runs can answer without being loaded first."""
+    server = sys.modules.get("sftdemo.inference.server")
+    return server is not None and server.MODELS.holds([runs.named(name) for name in names])
 
 
 def pair(*names: str, report: download.Report = to_log) -> Any:
-    """The base and these runs of it, loaded; one such set is kept in memory."""
-    global _loaded
-    with _lock:
-        chosen = [runs.named(name) for name in names]
-        for run in chosen:
-            if not is_ready(run):
-                raise UserError(
-                    "Run {name} has no model to talk to ({state}); finish a training first.",
-                    name=run.name,
-                    state=Text(run.status()["state"]),
-                )
-        keys = [_key(run) for run in chosen]
-        if _loaded is None or _loaded[0] != keys:
-            load_libraries()
-            from sftdemo.inference import load_run
+    """The base and these runs of it, loaded, for work in a thread of its own."""
+    return _models().open(_ready(names), report).pair
 
-            _loaded = None
-            loaded = load_run.load(chosen, report)
-            # The first pass costs more than the next; the first question shouldn't pay for it.
-            loaded.complete([WARM_UP], GenerateConfig(max_new_tokens=2))
-            _loaded = (keys, loaded)
-        return _loaded[1]
+
+async def served(*names: str) -> Any:
+    """The base and these runs of it, to be talked to beside other visitors; nobody else waits while they are loaded."""
+    chosen = _ready(names)
+    if is_loaded(*names) and (opened := _models().find(chosen)):
+        return opened
+    return await in_thread(lambda: _models().open(chosen))
+
+
+async def in_thread(work: Callable[[], Any]) -> Any:
+    """What a function returns that may take a while; few run at once, and the web server's loop goes on meanwhile."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, contextvars.copy_context().run, work)
 
 
 def preload(name: str) -> None:
@@ -95,10 +109,9 @@ def preload(name: str) -> None:
 
 
 def release() -> None:
-    """Give the memory of the loaded pair back, so that training has it."""
-    global _loaded
-    with _lock:
-        _loaded = None
+    """Give the memory of the models back, so that training has it."""
+    if server := sys.modules.get("sftdemo.inference.server"):
+        server.MODELS.release()
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sftdemo.config import GenerateConfig
@@ -11,6 +11,7 @@ from sftdemo.errors import UsageError
 from sftdemo.inference import load_run
 
 if TYPE_CHECKING:
+    from sftdemo.inference.decoding import Chunk
     from sftdemo.inference.side_by_side import SideBySide
     from sftdemo.runs import Run
 
@@ -28,8 +29,13 @@ def compare(
     if not prompt.strip():
         raise UsageError("The prompt is empty; give some text.")
     pair = pair or load_run.load(run)
-    texts, speeds = dict.fromkeys(pair.names, ""), dict.fromkeys(pair.names, 0.0)
-    for chunk in pair.stream([{"role": "user", "content": prompt}], config):
+    return joined(pair.names, pair.stream([{"role": "user", "content": prompt}], config))
+
+
+def joined(names: Sequence[str], chunks: Iterable[Chunk]) -> dict[str, Any]:
+    """All answers of a stream as `compare` gives them."""
+    texts, speeds = dict.fromkeys(names, ""), dict.fromkeys(names, 0.0)
+    for chunk in chunks:
         texts[chunk.side] += chunk.text
         speeds[chunk.side] = round(chunk.tokens_per_s, 2)
     return {side: without_empty_thoughts(text).strip() for side, text in texts.items()} | {"tokens_per_s": speeds}

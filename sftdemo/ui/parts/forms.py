@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import gradio as gr
@@ -14,13 +15,16 @@ from gradio.context import LocalContext
 from sftdemo.config import Settings, value_type
 from sftdemo.errors import UserError, unexpected
 from sftdemo.log import LOG
-from sftdemo.ui import access
+from sftdemo.ui import access, handlers
 from sftdemo.ui.parts import html
 from sftdemo.ui.texts import help_key, label, language
 from sftdemo.ui.texts.faults import in_words
 
-MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}  # all model work waits in one line
+# Questions wait in the engine's line, by its rules; more than it takes at once come through to be refused with its words.
+MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 128}
 MODEL_CLICK: dict[str, Any] = {**MODEL_QUEUE, "trigger_mode": "once"}
+EVALUATION_QUEUE: dict[str, Any] = {"concurrency_id": "evaluation", "concurrency_limit": 1}
+EVALUATION_CLICK: dict[str, Any] = {**EVALUATION_QUEUE, "trigger_mode": "once"}
 
 
 def groups(owner: type[Settings], leave_out: set[str]) -> dict[str, list[dataclasses.Field[Any]]]:
@@ -102,7 +106,7 @@ def explained(error: Exception) -> str:
     return in_words(unexpected(error, private=True), lang)
 
 
-def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Iterator[Any]]:
+def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Any]:
     """Run a handler that returns or yields {component: value}; an error is said at `place` and in a toast.
 
     Success clears the place. A generator gives the page its text before the toast is raised.
@@ -119,27 +123,42 @@ def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Itera
             yield {place: html.fault(sentence)}
             raise gr.Error(sentence, print_exception=False) from None
 
-    return safe
+    @functools.wraps(handler)
+    async def safe_async(*arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
+        try:
+            async with aclosing(each_update(handler, *arguments, **keywords)) as updates:
+                async for update in updates:
+                    yield {place: "", **(update or {})}
+        except Exception as error:  # noqa: BLE001 (as above)
+            sentence = explained(error)
+            yield {place: html.fault(sentence)}
+            raise gr.Error(sentence, print_exception=False) from None
+
+    return safe_async if inspect.isasyncgenfunction(handler) or inspect.iscoroutinefunction(handler) else safe
+
+
+async def each_update(handler: Callable[..., Any], *arguments: Any, **keywords: Any) -> AsyncGenerator[Any, None]:
+    """What a coroutine returns, or an asynchronous generator yields."""
+    if inspect.iscoroutinefunction(handler):
+        yield await handler(*arguments, **keywords)
+        return
+    async with aclosing(handler(*arguments, **keywords)) as updates:
+        async for update in updates:
+            yield update
+
+
+@contextmanager
+def gradio_errors() -> Iterator[None]:
+    """An error is the one that Gradio sends to the page and to its clients."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 (as in shown_errors)
+        raise gr.Error(explained(error), print_exception=False) from None
 
 
 def as_error(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn an error into the one that Gradio sends to the page and to its clients."""
-
-    @functools.wraps(handler)
-    def answer(*arguments: Any, **named: Any) -> Any:
-        try:
-            return handler(*arguments, **named)
-        except Exception as error:  # noqa: BLE001 (as in shown_errors)
-            raise gr.Error(explained(error), print_exception=False) from None
-
-    @functools.wraps(handler)
-    def answers(*arguments: Any, **named: Any) -> Iterator[Any]:
-        try:
-            yield from handler(*arguments, **named)
-        except Exception as error:  # noqa: BLE001 (as in shown_errors)
-            raise gr.Error(explained(error), print_exception=False) from None
-
-    return answers if inspect.isgeneratorfunction(handler) else answer
+    """The handler, with its errors said as Gradio sends them."""
+    return handlers.inside(handler, gradio_errors)
 
 
 def wire(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
@@ -77,11 +78,15 @@ def public(pair: Any) -> dict[str, Any]:
     return {"done": False, **asdict(pair)} if pair else {"done": True}
 
 
-def answers(name: str, prompt: str, stopped: Callable[[], bool]) -> tuple[list[dict[str, str]], dict[str, str]]:
+async def answers(
+    name: str, prompt: str, asker: tuple[str, str], stopped: Callable[[], bool]
+) -> tuple[list[dict[str, str]], dict[str, str]]:
     """What was asked and both whole answers, greedy as in an evaluation; nothing of them is seen before both have ended."""
-    pair, system = work.pair(name), system_prompt(runs.named(name))
+    served, system = await work.served(name), system_prompt(runs.named(name))
     messages = conversation([{"role": "user", "content": prompt}], system)
     texts = {"base": "", "tuned": ""}
-    for chunk in pair.stream(messages, GenerateConfig(), stopped):
-        texts[chunk.side] += chunk.text
+    async with aclosing(served.events(messages, GenerateConfig(), asker, stopped)) as events:
+        async for event in events:
+            if hasattr(event, "side"):
+                texts[event.side] += event.text
     return messages, {side: without_empty_thoughts(text) for side, text in texts.items()}

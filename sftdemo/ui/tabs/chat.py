@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -29,7 +30,7 @@ from sftdemo.ui.tabs.exchange import (
     stream,
     system_prompt,
 )
-from sftdemo.ui.texts import label, language, say
+from sftdemo.ui.texts import duration, label, language, say
 
 PROMPTS = 4
 
@@ -83,6 +84,14 @@ def head(side: str, lang: str, state: Side | None = None, note: str = "", name: 
     title = html.cut(name, 28) if name else say(lang, "name_" + side)
     kind = "base" if side == "base" else "tuned"
     return html.block(f'{html.chip(title, kind)} <span class="muted small num">{" · ".join(notes)}</span>')
+
+
+def in_line(place: Any, lang: str) -> str:
+    """Where a question stands in line, and about how long it will take until it is answered."""
+    where = say(lang, "chat_line", n=place.ahead)
+    return (
+        where if place.seconds is None else f"{where}, {say(lang, 'chat_line_time', t=duration(lang, place.seconds))}"
+    )
 
 
 def column_name(side: str, run_names: Sequence[str]) -> str:
@@ -166,6 +175,11 @@ class ChatTab:
     # What is shown
 
     def draw(self, exchange: Exchange, lang: str, run_names: Sequence[str]) -> dict[Any, Any]:
+        if exchange.place:
+            note = in_line(exchange.place, lang)
+            return {
+                self.heads[side]: head(side, lang, None, note, column_name(side, run_names)) for side in exchange.sides
+            }
         drawn: dict[Any, Any] = {}
         for side, state in exchange.sides.items():
             drawn[self.columns[side]] = state.shown(lang)
@@ -195,7 +209,7 @@ class ChatTab:
 
     # Handlers
 
-    def answer(
+    async def answer(
         self,
         request: gr.Request,
         run_name: str,
@@ -204,7 +218,7 @@ class ChatTab:
         system: str,
         retry: bool,
         **values: Any,
-    ) -> Iterator[dict[Any, Any]]:
+    ) -> AsyncIterator[dict[Any, Any]]:
         """Stream all columns' answers; `values` holds the columns' values by side and the settings by name."""
         lang, run_names = language(request), [run_name, *(beside or [])]
         before = {side: messages(values[side]) for side in SIDES[: 1 + len(run_names)]}
@@ -216,9 +230,11 @@ class ChatTab:
         with self.stopping.running(request) as stopped:
             yield self.waiting(histories, config, lang, run_names)
             try:
-                for exchange in stream(run_names, histories, system, config, stopped.is_set):
-                    yield self.draw(exchange, lang, run_names)
-                if spells_control_tokens(run_names, [text, system]):
+                asker = access.asker(request)
+                async with aclosing(stream(run_names, histories, system, config, asker, stopped.is_set)) as exchanges:
+                    async for exchange in exchanges:
+                        yield self.draw(exchange, lang, run_names)
+                if await spells_control_tokens(run_names, [text, system]):
                     gr.Info(say(lang, "chat_control"))
                 yield self.buttons(False)
             except UserError:

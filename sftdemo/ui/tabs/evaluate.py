@@ -15,7 +15,7 @@ from sftdemo.errors import UserError
 from sftdemo.evaluation import outputs_table
 from sftdemo.ui import work
 from sftdemo.ui.parts import charts, downloads, forms, html
-from sftdemo.ui.parts.forms import MODEL_CLICK, wire
+from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
 from sftdemo.ui.tabs.outputs import OutputsView
 from sftdemo.ui.texts import duration, label, language, number, say
@@ -313,11 +313,19 @@ class EvaluateTab:
         wire(self.tab.select, self.open_tab, [page.run], answers, fault)
         settings = [page.run, self.rows, self.ask_general]
         evaluated = [*views, page.timer, self.watching]
-        started = wire(self.start.click, self.evaluate, settings, evaluated, fault, needs="evaluate", **MODEL_CLICK)
+        started = wire(
+            self.start.click, self.evaluate, settings, evaluated, fault, needs="evaluate", **EVALUATION_CLICK
+        )
         opened = page.opens(self.start_on_train.click, "evaluate")
         trained = [self.trained, self.ask_general]
         followed = wire(
-            opened.then, self.evaluate_trained, trained, [*evaluated, page.run], fault, needs="evaluate", **MODEL_CLICK
+            opened.then,
+            self.evaluate_trained,
+            trained,
+            [*evaluated, page.run],
+            fault,
+            needs="evaluate",
+            **EVALUATION_CLICK,
         )
         for ended in (started, followed):
             wire(ended.then, self.show_results, [page.run], results, fault)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,8 +41,13 @@ class Exchange:
 
     sides: dict[str, Side] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)  # by the name that the models give a side
+    place: Any = None  # in line, as long as none answers
 
     def take(self, chunk: Any) -> None:
+        self.place = None
+        if not hasattr(chunk, "side"):
+            self.place = chunk
+            return
         side = self.sides[self.columns.get(chunk.side, chunk.side)]
         side.text += chunk.text
         side.tokens_per_s = chunk.tokens_per_s
@@ -93,30 +99,35 @@ def system_prompt(run: runs.Run) -> str:
     return run.config().get("settings", {}).get("system") or ""
 
 
-def coalesced(chunks: Iterator[Any], exchange: Exchange, every: float = UPDATE_S) -> Iterator[Exchange]:
-    """Fill the exchange from the stream; yield at most every so many seconds, and at the end."""
+async def coalesced(
+    events: AsyncGenerator[Any, None], exchange: Exchange, every: float = UPDATE_S
+) -> AsyncGenerator[Exchange, None]:
+    """Fill the exchange from the stream; yield at most every so many seconds, at a new place in line, and at the end."""
     last = 0.0
-    for chunk in chunks:
-        exchange.take(chunk)
-        if time.monotonic() - last >= every:
+    async for event in events:
+        exchange.take(event)
+        if exchange.place or time.monotonic() - last >= every:
             last = time.monotonic()
             yield exchange
     yield exchange
 
 
-def stream(
+async def stream(
     run_names: Sequence[str],
     histories: Mapping[str, list[dict[str, str]]],
     system: str,
     config: GenerateConfig,
+    asker: tuple[str, str],
     stopped: Callable[[], bool],
-) -> Iterator[Exchange]:
+) -> AsyncGenerator[Exchange, None]:
     """The answers of a base and these runs of it to their histories, by column; each ends with the user's turn."""
-    pair = work.pair(*run_names)
-    columns = dict(zip(pair.names, histories, strict=True))
+    served = await work.served(*run_names)
+    columns = dict(zip(served.pair.names, histories, strict=True))
     conversations = {name: conversation(histories[column], system) for name, column in columns.items()}
     exchange = Exchange({side: Side(list(history)) for side, history in histories.items()}, columns)
-    yield from coalesced(pair.stream(conversations, config, stopped), exchange)
+    async with aclosing(served.events(conversations, config, asker, stopped)) as events:
+        async for update in coalesced(events, exchange):
+            yield update
 
 
 def histories_to_answer(
@@ -133,7 +144,12 @@ def histories_to_answer(
     return before
 
 
-def spells_control_tokens(run_names: Sequence[str], texts: Sequence[str]) -> bool:
+async def spells_control_tokens(run_names: Sequence[str], texts: Sequence[str]) -> bool:
     """Whether what was written has the models' own control tokens in it, which are read as text."""
-    control = control_tokens(work.pair(*run_names).tokenizer)
-    return any(control.stand_in(text) for text in texts)
+    tokenizer = (await work.served(*run_names)).pair.tokenizer
+
+    def spelled() -> bool:
+        control = control_tokens(tokenizer)
+        return any(control.stand_in(text) for text in texts)
+
+    return bool(await work.in_thread(spelled))

@@ -273,11 +273,13 @@ class OutputsView:
             self.why_row: gr.update(visible=True),
         }
 
-    def explain(self, request: gr.Request, run_name: str, metric: str, number: int | None, side: str) -> dict[Any, Any]:
+    async def explain(
+        self, request: gr.Request, run_name: str, metric: str, number: int | None, side: str
+    ) -> dict[Any, Any]:
         """The tokens of one side's answer to the open row, as both models see them."""
-        row = find_row(run_name, metric, number)
-        pair = work.pair(find_ready(run_name).name)
-        tokens = pair.explain(row["messages"], row[side], row.get("tools"))
+        row = await work.in_thread(lambda: find_row(run_name, metric, number))
+        pair = (await work.served(find_ready(run_name).name)).pair
+        tokens = await work.in_thread(lambda: pair.explain(row["messages"], row[side], row.get("tools")))
         return {self.reason: explained(tokens, side, language(request))}
 
     def wire(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -15,7 +15,7 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import access
+from sftdemo.ui import access, work
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
@@ -290,7 +290,9 @@ class VoteTab:
         stop = gr.update(visible=True, interactive=True) if running else gr.update(visible=False)
         return {self.ask: gr.update(visible=not running), self.stop: stop}
 
-    def ask_both(self, run_name: str, prompt: str, rater: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    async def ask_both(
+        self, run_name: str, prompt: str, rater: str, request: gr.Request
+    ) -> AsyncIterator[dict[Any, Any]]:
         """Generate both answers out of sight, store them with the prompt, and show them together."""
         lang, run = language(request), find_ready(run_name)
         if not prompt.strip():
@@ -305,11 +307,12 @@ class VoteTab:
         with self.stopping.running(request) as stopped:
             yield working | self.buttons(False) | self.asking(True)
             try:
-                messages, texts = answers(run_name, prompt.strip(), stopped.is_set)
+                messages, texts = await answers(run_name, prompt.strip(), access.asker(request), stopped.is_set)
                 if stopped.is_set():
                     yield {self.view: html.empty(say(lang, "typed_stopped"), ""), **self.asking(False)}
                     return
-                pair = Store().add_typed(run, messages, texts, rater, **asdict(GenerateConfig()))
+                settings = asdict(GenerateConfig())
+                pair = await work.in_thread(lambda: Store().add_typed(run, messages, texts, rater, **settings))
             except UserError:
                 yield {self.view: "", **self.asking(False)}
                 raise

@@ -233,6 +233,8 @@ EN = {
     "chat_control": "Your text spells control tokens of the model; they are read as plain text.",
     "chat_loading": "Loading both models …",
     "chat_reading": "Reading …",
+    "chat_line": "Waiting: {n} before you",
+    "chat_line_time": "about {t}",
     "chat_speed": "{n} tokens/s",
     "chat_length": "cut at the longest length",
     "chat_stopped": "stopped",

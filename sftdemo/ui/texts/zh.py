@@ -233,6 +233,8 @@ ZH = {
     "chat_control": "输入中写有模型的控制 token；它们只当普通文本读取。",
     "chat_loading": "正在加载两个模型……",
     "chat_reading": "正在读题……",
+    "chat_line": "排队中：前面还有 {n} 个",
+    "chat_line_time": "约需 {t}",
     "chat_speed": "{n} token/秒",
     "chat_length": "达到最大长度",
     "chat_stopped": "已停止",
