@@ -195,7 +195,7 @@ def test_a_prompt_that_breaks_the_model_breaks_only_its_own_answer(served, monke
     talking = served.stream(CHATS[0], GenerateConfig(max_new_tokens=100), ("a", ""))
     next(talking)
     monkeypatch.setattr(engines, "Batch", broken := type("Broken", (), {"__init__": lambda *a, **b: 1 / 0}))
-    with pytest.raises(UserError, match="unexpected went wrong .ZeroDivisionError"):
+    with pytest.raises(UserError, match="unexpected went wrong"):
         list(served.stream(CHATS[1], GREEDY, ("b", "")))
     assert broken and list(talking)[-1].finish_reason
 
