@@ -16,6 +16,7 @@ from sftdemo.cli.flags import add_flags
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.evaluation.words import LANGUAGES
+from sftdemo.files import disk_fault
 from sftdemo.system import distributed
 from sftdemo.ui.settings import SECRET, AppConfig
 
@@ -43,9 +44,9 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
 
     train = verb("train", "Fine-tune; Ctrl-C stops and keeps what was learned.")
     source = train.add_mutually_exclusive_group(required=True)
-    add_flags(source, TrainConfig, only=("data",))
+    add_flags(source, TrainConfig, only=("data", "resume"))
     source.add_argument("--run", metavar="FOLDER", help=argparse.SUPPRESS)  # how the app starts a run it has made
-    add_flags(train, TrainConfig, skip=("data",))
+    add_flags(train, TrainConfig, skip=("data", "resume"))
 
     evaluate = verb("evaluate", "Measure base and tuned on the same held-out rows.")
     evaluate.add_argument("run", metavar="RUN")
@@ -113,6 +114,11 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"sftdemo: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if (fault := disk_fault(error)) is None:
+            raise
+        print(f"sftdemo: {fault}", file=sys.stderr)
+        return fault.exit_code
     except KeyboardInterrupt:
         if distributed.is_rank_zero():
             print("sftdemo: stopped.", file=sys.stderr)

@@ -306,7 +306,17 @@ class TrainConfig(ReadConfig):
     memory_limit: float | None = setting(
         None, "The most memory the training may take, in GiB; default: what is free.", group="Run", low=0.1
     )
-    checkpoint_every: int = setting(100, "Save a checkpoint every so many steps; 0 saves none.", group="Run", low=0)
+    checkpoint_every: int = setting(
+        100,
+        "Save a checkpoint every so many steps, and after a minute or 2 % of the time at the latest; 0 saves none.",
+        group="Run",
+        low=0,
+    )
+    resume: str | None = setting(
+        None,
+        "Go on with this run, which was interrupted or stopped, from its last checkpoint; its own settings stay.",
+        group="Run",
+    )
 
     def problems(self) -> list[Text]:
         problems = super().problems()
@@ -316,6 +326,12 @@ class TrainConfig(ReadConfig):
                     "method full can't train {kind} weights; use method lora, or quantization none.",
                     kind=self.quantization,
                 )
+            )
+        changed = [spec.name for spec in dataclasses.fields(self) if getattr(self, spec.name) != spec.default]
+        if self.resume is not None and changed != ["resume"]:
+            changed.remove("resume")
+            problems.append(
+                Text("resume goes on with a run's own settings; leave out {names}.", names=changed),
             )
         if self.on_long == "chunk" and 2 * self.chunk_overlap > self.max_length:
             problems.append(

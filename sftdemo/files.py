@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -13,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from sftdemo.errors import UserError
 
 # What a spreadsheet takes for the start of a formula, full-width forms too, and what it may skip before one.
 _FORMULA = tuple("=+-@＝＋－＠")
@@ -31,6 +34,32 @@ def write_text(path: Path, text: str) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+# What the disk, and not the program, is at fault for.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+# As torch and safetensors say of a file that could not be written whole.
+_FULL_TEXTS = ("No space left on device", "os error 28", "os error 122", "PytorchStreamWriter failed", "unexpected pos")
+
+
+def disk_fault(error: BaseException) -> UserError | None:
+    """What to tell the user where a disk is full or can't be written to; None for any other error."""
+    path = getattr(error, "filename", None) or ""
+    number = getattr(error, "errno", None)
+    if number in _FULL or (not isinstance(error, UserError) and any(text in str(error) for text in _FULL_TEXTS)):
+        return UserError("The disk under {folder} is full; make room and try again.", folder=_folder(path))
+    if isinstance(error, OSError) and number in _FORBIDDEN:
+        return UserError(
+            "{path} can't be written to ({why}); change its permissions, or set SFTDEMO_HOME to a folder that can.",
+            path=path or _folder(path),
+            why=os.strerror(number),
+        )
+    return None
+
+
+def _folder(path: str) -> str:
+    return str(Path(path).parent) if path else os.environ.get("SFTDEMO_HOME") or "~/.sftdemo"
 
 
 def write_json(path: Path, value: Any) -> None:

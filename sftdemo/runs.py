@@ -29,22 +29,48 @@ def home() -> Path:
 
 
 def process_start(pid: int) -> float | None:
-    """When the process began, in seconds since the epoch, or None if it is gone; tells a reused pid apart."""
+    """When the process began, in seconds since the machine did, or None if it is gone; tells a reused pid apart.
+
+    The clock of the wall is no part of it, so a step of that clock changes nothing.
+    """
+    try:
+        # After the name, which may hold anything: the state, and as the 20th field the start in ticks.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (FileNotFoundError, ProcessLookupError):
+        return None if Path("/proc/self/stat").exists() else _process_start_elsewhere(pid)
+
+
+def _process_start_elsewhere(pid: int) -> float | None:
+    """The same where there is no /proc."""
     import psutil
 
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return float(round(process.create_time() - psutil.boot_time(), 2))
     except psutil.NoSuchProcess:
         return None
     except psutil.AccessDenied:
         return 0.0  # somebody else's process: not one of ours
 
 
-def _alive(status: Status) -> bool:
-    """Whether the process that wrote this status still runs; its start time tells a reused pid apart."""
-    began = process_start(status["pid"])
-    return began is not None and abs(began - (status.get("process_start") or 0.0)) <= 1
+def boot_id() -> str:
+    """What the system calls this boot; after a restart pids and start times may come again. "" where it has no name."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text(encoding="ascii").strip() if path.exists() else ""
+
+
+def is_alive(process: Mapping[str, Any]) -> bool:
+    """Whether the process of that `pid`, `process_start` and `boot_id` still runs."""
+    began = process_start(process["pid"])
+    return began is not None and began == process.get("process_start") and process.get("boot_id", "") in ("", boot_id())
+
+
+def identity(pid: int) -> dict[str, Any]:
+    """What tells the process from any other, now and after a restart of the machine."""
+    return {"pid": pid, "process_start": process_start(pid), "boot_id": boot_id()}
 
 
 @dataclass(frozen=True)
@@ -72,7 +98,7 @@ class Run:
     def status(self) -> Status:
         """The status as written; a run whose process is gone without a last word reads as failed."""
         status = self._written_status()
-        if status["state"] not in ACTIVE or not status.get("pid") or _alive(status):
+        if status["state"] not in ACTIVE or not status.get("pid") or is_alive(status):
             return status
         status = self._written_status()  # its last word may have come in between
         if status["state"] in ACTIVE:
@@ -83,6 +109,7 @@ class Run:
                     "was restarted. The log may say more."
                 ),
                 "eta_s": None,
+                "cut_off": True,
             }
         return status
 
@@ -108,7 +135,7 @@ class Run:
         pid = pid or os.getpid()
         write_json(
             self.path / "status.json",
-            {"state": state, "pid": pid, "process_start": process_start(pid), "updated": time.time(), **values},
+            {"state": state, **identity(pid), "updated": time.time(), **values},
         )
 
     def metrics(self, most: int | None = None) -> list[MetricsRow]:
@@ -183,15 +210,33 @@ def create(name: str | None, hint: str, config: Mapping[str, Any]) -> Run:
     try:
         run.path.mkdir()
     except FileExistsError:
-        raise UserError(
-            "There is a run named {name!r} already; choose another name, or delete it.", name=name
-        ) from None
+        if not _learned_nothing(run):
+            raise UserError(
+                "There is a run named {name!r} already; choose another name, or delete it.", name=name
+            ) from None
+        shutil.rmtree(run.path)
+        run.path.mkdir()
     try:
         write_json(run.path / "config.json", config)
     except OSError:
         shutil.rmtree(run.path, ignore_errors=True)  # a half-made run would block its name
         raise
     return run
+
+
+# All that a run has before its first step.
+_BEFORE_LEARNING = {"config.json", "status.json", "metrics.jsonl", "train.log", "data", "checkpoints", "stop"}
+
+
+def _learned_nothing(run: Run) -> bool:
+    """Whether a run ended before its first step; its name is free again."""
+    names = {path.name for path in run.path.iterdir()}
+    return (
+        {"config.json", "status.json"} <= names <= _BEFORE_LEARNING  # without a status it is being made
+        and run.status()["state"] not in ACTIVE
+        and not any((run.path / "checkpoints").glob("checkpoint-*"))
+        and not any("loss" in row for row in run.metrics())
+    )
 
 
 def named(name: str) -> Run:

@@ -72,6 +72,7 @@ class Summary(TypedDict, total=False):
     peak_memory: Doc[int, "bytes that the process took at most"]
     estimated_memory: Doc[int, "bytes that were expected"]
     lora_targets: Doc[list[str], "the names of the layers that LoRA was put beside; with `full`, none"]
+    resumed: Doc[list[int], "the steps from which an interrupted training went on"]
 
 
 class Status(Summary, total=False):
@@ -79,7 +80,8 @@ class Status(Summary, total=False):
 
     state: Doc[State, "`queued`, `running`, `stopping`, `finished`, `stopped` or `failed`"]
     pid: Doc[int, "the training process"]
-    process_start: Doc[float | None, "when that process began, seconds since 1970: tells a reused pid apart"]
+    process_start: Doc[float | None, "when that process began, seconds since the machine did: tells a reused pid apart"]
+    boot_id: Doc[str, "which start of the machine that was; empty where the system doesn't say"]
     updated: Doc[float, "when this was written, seconds since 1970"]
     phase: Doc[str, "`preparing` or `training`"]
     epoch: Doc[float, "this and the next three: as in the newest row of `metrics.jsonl`"]
@@ -94,6 +96,29 @@ class Status(Summary, total=False):
     error_values: Doc[
         dict[str, Any], "what the template was filled with; what is a text itself is `{text, key, values}`"
     ]
+    cut_off: Doc[bool, "it was ended from outside (killed, SIGTERM, out of time): `train --resume` goes on from there"]
+
+
+class Checkpoint(TypedDict):
+    """What training goes on from, beside the files that the Trainer wrote: weights, optimizer, schedule, random states."""
+
+    step: Doc[int, "optimizer steps done"]
+    total: Doc[int, "optimizer steps in all"]
+    processes: Doc[int, "how many trained together"]
+    dtype: Doc[str, "the compute dtype"]
+    rows: Doc[str, "SHA-256 of the rows as token ids, training and validation"]
+    base: Doc[str, "of samples spread over the base's weights"]
+    versions: Doc[dict[str, str], "of the libraries, as in `config.json`"]
+    row_tokens: Doc[int, "tokens of the rows trained on so far"]
+    training_seconds: Doc[float, "from the first step's start to the last step's end, without interruptions"]
+    seconds: Doc[float, "the same from loading on"]
+    first_eval_loss: Doc[float | None, "before the first step"]
+    loss_sum: Doc[float, "sum of the logged steps' losses"]
+    pending_loss: Doc[float, "sum of the losses of the steps since the last row of `metrics.jsonl`"]
+    logged_step: Doc[int, "the step of that row"]
+    peak_memory: Doc[int, "bytes that a process took at most so far"]
+    resumed: Doc[list[int], "the steps from which the training went on before"]
+    files: Doc[dict[str, str], "SHA-256 of each file in the folder"]
 
 
 class Difference(TypedDict):

@@ -218,7 +218,7 @@ def test_the_command_gives_every_setting_back() -> None:
         other = next((choice for choice in spec.metadata["choices"] or () if choice != spec.default), None)
         values[spec.name] = other or {str: f"-some {spec.name}", int: 17, float: 0.25, bool: True}[kind]
     config = TrainConfig(
-        **{**values, "quantization": "none", "clean": "html,leaks", "encoding": "cp1252", "header": "3"}
+        **{**values, "quantization": "none", "clean": "html,leaks", "encoding": "cp1252", "header": "3", "resume": None}
     )  # what full allows, and steps there are
     assert from_flags(parser().parse_args(shlex.split(jobs.command(config))[3:]), TrainConfig) == config
 

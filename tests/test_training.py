@@ -271,7 +271,7 @@ def test_a_disk_that_fills_up_fails_the_run_in_words(labelled, tiny, monkeypatch
         raise OSError(28, "No space left on device", str(self.path / "metrics.jsonl"))
 
     monkeypatch.setattr(runs.Run, "append_metrics", full)
-    with pytest.raises(UserError, match=r"The disk under .* is full; make room and train again"):
+    with pytest.raises(UserError, match=r"The disk under .* is full; make room and try again"):
         train(config(labelled, tiny))
     assert runs.find("r").status()["state"] == "failed"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,12 +136,13 @@ def _of_data(value: dict[str, Any]) -> list[str]:
 
 
 def train(options: argparse.Namespace) -> Result:
+    from sftdemo.training.resume import settings
     from sftdemo.training.train import train
 
     run = None
     if options.run:
         run = runs.find(options.run)
-        config = TrainConfig.from_json(run.config()["settings"])
+        config = settings(run)
     else:
         config = from_flags(options, TrainConfig)
     summary = train(config, run, _training_bar())
@@ -150,6 +152,8 @@ def train(options: argparse.Namespace) -> Result:
     )
     if summary["eval_loss"] is not None:
         text += f" Validation loss {summary['first_eval_loss']:.3f} → {summary['eval_loss']:.3f}."
+    if summary["status"] == "stopped":
+        text += f" It goes on with: python -m sftdemo train --resume {shlex.quote(summary['run'])}"
     return Result(summary, text, 130 if summary["status"] == "stopped" else 0)
 
 

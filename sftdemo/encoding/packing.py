@@ -133,10 +133,14 @@ class ShardedBatchSampler(Sampler[list[int]]):
     last may be empty. With a seed the order is drawn anew for every epoch.
     """
 
-    def __init__(self, rows: int, size: int, seed: int | None = None, process: int = 0, processes: int = 1) -> None:
-        """`size` is each process's batch size."""
+    def __init__(
+        self, rows: int, size: int, seed: int | None = None, process: int = 0, processes: int = 1, done: int = 0
+    ) -> None:
+        """`size` is each process's batch size, `done` how many epochs have been trained on before."""
         self.rows, self.size, self.process, self.processes = rows, size, process, processes
         self.draw = None if seed is None else torch.Generator().manual_seed(seed)
+        for _ in range(done):
+            torch.randperm(rows, generator=self.draw)
 
     def __len__(self) -> int:
         return -(-self.rows // (self.size * self.processes))
@@ -150,4 +154,5 @@ class ShardedBatchSampler(Sampler[list[int]]):
 def batches(rows: Sequence[Encoded], collator: Collator, shares: ShardedBatchSampler) -> DataLoader[Any]:
     """One process's batches; where its share is empty it gets a row without weight, so that it keeps step with the others."""
     idle = replace(rows[0], weight=0.0)
-    return DataLoader(rows, batch_sampler=shares, collate_fn=lambda share: collator(share or [idle]))  # type: ignore[arg-type]
+    own = torch.Generator()  # else each pass would draw a number from those that dropout draws from
+    return DataLoader(rows, batch_sampler=shares, collate_fn=lambda share: collator(share or [idle]), generator=own)  # type: ignore[arg-type]

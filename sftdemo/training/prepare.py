@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from sftdemo import data, files, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import DataError, Text, UserError
 from sftdemo.model import download
-from sftdemo.schema import RunConfig
+from sftdemo.schema import Checkpoint, RunConfig
+from sftdemo.training.checkpoints import weights_fingerprint
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +26,20 @@ LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 VALIDATION_SHARE, LEAST_VALIDATION, MOST_VALIDATION = 0.1, 20, 200
 
 
+class Fingerprint(TypedDict):
+    """A part of Checkpoint."""
+
+    dtype: str
+    rows: str
+    base: str
+    versions: dict[str, str]
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that decide the outcome."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
 class Prepared:
     """All that training needs, checked before anything is written: examples, token ids, the model's folder.
 
@@ -31,11 +47,16 @@ class Prepared:
     """
 
     def __init__(
-        self, config: TrainConfig, report: download.Report, precision: tuple[torch.dtype, str] | None = None
+        self,
+        config: TrainConfig,
+        report: download.Report,
+        precision: tuple[torch.dtype, str] | None = None,
+        dataset: data.Dataset | None = None,
     ) -> None:
-        """`precision` is what all processes of a training compute in, and why; else it is found here."""
+        """`precision` is what all processes of a training compute in, and why; else it is found here. `dataset` is what an
+        interrupted run was trained on; else it is read."""
         self.config = config.check()
-        self.dataset = data.prepare(config, config.max_examples)
+        self.dataset = dataset or data.prepare(config, config.max_examples)
         splits = self.dataset.splits
         # From here on torch is needed; faults in the data have been told before its import.
         from sftdemo.encoding import truncation
@@ -84,8 +105,9 @@ class Prepared:
         model, sizes = memory_estimate.Model.read(self.base), memory_estimate.LengthStatistics.of(self.rows["train"])
         self.memory, memory_note = memory_estimate.check_training(model, config, sizes, self.dtype.itemsize)
         report(memory_note)
-        # A checkpoint of full tuning holds weights and two moments, beside the model itself.
-        weights = 4 * loading.weights_bytes(self.base) if config.method == "full" else 0
+        # A checkpoint of full tuning holds weights and two moments; the next one is written beside it, and then the model.
+        kept = 7 if config.checkpoint_every else 1
+        weights = kept * loading.weights_bytes(self.base) if config.method == "full" else 0
         resources.check_disk(runs.home(), weights + 200_000_000, Text("The run"))
 
     def _mend(self, report: download.Report) -> EncodingResult:
@@ -105,6 +127,40 @@ class Prepared:
         if not (dataset.splits["train"] and dataset.splits["validation"]):
             raise DataError(dataset.dropped)
         return mended["train"]
+
+    def fingerprint(self) -> Fingerprint:
+        """What has to be the same where a training goes on, for the same curve."""
+        digest = hashlib.sha256()
+        for rows in self.rows.values():
+            for column in (rows.ids, rows.supervised, rows.ends, rows.weights):
+                digest.update(column)
+        return {
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "rows": digest.hexdigest(),
+            "base": weights_fingerprint(self.base),
+            "versions": versions(),
+        }
+
+    def check_goes_on(self, run: runs.Run, manifest: Checkpoint, report: download.Report) -> None:
+        """Raise UserError where the base or the rows aren't those of the checkpoint; say which libraries are others."""
+        now = self.fingerprint()
+        what = {"base": Text("the weights of the base model"), "rows": Text("the token ids of its rows")}
+        if changed := [text for key, text in what.items() if now[key] != manifest[key]]:  # type: ignore[literal-required]
+            raise UserError(
+                "Run {name} can't go on: {changed} are not what they were. With the model and libraries of before it can; "
+                "else train anew.",
+                name=run.name,
+                changed=changed,
+            )
+        others = [
+            f"{library} {version}, was {manifest['versions'].get(library)}"
+            for library, version in now["versions"].items()
+            if manifest["versions"].get(library) != version
+        ]
+        if others:
+            report(
+                Text("Other libraries than before ({others}): figures may differ in the last digits.", others=others)
+            )
 
     def run_config(self) -> RunConfig:
         """The run's config.json: every setting and all that is needed to repeat it."""
@@ -129,6 +185,6 @@ class Prepared:
             "base_model": str(self.base),
             "model_source": self.model_source,
             "precision": self.precision,
-            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+            "versions": versions(),
         }
         return cast("RunConfig", value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from sftdemo.log import to_log
 from sftdemo.model import download
 from sftdemo.schema import Summary
 from sftdemo.system import distributed, malloc
+from sftdemo.training import checkpoints, lock, resume
 from sftdemo.training.prepare import Prepared
 from sftdemo.training.signals import Interruption
 
@@ -30,44 +32,123 @@ def train(
     run: runs.Run | None = None,
     progress: Progress | None = None,
     report: download.Report = to_log,
+    time_limit: float | None = None,
 ) -> Summary:
     """Fine-tune and return the `train` command's JSON. Without `run` a folder is made once the data proved good.
 
-    Interrupted by a signal or by `Run.ask_to_stop`, it keeps what was learned and reports status "stopped".
-    Raises UserError for what the user can mend; a run that exists then says "failed" with the reason.
+    A `run` that was interrupted, or the one that `config.resume` names, goes on from its last checkpoint, with its own
+    settings, to the same curve. Interrupted by a signal or by `Run.ask_to_stop`, or after `time_limit` seconds, it keeps
+    what was learned and reports status "stopped"; the next call goes on. Raises UserError for what the user can mend; a run
+    that exists then says "failed" with the reason.
     """
     malloc.limit_onednn_cache()
-    interruption = Interruption()
-    with interruption.caught():
-        try:
-            if not distributed.is_rank_zero():
-                progress, report = None, download.silent
-            precision = _meet(config, report) if distributed.count() > 1 else None
-            if run and distributed.is_rank_zero():
-                run.write_status("running", step=0, total=0, phase="preparing")
-            prepared = distributed.agree(lambda: Prepared(config, report, precision))
+    interruption = Interruption(time_limit)
+    if config.resume is not None:
+        run = runs.find(config.check().resume or "")
+        config = resume.settings(run)
+    if not distributed.is_rank_zero():
+        progress, report = None, download.silent
+    try:
+        with interruption.caught(), contextlib.ExitStack() as held:
+            if distributed.count() > 1:
+                _meet()
+            distributed.agree(lambda: held.enter_context(lock.alone(run)) if distributed.is_rank_zero() else None)
+            return _trained(config, run, interruption, progress, report)
+    except BaseException as error:
+        # Some libraries make an error of their own out of an interruption of their import.
+        if isinstance(error, Exception) and interruption.asked and interruption.phase == "preparing":
+            raise KeyboardInterrupt from error
+        if isinstance(error, Exception) and (fault := files.disk_fault(error)):
+            raise fault from error
+        if distributed.lost(error):
+            raise UserError(LOST) from error
+        raise
+    finally:
+        malloc.give_back()
+
+
+def _trained(
+    config: TrainConfig,
+    run: runs.Run | None,
+    interruption: Interruption,
+    progress: Progress | None,
+    report: download.Report,
+) -> Summary:
+    start = distributed.from_rank_zero(lambda: resume.start(run) if run else resume.Start())
+    try:
+        with contextlib.ExitStack() as listening:
+            if run:
+                listening.enter_context(interruption.hears(run.path / "stop"))
+                _take_up(run, start, report)
+            precision = _precision(config, run, start, report)
+            prepared = distributed.agree(lambda: Prepared(config, report, precision, start.dataset))
             report(f"Compute dtype: {prepared.precision}.")
-            run = runs.Run(distributed.from_rank_zero(lambda: _folder(prepared, run)))
-            distributed.from_rank_zero(lambda: _write_data(prepared, run))
+            if run is None:
+                run = runs.Run(distributed.from_rank_zero(lambda: _new_folder(prepared)))
+                listening.enter_context(interruption.hears(run.path / "stop"))
+            _write_inputs(prepared, run, start, report)
             prepared.dataset.splits.clear()  # on disk now; token ids are all that training needs
             _warm(prepared)
             from sftdemo.training.trainer import fit
 
-            summary = fit(prepared, run, interruption, progress, report)
+            summary = fit(prepared, run, interruption, progress, report, start.checkpoint)
             distributed.leave()
             return summary
-        except BaseException as error:
-            if run and distributed.is_rank_zero():
-                _note_failure(run, error, report)
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise UserError(
-                    "The disk under {folder} is full; make room and train again.", folder=_place(error)
-                ) from error
-            if distributed.lost(error):
-                raise UserError(LOST) from error
-            raise
-        finally:
-            malloc.give_back()
+    except BaseException as error:
+        if run and distributed.is_rank_zero():
+            _note_failure(run, error, interruption, start, report)
+        raise
+
+
+def _take_up(run: runs.Run, start: resume.Start, report: download.Report) -> None:
+    """Say where the run begins or goes on, and leave nothing of what comes after that."""
+    for note in start.notes:
+        report(note)
+
+    def clear() -> None:
+        (run.path / "stop").unlink(missing_ok=True)
+        checkpoints.discard_part(run)
+        shutil.rmtree(run.path / ".model.part", ignore_errors=True)
+        checkpoints.restore_metrics(run, start.checkpoint)
+        step, total = (start.checkpoint.step, start.checkpoint.manifest["total"]) if start.checkpoint else (0, 0)
+        run.write_status("running", step=step, total=total, phase="preparing")
+
+    distributed.from_rank_zero(clear)
+
+
+def _write_inputs(prepared: Prepared, run: runs.Run, start: resume.Start, report: download.Report) -> None:
+    """Settings and data into the run's folder; where it goes on they are there, and have to be the same."""
+    if start.checkpoint:
+        manifest = start.checkpoint.manifest
+        distributed.agree(lambda: prepared.check_goes_on(run, manifest, report))
+        return
+
+    def write() -> None:
+        config = prepared.run_config()
+        if start.dataset:  # begins anew; how its data were made is known to its first beginning alone
+            config["data"] = run.config()["data"]
+        files.write_json(run.path / "config.json", config)
+        for split, examples in prepared.dataset.splits.items():
+            files.write_jsonl(run.path / "data" / f"{split}.jsonl", examples)
+
+    distributed.from_rank_zero(write)
+
+
+def _precision(
+    config: TrainConfig, run: runs.Run | None, start: resume.Start, report: download.Report
+) -> tuple[torch.dtype, str] | None:
+    """What to compute in, and why, where that isn't for each process to find: what a run goes on in, or what all agree on."""
+    if distributed.count() > 1:
+        distributed.agree(lambda: download.find(config.model, report) if distributed.is_first_here() else None)
+    if run and start.checkpoint:
+        import torch
+
+        return getattr(torch, start.checkpoint.manifest["dtype"]), run.config()["precision"]
+    if distributed.count() == 1:
+        return None
+    from sftdemo.system import compute
+
+    return distributed.from_rank_zero(lambda: compute.training_precision(config.check().precision))
 
 
 def _warm(prepared: Prepared) -> None:
@@ -80,47 +161,51 @@ def _warm(prepared: Prepared) -> None:
         malloc.warm_heap(round(prepared.memory.activations / slack))
 
 
-def _meet(config: TrainConfig, report: download.Report) -> tuple[torch.dtype, str]:
-    """Find the other processes; the first on each machine fetches the model for all there, and the first of all says what
-    all compute in: it is found by timing, and each by itself might find another."""
+def _meet() -> None:
+    """Find the other processes."""
     from sftdemo.system import compute
 
     distributed.join(cpu=compute.device().type == "cpu")
-    distributed.agree(lambda: download.find(config.model, report) if distributed.is_first_here() else None)
-    return distributed.from_rank_zero(lambda: compute.training_precision(config.check().precision))
 
 
-def _folder(prepared: Prepared, run: runs.Run | None) -> Path:
-    """The run's folder with its config; made if there is none."""
-    if run:
-        files.write_json(run.path / "config.json", prepared.run_config())
-    else:
-        config = prepared.config
-        run = runs.create(config.name, f"{prepared.dataset.name}-{config.method}", prepared.run_config())
-        run.write_status("running", step=0, total=0, phase="preparing")
+def _new_folder(prepared: Prepared) -> Path:
+    """The folder of a new run, with its config."""
+    config = prepared.config
+    run = runs.create(config.name, f"{prepared.dataset.name}-{config.method}", prepared.run_config())
+    run.write_status("running", step=0, total=0, phase="preparing")
     return run.path
 
 
-def _write_data(prepared: Prepared, run: runs.Run) -> None:
-    for split, examples in prepared.dataset.splits.items():
-        files.write_jsonl(run.path / "data" / f"{split}.jsonl", examples)
-
-
-def _place(error: OSError) -> Path:
-    return Path(error.filename).parent if error.filename else runs.home()
-
-
-def _note_failure(run: runs.Run, error: BaseException, report: download.Report) -> None:
-    """Leave the reason in status.json; a full disk may refuse even that, and then the process' end tells."""
-    if isinstance(error, KeyboardInterrupt):
-        state, text = "stopped", Text("Stopped before the first step; nothing was learned.")
+def _note_failure(
+    run: runs.Run, error: BaseException, interruption: Interruption, start: resume.Start, report: download.Report
+) -> None:
+    """Leave the reason in status.json."""
+    interrupted = isinstance(error, KeyboardInterrupt) or (interruption.asked and interruption.phase == "preparing")
+    interruption.phase = "saving"
+    checkpoints.discard_part(run)  # a full disk has room again, if only for a word
+    shutil.rmtree(run.path / ".model.part", ignore_errors=True)
+    status = run.status()
+    step, total = status.get("step") or 0, status.get("total") or 0
+    if interrupted:
+        state, text = "stopped", _stopped(run, step)
     elif isinstance(error, UserError):
         state, text = "failed", error.text
     elif distributed.lost(error):
         state, text = "failed", LOST
     else:
-        state, text = "failed", unexpected(error)
+        state, text = "failed", fault.text if (fault := files.disk_fault(error)) else unexpected(error)
+    if start.checkpoint and step == start.checkpoint.step and run.model_path.is_dir():
+        state = "stopped"  # as it was before: its model is as good as it was
+    cut_off = {"cut_off": True} if interrupted and interruption.terminated else {}
     try:
-        run.write_status(state, error=text)
+        run.write_status(state, error=text, step=step, total=total, **cut_off)
     except OSError as full:
         report(f"The run's status could not be written: {full}.")
+
+
+def _stopped(run: runs.Run, step: int) -> Text:
+    if checkpoints.exists(run):
+        return Text("Stopped between two checkpoints; --resume goes on from the last one.")
+    if step:
+        return Text("Stopped before the first checkpoint; --resume begins again at step 0.")
+    return Text("Stopped before the first step; nothing was learned.")

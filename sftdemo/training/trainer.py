@@ -7,33 +7,34 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from sftdemo import files, runs
 from sftdemo.encoding import encode
 from sftdemo.encoding.packing import Collator, ShardedBatchSampler, batches
 from sftdemo.errors import UserError
 from sftdemo.model import download, loading
-from sftdemo.schema import MetricsRow, Summary
-from sftdemo.system import compute, distributed, malloc, resources
-from sftdemo.training import fused_layers, loss, packed_attention
+from sftdemo.schema import Checkpoint, Summary
+from sftdemo.system import compute, distributed, malloc
+from sftdemo.training import checkpoints, fused_layers, loss, packed_attention
+from sftdemo.training.callback import Progress, RunCallback
 from sftdemo.training.model_card import model_card
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from sftdemo.config import TrainConfig
+    from sftdemo.training.checkpoints import Saved
     from sftdemo.training.prepare import Prepared
     from sftdemo.training.signals import Interruption
 
-Progress = Callable[[dict[str, Any]], None]
-STATUS_SECONDS = 0.5  # how often status.json is written at most
 EVALUATION_SHARE = 0.1  # of the training's cost, at most, goes into validation loss on the way
 FORWARD_SHARE = 3  # a forward pass costs a third of a training step
 MOST_LOGGED = 1000  # points of a curve
@@ -45,9 +46,10 @@ class SftTrainer(Trainer):  # type: ignore[misc]
     the step is cut into batches and processes; the validation loss is the mean over all tokens of all batches."""
 
     loss_is_scaled_for_ga = True
-    row_tokens = 0
+    save_due = False
     control: Any
     watch: RunCallback
+    prepared: Prepared
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return self._batches(self.train_dataset, self.args.per_device_train_batch_size, self.args.seed)
@@ -57,22 +59,68 @@ class SftTrainer(Trainer):  # type: ignore[misc]
 
     def _batches(self, rows: Any, size: int, seed: int | None) -> DataLoader[Any]:
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
-        return batches(rows, self.data_collator, ShardedBatchSampler(len(rows), size, seed, process, processes))
+        done = self.watch.saved_step // self._steps_an_epoch if seed is not None else 0
+        return batches(rows, self.data_collator, ShardedBatchSampler(len(rows), size, seed, process, processes, done))
+
+    @property
+    def _steps_an_epoch(self) -> int:
+        args, rows = self.args, len(self.train_dataset)
+        batch = args.per_device_train_batch_size * self.accelerator.num_processes
+        return planned_steps(rows, 1, batch, args.gradient_accumulation_steps)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], float | None]:
-        """A step's batches and the weight of their learned tokens over all processes; nothing once anyone asked to stop."""
+        """A step's batches and the weight of their learned tokens over all processes; nothing once anyone asked to stop,
+        or all steps are done: a checkpoint may be of the last one."""
         step_batches = list(itertools.islice(epoch_iterator, num_batches))
         tokens = sum(batch.pop("row_tokens") for batch in step_batches)
         weight = sum(_weight(batch).item() for batch in step_batches)
-        weight, tokens, stop_asked = self._over_all(weight, tokens, self.watch.stop_asked)
-        if stop_asked:
+        weight, tokens, stop, hurry, due = self._over_all(weight, tokens, *self.watch.words())
+        if stop or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
-            self.watch.stop(self.state)
+            if stop:
+                self.watch.stop(self.state, hurry > 0)
+                self._save_checkpoint(self.model, None)
             return [], None
-        self.row_tokens += round(tokens)
+        self.save_due = due > 0
+        self.watch.tally.row_tokens += round(tokens)
         return step_batches, weight or 1.0
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """The Trainer's own, made whole or not at all: it writes into output_dir, and a whole one is moved from there."""
+        step, watch = self.state.global_step, self.watch
+        if step == watch.saved_step or not watch.every:
+            return
+        began = time.monotonic()
+        checkpoints.check_room(watch.run)
+        super()._save_checkpoint(model, trial)
+        pending = self._over_all(self._tr_loss.item())[0] / self.accelerator.num_processes
+        self.accelerator.wait_for_everyone()  # each has written its random states
+        if self.is_world_process_zero():
+            written = Path(self.args.output_dir) / f"checkpoint-{step}"
+            checkpoints.commit(watch.run, written, self._manifest(pending))
+        watch.saved_step, watch.saved_at = step, time.monotonic()
+        watch.save_seconds = watch.saved_at - began
+
+    def _manifest(self, pending_loss: float) -> Checkpoint:
+        tally = self.watch.tally
+        return {
+            "step": self.state.global_step,
+            "total": self.state.max_steps,
+            "processes": self.accelerator.num_processes,
+            "row_tokens": tally.row_tokens,
+            "training_seconds": self.watch.training_seconds,
+            "seconds": tally.elapsed,
+            "first_eval_loss": tally.first_eval_loss,
+            "loss_sum": self._total_loss_scalar,
+            "pending_loss": pending_loss,
+            "logged_step": self._globalstep_last_logged,
+            "peak_memory": tally.peak,
+            "resumed": tally.resumed,
+            "files": {},
+            **self.prepared.fingerprint(),
+        }
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: float | None = None
@@ -107,99 +155,69 @@ def _weight(batch: dict[str, Any]) -> Tensor:
     return weights.sum() if weights is not None else torch.tensor(batch["labels"].numel())
 
 
-class RunCallback(TrainerCallback):  # type: ignore[misc]
-    """Writes metrics and status into the run's folder, from the first process only, and passes on the word to stop."""
-
-    def __init__(self, run: runs.Run, interruption: Interruption, progress: Progress | None) -> None:
-        self.run, self.interruption, self.progress = run, interruption, progress
-        self.trainer: SftTrainer | None = None
-        self.began = self.ended = self._written = 0.0
-        self.stopped = False
-
-    @property
-    def tokens_per_s(self) -> float:
-        """Tokens of the rows trained on, padding not, from the first step's start to the last step's end."""
-        seconds = self.ended - self.began
-        return self.trainer.row_tokens / seconds if self.trainer and seconds > 0 else 0.0
-
-    @property
-    def stop_asked(self) -> bool:
-        """Whether this process was told to stop; all do so together, before the next step."""
-        return self.interruption.asked or self.run.stop_asked
-
-    def stop(self, state: Any) -> None:
-        self.stopped = True
-        if state.is_world_process_zero:
-            self._write(state, {"step": state.global_step})
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.began = self.began or time.perf_counter()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.ended = time.perf_counter()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        logs = logs or {}
-        if not state.is_world_process_zero or not {"loss", "eval_loss"} & logs.keys():
-            return
-        row = MetricsRow(step=state.global_step, epoch=round(state.epoch or 0.0, 4))
-        for key in ("loss", "learning_rate", "grad_norm", "eval_loss"):
-            if key in logs:
-                row[key] = logs[key]
-        if "loss" in logs:
-            row["tokens_per_s"] = round(self.tokens_per_s, 1)
-        self.run.append_metrics(row)
-        if self.progress:
-            self.progress({**row, **self._course(state)})
-        self._write(state, {**row})
-
-    def _course(self, state: Any) -> dict[str, Any]:
-        done, total = state.global_step, state.max_steps
-        eta = (time.perf_counter() - self.began) / done * (total - done) if done else None
-        return {"total": total, "eta_s": round(eta) if eta is not None else None}
-
-    def _write(self, state: Any, row: dict[str, Any]) -> None:
-        if time.monotonic() - self._written > STATUS_SECONDS or state.global_step == state.max_steps or self.stopped:
-            self._written = time.monotonic()
-            run_state = "stopping" if self.stopped else "running"
-            self.run.write_status(run_state, phase="training", **row, **self._course(state))
-
-
 def fit(
-    prepared: Prepared, run: runs.Run, interruption: Interruption, progress: Progress | None, report: download.Report
+    prepared: Prepared,
+    run: runs.Run,
+    interruption: Interruption,
+    progress: Progress | None,
+    report: download.Report,
+    checkpoint: Saved | None = None,
 ) -> Summary:
     """Load, train, save; returns the `train` command's JSON and leaves it in the run's status."""
-    began = time.perf_counter()
+    manifest = checkpoint.manifest if checkpoint else None
+    callback = RunCallback(run, interruption, progress, manifest, prepared.config.checkpoint_every)
     report("Loading the model …")
-    callback = RunCallback(run, interruption, progress)
     trainer, generation_config = _trainer(prepared, run, callback, report)
-    has_validation = trainer.eval_dataset is not None
-    first_eval_loss = trainer.evaluate()["eval_loss"] if has_validation else None
-    interruption.polled = True
-    result = trainer.train()
-    if not trainer.state.global_step:
+    tally, has_validation = callback.tally, trainer.eval_dataset is not None
+    if has_validation and checkpoint is None:
+        tally.first_eval_loss = trainer.evaluate()["eval_loss"]
+    interruption.phase = "training"
+    result = trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+    steps = trainer.state.global_step
+    if not steps:
         raise KeyboardInterrupt  # stopped before the first step
-    last_eval_loss = trainer.evaluate()["eval_loss"] if has_validation else None
+    interruption.phase = "saving"
     report("Saving …")
+    seconds = tally.elapsed
+    _save(trainer, prepared, run, generation_config)
     summary: Summary = {
         "run": run.name,
         "status": "stopped" if callback.stopped else "finished",
-        "steps": trainer.state.global_step,
+        "steps": steps,
         "train_loss": result.training_loss,
-        "eval_loss": last_eval_loss,
-        "first_eval_loss": first_eval_loss,
+        "eval_loss": _last_eval_loss(trainer, callback, interruption) if has_validation else None,
+        "first_eval_loss": tally.first_eval_loss,
         "tokens_per_s": round(callback.tokens_per_s, 1),
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round(seconds, 1),
         "model_source": prepared.model_source,
-        "peak_memory": resources.used_peak(),
+        "peak_memory": tally.peak,
         "estimated_memory": prepared.memory.peak,
         "lora_targets": _targets(trainer.model),
+        "resumed": tally.resumed,
     }
-    _save(trainer, prepared, run, generation_config)
     if trainer.is_world_process_zero():
         files.write_text(run.path / "README.md", model_card(run, summary))
-        run.write_status(summary["status"], step=trainer.state.global_step, total=trainer.state.max_steps, **summary)
+        cut_off = {"cut_off": True} if callback.cut_off else {}
+        run.write_status(summary["status"], step=steps, total=trainer.state.max_steps, **summary, **cut_off)
+        if not callback.stopped:
+            shutil.rmtree(run.path / "checkpoints", ignore_errors=True)  # the way there is not needed any more
     return summary
+
+
+def _last_eval_loss(trainer: SftTrainer, callback: RunCallback, interruption: Interruption) -> float | None:
+    """The validation loss after the last step; none where there is no time for it, or a signal ends the wait for it."""
+    if callback.evaluated and callback.evaluated[0] == trainer.state.global_step:
+        return callback.evaluated[1]
+    if callback.cut_off:
+        return None
+    if distributed.count() == 1:  # several would wait for the one that leaves
+        interruption.phase = "preparing"
+    try:
+        return trainer.evaluate()["eval_loss"]
+    except KeyboardInterrupt:
+        return None
+    finally:
+        interruption.phase = "saving"
 
 
 def _trainer(
@@ -217,16 +235,17 @@ def _trainer(
         report("This model keeps its own attention; rows are padded instead of packed.")
     if config.gradient_checkpointing and _keeps_inputs(config):
         trained.enable_input_require_grads()  # else no gradient comes back through a reentrant checkpoint
+    arguments = _arguments(prepared, run, full and prepared.dtype == torch.bfloat16, _has_experts(model))
     trainer = SftTrainer(
         model=trained,
-        args=_arguments(prepared, run, autocast=full and prepared.dtype == torch.bfloat16, sparse=_has_experts(model)),
+        args=arguments,
         train_dataset=prepared.rows["train"],
         eval_dataset=prepared.rows["validation"] or None,
         data_collator=Collator(packed),
         callbacks=[callback],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.watch, callback.trainer = callback, trainer
+    trainer.watch, trainer.prepared, callback.trainer = callback, prepared, trainer
     return trainer, model.generation_config
 
 
@@ -267,7 +286,7 @@ def _arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse: bool) 
     evaluations_between = min(8, max(0, int(affordable) - 2))
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # what the launcher says of it; --precision decides, below
     arguments = TrainingArguments(
-        output_dir=str(run.path / "checkpoints"),
+        output_dir=str(checkpoints.part(run)),
         num_train_epochs=config.epochs,
         learning_rate=config.peak_learning_rate,
         per_device_train_batch_size=config.batch_size,
@@ -282,9 +301,7 @@ def _arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse: bool) 
         logging_steps=max(1, steps // MOST_LOGGED),
         eval_strategy="steps" if evaluations_between else "no",
         eval_steps=max(1, steps // (evaluations_between + 1)) if evaluations_between else None,
-        save_strategy="steps" if config.checkpoint_every else "no",
-        save_steps=config.checkpoint_every or 1,
-        save_total_limit=1,
+        save_strategy="no",  # RunCallback says when
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -307,6 +324,7 @@ def planned_steps(rows: int, epochs: float, batch: int, accumulation: int) -> in
 def _save(trainer: SftTrainer, prepared: Prepared, run: runs.Run, generation_config: Any) -> None:
     """Everything needed to load and to talk goes into model/: adapter or weights, tokenizer, template, stop tokens."""
     part = run.path / ".model.part"
+    checkpoints.check_room(run)
     if trainer.is_fsdp_enabled:
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     trainer.save_model(str(part))  # by all processes: each may hold a part of the weights
@@ -322,5 +340,8 @@ def _save(trainer: SftTrainer, prepared: Prepared, run: runs.Run, generation_con
     generation_config.save_pretrained(part)
     for name in ("README.md", "training_args.bin"):  # PEFT's empty card, the run has its own; a pickle
         (part / name).unlink(missing_ok=True)
+    if run.model_path.exists():  # of the run as it was stopped before
+        shutil.rmtree(run.path / ".model.old", ignore_errors=True)
+        run.model_path.rename(run.path / ".model.old")
     part.rename(run.model_path)
-    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)  # the way there is not needed any more
+    shutil.rmtree(run.path / ".model.old", ignore_errors=True)

@@ -10,15 +10,15 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from sftdemo import files, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UsageError, UserError
 from sftdemo.log import LOG
 from sftdemo.runs import ACTIVE, Run
-
-# Two clicks at once must not both find the machine free.
-_starting = threading.Lock()
+from sftdemo.training import checkpoints, lock
+from sftdemo.training import resume as resumption
 
 
 def start(config: TrainConfig) -> Run:
@@ -28,18 +28,45 @@ def start(config: TrainConfig) -> Run:
     """
     if not config.check().data:
         raise UsageError("data is empty; give a file, a folder, the name of a sample set, or a Hub id.")
-    with _starting:
-        if busy := runs.active():
-            raise UserError("Run {name} is still training; wait until it ends, or stop it first.", name=busy[0].name)
+    with lock.alone():
         hint = f"{Path(config.data).stem}-{config.method}"
         run = runs.create(config.name, hint, {"settings": config.to_json()})
-        spawn(run, [sys.executable, "-m", "sftdemo", "train", "--run", str(run.path.resolve())])
+        _spawn_training(run)
     return run
 
 
-def spawn(run: Run, argv: list[str]) -> int:
-    """Start the run's process, which outlives this one; return its pid. Its output goes to the log."""
-    run.write_status("queued")
+def resume(run: Run) -> None:
+    """Go on with a run that was interrupted or stopped, in the background.
+
+    Raises UserError while another run is active, and where there is nothing that it could go on from; the run is then
+    left as it is.
+    """
+    with lock.alone():
+        resumption.start(run)
+        status = run.status()
+        _spawn_training(run, step=status.get("step") or 0, total=status.get("total") or 0)
+
+
+def cut_off() -> Run | None:
+    """The newest run that was ended from outside: killed, or told to leave by a machine that went down."""
+    return next((run for run in runs.list_runs() if run.status().get("cut_off")), None)
+
+
+def can_resume(run: Run) -> bool:
+    """Whether the run has ended before its last step, for whatever reason, and has a checkpoint."""
+    return run.status()["state"] in ("stopped", "failed") and checkpoints.exists(run)
+
+
+def _spawn_training(run: Run, **known: Any) -> None:
+    spawn(run, [sys.executable, "-m", "sftdemo", "train", "--run", str(run.path.resolve())], **known)
+
+
+def spawn(run: Run, argv: list[str], **known: Any) -> int:
+    """Start the run's process, which outlives this one; return its pid. Its output goes to the log.
+
+    `known` goes into the status until the process writes its own.
+    """
+    run.write_status("queued", **known)
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
@@ -57,7 +84,7 @@ def spawn(run: Run, argv: list[str]) -> int:
         raise UserError("The training process could not start: {reason}.", reason=error) from error
     # The child writes the status itself from its first word on; until then its pid must stand there, not ours.
     if run.status().get("pid") == os.getpid():
-        run.write_status("queued", pid=child.pid)
+        run.write_status("queued", pid=child.pid, **known)
     LOG.info("Run %s: training began, process %d.", run.name, child.pid)
     # Someone must wait for a child, or it stays in the process table when it ends.
     threading.Thread(target=_await_end, args=(run, child), name=f"end of {run.name}", daemon=True).start()
@@ -75,11 +102,12 @@ def _await_end(run: Run, child: subprocess.Popen[bytes]) -> None:
     lines = run.log_path.read_bytes()[-4000:].decode(errors="replace").split("\n")
     last_line = next((line.strip() for line in reversed(lines) if line.strip()), "the log is empty")
     error = f"The training process ended with exit status {code}: {last_line}"
-    if code < 0:
+    cut_off = code < 0
+    if cut_off:
         name = signal.Signals(-code).name
         error = f"The training process was killed ({name}). If nobody did it, the machine had no memory left."
     LOG.warning("Run %s: %s", run.name, error)
-    files.write_json(path, status | {"state": "failed", "error": error, "eta_s": None})
+    files.write_json(path, status | {"state": "failed", "error": error, "eta_s": None, "cut_off": cut_off})
 
 
 def stop(run: Run) -> None:

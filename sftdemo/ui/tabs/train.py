@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "thorough": {"max_examples": None, "epochs": 3.0},
 }
 DEFAULT_PRESET = "balanced"
-FROM_DATA_TAB = {spec.name for spec in fields(ReadConfig)} - {"seed"}
+NO_FIELD = {spec.name for spec in fields(ReadConfig)} - {"seed"} | {"resume"}  # chosen on the Data tab, or a button
 MODEL_NAMES = {DEFAULT_MODEL: "SmolLM2-135M"}
 BYTES_A_TOKEN, TEMPLATE_TOKENS = 3.5, 35  # rough, for the estimate before a tokenizer is at hand
 USUAL_SPEED = 300.0  # tokens/s of the default model on two cores; a finished run's own speed takes its place
@@ -220,7 +220,7 @@ class TrainTab:
         """The settings' fields by name, set to the default preset."""
         fields = {}
         preset = PRESETS[DEFAULT_PRESET]
-        for group, specs in forms.groups(TrainConfig, FROM_DATA_TAB).items():
+        for group, specs in forms.groups(TrainConfig, NO_FIELD).items():
             gr.Markdown(label(f"group_{group}"), elem_classes="group")
             with gr.Row():
                 for spec in specs:

@@ -78,7 +78,7 @@ SETTINGS = {
     "set_lora_dropout": "LoRA dropout",
     "help_lora_dropout": "训练时丢弃的 LoRA 输入比例。",
     "set_checkpoint_every": "检查点间隔",
-    "help_checkpoint_every": "每隔多少步保存一次；0 表示不保存。",
+    "help_checkpoint_every": "每隔多少步保存一次，且最迟在一分钟或已用时间的 2% 之后保存；0 表示不保存。",
     "set_max_new_tokens": "最长回答",
     "set_temperature": "温度",
     "set_top_p": "Top-p",

@@ -1,0 +1,154 @@
+"""What is written into a run's folder while it trains, when a checkpoint is due, and when it is time to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from sftdemo import runs
+from sftdemo.schema import Checkpoint, MetricsRow
+from sftdemo.system import resources
+from sftdemo.training.signals import Interruption
+
+Progress = Callable[[dict[str, Any]], None]
+STATUS_SECONDS = 0.5  # how often status.json is written at most
+LOST_SECONDS, LOST_SHARE = 60.0, 0.02  # as much of the time, the longer of both, may be lost at most
+
+
+@dataclass
+class Tally:
+    """What adds up over all stretches of a training, and is kept in its checkpoints. Times are in seconds."""
+
+    row_tokens: int = 0
+    training_seconds: float = 0.0  # before this stretch
+    seconds: float = 0.0  # the same from loading on
+    first_eval_loss: float | None = None
+    peak_memory: int = 0
+    resumed: list[int] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)  # this stretch, with loading
+
+    @classmethod
+    def of(cls, manifest: Checkpoint) -> Tally:
+        return cls(
+            manifest["row_tokens"],
+            manifest["training_seconds"],
+            manifest["seconds"],
+            manifest["first_eval_loss"],
+            manifest["peak_memory"],
+            [*manifest["resumed"], manifest["step"]],
+        )
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of all stretches, with loading."""
+        return self.seconds + time.perf_counter() - self.began
+
+    @property
+    def peak(self) -> int:
+        """Bytes that a process took at most so far."""
+        return max(self.peak_memory, resources.used_peak())
+
+
+class RunCallback(TrainerCallback):  # type: ignore[misc]
+    """Writes metrics and status into the run's folder, from the first process only, and passes on the word to stop."""
+
+    def __init__(
+        self,
+        run: runs.Run,
+        interruption: Interruption,
+        progress: Progress | None,
+        checkpoint: Checkpoint | None,
+        every: int,
+    ) -> None:
+        """`checkpoint` is what the training goes on from, `every` how many steps lie between two checkpoints at most."""
+        self.run, self.interruption, self.progress, self.every = run, interruption, progress, every
+        self.checkpoint = checkpoint
+        self.tally = Tally.of(checkpoint) if checkpoint else Tally()
+        self.trainer: Any = None
+        self.began = self._written = 0.0
+        self.ended = self.tally.training_seconds
+        self.saved_at, self.saved_step = time.monotonic(), checkpoint["step"] if checkpoint else 0
+        self.step_seconds = self.save_seconds = 0.0
+        measured = (
+            [(row["step"], row["eval_loss"]) for row in run.metrics() if "eval_loss" in row] if checkpoint else []
+        )
+        self.evaluated = measured[-1] if measured else None  # the newest validation loss, with its step
+        self.stopped = self.cut_off = False
+
+    @property
+    def training_seconds(self) -> float:
+        return self.ended - self.began
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens of the rows trained on, padding not, from the first step's start to the last step's end."""
+        return self.tally.row_tokens / self.training_seconds if self.training_seconds > 0 else 0.0
+
+    def words(self) -> tuple[bool, bool, bool]:
+        """Whether this process was told to stop, has to be quick about it, and holds a checkpoint for due; all processes
+        hear of each other's before the next step."""
+        hurry = self.interruption.terminated or self.interruption.out_of_time(2 * self.step_seconds + self.save_seconds)
+        due = self.every > 0 and time.monotonic() - self.saved_at >= max(LOST_SECONDS, LOST_SHARE * self.tally.elapsed)
+        return hurry or self.interruption.asked or self.run.stop_asked, hurry, due
+
+    def stop(self, state: Any, hurry: bool) -> None:
+        self.stopped, self.cut_off = True, hurry
+        if state.is_world_process_zero:
+            self._write(state, {"step": state.global_step})
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The Trainer forgets in a checkpoint what it has summed up of the losses."""
+        if self.checkpoint:
+            trainer = self.trainer
+            trainer._tr_loss = torch.tensor(self.checkpoint["pending_loss"], device=args.device)
+            trainer._total_loss_scalar = self.checkpoint["loss_sum"]
+            trainer._globalstep_last_logged = self.checkpoint["logged_step"]
+            trainer._initial_global_step = 0
+        self.saved_at = time.monotonic()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._step_began = time.perf_counter()
+        self.began = self.began or self._step_began - self.tally.training_seconds
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        self.ended = time.perf_counter()
+        self.step_seconds = self.ended - self._step_began
+        by_step = self.every > 0 and state.global_step % self.every == 0
+        # After the last step the model itself is saved.
+        control.should_save = self.trainer.save_due or (by_step and state.global_step < state.max_steps)
+        return control
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        logs = logs or {}
+        if "eval_loss" in logs:
+            self.evaluated = (state.global_step, logs["eval_loss"])
+        if not state.is_world_process_zero or not {"loss", "eval_loss"} & logs.keys():
+            return
+        row = MetricsRow(step=state.global_step, epoch=round(state.epoch or 0.0, 4))
+        for key in ("loss", "learning_rate", "grad_norm", "eval_loss"):
+            if key in logs:
+                row[key] = logs[key]
+        if "loss" in logs:
+            row["tokens_per_s"] = round(self.tokens_per_s, 1)
+        self.run.append_metrics(row)
+        if self.progress:
+            self.progress({**row, **self._course(state)})
+        self._write(state, {**row})
+
+    def _course(self, state: Any) -> dict[str, Any]:
+        done, total = state.global_step, state.max_steps
+        eta = (time.perf_counter() - self.began) / done * (total - done) if done and self.began else None
+        return {"total": total, "eta_s": round(eta) if eta is not None else None}
+
+    def _write(self, state: Any, row: dict[str, Any]) -> None:
+        if time.monotonic() - self._written > STATUS_SECONDS or state.global_step == state.max_steps or self.stopped:
+            self._written = time.monotonic()
+            resumed: dict[str, Any] = {"resumed": self.tally.resumed} if self.tally.resumed else {}
+            self.run.write_status(
+                "stopping" if self.stopped else "running", phase="training", **row, **self._course(state), **resumed
+            )
