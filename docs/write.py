@@ -21,6 +21,7 @@ import sftdemo  # noqa: E402
 from sftdemo import data, schema  # noqa: E402
 from sftdemo.__main__ import parser  # noqa: E402
 from sftdemo.config import value_type  # noqa: E402
+from sftdemo.evaluation.registry import METRICS  # noqa: E402
 
 _LAYERS = ast.parse((DOCS.parent / "tests" / "test_layers.py").read_text(encoding="utf-8"))
 ORDER, INSIDE = (
@@ -208,11 +209,37 @@ def _packages_in(home: Path, package: str) -> list[str]:
     return [f"{package}/{name}" for name in sorted(inside, key=order.index)]
 
 
+# metrics.md
+
+
+def metrics(text: str) -> str:
+    """The document with its table of metrics written anew, from the registry."""
+    head = ("metric", "what it is", "scale", "better", "test", "source")
+    rows = (
+        (
+            f"`{metric.name}`",
+            metric.definition or metric.notes[0],
+            f"0–{metric.scale}" if metric.scale else "open",
+            "higher" if metric.higher_is_better else "lower",
+            "McNemar" if metric.binary else "randomisation",
+            metric.source,
+        )
+        for metric in METRICS.values()
+    )
+    return re.sub(
+        r"(<!-- metrics -->\n).*?(<!-- end -->)",
+        lambda match: match[1] + table(head, rows) + match[2],
+        text,
+        flags=re.S,
+    )
+
+
 def documents() -> dict[Path, str]:
     """What each document should hold."""
-    folder, house = DOCS / "run-folder.md", DOCS / "architecture.md"
+    folder, house, scores = DOCS / "run-folder.md", DOCS / "architecture.md", DOCS / "metrics.md"
     return {
         house: architecture(house.read_text(encoding="utf-8")),
+        scores: metrics(scores.read_text(encoding="utf-8")),
         DOCS / "commands.md": commands(),
         DOCS / "python.md": python(),
         folder: run_folder(folder.read_text(encoding="utf-8")),

@@ -8,6 +8,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from sftdemo.encoding.encode import answer_ids, encode_prompt
 from sftdemo.errors import UserError
+from sftdemo.evaluation.answer_metrics import holds_rows
 from sftdemo.inference.adapters import route_adapters
 from sftdemo.inference.request import Side
 from sftdemo.inference.side_by_side import SideBySide
@@ -88,7 +89,7 @@ def test_a_clear_fall_is_a_warning_and_a_rise_is_none():
     ("text", "found"), [("It's Paris.", 1), ("Comparison", 0), ("New York City!", 1), ("York, New", 0)]
 )
 def test_a_right_answer_holds_the_words_in_order(text, found):
-    assert forgetting.answered(text, ["Paris", "new york"]) == found
+    assert holds_rows([text], [["Paris", "new york"]]) == [found]
 
 
 def test_tokens_are_shown_safely(pair):

@@ -9,7 +9,8 @@ from sacrebleu.significance import PairedTest
 from scipy.stats import binom
 
 from sftdemo.evaluation import row_statistics, significance
-from sftdemo.evaluation.significance import Measure, differences, holm, mean_measure, paired_differences
+from sftdemo.evaluation.significance import PairedStatistics, holm, paired_differences
+from tests.paired import differences, means
 
 SIZES = (50, 200)
 FEW, MANY = 300, 1000  # simulated evaluations: in every run of the tests, and in the slow one
@@ -20,15 +21,17 @@ def most(evaluations: int) -> int:
     return int(binom.ppf(0.999, evaluations, 0.05))
 
 
-def answers_right(rng: np.random.Generator, evaluations: int, n: int, base: float, tuned: float) -> list[Measure]:
+def answers_right(
+    rng: np.random.Generator, evaluations: int, n: int, base: float, tuned: float
+) -> list[PairedStatistics]:
     """Two systems of these accuracies on rows of unlike difficulty, errors independent given the row."""
     ease = rng.normal(0, 0.2, (evaluations, n))
     right = [(rng.random((evaluations, n)) < np.clip(rate + ease, 0, 1)).astype(float) for rate in (base, tuned)]
-    return [mean_measure(*one, limit=1.0, rate=True) for one in zip(*right, strict=True)]
+    return [means(*one, limit=1.0, binary=True) for one in zip(*right, strict=True)]
 
 
 @pytest.fixture(scope="module")
-def pool() -> Measure:
+def pool() -> PairedStatistics:
     """Rows of two systems that get 6 words in 10 right each, as BLEU's and chrF's sums."""
     draw = random.Random(2)
     vocabulary = ["".join(draw.choices("abcdefghijklmnop", k=draw.randint(2, 7))) for _ in range(80)]
@@ -39,25 +42,25 @@ def pool() -> Measure:
 
     references = [[" ".join(words)] for words in texts]
     base, tuned = noisy(0.6), noisy(0.6)
-    return Measure(
+    return PairedStatistics(
         *(row_statistics.chrf_rows(CHRF(), side, references) for side in (base, tuned)),
         score=row_statistics.chrf_scores,
     )
 
 
-def corpus_scores(pool: Measure, rng: np.random.Generator, evaluations: int, n: int) -> list[Measure]:
+def corpus_scores(pool: PairedStatistics, rng: np.random.Generator, evaluations: int, n: int) -> list[PairedStatistics]:
     rows = [rng.choice(len(pool.base), n, replace=False) for _ in range(evaluations)]
-    return [Measure(pool.base[some], pool.tuned[some], pool.score) for some in rows]
+    return [PairedStatistics(pool.base[some], pool.tuned[some], pool.score) for some in rows]
 
 
-def claims(measures: list[Measure], resamples: int = significance.RESAMPLES) -> int:
+def claims(measures: list[PairedStatistics], resamples: int = significance.RESAMPLES) -> int:
     """In how many of these evaluations a difference is claimed. All see the same resamples: one matrix serves them all."""
     found = paired_differences({str(k): measure for k, measure in enumerate(measures)}, 7, resamples)
     return sum(one.clear for one in found.values())
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_exchangeable_systems_are_rarely_told_apart(pool: Measure, n: int) -> None:
+def test_exchangeable_systems_are_rarely_told_apart(pool: PairedStatistics, n: int) -> None:
     rng = np.random.default_rng(n)
     assert claims(answers_right(rng, FEW, n, 0.6, 0.6), 500) <= most(FEW)
     assert claims(corpus_scores(pool, rng, FEW // 3, n), 500) <= most(FEW // 3)
@@ -65,7 +68,9 @@ def test_exchangeable_systems_are_rarely_told_apart(pool: Measure, n: int) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", SIZES)
-def test_exchangeable_systems_are_told_apart_in_one_of_twenty_evaluations_at_most(pool: Measure, n: int) -> None:
+def test_exchangeable_systems_are_told_apart_in_one_of_twenty_evaluations_at_most(
+    pool: PairedStatistics, n: int
+) -> None:
     rng = np.random.default_rng(n + 1)
     for rate in (0.5, 0.6, 0.9):
         assert claims(answers_right(rng, MANY, n, rate, rate)) <= most(MANY)

@@ -47,8 +47,8 @@ def chrf(prediction, reference, **options):
     return metrics.chrf(predictions=predictions, references=[[text] for text in references], **options)["chrf"]
 
 
-def overlap(prediction, references, kind, stem=False):
-    return metrics.rouge_rows([prediction], [references], [kind], stem)[0][kind]
+def overlap(prediction, references, kind):
+    return metrics.rouge_rows([prediction], [references], [kind])[0][kind]
 
 
 # The golden files
@@ -64,7 +64,7 @@ def test_all_sacrebleu_cases():
         elif case["metric"] == "TER":
             found = metrics.ter(predictions=case["hyps"], references=rows, **options)["ter"]
         elif case["metric"] == "chrF2-sentence":
-            found = metrics.sentence_chrf(case["hyps"][0], rows[0], eps_smoothing=True)
+            found = metrics.chrf(predictions=case["hyps"], references=rows, eps_smoothing=True)["chrf"]
         else:
             # The file drops the options that upstream's tests pass to all: beta 3, and epsilon smoothing in test_cases.
             options |= {"beta": 3, "eps_smoothing": case["source"].endswith("test_cases")}
@@ -73,8 +73,10 @@ def test_all_sacrebleu_cases():
 
 
 def test_all_rouge_cases():
-    for case in golden("rouge155_cases.json"):
-        found = overlap(case["prediction"], [case["target"]], case["rouge"], case["stemmer"])
+    cases = [case for case in golden("rouge155_cases.json") if not case["stemmer"]]
+    assert cases
+    for case in cases:
+        found = overlap(case["prediction"], [case["target"]], case["rouge"])
         field = "f" if case["field"] == "fmeasure" else case["field"]
         assert getattr(found, field) / 100 == pytest.approx(case["value"], abs=1e-5), case
 
@@ -190,7 +192,7 @@ def test_chrf_vectors():
         "Lapali po dechu, jejich životy skončily dřív, než skutečně začaly.",
         "Lapali po dechu a pak jejich život skončil - dřív, než skutečně mohl začít, připomněli.",
     )
-    assert metrics.sentence_chrf(czech[0], [czech[1]], eps_smoothing=True) == pytest.approx(57.15704367, abs=1e-7)
+    assert chrf(*czech, eps_smoothing=True) == pytest.approx(57.15704367, abs=1e-7)
 
 
 def test_chrf_of_the_evaluate_readme():
@@ -273,15 +275,14 @@ def test_ascii_rouge_is_rouge_scores_own():
     draw = random.Random(7)
     words = ["running", "run", "runs", "cats", "cat's", "the", "a_b", "3.5", "–", "Ends.\n"]
     kinds = [*metrics.ROUGE_KINDS, "rougeLsum"]
-    for stem in (False, True):
-        engine = RougeScorer(kinds, use_stemmer=stem)
-        for _ in range(60):
-            prediction, reference = (
-                " ".join(draw.choices(words, k=draw.randrange(30))).replace("–", "-") for _ in range(2)
-            )
-            ours = metrics.rouge_rows([prediction], [[reference]], kinds, stem)[0]
-            for kind, score in engine.score(reference, prediction).items():
-                assert ours[kind].f == pytest.approx(100 * score.fmeasure), (kind, prediction, reference)
+    engine = RougeScorer(kinds, use_stemmer=False)
+    for _ in range(60):
+        prediction, reference = (
+            " ".join(draw.choices(words, k=draw.randrange(30))).replace("–", "-") for _ in range(2)
+        )
+        ours = metrics.rouge_rows([prediction], [[reference]], kinds)[0]
+        for kind, score in engine.score(reference, prediction).items():
+            assert ours[kind].f == pytest.approx(100 * score.fmeasure), (kind, prediction, reference)
 
 
 # Language
@@ -425,10 +426,3 @@ def test_unknown_settings_name_the_choices():
         bleu(["a"], [["a"]], tokenizer="spm")
     with pytest.raises(UsageError, match="auto, en, zh"):
         bleu(["a"], [["a"]], language="fr")
-
-
-def test_row_scores():
-    found = metrics.row_scores("yes", ["yes"])
-    assert found == pytest.approx(
-        {"bleu": 100, "chrf": 100, "rouge1": 100, "rouge2": 0, "rougeL": 100, "exact_match": 1}
-    )

@@ -46,11 +46,9 @@ def test_what_the_code_knows_is_written_down(write) -> None:
 
 def test_every_metric_has_its_line_with_scale_and_direction() -> None:
     lines = re.findall(r"^\| `(\w+)` \|(.*)\|$", (DOCS / "metrics.md").read_text(encoding="utf-8"), re.M)
-    told = {name: [cell.strip() for cell in rest.split("|")] for name, rest in lines}
-    assert set(told) == set(METRICS)
-    for name, (said, scale, better, *_) in told.items():
-        assert said and better == ("lower" if METRICS[name].scale == 0 else "higher"), name
-        assert METRICS[name].scale == 0 or scale.endswith(f"–{METRICS[name].scale}"), name
+    cells = {name: [cell.strip() for cell in rest.split("|")] for name, rest in lines}
+    assert set(cells) == set(METRICS)
+    assert cells["ter"][1:3] == ["0–100", "lower"] and cells["accuracy"][1:4] == ["0–1", "higher", "McNemar"]
 
 
 def test_each_step_of_the_walks_is_there() -> None:
@@ -66,11 +64,15 @@ def test_each_step_of_the_walks_is_there() -> None:
 EXTENSIONS = {
     "A metric": """
 from sftdemo import score
-from sftdemo.evaluation import significance
+from sftdemo.evaluation.scorecard import score_outputs
+from sftdemo.ui.parts.charts import score_rows
 rows = [{"prediction": "Yes, sir", "references": ["yes"]}, {"prediction": "no", "references": ["yes"]}]
 assert score(rows)["first_word"] == 0.5
-texts = {"base_outputs": ["no"] * 9, "tuned_outputs": ["yes indeed"] * 9, "references": [["yes"]] * 9}
-assert significance.differences(**texts)["first_word"]["delta"] == 1.0
+row = {"messages": [], "references": ["yes"], "label": None, "base": "no", "tuned": "yes indeed"}
+scores = score_outputs([row] * 9, [], 1)
+difference = scores["difference"]["first_word"]
+assert scores["tuned"]["first_word"] == difference["delta"] == 1 and difference["p"] == 2 / 2**9
+assert all(text in score_rows(scores, lang) for lang, text in (("en", "First word"), ("zh", "首词准确率")))
 """,
     "A data layout": """
 import json, pathlib, sftdemo

@@ -293,7 +293,7 @@ def test_which_metric_agrees_with_people(store: Store) -> None:
         store.vote(pair.ballot, "a" if len(pair.answer_a) > len(pair.answer_b) else "b", "ann")
     found = store.report(run).metrics
     assert {name: (rate.k, rate.n, silent) for name, (rate, silent) in found.items()} == {
-        **dict.fromkeys(("exact_match", "chrf", "bleu", "rouge1", "rougeL"), (3, 4, 0)),
+        **dict.fromkeys(("exact_match", "token_f1", "bleu", "chrf", "rouge1", "rougeL"), (3, 4, 0)),
         "longer": (4, 4, 0),
     }
     assert found["chrf"][0].low < 0.75 < found["chrf"][0].high

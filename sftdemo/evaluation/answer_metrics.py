@@ -15,6 +15,9 @@ from sftdemo.evaluation.words import References, Tokenizer
 
 _ARTICLES = {"a", "an", "the"}
 _REPEATED = 4  # Welleck et al. (2020) count repeated 4-grams
+SIGNATURE = (
+    f"tok:ascii-words+chars-without-spaces|norm:nfkc,case,punctuation,articles|refs:max|repetition:{_REPEATED}-grams"
+)
 
 
 @functools.cache
@@ -53,6 +56,19 @@ def normal_match_rows(predictions: Sequence[str], references: References) -> lis
     ]
 
 
+def holds_rows(predictions: Sequence[str], references: References) -> list[float]:
+    """1 for each row where the words of a reference stand in the answer, one after another."""
+    tokenize = _tokenizer().tokenize
+
+    def words(text: str) -> str:
+        return f" {' '.join(tokenize(text))} "
+
+    return [
+        float(any(words(reference) in words(text) for reference in texts))
+        for text, texts in zip(predictions, references, strict=True)
+    ]
+
+
 def _ngrams(words: Sequence[str], order: int) -> list[tuple[str, ...]]:
     return [tuple(words[start : start + order]) for start in range(len(words) - order + 1)]
 
@@ -64,22 +80,29 @@ def _distinct(texts: Sequence[Sequence[str]], order: int) -> float:
 
 
 def answer_scores(*, predictions: Sequence[str], references: References) -> Scores:
-    """{"exact_match_normalized", "token_f1", "distinct_1", "distinct_2", "length_ratio", "repetition", "signature"}.
+    """{"exact_match_normalized", "token_f1", "distinct_1", "distinct_2", "length_ratio", "repetition", "signature"}."""
+    check(predictions, references)
+    return {
+        "exact_match_normalized": mean(normal_match_rows(predictions, references)),
+        "token_f1": mean(token_f1_rows(predictions, references)),
+        **shape(predictions, references),
+        "signature": SIGNATURE,
+    }
+
+
+def shape(predictions: Sequence[str], references: References) -> Scores:
+    """{"distinct_1", "distinct_2", "length_ratio", "repetition"}: what answers are like, all of them together.
 
     `length_ratio` is all answers' words over all references' (their mean where a row has several): under 1, the answers
     are shorter. `repetition` is the share of 4-grams that an answer has said before.
     """
-    check(predictions, references)
     tokenize = _tokenizer().tokenize
     texts = [tokenize(text) for text in predictions]
     wanted = sum(mean([len(tokenize(reference)) for reference in row]) for row in references)
     spans = [_ngrams(words, _REPEATED) for words in texts]
     return {
-        "exact_match_normalized": mean(normal_match_rows(predictions, references)),
-        "token_f1": mean(token_f1_rows(predictions, references)),
         "distinct_1": _distinct(texts, 1),
         "distinct_2": _distinct(texts, 2),
         "length_ratio": sum(map(len, texts)) / max(wanted, 1),
         "repetition": sum(len(span) - len(set(span)) for span in spans) / max(sum(map(len, spans)), 1),
-        "signature": f"tok:ascii-words+chars-without-spaces|norm:nfkc,case,punctuation,articles|refs:max|repetition:{_REPEATED}-grams",
     }

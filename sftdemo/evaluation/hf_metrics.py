@@ -1,7 +1,8 @@
-"""The scores behind Hugging Face's metric interface: subclasses of `evaluate.Metric`, made directly, never loaded by name.
+"""The scores behind Hugging Face's metric interface, for programs built on it: subclasses of `evaluate.Metric`, made
+directly, never loaded by name.
 
-Import this module where transformers is loaded anyway, or where seconds don't matter: `evaluate` imports all of it.
-An instance is for one thread; make one for each evaluation. Nothing is downloaded, and nothing is written.
+An evaluation of base and tuned asks the registry itself, since it needs each row's statistics and not the scores alone.
+Importing this module takes seconds, as `evaluate` imports all of transformers. An instance is for one thread; make one for each evaluation. Nothing is downloaded, and nothing is written.
 """
 
 from __future__ import annotations
@@ -76,16 +77,3 @@ class Json(_Measure):
 class Classification(_Measure):
     function = staticmethod(metrics.classification)
     reference = _TEXT
-
-
-def suite(language: str, tokenizer: str | None) -> dict[str, Callable[..., Scores]]:
-    """What `scoring.suite` gives, through new instances of the classes."""
-    return {
-        "bleu": Bleu(language=language, tokenizer=tokenizer).compute,
-        "chrf": Chrf().compute,
-        "rouge": Rouge(kinds=metrics.ALL_ROUGE).compute,
-        "exact_match": ExactMatch().compute,
-        "ter": Ter(language=language).compute,
-        "answers": Answers().compute,
-        "json": Json().compute,
-    }

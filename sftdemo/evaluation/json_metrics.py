@@ -25,7 +25,7 @@ DEEPEST = 100  # levels; what walks through a value needs Python's stack
 _FENCE = re.compile(r"```[\w+-]*\s*\n(.*?)```", re.DOTALL)
 _START = re.compile(r"""\{(?=\s*["}])|\[(?=\s*["{\[\]])""")
 _TYPES = ("label", "type", "entity_type", "category", "tag")
-_SIGNATURE = (
+SIGNATURE = (
     "valid:whole-answer,object-or-list|lenient:first-fence,first-object-or-list|values:lenient|numbers:by-value|"
     "text:nfkc,space|refs:max-f1|mean:micro"
 )
@@ -226,12 +226,16 @@ def json_scores(*, predictions: Sequence[str], references: References) -> Scores
         "json_valid_lenient": mean([float(row.has_json) for row in rows]),
         "json_exact": mean([float(row.exact) for row in rows]),
         "field_f1": f1(*_sum([row.total("fields") for row in rows])),
-        "fields": _table([row.fields for row in rows]),
     }
     if has_entities(references):
         scores["entity_f1"] = f1(*_sum([row.total("entities") for row in rows]))
-        scores["entities"] = _table([row.entities for row in rows])
-    return scores | {"signature": _SIGNATURE}
+    return scores | parts(rows, "entity_f1" in scores) | {"signature": SIGNATURE}
+
+
+def parts(rows: Sequence[Row], with_entities: bool) -> dict[str, dict[str, dict[str, float]]]:
+    """{"fields", perhaps "entities"}: {path or type: {"precision", "recall", "f1", "support"}}, of all rows' counts."""
+    tables = {"fields": _table([row.fields for row in rows])}
+    return tables | ({"entities": _table([row.entities for row in rows])} if with_entities else {})
 
 
 def _sum(counts: Sequence[Counts]) -> Counts:

@@ -1,4 +1,4 @@
-"""BLEU, chrF, TER, ROUGE, exact match and label scores as pure functions; sacrebleu and rouge-score are the engines.
+"""BLEU, chrF, TER, ROUGE, exact match and label scores as pure functions; sacrebleu is the engine of the first three.
 
 Every score takes `predictions` (n texts) and `references` (n lists of texts, one or more each; labels for
 `classification`) by keyword, and returns plain floats with the `signature` that tells how they were made.
@@ -31,7 +31,10 @@ ROUGE_KINDS = ("rouge1", "rouge2", "rougeL")
 ALL_ROUGE = (*ROUGE_KINDS, "rougeLsum")
 # sacrebleu's search for shifted words takes seconds a row where long texts have little order in common.
 TER_ROWS, TER_WORDS = 1000, 50
-UNPARSED = "unparsed"
+
+ROUGE_SIGNATURE = "tok:ascii-words+chars-without-spaces|stem:no|refs:max-f|mean:plain"
+EXACT_SIGNATURE = "norm:nfkc|space:collapsed|case:mixed"
+LABEL_SIGNATURE = "match:whole-label|norm:nfkc|case:folded|unparsed:wrong|macro:labels-present"
 
 _FULL_ORDER = 4
 
@@ -95,11 +98,20 @@ def bleu(
     check(predictions, references)
     engine = bleu_engine(references, language, tokenizer, **options)
     rows = row_statistics.bleu_rows(engine, list(predictions), references)
-    score = engine._compute_score_from_stats(rows.sum(axis=0).tolist()).score
+    return {"bleu": of_engine(engine, rows.sum(axis=0)), "signature": bleu_signature(engine)}
+
+
+def bleu_signature(engine: Any) -> str:
     signature = engine.get_signature()
     if engine.max_ngram_order != _FULL_ORDER:
         signature.update("order", engine.max_ngram_order)
-    return {"bleu": min(float(score), 100.0), "signature": str(signature)}  # the engine gives 100.00000000000004
+    return str(signature)
+
+
+def of_engine(engine: Any, sums: Any) -> float:
+    """The engine's own score of summed statistics, (columns,), which is what it gives for the corpus to the last digit."""
+    score = float(engine._compute_score_from_stats(sums.tolist()).score)
+    return 100.0 if 100 < score < 100.001 else score  # a perfect BLEU comes out as 100.00000000000004
 
 
 def sentence_bleu(
@@ -114,17 +126,16 @@ def sentence_bleu(
 
 def chrf(*, predictions: Sequence[str], references: References, **options: Any) -> Scores:
     """Corpus chrF: {"chrf", "signature"}. `options` are those of sacrebleu.CHRF (word_order=2 for chrF++)."""
+    check(predictions, references)
+    engine = chrf_engine(**options)
+    rows = row_statistics.chrf_rows(engine, list(predictions), references)
+    return {"chrf": of_engine(engine, rows.sum(axis=0)), "signature": str(engine.get_signature())}
+
+
+def chrf_engine(**options: Any) -> Any:
     from sacrebleu.metrics import CHRF
 
-    check(predictions, references)
-    engine = CHRF(**options)
-    rows = row_statistics.chrf_rows(engine, list(predictions), references)
-    score = engine._compute_score_from_stats(rows.sum(axis=0).tolist()).score
-    return {"chrf": float(score), "signature": str(engine.get_signature())}
-
-
-def sentence_chrf(prediction: str, references: Sequence[str], **options: Any) -> float:
-    return float(chrf(predictions=[prediction], references=[references], **options)["chrf"])
+    return CHRF(**options)
 
 
 def ter_engine(references: References, language: str = "auto", **options: Any) -> Any:
@@ -146,10 +157,14 @@ def ter(*, predictions: Sequence[str], references: References, language: str = "
     check(predictions, references)
     engine = ter_engine(references, language, **options)
     score = engine.corpus_score(list(predictions), transposed(references)).score
+    return {"ter": float(score), "signature": ter_signature(engine, resolve_language(language, references))}
+
+
+def ter_signature(engine: Any, language: str) -> str:
     signature = engine.get_signature()
-    if (language := resolve_language(language, references)) in CLUSTERED:
+    if language in CLUSTERED:
         signature.update("characters", language)
-    return {"ter": float(score), "signature": str(signature)}
+    return str(signature)
 
 
 def ter_is_quick(texts: Sequence[str], rows: int) -> bool:
@@ -225,14 +240,14 @@ def _overlap(common: float, predicted: int, wanted: int) -> Overlap:
 
 
 def rouge_rows(
-    predictions: Sequence[str], references: References, kinds: Sequence[str] = ROUGE_KINDS, stem: bool = False
+    predictions: Sequence[str], references: References, kinds: Sequence[str] = ROUGE_KINDS
 ) -> list[dict[str, Overlap]]:
     """For each row and kind (rouge1 to rouge9, rougeL, rougeLsum) the overlap with the reference of the highest F.
 
     What rouge-score gives, counted for all rows at once; its own tables take 100 times as long on long answers.
     """
     check(predictions, references)
-    tokenizer = Tokenizer(stem)
+    tokenizer = Tokenizer()
     pairs = [(text, reference) for text, texts in zip(predictions, references, strict=True) for reference in texts]
     answers, targets = ([tokenizer.tokenize(pair[side]) for pair in pairs] for side in (0, 1))
     order = max([int(kind[5:]) for kind in kinds if kind[5:].isdigit()], default=0)
@@ -261,24 +276,14 @@ def rouge_rows(
     return rows
 
 
-def rouge(
-    *,
-    predictions: Sequence[str],
-    references: References,
-    kinds: Sequence[str] = ROUGE_KINDS,
-    stem: bool = False,
-) -> Scores:
-    """The plain mean of each row's F: {"rouge1", "rouge2", "rougeL", "signature"}.
+def rouge(*, predictions: Sequence[str], references: References, kinds: Sequence[str] = ROUGE_KINDS) -> Scores:
+    """The plain mean of each row's F: {"rouge1", "rouge2", "rougeL", "signature"}; no stemmer, as rouge-score by default.
 
-    No stemmer is rouge-score's own default. Not the median of bootstrap means that its aggregator gives, which
-    changes between runs.
+    Not the median of bootstrap means that rouge-score's aggregator gives, which changes between runs.
     """
-    from importlib.metadata import version
-
-    rows = rouge_rows(predictions, references, kinds, stem)
+    rows = rouge_rows(predictions, references, kinds)
     scores: Scores = {kind: mean([row[kind].f for row in rows]) for kind in kinds}
-    signature = f"tok:ascii-words+chars-without-spaces|stem:{'yes' if stem else 'no'}|refs:max-f|mean:plain"
-    return scores | {"signature": f"{signature}|version:rouge-score-{version('rouge-score')}"}
+    return scores | {"signature": ROUGE_SIGNATURE}
 
 
 # Answers and labels
@@ -300,8 +305,7 @@ def exact_rows(predictions: Sequence[str], references: References) -> list[float
 def exact_match(*, predictions: Sequence[str], references: References) -> Scores:
     """The share of rows that are right to the letter: {"exact_match", "signature"}."""
     check(predictions, references)
-    rate = mean(exact_rows(predictions, references))
-    return {"exact_match": rate, "signature": "norm:nfkc|space:collapsed|case:mixed"}
+    return {"exact_match": mean(exact_rows(predictions, references)), "signature": EXACT_SIGNATURE}
 
 
 def classification(
@@ -322,7 +326,11 @@ def classification(
         )
     names = list(labels) if labels is not None else sorted(set(references))
     true, predicted = parse_true_labels(references, names), parse_labels(predictions, names)
-    lenient = parse_lenient(predictions, names)
+    return label_scores(names, true, predicted, parse_lenient(predictions, names)) | {"signature": LABEL_SIGNATURE}
+
+
+def label_scores(names: Sequence[str], true: Sequence[int], predicted: Sequence[int], lenient: Sequence[int]) -> Scores:
+    """What `classification` gives, but for its signature, of labels by their place among the names (len(names): none)."""
     confusion = [[0] * (len(names) + 1) for _ in names]
     for i, j in zip(true, predicted, strict=True):
         confusion[i][j] += 1
@@ -343,22 +351,10 @@ def classification(
         **{f"macro_{name}": mean([class_scores[name] for class_scores in present]) for name in ("precision", "recall")},
         "macro_f1": mean([class_scores["f1"] for class_scores in present]),
         **dict(zip(("micro_precision", "micro_recall", "micro_f1"), micro, strict=True)),
-        "labels": names,
+        "labels": list(names),
         "confusion": confusion,
         "per_class": per_class,
         "unparsed": unparsed,
         "lenient_accuracy": mean([float(i == j) for i, j in zip(true, lenient, strict=True)]),
-        "lenient_unparsed": lenient.count(len(names)),
-        "signature": "match:whole-label|norm:nfkc|case:folded|unparsed:wrong|macro:labels-present",
-    }
-
-
-def row_scores(prediction: str, references: Sequence[str], language: str = "auto") -> dict[str, float]:
-    """One row's {"bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match"}, for tables."""
-    overlaps = rouge_rows([prediction], [references])[0]
-    return {
-        "bleu": sentence_bleu(prediction, references, language),
-        "chrf": sentence_chrf(prediction, references),
-        **{kind: overlap.f for kind, overlap in overlaps.items()},
-        "exact_match": exact(prediction, references),
+        "lenient_unparsed": list(lenient).count(len(names)),
     }

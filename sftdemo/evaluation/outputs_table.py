@@ -10,14 +10,12 @@ from typing import Any
 from sftdemo import files
 from sftdemo.encoding.thoughts import answers_only
 from sftdemo.errors import UsageError
-from sftdemo.evaluation import answer_metrics, json_metrics, metrics, row_statistics
-from sftdemo.evaluation.labels import parse_labels, parse_lenient, parse_true_labels
+from sftdemo.evaluation import json_metrics, registry
+from sftdemo.evaluation.sides import Side, Targets
+from sftdemo.evaluation.words import resolve_language
 
 Row = dict[str, Any]
 
-OF_LABELS = {"accuracy": parse_labels, "lenient_accuracy": parse_lenient}
-OF_JSON = ("field_f1", "entity_f1", "json_exact")
-METRICS = (*OF_LABELS, *OF_JSON, "exact_match", "token_f1", "rougeL", "chrf")
 MARKS = ("better", "worse", "differ", "same")
 FILTERS = ("all", "better", "worse", "differ")
 SORTS = ("row", "gained", "lost")
@@ -36,49 +34,34 @@ class OutputsPage:
 
 
 def metrics_for(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The metrics that rows can be told apart by; accuracy first, where all have labels; those of JSON where all references are."""
-    references = [answers_only(row)["references"] for row in rows]
-    unfit: set[str] = set()
-    if not rows or not all(row.get("label") for row in rows):
-        unfit |= OF_LABELS.keys()
-    if not json_metrics.are_json(references):
-        unfit |= set(OF_JSON)
-    elif not json_metrics.has_entities(references):
-        unfit.add("entity_f1")
-    return tuple(name for name in METRICS if name not in unfit)
-
-
-def row_values(
-    rows: Sequence[Mapping[str, Any]], side: str, metric: str, labels: Sequence[str] | None = None
-) -> list[float]:
-    """One side's score on each row: rates 0 or 1, F1s 0 to 1, rougeL and chrf 0 to 100.
-
-    `labels` are those declared; without, those of the rows.
-    """
-    texts, references = [row[side] for row in rows], [row["references"] for row in rows]
+    """The metrics that rows can be told apart by; those of labels where all have one; those of JSON where all references
+    are."""
     if not rows:
-        return []
-    if parse := OF_LABELS.get(metric):
-        names = labels or sorted({row["label"] for row in rows})
-        true = parse_true_labels([row["label"] for row in rows], names)
-        return [float(one == other) for one, other in zip(parse(texts, names), true, strict=True)]
-    if metric in OF_JSON:
-        compared = json_metrics.json_rows(texts, references)
-        if metric == "json_exact":
-            return [float(row.exact) for row in compared]
-        return [row.f1("fields" if metric == "field_f1" else "entities") for row in compared]
-    if metric == "exact_match":
-        return metrics.exact_rows(texts, references)
-    if metric == "token_f1":
-        return answer_metrics.token_f1_rows(texts, references)
-    if metric == "rougeL":
-        return [overlaps["rougeL"].f for overlaps in metrics.rouge_rows(texts, references, ["rougeL"])]
-    if metric == "chrf":
-        from sacrebleu.metrics import CHRF
+        return ()
+    sides = _sides([answers_only(row) for row in rows], None)
+    return tuple(metric.name for metric in registry.TELL_ROWS if all(map(metric.applies, sides)))
 
-        values: list[float] = row_statistics.chrf_scores(row_statistics.chrf_rows(CHRF(), texts, references)).tolist()
-        return values
-    raise UsageError("{name} is {value!r}; choose one of: {names}.", name="metric", value=metric, names=METRICS)
+
+def row_gains(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """By each metric that tells rows apart, tuned minus base on each row; thoughts aside."""
+    if not rows:
+        return {}
+    base, tuned = _sides([answers_only(row) for row in rows], None)
+    return {
+        metric.name: [after - before for before, after in zip(metric.of_each(base), metric.of_each(tuned), strict=True)]
+        for metric in registry.TELL_ROWS
+        if metric.applies(base)
+    }
+
+
+def _sides(rows: Sequence[Mapping[str, Any]], labels: Sequence[str] | None) -> list[Side]:
+    """Base and tuned; `labels` are those declared, without them those of the rows."""
+    true = [str(row.get("label") or "") for row in rows]
+    known = true if all(true) else None
+    names = labels or sorted(set(known or ()))
+    references = [row["references"] for row in rows]
+    targets = Targets(references, resolve_language("auto", references), labels=known, label_names=names)
+    return [Side(targets, [row[side] for row in rows]) for side in ("base", "tuned")]
 
 
 def judged(rows: Sequence[Row], metric: str, labels: Sequence[str] | None = None) -> list[Row]:
@@ -87,8 +70,13 @@ def judged(rows: Sequence[Row], metric: str, labels: Sequence[str] | None = None
 
     better and worse by the metric, thoughts aside; differ where it sees no difference between unlike answers; same for the same answer.
     """
+    by_name = {known.name: known for known in registry.TELL_ROWS}
+    if metric not in by_name:
+        raise UsageError(
+            "{name} is {value!r}; choose one of: {names}.", name="metric", value=metric, names=tuple(by_name)
+        )
     scored = [answers_only(row) for row in rows]
-    base, tuned = (row_values(scored, side, metric, labels) for side in ("base", "tuned"))
+    base, tuned = (by_name[metric].of_each(side) for side in _sides(scored, labels))
     judged_rows = []
     for row, before, after in zip(rows, base, tuned, strict=True):
         gain = after - before

@@ -162,10 +162,11 @@ def label_rows(predicted: Sequence[int], true: Sequence[int], classes: int) -> A
 # The score of a sum
 
 
-def bleu_scores(sums: Array, order: int) -> Array:
+def bleu_scores(sums: Array) -> Array:
     """sacrebleu's corpus BLEU (exp smoothing) of sums [length, reference length, matches…, totals…]: (k, ·) → (k,)."""
     import numpy as np
 
+    order = sums.shape[1] // 2 - 1
     length, wanted = sums[:, 0], sums[:, 1]
     matches, totals = sums[:, 2 : 2 + order], sums[:, 2 + order :]
     # Each order without a match counts half as much as the one before, in place of 0.

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sftdemo.encoding.thoughts import answer_of
 from sftdemo.errors import DataError, Fault, Text, UsageError, UserError
-from sftdemo.evaluation import answer_metrics, json_metrics, metrics, words
+from sftdemo.evaluation import answer_metrics, json_metrics, metrics, registry, words
 from sftdemo.evaluation.labels import LENIENT_SIGNATURE
-from sftdemo.evaluation.metrics import Scores, row_scores
-
-__all__ = ["row_scores", "score", "suite"]
+from sftdemo.evaluation.metrics import Scores
+from sftdemo.evaluation.sides import Side, Targets
 
 Row = dict[str, Any]
-Suite = dict[str, Callable[..., Scores]]
 
 FIRST = ("bleu", "chrf", *metrics.ROUGE_KINDS, "exact_match", "accuracy", "macro_f1")
 # What columns are called, the usual name first; where two are there, the first counts.
@@ -135,17 +132,30 @@ def checked(numbered: Sequence[tuple[int, object]], file: str) -> list[Row]:
     return [row for _, row in rows]
 
 
-def suite(language: str, tokenizer: str | None) -> Suite:
-    """The text scores by name, each to be called with `predictions` and `references`."""
-    return {
-        "bleu": partial(metrics.bleu, language=language, tokenizer=tokenizer),
-        "chrf": metrics.chrf,
-        "rouge": partial(metrics.rouge, kinds=metrics.ALL_ROUGE),
-        "exact_match": metrics.exact_match,
-        "ter": partial(metrics.ter, language=language),
-        "answers": answer_metrics.answer_scores,
-        "json": json_metrics.json_scores,
+def side_scores(side: Side, rows: Mapping[str, Any]) -> Scores:
+    """The score of each metric, of the rows' statistics (`registry.statistics`); what answers are like; and of JSON
+    "fields" and "entities" with their own figures."""
+    of_json = json_metrics.parts(side.json, side.targets.have_entities) if side.targets.are_json else {}
+    return registry.scores(side, rows) | answer_metrics.shape(side.texts, side.references) | of_json
+
+
+def signatures(side: Side) -> dict[str, str]:
+    """How the scores were made; the engines know it once they have been used."""
+    targets = side.targets
+    signed = {
+        "bleu": metrics.bleu_signature(targets.bleu),
+        "chrf": str(targets.chrf.get_signature()),
+        "rouge": metrics.ROUGE_SIGNATURE,
+        "exact_match": metrics.EXACT_SIGNATURE,
     }
+    if side.is_brief:
+        signed["ter"] = metrics.ter_signature(targets.ter, targets.language)
+    signed["answers"] = answer_metrics.SIGNATURE
+    if targets.are_json:
+        signed["json"] = json_metrics.SIGNATURE
+    if side.has_labels:
+        signed |= {"accuracy": metrics.LABEL_SIGNATURE, "lenient_accuracy": LENIENT_SIGNATURE}
+    return signed
 
 
 def score(
@@ -153,17 +163,15 @@ def score(
     language: str = "auto",
     tokenizer: str | None = None,
     labels: Sequence[str] | None = None,
-    through_evaluate: bool = False,
 ) -> Scores:
     """{"n", "bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match", "accuracy", "macro_f1", "signatures", …}.
 
-    After these: "lenient_accuracy" (labels as a reader would take them, `labels.parse_lenient`), "rougeLsum", "ter" (None
-    where it would take minutes), what `answers.answer_scores` gives, and where all references are JSON what
-    `structured.json_scores` gives; and "classes", what `metrics.classification` gives (None without labels).
+    After these the other metrics (docs/metrics.md) that need no model, what answers are like, where all references are JSON
+    their "fields" and "entities", and "classes", what `metrics.classification` gives.
 
     Rows are {"prediction", "references": […]} or {"prediction", "label"} or both, or go by other usual names
-    (`standard`); a label without references is the reference. The accuracies and `macro_f1` are None without labels; `labels` is the declared set. With `through_evaluate`
-    the same functions are called through the classes of `measures`, whose import takes seconds.
+    (`standard`); a label without references is the reference. What rests on labels is None without them, "ter" where it
+    would take minutes; `labels` is the declared set. Raises DataError for rows that can't be scored.
     """
     if not isinstance(rows, list | tuple):
         raise UserError("The rows are {value}; give a list. {remedy}", value=_shown(rows), remedy=_REMEDY)
@@ -174,27 +182,12 @@ def score(
             "{name} is {value!r}; choose one of: {names}.", name="tokenizer", value=tokenizer, names=metrics.TOKENIZERS
         )
     rows = checked(list(enumerate(rows, 1)), "rows")
-    predictions = [answer_of(row["prediction"]) for row in rows]
     references = [[answer_of(text) or text for text in row.get("references") or [row["label"]]] for row in rows]
-    language = words.resolve_language(language, references)
-    scorers = suite(language, tokenizer)
-    classify: Callable[..., Scores] = partial(metrics.classification, labels=labels)
-    if through_evaluate:
-        from sftdemo.evaluation import hf_metrics
-
-        scorers, classify = hf_metrics.suite(language, tokenizer), hf_metrics.Classification(labels=labels).compute
-    if not metrics.ter_is_quick([*predictions, *(text for texts in references for text in texts)], len(rows)):
-        del scorers["ter"]
-    if not json_metrics.are_json(references):
-        del scorers["json"]
-    scores: Scores = {"accuracy": None, "macro_f1": None, "lenient_accuracy": None, "ter": None, "classes": None}
-    signatures = {}
-    for name, scorer in scorers.items():
-        scores |= scorer(predictions=predictions, references=references)
-        signatures[name] = scores.pop("signature")
-    if rows[0].get("label") is not None:
-        scores["classes"] = classify(predictions=predictions, references=[row["label"] for row in rows])
-        signatures |= {"accuracy": scores["classes"].pop("signature"), "lenient_accuracy": LENIENT_SIGNATURE}
-        scores |= {name: scores["classes"][name] for name in ("accuracy", "macro_f1", "lenient_accuracy")}
+    true = [row["label"] for row in rows] if rows[0].get("label") is not None else None
+    names = list(labels) if labels is not None else sorted(set(true or ()))
+    targets = Targets(references, words.resolve_language(language, references), tokenizer, true, names)
+    side = Side(targets, [answer_of(row["prediction"]) for row in rows])
+    scores: Scores = dict.fromkeys(("accuracy", "macro_f1", "lenient_accuracy", "ter"))
+    scores |= {"classes": side.classes if side.has_labels else None} | side_scores(side, registry.statistics(side))
     first = {name: scores.pop(name) for name in FIRST}
-    return {"n": len(rows), **first, "signatures": signatures, **scores}
+    return {"n": len(rows), **first, "signatures": signatures(side), **scores}

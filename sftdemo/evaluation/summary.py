@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sftdemo.evaluation import json_metrics, words
-from sftdemo.evaluation.registry import LOWER_IS_BETTER, METRICS
+from sftdemo.evaluation.registry import METRICS
 from sftdemo.evaluation.significance import CONFIDENCE, Difference
 
 FEW_ROWS = 30
-LENIENT = {"accuracy": "lenient_accuracy", "exact_match": "exact_match_normalized"}  # the same, the form aside
 
 
-def leading_metric(difference: Mapping[str, Any], references: words.References) -> str:
-    """The score to decide by: accuracy with labels; of JSON the F1 of entities where all references are lists, else of
-    fields; exact match where most references have under 4 words or Han
-    characters; else chrF, which needs no words and so serves every language."""
-    if "accuracy" in difference:
-        return "accuracy"
-    if "field_f1" in difference:
-        return "entity_f1" if json_metrics.are_lists(references) else "field_f1"
-    tokenize = words.Tokenizer().tokenize
-    short = sum(min(len(tokenize(text)) for text in texts) < 4 for texts in references)
-    return "exact_match" if 2 * short > len(references) else "chrf"
-
-
-def summary(difference: Mapping[str, Mapping[str, float]], references: words.References) -> dict[str, str]:
-    """{"en", "zh"}: one plain sentence on the leading metric, which claims a difference only where it is clear."""
-    n = len(references)
+def summary(difference: Mapping[str, Mapping[str, float]], metric: str, n: int) -> dict[str, str]:
+    """{"en", "zh"}: one plain sentence on the leading metric over n rows, which claims a difference only where it is clear."""
     if n < FEW_ROWS:
         return {
             "en": f"{n} rows are too few to tell; evaluate on {FEW_ROWS} or more.",
             "zh": f"只有 {n} 行，太少，无法判断；请至少用 {FEW_ROWS} 行评估。",
         }
-    metric = leading_metric(difference, references)
     leading = _difference(difference[metric])
     form = _form(difference, metric)
     if not leading.clear:
@@ -59,8 +42,8 @@ def _figures(metric: str, difference: Difference) -> tuple[str, str]:
     delta = f"{difference.delta:+.{digits}f}"
     low, high = (f"{value:.{digits}f}" for value in (difference.low, difference.high))
     return (
-        f"{delta} {about.english}, 95 % interval {low} to {high}",
-        f"{about.chinese} {delta}，95% 区间 {low} 至 {high}",
+        f"{delta} {about.names[0]}, 95 % interval {low} to {high}",
+        f"{about.names[1]} {delta}，95% 区间 {low} 至 {high}",
     )
 
 
@@ -74,7 +57,7 @@ class _Form(NamedTuple):
 
 def _form(difference: Mapping[str, Mapping[str, float]], metric: str) -> _Form:
     """What the lenient twin of the leading metric says of its difference."""
-    strict, twin = _difference(difference[metric]), LENIENT.get(metric, "")
+    strict, twin = _difference(difference[metric]), METRICS[metric].lenient
     if not strict.clear or twin not in difference:
         return _Form()
     lenient = _difference(difference[twin])
@@ -104,14 +87,14 @@ def _difference(values: Mapping[str, float]) -> Difference:
 
 def gained(metric: str, delta: float) -> float:
     """The difference counted so that more is better."""
-    return -delta if metric in LOWER_IS_BETTER else delta
+    return delta if METRICS[metric].higher_is_better else -delta
 
 
 def _others(difference: Mapping[str, Mapping[str, float]], leading: str) -> tuple[str, str]:
     """A second sentence, only where other metrics say something else than the leading one, after Holm's correction."""
     leader = _difference(difference[leading])
     direction = (leader.delta > 0) - (leader.delta < 0) if leader.clear else 0
-    covered = {leading, LENIENT.get(leading) if _form(difference, leading).english else leading}
+    covered = {leading, METRICS[leading].lenient if _form(difference, leading).english else leading}
     sides: dict[int, list[str]] = {1: [], -1: []}
     for name, values in difference.items():
         clear = _difference(values).clear and values.get("p_holm", 1.0) < 1 - CONFIDENCE
@@ -121,8 +104,8 @@ def _others(difference: Mapping[str, Mapping[str, float]], leading: str) -> tupl
     if not any(sides.values()):
         return "", ""
     en, zh = (
-        {side: separator.join(getattr(METRICS[name], language) for name in names) for side, names in sides.items()}
-        for language, separator in (("english", ", "), ("chinese", "、"))
+        {side: separator.join(METRICS[name].names[language] for name in names) for side, names in sides.items()}
+        for language, separator in enumerate((", ", "、"))
     )
     english = "; ".join(f"{word}: {en[side]}" for side, word in ((1, "better"), (-1, "worse")) if en[side])
     chinese = "；".join(f"{word}：{zh[side]}" for side, word in ((1, "更好"), (-1, "更差")) if zh[side])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sftdemo.errors import UsageError
@@ -83,15 +83,11 @@ class Tokenizer:
     rouge-score alone drops all but a-z and 0-9: it gives 0 for identical Chinese, and cuts French words apart.
     """
 
-    def __init__(self, stem: bool = False) -> None:
-        from rouge_score.tokenizers import DefaultTokenizer
-
-        # Without a stemmer rouge-score's tokens are plain runs of letters and digits; finding these is faster.
-        self._ascii: Callable[[str], list[str]] = DefaultTokenizer(stem).tokenize if stem else _ascii_words
+    def __init__(self) -> None:
         self.tokenize = functools.lru_cache(maxsize=1024)(self._tokenize)
 
     def _tokenize(self, text: str) -> list[str]:
         if text.isascii():
-            return self._ascii(text)
+            return _ascii_words(text)
         words: list[str] = units().findall(unicodedata.normalize("NFC", text.lower()))
-        return [token for word in words for token in (self._ascii(word) if word.isascii() else [word])]
+        return [token for word in words for token in (_ascii_words(word) if word.isascii() else [word])]

@@ -32,7 +32,6 @@ LIBRARIES = (
     "peft",
     "sftdemo.inference.server",
     "sftdemo.verbs.evaluate",
-    "sftdemo.evaluation.hf_metrics",
 )
 # Loading waits here, and disks and tokenizers that the web server's loop must not wait for.
 _threads = ThreadPoolExecutor(4, thread_name_prefix="work")

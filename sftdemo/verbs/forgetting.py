@@ -11,15 +11,17 @@ from sftdemo.data.sources import SAMPLES
 from sftdemo.encoding.encode import answer_ids
 from sftdemo.encoding.thoughts import answer_of
 from sftdemo.errors import UserError
-from sftdemo.evaluation import row_statistics, significance
+from sftdemo.evaluation import registry, significance
+from sftdemo.evaluation.registry import ANSWERED, METRICS
 from sftdemo.evaluation.scorecard import SIDES
+from sftdemo.evaluation.sides import Side, Targets
 from sftdemo.evaluation.summary import gained
-from sftdemo.evaluation.words import Tokenizer
 
 if TYPE_CHECKING:
     from sftdemo.inference.side_by_side import SideBySide
 
 QUESTIONS = SAMPLES / "general_check.jsonl"
+ASKED = (ANSWERED, METRICS["perplexity"])
 LONGEST_ANSWER = 40  # tokens; the answers asked for are one short sentence
 
 
@@ -45,35 +47,24 @@ def ask(
     return answered_rows
 
 
-def answered(text: str, references: list[str]) -> float:
-    """1 where the words of a reference stand in the answer, thoughts aside, one after another."""
-    tokenize = Tokenizer().tokenize
-    words = f" {' '.join(tokenize(answer_of(text)))} "
-    return float(any(f" {' '.join(tokenize(reference))} " in words for reference in references))
-
-
 def judge(rows: list[dict[str, Any]], seed: int = 42) -> dict[str, Any]:
     """{"n", "base", "tuned", "difference", "kinds", "forgotten", "summary"} of asked rows, no model needed.
 
     `forgotten` is true where the share answered fell or the perplexity of the right answers rose, clearly, after Holm's
     correction for asking both.
     """
-    right = {side: [answered(row[side], row["references"]) for row in rows] for side in SIDES}
-    nats = {side: [row[f"{side}_nll"] for row in rows] for side in SIDES}
-    measures = {
-        "answered": significance.mean_measure(right["base"], right["tuned"], limit=1.0, rate=True),
-        "perplexity": significance.nats_measure(
-            nats["base"], nats["tuned"], [row["answer_tokens"] for row in rows], row_statistics.perplexity_scores
-        ),
+    tokens = [row["answer_tokens"] for row in rows]
+    targets = Targets([row["references"] for row in rows], reference_tokens=tokens)
+    sides = {
+        name: Side(targets, [answer_of(row[name]) for row in rows], [row[f"{name}_nll"] for row in rows])
+        for name in SIDES
     }
-    difference = significance.corrected(significance.paired_differences(measures, seed))
+    statistics = {name: registry.statistics(side, ASKED) for name, side in sides.items()}
+    pairs = registry.paired(statistics["base"], statistics["tuned"])
+    difference = significance.corrected(significance.paired_differences(pairs, seed))
     result: dict[str, Any] = {"n": len(rows)}
-    for side in SIDES:
-        measured = {
-            name: float(entry.score(getattr(entry, side).sum(axis=0, keepdims=True))[0])
-            for name, entry in measures.items()
-        }
-        result[side] = measured
+    result |= {name: registry.scores(side, statistics[name]) for name, side in sides.items()}
+    right = {name: ANSWERED.of_each(side) for name, side in sides.items()}
     kinds = sorted({row["kind"] for row in rows})
     result["kinds"] = {
         kind: {

@@ -11,7 +11,7 @@ from typing import Any
 from sftdemo import runs
 from sftdemo.encoding.thoughts import answers_only
 from sftdemo.errors import UserError
-from sftdemo.evaluation import metrics, words
+from sftdemo.evaluation.outputs_table import row_gains
 from sftdemo.evaluation.significance import wilson
 from sftdemo.runs import Run
 from sftdemo.votes import preference
@@ -22,7 +22,6 @@ from sftdemo.votes.storage import SCALES, TAGS, WINNERS
 Votes = Sequence[sqlite3.Row]
 DECISIVE = ("base", "tuned")
 SCORES = {"base": 0.0, "tie": 0.5, "bad": 0.5, "tuned": 1.0}
-METRICS = ("accuracy", "exact_match", "chrf", "bleu", "rouge1", "rougeL")
 
 
 @dataclass(frozen=True)
@@ -216,26 +215,20 @@ def against_metrics(rows: Mapping[str, Row], votes: Votes) -> dict[str, tuple[Ra
     `longer` is no metric: it tells whether people simply chose the longer answer.
     """
     leaning = [(answers_only(rows[key]), margin) for key, margin in lean(votes).items() if margin]
-    gains: dict[str, list[tuple[float, int]]] = defaultdict(list)
     scored = [(row, margin) for row, margin in leaning if row["references"]]
-    language = words.resolve_language("auto", [row["references"] for row, _ in scored]) if scored else "en"
-    for row, margin in scored:
-        base, tuned = (_row_scores(row, side, language) for side in DECISIVE)
-        for name in base:
-            gains[name].append((tuned[name] - base[name], margin))
+    gains: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    for group in (
+        [pair for pair in scored if pair[0].get("label")],
+        [pair for pair in scored if not pair[0].get("label")],
+    ):
+        for name, values in row_gains([row for row, _ in group]).items():
+            gains[name] += zip(values, (margin for _, margin in group), strict=True)
     gains["longer"] = [(len(row["tuned"].strip()) - len(row["base"].strip()), margin) for row, margin in leaning]
     by_metric = {}
     for name, pairs in gains.items():
         spoken = [gain * margin > 0 for gain, margin in pairs if abs(gain) > 1e-9]
         by_metric[name] = Rate.of(sum(spoken), len(spoken)), len(pairs) - len(spoken)
-    return {name: by_metric[name] for name in (*METRICS, "longer") if by_metric.get(name, (Rate.of(0, 0), 0))[0].n}
-
-
-def _row_scores(row: Row, side: str, language: str) -> dict[str, float]:
-    scores = metrics.row_scores(row[side], row["references"], language)
-    if row.get("label"):
-        scores["accuracy"] = float(metrics.parse_labels([row[side]], [row["label"]]) == [0])
-    return {name: scores[name] for name in METRICS if name in scores}
+    return {name: by_metric[name] for name in by_metric if by_metric[name][0].n}
 
 
 # Several runs

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sftdemo.evaluation.registry import LOWER_IS_BETTER, METRICS, RATES
+from sftdemo.evaluation.registry import METRICS
 from sftdemo.ui.parts.html import cut, esc
 from sftdemo.ui.texts import number, say
 
@@ -170,18 +170,19 @@ def split_bar(sizes: Mapping[str, int]) -> str:
 
 def shown(metric: str, value: float) -> str:
     """A score as the field writes it: rates in percent, the others on their scale of 100."""
-    return (
-        f"{100 * value:.1f} %"
-        if metric in (*RATES, "answered")
-        else f"{value:.2f}"
-        if metric in LOWER_IS_BETTER
-        else f"{value:.1f}"
-    )
+    known = METRICS[metric]
+    return f"{100 * value:.1f} %" if known.is_rate else f"{value:.{known.digits}f}"
+
+
+def gained(metric: str, delta: float) -> str:
+    """A difference of scores, with its sign, in the units of `shown`; rates in points of percent."""
+    known = METRICS[metric]
+    return f"{100 * delta:+.1f}" if known.is_rate else f"{delta:+.{known.digits}f}"
 
 
 def lane(metric: str, value: float, side: str, name: str, interval: tuple[float, float] | None) -> str:
     """One bar with its number, and whiskers where there is an interval."""
-    scale = 100.0 if metric in RATES else 1.0
+    scale = 100.0 if METRICS[metric].is_rate else 1.0
     share = min(max(value * scale, 0.0), 100.0)
     text = f"{name} {shown(metric, value)}"
     inside = share > 45 and side == "tuned" and interval is None
@@ -211,7 +212,7 @@ def score_rows(scores: Mapping[str, Any], lang: str) -> str:
         gain = scores.get("difference", {}).get(metric) or {}
         known = gain.get("low") is not None and gain.get("high") is not None
         interval = (base + gain["low"], base + gain["high"]) if known else None
-        if metric in LOWER_IS_BETTER:  # no bars: they have no highest value
+        if not METRICS[metric].higher_is_better:  # no bars: a longer one would look better
             sides = (("base", base), ("tuned", tuned))
             pair = "".join(
                 f'<div class="plain-lane">{say(lang, "name_" + side)} {shown(metric, v)}</div>' for side, v in sides
@@ -219,11 +220,11 @@ def score_rows(scores: Mapping[str, Any], lang: str) -> str:
         else:
             pair = lane(metric, base, "base", say(lang, "name_base"), None)
             pair += lane(metric, tuned, "tuned", say(lang, "name_tuned"), interval)
-        scale = 100 if metric in RATES else 1
-        spread = f'<span class="ci">{scale * gain["low"]:+.1f} … {scale * gain["high"]:+.1f}</span>' if known else ""
+        spread = " … ".join(gained(metric, gain[end]) for end in ("low", "high")) if known else ""
+        spread = f'<span class="ci">{spread}</span>' if known else ""
         rows.append(
             f'<div class="score"><div class="metric">{say(lang, "metric_" + metric)}<span class="why">{say(lang, "why_" + metric)}</span></div>'
-            f'<div class="pair">{pair}</div><div class="gain">{scale * (tuned - base):+.1f}{spread}</div></div>'
+            f'<div class="pair">{pair}</div><div class="gain">{gained(metric, tuned - base)}{spread}</div></div>'
         )
     first, more = "".join(rows[:SHOWN]), "".join(rows[SHOWN:])
     if more:

@@ -27,8 +27,7 @@ def _judged(run: runs.Run, name: str, version: tuple[int, int, int], metric: str
     rows: list[Row] = [{**row} for row in run.outputs(name)]
     metrics = outputs.metrics_for(rows)
     metric = metric if metric in metrics else metrics[0]
-    labels = run.scores(name).get("labels") if metric in outputs.OF_LABELS else None
-    return outputs.judged(rows, metric, labels), metrics
+    return outputs.judged(rows, metric, run.scores(name).get("labels")), metrics
 
 
 def load(run: runs.Run, name: str, metric: str = "") -> tuple[list[Row], tuple[str, ...]]:

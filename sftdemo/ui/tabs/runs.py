@@ -11,7 +11,7 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.errors import UserError
-from sftdemo.evaluation.registry import RATES
+from sftdemo.evaluation.summary import gained
 from sftdemo.ui import work
 from sftdemo.ui.parts import charts, html
 from sftdemo.ui.parts.forms import wire
@@ -33,10 +33,11 @@ def matching(text: str) -> list[runs.Run]:
 def gain(row: Mapping[str, Any], lang: str) -> str:
     if row["metric"] is None:
         return '<span class="muted">–</span>'
-    scale = 100 if row["metric"] in RATES else 1
-    css = "better" if row["tuned"] > row["base"] else "worse" if row["tuned"] < row["base"] else "same"
+    delta = row["tuned"] - row["base"]
+    better = gained(row["metric"], delta)
+    css = "better" if better > 0 else "worse" if better < 0 else "same"
     name = say(lang, "metric_" + row["metric"])
-    return f'{name} {charts.shown(row["metric"], row["tuned"])} <span class="{css}">{scale * (row["tuned"] - row["base"]):+.1f}</span>'
+    return f'{name} {charts.shown(row["metric"], row["tuned"])} <span class="{css}">{charts.gained(row["metric"], delta)}</span>'
 
 
 def runs_table(matches: Sequence[runs.Run], shown: int, chosen: str, lang: str) -> str:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from sftdemo.config import EvaluateConfig, FileConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.evaluation.registry import METRICS
 from sftdemo.ui.texts import en, en_access, en_data, en_votes, zh, zh_access, zh_data, zh_settings, zh_votes
 
 OWNERS = (ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig)
@@ -30,9 +31,19 @@ def _of_settings() -> dict[str, str]:
     return texts
 
 
+def _of_metrics(lang: int) -> dict[str, str]:
+    """Names and notes of every metric, from the registry; a name that begins in lower case has a capital here."""
+    texts = {}
+    for metric in METRICS.values():
+        name = metric.names[lang]
+        texts[f"metric_{metric.name}"] = name if name == "chrF" else name[:1].upper() + name[1:]
+        texts[f"why_{metric.name}"] = metric.notes[lang]
+    return texts
+
+
 TEXTS: dict[str, dict[str, str]] = {
-    "en": {**_of_settings(), **en.EN, **en_data.DATA, **en_votes.VOTES, **en_access.ACCESS},
-    "zh": {**zh_settings.SETTINGS, **zh.ZH, **zh_data.DATA, **zh_votes.VOTES, **zh_access.ACCESS},
+    "en": {**_of_settings(), **_of_metrics(0), **en.EN, **en_data.DATA, **en_votes.VOTES, **en_access.ACCESS},
+    "zh": {**zh_settings.SETTINGS, **_of_metrics(1), **zh.ZH, **zh_data.DATA, **zh_votes.VOTES, **zh_access.ACCESS},
 }
 
 

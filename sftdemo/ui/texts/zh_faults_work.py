@@ -176,8 +176,6 @@ WORK = {
     "Give a list of texts.": "请提供文本列表。",
     "Give a list of one or more texts.": "请提供至少含一个文本的列表。",
     "{successes} of {n} is not a rate; give a count from 0 to {n}.": "{n} 中的 {successes} 不是比率；应为 0 到 {n} 之间的个数。",
-    "{n} base and {m} tuned values; give one each, at least one.": "基础模型有 {n} 个值，微调后有 {m} 个，两者应一一对应且不能为空。",
-    "{base} base outputs, {tuned} tuned outputs, {references} references; give one each, at least one.": "基础模型的输出有 {base} 个，微调后的有 {tuned} 个，参考答案有 {references} 个，三者应一一对应且不能为空。",
     "That row isn't in this evaluation any more; reload the page.": "这一行已不在此次评测中，请刷新页面。",
     # 盲评。
     "{choice!r} is no choice; vote one of: {names}.": "{choice!r} 不是有效的选项；可选：{names}。",
