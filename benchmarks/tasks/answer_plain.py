@@ -37,8 +37,12 @@ def answers(model: Any, tokenizer: Any, spec: dict[str, Any]) -> dict[str, Any]:
 def main(spec: dict[str, Any]) -> dict[str, Any]:
     run = runs.find(spec["run"])
     base = Path(run.config()["base_model"])
-    tokenizer = AutoTokenizer.from_pretrained(run.model_path)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=compute.answering_precision()).to(compute.device()).eval()
+    tokenizer = AutoTokenizer.from_pretrained(run.model_path, trust_remote_code=False)
+    model = (
+        AutoModelForCausalLM.from_pretrained(base, dtype=compute.answering_precision(), trust_remote_code=False)
+        .to(compute.device())
+        .eval()
+    )
     if spec["to_the_limit"]:
         model.generation_config.eos_token_id = None  # every answer is as long as any other
     with torch.inference_mode():
@@ -46,7 +50,7 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
         if "tuned" in spec["sides"]:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, str(run.model_path)).eval()
+            model = PeftModel.from_pretrained(model, str(run.model_path), trust_remote_code=False).eval()
             found["tuned"] = answers(model, tokenizer, spec)
     return found
 

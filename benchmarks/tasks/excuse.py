@@ -39,15 +39,17 @@ def is_tie(model: Any, tokenizer: Any, prompt: list[Any], plain: list[int], ours
 
 def main(spec: dict[str, Any]) -> dict[str, Any]:
     run = runs.find(spec["run"])
-    tokenizer = AutoTokenizer.from_pretrained(run.model_path)
-    model = AutoModelForCausalLM.from_pretrained(Path(run.config()["base_model"]), dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(run.model_path, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        Path(run.config()["base_model"]), dtype=torch.float32, trust_remote_code=False
+    ).eval()
     ties = 0
     with torch.inference_mode():
         for side in ("base", "tuned"):
             if side == "tuned":
                 from peft import PeftModel
 
-                model = PeftModel.from_pretrained(model, str(run.model_path)).eval()
+                model = PeftModel.from_pretrained(model, str(run.model_path), trust_remote_code=False).eval()
             ties += sum(
                 is_tie(model, tokenizer, case["prompt"], case["plain"], case["ours"])
                 for case in spec["cases"]

@@ -29,7 +29,9 @@ def needed_flops(config: sftdemo.TrainConfig, train: list[Any]) -> dict[str, Any
     words = loading.tokenizer(path)
     rows = [encode.encode(words, example["messages"]) for example in train]
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(path, trust_remote_code=False), trust_remote_code=False
+        )
     head = model.get_output_embeddings()
     linear = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
     weights = sum(module.weight.numel() for module in linear)

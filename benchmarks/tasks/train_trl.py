@@ -18,7 +18,9 @@ spec = json.loads(sys.argv[1])
 rows = [json.loads(line)["messages"] for line in Path(spec["rows"]).read_text(encoding="utf-8").splitlines()]
 clock = Clock()
 trainer = SFTTrainer(
-    model=AutoModelForCausalLM.from_pretrained(spec["model"], dtype=getattr(torch, spec["dtype"])),
+    model=AutoModelForCausalLM.from_pretrained(
+        spec["model"], dtype=getattr(torch, spec["dtype"]), trust_remote_code=False
+    ),
     args=SFTConfig(
         output_dir=spec["out"],
         # A packed sequence of 1,024 tokens holds more than a batch of rows: packing gets the larger batch.
@@ -37,7 +39,7 @@ trainer = SFTTrainer(
         disable_tqdm=True,
     ),
     train_dataset=Dataset.from_list([{"prompt": row[:-1], "completion": row[-1:]} for row in rows]),
-    processing_class=AutoTokenizer.from_pretrained(spec["model"]),
+    processing_class=AutoTokenizer.from_pretrained(spec["model"], trust_remote_code=False),
     peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
     callbacks=[clock],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,7 +20,7 @@ from sftdemo.inference.side_by_side import SideBySide
 from sftdemo.log import to_log
 from sftdemo.model import download, last_layer, memory_estimate
 from sftdemo.model.adapter_routing import AdapterRouting
-from sftdemo.model.loading import load_base, tokenizer
+from sftdemo.model.loading import add_adapter, load_base, tokenizer
 from sftdemo.system import malloc
 from sftdemo.system.compute import answering_precision, device, set_threads
 
@@ -89,7 +89,7 @@ def side_by_side(sides: Sequence[Side], chosen: Sequence[runs.Run], lock: FairLo
     named = [replace(side, names=tuple(shown.get(name, name) for name in side.names)) for side in sides]
     path = chosen[0].model_path
     name = " ".join(run.name for run in chosen)
-    stops = GenerationConfig.from_pretrained(path)
+    stops = GenerationConfig.from_pretrained(path, trust_remote_code=False)
     return SideBySide(tokenizer(path), named, stops, name, tuple(shown.values()), lock or FairLock())
 
 
@@ -117,11 +117,9 @@ def _open_gates_in_place(model: PreTrainedModel) -> None:
 def _with_adapters(
     path: Path, chosen: Sequence[runs.Run], dtype: torch.dtype, quantization: str
 ) -> tuple[PreTrainedModel, AdapterRouting]:
-    from peft import PeftModel
-
-    model = PeftModel.from_pretrained(load_base(path, dtype, quantization), str(chosen[0].model_path), adapter_name="0")
-    for number, run in enumerate(chosen[1:], 1):
-        model.load_adapter(str(run.model_path), adapter_name=str(number))
+    model: Any = load_base(path, dtype, quantization)
+    for number, run in enumerate(chosen):
+        model = add_adapter(model, run.model_path, str(number))
     rows = route_adapters(model, [str(number) for number in range(len(chosen))], dtype)
     return model.get_base_model(), rows
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 from sftdemo.config import DEFAULT_MODEL
 from sftdemo.errors import UserError
 from sftdemo.log import to_log
-from sftdemo.model import support
+from sftdemo.model import support, validation
 from sftdemo.runs import home
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -61,7 +61,8 @@ def find(model: str, report: Report = to_log) -> tuple[Path, str]:
     """The folder with a model's files and a word on which source served; fetches what isn't here yet."""
     if model == DEFAULT_MODEL:
         return _shipped(report)
-    if (Path(model) / "config.json").is_file():
+    if any((Path(model) / name).is_file() for name in ("config.json", "adapter_config.json")):
+        validation.check_kind(Path(model), model)
         return Path(model).resolve(), "local folder"
     if Path(model).exists():
         raise UserError(
@@ -221,9 +222,9 @@ def _convert(gguf: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    tokenizer = AutoTokenizer.from_pretrained(**source)
+    tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(
-        **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32, trust_remote_code=False
     )
     model.config.__dict__.pop("quantization_config", None)
     model.save_pretrained(target)

@@ -14,8 +14,9 @@ from sftdemo.config import TrainConfig
 from sftdemo.encoding.chat_template import set_thinking
 from sftdemo.errors import UserError
 from sftdemo.log import to_log
-from sftdemo.model import download
+from sftdemo.model import download, validation
 from sftdemo.model.lora_targets import targets
+from sftdemo.system import resources
 from sftdemo.system.compute import device
 
 if TYPE_CHECKING:
@@ -46,12 +47,24 @@ def load_base(path: Path, dtype: torch.dtype, quantization: str = "none") -> Pre
         )
     if options:
         options["device_map"] = {"": device()}
+    validation.check_weights(path)
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, **options)
-    except (OSError, ValueError) as error:
+        _check_size(path, dtype)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options
+        )
+    except UserError:
+        raise
+    except Exception as error:  # what the files of a stranger do to a library can't be told beforehand
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError("The model in {path} can't be loaded: {reason}", path=path, reason=reason) from error
+    if missing := sorted(info["missing_keys"]):
         raise UserError(
-            "The model in {path} can't be loaded: {reason}", path=path, reason=str(error).splitlines()[0]
-        ) from error
+            "The weights in {path} lack {n} tensors that its config.json asks for, such as {name}; fetch the model again.",
+            path=path,
+            n=len(missing),
+            name=missing[0],
+        )
     if not options:
         return model.to(device())  # type: ignore[no-any-return]
     for module in model.modules():
@@ -63,6 +76,35 @@ def load_base(path: Path, dtype: torch.dtype, quantization: str = "none") -> Pre
         if parameter.is_floating_point() and parameter.device.type == "cpu":
             parameter.data = parameter.data.clone()
     return model  # type: ignore[no-any-return]
+
+
+def _check_size(path: Path, dtype: torch.dtype) -> None:
+    """Refuse a config that asks for more than the memory holds, whatever the weights have; nothing is allocated."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    validation.check_config(validation.read_json(path / "config.json", validation.CONFIG_BYTES, str(path)), str(path))
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    needed = dtype.itemsize * sum(parameter.numel() for parameter in model.parameters())
+    stored = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    if needed > max(resources.free(), 16 * stored):
+        raise UserError(
+            "The config.json of {path} describes a model of {count} MB, which isn't in its weights; choose another model.",
+            path=path,
+            count=needed // 10**6,
+        )
+
+
+def add_adapter(model: Any, folder: Path, name: str = "default") -> Any:
+    """The model with a run's adapter; the first one wraps it."""
+    from peft import PeftModel
+
+    validation.check_adapter(folder)
+    if isinstance(model, PeftModel):
+        model.load_adapter(str(folder), adapter_name=name)
+        return model
+    return PeftModel.from_pretrained(model, str(folder), adapter_name=name, trust_remote_code=False)
 
 
 def add_lora(model: PreTrainedModel, config: TrainConfig) -> Any:
@@ -87,19 +129,19 @@ def weights_bytes(path: Path) -> int:
 def tokenizer(model: str | Path, report: download.Report = to_log, thinking: str = "auto") -> PreTrainedTokenizerBase:
     """The tokenizer of a model id or folder, with its chat template, which writes prompts with thoughts or without."""
     path = model if isinstance(model, Path) else download.find(model, report)[0]
+    validation.check_tokenizer(path)
     try:
         if _is_generic(path):  # AutoTokenizer reads the model's config first, which imports torch and seconds of models
             from transformers import PreTrainedTokenizerFast
 
-            loaded = PreTrainedTokenizerFast.from_pretrained(path)
+            loaded = PreTrainedTokenizerFast.from_pretrained(path, trust_remote_code=False)
         else:
             from transformers import AutoTokenizer
 
-            loaded = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            "The tokenizer in {path} can't be read: {reason}", path=path, reason=str(error).splitlines()[0]
-        ) from error
+            loaded = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises plain Exceptions
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError("The tokenizer in {path} can't be read: {reason}", path=path, reason=reason) from error
     set_thinking(loaded, thinking)
     return loaded  # type: ignore[no-any-return]
 

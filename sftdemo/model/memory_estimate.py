@@ -6,10 +6,8 @@ the tensors that a step keeps for its backward pass, and the logits. No weight i
 
 from __future__ import annotations
 
-import json
 import math
 import random
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sftdemo.config import TrainConfig
 from sftdemo.encoding.rows import common_prefix
 from sftdemo.errors import Text, UserError
+from sftdemo.model import validation
 from sftdemo.system import resources
 
 if TYPE_CHECKING:
@@ -66,15 +65,22 @@ class Model:
     @classmethod
     def read(cls, folder: Path) -> Model:
         """Read the sizes; raises UserError where a file isn't what its name says."""
-        try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            config = config.get("text_config", config)
-            shapes = [shape for file in sorted(folder.glob("*.safetensors")) for shape in _shapes(file)]
-        except (OSError, ValueError, struct.error) as error:
-            raise UserError("The model in {path} can't be read: {reason}.", path=folder, reason=error) from error
+        config = validation.read_json(folder / "config.json", validation.CONFIG_BYTES, str(folder))
+        validation.check_config(config, str(folder))
+        config = config.get("text_config") or config
+        tensors = [validation.header(file) for file in sorted(folder.glob("*.safetensors"))]
+        shapes = [tensor["shape"] for file in tensors for tensor in file.values()]
 
         def size(*names: str, default: int = 0) -> int:
-            return int(next((config[name] for name in names if config.get(name)), default))
+            value = next((config[name] for name in names if config.get(name)), default)
+            if not isinstance(value, int):
+                raise UserError(
+                    "The config.json of {path} has {name} {value!r}; it must be a whole number.",
+                    path=folder,
+                    name=names[0],
+                    value=value,
+                )
+            return value
 
         hidden, heads, vocabulary = (
             size("hidden_size", "n_embd"),
@@ -113,13 +119,6 @@ class Model:
         if config.method == "full":
             return self.parameters
         return config.lora_r * sum(out + into for out, into in self.matrices)
-
-
-def _shapes(file: Path) -> list[list[int]]:
-    """The tensors' shapes in a safetensors file: 8 bytes with the header's length, then the header in JSON."""
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
-    return [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from sftdemo.errors import Text, UserError
+from sftdemo.model import validation
 
 
 def check(config: Path, model: str) -> None:
@@ -15,10 +15,9 @@ def check(config: Path, model: str) -> None:
 
     `config` is its config.json, `model` what the user calls it. Raises UserError naming the model type and the reason.
     """
-    try:
-        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError("The config.json of {model} can't be read: {reason}.", model=model, reason=error) from error
+    read = validation.read_json(config, validation.CONFIG_BYTES, model)
+    validation.check_config(read, model)
+    kind = read.get("model_type")
     if reason := _reason(kind):
         raise UserError(
             "{model} is a model of the type {kind!r}, {reason}. Choose another model, such as a Llama, Qwen or Gemma.",

@@ -35,9 +35,7 @@ def export(run: runs.Run | str, to: Path, merge: bool = False, report: download.
         base, _ = download.find(settings.model, report)
     resources.check_disk(to, loading.weights_bytes(base if merge else run.model_path), Text("The export"))
     if merge:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(loading.load_base(base, torch.float32), str(run.model_path))
+        model = loading.add_adapter(loading.load_base(base, torch.float32), run.model_path)
         model.merge_and_unload().save_pretrained(to)
         loading.tokenizer(run.model_path).save_pretrained(to)
         shutil.copy(run.model_path / "generation_config.json", to)
