@@ -23,8 +23,9 @@ _IN_ROWS = {
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BETWEEN = re.compile(r"[\s,;\x1e\ufeff]*")
 _SPACE = re.compile(r"\s*")
-_STRING = r'"(?:[^"\\\n]|\\.)*"'
-_COMMENT = re.compile(_STRING + r"|(//[^\n]*|^[ \t]*#[^\n]*|/\*.{0,10000}?\*/)", re.DOTALL | re.MULTILINE)
+# A string that isn't closed ends with its line: each is passed over once, however many quotes it holds.
+_STRING = r'"(?:[^"\\\n]++|\\.)*+"?'
+_COMMENT = re.compile(_STRING + r"|//[^\n]*|^[ \t]*#[^\n]*|/\*", re.DOTALL | re.MULTILINE)
 _REMARK = ("//", "#")  # a line that begins so says nothing
 _SURPLUS = re.compile(_STRING + r"|,(?=\s*[\]}])")
 _LITERAL = 1_000_000  # characters of Python's own notation that are read, in one value
@@ -135,8 +136,27 @@ def _json_value(value: Any) -> Any:
 
 def _without_surplus(text: str) -> str:
     """Without comments and commas before a closing bracket; line breaks stay."""
-    text = _COMMENT.sub(lambda match: re.sub(r"[^\n]", " ", match[1]) if match[1] else match[0], text)
-    return _SURPLUS.sub(lambda match: " " if match[0] == "," else match[0], text)
+    return _SURPLUS.sub(lambda match: " " if match[0] == "," else match[0], _without_comments(text))
+
+
+def _without_comments(text: str) -> str:
+    """With blanks in place of comments; a block comment that is never closed is none."""
+    parts: list[str] = []
+    copied = at = 0
+    closed = True
+    while match := _COMMENT.search(text, at):
+        at = match.end()
+        if match[0].startswith('"'):
+            continue
+        if match[0] == "/*":
+            end = text.find("*/", at) if closed else -1
+            if closed := end >= 0:
+                at = end + 2
+            else:
+                continue
+        parts += [text[copied : match.start()], re.sub(r"[^\n]", " ", text[match.start() : at])]
+        copied = at
+    return "".join([*parts, text[copied:]])
 
 
 def _whole(table: Table, lines: list[str], bad: set[int], header: str) -> bool:
