@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 import types
 import typing
@@ -26,8 +27,13 @@ def setting(
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
 ) -> Any:
-    """A dataclass field that carries its own help text, bounds (inclusive) and choices."""
+    """A dataclass field that carries its own help text, bounds (inclusive; of a text in characters) and choices."""
     return field(default=default, metadata={"help": help, "group": group, "low": low, "high": high, "choices": choices})
+
+
+LONGEST = 4096  # characters of a text setting, unless it says otherwise
+LARGEST = 2**53  # of any number; beyond it not every whole number is one in JSON
+LARGEST_SEED = 2**32 - 1
 
 
 _hints = functools.cache(typing.get_type_hints)  # slow, and asked for every flag
@@ -50,47 +56,41 @@ def _is_text_encoding(name: str) -> bool:
         return False
 
 
+def _problem(spec: dataclasses.Field[Any], value: Any, owner: type) -> Text | None:
+    """What is wrong with the value of a setting."""
+    kind, optional = value_type(spec, owner)
+    low, high, choices = (spec.metadata[key] for key in ("low", "high", "choices"))
+    name, number = Text(spec.name), kind in (int, float)
+    if value is None and optional:
+        return None
+    if (number and (isinstance(value, bool) or not isinstance(value, int | float))) or (
+        not number and not isinstance(value, kind)
+    ):
+        shown = value if len(repr(value)) < 200 else type(value).__name__
+        return Text("{name} is {value!r}; give a value of type {kind}.", name=name, value=shown, kind=kind.__name__)
+    if isinstance(value, str) and len(value) > (high or LONGEST):
+        return Text(
+            "{name} has {value} characters; the most is {high}.", name=name, value=len(value), high=high or LONGEST
+        )
+    if kind is int and not (math.isfinite(value) and value == int(value)):
+        return Text("{name} is {value!r}; give a whole number.", name=name, value=value)
+    if choices and value not in choices:
+        return Text("{name} is {value!r}; choose one of: {names}.", name=name, value=value, names=choices)
+    if number and low is not None and not value >= low:
+        return Text("{name} is {value!r}; the least is {low:g}.", name=name, value=value, low=low)
+    most = LARGEST if high is None else high
+    if number and not value <= most:
+        return Text("{name} is {value!r}; the most is {high:.12g}.", name=name, value=value, high=most)
+    return None
+
+
 class Settings:
     """What the config dataclasses share: all their faults at once, and JSON in and out."""
 
     def problems(self) -> list[Text]:
         """Every setting that is out of bounds or not among its choices, one line each."""
-        problems: list[Text] = []
-        for spec in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, spec.name)
-            kind, optional = value_type(spec, type(self))
-            low, high, choices = (spec.metadata[key] for key in ("low", "high", "choices"))
-            if value is None and optional:
-                continue
-            number = kind in (int, float)
-            if (number and (isinstance(value, bool) or not isinstance(value, int | float))) or (
-                not number and not isinstance(value, kind)
-            ):
-                problems.append(
-                    Text(
-                        "{name} is {value!r}; give a value of type {kind}.",
-                        name=Text(spec.name),
-                        value=value,
-                        kind=kind.__name__,
-                    )
-                )
-            elif kind is int and value != int(value):
-                problems.append(Text("{name} is {value!r}; give a whole number.", name=Text(spec.name), value=value))
-            elif choices and value not in choices:
-                problems.append(
-                    Text(
-                        "{name} is {value!r}; choose one of: {names}.", name=Text(spec.name), value=value, names=choices
-                    )
-                )
-            elif low is not None and not value >= low:
-                problems.append(
-                    Text("{name} is {value!r}; the least is {low:g}.", name=Text(spec.name), value=value, low=low)
-                )
-            elif high is not None and not value <= high:
-                problems.append(
-                    Text("{name} is {value!r}; the most is {high:g}.", name=Text(spec.name), value=value, high=high)
-                )
-        return problems
+        problems = [_problem(spec, getattr(self, spec.name), type(self)) for spec in dataclasses.fields(self)]  # type: ignore[arg-type]
+        return [problem for problem in problems if problem]
 
     def check(self) -> Self:
         """Return self, or raise UsageError naming every problem."""
@@ -172,12 +172,14 @@ class ReadConfig(FileConfig):
         ),
     )
     columns: str | None = setting(
-        None, "Column names where they differ, as role=column pairs: text=tweet,label=mood.", group="Data"
+        None, "Column names where they differ, as role=column pairs: text=tweet,label=mood.", group="Data", high=20_000
     )
     instruction: str | None = setting(
-        None, "What the user asks, with columns in braces: 'Translate to French: {source}'.", group="Data"
+        None, "What the user asks, with columns in braces: 'Translate to French: {source}'.", group="Data", high=20_000
     )
-    system: str | None = setting(None, "A system prompt put before every example that has none.", group="Data")
+    system: str | None = setting(
+        None, "A system prompt put before every example that has none.", group="Data", high=20_000
+    )
     on_fault: str = setting(
         "stop",
         "Rows at fault: stop lists them and trains nothing; drop leaves them out and lists them; fix repairs what is safe.",
@@ -208,7 +210,13 @@ class ReadConfig(FileConfig):
     test_size: float | None = setting(
         None, "Test rows, where the data has none: a share below 1, or a count.", group="Data", low=0
     )
-    seed: int = setting(42, "Decides the split, the rows taken, their order and the new weights.", group="Data", low=0)
+    seed: int = setting(
+        42,
+        "Decides the split, the rows taken, their order and the new weights.",
+        group="Data",
+        low=0,
+        high=LARGEST_SEED,
+    )
 
     def problems(self) -> list[Text]:
         problems = super().problems()
@@ -363,7 +371,7 @@ class GenerateConfig(Settings):
         low=0.01,
         high=1,
     )
-    seed: int = setting(42, "The seed for sampling; the same for both sides.", group="Answer", low=0)
+    seed: int = setting(42, "The seed for sampling; the same for both sides.", group="Answer", low=0, high=LARGEST_SEED)
 
 
 @dataclass(frozen=True)
@@ -378,7 +386,7 @@ class EvaluateConfig(FileConfig):
     max_new_tokens: int | None = setting(
         None, "The longest answer; default: what the references need.", group="Answer", low=1, high=8192
     )
-    seed: int = setting(42, "Decides the rows taken and the resampling.", group="Data", low=0)
+    seed: int = setting(42, "Decides the rows taken and the resampling.", group="Data", low=0, high=LARGEST_SEED)
     general: bool = setting(
         False, "Also ask both models general questions, to see what was forgotten; takes a minute more.", group="Data"
     )

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from sftdemo.__main__ import main
 from sftdemo.data import read
-from sftdemo.data.files import readers
+from sftdemo.data.limits import OWNER
 
 GOOD = {"prompt": "What is it?", "completion": "A fish."}
 PAIR = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
@@ -110,8 +111,8 @@ HOSTILE: list[tuple[str, str | bytes, list[str], list[str]]] = [
     ("a.zip", packed(photo_png=b"x", inner_zip=packed()), [": No data file is in the ZIP; it holds 'photo.png', 'inner.zip'. Pack one of: .jsonl, .ndjson, .json, .csv, .tsv, .txt, .conll, .iob, .bio, .xlsx, .xlsm, .parquet, .arrow, .feather."], []),
     ("a.zip", packed(x_jsonl=lines(GOOD), y_jsonl=lines(GOOD)), [": The ZIP holds 2 data files (x.jsonl, y.jsonl). Name them train, validation and test, or pack one."], []),
     ("a.zip", locked(), [": The ZIP is locked with a password. Pack it without one."], []),
-    ("a.zip", packed(bomb_jsonl=b" " * 3_000_000), [": The file has unpacked more than 0.0 GB; the most is 0.0 GB. Give a part of it."], []),
-    ("a.jsonl.gz", gzip.compress(b" " * 3_000_000), [": The file has unpacked more than 0.0 GB; the most is 0.0 GB. Give a part of it."], []),
+    ("a.zip", packed(bomb_jsonl=b" " * 3_000_000), [": Unpacked the file has more than 2.0 MB, which is the most. Give a part of it."], []),
+    ("a.jsonl.gz", gzip.compress(b" " * 3_000_000), [": Unpacked the file has more than 2.0 MB, which is the most. Give a part of it."], []),
     ("a.jsonl.gz", b"no gzip", [": 'a.jsonl' can't be unpacked: Not a gzipped file (b'no'). Pack it anew."], []),
     ("a.jsonl.gz", gzip.compress(lines(GOOD).encode())[:-9], [": 'a.jsonl' can't be unpacked: Compressed file ended before the end-of-stream marker was reached. Pack it anew."], []),
     ("a.arrow", b"ARROW1 but not really", [": This isn't an Arrow file that can be read: it is neither a file nor a stream of Arrow. Write it anew."], []),
@@ -152,14 +153,14 @@ HOSTILE: list[tuple[str, str | bytes, list[str], list[str]]] = [
     ("a.jsonl", lines({"prompt": "a", "chosen": "b", "rejected": "b"}), [], [", line 1, field 'chosen': The chosen answer is the same as the rejected one. Check that the row is right."]),
 ]  # fmt: skip
 
+SMALL = replace(OWNER, file_bytes=2_000_000, unpacked_bytes=2_000_000)
+
 
 @pytest.mark.parametrize(("name", "content", "faults", "warnings"), HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_files(tmp_path, monkeypatch, name, content, faults, warnings):
-    monkeypatch.setattr("sftdemo.data.files.archives.MAX_BYTES", 2_000_000)
-    monkeypatch.setattr(readers, "MAX_BYTES", 2_000_000)
+def test_hostile_files(tmp_path, name, content, faults, warnings):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    dataset = read(path)
+    dataset = read(path, limits=SMALL)
     found = [
         [str(one).split(name.removesuffix(".gz"), 1)[1].removeprefix(".gz") for one in told]
         for told in (dataset.faults, dataset.warnings)
@@ -250,9 +251,9 @@ def test_system_prompts_and_history_of_a_row(tmp_path):
 def test_a_file_over_the_limit_is_not_even_opened(tmp_path):
     path = tmp_path / "big.jsonl"
     with path.open("wb") as file:
-        file.truncate(1_200_000_000)  # sparse: it takes no room on disk
+        file.truncate(4_200_000_000)  # sparse: it takes no room on disk
     (fault,) = read(path).faults
-    assert fault.problem == "The file has 1.2 GB; the most is 0.5 GB."
+    assert fault.problem == "The file has 4.2 GB; the most is 4.0 GB."
 
 
 ROW = st.dictionaries(

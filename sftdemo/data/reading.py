@@ -12,13 +12,15 @@ from sftdemo.config import ReadConfig
 from sftdemo.data import mixture, sources
 from sftdemo.data.cleaning import duplicates, steps
 from sftdemo.data.conversion import convert
+from sftdemo.data.limits import OWNER, Limits, OverLimit
 from sftdemo.data.recipes import RECIPES, ROWS
 from sftdemo.data.types import Dataset, Example
 from sftdemo.errors import Fault, UserError
 
 
-def read(source: str | os.PathLike[str] | ReadConfig, **settings: Any) -> Dataset:
-    """Read a file, a folder, a sample or a Hub data set, or several; `settings` are those of ReadConfig.
+def read(source: str | os.PathLike[str] | ReadConfig, limits: Limits | None = None, **settings: Any) -> Dataset:
+    """Read a file, a folder, a sample or a Hub data set, or several; `settings` are those of ReadConfig, `limits` how much the
+    data may be; the default is for one's own machine.
 
     Faults of the data come in `faults`, all at once, and nothing is raised for them. Raises UserError for a source,
     column or placeholder that isn't there, UsageError for a bad setting. Without split columns all rows are in train.
@@ -27,15 +29,21 @@ def read(source: str | os.PathLike[str] | ReadConfig, **settings: Any) -> Datase
         config = type(source).from_json({**source.to_json(), **settings})
     else:
         config = ReadConfig.from_json({"data": os.fspath(source), **settings})
+    limits = limits or OWNER
     parts = mixture.parse(config.data)
+    if len(parts) > limits.sources:
+        raise UserError(str(OverLimit(limits, "sources", len(parts))))
     if len(parts) == 1:
-        dataset = _convert(sources.resolve(parts[0].source, config), config)
+        dataset = _convert(sources.resolve(parts[0].source, config, limits), config, limits)
         if parts[0].weight != 1:
             dataset = mixture.mix(parts, [dataset], config.data)
     else:
-        dataset = mixture.mix(parts, [_part(part.source, config) for part in parts], config.data)
+        dataset = mixture.mix(parts, [_part(part.source, config, limits) for part in parts], config.data)
     steps.clean(dataset, config)
     convert.summarise(dataset, dataset.task)
+    if len(dataset.labels) > limits.labels:
+        over = OverLimit(limits, "labels", len(dataset.labels))
+        dataset.faults.append(Fault(0, "label", over.problem, over.remedy, dataset.name))
     if not dataset.examples and not dataset.faults:
         problem, remedy = "No row is left.", "Give rows without faults, or clean less."
         dataset.faults.append(Fault(0, "", problem, remedy, dataset.name))
@@ -45,21 +53,21 @@ def read(source: str | os.PathLike[str] | ReadConfig, **settings: Any) -> Datase
     return dataset
 
 
-def _part(source: str, config: ReadConfig) -> Dataset:
+def _part(source: str, config: ReadConfig, limits: Limits) -> Dataset:
     """One of several sources; the settings are for each of them."""
     try:
-        return _convert(sources.resolve(source, config), replace(config, data=source))
+        return _convert(sources.resolve(source, config, limits), replace(config, data=source), limits)
     except UserError as error:
         raise type(error)(f"In {source}: {error}") from None
 
 
-def _convert(source: sources.Source, config: ReadConfig) -> Dataset:
+def _convert(source: sources.Source, config: ReadConfig, limits: Limits) -> Dataset:
     """The examples of one source, with its faults as `on_fault` wants them."""
     dataset = Dataset(source=config.data, name=source.name, sha256=source.sha256, faults=source.table.faults)
     dataset.notes += source.table.notes
     dataset.warnings += source.table.warnings
     if source.table.rows:
-        convert.convert(source.table.rows, config, dataset)
+        convert.convert(source.table.rows, config, dataset, limits)
     if config.on_fault == "drop":
         dataset.dropped = [fault for fault in dataset.faults if not fault.whole]
         dataset.faults = [fault for fault in dataset.faults if fault.whole]
@@ -97,7 +105,7 @@ def _sample(name: str) -> Sample:
     card = sources.front_matter(card_path)
     # One row shows what a recipe makes; all of them would take seconds.
     source = sources.from_rows(name, islice(recipe(), 1)) if recipe else sources.resolve(name)
-    dataset = _convert(source, ReadConfig(data=name))
+    dataset = _convert(source, ReadConfig(data=name), OWNER)
     title = card.get("title", name)
     return Sample(
         name=name,

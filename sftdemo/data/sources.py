@@ -11,8 +11,9 @@ from pathlib import Path
 from sftdemo.config import ReadConfig
 from sftdemo.data import hub
 from sftdemo.data.files import archives
-from sftdemo.data.files.readers import MAX_BYTES, PACKED, SUFFIXES, Table, read_table, suffix_of, too_large
+from sftdemo.data.files.readers import PACKED, SUFFIXES, Table, over_limit, read_table, suffix_of
 from sftdemo.data.files.table import split_name
+from sftdemo.data.limits import OWNER, Limits, OverLimit
 from sftdemo.data.recipes import RECIPES, recipe_rows
 from sftdemo.errors import Fault, UserError
 
@@ -61,44 +62,44 @@ def front_matter(path: Path) -> dict[str, str]:
     return entries
 
 
-def resolve(source: str, config: ReadConfig | None = None) -> Source:
+def resolve(source: str, config: ReadConfig | None = None, limits: Limits = OWNER) -> Source:
     """Resolve and read: first as a path, then as a sample, then as a Hub id ("owner/name:subset:split", the last two
-    may be left out). `config` says how files are read.
+    may be left out). `config` says how files are read, `limits` how much they may be.
 
     Raises UserError if there is no such thing.
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        return _folder(path, config)
+        return _folder(path, config, limits)
     if path.is_file():
-        return _files(path.stem, [(None, path)], config)
+        return _files(path.stem, [(None, path)], config, limits)
     if source in RECIPES:
         return from_rows(source, recipe_rows(source))
     if source in sample_names():
         return _files(source, [(None, SAMPLES / f"{source}.jsonl")])
     known = f"the samples are: {', '.join(sample_names())}"
     if suffix_of(source) not in READABLE and (named := hub.parse(source)):
-        source_data = _folder(hub.fetch(*named), config)
+        source_data = _folder(hub.fetch(*named), config, limits)
         source_data.name = named[0].split("/")[1]
         return source_data
     raise UserError(f"There is no file, folder or sample {source!r}; {known}.")
 
 
 def from_rows(name: str, rows: Iterable[dict[str, str]]) -> Source:
-    """Rows recipe_rows in memory, as if they stood in a JSONL file."""
+    """Rows made in memory, as if they stood in a JSONL file."""
     data = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
     return Source(name, read_table(f"{name}.jsonl", data), hashlib.sha256(data).hexdigest())
 
 
-def _folder(path: Path, config: ReadConfig | None) -> Source:
+def _folder(path: Path, config: ReadConfig | None, limits: Limits) -> Source:
     """Its files named train, validation or test (as `test.csv` or `test-00000-of-00002.parquet`), or its only one."""
     files = sorted(item for item in path.iterdir() if item.is_file() and suffix_of(item.name) in READABLE)
     files = [item for item in files if not item.name.startswith(".") and item.stem.lower() not in _NO_DATA]
     named = [(split, item) for item in files if (split := _split_of(item.name))]
     if named:
-        return _files(path.resolve().name, [*named], config)
+        return _files(path.resolve().name, [*named], config, limits)
     if len(files) == 1:
-        return _files(path.resolve().name, [(None, files[0])], config)
+        return _files(path.resolve().name, [(None, files[0])], config, limits)
     what = f"The folder {str(path)!r} has {len(files)} data files" if files else f"No data file is in {str(path)!r}"
     remedy = "name them train, validation and test, or give one" if files else f"give a file in {', '.join(READABLE)}"
     raise UserError(f"{what}; {remedy}.")
@@ -114,18 +115,33 @@ def _split_of(name: str) -> str | None:
     return split_name(name)
 
 
-def _files(name: str, files: list[tuple[str | None, Path]], config: ReadConfig | None = None) -> Source:
+def _files(
+    name: str, files: list[tuple[str | None, Path]], config: ReadConfig | None = None, limits: Limits = OWNER
+) -> Source:
     """All the files' rows; the hash is over their bytes in the order of their names.
 
     Rows together may take no more than a file alone.
     """
-    table, digest = Table(), hashlib.sha256()
-    if (size := sum(path.stat().st_size for _, path in files)) > MAX_BYTES:
-        table.faults.append(too_large(files[0][1].parent.name if len(files) > 1 else files[0][1].name, size))
-        return Source(name, table)
+    table, digest = Table(limits=limits), hashlib.sha256()
+    whole = files[0][1].parent.name if len(files) > 1 else files[0][1].name
+    try:
+        if (size := sum(path.stat().st_size for _, path in files)) > limits.file_bytes:
+            raise OverLimit(limits, "file_bytes", size)
+        if len(files) > limits.members:
+            raise OverLimit(limits, "members", len(files))
+        _read_files(table, files, config, digest)
+    except OverLimit as over:
+        table = Table(limits=limits, faults=[over_limit(whole, over)])
+    return Source(name, table, digest.hexdigest())
+
+
+def _read_files(
+    table: Table, files: list[tuple[str | None, Path]], config: ReadConfig | None, digest: hashlib._Hash
+) -> None:
+    """All the files' rows, into the table; their bytes go into the digest."""
     for split, path in files:
         try:
-            inside, faults = archives.contents(path)
+            inside, faults = archives.contents(path, table.limits)
         except OSError as error:
             raise UserError(f"{str(path)!r} can't be read: {error.strerror}.") from None
         table.faults += faults
@@ -137,5 +153,4 @@ def _files(name: str, files: list[tuple[str | None, Path]], config: ReadConfig |
             continue
         for part, member, data in named:
             digest.update(data)
-            table.extend(read_table(member, data, part if len(inside) > 1 else split, config))
-    return Source(name, table, digest.hexdigest())
+            table.extend(read_table(member, data, part if len(inside) > 1 else split, config, table.limits))

@@ -10,6 +10,7 @@ from sftdemo.data.conversion.converter import Converter, no_instruction
 from sftdemo.data.files.table import Row
 from sftdemo.data.layouts import choices, recognition, roles
 from sftdemo.data.layouts.unfolding import unfold
+from sftdemo.data.limits import OWNER, Limits, OverLimit, row_excess
 from sftdemo.data.text.languages import language
 from sftdemo.data.types import SPLITS, Dataset, Example, Tally
 from sftdemo.data.values import transcripts
@@ -30,19 +31,23 @@ _TRANSCRIPTS = (
 _MOST_NAMED = 40
 
 
-def convert(rows: list[Row], config: ReadConfig, dataset: Dataset) -> None:
+def convert(rows: list[Row], config: ReadConfig, dataset: Dataset, limits: Limits = OWNER) -> None:
     """Fill the data set from the rows: examples by split, labels, mapping, faults, warnings and what was mended.
 
     Raises UserError for columns or placeholders that no row has.
     """
     tally = Tally()
     dataset.file, several_files = rows[0].file, any(row.file != rows[0].file for row in rows)
-    rows = _plain(rows, config, dataset, tally)
+    rows = _within(_plain(rows, config, dataset, tally), limits, dataset.faults)
     dataset.notes += tally.notes()
     if not rows:
         return
     rows, search, recognized = _layout(rows, config)
-    dataset.columns = search.every
+    dataset.columns = search.every[: limits.columns]
+    if len(search.every) > limits.columns:
+        over = OverLimit(limits, "columns", len(search.every))
+        dataset.faults.append(Fault(0, "", over.problem, over.remedy, dataset.file))
+        return
     if recognized is None:
         flat = recognition.Search.of([row._replace(values=flattened(row.values)) for row in rows], config)
         dataset.suggested = recognition.suggestion(search, flat)
@@ -81,6 +86,17 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset) -> None:
         )
     dataset.splits = {name: examples for name, examples in splits.items() if examples}
     summarise(dataset, mapping.layout.task)
+
+
+def _within(rows: list[Row], limits: Limits, faults: list[Fault]) -> list[Row]:
+    """The rows within the limits, with a fault for each of the others."""
+    kept = []
+    for row in rows:
+        if over := row_excess(limits, row.values):
+            faults.append(Fault(row.line, "", over.problem, over.remedy, row.file))
+        else:
+            kept.append(row)
+    return kept
 
 
 def _plain(rows: list[Row], config: ReadConfig, dataset: Dataset, tally: Tally) -> list[Row]:
@@ -222,10 +238,10 @@ def _unseen_labels(
     Where only the values of a column made it the split, it is a warning.
     """
     drop = drop and report_to is dataset.faults
-    trained = {example["label"] for example in splits["train"] if "label" in example}
+    known = {"", *(example["label"] for example in splits["train"] if "label" in example)}
     reported: set[str] = set()
     for split in ("validation", "test"):
-        unseen = [example for example in splits[split] if example.get("label", "") not in trained | {""}]
+        unseen = [example for example in splits[split] if example.get("label", "") not in known]
         for example in unseen:
             if drop or example["label"] not in reported:
                 reported.add(example["label"])
@@ -234,4 +250,4 @@ def _unseen_labels(
                 column = mapping.columns.get("label", "label")
                 report_to.append(Fault(meta["line"], column, problem, remedy, meta.get("file", dataset.file)))
         if drop and unseen:
-            splits[split] = [example for example in splits[split] if example.get("label", "") in {*trained, ""}]
+            splits[split] = [example for example in splits[split] if example.get("label", "") in known]

@@ -10,25 +10,35 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from sftdemo.data.files import workbooks
-from sftdemo.data.files.readers import MAX_BYTES, SUFFIXES, suffix_of, too_large
+from sftdemo.data.files.readers import SUFFIXES, over_limit, suffix_of
+from sftdemo.data.limits import MB, Limits, OverLimit
 from sftdemo.errors import Fault
 
+_SMALL = 10 * MB  # what any archive may unpack to
 
-def contents(path: Path) -> tuple[list[tuple[str, bytes]], list[Fault]]:
+
+def contents(path: Path, limits: Limits) -> tuple[list[tuple[str, bytes]], list[Fault]]:
     """((name, bytes) of each data file, faults). Raises OSError for a file that can't be read.
 
     Packed data is read up to the limit only, whatever its header says of its size.
     """
-    if path.stat().st_size > MAX_BYTES:
-        return [], [too_large(path.name, path.stat().st_size)]
+    try:
+        return _contents(path, limits)
+    except OverLimit as over:
+        return [], [over_limit(path.name, over)]
+
+
+def _contents(path: Path, limits: Limits) -> tuple[list[tuple[str, bytes]], list[Fault]]:
+    if path.stat().st_size > limits.file_bytes:
+        raise OverLimit(limits, "file_bytes", path.stat().st_size)
     suffix, plain = suffix_of(path.name), path.name[:-3] if suffix_of(path.name) == ".gz" else path.name
     with path.open("rb") as file:
         start = file.read(4)
     known = suffix in (*SUFFIXES, "")  # a ZIP that ends otherwise is none of ours
     if suffix == ".zip" or (known and start == b"PK\x03\x04" and not _is_workbook(path)):
-        return _zip(path)
+        return _zip(path, limits)
     if suffix == ".gz" or (known and start.startswith(b"\x1f\x8b")):
-        return _unpacked(path, [(plain, lambda: cast(IO[bytes], gzip.open(path)))])
+        return _unpacked(path, [(plain, lambda: cast(IO[bytes], gzip.open(path)))], limits)
     return [(path.name, path.read_bytes())], []
 
 
@@ -38,7 +48,7 @@ def _is_workbook(path: Path) -> bool:
     return workbooks.suffix_of(path.read_bytes()) is not None
 
 
-def _zip(path: Path) -> tuple[list[tuple[str, bytes]], list[Fault]]:
+def _zip(path: Path, limits: Limits) -> tuple[list[tuple[str, bytes]], list[Fault]]:
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile:
@@ -50,19 +60,23 @@ def _zip(path: Path) -> tuple[list[tuple[str, bytes]], list[Fault]]:
             names = ", ".join(repr(item.filename) for item in inside[:5]) or "nothing"
             remedy = f"Pack one of: {', '.join(SUFFIXES)}."
             return [], [Fault(0, "", f"No data file is in the ZIP; it holds {names}.", remedy, path.name)]
+        if len(data) > limits.members:
+            raise OverLimit(limits, "members", len(data))
         if any(item.flag_bits & 1 for item in data):
             return [], [Fault(0, "", "The ZIP is locked with a password.", "Pack it without one.", path.name)]
 
         def opener(item: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
             return lambda: archive.open(item)
 
-        return _unpacked(path, [(PurePosixPath(item.filename).name, opener(item)) for item in data])
+        return _unpacked(path, [(PurePosixPath(item.filename).name, opener(item)) for item in data], limits)
 
 
 def _unpacked(
-    path: Path, members: list[tuple[str, Callable[[], IO[bytes]]]]
+    path: Path, members: list[tuple[str, Callable[[], IO[bytes]]]], limits: Limits
 ) -> tuple[list[tuple[str, bytes]], list[Fault]]:
-    members_data, bytes_left = [], MAX_BYTES
+    by_ratio = max(_SMALL, limits.ratio * path.stat().st_size)
+    most = min(limits.unpacked_bytes, by_ratio)
+    contents_by_name, bytes_left = [], most
     for name, opened in members:
         try:
             with opened() as file:
@@ -72,9 +86,9 @@ def _unpacked(
             return [], [Fault(0, "", f"{name!r} can't be unpacked: {reason}.", "Pack it anew.", path.name)]
         bytes_left -= len(data)
         if bytes_left < 0:
-            return [], [too_large(path.name, MAX_BYTES + 1, "unpacked ")]
-        members_data.append((name, data))
-    return members_data, []
+            raise OverLimit(limits, "ratio" if most == by_ratio else "unpacked_bytes")
+        contents_by_name.append((name, data))
+    return contents_by_name, []
 
 
 def _is_hidden(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 
 from sftdemo.data.files.headers import Record, column, labels
 from sftdemo.data.files.table import Table
+from sftdemo.data.limits import Limits, OverLimit
 
 _DELIMITERS = ",\t;|^~"
 _TOLD = re.compile(r"sep=(.)", re.IGNORECASE)
@@ -22,11 +24,20 @@ _SAMPLE = 65_536
 
 @dataclass
 class _Parsed:
-    """Records, and what went wrong: (first line, last line, message of the library)."""
+    """Records, and what went wrong: (first line, last line, message of the library); `add` raises OverLimit."""
+
+    limits: Limits
 
     records: list[Record] = field(default_factory=list)
     errors: list[tuple[int, int, str]] = field(default_factory=list)
     swallowed: list[Record] = field(default_factory=list)
+    cells: int = 0
+
+    def add(self, line: int, last: int, cells: list[str]) -> None:
+        self.cells += len(cells)
+        if self.cells > self.limits.cells:
+            raise OverLimit(self.limits, "cells")
+        self.records.append(Record(line, last, cells))
 
 
 def delimiter(lines: list[str]) -> tuple[str, float]:
@@ -57,9 +68,12 @@ def _both_ways(lines: list[str], mark: str) -> Iterator[list[list[str]]]:
             yield [line.split(mark) if line else [] for line in lines]
 
 
-def records(table: Table, lines: list[str], bad: set[int], limit: int) -> list[Record]:
-    """The records of a delimited text; what can't be told apart is a fault."""
-    csv.field_size_limit(limit)  # the library's own limit of 128 KB is less than a long document
+def records(table: Table, lines: list[str], bad: set[int]) -> list[Record]:
+    """The records of a delimited text; what can't be told apart is a fault.
+
+    Raises OverLimit for more cells than the table may have.
+    """
+    csv.field_size_limit(sys.maxsize)  # the library's own limit of 128 KB is less than a long document
     offset = 0
     if declared := _TOLD.fullmatch(lines[0].strip()):  # Excel's own line for its delimiter
         offset, lines = 1, lines[1:]
@@ -68,20 +82,21 @@ def records(table: Table, lines: list[str], bad: set[int], limit: int) -> list[R
     mark, share = (declared[1], 1.0) if declared else delimiter(lines)
     if share < 0.5 and mark not in lines[0]:
         mark = _NONE  # one column, with a comma here and there
-    parsed = _plain(lines, mark, offset) if not any('"' in line for line in lines) else _quoted(lines, mark, offset)
+    quoted = any('"' in line for line in lines)
+    parsed = _quoted(lines, mark, offset, table.limits) if quoted else _plain(lines, mark, offset, table.limits)
     if mark == "\t" and (parsed.errors or parsed.swallowed):
-        plain = _plain(lines, mark, offset)
+        plain = _plain(lines, mark, offset, table.limits)
         width = len(plain.records[0].cells)
         if sum(len(record.cells) != width for record in plain.records) <= len(parsed.errors) + len(parsed.swallowed):
             table.note("its quotes are plain characters, as rows can be told apart only so.")
             parsed = plain
     if parsed.errors and any('\\"' in line for line in lines):
-        escaped = _quoted(lines, mark, offset, escapechar="\\", doublequote=False)
+        escaped = _quoted(lines, mark, offset, table.limits, escapechar="\\", doublequote=False)
         if not escaped.errors:
             table.note('its quotes are escaped as \\", and were read so.')
             parsed = escaped
     if any(_SPACED.fullmatch(cell) for record in parsed.records for cell in record.cells):
-        closer = _quoted(lines, mark, offset, skipinitialspace=True)
+        closer = _quoted(lines, mark, offset, table.limits, skipinitialspace=True)
         if len(closer.errors) <= len(parsed.errors):
             parsed = closer
     for line, last, message in parsed.errors:
@@ -105,13 +120,16 @@ def records(table: Table, lines: list[str], bad: set[int], limit: int) -> list[R
     ]
 
 
-def _plain(lines: list[str], mark: str, offset: int) -> _Parsed:
-    cells = ((number, line.rstrip("\r")) for number, line in enumerate(lines, 1 + offset))
-    return _Parsed([Record(number, number, line.split(mark)) for number, line in cells if line])
+def _plain(lines: list[str], mark: str, offset: int, limits: Limits) -> _Parsed:
+    parsed = _Parsed(limits)
+    for number, line in enumerate(lines, 1 + offset):
+        if text := line.rstrip("\r"):
+            parsed.add(number, number, text.split(mark))
+    return parsed
 
 
-def _quoted(lines: list[str], mark: str, offset: int, **how: Any) -> _Parsed:
-    parsed = _Parsed()
+def _quoted(lines: list[str], mark: str, offset: int, limits: Limits, **how: Any) -> _Parsed:
+    parsed = _Parsed(limits)
     reader = csv.reader((line + "\n" for line in lines), delimiter=mark, strict=True, **how)
     while True:
         line = reader.line_num + 1 + offset
@@ -123,7 +141,7 @@ def _quoted(lines: list[str], mark: str, offset: int, **how: Any) -> _Parsed:
             parsed.errors.append((line, min(reader.line_num, len(lines)) + offset, str(error)))
             continue
         if cells:
-            parsed.records.append(Record(line, reader.line_num + offset, cells))
+            parsed.add(line, reader.line_num + offset, cells)
     parsed.swallowed = _swallowed(parsed.records, lines, mark, offset)
     return parsed
 

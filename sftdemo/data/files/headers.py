@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from sftdemo.data.files.table import Table
+from sftdemo.data.limits import OverLimit
 
 _SAMPLE = 2000  # rows that are looked at to tell a header
 _LABEL = 60  # the longest label in characters
@@ -38,6 +39,8 @@ def fill(table: Table, records: Sequence[Record], header: str) -> None:
     names, body, start = _header(table, filled, header)
     if names is None:
         return
+    if len(names) > table.limits.columns:
+        raise OverLimit(table.limits, "columns", len(names))
     body = _without_row_names(names, body)
     keep = _columns(table, names, body, start)
     if keep is None:

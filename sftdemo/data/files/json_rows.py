@@ -67,7 +67,7 @@ def read(table: Table, lines: list[str], bad: set[int], header: str) -> None:
     notes_before = len(table.notes)
     if by_line and _lines(table, lines, bad):
         return
-    whole = Table(table.file, table.split)
+    whole = Table(table.file, table.split, limits=table.limits)
     complete = _whole(whole, lines, bad, header)
     if not complete and not first.startswith("["):
         if not by_line:
@@ -164,7 +164,7 @@ def _whole(table: Table, lines: list[str], bad: set[int], header: str) -> bool:
     text = "\n".join(lines)
     error = _values(table, text, bad, header)
     if error and (relaxed := _without_surplus(text)) != text:
-        again = Table(table.file, table.split)
+        again = Table(table.file, table.split, limits=table.limits)
         if (second := _values(again, relaxed, bad, header)) is None or len(again.rows) > len(table.rows):
             again.note("comments or surplus commas in it were left out.")
             table.become(again)

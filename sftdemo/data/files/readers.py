@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sftdemo.config import ReadConfig
 from sftdemo.data.files import conll, delimited, headers, json_rows, workbooks
 from sftdemo.data.files.decoding import Undecodable, decode
 from sftdemo.data.files.table import Row, Table, kind
+from sftdemo.data.limits import OWNER, Limits, OverLimit
 from sftdemo.errors import Fault
 
-__all__ = ["MAX_BYTES", "PACKED", "SUFFIXES", "Row", "Table", "kind", "read_table", "suffix_of", "too_large"]
+__all__ = ["PACKED", "SUFFIXES", "Row", "Table", "kind", "read_table", "suffix_of"]
 
 _JSON = (".jsonl", ".ndjson", ".json")
 _DELIMITED = (".csv", ".tsv", ".txt")
@@ -19,7 +22,6 @@ _TAGGED = (".conll", ".iob", ".bio")
 _ARROW = (".parquet", ".arrow", ".feather")
 SUFFIXES = (*_JSON, *_DELIMITED, *_TAGGED, *workbooks.SUFFIXES, *_ARROW)
 PACKED = (".zip", ".gz")
-MAX_BYTES = 500_000_000  # rows take about eight times their file's size in memory
 _STARTS = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"\xff\xff\xff\xff": ".arrow"}
 _FOREIGN = {
     b"%PDF": "a PDF",
@@ -45,6 +47,7 @@ _FOREIGN = {
     b"ORC": "an ORC file",
 }
 _NAMES = {"iso2022_jp_2": "ISO-2022-JP"}
+_BATCH = 128  # rows of Parquet and Arrow at a time
 _MOST = 3  # faults of a file without a single row; more would say the same
 
 
@@ -52,21 +55,33 @@ def suffix_of(name: str) -> str:
     return "." + name.rsplit(".", 1)[1].lower() if "." in name else ""
 
 
-def too_large(name: str, size: int, what: str = "") -> Fault:
-    over = f"{size / 1e9:.1f} GB" if size > 1.05 * MAX_BYTES else f"more than {MAX_BYTES / 1e9:.1f} GB"
-    return Fault(0, "", f"The file has {what}{over}; the most is {MAX_BYTES / 1e9:.1f} GB.", "Give a part of it.", name)
+def over_limit(name: str, over: OverLimit) -> Fault:
+    return Fault(0, "", over.problem, over.remedy, name)
 
 
-def read_table(name: str, data: bytes, split: str | None = None, config: ReadConfig | None = None) -> Table:
-    """Read one file's bytes; `config` says its encoding, sheet and header where the user knows better."""
-    config = config or ReadConfig()
-    table, suffix = Table(name, split), suffix_of(name)
+def read_table(
+    name: str, data: bytes, split: str | None = None, config: ReadConfig | None = None, limits: Limits = OWNER
+) -> Table:
+    """Read one file's bytes; `config` says its encoding, sheet and header where the user knows better.
+
+    Of a file over a limit no row is read.
+    """
+    table = Table(name, split, limits=limits)
+    try:
+        _read(table, data, config or ReadConfig())
+    except OverLimit as over:
+        table.rows, table.faults = [], [over_limit(name, over)]
+    return table
+
+
+def _read(table: Table, data: bytes, config: ReadConfig) -> None:
+    suffix = suffix_of(table.file)
     if suffix and suffix not in SUFFIXES:
         table.fault(
             0, f"Files that end in {suffix!r} can't be read.", f"Give one of: {', '.join((*SUFFIXES, *PACKED))}."
         )
-    elif len(data) > MAX_BYTES:
-        table.faults.append(too_large(name, len(data)))
+    elif len(data) > table.limits.unpacked_bytes:
+        raise OverLimit(table.limits, "file_bytes", len(data))
     elif not data.removeprefix(b"\xef\xbb\xbf").strip(b"\x00 \t\r\n"):
         table.fault(0, "The file is empty.", "Give a file with rows.")
     else:
@@ -76,7 +91,6 @@ def read_table(name: str, data: bytes, split: str | None = None, config: ReadCon
     if not table.rows and len(table.faults) > _MOST:
         table.note(f"none of its rows can be read; the first fault stands for {len(table.faults)}.")
         table.faults = table.faults[:1]
-    return table
 
 
 def _by_content(table: Table, data: bytes, suffix: str, config: ReadConfig) -> None:
@@ -91,7 +105,7 @@ def _by_content(table: Table, data: bytes, suffix: str, config: ReadConfig) -> N
     if what := _no_data(data[:200].decode("latin-1")):
         table.fault(0, f"The file is {what}, not data.", "Download the file itself.")
     elif suffix in workbooks.SUFFIXES:
-        workbooks.read(table, data, config, MAX_BYTES)
+        workbooks.read(table, data, config)
     elif suffix in _ARROW:
         _arrow(table, data, suffix)
     elif foreign := next((what for start, what in _FOREIGN.items() if data.startswith(start)), None):
@@ -138,7 +152,7 @@ def _text(table: Table, data: bytes, suffix: str, config: ReadConfig) -> None:
     else:
         if suffix in _JSON:
             table.note("it is a table by its content, not JSON, and was read as such.")
-        headers.fill(table, delimited.records(table, lines, bad, MAX_BYTES), config.header)
+        headers.fill(table, delimited.records(table, lines, bad), config.header)
 
 
 def _is_text(head: bytes) -> bool:
@@ -164,32 +178,54 @@ def _is_delimited(lines: list[str]) -> bool:
 
 
 def _arrow(table: Table, data: bytes, suffix: str) -> None:
-    """Parquet, and Arrow as file (Feather) or stream."""
+    """Parquet, and Arrow as file (Feather) or stream: batch by batch, as few bytes may unpack to many."""
     import pyarrow
 
     name = "a Parquet" if suffix == ".parquet" else "an Arrow"
+    unpacked = 0
     try:
-        values = _arrow_table(pyarrow.BufferReader(data), suffix).to_pylist()
+        for batch in _batches(table, pyarrow.BufferReader(data), suffix):
+            unpacked += batch.nbytes
+            if unpacked > table.limits.unpacked_bytes:
+                raise OverLimit(table.limits, "unpacked_bytes")
+            for row in batch.to_pylist():
+                table.add(len(table.rows) + len(table.faults) + 1, row)
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        table.rows, table.faults = [], []
         table.fault(0, f"This isn't {name} file that can be read: {reason}.", "Write it anew.")
-    else:
-        for line, row in enumerate(values, 1):
-            table.add(line, row)
 
 
-def _arrow_table(source: Any, suffix: str) -> Any:
+def _batches(table: Table, source: Any, suffix: str) -> Iterator[Any]:
     import pyarrow
     import pyarrow.ipc
     import pyarrow.parquet
 
     if suffix == ".parquet":
-        return pyarrow.parquet.ParquetFile(source).read()
+        file = pyarrow.parquet.ParquetFile(source)
+        _check_shape(table, file.schema_arrow.names, file.metadata.num_rows)
+        yield from file.iter_batches(batch_size=_BATCH)
+        return
     try:
-        return pyarrow.ipc.open_file(source).read_all()
+        reader = pyarrow.ipc.open_file(source)
+        batches = (reader.get_batch(place) for place in range(reader.num_record_batches))
     except pyarrow.ArrowInvalid:
         source.seek(0)
-    try:
-        return pyarrow.ipc.open_stream(source).read_all()
-    except pyarrow.ArrowInvalid:
-        raise ValueError("it is neither a file nor a stream of Arrow") from None
+        try:
+            batches = reader = pyarrow.ipc.open_stream(source)
+        except pyarrow.ArrowInvalid:
+            raise ValueError("it is neither a file nor a stream of Arrow") from None
+    _check_shape(table, reader.schema.names, 0)
+    for batch in batches:
+        _check_shape(table, (), len(table.rows) + batch.num_rows)
+        for start in range(0, batch.num_rows, _BATCH):
+            yield batch.slice(start, _BATCH)
+
+
+def _check_shape(table: Table, names: Sequence[str], rows: int) -> None:
+    if len(names) > table.limits.columns:
+        raise OverLimit(table.limits, "columns", len(names))
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise ValueError(f"it has two columns {twice!r}")
+    if rows > table.limits.rows:
+        raise OverLimit(table.limits, "rows")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from sftdemo.data.limits import OWNER, Limits, OverLimit, depth
 from sftdemo.data.types import SPLITS
 from sftdemo.errors import Fault
 
@@ -27,7 +28,10 @@ class Row(NamedTuple):
 
 @dataclass
 class Table:
-    """The rows of a file that can be read, a fault for each that can't, warnings, and notes on how it was read."""
+    """The rows of a file that can be read, a fault for each that can't, warnings, and notes on how it was read.
+
+    All rows come in by `add`, which raises OverLimit for more of them, or of their cells, than the limits allow.
+    """
 
     file: str = ""
     split: str | None = None
@@ -35,11 +39,25 @@ class Table:
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    limits: Limits = OWNER
+    cells: int = 0
 
     def add(self, line: int, values: dict[str, Any]) -> None:
+        self.cells += len(values)
+        if len(self.rows) >= self.limits.rows:
+            raise OverLimit(self.limits, "rows")
+        if self.cells > self.limits.cells:
+            raise OverLimit(self.limits, "cells")
+        for value in values.values():
+            if isinstance(value, dict | list) and depth(value, self.limits.depth) >= self.limits.depth:
+                over = OverLimit(self.limits, "depth", 1 + depth(value, 10 * self.limits.depth))
+                self.fault(line, over.problem, over.remedy)
+                return
         self.rows.append(Row(self.file, line, values, self.split))
 
     def fault(self, line: int, problem: str, remedy: str, whole: bool = False) -> None:
+        if len(self.faults) >= self.limits.faults:
+            raise OverLimit(self.limits, "faults")
         self.faults.append(Fault(line, "", problem, remedy, self.file, whole))
 
     def warn(self, line: int, problem: str, remedy: str) -> None:
@@ -50,11 +68,16 @@ class Table:
 
     def become(self, other: Table) -> None:
         """All of another reading of the same file, instead of this one's; the notes before it stay."""
-        self.rows, self.faults, self.warnings = other.rows, other.faults, other.warnings
+        self.rows, self.faults, self.warnings, self.cells = other.rows, other.faults, other.warnings, other.cells
         self.notes += other.notes
 
     def extend(self, other: Table) -> None:
         """All of another file, after this one's."""
+        self.cells += other.cells
+        if len(self.rows) + len(other.rows) > self.limits.rows:
+            raise OverLimit(self.limits, "rows")
+        if self.cells > self.limits.cells:
+            raise OverLimit(self.limits, "cells")
         self.rows += other.rows
         self.faults += other.faults
         self.warnings += other.warnings

@@ -9,16 +9,18 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from sftdemo.config import ReadConfig
 from sftdemo.data.files import headers
 from sftdemo.data.files.headers import Record
 from sftdemo.data.files.table import Table, split_name
+from sftdemo.data.limits import Limits, OverLimit
 
 SUFFIXES = (".xlsx", ".xlsm")
 _ROWS = 1_048_576  # of a sheet, at most
-_CELLS = 20_000_000  # of a sheet, blank ones between others among them
 _ERRORS = {"#N/A", "#REF!", "#DIV/0!", "#NAME?", "#VALUE!", "#NULL!", "#NUM!"}
 _CHUNK = 1 << 20
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell\b[^>]*?\bref="([A-Z]{1,3})([0-9]{1,7}):([A-Z]{1,3})([0-9]{1,7})"')
@@ -50,10 +52,10 @@ def suffix_of(data: bytes) -> str | None:
         return None
 
 
-def read(table: Table, data: bytes, config: ReadConfig, limit: int) -> None:
+def read(table: Table, data: bytes, config: ReadConfig) -> None:
     """Fill the table from the sheet that `config` names, else from the first with rows; sheets called train and test
-    are splits. Unpacked it may hold `limit` bytes."""
-    if problem := _too_large(data, limit):
+    are splits. Raises OverLimit for more than the table may hold."""
+    if problem := _fault(data, table.limits):
         table.fault(0, problem, "Save it anew, or its rows as .csv.")
         return
     import openpyxl
@@ -68,9 +70,9 @@ def read(table: Table, data: bytes, config: ReadConfig, limit: int) -> None:
             table.fault(0, f"This isn't a workbook that can be read: {reason}.", "Save it anew, or its rows as .csv.")
 
 
-def _too_large(data: bytes, limit: int) -> str:
-    """What is wrong with the size it really unpacks to, whatever its list of contents says."""
-    bytes_left = limit
+def _fault(data: bytes, limits: Limits) -> str:
+    """Why it can't be read; raises OverLimit for the size it really unpacks to, whatever its list of contents says."""
+    bytes_left = limits.unpacked_bytes
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for item in archive.infolist():
@@ -80,14 +82,34 @@ def _too_large(data: bytes, limit: int) -> str:
                     while chunk := part.read(min(_CHUNK, bytes_left + 1)):
                         bytes_left -= len(chunk)
                         if bytes_left < 0:
-                            return f"The file has unpacked more than {limit / 1e9:.1f} GB; the most is {limit / 1e9:.1f} GB."
+                            raise OverLimit(limits, "unpacked_bytes")
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         return f"This isn't a workbook that can be read: {str(error).rstrip('.') or type(error).__name__}."
     return ""
 
 
+@dataclass
+class _Walk:
+    """All rows that are looked at, whatever becomes of them: a few bytes can place a cell far below the others."""
+
+    limits: Limits
+    visited: int = 0
+
+    def rows(self, sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """(number, values) of each row. Raises OverLimit for more cells than the limit, and a sheet's blank rows."""
+        sheet.reset_dimensions()  # what the file says of its size may be wrong
+        for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
+            self.visited += 1 + len(row)
+            if number > _ROWS or self.visited > self.limits.cells + _ROWS:
+                raise OverLimit(self.limits, "cells")
+            yield number, row
+
+
 def _sheets(table: Table, book: Any, config: ReadConfig) -> None:
+    walk = _Walk(table.limits)
     names = [sheet.title for sheet in book.worksheets]
+    if len(names) > table.limits.members:
+        raise OverLimit(table.limits, "members", len(names))
     if config.sheet:
         wanted = config.sheet.strip()
         title = next((name for name in names if name.casefold() == wanted.casefold()), None)
@@ -97,17 +119,17 @@ def _sheets(table: Table, book: Any, config: ReadConfig) -> None:
             titles = ", ".join(map(repr, names[:20]))
             table.fault(0, f"The workbook has no sheet {wanted!r}; it has {titles}.", "Name one with --sheet.")
             return
-        _sheet(table, book[title], config)
+        _sheet(table, book[title], config, walk)
         return
-    shown = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible" and _has_rows(sheet)]
+    shown = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible" and _has_rows(sheet, walk)]
     if len(shown) > 1 and all(split_name(sheet.title) for sheet in shown) and not table.split:
         for sheet in shown:
-            part = Table(table.file, split_name(sheet.title))
-            _sheet(part, sheet, config)
+            part = Table(table.file, split_name(sheet.title), limits=table.limits)
+            _sheet(part, sheet, config, walk)
             table.extend(part)
         return
     for sheet in shown[:1]:
-        _sheet(table, sheet, config)
+        _sheet(table, sheet, config, walk)
     if len(shown) > 1:
         others = ", ".join(repr(sheet.title) for sheet in shown[1:20])
         table.warn(
@@ -115,22 +137,14 @@ def _sheets(table: Table, book: Any, config: ReadConfig) -> None:
         )
 
 
-def _has_rows(sheet: Any) -> bool:
-    sheet.reset_dimensions()  # what the file says of its size may be wrong
-    rows = zip(range(_ROWS), sheet.iter_rows(values_only=True), strict=False)
-    return any(value is not None for _, row in rows for value in row)
+def _has_rows(sheet: Any, walk: _Walk) -> bool:
+    return any(value is not None for _, row in walk.rows(sheet) for value in row)
 
 
-def _sheet(table: Table, sheet: Any, config: ReadConfig) -> None:
-    sheet.reset_dimensions()
+def _sheet(table: Table, sheet: Any, config: ReadConfig, walk: _Walk) -> None:
     filled: list[tuple[int, list[str]]] = []
     errors: Counter[str] = Counter()
-    cells_seen = 0
-    for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
-        cells_seen += len(row)
-        if number > _ROWS or cells_seen > _CELLS:
-            table.fault(0, "The sheet has more cells than can be read.", "Save its rows as .csv.")
-            return
+    for number, row in walk.rows(sheet):
         cells = [as_text(value) for value in row]
         for place, cell in enumerate(cells):
             if cell in _ERRORS:
@@ -141,11 +155,10 @@ def _sheet(table: Table, sheet: Any, config: ReadConfig) -> None:
         if cells:
             filled.append((number, cells))
     width = max((len(cells) for _, cells in filled), default=0)
-    if merged := _fill_merged(sheet, dict(filled)):
+    if merged := _fill_merged(sheet, dict(filled), table.limits):
         table.note(f"Cells merged over several rows, whose value each row got: {merged}.")
-    if width * len(filled) > _CELLS:
-        table.fault(0, "The sheet has more cells than can be read.", "Save its rows as .csv.")
-        return
+    if width * len(filled) > table.limits.cells:
+        raise OverLimit(table.limits, "cells")
     headers.fill(table, [Record(at, at, cells + [""] * (width - len(cells))) for at, cells in filled], config.header)
     if errors:
         kinds = ", ".join(errors)
@@ -154,20 +167,22 @@ def _sheet(table: Table, sheet: Any, config: ReadConfig) -> None:
         )
 
 
-def _fill_merged(sheet: Any, rows: dict[int, list[str]]) -> int:
+def _fill_merged(sheet: Any, rows: dict[int, list[str]], limits: Limits) -> int:
     """Give each row of a cell that is merged over rows of one column its value; how many such cells there are.
 
     The library reads them only with the whole sheet in memory, so they are looked up in its XML.
     """
     from openpyxl.utils import column_index_from_string
 
-    merged, cells_left = 0, _CELLS
+    merged, visited = 0, 0
     for match in _MERGED.finditer(sheet.parent._archive.read(sheet._worksheet_path)):
         column, first, other, last = (part.decode() for part in match.groups())
         place, rest = column_index_from_string(column) - 1, range(int(first) + 1, min(int(last), _ROWS) + 1)
         top = rows.get(int(first), [])
-        cells_left -= len(rest)
-        if column != other or place >= len(top) or not top[place] or cells_left < 0:
+        visited += len(rest)
+        if visited > limits.cells + _ROWS:
+            raise OverLimit(limits, "cells")
+        if column != other or place >= len(top) or not top[place]:
             continue
         merged += 1
         for number in rest:

@@ -237,6 +237,7 @@ def is_published_argilla(columns: Iterable[str]) -> bool:
 def published_argilla(values: Values) -> Iterator[Values]:
     """A row of a set that Argilla put on the Hub: "label.responses", "label.responses.status", "label.suggestion", …"""
     questions = [column.removesuffix(_PUBLISHED) for column in values if column.endswith(_PUBLISHED)]
+    asked = set(questions)
     answer_to: dict[str, Any] = {}
     turned_down = False
     for question in questions:
@@ -248,5 +249,10 @@ def published_argilla(values: Values) -> Iterator[Values]:
                 answer_to.setdefault(question, answer)
     if turned_down and not answer_to:
         raise LeftOut(DISCARDED)
-    question_columns = {column for column in values for question in questions if column.startswith(f"{question}.")}
+    question_columns = {column for column in values if not asked.isdisjoint(_stems(column))}
     yield {**_plain(values, {*_ARGILLA, *question_columns}), **answered(answer_to)}
+
+
+def _stems(column: str) -> Iterator[str]:
+    """What stands before each of the column's dots."""
+    return (column[:at] for at, character in enumerate(column) if character == ".")

@@ -8,9 +8,7 @@ from collections.abc import Iterator, Sequence
 from sftdemo.data.values.conversations import ROLES
 
 Turns = list[dict[str, str]]
-_END = re.compile(
-    r"(?:\s*(?:</s>|<s>|<\|endoftext\|>|<\|im_end\|>|<\|eot_id\|>|<\|end\|>|<end_of_turn>|<eos>|<bos>))+\s*$"
-)
+_ENDS = ("</s>", "<s>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<eos>", "<bos>")
 _WORDS = "Human|User|Customer|Client|Prompter|Assistant|Bot|AI|Agent|Chatbot|GPT|ChatGPT|Model|System|Function Response|Tool|用户|助手|系统"
 _NAMED = f"{_WORDS}|Question|Q|Answer|Response|A"
 # What opens a turn, with the speaker in a group; the likeliest first. What stands before the first marked one is a system
@@ -37,12 +35,7 @@ _SPEAKERS = {
     "助手": "assistant",
     "系统": "system",
 }
-_INST = re.compile(r"\[INST\](.*?)\[/INST\](.*?)(?=\[INST\]|$)", re.DOTALL)
-_SYSTEM = re.compile(r"<<SYS>>(.*?)<</SYS>>", re.DOTALL)
-_ALPACA = re.compile(
-    r"(?P<before>.*?)#{2,3} ?Instruction:?\s*(?P<instruction>.*?)\s*(?:#{2,3} ?Input:?\s*(?P<input>.*?)\s*)?#{2,3} ?Response:?\s*(?P<response>.*)",
-    re.DOTALL,
-)
+_ALPACA = re.compile(r"#{2,3} ?(Instruction|Input|Response):?")
 ALPACA_OPENING = "Below is an instruction that describes a task"
 MOST_ASKED, _SURE = 50, 0.9
 
@@ -69,7 +62,14 @@ def human_assistant(text: str) -> Turns | None:
 
 def _bare(text: str) -> str:
     """Without the marks that end a turn."""
-    return _END.sub("", text).strip()
+    end = len(text)
+    while True:
+        while end and text[end - 1].isspace():
+            end -= 1
+        mark = next((mark for mark in _ENDS if text.endswith(mark, 0, end)), "")
+        if not mark:
+            return text[:end].strip()
+        end -= len(mark)
 
 
 def _turn(role: str, content: str) -> dict[str, str]:
@@ -77,13 +77,21 @@ def _turn(role: str, content: str) -> dict[str, str]:
 
 
 def _alpaca(text: str) -> Turns | None:
-    match = _ALPACA.fullmatch(_bare(text))
-    if not match or "### " in match["response"]:
+    text = _bare(text)
+    place: dict[str, re.Match[str]] = {}  # the first instruction, the first response after it, an input between
+    for match in _ALPACA.finditer(text):
+        if match[1] == "Instruction" or "Instruction" in place:
+            place.setdefault(match[1], match)
+        if "Response" in place:
+            break
+    if "Response" not in place or "### " in text[place["Response"].end() :]:
         return None
-    before = match["before"].strip()
-    question = "\n\n".join(part for part in (match["instruction"], match["input"]) if part)
+    order = [place[name] for name in ("Instruction", "Input", "Response") if name in place]
+    ends = [match.start() for match in order[1:]]
+    parts = [text[match.end() : end].strip() for match, end in zip(order, ends, strict=False)]
+    before, question = text[: order[0].start()].strip(), "\n\n".join(filter(None, parts))
     system = [_turn("system", before)] if before and not before.startswith(ALPACA_OPENING) else []
-    return [*system, _turn("user", question), _turn("assistant", match["response"].strip())]
+    return [*system, _turn("user", question), _turn("assistant", text[order[-1].end() :].strip())]
 
 
 def _inst(text: str) -> Turns | None:
@@ -91,11 +99,15 @@ def _inst(text: str) -> Turns | None:
     if not text.startswith("[INST]"):
         return None
     turns: Turns = []
-    for question, answer in _INST.findall(text):
-        system = _SYSTEM.search(question)
-        if system:
-            turns.append(_turn("system", system[1].strip()))
-            question = question.replace(system[0], "")
+    for part in text.split("[INST]")[1:]:
+        question, closed, answer = part.partition("[/INST]")
+        if not closed:
+            return None
+        before, opened, inside = question.partition("<<SYS>>")
+        system, ended, after = inside.partition("<</SYS>>")
+        if opened and ended:
+            turns.append(_turn("system", system.strip()))
+            question = before + after
         turns += [_turn("user", question.strip()), _turn("assistant", _bare(answer).removesuffix("<s>").strip())]
     return turns
 

@@ -16,12 +16,13 @@ from sftdemo.ui.texts import zh_access
 from sftdemo.ui.texts.zh import ZH
 from sftdemo.ui.texts.zh_faults import PARTS, SENTENCES, VALUES
 from sftdemo.ui.texts.zh_faults_work import WORK
+from sftdemo.ui.texts.zh_limits import LIMITS
 from sftdemo.ui.texts.zh_settings import SETTINGS
 
 # Single words, which the core passes as they are.
 WORDS = {name.removeprefix("set_"): f"“{text}”" for name, text in SETTINGS.items() if name.startswith("set_")}
 WORDS |= {name.removeprefix("state_"): text for name, text in ZH.items() if name.startswith("state_")}
-TEMPLATES = WORK | zh_access.FAULTS
+TEMPLATES = WORK | zh_access.FAULTS | LIMITS
 
 
 def in_words(said: str | UserError, lang: str) -> str:
