@@ -58,6 +58,10 @@ class Visitor:
         return self.owner or (self.role == "visitor" and action in _policy.open_to_visitors)
 
 
+NOT_YOURS = Text("Only who started it, or the owner of this app, may stop it.")
+MOST_STARTERS = 1_000
+_starters: dict[str, str] = {}  # visitor keys by work
+
 LOCAL = Visitor("owner", "local")  # the caller of a handler from Python, without any request
 IN_SCOPE = "sftdemo.visitor"
 GUESSES, ALL_GUESSES = 10, 1_000  # wrong passwords an hour, from an address and in all
@@ -70,6 +74,11 @@ class Policy:
     config: AppConfig
     hosts: hosts.Hosts
     ledger: Ledger = field(default_factory=Ledger)
+
+    @property
+    def at_home(self) -> bool:
+        """Whether only this machine can reach the app, and nobody signs in."""
+        return self.hosts.local and not self.config.password and not os.environ.get("SPACE_ID")
 
     @functools.cached_property
     def open_to_visitors(self) -> set[Action]:
@@ -141,9 +150,8 @@ def _owns_by_address(scope: Mapping[str, Any]) -> bool:
 
     A password says that others reach it after all, perhaps through a proxy that doesn't tell.
     """
-    if _policy.config.password or os.environ.get("SPACE_ID") or hosts.is_forwarded(scope):
-        return False
-    return _policy.hosts.local and hosts.is_loopback(str((scope.get("client") or ("",))[0]))
+    peer = str((scope.get("client") or ("",))[0])
+    return _policy.at_home and hosts.is_loopback(peer) and not hosts.is_forwarded(scope)
 
 
 def can_sign_in() -> bool:
@@ -228,6 +236,23 @@ def require(request: Any, action: Action) -> Visitor:
     if not sent_by.may(action):
         raise UserError(REFUSED["look" if sent_by.role == "stranger" else action])
     return sent_by
+
+
+def started(work: str, visitor: Visitor) -> None:
+    """Keep who started some work, as "train NAME", so that they may stop it; the owner may stop all."""
+    _starters[work] = visitor.key
+    while len(_starters) > MOST_STARTERS:
+        del _starters[next(iter(_starters))]
+
+
+def may_stop(work: str, visitor: Visitor) -> bool:
+    return visitor.owner or (visitor.role == "visitor" and _starters.get(work) == visitor.key)
+
+
+def require_own(work: str, visitor: Visitor) -> None:
+    """Raise UserError unless the visitor may stop it."""
+    if not may_stop(work, visitor):
+        raise UserError(NOT_YOURS)
 
 
 def guarded(handler: Callable[..., Any], needs: Action) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import UsageError, UserError
-from sftdemo.ui import access, work
+from sftdemo.ui import access, allowance, work
 from sftdemo.ui.parts import forms
 from sftdemo.ui.parts.forms import EVALUATION_QUEUE, MODEL_QUEUE
 from sftdemo.ui.parts.page import find_ready, latest_evaluation
@@ -32,8 +32,11 @@ async def compare(
     from sftdemo.verbs.compare import joined
 
     messages = [{"role": "user", "content": prompt}]
-    events = served.events(messages, config, access.asker(request))
-    return joined(served.pair.names, [event async for event in events if hasattr(event, "side")])
+    with allowance.answering(access.visitor(request), config, 2) as texts:
+        events = served.events(messages, config, access.asker(request))
+        answers = joined(served.pair.names, [event async for event in events if hasattr(event, "side")])
+        texts += [answers["base"], answers["tuned"]]
+    return answers
 
 
 def evaluate(run: str, max_examples: int = evaluate_tab.FIRST_ROWS) -> dict[str, Any]:
@@ -60,6 +63,7 @@ def vote_next(run: str, rater: str, request: gr.Request) -> dict[str, Any]:
 
 def vote(ballot: str, choice: str, rater: str, request: gr.Request, reason: str = "") -> dict[str, Any]:
     """Store a vote (a, b, tie, bad or skip); the answer, which tells the sides, comes once it is on disk."""
+    allowance.spend(access.current(), "votes", 1)
     return asdict(Store().vote(ballot, choice, ballots.rater_of(rater, request), reason))
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from sftdemo.ui import access, sessions
+from sftdemo.errors import UserError
+from sftdemo.ui import access, allowance, sessions
 from sftdemo.ui.texts import language
 from sftdemo.ui.texts.faults import in_words
 
@@ -97,7 +98,14 @@ class Guard:
         visitor = access.visitor(Request({**scope, "type": "http"}))
         scope[access.IN_SCOPE] = visitor
         action = needs(path)
-        return None if visitor.may(action) else (403, access.REFUSED[action])
+        if not visitor.may(action):
+            return 403, access.REFUSED[action]
+        if path.rstrip("/") == API + "upload":
+            try:
+                allowance.spend(visitor, "uploads", 1)
+            except UserError as error:
+                return 429, error.text
+        return None
 
     def with_headers(self, scope: Message, path: str, send: Send) -> Send:
         """Pass messages on with the headers of security, and to a browser that has none its cookie."""

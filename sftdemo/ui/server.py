@@ -46,18 +46,18 @@ def build() -> Any:
         page = Page(blocks, run=gr.State(None), data=gr.State({}), timer=timer)
         parts: list[Any] = [Header(page)]
         with gr.Tabs(selected="data", elem_id="steps", overflow_behavior="wrap") as page.tabs:
-            with gr.Tab(label("step_data"), id="data"):
+            with gr.Tab(label("step_data"), id="data") as page.tab["data"]:
                 parts.append(DataTab(page))
-            with gr.Tab(label("step_train"), id="train"):
+            with gr.Tab(label("step_train"), id="train") as page.tab["train"]:
                 parts.append(train := TrainTab(page))
-            with gr.Tab(label("step_evaluate"), id="evaluate") as evaluate:
-                parts.append(EvaluateTab(page, evaluate, train.evaluate, train.watched))
-            with gr.Tab(label("step_chat"), id="chat") as chat:
-                parts.append(ChatTab(page, chat))
-            with gr.Tab(label("step_vote"), id="vote") as vote:
-                parts.append(VoteTab(page, vote))
-            with gr.Tab(label("step_runs"), id="runs", alignment="right") as runs:
-                parts.append(RunsTab(page, runs))
+            with gr.Tab(label("step_evaluate"), id="evaluate") as page.tab["evaluate"]:
+                parts.append(EvaluateTab(page, page.tab["evaluate"], train.evaluate, train.watched))
+            with gr.Tab(label("step_chat"), id="chat") as page.tab["chat"]:
+                parts.append(ChatTab(page, page.tab["chat"]))
+            with gr.Tab(label("step_vote"), id="vote") as page.tab["vote"]:
+                parts.append(VoteTab(page, page.tab["vote"]))
+            with gr.Tab(label("step_runs"), id="runs", alignment="right") as page.tab["runs"]:
+                parts.append(RunsTab(page, page.tab["runs"]))
         for part in parts:
             part.wire()
     with blocks.route("Vote", ballot.RATE_PATH, show_in_navbar=False):
@@ -80,6 +80,7 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
     os.environ.setdefault("GRADIO_TEMP_DIR", str(home() / "tmp"))
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     quicken_gradio()
+    from sftdemo.ui import allowance
     from sftdemo.ui.parts import downloads, style
     from sftdemo.ui.texts import i18n
 
@@ -88,6 +89,7 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
     exports = downloads.folder().resolve()
     exports.mkdir(parents=True, exist_ok=True)
     blocks = build()
+    allowance.limit_waiting(blocks._queue)
     blocks.api_open = False  # as queue(api_open=False) does, which would make all the routes once more
     threading.Thread(target=warm, name="warm", daemon=True).start()
     return blocks.launch(

@@ -22,6 +22,7 @@ from sftdemo.log import LOG, to_log
 from sftdemo.model import download
 from sftdemo.runs import Run
 from sftdemo.schema import Scores
+from sftdemo.ui import access, allowance
 
 LIBRARIES = (
     "torch",
@@ -189,7 +190,7 @@ def evaluation() -> Evaluation | None:
     return _evaluation
 
 
-def start_evaluation(run: Run, config: EvaluateConfig, total: int) -> Evaluation:
+def start_evaluation(run: Run, config: EvaluateConfig, total: int, visitor: access.Visitor) -> Evaluation:
     """Begin in a thread of its own, so that a closed page loses nothing; one at a time."""
     global _evaluation
     with _lock:
@@ -197,6 +198,8 @@ def start_evaluation(run: Run, config: EvaluateConfig, total: int) -> Evaluation
             raise UserError(
                 "An evaluation of {name} is running; wait for it, or stop it first.", name=_evaluation.run.name
             )
+        allowance.spend(visitor, "rows", total)
+        access.started(f"evaluate {run.name}", visitor)
         _evaluation = Evaluation(run, config, total)
         _evaluation.thread = threading.Thread(target=_evaluation.work, name="evaluate", daemon=True)
         _evaluation.thread.start()
@@ -214,6 +217,11 @@ class Work:
     share: float
     eta_s: float | None
     state: str
+
+    @property
+    def key(self) -> str:
+        """What it is, for who may stop it."""
+        return f"{self.kind} {self.name}"
 
 
 def running() -> list[Work]:

@@ -15,7 +15,7 @@ from gradio.context import LocalContext
 from sftdemo.config import Settings, value_type
 from sftdemo.errors import UserError, unexpected
 from sftdemo.log import LOG
-from sftdemo.ui import access, handlers
+from sftdemo.ui import access, handlers, sources
 from sftdemo.ui.parts import html
 from sftdemo.ui.texts import help_key, label, language
 from sftdemo.ui.texts.faults import in_words
@@ -93,8 +93,13 @@ def values(owner: type[Settings], fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config(owner: type[Settings], fields: Mapping[str, Any]) -> Any:
-    """The checked config that the form describes; raises UsageError naming every problem."""
-    return owner.from_json(values(owner, fields))
+    """The checked config that the form describes; raises UsageError naming every problem.
+
+    Raises UserError if it names data or a model that the visitor whose event is handled may not use.
+    """
+    checked = owner.from_json(values(owner, fields))
+    sources.check(checked, access.current())
+    return checked
 
 
 def explained(error: Exception) -> str:

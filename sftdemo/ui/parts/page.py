@@ -10,7 +10,7 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.errors import UserError
-from sftdemo.ui import work
+from sftdemo.ui import access, work
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.style import HEADER_JS, PICK_JS
@@ -32,6 +32,7 @@ class Page:
     timer: Any = None
     tick: Any = None  # the last thing done on a tick; tabs hang theirs after it, so that they see the same or later
     tabs: Any = None
+    tab: dict[str, Any] = field(default_factory=dict)  # each tab by its id
     preparing: dict[str, Any] = field(default_factory=dict)  # settings on Data and on Train, by name: Data's fields
 
     def opens(self, trigger: Callable[..., Any], tab: str) -> Any:
@@ -50,12 +51,27 @@ def picked(event: Any) -> str:
     return str(value) if value is not None else ""
 
 
-def header(lang: str) -> str:
+def header(lang: str, visitor: access.Visitor = access.LOCAL) -> str:
     switches = (
         f'<button data-do="lang" aria-label="{say(lang, "switch_lang_help")}">{say(lang, "switch_lang")}</button>'
         f'<button data-do="theme" aria-label="{say(lang, "switch_theme")}" title="{say(lang, "switch_theme")}">◐</button>'
     )
-    return f'<div class="switches">{switches}</div>'
+    return f'<div class="switches">{sign_link(lang, visitor)}{switches}</div>'
+
+
+def sign_link(lang: str, visitor: access.Visitor) -> str:
+    """The way to sign in for who isn't the owner, and out for who signed in; at home nobody needs either."""
+    if access.policy().at_home and visitor.owner:
+        return ""
+    way = "logout" if visitor.owner or visitor.name else "login"
+    return f'<a href="{way}">{say(lang, "sign_out" if way == "logout" else "sign_in")}</a>'
+
+
+def tabs_for(visitor: access.Visitor) -> dict[str, bool]:
+    """Which tabs this visitor sees."""
+    trains = visitor.may("train") or visitor.may("own_data")
+    shown = {"data": trains, "train": trains, "evaluate": True, "runs": True}
+    return shown | {"chat": visitor.may("chat"), "vote": visitor.may("vote")}
 
 
 def brand(lang: str) -> str:
@@ -71,8 +87,8 @@ def waits(lang: str, key: str) -> str:
     return html.empty(say(lang, key), say(lang, f"{key}_text"))
 
 
-def work_line(lang: str, items: Sequence[work.Work]) -> str:
-    """One line for each running work: what, how far, how long still."""
+def work_line(lang: str, items: Sequence[work.Work], visitor: access.Visitor = access.LOCAL) -> str:
+    """One line for each running work: what, how far, how long still; others' runs without their names."""
     lines = []
     for item in items:
         if item.state == "stopping":
@@ -83,16 +99,21 @@ def work_line(lang: str, items: Sequence[work.Work]) -> str:
             progress = f"{item.done}/{item.total}" + (
                 f" · {say(lang, 'work_left', t=duration(lang, item.eta_s))}" if item.eta_s else ""
             )
-        title = say(lang, f"work_{item.kind}", name=html.esc(html.cut(item.name, 30)))
+        name = html.cut(item.name, 30) if access.may_stop(item.key, visitor) else say(lang, "work_others")
+        title = say(lang, f"work_{item.kind}", name=html.esc(name))
         lines.append(
             f'<div class="s workline"><b>{title}</b>{html.track(item.share)}<span class="num">{progress}</span></div>'
         )
     return "".join(lines)
 
 
-def stop_all() -> None:
-    """Ask all running work to stop and keep what it has."""
-    for item in work.running():
+def stop_all(visitor: access.Visitor) -> None:
+    """Ask all running work that the visitor may stop to stop and keep what it has."""
+    items = work.running()
+    stoppable = [item for item in items if access.may_stop(item.key, visitor)]
+    if items and not stoppable:
+        raise UserError(access.NOT_YOURS)
+    for item in stoppable:
         if item.kind == "train":
             jobs.stop(runs.named(item.name))
         elif current := work.evaluation():
@@ -117,33 +138,40 @@ class Header:
         return {self.chip: gr.update(value=chip_text(language(request), name))}
 
     def refresh_bar(self, request: gr.Request) -> dict[Any, Any]:
-        items = work.running()
+        items, visitor = work.running(), access.visitor(request)
         return {
             self.work_row: gr.update(visible=bool(items)),
-            self.work_bar: work_line(language(request), items),
+            self.work_bar: work_line(language(request), items, visitor),
+            self.stop: gr.update(visible=any(access.may_stop(item.key, visitor) for item in items)),
             self.page.timer: gr.Timer(active=bool(items)),
         }
 
     def stop_work(self, request: gr.Request) -> dict[Any, Any]:
-        stop_all()
-        return {self.work_bar: work_line(language(request), work.running())}
+        visitor = access.visitor(request)
+        stop_all(visitor)
+        return {self.work_bar: work_line(language(request), work.running(), visitor)}
 
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
-        lang, run_name = language(request), work.newest_ready()
+        lang, run_name, visitor = language(request), work.newest_ready(), access.visitor(request)
+        shown = tabs_for(visitor)
+        first = {} if shown["data"] else {self.page.tabs: gr.Tabs(selected="chat" if shown["chat"] else "evaluate")}
         return {
             self.brand: brand(lang),
-            self.switches: header(lang),
+            self.switches: header(lang, visitor),
+            **{tab: gr.update(visible=shown[name]) for name, tab in self.page.tab.items()},
+            **first,
             self.page.run: run_name,
             **self.show_run(run_name, request),
             **self.refresh_bar(request),
         }
 
     def wire(self) -> None:
-        page, bar = self.page, [self.work_row, self.work_bar, self.page.timer]
+        page, bar = self.page, [self.work_row, self.work_bar, self.stop, self.page.timer]
         page.tick = wire(page.timer.tick, self.refresh_bar, None, bar)
-        wire(self.stop.click, self.stop_work, None, [self.work_bar], self.fault, needs="manage", queue=True)
+        wire(self.stop.click, self.stop_work, None, [self.work_bar], self.fault, queue=True)
         wire(page.run.change, self.show_run, [page.run], [self.chip])
-        wire(page.blocks.load, self.open_page, None, [self.brand, self.switches, page.run, self.chip, *bar])
+        opened = [self.brand, self.switches, page.tabs, *page.tab.values(), page.run, self.chip, *bar]
+        wire(page.blocks.load, self.open_page, None, opened)
         page.opens(self.chip.click, "runs")
 
 

@@ -15,7 +15,7 @@ from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.encoding.detokenizer import without_empty_thoughts
 from sftdemo.errors import UserError
-from sftdemo.ui import access, work
+from sftdemo.ui import access, allowance, work
 from sftdemo.ui.parts import html
 from sftdemo.ui.tabs.exchange import conversation, system_prompt
 from sftdemo.ui.texts import say
@@ -85,8 +85,10 @@ async def answers(
     served, system = await work.served(name), system_prompt(runs.named(name))
     messages = conversation([{"role": "user", "content": prompt}], system)
     texts = {"base": "", "tuned": ""}
-    async with aclosing(served.events(messages, GenerateConfig(), asker, stopped)) as events:
-        async for event in events:
-            if hasattr(event, "side"):
-                texts[event.side] += event.text
+    with allowance.answering(access.current(), GenerateConfig(), len(texts)) as answered:
+        async with aclosing(served.events(messages, GenerateConfig(), asker, stopped)) as events:
+            async for event in events:
+                if hasattr(event, "side"):
+                    texts[event.side] += event.text
+        answered += texts.values()
     return messages, {side: without_empty_thoughts(text) for side, text in texts.items()}

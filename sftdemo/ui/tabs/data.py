@@ -13,11 +13,11 @@ from sftdemo.config import CLEANING, ReadConfig, TrainConfig
 from sftdemo.data.layouts.recognition import COMMON, LAYOUTS, parse_columns, write_columns
 from sftdemo.data.sources import READABLE
 from sftdemo.errors import UserError
-from sftdemo.ui import chosen_data
+from sftdemo.ui import access, chosen_data
 from sftdemo.ui.chosen_data import FROM_FILE, chosen_config, description, have_tokenizer, of_file, summarize
 from sftdemo.ui.parts import forms, html
 from sftdemo.ui.parts.forms import wire
-from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker
+from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, tabs_for
 from sftdemo.ui.tabs import data_views
 from sftdemo.ui.texts import label, language, number, say
 from sftdemo.ui.texts.faults import in_words
@@ -124,7 +124,7 @@ class DataTab:
         self.upload = gr.File(
             label=label("data_upload"), file_types=list(READABLE), type="filepath", height=130, elem_id="upload"
         )
-        with gr.Accordion(label("data_more"), open=False):
+        with gr.Accordion(label("data_more"), open=False) as self.elsewhere:
             self.source = gr.Textbox(
                 "", label=label("data_source"), info=label("data_source_help"), max_lines=1, elem_id="source"
             )
@@ -238,6 +238,15 @@ class DataTab:
     # Handlers
 
     def open_page(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        visitor = access.visitor(request)
+        if not tabs_for(visitor)["data"]:
+            yield {self.page.data: {}}
+            return
+        yield {
+            self.upload: gr.update(visible=visitor.may("own_data")),
+            self.elsewhere: gr.update(visible=visitor.owner),
+            self.page.preparing["model"]: gr.update(interactive=visitor.owner),
+        }
         yield from self.show(first_choice(), 1, language(request))
 
     def pick_sample(self, event: gr.EventData, request: gr.Request, **preparing: Any) -> Iterator[dict[Any, Any]]:
@@ -298,7 +307,8 @@ class DataTab:
         views = [self.verdict, self.mapping, self.faults, self.cleaning, self.examples, self.statistics, self.checks]
         views += [self.read_so, self.xray, self.show_tokens, self.to_train, self.columns_box, self.placeholders]
         views += [page.data, self.looked, self.cards, self.row, *self.settings.values(), *self.menus.values()]
-        wire(page.blocks.load, self.open_page, None, views, fault)
+        fields = [self.upload, self.elsewhere, preparing["model"]]
+        wire(page.blocks.load, self.open_page, None, [*fields, *views], fault)
         wire(self.cards.select, self.pick_sample, preparing, views, fault, **EACH_PICK)
         uploaded, typed_source = {"path": self.upload, **preparing}, {"path": self.source, **preparing}
         wire(self.upload.upload, self.take_source, uploaded, views, fault, needs="own_data")

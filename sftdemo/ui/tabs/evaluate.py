@@ -13,7 +13,7 @@ from sftdemo import files, runs
 from sftdemo.config import EvaluateConfig
 from sftdemo.errors import UserError
 from sftdemo.evaluation import outputs_table
-from sftdemo.ui import work
+from sftdemo.ui import access, work
 from sftdemo.ui.parts import charts, downloads, forms, html
 from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
@@ -167,7 +167,7 @@ def public_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 def follow(run: runs.Run, config: EvaluateConfig, total: int) -> Iterator[work.Evaluation]:
     """Start an evaluation and yield it about twice a second until it ends; a fault is raised."""
-    current = work.start_evaluation(run, config, total)
+    current = work.start_evaluation(run, config, min(config.max_examples or total, total), access.current())
     yield current
     while current.active:
         time.sleep(0.4)
@@ -220,16 +220,17 @@ class EvaluateTab:
     def show_answers(self, run: runs.Run, lang: str) -> dict[Any, Any]:
         if not (name := latest_evaluation(run)):
             return self.outputs.hide()
-        return {
-            **self.outputs.show(run, name, lang),
-            self.csv_file: gr.update(value=download(run, name, "csv")),
-            self.jsonl_file: gr.update(value=download(run, name, "jsonl")),
+        owner = access.current().owner
+        files = {
+            button: gr.update(visible=owner, value=download(run, name, kind) if owner else None)
+            for button, kind in ((self.csv_file, "csv"), (self.jsonl_file, "jsonl"))
         }
+        return {**self.outputs.show(run, name, lang), **files}
 
     def show_scores(self, run: runs.Run, lang: str) -> dict[Any, Any]:
         if not (name := latest_evaluation(run)):
             return self.show_nothing() | {self.claim: waits(lang, "evaluate_empty")}
-        scores = run.scores(name)
+        scores, visitor = run.scores(name), access.current()
         bars = charts.score_rows(scores, lang) + under_scores(scores, lang)
         return {
             self.claim: claim(scores, lang),
@@ -238,10 +239,17 @@ class EvaluateTab:
             self.small_print: small_print(scores, lang),
             self.general: forgotten(scores, lang),
             self.next_row: gr.update(visible=True),
+            self.to_chat: gr.update(visible=visitor.may("chat")),
+            self.to_vote: gr.update(visible=visitor.may("vote")),
         }
 
     def buttons(self, running: bool) -> dict[Any, Any]:
-        return {self.start: gr.update(visible=not running), self.stop: gr.update(visible=running, interactive=True)}
+        visitor, current = access.current(), work.evaluation()
+        own = current is not None and access.may_stop(f"evaluate {current.run.name}", visitor)
+        return {
+            self.start: gr.update(visible=not running and visitor.may("evaluate")),
+            self.stop: gr.update(visible=running and own, interactive=True),
+        }
 
     def refresh(self, run_name: str, request: gr.Request) -> dict[Any, Any]:
         lang = language(request)
@@ -292,6 +300,7 @@ class EvaluateTab:
 
     def stop_evaluation(self) -> dict[Any, Any]:
         if (current := work.evaluation()) and current.active:
+            access.require_own(f"evaluate {current.run.name}", access.current())
             current.stop.set()
         return {self.stop: gr.update(interactive=False)}
 
@@ -307,7 +316,8 @@ class EvaluateTab:
 
     def wire(self) -> None:
         page, fault, answers = self.page, self.fault, [self.csv_file, self.jsonl_file, *self.outputs.parts]
-        results = [self.claim, self.bars, self.confusions, self.general, self.small_print, self.next_row, *answers]
+        results = [self.claim, self.bars, self.confusions, self.general, self.small_print, self.next_row]
+        results += [self.to_chat, self.to_vote, *answers]
         views = [self.gate, self.body, self.rows, self.progress, self.start, self.stop, *results]
         wire(page.run.change, self.refresh, [page.run], views, fault)
         wire(self.tab.select, self.open_tab, [page.run], answers, fault)

@@ -13,7 +13,7 @@ from sftdemo.config import GenerateConfig
 from sftdemo.encoding.control_tokens import control_tokens
 from sftdemo.encoding.thoughts import message_of
 from sftdemo.errors import UserError
-from sftdemo.ui import work
+from sftdemo.ui import access, allowance, work
 from sftdemo.ui.parts import html
 from sftdemo.ui.texts import say
 
@@ -125,9 +125,13 @@ async def stream(
     columns = dict(zip(served.pair.names, histories, strict=True))
     conversations = {name: conversation(histories[column], system) for name, column in columns.items()}
     exchange = Exchange({side: Side(list(history)) for side, history in histories.items()}, columns)
-    async with aclosing(served.events(conversations, config, asker, stopped)) as events:
-        async for update in coalesced(events, exchange):
-            yield update
+    with allowance.answering(access.current(), config, len(histories)) as texts:
+        try:
+            async with aclosing(served.events(conversations, config, asker, stopped)) as events:
+                async for update in coalesced(events, exchange):
+                    yield update
+        finally:
+            texts += [side.text for side in exchange.sides.values()]
 
 
 def histories_to_answer(

@@ -12,7 +12,7 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.errors import UserError
 from sftdemo.evaluation.summary import gained
-from sftdemo.ui import work
+from sftdemo.ui import access, work
 from sftdemo.ui.parts import charts, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker
@@ -64,12 +64,12 @@ def runs_table(matches: Sequence[runs.Run], shown: int, chosen: str, lang: str) 
     return html.block(html.table(headers, rows) + count, "sheet")
 
 
-def details(run: runs.Run, lang: str) -> str:
-    """Where the run is and, if it failed, why."""
+def details(run: runs.Run, lang: str, owner: bool = True) -> str:
+    """Where the run is, for the owner, and if it failed, why."""
     status = run.status()
     error = html.fault(in_words(status.get("error") or "", lang)) if status["state"] == "failed" else ""
     path = f'<p class="muted small">{say(lang, "runs_folder")}</p><pre class="cmd">{html.esc(run.path.resolve())}</pre>'
-    return html.sheet(error + path, run.name)
+    return html.sheet(error + (path if owner else ""), run.name)
 
 
 def setting_differences(chosen: Sequence[runs.Run]) -> list[tuple[str, list[str]]]:
@@ -136,7 +136,7 @@ class RunsTab:
 
     def confirming(self, confirming: bool) -> dict[Any, Any]:
         return {
-            self.delete: gr.update(visible=not confirming),
+            self.delete: gr.update(visible=not confirming and access.current().owner),
             self.sure: gr.update(visible=confirming),
             self.keep: gr.update(visible=confirming),
         }
@@ -155,7 +155,7 @@ class RunsTab:
         ready = work.is_ready(run)
         return {
             self.focus: run.name,
-            self.info: details(run, language(request)),
+            self.info: details(run, language(request), access.visitor(request).owner),
             self.actions: gr.update(visible=True),
             self.to_evaluate: gr.update(visible=ready),
             **({self.page.run: run.name} if ready else {}),

@@ -16,10 +16,11 @@ from sftdemo.config import DEFAULT_MODEL, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.model import download, memory_estimate
 from sftdemo.system import compute
-from sftdemo.ui import chosen_data, work
+from sftdemo.ui import access, chosen_data, work
 from sftdemo.ui.parts import charts, forms, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page, waits
+from sftdemo.ui.started import start_training
 from sftdemo.ui.texts import duration, label, language, number, say
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import jobs
@@ -231,6 +232,8 @@ class TrainTab:
     def describe(self, request: gr.Request, chosen: dict[str, Any], **settings: Any) -> dict[Any, Any]:
         """The plan and the command of the settings as they stand."""
         lang = language(request)
+        if not access.visitor(request).may("train"):
+            return {}
         if not chosen:
             return {self.plan: waits(lang, "wait_data"), self.start: gr.update(interactive=False)}
         config = config_of(chosen, settings)
@@ -245,6 +248,8 @@ class TrainTab:
         run = runs.named(name)
         state = run.status()["state"]
         running, ready = state in runs.ACTIVE, work.is_ready(run)
+        visitor = access.current()
+        own = access.may_stop(f"train {name}", visitor)
         return {
             self.view: live(run, lang),
             self.start: gr.update(
@@ -252,10 +257,10 @@ class TrainTab:
                 variant="secondary" if ready else "primary",
                 value=label("train_again" if ready else "train_go"),
             ),
-            self.stop: gr.update(visible=running, interactive=state != "stopping"),
-            self.evaluate: gr.update(visible=ready),
-            self.log_box: gr.update(visible=True),
-            self.log: log_tail(run),
+            self.stop: gr.update(visible=running and own, interactive=state != "stopping"),
+            self.evaluate: gr.update(visible=ready and visitor.may("evaluate")),
+            self.log_box: gr.update(visible=visitor.owner),
+            self.log: log_tail(run) if visitor.owner else "",
         }
 
     def fine_tune(self, request: gr.Request, chosen: dict[str, Any], **settings: Any) -> dict[Any, Any]:
@@ -264,11 +269,13 @@ class TrainTab:
         if not chosen:
             raise UserError("No data is chosen; pick a sample, upload a file, or give a Hub id.")
         config = config_of(chosen, settings)
-        work.release()
-        run = jobs.start(config)
+        visitor = access.visitor(request)
+        rows = 0 if visitor.owner else len(chosen_data.read(chosen).splits.get("train", []))
+        run = start_training(config, visitor, rows)
         return {self.watched: run.name, self.page.timer: gr.Timer(active=True), **self.show_run(run.name, lang)}
 
     def stop_run(self, watched: str, request: gr.Request) -> dict[Any, Any]:
+        access.require_own(f"train {watched}", access.visitor(request))
         jobs.stop(runs.named(watched))
         return self.show_run(watched, language(request))
 
@@ -282,10 +289,12 @@ class TrainTab:
 
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
         """A run that is training is watched from the start."""
-        busy = runs.active()
+        visitor = access.visitor(request)
+        busy = [run for run in runs.active() if access.may_stop(f"train {run.name}", visitor)]
+        model = {self.fields["model"]: gr.update(interactive=visitor.owner)}
         if not busy:
-            return {self.watched: ""}
-        return {self.watched: busy[0].name, **self.show_run(busy[0].name, language(request))}
+            return model | {self.watched: ""}
+        return model | {self.watched: busy[0].name, **self.show_run(busy[0].name, language(request))}
 
     def wire(self) -> None:
         page, fields, fault = self.page, self.fields, self.fault
@@ -308,7 +317,7 @@ class TrainTab:
         )
         wire(self.stop.click, self.stop_run, [self.watched], views, fault, needs="train")
         page.tick = wire(page.tick.then, self.tick, [self.watched, page.run], [*views, page.run], fault)
-        wire(page.blocks.load, self.open_page, None, views)
+        wire(page.blocks.load, self.open_page, None, [*views, fields["model"]])
 
 
 def pass_on(field: Any, twin: Any) -> None:

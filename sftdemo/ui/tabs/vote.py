@@ -15,7 +15,7 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import access, work
+from sftdemo.ui import access, allowance, work
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
@@ -23,6 +23,7 @@ from sftdemo.ui.parts.stopping import SessionStop
 from sftdemo.ui.tabs.ballot import account, answers, cards, public, rater_of, verdict
 from sftdemo.ui.tabs.vote_results import VoteResults
 from sftdemo.ui.texts import label, language, say
+from sftdemo.ui.texts.faults import in_words
 from sftdemo.votes import SCALES, TAGS, TYPED, Store
 
 BUTTONS = {"a": "vote-a", "b": "vote-b", "tie": "vote-tie", "bad": "vote-bad"}
@@ -193,6 +194,9 @@ class VoteTab:
     # Opening the page, choosing the source and the name
 
     def refresh(self, run_name: str, source: str, rater: str, request: gr.Request) -> dict[Any, Any]:
+        if not access.visitor(request).may("vote"):
+            closed = in_words(access.REFUSED["vote"], language(request))
+            return {self.gate: html.empty(closed, ""), self.body: gr.update(visible=False)}
         user, rater = account(request), rater or new_guest()
         if not run_name:
             gate = waits(language(request), "wait_run")
@@ -230,6 +234,7 @@ class VoteTab:
     def cast(self, vote: dict[str, Any], state: State, rater: str, request: gr.Request) -> dict[Any, Any]:
         """Store the vote, then tell who was who."""
         lang = language(request)
+        allowance.spend(access.visitor(request), "votes", 1)
         revealed = asdict(Store().vote(state["pair"]["ballot"], rater=rater_of(rater, request), **vote))
         return {
             self.view: cards(state["pair"], lang, revealed),
@@ -281,6 +286,7 @@ class VoteTab:
 
     def undo_vote(self, run_name: str, source: str, rater: str, request: gr.Request) -> dict[Any, Any]:
         run = find_ready(run_name)
+        allowance.spend(access.visitor(request), "votes", 1)
         Store().undo(rater_of(rater, request), run, evaluation_of(run, source))
         return self.next_pair(run_name, source, rater, request)
 

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
+from sftdemo.ui import access
 from sftdemo.ui.parts import charts, downloads, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, latest_evaluation, picked, picker
@@ -206,7 +207,7 @@ class VoteResults:
 
     def show(self, run_name: str, source: str, request: gr.Request) -> dict[Any, Any]:
         run, store, lang = find_ready(run_name), Store(), language(request)
-        evaluation = evaluation_of(run, source)
+        evaluation, owner = evaluation_of(run, source), access.visitor(request).owner
         report = store.report(run, evaluation)
         drawn: dict[Any, Any] = {
             self.head: headline(report.totals, lang),
@@ -214,7 +215,7 @@ class VoteResults:
             self.ranking: ranking(store.ranking(run), run.name, lang),
         }
         for kind, button in self.files.items():
-            value = download(store, run, kind, evaluation) if report.totals.n else None
+            value = download(store, run, kind, evaluation) if report.totals.n and owner else None
             drawn[button] = gr.update(visible=bool(value), value=value)
         if not report.by_rater:
             return drawn | dict.fromkeys((self.trust, self.reasons, self.metrics, self.raters), "")
@@ -222,7 +223,7 @@ class VoteResults:
             self.trust: trust(report, lang),
             self.reasons: reasons(report, lang),
             self.metrics: metric_agreement(report, lang),
-            self.raters: raters(report, lang),
+            self.raters: raters(report, lang) if owner else "",
         }
 
     def toggle_rater(self, run_name: str, source: str, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:

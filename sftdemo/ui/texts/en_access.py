@@ -1,6 +1,7 @@
 """What the page says of who may do what, in English."""
 
 ACCESS = {
+    "work_others": "another run",
     "sign_in": "Sign in",
     "sign_out": "Sign out",
     "sign_in_title": "Sign in as the owner",

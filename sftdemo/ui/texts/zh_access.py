@@ -1,6 +1,7 @@
 """谁可以做什么：页面上的中文。"""
 
 ACCESS = {
+    "work_others": "其他运行",
     "sign_in": "登录",
     "sign_out": "退出登录",
     "sign_in_title": "以所有者身份登录",
@@ -29,4 +30,30 @@ FAULTS = {
     "{name!r} is the name of an account; sign in to vote under it, or leave out the @.": (
         "{name!r} 是账号名；请登录后用它投票，或去掉 @。"
     ),
+    "{source!r} can't be chosen here: paths and Hub ids are the owner's; take a sample, or upload a file.": (
+        "不能在这里选择 {source!r}：路径和 Hub 名称只供所有者使用；请选用示例数据，或上传文件。"
+    ),
+    "{source!r} is outside the folders that may be read over the network; start the app with --allowed-folders.": (
+        "{source!r} 不在允许通过网络读取的文件夹内；启动应用时请使用 --allowed-folders。"
+    ),
+    "tokens of answers": "个回答词元",
+    "votes": "次投票",
+    "evaluated rows": "行评测",
+    "training steps": "个训练步",
+    "minutes of training": "分钟训练",
+    "uploads": "次上传",
+    "This takes {amount} {kind}, and {limit} an hour are the most here; ask for less.": (
+        "这需要 {amount} {kind}，而这里每小时最多 {limit}；请减少一些。"
+    ),
+    "This takes {amount} {kind}, and all visitors together have {limit} an hour; try again in {minutes} min.": (
+        "这需要 {amount} {kind}，而所有访客每小时共有 {limit}；请在 {minutes} 分钟后重试。"
+    ),
+    "This takes {amount} {kind}, and a visitor has {limit} an hour; try again in {minutes} min.": (
+        "这需要 {amount} {kind}，而每位访客每小时有 {limit}；请在 {minutes} 分钟后重试。"
+    ),
+    "You have {n} requests waiting, the most a visitor may; wait for one of them.": (
+        "您已有 {n} 个请求在等待，已达上限；请等其中一个完成。"
+    ),
+    "Too many requests are waiting; try again in a moment.": "等待中的请求太多；请稍后重试。",
+    "Only who started it, or the owner of this app, may stop it.": "只有启动者或此应用的所有者可以停止它。",
 }

@@ -1,0 +1,43 @@
+"""Trainings started on the page: what a visitor may use is booked, and nobody's goes on longer than it may."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+
+from sftdemo import runs
+from sftdemo.config import TrainConfig
+from sftdemo.errors import UserError
+from sftdemo.runs import Run
+from sftdemo.ui import access, allowance, work
+from sftdemo.verbs import jobs
+
+
+def start_training(config: TrainConfig, visitor: access.Visitor, rows: int) -> Run:
+    """Train on `rows` rows in the background, a visitor no longer than a visitor may; raises UserError."""
+    steps = math.ceil(min(rows, config.max_examples or rows) * config.epochs / config.batch_size)
+    minutes = float(access.policy().config.visitor_minutes)
+    with allowance.reserved(visitor, "steps", steps) as booked:
+        allowance.spend(visitor, "minutes", minutes)
+        try:
+            work.release()
+            run = jobs.start(config)
+        except UserError:
+            allowance.refund(visitor, "minutes", minutes)
+            raise
+        booked.used = steps
+    access.started(f"train {run.name}", visitor)
+    if not visitor.owner:
+        threading.Thread(target=_end_in_time, args=(run, visitor, minutes), name="limit", daemon=True).start()
+    return run
+
+
+def _end_in_time(run: Run, visitor: access.Visitor, minutes: float) -> None:
+    """Stop a training when its minutes are over; give back those that it didn't need."""
+    begin = time.monotonic()
+    while run.path.exists() and run.status()["state"] in runs.ACTIVE:
+        if time.monotonic() - begin > 60 * minutes:
+            jobs.stop(run)
+        time.sleep(1)
+    allowance.refund(visitor, "minutes", max(minutes - (time.monotonic() - begin) / 60, 0))

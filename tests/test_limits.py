@@ -1,0 +1,170 @@
+"""What visitors may use up and name: the ledger, shares of the line, and sources of data and models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from sftdemo import runs
+from sftdemo.config import GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.errors import UserError
+from sftdemo.ui import access, allowance, sources, started, work
+from sftdemo.ui.limits import MOST_KEPT, Ledger, Limit
+from sftdemo.ui.settings import AppConfig
+from sftdemo.verbs import jobs
+
+OWNER = access.Visitor("owner", "o", address="10.0.0.1")
+
+
+def visitor(key: str = "ann", address: str = "198.41.0.4") -> access.Visitor:
+    return access.Visitor("visitor", key, address=address)
+
+
+@pytest.fixture(autouse=True)
+def policy() -> Iterator[None]:
+    access.use(AppConfig(visitor_tokens=100, all_tokens=1_000, visitor_votes=2, visitor_waiting=2), "0.0.0.0")
+    yield
+    access.use(AppConfig(), "127.0.0.1")
+
+
+def test_the_ledger_refills_over_an_hour_and_forgets_only_what_is_longest_unused() -> None:
+    now = [0.0]
+    ledger, limit = Ledger(lambda: now[0]), Limit("ann", 60)
+    waits = []
+
+    def scarce(_: Limit, wait_s: float) -> UserError:
+        waits.append(wait_s)
+        return UserError("no")
+
+    ledger.take("votes", [limit], 60, scarce)
+    for seconds, amount in ((0, 1), (30, 1), (60, 2)):
+        now[0] = float(seconds)
+        with pytest.raises(UserError):
+            ledger.take("votes", [limit], amount, scarce)
+    assert waits == [60, 30, 60]
+    ledger.take("votes", [limit], 1, scarce)
+    for number in range(MOST_KEPT + 10):
+        ledger.take("votes", [Limit(str(number), 5), limit], 0, scarce)
+    assert len(ledger._levels) == MOST_KEPT and ("votes", "ann") in ledger._levels
+
+
+def test_new_sessions_gain_no_more_than_an_address_and_all_together_no_more_than_all() -> None:
+    booked = 0
+    for number in range(20):
+        try:
+            allowance.spend(visitor(f"key{number}"), "tokens", 100)
+        except UserError as error:
+            assert "a visitor has 800 an hour" in str(error)
+            break
+        booked += 100
+    assert booked == 800
+    for number in range(2):
+        allowance.spend(visitor(f"other{number}", "203.0.113.9"), "tokens", 100)
+    with pytest.raises(UserError, match="all visitors together have 1000 an hour; try again in 6 min"):
+        allowance.spend(visitor("third", "203.0.113.9"), "tokens", 100)
+    allowance.spend(OWNER, "tokens", 10**9)
+
+
+def test_what_an_answer_did_not_use_is_given_back() -> None:
+    ann = visitor()
+    for _ in range(5):
+        with allowance.answering(ann, GenerateConfig(max_new_tokens=30), 2) as texts:
+            texts += ["seven bytes", "ten bytes."]
+    with (
+        pytest.raises(UserError, match="a visitor has 100"),
+        allowance.answering(ann, GenerateConfig(max_new_tokens=40), 2),
+    ):
+        pass
+    with pytest.raises(UserError, match="are the most here; ask for less"):
+        allowance.spend(ann, "tokens", 101)
+
+
+def test_nobody_fills_the_line() -> None:
+    """Gradio's queue takes as much from one visitor as is the share of one; looking isn't counted."""
+
+    def event(sender: access.Visitor, needs: str = "chat") -> Any:
+        request = SimpleNamespace(scope={access.IN_SCOPE: sender})
+        return SimpleNamespace(request=request, fn=SimpleNamespace(fn=SimpleNamespace(needs=needs)))
+
+    class Queue:
+        event_ids_to_events: dict[str, Any] = {}  # noqa: RUF012
+
+        async def push(self, body: Any, request: Any, username: str | None) -> tuple[bool, str, str]:
+            self.event_ids_to_events[str(len(self.event_ids_to_events))] = event(request.scope[access.IN_SCOPE], body)
+            return True, "id", "success"
+
+    queue = Queue()
+    allowance.limit_waiting(queue)
+
+    def join(sender: access.Visitor, needs: str = "chat") -> bool:
+        taken, _, _ = asyncio.run(queue.push(needs, event(sender).request, None))
+        return taken
+
+    ann, bob = visitor("ann"), visitor("bob", "203.0.113.9")
+    assert [join(ann, "look"), join(ann), join(ann), join(ann)] == [True, True, True, False]
+    assert join(bob) and all(join(OWNER) for _ in range(5))
+    crowd = [join(visitor(f"key{number}")) for number in range(30)]
+    assert crowd.count(True) == 14, "with Ann's two, eight times the share of one"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["/etc/passwd", "support_tickets + /etc/passwd", "support_tickets*2 + me/set", "me/set:a:b", "~/x.csv", "..", "\0"],
+)
+def test_a_visitor_names_samples_and_uploads_alone(monkeypatch: Any, tmp_path: Path, source: str) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "up"))
+    with pytest.raises(UserError, match="can't be chosen here"):
+        sources.check(ReadConfig(data=source), visitor())
+    with pytest.raises(UserError, match="can't be chosen here"):
+        sources.check(TrainConfig(data="support_tickets", model=source), visitor())
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up" / "link.csv").symlink_to("/etc/hosts")
+    with pytest.raises(UserError, match="can't be chosen here"):
+        sources.check(ReadConfig(data=str(tmp_path / "up" / "link.csv")), visitor())
+    for allowed in ("support_tickets", "support_tickets*2 + house_style", str(tmp_path / "up" / "a + b.csv")):
+        sources.check(ReadConfig(data=allowed), visitor())
+
+
+def test_the_owner_reads_allowed_folders_over_the_network_and_everything_at_home(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    for folder in (inside, outside):
+        folder.mkdir()
+        (folder / "a.csv").write_text("text,label\na,b\n")
+    (inside / "link.csv").symlink_to(outside / "a.csv")
+    access.use(AppConfig(password="x", allowed_folders=str(inside)), "0.0.0.0")
+    for source in (str(inside / "a.csv"), "me/set"):
+        sources.check(ReadConfig(data=source), OWNER)
+    for source in (outside / "a.csv", inside / "link.csv", inside / ".." / "out" / "a.csv"):
+        with pytest.raises(UserError, match="outside the folders"):
+            sources.check(ReadConfig(data=str(source)), OWNER)
+    access.use(AppConfig(), "127.0.0.1")
+    sources.check(ReadConfig(data=str(outside / "a.csv")), OWNER)
+
+
+def test_a_visitors_training_is_booked_and_only_they_may_stop_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    access.use(AppConfig(visitors_train=True, visitor_steps=10, visitor_minutes=1), "0.0.0.0")
+    ann, bob = visitor("ann"), visitor("bob")
+    config = TrainConfig(data="support_tickets", batch_size=8, epochs=2)
+    with pytest.raises(UserError, match="takes 20 training steps, and 10 an hour are the most"):
+        started.start_training(config, ann, 80)
+    made = []
+
+    def begin(config: TrainConfig) -> runs.Run:
+        made.append(runs.create(None, "mine", {"settings": config.to_json()}))
+        made[-1].write_status("running", step=1, total=9)
+        return made[-1]
+
+    monkeypatch.setattr(jobs, "start", begin)  # no process: what is booked and remembered is looked at
+    run = started.start_training(config, ann, 32)
+    (item,) = work.running()
+    assert access.may_stop(item.key, ann) and access.may_stop(item.key, OWNER) and not access.may_stop(item.key, bob)
+    run.write_status("finished", step=9, total=9)
+    with pytest.raises(UserError, match="takes 8 training steps, and a visitor has 10 an hour"):
+        started.start_training(config, ann, 32)
