@@ -160,6 +160,16 @@ def test_the_childs_surroundings(run: Run, tmp_path: Path, monkeypatch: pytest.M
     assert run.log_path.read_text() == f"{['yes', '1', paths]}  {pid}\n"
 
 
+def test_a_child_leaves_the_cores_to_the_page(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    child = psutil.Process(spawn(run, CHILD))
+    assert child.nice() == jobs.CHILD_NICENESS
+    wait_for_state(run, "running")
+    environment = child.environ()
+    assert environment["OMP_WAIT_POLICY"] == "PASSIVE" and environment["GOMP_SPINCOUNT"] == "7"
+
+
 def test_a_program_that_is_not_there_is_said(run: Run) -> None:
     with pytest.raises(UserError, match=r"could not start.*no-such-program"):
         jobs.spawn(run, ["/no-such-program"])

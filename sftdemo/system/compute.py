@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import torch
 
 LEAST_GAIN = 1.2  # bfloat16 is taken where its products are that much faster, since float32 is exact
+# Threads that wait for work look for it that long and then sleep: 10,000 rounds are about 0.1 ms, the time between two products.
+# By default libgomp's go on for some 3 ms, and LLVM's for 200, on cores that another process would use: one busy process
+# slowed a chat down to a sixth. These count where they are set before torch is imported.
+YIELDING_THREADS = {"GOMP_SPINCOUNT": "10000", "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 TRIALS = 20  # of a product, before its shortest time is believed
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from sftdemo import log
 from sftdemo.log import LOG
 from sftdemo.runs import home
+from sftdemo.system.compute import YIELDING_THREADS
 from sftdemo.ui.settings import AppConfig
 
 MOST_UPLOADED = "200mb"
@@ -79,8 +80,10 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
     access.check_owner_can_sign_in(config, bound)
     os.environ.setdefault("GRADIO_TEMP_DIR", str(home() / "tmp"))
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    for name, value in YIELDING_THREADS.items():
+        os.environ.setdefault(name, value)
     quicken_gradio()
-    from sftdemo.ui import allowance
+    from sftdemo.ui import allowance, bounds
     from sftdemo.ui.parts import downloads, style
     from sftdemo.ui.texts import i18n
 
@@ -105,6 +108,7 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
         run_history=False,
         enable_monitoring=False,
         ssr_mode=False,
+        **bounds.keep(blocks),
         **options,
     )
 

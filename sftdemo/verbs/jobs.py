@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -17,8 +18,11 @@ from sftdemo.config import TrainConfig
 from sftdemo.errors import UsageError, UserError
 from sftdemo.log import LOG
 from sftdemo.runs import ACTIVE, Run
+from sftdemo.system.compute import YIELDING_THREADS
 from sftdemo.training import checkpoints, lock
 from sftdemo.training import resume as resumption
+
+CHILD_NICENESS = 10  # a tenth of the weight of what isn't nice
 
 
 def start(config: TrainConfig) -> Run:
@@ -77,11 +81,14 @@ def spawn(run: Run, argv: list[str], **known: Any) -> int:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(paths)},
+                env={**YIELDING_THREADS, **os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(paths)},
             )
     except OSError as error:
         run.write_status("failed", error=f"The training process could not start: {error}.")
         raise UserError("The training process could not start: {reason}.", reason=error) from error
+    # The page comes first. Its threads are yet to begin, and inherit it.
+    with contextlib.suppress(OSError, AttributeError):  # gone already; a system without priorities of this kind
+        os.setpriority(os.PRIO_PROCESS, child.pid, CHILD_NICENESS)
     # The child writes the status itself from its first word on; until then its pid must stand there, not ours.
     if run.status().get("pid") == os.getpid():
         run.write_status("queued", pid=child.pid, **known)

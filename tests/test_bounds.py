@@ -1,0 +1,79 @@
+"""What Gradio keeps stays bounded: of a thousand sessions, events and questions next to nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from gradio import state_holder
+
+from sftdemo.ui import bounds, build
+
+
+@pytest.fixture(scope="module")
+def blocks() -> Any:
+    usual = state_holder.SessionState
+    built = build()
+    bounds.keep(built)
+    yield built
+    state_holder.SessionState = usual
+
+
+def bytes_each(what: Callable[[int], object], count: int = 300) -> float:
+    """What each call leaves in memory, once the first have filled the caches."""
+    for number in range(20):
+        what(number)
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(20, 20 + count):
+        what(number)
+    gc.collect()
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return (after - before) / count
+
+
+def test_a_session_keeps_its_own_values_alone(blocks: Any) -> None:
+    """Gradio's has half a megabyte, ten thousand times."""
+    holder = state_holder.StateHolder()
+    holder.set_blocks(blocks)
+    holder.capacity = bounds.SESSIONS
+    states = [block for block in blocks.blocks.values() if block.stateful]
+    plain = next(block for block in blocks.blocks.values() if not block.stateful)
+
+    def session(number: int) -> None:
+        state = holder[f"session {number}"]
+        assert state[plain._id] is plain and plain._id in state
+        for block in states:
+            state[block._id] = {"mine": number}
+        state._update_value_in_config(plain._id, "shown")
+
+    assert bytes_each(session) < 20_000
+    mine, other = holder["session 25"], holder["session 26"]
+    assert [mine[states[0]._id], other[states[0]._id]] == [{"mine": 25}, {"mine": 26}]
+    replaced = SimpleNamespace(stateful=False)
+    mine[plain._id] = replaced
+    assert mine[plain._id] is replaced and other[plain._id] is plain
+    for number in range(2 * bounds.SESSIONS):
+        holder[f"late {number}"]
+    assert len(holder.session_data) <= bounds.SESSIONS + 1
+
+
+def test_the_queue_forgets_sessions_that_never_listen(blocks: Any) -> None:
+    queue = blocks._queue
+    for number in range(3 * bounds.SESSIONS):
+        queue.pending_messages_per_session[f"s{number}"] = asyncio.Queue()
+        queue.pending_event_ids_session[f"s{number}"] = {"event"}
+    assert len(queue.pending_messages_per_session) == len(queue.pending_event_ids_session) == bounds.SESSIONS
+    queue.event_analytics |= {"a": {"function": "f"}, "b": {"function": "f"}}
+    queue.events_recorded += 5000
+    assert queue.compute_analytics_summary([{"function": "f"}] * 9) == {"functions": {}}, "nothing is summed up"
