@@ -176,14 +176,14 @@ def test_a_set_fetched_by_the_library(tmp_path, monkeypatch):
     names = "      class_label:\n        names:\n          '0': x\n          '1': y\n"
     (tmp_path / "set" / "README.md").write_text(f"---\n{info}{names}---\n")
     folder = tmp_path / "home" / "hub" / "sets" / "owner--set"
-    hub._download(str(tmp_path / "set"), None, folder)
+    hub._download(str(tmp_path / "set"), None, folder, None, 10**6)
     dataset = read("owner/set")  # what was fetched once is not fetched again
     assert dataset.name == "set"
     assert {name: [row["label"] for row in part] for name, part in dataset.splits.items()} == {
         "train": ["x", "y"],
         "test": ["x"],
     }
-    hub._download(str(tmp_path / "set"), None, folder.with_name("owner--set----train"), "train")
+    hub._download(str(tmp_path / "set"), None, folder.with_name("owner--set----train"), "train", 10**6)
     assert {name: len(part) for name, part in read("owner/set::train").splits.items()} == {"train": 2}
     assert not (tmp_path / "user").exists()
 
@@ -194,7 +194,7 @@ def test_the_tags_of_tokens_get_their_names(tmp_path, monkeypatch):
     info = "dataset_info:\n  features:\n  - name: tokens\n    sequence: string\n  - name: ner_tags\n    sequence:\n"
     names = "      class_label:\n        names:\n          '0': O\n          '1': B-PER\n"
     (tmp_path / "set" / "README.md").write_text(f"---\n{info}{names}---\n")
-    hub._download(str(tmp_path / "set"), None, tmp_path / "home" / "hub" / "sets" / "owner--set")
+    hub._download(str(tmp_path / "set"), None, tmp_path / "home" / "hub" / "sets" / "owner--set", None, 10**6)
     (row,) = read("owner/set").splits["train"]
     assert row["messages"][-1]["content"] == '[{"text": "Bo", "label": "PER"}]'
 

@@ -57,15 +57,19 @@ def test_nothing_is_downloaded(monkeypatch, home, tmp_path):
     import huggingface_hub
 
     fetched = []
-    files = [SimpleNamespace(rfilename=name) for name in ("config.json", "model.safetensors")]
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: SimpleNamespace(siblings=files))
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(config(tmp_path / "box", "rwkv")))
+    files = [SimpleNamespace(rfilename=name, size=9) for name in ("config.json", "model.safetensors")]
     monkeypatch.setattr(
-        huggingface_hub, "snapshot_download", lambda *_, **given: fetched.append(given) or str(tmp_path)
+        huggingface_hub.HfApi, "model_info", lambda *_, **__: SimpleNamespace(siblings=files, sha="main")
     )
+
+    def fetch(hub_id, revision, folder, names):
+        fetched.extend(names)
+        config(folder, "rwkv")
+
+    monkeypatch.setattr(download, "_fetch", fetch)
     with pytest.raises(UserError, match="'rwkv'"):
         download.find("owner/name")
-    assert not [given for given in fetched if not given.get("local_files_only")]
+    assert fetched == ["config.json"]
 
 
 def test_nothing_is_trained(labelled, tmp_path, tokenizer, home):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 from sftdemo.errors import UserError
 from sftdemo.runs import home
+from sftdemo.system import hub
 
 PATIENCE = 8.0
+MOST_BYTES = 5 * 10**9
+COPIES = 12  # of a packed file: as it came, as Arrow and as Parquet
 _ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?::([\w.-]*)(?::([\w.-]+))?)?")
-_REQUEST_SECONDS = "10"
 
 
 def parse(source: str) -> tuple[str, str | None, str | None] | None:
@@ -34,63 +34,56 @@ def fetch(name: str, subset: str | None, split: str | None = None) -> Path:
     folder_name = "--".join([name, *([subset or ""] if subset or split else []), *([split] if split else [])])
     folder = home() / "hub" / "sets" / re.sub(r"[^\w.-]+", "--", folder_name)
     if not folder.is_dir():
-        _ask(name)
-        _download(name, subset, folder, split)
+        size = _ask(name, narrowed=bool(subset or split))
+        _download(name, subset, folder, split, size)
     return folder
 
 
-def _ask(name: str) -> None:
-    """Return once the Hub has answered, whatever it says. DNS has no time limit of its own, so a thread is waited for."""
-    import http.client
-    import urllib.error
-    import urllib.request
+def _ask(name: str, narrowed: bool) -> int:
+    """How many bytes the Hub says that the set's files have; UserError where it doesn't answer or they are too many."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
-    answered = threading.Event()
-    url = f"{os.environ.get('HF_ENDPOINT') or 'https://huggingface.co'}/api/datasets/{name}"
-
-    def ask() -> None:
-        try:
-            urllib.request.urlopen(url, timeout=PATIENCE).close()
-        except urllib.error.HTTPError:
-            answered.set()
-        except (OSError, http.client.HTTPException):
-            return
-        answered.set()
-
-    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("0", "", "false", "no"):
-        thread = threading.Thread(target=ask, daemon=True)
-        thread.start()
-        thread.join(PATIENCE)
-    if not answered.is_set():
+    unreachable = UserError(
+        "There is no file or sample {name!r}, and the Hugging Face Hub doesn't answer; "
+        "check the path or the network, or download the data set's file yourself and give its path.",
+        name=name,
+    )
+    if hub.is_offline():
+        raise unreachable
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=hub.token())
+    try:
+        info = hub.within(PATIENCE, lambda: api.dataset_info(name, files_metadata=True, timeout=PATIENCE))
+    except HfHubHTTPError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError("The data set {name!r} can't be fetched: {reason}", name=name, reason=reason) from error
+    except Exception as error:
+        raise unreachable from error
+    total = sum(max(file.size or 0, 0) for file in info.siblings or [])
+    if total <= MOST_BYTES:
+        return total
+    if not narrowed:
         raise UserError(
-            f"There is no file or sample {name!r}, and the Hugging Face Hub doesn't answer; "
-            "check the path or the network, or download the data set's file yourself and give its path."
+            "The data set {name!r} has {count} GB, more than the {most} GB that may be downloaded; name a subset or split of "
+            "it (owner/name:subset:split).",
+            name=name,
+            count=total // 10**9,
+            most=MOST_BYTES // 10**9,
         )
+    return MOST_BYTES
 
 
-def _download(name: str, subset: str | None, folder: Path, split: str | None = None) -> None:
-    """The library keeps its caches where the environment says at import, hence the child process."""
-    caches = home() / "hub"
-    places = {
-        "HF_HUB_CACHE": caches / "hub",
-        "HF_DATASETS_CACHE": caches / "datasets",
-        "HF_XET_CACHE": caches / "xet",
-        "HF_ASSETS_CACHE": caches / "assets",
-        "HF_MODULES_CACHE": caches / "modules",
-    }
-    environment = {
-        **os.environ,
-        **{key: str(path) for key, path in places.items()},
-        "HF_HUB_DOWNLOAD_TIMEOUT": _REQUEST_SECONDS,
-        "HF_HUB_ETAG_TIMEOUT": _REQUEST_SECONDS,
-    }
-    command = [sys.executable, "-m", "sftdemo.data.hub", name, subset or "", str(folder), split or ""]
-    root = str(Path(__file__).parents[2])
-    process = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
-    if process.returncode:
-        reason = (process.stderr.strip().splitlines() or ["no reason given"])[-1]
-        reason = re.sub(r"^[\w.]+(Error|Exception): ", "", reason).rstrip(".")
-        raise UserError(f"The data set {name!r} can't be fetched: {reason}.")
+def _download(name: str, subset: str | None, folder: Path, split: str | None, size: int) -> None:
+    """The library keeps its caches where the environment says at import, hence the child process.
+
+    Files of `size` bytes are kept as they came, as Arrow and as Parquet, which may be larger where they were packed.
+    """
+    arguments = [name, subset or "", str(folder.resolve()), split or ""]
+    expected = min(COPIES * size, 3 * MOST_BYTES)
+    try:
+        hub.download("sftdemo.data.hub", arguments, [home() / "hub"], expected, hub.caches())
+    except UserError as error:
+        raise UserError("The data set {name!r} can't be fetched: {reason}.", name=name, reason=error.text) from error
 
 
 def save(name: str, subset: str | None, folder: Path, only: str | None = None) -> None:

