@@ -39,9 +39,14 @@ LARGEST_SEED = 2**32 - 1
 _hints = functools.cache(typing.get_type_hints)  # slow, and asked for every flag
 
 
+def value_hint(owner: type, name: str) -> Any:
+    """The type of a setting as it is declared, `str | None` and the like."""
+    return _hints(owner)[name]
+
+
 def value_type(spec: dataclasses.Field[Any], owner: type) -> tuple[type, bool]:
     """The plain type of a setting (str, int, float or bool) and whether None is allowed."""
-    hint = _hints(owner)[spec.name]
+    hint = value_hint(owner, spec.name)
     if isinstance(hint, types.UnionType):
         plain = [member for member in typing.get_args(hint) if member is not type(None)]
         return plain[0], True

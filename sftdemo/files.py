@@ -8,6 +8,8 @@ import hashlib
 import io
 import json
 import os
+import re
+import stat
 import string
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,16 +17,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 
 # What a spreadsheet takes for the start of a formula, full-width forms too, and what it may skip before one.
 _FORMULA = tuple("=+-@＝＋－＠")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+MOST_JSON = 64 * 2**20  # bytes of a JSON file, or of a line of JSONL
 _SKIPPED = string.whitespace + "\u00a0\u3000\u200b\ufeff"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that readers see the old text or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_text(path: Path, text: str, parents: bool = True) -> None:
+    """Write a file so that readers see the old text or the new one, never a part; `parents` makes its folder."""
+    if parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         with part.open("w", encoding="utf-8") as file:
@@ -62,18 +67,47 @@ def _folder(path: str) -> str:
     return str(Path(path).parent) if path else os.environ.get("SFTDEMO_HOME") or "~/.sftdemo"
 
 
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+def write_json(path: Path, value: Any, parents: bool = True) -> None:
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n", parents)
 
 
 def read_json(path: Path) -> Any:
-    """The value in a file; a file that hasn't changed since it was last asked for isn't opened again."""
-    return json.loads(_text(str(path), stamp(path.stat())))
+    """The value in a file; a file that hasn't changed since it was last asked for isn't opened again.
+
+    Raises OSError, or ValueError for what is no regular file, too large, or no JSON.
+    """
+    status = regular(path)
+    if status.st_size > MOST_JSON:
+        raise ValueError(Text("has more than {most:,} bytes", most=MOST_JSON))
+    return parsed(_text(str(path), stamp(status)))
 
 
-def stamp(stat: os.stat_result) -> tuple[int, int, int]:
+def regular(path: Path) -> os.stat_result:
+    """What is known of a file that can be read to its end: of a pipe or a device nobody knows when that comes."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(Text("is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file"))
+    return status
+
+
+def parsed(text: str) -> Any:
+    """The value of a JSON text; ValueError for what can't be read or, like half an emoji, not be written again."""
+    try:
+        value = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError(Text("holds half a character")) from None
+    except ValueError as error:
+        raise ValueError(Text("is no JSON: {problem}", problem=error) if text.strip() else Text("is empty")) from None
+    except RecursionError:
+        raise ValueError(Text("is nested too deeply")) from None
+    return value
+
+
+def stamp(status: os.stat_result) -> tuple[int, int, int]:
     """What differs between two versions of a file."""
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 @lru_cache(maxsize=4096)
@@ -87,8 +121,8 @@ def jsonl(rows: Iterable[Any]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    write_text(path, jsonl(rows))
+def write_jsonl(path: Path, rows: Iterable[Any], parents: bool = True) -> None:
+    write_text(path, jsonl(rows), parents)
 
 
 def sha256(rows: Iterable[Any]) -> str:
@@ -97,11 +131,16 @@ def sha256(rows: Iterable[Any]) -> str:
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:
-    """The complete lines of a JSONL file; a line still being written is left for the next read."""
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
+    """The complete lines of a JSONL file; a line still being written is left for the next read.
+
+    Raises OSError, or ValueError for what is no regular file or has a line that is too long or no JSON.
+    """
+    regular(path)
+    with path.open("rb") as file:
+        while (line := file.readline(MOST_JSON)).endswith(b"\n"):
+            yield parsed(line.decode())
+        if len(line) == MOST_JSON:
+            raise ValueError(Text("has a line of more than {most:,} bytes", most=MOST_JSON))
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

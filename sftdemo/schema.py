@@ -1,12 +1,19 @@
-"""Every key of every file in a run folder, as types; docs/run-folder.md is written from them."""
+"""Every key of every file in a run folder, as types: docs/run-folder.md is written from them, files are checked by them."""
 
 from __future__ import annotations
 
+import functools
+import types
+import typing
+from collections.abc import Iterable
 from typing import Annotated as Doc
 from typing import Any, Literal, NotRequired, TypedDict
 
 State = Literal["queued", "running", "stopping", "finished", "stopped", "failed"]
 Side = Literal["base", "tuned"]
+# Other keys may be missing where an earlier version wrote the file; without these nothing can be said of it.
+ALWAYS = "always there"
+LARGEST = 2**53  # beyond it JSON readers disagree on a number
 
 
 class DataConfig(TypedDict):
@@ -46,7 +53,7 @@ class RunConfig(TypedDict):
 class MetricsRow(TypedDict):
     """One logged step of training."""
 
-    step: Doc[int, "optimizer steps done"]
+    step: Doc[int, "optimizer steps done", ALWAYS]
     epoch: Doc[float, "passes over the data done"]
     loss: NotRequired[Doc[float, "mean over learned tokens since the last row, nats a token"]]
     learning_rate: NotRequired[Doc[float, "of this step"]]
@@ -78,7 +85,7 @@ class Summary(TypedDict, total=False):
 class Status(Summary, total=False):
     """Replaced at each change; the process that writes it is the one named in it."""
 
-    state: Doc[State, "`queued`, `running`, `stopping`, `finished`, `stopped` or `failed`"]
+    state: Doc[State, "`queued`, `running`, `stopping`, `finished`, `stopped` or `failed`", ALWAYS]
     pid: Doc[int, "the training process"]
     process_start: Doc[float | None, "when that process began, seconds since the machine did: tells a reused pid apart"]
     boot_id: Doc[str, "which start of the machine that was; empty where the system doesn't say"]
@@ -131,24 +138,79 @@ class Difference(TypedDict):
     p_holm: Doc[float, "the same, corrected for all metrics asked"]
 
 
+class Sentence(TypedDict):
+    """What is said in both languages."""
+
+    en: Doc[str, "in English", ALWAYS]
+    zh: NotRequired[Doc[str, "in Chinese"]]
+
+
+class TaskScores(TypedDict):
+    """The scores of one part of a mixture; more keys as in all scores."""
+
+    summary: Doc[Sentence, "what the differences mean", ALWAYS]
+
+
+class FieldScores(TypedDict):
+    """How well one field of JSON answers was filled in."""
+
+    f1: Doc[float, "of its values", ALWAYS]
+    support: Doc[int, "how often the references have it", ALWAYS]
+
+
+class FieldsBySide(TypedDict):
+    """By side, the scores of each field."""
+
+    base: Doc[dict[str, FieldScores], "the base's", ALWAYS]
+    tuned: Doc[dict[str, FieldScores], "the tuned model's", ALWAYS]
+
+
+class Confusion(TypedDict):
+    """By side, true labels down and answers across."""
+
+    base: Doc[list[list[int]], "the base's", ALWAYS]
+    tuned: Doc[list[list[int]], "the tuned model's", ALWAYS]
+
+
+class GeneralScores(TypedDict):
+    """One side's on general questions."""
+
+    answered: Doc[float, "share of right answers", ALWAYS]
+    perplexity: Doc[float, "of the right answers", ALWAYS]
+
+
+class General(TypedDict):
+    """What was forgotten of general questions."""
+
+    n: Doc[int, "questions", ALWAYS]
+    base: Doc[GeneralScores, "the base's", ALWAYS]
+    tuned: Doc[GeneralScores, "the tuned model's", ALWAYS]
+    difference: Doc[dict[str, Difference], "by measure"]
+    kinds: Doc[dict[str, dict[str, float]], "share of right answers by kind of question and side"]
+    forgotten: Doc[bool, "whether something clearly was", ALWAYS]
+    summary: Doc[Sentence, "what that means", ALWAYS]
+
+
 class Scores(TypedDict):
     """What an evaluation found; [metrics.md](metrics.md) says what each metric is."""
 
-    n: Doc[int, "rows evaluated"]
-    base: Doc[dict[str, float], "the base's score by metric"]
-    tuned: Doc[dict[str, float], "the tuned model's"]
-    difference: Doc[dict[str, Difference], "by metric, see below"]
+    n: Doc[int, "rows evaluated", ALWAYS]
+    base: Doc[dict[str, float], "the base's score by metric", ALWAYS]
+    tuned: Doc[dict[str, float], "the tuned model's", ALWAYS]
+    difference: Doc[dict[str, Difference], "by metric, see below", ALWAYS]
     leading: Doc[str, "the metric to decide by"]
-    summary: Doc[dict[str, str], "what the differences mean, one or two sentences: `en`, `zh`"]
-    baselines: Doc[dict[str, dict[str, Any]], "scores that need no model: `majority`, or `copy` and `lead`"]
+    summary: Doc[Sentence, "what the differences mean, one or two sentences: `en`, `zh`"]
+    baselines: Doc[dict[str, dict[str, float | str]], "scores that need no model: `majority`, or `copy` and `lead`"]
     language: Doc[str, "what the words were counted as"]
     labels: Doc[list[str], "the labels scored by, or none"]
     signatures: Doc[dict[str, str], "how each score was made, with versions"]
-    confusion: NotRequired[Doc[dict[str, list[list[int]]], "by side, true labels down and answers across"]]
+    confusion: NotRequired[Doc[Confusion, "by side, true labels down and answers across"]]
     classes: NotRequired[Doc[dict[str, dict[str, Any]], "by side: precision, recall and F1 of each label"]]
-    by_task: NotRequired[Doc[dict[str, dict[str, Any]], "the same for each part of a mixture"]]
+    fields: NotRequired[Doc[FieldsBySide, "of JSON answers, by side: `f1` and `support` of each field"]]
+    entities: NotRequired[Doc[FieldsBySide, "the same of each kind of entity"]]
+    by_task: NotRequired[Doc[dict[str, TaskScores], "the same for each part of a mixture"]]
     general: NotRequired[
-        Doc[dict[str, Any], "what was forgotten: `n`, `base`, `tuned`, `difference`, `kinds`, `forgotten`, `summary`"]
+        Doc[General, "what was forgotten: `n`, `base`, `tuned`, `difference`, `kinds`, `forgotten`, `summary`"]
     ]
     outputs: Doc[str, "the path of `outputs.jsonl`"]
     evaluation: Doc[str, "the folder's name"]
@@ -159,18 +221,34 @@ class Scores(TypedDict):
     seconds: Doc[float, "that the evaluation took"]
 
 
+class Turn(TypedDict):
+    """One message of a conversation; it may have more keys."""
+
+    role: Doc[str, "`system`, `user`, `assistant` or `tool`", ALWAYS]
+    content: Doc[str, "its text", ALWAYS]
+
+
+class ExampleRow(TypedDict):
+    """A line of `data/*.jsonl`, as far as it is checked when it is read again."""
+
+    messages: Doc[list[Turn], "the conversation", ALWAYS]
+    label: NotRequired[Doc[str | None, "the right label"]]
+    references: NotRequired[Doc[list[str], "right answers"]]
+    meta: NotRequired[Doc[dict[str, Any], "where it comes from"]]
+
+
 class OutputRow(TypedDict):
     """One held-out row and what both sides answered."""
 
-    row: Doc[int, "from 0, in the order of the split"]
+    row: Doc[int, "from 0, in the order of the split", ALWAYS]
     task: Doc[str | None, "the part of a mixture it comes from"]
-    messages: Doc[list[dict[str, Any]], "the conversation up to the answer"]
-    references: Doc[list[str], "right answers"]
+    messages: Doc[list[Turn], "the conversation up to the answer", ALWAYS]
+    references: Doc[list[str], "right answers", ALWAYS]
     label: Doc[str | None, "the right label, where there is one"]
     tools: NotRequired[Doc[list[dict[str, Any]], "the functions that the conversation may call"]]
     answer: NotRequired[Doc[dict[str, Any], "the whole reference turn, where it has thoughts or calls"]]
-    base: Doc[str, "the base's answer, its thoughts included"]
-    tuned: Doc[str, "the tuned model's"]
+    base: Doc[str, "the base's answer, its thoughts included", ALWAYS]
+    tuned: Doc[str, "the tuned model's", ALWAYS]
     base_nll: NotRequired[Doc[float, "negative log-likelihood of the reference under the base, nats"]]
     tuned_nll: NotRequired[Doc[float, "under the tuned model"]]
     base_likelihood: NotRequired[Doc[str, "the label that the base holds likeliest"]]
@@ -184,12 +262,76 @@ class OutputRow(TypedDict):
 class GeneralRow(TypedDict):
     """One general question of `evaluate --general`, and what both sides answered."""
 
-    kind: Doc[str, "what it asks for"]
-    messages: Doc[list[dict[str, str]], "the question"]
-    references: Doc[list[str], "what a right answer has in it"]
-    base: Doc[str, "the base's answer"]
-    tuned: Doc[str, "the tuned model's"]
-    base_nll: Doc[float, "negative log-likelihood of the right answer under the base, nats"]
-    tuned_nll: Doc[float, "under the tuned model"]
-    answer_tokens: Doc[int, "tokens of the right answer"]
-    answer_bytes: Doc[int, "its bytes"]
+    kind: Doc[str, "what it asks for", ALWAYS]
+    messages: Doc[list[Turn], "the question", ALWAYS]
+    references: Doc[list[str], "what a right answer has in it", ALWAYS]
+    base: Doc[str, "the base's answer", ALWAYS]
+    tuned: Doc[str, "the tuned model's", ALWAYS]
+    base_nll: Doc[float, "negative log-likelihood of the right answer under the base, nats", ALWAYS]
+    tuned_nll: Doc[float, "under the tuned model", ALWAYS]
+    answer_tokens: Doc[int, "tokens of the right answer", ALWAYS]
+    answer_bytes: Doc[int, "its bytes", ALWAYS]
+
+
+# What a JSON value of a scalar type is, and how a person calls it.
+_SCALARS: dict[Any, tuple[tuple[type, ...], str]] = {
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a text"),
+    bool: ((bool,), "true or false"),
+    type(None): ((type(None),), "null"),
+}
+_hints = functools.cache(functools.partial(typing.get_type_hints, include_extras=True))  # slow
+
+
+def problem_in(value: Any, kind: Any, key: str = "") -> str:
+    """Why a JSON value isn't of a type, as "state is 7, not a text"; "" where it is. Unknown keys are let be."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return ""
+    if origin in (typing.Annotated, NotRequired):
+        return problem_in(value, parts[0], key)
+    if origin in (types.UnionType, typing.Union):
+        problems = [problem_in(value, part, key) for part in parts]
+        return problems[0] if all(problems) else ""
+    if origin is Literal:
+        return "" if value in parts else _is_not(value, f"one of {', '.join(map(str, parts))}", key)
+    if origin is list:
+        if not isinstance(value, list):
+            return _is_not(value, "a list", key)
+        return _first(problem_in(item, parts[0], f"{key}[{place}]") for place, item in enumerate(value))
+    if not isinstance(value, dict) and (origin is dict or typing.is_typeddict(kind)):
+        return _is_not(value, "an object", key)
+    if origin is dict:
+        return _first(problem_in(item, parts[1], _inside(key, name)) for name, item in value.items())
+    if typing.is_typeddict(kind):
+        return _first(_problem_in_key(value, name, hint, _inside(key, name)) for name, hint in _hints(kind).items())
+    return _problem_in_scalar(value, kind, key)
+
+
+def _first(problems: Iterable[str]) -> str:
+    return next(filter(None, problems), "")
+
+
+def _problem_in_key(values: dict[str, Any], name: str, hint: Any, key: str) -> str:
+    if name in values:
+        return problem_in(values[name], hint, key)
+    return f"{key} is missing" if ALWAYS in getattr(hint, "__metadata__", ()) else ""
+
+
+def _problem_in_scalar(value: Any, kind: Any, key: str) -> str:
+    kinds, name = _SCALARS[kind]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        return _is_not(value, name, key)
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return f"{key or 'it'} is a number of {len(str(abs(value)))} digits"
+    return ""
+
+
+def _inside(key: str, name: str) -> str:
+    return f"{key}.{name[:40]}" if key else name[:40]
+
+
+def _is_not(value: Any, wanted: str, key: str) -> str:
+    shown = repr(value)
+    return f"{key or 'it'} is {shown if len(shown) <= 40 else shown[:39] + '…'}, not {wanted}"

@@ -216,16 +216,17 @@ def test_asking_to_stop_leaves_a_word(run: Run) -> None:
 
 def test_examples_and_evaluations(run: Run) -> None:
     assert run.examples("test") == [] and run.evaluations() == []
-    files.write_jsonl(run.path / "data" / "test.jsonl", [{"messages": []}])
-    assert run.examples("test") == [{"messages": []}]
+    row = {"messages": [{"role": "user", "content": "a"}]}
+    files.write_jsonl(run.path / "data" / "test.jsonl", [row])
+    assert run.examples("test") == [row]
     for age, name in enumerate(["new", "old"]):
         folder = run.path / "evaluations" / name
-        files.write_jsonl(folder / "outputs.jsonl", [{"row": age}])
-        files.write_json(folder / "scores.json", {"n": age})
+        files.write_jsonl(folder / "outputs.jsonl", [{"row": age, "references": [], "base": "", "tuned": ""} | row])
+        files.write_json(folder / "scores.json", {"n": age, "base": {}, "tuned": {}, "difference": {}})
         os.utime(folder / "scores.json", (1e9 - age, 1e9 - age))
     (run.path / "evaluations" / "unfinished").mkdir()
     assert run.evaluations() == ["new", "old"]
-    assert run.scores("old") == {"n": 1} and run.outputs("old") == [{"row": 1}]
+    assert run.scores("old")["n"] == 1 and [output["row"] for output in run.outputs("old")] == [1]
 
 
 def test_a_status_read_while_another_thread_writes_it_is_whole(run: Run) -> None:

@@ -413,7 +413,7 @@ def test_a_thousand_runs_are_listed_without_reading_them_all(monkeypatch: pytest
     config = runs.Run.config
     monkeypatch.setattr(runs.Run, "config", lambda run: (read.append(run.name), config(run))[1])
     shown = runs_tab.runs_table(runs_tab.matching("RUN"), runs_tab.PAGE_ROWS, "", "en")
-    assert shown.count("data-pick") == len(read) == runs_tab.PAGE_ROWS
+    assert shown.count("data-pick") == len(set(read)) == runs_tab.PAGE_ROWS
     assert [run.name for run in runs_tab.matching("059")] == ["run059"]
 
 

@@ -67,7 +67,10 @@ def make_run(different: int, same: int = 0, name: str = "words", evaluation: str
     ]
     files.write_json(run.path / "config.json", {})
     files.write_jsonl(run.path / "evaluations" / evaluation / "outputs.jsonl", rows)
-    files.write_json(run.path / "evaluations" / evaluation / "scores.json", {})
+    files.write_json(
+        run.path / "evaluations" / evaluation / "scores.json",
+        {"n": len(rows), "base": {}, "tuned": {}, "difference": {}},
+    )
     return run
 
 

@@ -258,7 +258,11 @@ def manage_runs(options: argparse.Namespace) -> Result:
     names = options.names
     if options.action == "list":
         listed = [runs.overview(run) for run in runs.list_runs()]
-        lines = [f"{row['name']:<40} {row['state']:<10} {row['data']:<24} {row['method']}" for row in listed]
+        lines = [
+            f"{row['name']:<40} {row['state']:<10} "
+            + (row["error"] if row["state"] == "damaged" else f"{row['data'] or '':<24} {row['method'] or ''}")
+            for row in listed
+        ]
         return Result(listed, "\n".join(lines) or "No runs yet; `python -m sftdemo train --data …` makes one.")
     if not names:
         raise UsageError("runs {action} needs the name of a run.", action=options.action)

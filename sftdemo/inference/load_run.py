@@ -48,8 +48,8 @@ def load_sides(chosen: Sequence[runs.Run], report: download.Report = to_log) -> 
     set_threads()
     malloc.keep_freed_heap()
     first = chosen[0]
-    settings = TrainConfig.from_json(first.config()["settings"])
-    base_path = Path(first.config()["base_model"])
+    settings = TrainConfig.from_json(first.trained_config()["settings"])
+    base_path = Path(first.trained_config()["base_model"])
     if not (base_path / "config.json").is_file():
         base_path, _ = download.find(settings.model, report)
     report("Loading the model …")
@@ -64,7 +64,7 @@ def load_sides(chosen: Sequence[runs.Run], report: download.Report = to_log) -> 
 
 def check_memory(chosen: Sequence[runs.Run]) -> None:
     """Raise UserError where there is no memory for these runs of one base; nothing is said of a base yet to be downloaded."""
-    config = chosen[0].config()
+    config = chosen[0].trained_config()
     if (Path(config["base_model"]) / "config.json").is_file():
         _check_memory(Path(config["base_model"]), chosen[0], TrainConfig.from_json(config["settings"]))
 
@@ -131,7 +131,7 @@ def check_together(chosen: Sequence[runs.Run]) -> None:
             raise UserError(
                 "Run {name} has no model to talk to ({state}); finish a training first.",
                 name=run.name,
-                state=Text(run.status()["state"]),
+                state=Text(run.state),
             )
     if len(chosen) == 1:
         return
@@ -139,7 +139,7 @@ def check_together(chosen: Sequence[runs.Run]) -> None:
         names = [run.name for run in chosen]
         raise UserError("{names}: give at most {most} runs, each once.", names=names, most=MOST_RUNS)
     for run in chosen:
-        if run.config()["settings"]["method"] != "lora":
+        if run.config().get("settings", {}).get("method") != "lora":
             raise UserError(
                 "Run {name} has full weights; only LoRA runs answer together, talk to it alone.", name=run.name
             )

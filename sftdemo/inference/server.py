@@ -170,16 +170,17 @@ class LoadedModels:
 
 def version(run: runs.Run) -> str:
     """A run's name for as long as its folder stays as it is."""
-    return f"{run.path}@{(run.path / 'config.json').stat().st_mtime_ns}"
+    with run.reading("config.json"):
+        return f"{run.path}@{(run.path / 'config.json').stat().st_mtime_ns}"
 
 
 def base_of(run: runs.Run) -> str:
     """What runs must have in common to answer from one copy of the weights; a run with full weights is alone."""
     config = run.config()
-    settings = config["settings"]
-    if settings["method"] != "lora":
+    settings = config.get("settings", {})
+    if settings.get("method") != "lora":
         return version(run)
-    return f"{config.get('base_model') or settings['model']} {settings.get('quantization') or 'none'}"
+    return f"{config.get('base_model') or settings.get('model')} {settings.get('quantization') or 'none'}"
 
 
 class ModelServer:

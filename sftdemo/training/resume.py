@@ -28,7 +28,7 @@ class Start:
 
 def settings(run: Run) -> TrainConfig:
     """The settings the run was made with."""
-    return TrainConfig.from_json(run.config()["settings"])
+    return TrainConfig.from_json(run.config().get("settings", {}))
 
 
 def check(run: Run) -> None:

@@ -35,7 +35,7 @@ class AppCollector:
         yield GaugeMetricFamily("sftdemo_sessions", "Browser sessions whose state is kept.", len(sessions))
         yield GaugeMetricFamily("sftdemo_queue_length", "Events that wait for their turn.", len(self.blocks._queue))
         states = GaugeMetricFamily("sftdemo_runs", "Runs by state.", labels=["state"])
-        for state, count in Counter(run.status()["state"] for run in runs.list_runs()).items():
+        for state, count in Counter(run.state for run in runs.list_runs()).items():
             states.add_metric([state], count)
         yield states
         evaluation = work.evaluation()

@@ -36,7 +36,7 @@ def start_training(config: TrainConfig, visitor: access.Visitor, rows: int) -> R
 def _end_in_time(run: Run, visitor: access.Visitor, minutes: float) -> None:
     """Stop a training when its minutes are over; give back those that it didn't need."""
     begin = time.monotonic()
-    while run.path.exists() and run.status()["state"] in runs.ACTIVE:
+    while run.path.exists() and run.state in runs.ACTIVE:
         if time.monotonic() - begin > 60 * minutes:
             jobs.stop(run)
         time.sleep(1)

@@ -20,7 +20,7 @@ from sftdemo.config import EvaluateConfig
 from sftdemo.errors import Text, UserError, unexpected
 from sftdemo.log import LOG, to_log
 from sftdemo.model import download
-from sftdemo.runs import Run
+from sftdemo.runs import DamagedRun, Run
 from sftdemo.schema import Scores
 from sftdemo.ui import access, allowance
 
@@ -63,7 +63,7 @@ def _ready(names: Sequence[str]) -> list[Run]:
             raise UserError(
                 "Run {name} has no model to talk to ({state}); finish a training first.",
                 name=run.name,
-                state=Text(run.status()["state"]),
+                state=Text(run.state),
             )
     return chosen
 
@@ -102,9 +102,9 @@ def preload(name: str) -> None:
     from sftdemo.model import loading
 
     run = runs.named(name)
-    needed = 2 * loading.weights_bytes(Path(run.config()["base_model"]))
-    if is_ready(run) and 0 < 4 * needed < psutil.virtual_memory().available:
-        with contextlib.suppress(UserError):  # what is wrong is said at the first question
+    with contextlib.suppress(UserError):  # what is wrong is said at the first question
+        needed = 2 * loading.weights_bytes(Path(run.trained_config()["base_model"]))
+        if is_ready(run) and 0 < 4 * needed < psutil.virtual_memory().available:
             pair(name)
 
 
@@ -228,7 +228,10 @@ def running() -> list[Work]:
     """All that runs now: training found in the run folders, evaluations of this process."""
     items = []
     for run in runs.active():
-        status = run.status()
+        try:
+            status = run.status()
+        except DamagedRun:
+            continue
         step, total = status.get("step") or 0, status.get("total") or 0
         share = step / total if total else 0.0
         items.append(Work("train", run.name, step, total, share, status.get("eta_s"), status["state"]))
@@ -242,9 +245,16 @@ def running() -> list[Work]:
 
 
 def newest_ready() -> str:
-    """The name of the newest run that has a model, or ""; a run stopped before its first step has none."""
-    return next((run.name for run in runs.list_runs() if is_ready(run)), "")
+    """The name of the newest run that has a model, or ""; a run stopped before its first step has none.
+
+    No damaged run is chosen for somebody: what is wrong with it would be all that the page says.
+    """
+    return next((run.name for run in runs.list_runs() if is_ready(run) and not run.damage()), "")
 
 
 def is_ready(run: Run) -> bool:
-    return run.status()["state"] in ("finished", "stopped") and run.model_path.is_dir()
+    """Whether a run has a model to talk to, and a config that can be read."""
+    try:
+        return run.config() is not None and run.state in ("finished", "stopped") and run.model_path.is_dir()
+    except DamagedRun:
+        return False

@@ -21,7 +21,7 @@ from sftdemo.evaluation.scorecard import SIDES, likeliest, score_outputs
 from sftdemo.inference import load_run
 from sftdemo.log import to_log
 from sftdemo.model import download
-from sftdemo.schema import OutputRow, Scores
+from sftdemo.schema import General, OutputRow, Scores, problem_in
 from sftdemo.verbs import forgetting
 
 if TYPE_CHECKING:
@@ -93,15 +93,15 @@ def _held_out(run: runs.Run, config: EvaluateConfig, report: download.Report) ->
 
 def _other_data(run: runs.Run, config: EvaluateConfig, report: download.Report) -> data.Dataset:
     """Other data, asked in the very words of the training where it has the same layout."""
-    trained_config = run.config()
+    trained_config = run.trained_config()
     trained = trained_config["data"]
     options = {name: getattr(config, name) for name in ("encoding", "header", "sheet")}
-    options["system"] = trained_config["settings"]["system"]
+    options["system"] = trained_config["settings"].get("system")
     source = config.data or ""
     dataset = data.read(source, **options)
     if dataset.format == trained["format"] and trained["instruction"]:
         dataset = data.read(
-            source, columns=trained_config["settings"]["columns"], instruction=trained["instruction"], **options
+            source, columns=trained_config["settings"].get("columns"), instruction=trained["instruction"], **options
         )
     if dataset.faults:
         raise DataError(dataset.faults)
@@ -190,6 +190,7 @@ def _reference_ids(pair: SideBySide, row: dict[str, Any]) -> list[int]:
 class Partial:
     """The answers of an evaluation that isn't whole yet: a line a row, in a file named after all that decides them."""
 
+    run: runs.Run
     path: Path
 
     @classmethod
@@ -197,7 +198,7 @@ class Partial:
         weights = sorted((file.name, file.stat().st_mtime_ns) for file in run.model_path.glob("*.safetensors"))
         identity = json.dumps([rows, choices, longest, weights], ensure_ascii=False)
         key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        return cls(run.path / "evaluations" / f".{key}.jsonl")
+        return cls(run, run.path / "evaluations" / f".{key}.jsonl")
 
     def read(self) -> dict[int, dict[str, Any]]:
         """What there is, by row; a line cut short by a kill is answered again."""
@@ -205,15 +206,19 @@ class Partial:
         if self.path.is_file():
             for line in self.path.read_text(encoding="utf-8").split("\n"):
                 try:
-                    row = json.loads(line)
-                except json.JSONDecodeError:
+                    row = files.parsed(line)
+                except ValueError:
+                    continue
+                if problem_in(row, OutputRow):
                     continue
                 answered[row["row"]] = row
         return answered
 
     def add(self, rows: list[dict[str, Any]]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
+        with self.run.unless_deleted():
+            self.path.parent.mkdir(exist_ok=True)
+            file = self.path.open("a", encoding="utf-8")
+        with file:
             # A line of its own, should the last one have been cut short.
             file.write("\n" + files.jsonl(rows))
 
@@ -299,23 +304,25 @@ def _write(
     left_out: int,
 ) -> Scores:
     """Score, and save both files; outputs first, so that scores.json says the evaluation is whole."""
-    name = time.strftime("%m%d-%H%M%S")
+    task = run.trained_config()["data"]["task"]
+    name = run.new_evaluation()
     folder = run.path / "evaluations" / name
     path = folder / "outputs.jsonl"
     scores = score_outputs(outputs, labels, config.seed, trained_labels(run)) | {
         "outputs": str(path),
         "evaluation": name,
         "run": run.name,
-        "task": run.config()["data"]["task"],
+        "task": task,
         "settings": config.to_json(),
         "left_out": left_out,
         "seconds": round(time.perf_counter() - began, 1),
     }
-    if general:
-        files.write_jsonl(folder / "general.jsonl", general.pop("outputs"))
-        scores["general"] = general
-    files.write_jsonl(path, outputs)
-    files.write_json(folder / "scores.json", scores)
+    with run.unless_deleted():
+        if general:
+            files.write_jsonl(folder / "general.jsonl", general.pop("outputs"), parents=False)
+            scores["general"] = general
+        files.write_jsonl(path, outputs, parents=False)
+        files.write_json(folder / "scores.json", scores, parents=False)
     return cast("Scores", scores)
 
 
@@ -335,10 +342,11 @@ def rescore(run: runs.Run | str, name: str) -> Scores:
             known=run.evaluations() or Text("none yet"),
         )
     old = run.scores(name)
-    scores = score_outputs(run.outputs(name), old["labels"], old["settings"]["seed"], trained_labels(run))
+    seed = old.get("settings", {}).get("seed", EvaluateConfig.seed)
+    scores = score_outputs(run.outputs(name), old.get("labels", []), seed, trained_labels(run))
     result = cast("Scores", {**old, **scores})
     folder = run.path / "evaluations" / name
-    if (folder / "general.jsonl").exists():
-        result["general"] = forgetting.judge(list(files.read_jsonl(folder / "general.jsonl")), old["settings"]["seed"])
+    if general := run.general_outputs(name):
+        result["general"] = cast("General", forgetting.judge(cast("list[dict[str, Any]]", general), seed))
     files.write_json(folder / "scores.json", result)
     return result

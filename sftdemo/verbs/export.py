@@ -21,7 +21,7 @@ def export(run: runs.Run | str, to: Path, merge: bool = False, report: download.
     Merging is done in float32 into unquantized base weights and saved in float32. Refuses a folder with files in it.
     """
     run = runs.find(run) if isinstance(run, str) else run
-    config = run.config()
+    config = run.trained_config()
     settings = TrainConfig.from_json(config["settings"])
     if not run.model_path.is_dir():
         raise UserError("Run {name} has no model to export; finish a training first.", name=run.name)

@@ -17,7 +17,7 @@ from sftdemo import files, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UsageError, UserError
 from sftdemo.log import LOG
-from sftdemo.runs import ACTIVE, Run
+from sftdemo.runs import ACTIVE, DamagedRun, Run
 from sftdemo.system import hub
 from sftdemo.system.compute import YIELDING_THREADS
 from sftdemo.training import checkpoints, lock
@@ -59,7 +59,7 @@ def cut_off() -> Run | None:
 
 def can_resume(run: Run) -> bool:
     """Whether the run has ended before its last step, for whatever reason, and has a checkpoint."""
-    return run.status()["state"] in ("stopped", "failed") and checkpoints.exists(run)
+    return run.state in ("stopped", "failed") and checkpoints.exists(run)
 
 
 def _spawn_training(run: Run, **known: Any) -> None:
@@ -102,12 +102,14 @@ def spawn(run: Run, argv: list[str], **known: Any) -> int:
 def _await_end(run: Run, child: subprocess.Popen[bytes]) -> None:
     """When the child is gone and has left no last word, say what became of it."""
     code = child.wait()
-    path = run.path / "status.json"
-    status = files.read_json(path) if path.exists() else {}
-    if status.get("state") not in ACTIVE:
-        LOG.info("Run %s: %s. %s", run.name, status.get("state"), status.get("error") or "")
+    try:
+        status = run.written_status()
+    except DamagedRun as damaged:
+        status = {"state": "queued", "error": str(damaged)}
+    if status["state"] not in ACTIVE:
+        LOG.info("Run %s: %s. %s", run.name, status["state"], status.get("error") or "")
         return
-    lines = run.log_path.read_bytes()[-4000:].decode(errors="replace").split("\n")
+    lines = (run.log_path.read_bytes() if run.log_path.is_file() else b"")[-4000:].decode(errors="replace").split("\n")
     last_line = next((line.strip() for line in reversed(lines) if line.strip()), "the log is empty")
     error = f"The training process ended with exit status {code}: {last_line}"
     cut_off = code < 0
@@ -115,12 +117,14 @@ def _await_end(run: Run, child: subprocess.Popen[bytes]) -> None:
         name = signal.Signals(-code).name
         error = f"The training process was killed ({name}). If nobody did it, the machine had no memory left."
     LOG.warning("Run %s: %s", run.name, error)
-    files.write_json(path, status | {"state": "failed", "error": error, "eta_s": None, "cut_off": cut_off})
+    with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+        ended = {**status, "state": "failed", "error": error, "eta_s": None, "cut_off": cut_off}
+        files.write_json(run.path / "status.json", ended, parents=False)
 
 
 def stop(run: Run) -> None:
     """Ask a run that is active to stop after its step and keep what it has learned."""
-    if run.status()["state"] in ACTIVE:
+    if run.state in ACTIVE:
         run.ask_to_stop()
 
 

@@ -9,10 +9,8 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sftdemo import files
 from sftdemo.errors import Text, UserError
 from sftdemo.runs import Run
 
@@ -65,14 +63,12 @@ def sheet(run: Run, evaluation: str) -> Sheet:
             evaluation=evaluation,
             known=evaluations or Text("none yet"),
         )
-    path = run.path / "evaluations" / evaluation / "outputs.jsonl"
-    stat = path.stat()
-    return _read(path, evaluation, stat.st_mtime_ns, stat.st_size)
+    return _read(run, evaluation, run.outputs_stamp(evaluation))
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, evaluation: str, changed: int, size: int) -> Sheet:
-    rows = list(files.read_jsonl(path))
+def _read(run: Run, evaluation: str, version: tuple[int, int, int]) -> Sheet:
+    rows = cast("list[Row]", run.outputs(evaluation))
     keys = (digest(evaluation, row["row"], row["messages"], row["base"], row["tuned"]) for row in rows)
     return Sheet.of(dict(zip(keys, rows, strict=True)))
 

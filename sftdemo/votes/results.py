@@ -262,10 +262,10 @@ def family(run: Run, names: Iterable[str]) -> list[Run]:
     for name in names:
         try:
             candidate = runs.named(name)
+            if runs.same_base(run, candidate):
+                members.append(candidate)
         except UserError:
-            continue  # deleted since; its votes have no texts any more
-        if runs.same_base(run, candidate):
-            members.append(candidate)
+            continue  # deleted since, or damaged; its votes have no texts any more
     return members
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo.errors import Text, UserError
-from sftdemo.runs import Run, find, home
+from sftdemo.runs import DamagedRun, Run, find, home
 from sftdemo.votes import exports, pairing, results, storage
 from sftdemo.votes.pairing import OTHER, TYPED, Pair, Sheet
 from sftdemo.votes.results import Report, Totals
@@ -181,8 +181,14 @@ class Store:
         run = find(run) if isinstance(run, str) else run
         with storage.connection(self.path) as db:
             voted = [member["run"] for member in db.execute("SELECT DISTINCT run FROM counted ORDER BY run")]
-        family = results.family(run, voted)
-        return results.ranking(run, [(member, *self._votes(member, None)) for member in family])
+        met = []
+        for member in results.family(run, voted):
+            try:
+                met.append((member, *self._votes(member, None)))
+            except DamagedRun:
+                if member == run:
+                    raise
+        return results.ranking(run, met)
 
     def export(self, run: Run | str, kind: str, evaluation: str | None = None) -> str:
         """The votes that count as csv or jsonl, or as dpo: one {"prompt", "chosen", "rejected"} a row that has a majority."""

@@ -13,12 +13,13 @@ from sftdemo import files, runs
 from sftdemo.config import EvaluateConfig
 from sftdemo.errors import UserError
 from sftdemo.evaluation import outputs_table
+from sftdemo.evaluation.registry import METRICS
 from sftdemo.ui import access, work
 from sftdemo.ui.parts import charts, downloads, forms, html
 from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
 from sftdemo.ui.tabs.outputs import OutputsView
-from sftdemo.ui.texts import duration, label, language, number, say
+from sftdemo.ui.texts import TEXTS, duration, label, language, number, say
 from sftdemo.ui.texts.faults import in_words
 
 FIRST_ROWS = 100  # held-out rows proposed for a first look; on two cores about a minute
@@ -47,9 +48,9 @@ def claim(scores: Mapping[str, Any], lang: str) -> str:
 def under_scores(scores: Mapping[str, Any], lang: str) -> str:
     """One plain sentence under the table, what needs no model at all, and whether the answers are just shorter."""
     lines = []
-    leading = scores.get("leading")
+    leading = scores.get("leading") if scores.get("leading") in METRICS else None
     for name, baseline in (scores.get("baselines") or {}).items():
-        if leading and leading in baseline:
+        if leading and f"baseline_{name}" in TEXTS[lang] and not isinstance(baseline.get(leading, ""), str):
             value = charts.shown(leading, baseline[leading])
             metric = say(lang, f"metric_{leading}")
             lines.append(say(lang, f"baseline_{name}", metric=metric, value=value, answer=baseline.get("answer", "")))

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from sftdemo import files, runs
+from sftdemo import runs
 from sftdemo.encoding.thoughts import answer_of, split_thoughts
 from sftdemo.errors import UserError
 from sftdemo.evaluation import outputs_table as outputs
@@ -32,8 +32,7 @@ def _judged(run: runs.Run, name: str, version: tuple[int, int, int], metric: str
 
 def load(run: runs.Run, name: str, metric: str = "") -> tuple[list[Row], tuple[str, ...]]:
     """An evaluation's judged rows and the metrics that fit them; kept while the file stays as it is."""
-    version = files.stamp((run.path / "evaluations" / name / "outputs.jsonl").stat())
-    return _judged(run, name, version, metric)
+    return _judged(run, name, run.outputs_stamp(name), metric)
 
 
 def judged_rows(run_name: str, metric: str) -> list[Row]:

@@ -11,6 +11,7 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.errors import UserError
+from sftdemo.evaluation.registry import METRICS
 from sftdemo.evaluation.summary import gained
 from sftdemo.ui import access, work
 from sftdemo.ui.parts import charts, html
@@ -31,7 +32,7 @@ def matching(text: str) -> list[runs.Run]:
 
 
 def gain(row: Mapping[str, Any], lang: str) -> str:
-    if row["metric"] is None:
+    if row["metric"] not in METRICS:
         return '<span class="muted">–</span>'
     delta = row["tuned"] - row["base"]
     better = gained(row["metric"], delta)
@@ -48,12 +49,12 @@ def runs_table(matches: Sequence[runs.Run], shown: int, chosen: str, lang: str) 
     rows = []
     for run in matches[:shown]:
         row = runs.overview(run)
-        method = say(lang, f"method_{row['method']}") if row["method"] in ("lora", "full") else html.esc(row["method"])
-        if row["quantization"] != "none":
+        method = say(lang, f"method_{row['method']}") if row["method"] in ("lora", "full") else ""
+        if (row["quantization"] or "none") != "none":
             method += f" {html.esc(row['quantization'])}"
         cells = [
             f"<b>{html.esc(row['name'])}</b>",
-            html.esc(html.cut(str(row["data"]).rsplit("/", 1)[-1], 28)),
+            html.esc(html.cut(str(row["data"] or "").rsplit("/", 1)[-1], 28)),
             method,
             time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"])),
             say(lang, f"state_{row['state']}"),
@@ -65,9 +66,11 @@ def runs_table(matches: Sequence[runs.Run], shown: int, chosen: str, lang: str) 
 
 
 def details(run: runs.Run, lang: str, owner: bool = True) -> str:
-    """Where the run is, for the owner, and if it failed, why."""
-    status = run.status()
-    error = html.fault(in_words(status.get("error") or "", lang)) if status["state"] == "failed" else ""
+    """Where the run is, for the owner, and if it failed or is damaged, why."""
+    line = runs.overview(run)
+    error = html.fault(in_words(line["error"] or "", lang)) if line["state"] == "failed" else ""
+    if line["state"] == "damaged":
+        error = html.fault(say(lang, "runs_damaged", reason=in_words(line["error"], lang)))
     path = f'<p class="muted small">{say(lang, "runs_folder")}</p><pre class="cmd">{html.esc(run.path.resolve())}</pre>'
     return html.sheet(error + (path if owner else ""), run.name)
 

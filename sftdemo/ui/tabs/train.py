@@ -21,7 +21,7 @@ from sftdemo.ui.parts import charts, forms, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page, waits
 from sftdemo.ui.started import start_training
-from sftdemo.ui.texts import duration, label, language, number, say
+from sftdemo.ui.texts import TEXTS, duration, label, language, number, say
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import jobs
 
@@ -50,8 +50,9 @@ def measured_speed(config: TrainConfig) -> float | None:
     """Tokens a second of the newest finished run of the same kind."""
     same = ("model", "method", "quantization")
     for run in runs.list_runs()[:20]:
-        speed = run.status().get("tokens_per_s")
-        settings = run.config().get("settings", {})
+        if not work.is_ready(run):
+            continue
+        speed, settings = run.status().get("tokens_per_s"), run.config().get("settings", {})
         if speed and all(settings.get(key) == getattr(config, key) for key in same):
             return float(speed)
     return None
@@ -161,8 +162,9 @@ def done_sentence(status: Mapping[str, Any], curve: charts.Curve, lang: str) -> 
         sentences.append(say(lang, "train_losses", first=f"{first:.2f}", last=f"{last:.2f}"))
     elif last is not None:
         sentences.append(say(lang, "train_loss", last=f"{last:.2f}"))
-    if source := status.get("model_source"):
-        sentences.append(say(lang, "source_" + source.lower().replace(" ", "_")))
+    source = f"source_{status.get('model_source', '').lower().replace(' ', '_')}"
+    if source in TEXTS[lang]:
+        sentences.append(say(lang, source))
     return " ".join(sentences)
 
 

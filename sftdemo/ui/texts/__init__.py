@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -84,6 +85,8 @@ def number(value: float) -> str:
 
 def duration(lang: str, seconds: float) -> str:
     """A time span in words, no finer than is useful."""
+    if not math.isfinite(seconds):
+        return "–"
     total = max(round(seconds), 0)
     if total < 60:
         return say(lang, "time_s", s=total)

@@ -221,6 +221,8 @@ EN = {
     "state_finished": "finished",
     "state_stopped": "stopped, kept",
     "state_failed": "failed",
+    "state_damaged": "damaged",
+    "runs_damaged": "This run's folder is damaged: {reason}. Put the file right, or delete the run.",
     "compare_pick": "Compare two or three runs",
     "compare_title": "Side by side",
 }

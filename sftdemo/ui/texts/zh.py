@@ -221,6 +221,8 @@ ZH = {
     "state_finished": "已完成",
     "state_stopped": "已停止并保留",
     "state_failed": "失败",
+    "state_damaged": "已损坏",
+    "runs_damaged": "此运行的文件夹已损坏：{reason}。请修复该文件，或删除此运行。",
     "compare_pick": "对比两到三次运行",
     "compare_title": "并排对比",
 }

@@ -1,0 +1,334 @@
+"""The files of one run: how each is read, checked and written, and what is said where one is damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sftdemo.config import TrainConfig, value_hint
+from sftdemo.errors import Text, UserError
+from sftdemo.files import parsed, read_json, read_jsonl, regular, stamp, write_json
+from sftdemo.runs.process import identity, is_alive
+from sftdemo.schema import ExampleRow, GeneralRow, MetricsRow, OutputRow, RunConfig, Scores, Status, problem_in
+
+ACTIVE = ("queued", "running", "stopping")
+SPLITS = ("train", "validation", "test")
+MOST_LOG = 256 * 2**20  # bytes of metrics.jsonl
+
+
+def home() -> Path:
+    """Where all state lives: SFTDEMO_HOME, or ~/.sftdemo."""
+    return Path(os.environ.get("SFTDEMO_HOME") or "~/.sftdemo").expanduser()
+
+
+def is_listed(name: str) -> bool:
+    """Whether a folder of that name counts as a run, also one that was put there by hand: a plain name, not hidden."""
+    return name.isprintable() and not name.startswith(".") and os.path.basename(name) == name != ""
+
+
+def newest_first(folder: Path, holding: str) -> list[Path]:
+    return [Path(path) for _, path in dated(folder, holding)]
+
+
+def dated(folder: Path, holding: str) -> list[tuple[os.stat_result, str]]:
+    """The folders inside `folder` that hold a file of that name, with what is known of the file; the newest first."""
+    dated_folders = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not is_listed(entry.name):
+                continue
+            with contextlib.suppress(OSError):  # one may be deleted meanwhile, in another tab
+                file = os.path.join(entry.path, holding)
+                dated_folders.append((os.stat(file) if os.path.exists(file) else os.lstat(file), entry.path))
+    return sorted(dated_folders, key=lambda item: (item[0].st_mtime, item[1]), reverse=True)
+
+
+class DamagedRun(UserError):
+    """A file of a run's folder that can't be read. `reason` says which and why, without a path."""
+
+    def __init__(self, run: str, file: str, problem: Text) -> None:
+        self.reason = Text("{file} {problem}", file=file, problem=problem)
+        template = "Run {name} is damaged: {reason}. Put the file right, or delete the run."
+        super().__init__(template, name=run, reason=self.reason)
+
+
+def _why(error: Exception) -> Text:
+    """What kept a file from being read, without its path, which the message of an OSError has in it."""
+    if isinstance(error, FileNotFoundError):
+        return Text("is missing")
+    if isinstance(error, UnicodeDecodeError):
+        return Text("is no UTF-8 text")
+    if isinstance(error, OSError):
+        return Text("can't be read: {problem}", problem=error.strerror)
+    return error.args[0] if error.args and isinstance(error.args[0], Text) else Text(str(error))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder. Each file in it has one writer at a time: the training process while it lives."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def log_path(self) -> Path:
+        return self.path / "train.log"
+
+    @contextlib.contextmanager
+    def reading(self, file: str) -> Iterator[None]:
+        """Says what keeps a file from being read; every method below that reads one may raise DamagedRun."""
+        try:
+            yield
+        except (OSError, ValueError, MemoryError) as error:
+            raise DamagedRun(self.name, file, _why(error)) from error
+
+    def _json(self, file: str, kind: type) -> Any:
+        with self.reading(file):
+            path = self.path / file
+            if problem := _problem(str(path), stamp(path.stat()), kind):
+                raise ValueError(Text("is damaged: {problem}", problem=problem))
+            return read_json(path)
+
+    def _jsonl(self, file: str, kind: type, most: int | None = None) -> list[Any]:
+        """The rows of a file, or the first of them."""
+        with self.reading(file):
+            rows = list(itertools.islice(read_jsonl(self.path / file), most))
+            _check_rows(rows, kind)
+        return rows
+
+    def config(self) -> RunConfig:
+        """config.json; of a run that the web app has just made, its settings alone."""
+        return self._json("config.json", RunConfig)  # type: ignore[no-any-return]
+
+    def trained_config(self) -> RunConfig:
+        """config.json with what the training process adds to it, as far as a run with a model can't do without."""
+        config = self.config()
+        given = {*config, *(f"data.{key}" for key in config.get("data", {}))}
+        for key in ("settings", "base_model", "data", "data.task", "data.format", "data.instruction"):
+            if key not in given:
+                raise DamagedRun(self.name, "config.json", Text("is damaged: {problem}", problem=f"{key} is missing"))
+        return config
+
+    def damage(self) -> Text | None:
+        """What is wrong with the files in the folder, in one line, or None; of long files the first row alone is read."""
+        try:
+            data, status = self.config().get("data", {}), self.status()
+            if "settings" not in self.config():
+                self.trained_config()
+            if not os.path.lexists(self.path / "status.json"):
+                raise DamagedRun(self.name, "status.json", Text("is missing"))
+            if os.path.lexists(self.path / "metrics.jsonl"):
+                self._jsonl("metrics.jsonl", MetricsRow, 1)
+            # A training that has just begun, or ended at once, has written no data yet.
+            for split in data.get("files", {}) if status["state"] in ("finished", "stopped") else ():
+                self._begins(f"data/{split}.jsonl", ExampleRow, data.get("sizes", {}).get(split))
+            for name in self.evaluations():
+                self._begins(f"evaluations/{name}/outputs.jsonl", OutputRow, self.scores(name)["n"])
+        except DamagedRun as damaged:
+            return damaged.reason
+        return None
+
+    def _begins(self, file: str, kind: type, rows: int | None) -> None:
+        with self.reading(file):
+            if not self._jsonl(file, kind, 1) and rows:
+                raise ValueError(Text("has no rows"))
+
+    @property
+    def state(self) -> str:
+        """What the status says of the run, or "damaged" where it can't be read."""
+        try:
+            return self.status()["state"]
+        except DamagedRun:
+            return "damaged"
+
+    def status(self) -> Status:
+        """The status as written; a run whose process is gone without a last word reads as failed."""
+        status = self.written_status()
+        if status["state"] not in ACTIVE or is_alive(status):
+            return status
+        status = self.written_status()  # its last word may have come in between
+        if status["state"] in ACTIVE:
+            status |= {
+                "state": "failed",
+                "error": Text(
+                    "The training process ended without a word: it was killed, or the machine ran out of memory or "
+                    "was restarted. The log may say more."
+                ),
+                "eta_s": None,
+                "cut_off": True,
+            }
+        return status
+
+    def written_status(self) -> Status:
+        """status.json as it stands; whether the process is alive isn't asked."""
+        if not os.path.lexists(self.path / "status.json"):
+            return {"state": "failed", "error": Text("status.json is missing.")}
+        status: Status = self._json("status.json", Status)
+        if error := status.get("error"):
+            key, values = status.get("error_key", error), status.get("error_values", {})
+            try:
+                status["error"] = Text.from_json({"text": error, "key": key, "values": values})
+            except (KeyError, TypeError, AttributeError):
+                raise DamagedRun(
+                    self.name, "status.json", Text("is damaged: {problem}", problem="error_values")
+                ) from None
+        return status
+
+    def write_status(self, state: str, pid: int | None = None, **values: Any) -> None:
+        """Replace the status; `values` are step, total, eta_s, error, and what the end of a run reports.
+
+        `pid` is the process whose end would be the run's end; default: this one. Of an error that is a Text, template and
+        values are written, too.
+        """
+        if isinstance(error := values.get("error"), Text):
+            text = error.to_json()
+            values |= {"error_key": text["key"], "error_values": text["values"]}
+        pid = pid or os.getpid()
+        write_json(
+            self.path / "status.json",
+            {"state": state, **identity(pid), "updated": time.time(), **values},
+            parents=False,
+        )
+
+    def metrics(self, most: int | None = None) -> list[MetricsRow]:
+        """The logged steps so far; with `most`, no more than about twice as many, the last and all with an eval_loss among them."""
+        if not os.path.lexists(self.path / "metrics.jsonl"):
+            return []
+        with self.reading("metrics.jsonl"):
+            rows = [parsed(line.decode()) for line in _log_lines(self.path / "metrics.jsonl", most)]
+            _check_rows(rows, MetricsRow)
+        return rows
+
+    def append_metrics(self, row: MetricsRow) -> None:
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def examples(self, split: str) -> list[dict[str, Any]]:
+        """The examples of one split as they were trained on or held out."""
+        file = f"data/{split}.jsonl"
+        if not os.path.lexists(self.path / file) and split not in self.config().get("data", {}).get("files", {}):
+            return []
+        return self._jsonl(file, ExampleRow)
+
+    def ask_to_stop(self) -> None:
+        """Leave the word for the training process: it stops after its step and keeps what was learned."""
+        (self.path / "stop").touch()
+
+    @property
+    def stop_asked(self) -> bool:
+        return (self.path / "stop").exists()
+
+    def evaluations(self) -> list[str]:
+        """The names of the finished evaluations, newest first."""
+        with self.reading("evaluations"):
+            return [path.name for path in newest_first(self.path / "evaluations", "scores.json")]
+
+    def scores(self, evaluation: str) -> Scores:
+        return self._json(f"evaluations/{evaluation}/scores.json", Scores)  # type: ignore[no-any-return]
+
+    def outputs(self, evaluation: str) -> list[OutputRow]:
+        """outputs.jsonl: the rows in the order they were evaluated, one at least."""
+        file = f"evaluations/{evaluation}/outputs.jsonl"
+        with self.reading(file):
+            if not (rows := self._jsonl(file, OutputRow)):
+                raise ValueError(Text("has no rows"))
+        return rows
+
+    def outputs_stamp(self, evaluation: str) -> tuple[int, int, int]:
+        """What differs between two versions of an evaluation's outputs.jsonl."""
+        with self.reading(f"evaluations/{evaluation}/outputs.jsonl"):
+            return stamp((self.path / "evaluations" / evaluation / "outputs.jsonl").stat())
+
+    def general_outputs(self, evaluation: str) -> list[GeneralRow]:
+        """general.jsonl: the general questions with both answers; none where they weren't asked."""
+        file = f"evaluations/{evaluation}/general.jsonl"
+        return self._jsonl(file, GeneralRow) if os.path.lexists(self.path / file) else []
+
+    @contextlib.contextmanager
+    def unless_deleted(self) -> Iterator[None]:
+        """For what is written into the folder by others than the training: a run that is gone isn't made again."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise UserError("Run {name} was deleted meanwhile; nothing was kept.", name=self.name) from None
+
+    def new_evaluation(self) -> str:
+        """The name of a new evaluation, whose folder is there and empty."""
+        folder, stem = self.path / "evaluations", time.strftime("%m%d-%H%M%S")
+        with self.unless_deleted():
+            folder.mkdir(exist_ok=True)
+            for name in itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2))):
+                with contextlib.suppress(FileExistsError):
+                    (folder / name).mkdir()
+                    break
+        return name
+
+    def delete(self) -> None:
+        """Remove the folder, or of a linked one the link alone; refused while it trains."""
+        if self.state in ACTIVE:
+            raise UserError("Run {name} is still training; stop it first.", name=self.name)
+        if self.path.is_symlink():
+            self.path.unlink()
+            return
+        # Out of the list in one step: what is deleted by half, or written by a process that still works on it, has no name.
+        gone = self.path.with_name(f".deleted-{secrets.token_hex(8)}")
+        try:
+            self.path.rename(gone)
+        except OSError as error:
+            raise UserError(
+                "Run {name} can't be deleted: {problem}.", name=self.name, problem=error.strerror
+            ) from error
+        for folder in self.path.parent.glob(".deleted-*"):  # those that a killed process left, too
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@lru_cache(maxsize=4096)
+def _problem(path: str, version: tuple[int, int, int], kind: type) -> str:
+    """Why the JSON in a file isn't of a type; "" where it is."""
+    value = read_json(Path(path))
+    problem = problem_in(value, kind)
+    if kind is not RunConfig or problem:
+        return problem
+    settings = value.get("settings", {})
+    known = [spec.name for spec in fields(TrainConfig) if spec.name in settings]
+    problems = (problem_in(settings[name], value_hint(TrainConfig, name), f"settings.{name}") for name in known)
+    return next(filter(None, problems), "")
+
+
+def _check_rows(rows: Iterable[Any], kind: type) -> None:
+    for number, row in enumerate(rows, 1):
+        if problem := problem_in(row, kind) or ("it has no messages" if row.get("messages") == [] else ""):
+            raise ValueError(Text("is damaged in row {number}: {problem}", number=number, problem=problem))
+
+
+def _log_lines(path: Path, most: int | None) -> list[bytes]:
+    """The complete lines of metrics.jsonl; with `most`, no more than about twice as many."""
+    if regular(path).st_size > MOST_LOG:
+        raise ValueError(Text("has more than {most:,} bytes", most=MOST_LOG))
+    log = path.read_bytes()
+    log = log[: log.rfind(b"\n") + 1]  # a line still being written is left for the next read
+    if most is None or log.count(b"\n") <= most:
+        return log.splitlines()
+    # Lines are found by evenly spread bytes. A power of two between them, so that a curve that grows keeps its points.
+    stride = 1 << ((len(log) // most).bit_length() - 1)
+    places = [*range(0, len(log), stride), *(m.start() for m in re.finditer(b'"eval_loss"', log)), len(log) - 1]
+    starts = sorted({log.rfind(b"\n", 0, place) + 1 for place in places})
+    return [log[start : log.index(b"\n", start)] for start in starts]

@@ -1,0 +1,154 @@
+"""The runs in the home: made, found by their names, and listed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sftdemo.errors import Text, UserError
+from sftdemo.files import stamp, write_json
+from sftdemo.runs.folder import ACTIVE, Run, dated, home, is_listed
+
+_NAME = re.compile(r"[\w][\w.-]{0,99}", re.UNICODE)
+_LONGEST_NAME = 200  # bytes: file systems allow 255, and files are named after the run with a suffix
+
+
+def valid_name(name: str) -> str:
+    """The name, if it can be a folder's; no separators, no leading dot."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        shown = _cut(name) if isinstance(name, str) else name
+        raise UserError("{name!r} can't be a run's name; use letters, digits, '-', '_' and '.'.", name=shown)
+    if (size := len(name.encode())) > _LONGEST_NAME:
+        problem = "The name {name!r} has {size} bytes; a run's name has {most} at most."
+        raise UserError(problem, name=_cut(name), size=size, most=_LONGEST_NAME)
+    return name
+
+
+def create(name: str | None, hint: str, config: Mapping[str, Any]) -> Run:
+    """Make the folder of a new run, with its config. Without a name, `hint` and the time make one."""
+    folder = home() / "runs"
+    names = [valid_name(name)] if name is not None else _new_names(hint)
+    # The run comes into the list whole; two that want one name don't get into each other's way.
+    part = folder / f".new-{secrets.token_hex(8)}"
+    try:
+        write_json(part / "config.json", config)
+        for each in names:
+            if name is not None and _learned_nothing(Run(folder / each)):
+                Run(folder / each).delete()
+            if _moved(part, folder / each):
+                return Run(folder / each)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    raise UserError("There is a run named {name!r} already; choose another name, or delete it.", name=name)
+
+
+# All that a run has before its first step.
+_BEFORE_LEARNING = {"config.json", "status.json", "metrics.jsonl", "train.log", "data", "checkpoints", "stop"}
+
+
+def _learned_nothing(run: Run) -> bool:
+    """Whether a run ended before its first step; its name is free again."""
+    names = {path.name for path in run.path.iterdir()} if run.path.is_dir() else set()
+    return (
+        {"config.json", "status.json"} <= names <= _BEFORE_LEARNING  # without a status it is being made
+        and run.state not in (*ACTIVE, "damaged")
+        and not any((run.path / "checkpoints").glob("checkpoint-*"))
+        and run.damage() is None
+        and not any("loss" in row for row in run.metrics())
+    )
+
+
+def _new_names(hint: str) -> Iterator[str]:
+    stem = re.sub(r"[^\w.-]+", "-", hint).strip("-.")[:60].encode()[:150].decode(errors="ignore") or "run"
+    stem = f"{stem}-{time.strftime('%m%d-%H%M%S')}"
+    yield stem
+    yield from (f"{stem}-{number}" for number in itertools.count(2))
+
+
+def _moved(folder: Path, target: Path) -> bool:
+    """Whether a folder got a new name, which may be in use."""
+    try:
+        folder.rename(target)  # onto an empty folder, too
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            return False
+        raise
+    return True
+
+
+class NoRun(UserError):
+    """There is no run of that name; said without the names of others, which not everybody may know."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("There is no run {name!r}; the list of runs has their names.", name=_cut(name))
+
+
+def _cut(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def named(name: str) -> Run:
+    """The run of that name, damaged or not; what a page or a client may ask for, since no name leads out of the home."""
+    if not isinstance(name, str) or not is_listed(name):
+        valid_name(name)
+    run = Run(home() / "runs" / name)
+    if not os.path.lexists(run.path):
+        raise NoRun(name)
+    return run
+
+
+def find(name: str) -> Run:
+    """The run in that folder, or of that name; for the command line and Python, which may know of every run."""
+    if os.sep in name and (Path(name) / "config.json").is_file():
+        return Run(Path(name))
+    try:
+        return named(name)
+    except NoRun:
+        known = [run.name for run in list_runs()[:5]] or Text("none yet")
+        problem = "There is no run {name!r} in {folder}; the newest are: {known}."
+        raise UserError(problem, name=_cut(name), folder=str(home() / "runs"), known=known) from None
+
+
+def list_runs() -> list[Run]:
+    """All runs, damaged ones too, newest first."""
+    dated_folders = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(home() / "runs") as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # one may be deleted meanwhile, in another tab
+                if is_listed(entry.name) and (entry.is_symlink() or _holds_something(entry)):
+                    dated_folders.append((created(Path(entry.path)), entry.path))
+    return [Run(Path(path)) for _, path in sorted(dated_folders, reverse=True)]
+
+
+def _holds_something(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir() and (os.path.exists(os.path.join(entry.path, "config.json")) or bool(os.listdir(entry.path)))
+
+
+def created(folder: Path) -> float:
+    """When a run was made, seconds since 1970; without its config, when its folder last changed."""
+    try:
+        return (folder / "config.json").stat().st_mtime
+    except OSError:
+        return folder.lstat().st_mtime
+
+
+def active() -> list[Run]:
+    """The runs that train now, or are about to, newest first."""
+    # Asked for at every tick of every page: of a run that has ended nothing but its file's date is looked at.
+    waiting = (path for stat, path in dated(home() / "runs", "status.json") if not _has_ended(path, stamp(stat)))
+    return [run for run in map(Run, map(Path, waiting)) if run.state in ACTIVE]
+
+
+@lru_cache(maxsize=4096)
+def _has_ended(path: str, version: tuple[int, int, int]) -> bool:
+    return Run(Path(path)).state not in ACTIVE

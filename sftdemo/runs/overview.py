@@ -1,0 +1,83 @@
+"""What is said of runs: a line of the list, everything, how several differ, whether they share a base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sftdemo.runs.folder import DamagedRun, Run
+from sftdemo.runs.listing import created
+from sftdemo.schema import Scores
+
+# The keys of a line in the list of runs.
+LINE = (
+    "name", "data", "model", "method", "quantization", "state", "created", "eval_loss", "evaluation", "metric", "base",
+    "tuned", "error",
+)  # fmt: skip
+
+
+def same_base(first: Run, second: Run) -> bool:
+    """Whether two runs started from the same weights; quantized ones answer differently, so they are another base.
+
+    Told by the base's folder, and by its name where a folder is not there any more.
+    """
+    configs = first.config(), second.config()
+    settings = [config.get("settings", {}) for config in configs]
+    if len({values.get("quantization") or "none" for values in settings}) > 1:
+        return False
+    folders = [Path(config["base_model"]) for config in configs if config.get("base_model")]
+    if len(folders) == 2 and all(folder.is_dir() for folder in folders):
+        return folders[0].resolve() == folders[1].resolve()
+    return bool(settings[0].get("model") == settings[1].get("model"))
+
+
+def overview(run: Run) -> dict[str, Any]:
+    """One line of the list of runs: what it is, how it stands, and the leading figure of its newest evaluation.
+
+    Of a damaged run its state is `damaged` and `error` the reason; what can't be read is None. `error` is also why a run
+    failed.
+    """
+    line: dict[str, Any] = dict.fromkeys(LINE) | {"name": run.name, "created": created(run.path)}
+    try:
+        settings, data = run.config().get("settings", {}), run.config().get("data", {})
+        line |= {key: settings.get(key) for key in ("model", "method", "quantization")}
+        line["data"] = data.get("name") or settings.get("data")
+        status, evaluations = run.status(), run.evaluations()
+        line |= {"state": status["state"], "eval_loss": status.get("eval_loss"), "error": status.get("error")}
+        if evaluations:
+            line |= {"evaluation": evaluations[0]} | _leading_scores(run.scores(evaluations[0]))
+    except DamagedRun as damaged:
+        return line | {"state": "damaged", "error": damaged.reason}
+    reason = run.damage()
+    return line | ({"state": "damaged", "error": reason} if reason else {})
+
+
+def _leading_scores(scores: Scores) -> dict[str, Any]:
+    metric = scores.get("leading")
+    sides = {side: scores[side].get(metric) if metric else None for side in ("base", "tuned")}  # type: ignore[literal-required]
+    return {"metric": metric if None not in sides.values() else None, **sides}
+
+
+def details(run: Run) -> dict[str, Any]:
+    """All that is known of a run but its examples and outputs."""
+    return {
+        "name": run.name,
+        "path": str(run.path),
+        "status": run.status(),
+        "config": run.config(),
+        "evaluations": {name: run.scores(name) for name in run.evaluations()},
+    }
+
+
+def differences(compared: list[Run]) -> dict[str, Any]:
+    """The settings in which runs differ, and the newest scores of each: {"settings": {name: {run: value}}, "scores": …}."""
+    settings = {run.name: run.config().get("settings", {}) for run in compared}
+    names = [
+        name for name in settings[compared[0].name] if len({str(values.get(name)) for values in settings.values()}) > 1
+    ]
+    return {
+        "settings": {name: {run: values.get(name) for run, values in settings.items()} for name in names},
+        "scores": {
+            run.name: run.scores(run.evaluations()[0])["tuned"] if run.evaluations() else None for run in compared
+        },
+    }
