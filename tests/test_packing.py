@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -209,15 +210,16 @@ def test_row_by_row_equals_a_block_mask(packing, pattern):
     torch.testing.assert_close(got, wanted.transpose(1, 2), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("grouped", [True, False])
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("packing", [(0, 5, 3, 9), (4, 5, 3, 9), (0, 6)])
-def test_what_flash_attention_is_given(packing, window, monkeypatch):
+def test_what_flash_attention_is_given(packing, window, grouped, monkeypatch):
     """Its kernel runs on a GPU only; here plain products stand in for it, with its rule for unlike lengths."""
 
-    def varlen(query, key, value, queries, keys, longest_query, longest_key, scale, window_size, enable_gqa):
+    def varlen(query, key, value, queries, keys, longest_query, longest_key, scale, window_size, **options):
         assert (
             window_size == (window - 1 if window else -1, 0)
-            and enable_gqa
+            and options == ({"enable_gqa": True} if grouped else {})
             and queries.dtype == keys.dtype == torch.int32
         )
         assert queries[-1] == len(query) and keys[-1] == len(key)
@@ -225,7 +227,8 @@ def test_what_flash_attention_is_given(packing, window, monkeypatch):
         for number in range(len(queries) - 1):
             q = query[queries[number] : queries[number + 1]].transpose(0, 1)
             k, v = (
-                each[keys[number] : keys[number + 1]].transpose(0, 1).repeat_interleave(2, 0) for each in (key, value)
+                each[keys[number] : keys[number + 1]].transpose(0, 1).repeat_interleave(2 if grouped else 1, 0)
+                for each in (key, value)
             )
             assert q.shape[1] <= longest_query and k.shape[1] <= longest_key
             hidden = torch.full((q.shape[1], k.shape[1]), float("-inf")).triu(k.shape[1] - q.shape[1] + 1)
@@ -234,7 +237,8 @@ def test_what_flash_attention_is_given(packing, window, monkeypatch):
             parts.append((torch.softmax(q @ k.transpose(1, 2) * scale + hidden, -1) @ v).transpose(0, 1))
         return torch.cat(parts)
 
-    monkeypatch.setattr(packed_attention.varlen, "varlen_attn", varlen)
+    monkeypatch.setattr(packed_attention, "varlen", SimpleNamespace(varlen_attn=varlen))
+    monkeypatch.setattr(packed_attention, "VARLEN_OPTIONS", {"enable_gqa"} if grouped else set())
     torch.manual_seed(0)
     query, key, value = (torch.randn(heads, sum(packing), 8) for heads in (4, 2, 2))
     wanted = packed_attention._by_row(query, key, value, 0.3, 0.0, packing, Pattern(window))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import TEXTS
 
-from sftdemo.encoding.encode import TemplateError, encode, encode_turns, stop_ids
+from sftdemo.encoding.encode import TemplateError, encode, encode_prompt, encode_turns, stop_ids
 
 TEMPLATES = Path(__file__).with_name("templates")
 SYSTEM = [{"role": "system", "content": "be kind"}]
@@ -310,3 +310,34 @@ def test_a_template_that_writes_bos_twice_is_refused():
             encode(tokenizer, SINGLE)
     finally:
         tokenizer.chat_template = before
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_token_of_the_family_can_be_typed(name):
+    """BOS, ends, roles and thoughts spelled by a user or standing in an answer are text; the row has none more."""
+    tokenizer = family(name)
+    control = set(tokenizer.added_tokens_decoder)
+
+    def controls(ids: list[int]) -> list[int]:
+        return [token for token in ids if token in control]
+
+    for token in FAMILIES[name][0]:
+        asked = [{"role": "user", "content": f"the {token} film"}]
+        assert controls(encode_prompt(tokenizer, asked)) == controls(encode_prompt(tokenizer, SINGLE[:1])), token
+        if token not in ("<think>", "</think>"):  # an answer may hold thoughts
+            row = [
+                {"role": "user", "content": "the film was good"},
+                {"role": "assistant", "content": f"nice {token} film"},
+            ]
+            try:
+                ids = encode(tokenizer, row).inputs  # what follows its last learned token is no part of it
+            except TemplateError:
+                continue
+            assert controls(ids) == controls(encode(tokenizer, SINGLE).inputs), token
+
+
+def test_templates_are_applied_in_one_place():
+    """So that what holds of prompts holds in chat, votes, comparisons, evaluations and training alike."""
+    package = Path(__file__).parents[1] / "sftdemo"
+    places = [path.name for path in package.rglob("*.py") if "apply_chat_template(" in path.read_text("utf-8")]
+    assert places == ["chat_template.py"]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import varlen
 
 from sftdemo.encoding.packing import Packing, pack
 from sftdemo.inference.kv_cache import is_recurrent
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 NAME = "packed"
 AMPERE = (8, 0)  # the first GPUs that FlashAttention runs on
+varlen: Any = None
+with suppress(ImportError):  # torch has it since 2.10
+    from torch.nn.attention import varlen
+# What it takes differs from version to version of torch.
+VARLEN_OPTIONS = set(signature(varlen.varlen_attn).parameters) if varlen else set[str]()
 
 
 def packed_attention(
@@ -102,7 +108,8 @@ def _by_row(
 def _has_flash(query: Tensor) -> bool:
     """Whether torch's FlashAttention takes such queries: 16 bits, and a GPU of 2020 or later."""
     return (
-        query.is_cuda
+        {"scale", "window_size"} <= VARLEN_OPTIONS
+        and query.is_cuda
         and query.element_size() == 2
         and torch.backends.cuda.is_flash_attention_available()
         and torch.cuda.get_device_capability(query.device) >= AMPERE
@@ -119,6 +126,10 @@ def _flash(
     """
     queries, keys, seen = _flash_spans(packing, query.device)
     longest = max(packing[1:])
+    groups = query.shape[0] // key.shape[0]
+    options = {"enable_gqa": groups > 1} if "enable_gqa" in VARLEN_OPTIONS else {}
+    if not options and groups > 1:
+        key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
     return varlen.varlen_attn(  # type: ignore[return-value]
         query.transpose(0, 1),
         key.transpose(0, 1)[seen],
@@ -129,7 +140,7 @@ def _flash(
         packing[0] + longest,
         scale=scaling,
         window_size=(window - 1 if window else -1, 0),
-        enable_gqa=query.shape[0] != key.shape[0],
+        **options,
     )
 
 
