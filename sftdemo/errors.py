@@ -129,13 +129,13 @@ class UsageError(UserError):
 class Fault:
     """One thing wrong with the data. `line` counts from 1; 0 means the file as a whole.
 
-    `problem` and `remedy` are a Text each. `whole`: leaving that row out would not mend it; so it is for all of line 0.
+    `whole`: leaving that row out would not mend it; so it is for all of line 0.
     """
 
     line: int
     field: str
-    problem: str
-    remedy: str
+    problem: Text
+    remedy: Text
     file: str = ""
     whole: bool = False
 
@@ -147,7 +147,7 @@ class Fault:
     def text(self) -> Text:
         """Place, problem and remedy in one line."""
         place = Text("{file}, line {line}", file=self.file, line=self.line) if self.line else self.file
-        what = sentences([Text(part) for part in (self.problem, self.remedy) if part])
+        what = sentences([part for part in (self.problem, self.remedy) if part])
         if self.field:
             return Text("{place}, field {field!r}: {what}", place=place, field=self.field, what=what)
         return Text("{place}: {what}", place=place, what=what)

@@ -115,12 +115,12 @@ def learned(dataset: Any) -> list[list[str]]:
 AGAIN = {"role": "user", "content": "Again?"}
 WRONG = {"role": "assistant", "content": "None.", "weight": 0}
 UNLEARNED = [
-    ([ASK, WRONG, AGAIN, {**SAY, "weight": 1}], [["Forty."]], [f"1 {NOT_LEARNED}."]),
-    ([ASK, {**WRONG, "weight": None, "train": False}, AGAIN, SAY], [["Forty."]], [f"1 {NOT_LEARNED}."]),
-    ([ASK, SAY, AGAIN, WRONG], [["Forty."]], [f"1 {TRIMMED}."]),
-    ([SAY, ASK, {**SAY, "content": "Still forty."}], [["Still forty."]], [f"1 {OPENING}."]),
+    ([ASK, WRONG, AGAIN, {**SAY, "weight": 1}], [["Forty."]], [NOT_LEARNED.format(n=1)]),
+    ([ASK, {**WRONG, "weight": None, "train": False}, AGAIN, SAY], [["Forty."]], [NOT_LEARNED.format(n=1)]),
+    ([ASK, SAY, AGAIN, WRONG], [["Forty."]], [TRIMMED.format(n=1)]),
+    ([SAY, ASK, {**SAY, "content": "Still forty."}], [["Still forty."]], [OPENING.format(n=1)]),
     ([ASK, WRONG], [], ["1 rows were left out: no turn is to be learned (weight 0)."]),
-    ([ASK, called(tool_calls=[CALL]), RESULT], [[""]], [f"1 {TRIMMED}."]),
+    ([ASK, called(tool_calls=[CALL]), RESULT], [[""]], [TRIMMED.format(n=1)]),
 ]
 
 

@@ -1,30 +1,96 @@
-"""What is wrong with data, said in Chinese: every text of the hostile files, and the user's own values as they are."""
+"""Faults and notes in Chinese: every template of the code has one, with the same values, and nothing is made of f-strings."""
 
 from __future__ import annotations
 
+import ast
 import re
-import string
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from test_data_hostile import HOSTILE, SMALL
 
 pytest.importorskip("gradio")
 
+import sftdemo
 from sftdemo.data import read
-from sftdemo.errors import DataError, Fault, Text
+from sftdemo.errors import DataError, Fault, Text, UserError
+from sftdemo.ui.texts import faults
 from sftdemo.ui.texts.faults import in_words
-from sftdemo.ui.texts.zh_faults import PARTS, SENTENCES
 
 HAN = re.compile("[\u4e00-\u9fff]")
+MAKERS = {"Text", "UserError", "UsageError", "TemplateError"}
+FRAMES = {"{first} {rest}", "{first}\n{rest}", "{first} and {rest}"}  # what `sentences` puts between texts
+# Templates of words and places alone, which are the same in both languages.
+SAME = re.compile(r"[\s{}a-z!:]*")
 
 
-def fields(text: str) -> set[str]:
-    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+def name_of(node: ast.expr) -> str:
+    return getattr(node, "attr", getattr(node, "id", ""))
 
 
-@pytest.mark.parametrize("pairs", [SENTENCES, *PARTS.values()], ids=["sentences", *PARTS])
-def test_both_languages_have_the_same_values(pairs):
-    assert not [english for english, chinese in pairs.items() if fields(english) != fields(chinese)]
+def is_maker(call: ast.Call) -> bool:
+    """Whether a call makes a text for the user: one of MAKERS, or the constructor of an exception made of them."""
+    inherits = name_of(call.func) == "__init__" and bool(call.args) and bool(call.keywords)
+    return name_of(call.func) in MAKERS or (inherits and isinstance(call.args[0], ast.Constant | ast.Name))
+
+
+def made() -> Iterator[tuple[str, ast.Call, list[str]]]:
+    """Every call in the package that makes a text for the user: its place, and its templates where they can be told."""
+    for path in sorted(Path(sftdemo.__file__).parent.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        texts: dict[str, list[str]] = {}
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.Assign)
+                and isinstance(node.value, ast.Constant)
+                and isinstance(node.value.value, str)
+            ):
+                texts.setdefault(name_of(node.targets[0]), []).append(node.value.value)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and is_maker(node):
+                template = node.args[0] if node.args else None
+                options = [template.body, template.orelse] if isinstance(template, ast.IfExp) else [template]
+                known = [option.value for option in options if isinstance(option, ast.Constant)]
+                if isinstance(template, ast.Name) and node.keywords:
+                    known = [text for text in texts.get(template.id, []) if values(text)]
+                yield f"{path.name}:{node.lineno}", node, known
+
+
+def values(template: str) -> set[str]:
+    return set(re.findall(r"{(\w+)(?:![rsa])?(?::[^{}]*)?}", template.replace("{{", "").replace("}}", "")))
+
+
+CALLS = list(made())
+TEMPLATES = {template for *_, templates in CALLS for template in templates} - {""}
+
+
+def test_every_template_is_said_in_chinese_and_none_is_stale():
+    assert len(TEMPLATES) > 300
+    assert sorted(TEMPLATES - set(faults.TEMPLATES)) == []
+    assert sorted(set(faults.TEMPLATES) - TEMPLATES - FRAMES) == []
+    assert len(faults.TEMPLATES) == sum(map(len, faults.TABLES))  # each once
+
+
+def test_both_languages_have_the_same_values():
+    assert {english for english, chinese in faults.TEMPLATES.items() if values(english) != values(chinese)} == set()
+    without_han = {english for english, chinese in faults.TEMPLATES.items() if not HAN.search(chinese)}
+    assert {english for english in without_han if not SAME.fullmatch(english) and len(english) > 20} == set()
+
+
+def test_each_text_is_a_template_with_its_values_and_never_made_of_other_text():
+    def is_wrong(call: ast.Call, templates: list[str]) -> bool:
+        named = {keyword.arg for keyword in call.keywords if keyword.arg} - {"check"}
+        if isinstance(call.args[0], ast.JoinedStr | ast.BinOp):
+            return True
+        if isinstance(call.args[0], ast.Call) and name_of(call.args[0].func) in ("format", "join", "say"):
+            return True
+        if named and templates:
+            return not any(values(template) == named for template in templates)
+        # Where a template stands must be told, or nobody could prove that it has a Chinese text.
+        return bool(named) and name_of(call.func) != "Text"
+
+    assert [place for place, call, templates in CALLS if is_wrong(call, templates)] == []
 
 
 @pytest.mark.parametrize(("name", "content"), [case[:2] for case in HOSTILE], ids=range(len(HOSTILE)))
@@ -33,81 +99,80 @@ def test_all_that_hostile_files_give_is_said_in_chinese(tmp_path, name, content,
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     dataset = read(path, limits=SMALL, on_fault=on_fault)
-    faults = [*dataset.faults, *dataset.warnings, *dataset.dropped, *dataset.fixed]
-    texts = {text for fault in faults for text in (fault.problem, fault.remedy)} | set(dataset.notes)
-    assert texts and not [
-        text for text in texts if text == in_words(text, "zh") or not HAN.search(in_words(text, "zh"))
-    ]
+    found = [*dataset.faults, *dataset.warnings, *dataset.dropped, *dataset.fixed]
+    texts = {text for fault in found for text in (fault.problem, fault.remedy)} | set(dataset.notes)
+    assert texts and not [text for text in texts if not HAN.search(in_words(text, "zh"))]
     assert all(text == in_words(text, "en") for text in texts)
 
 
+FIELD = "The row has no such field; it has: {names}."
+
+
 @pytest.mark.parametrize(
-    ("english", "chinese"),
+    ("text", "english", "chinese"),
     [
-        # Notes on reading and cleaning, and one of mixed data.
-        ("a.csv is read as GB18030.", "a.csv 按 GB18030 读取。"),
-        ("3 rows at fault were left out; each is listed.", "3 行有问题，已略过并列出。"),
-        ("me/set:a: 3 faults were repaired; each is listed.", "me/set:a：3 处错误已修复并列出。"),
-        # Splits.
         (
-            "validation_size is left aside: the data brings its own validation rows.",
-            "数据自带验证集，“验证集大小”不起作用。",
+            Text("{source}: {note}", source="me/set:a", note=Text("{n} faults were repaired; each is listed.", n=3)),
+            "me/set:a: 3 faults were repaired; each is listed.",
+            "me/set:a：3 处错误已修复并列出。",
         ),
         (
+            Text("{split} has {n} rows, not {m}: what belongs together stays together.", split=Text("test"), n=5, m=7),
             "test has 5 rows, not 7: what belongs together stays together.",
             "测试集有 5 行，而不是 7 行：应在一起的行不会拆开。",
         ),
-        ("2 groups stand both in train and in held-out rows.", "2 个组同时出现在训练集和留出数据中。"),
-        ("No row is in train (2 in test, 1 in validation).", "训练集没有数据（测试集 2 行，验证集 1 行）。"),
         (
-            "Of 9 rows, 5 for test and 4 for validation leave none for train.",
-            "共 9 行，测试集 5 行、验证集 4 行之后训练集就没有数据了。",
+            Text(
+                "This isn't JSON: {reason}.", reason=Text("{problem} at character {n}", problem=Text("Extra data"), n=3)
+            ),
+            "This isn't JSON: Extra data at character 3.",
+            "这不是正确的 JSON：第 3 个字符处有多余的内容。",
         ),
         (
-            "The 4 train rows make 2 that are independent of each other; test and validation can't be taken from them.",
-            "4 行训练数据中只有 2 份互不相关，无法从中划出测试集和验证集。",
+            Text("{name} is {value!r}; the most is {high:.12g}.", name=Text("learning_rate"), value=2, high=1),
+            "learning_rate is 2; the most is 1.",
+            "“学习率”的值是 2，不能大于 1。",
         ),
-        # The chat template.
-        ("The row begins with two BOS tokens (<s>).", "这一行以两个 BOS（<s>）开头。"),
+        # Values that look like a template, a placeholder or one of our own sentences stay as they are.
+        (Text("{value!r} is no split.", value="{0}{x}"), "'{0}{x}' is no split.", "'{0}{x}' 不是划分名称。"),
         (
-            "The model's chat template refuses this conversation: System role not supported.",
-            "模型的对话模板不接受这段对话：System role not supported。",
-        ),
-        (
-            "In chat the template ends the prompt with '<think>\\n', which it doesn't write before an answer in training; "
-            "choose another model.",
-            "对话时模板以 '<think>\\n' 结束提示，训练时却不写在回答之前；请换一个模型。",
-        ),
-        # Values that look like a pattern, a placeholder or one of our own sentences.
-        ("The label '(.*){n}\\\\d+[' is only in test.", "标签 '(.*){n}\\\\d+[' 只出现在测试集中。"),
-        ("'{0}{label}$&' is no split.", "'{0}{label}$&' 不是划分名称。"),
-        ("['a', {'b': 1}] is no split.", "['a', {'b': 1}] 不是划分名称。"),
-        (
-            """The label "it's" is 'is "a" in another spelling (1 rows, and 2)' in another spelling (1 rows, and 2).""",
-            """标签 "it's" 与 'is "a" in another spelling (1 rows, and 2)' 只是写法不同（分别有 1 行和 2 行）。""",
+            Text("{value!r} is no split.", value=["a", {"b": 1}]),
+            "['a', {'b': 1}] is no split.",
+            "['a', {'b': 1}] 不是划分名称。",
         ),
         (
+            Text(FIELD, names=["'a list'", "'Give text.'"]),
             "The row has no such field; it has: 'a list', 'Give text.'.",
-            "这一行没有该字段；现有：'a list', 'Give text.'。",
+            "这一行没有该字段；现有：'a list'、'Give text.'。",
         ),
-        ("The row has no such field; it has: .", "这一行没有该字段；现有：。"),
-        ("The field is datetime, not text.", "字段是 datetime，不是文本。"),
+        (Text(FIELD, names=[]), "The row has no such field; it has: .", "这一行没有该字段；现有：。"),
+        (
+            Text("The field is {kind}, not text.", kind=Text("{type}", type="datetime")),
+            "The field is datetime, not text.",
+            "字段是 datetime，不是文本。",
+        ),
         # What isn't known.
-        ("Nobody has ever said this.", "Nobody has ever said this."),
-        ("a: the file is empty.", "a: the file is empty."),
-        ("", ""),
+        (Text("Nobody has ever said {this}.", this="a"), "Nobody has ever said a.", "Nobody has ever said a."),
+        ("a: the file is empty.", "a: the file is empty.", "a: the file is empty."),
+        ("", "", ""),
     ],
 )
-def test_notes_splits_templates_and_values(english, chinese):
-    assert in_words(english, "zh") == chinese
-    assert in_words(english, "en") == english
+def test_texts_with_parts_and_values(text, english, chinese):
+    assert in_words(text, "en") == text == english
+    assert in_words(text, "zh") == chinese
 
 
 def test_a_text_is_said_in_chinese_with_all_its_parts():
-    faults = [Fault(n, "label", Text("The field is empty."), Text("Give text."), "a.csv") for n in range(3)]
-    assert in_words(DataError(faults, shown=2), "zh").splitlines() == [
+    found = [Fault(n, "label", Text("The field is empty."), Text("Give text."), "a.csv") for n in range(3)]
+    assert in_words(DataError(found, shown=2), "zh").splitlines() == [
         "a.csv，字段 'label'：字段是空的。请提供文本。",
         "a.csv 第 1 行，字段 'label'：字段是空的。请提供文本。",
         "……另有 1 处；运行 `python -m sftdemo check` 可全部列出。",
     ]
-    assert in_words(DataError(faults), "en") == str(DataError(faults))
+    assert in_words(DataError(found), "en") == str(DataError(found))
+
+
+def test_an_error_in_one_of_several_sources_names_it_in_chinese(tmp_path):
+    with pytest.raises(UserError) as error:
+        read(f"support_tickets + {tmp_path}/none.csv")
+    assert in_words(error.value, "zh").startswith(f"{tmp_path}/none.csv 中：没有文件、文件夹或样例")

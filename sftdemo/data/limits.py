@@ -68,25 +68,25 @@ VISITOR = Limits(
 )
 
 # What is said of data over a limit: what is wrong with it, and what to do.
-_SAID = {
-    "file_bytes": ("The file has {value}; the most is {limit}.", "Give a part of it."),
-    "unpacked_bytes": ("Unpacked the file has more than {limit}, which is the most.", "Give a part of it."),
-    "ratio": ("The archive unpacks to more than {limit} times its own size, which is the most.", "Give the file itself."),
-    "members": ("The archive holds {value} files or sheets; the most is {limit}.", "Pack fewer."),
-    "rows": ("The file has more than {limit} rows, which is the most.", "Give a part of it."),
-    "columns": ("The data has {value} columns; the most is {limit}.", "Leave out those that aren't needed."),
-    "cells": ("The file has more than {limit} cells, which is the most.", "Give fewer rows or columns."),
-    "characters": ("The row has {value} characters; the most is {limit}.", "Shorten it, or remove the row."),
-    "items": ("A list in the row has {value} items; the most is {limit}.", "Shorten it, or remove the row."),
-    "depth": ("Lists and objects are nested {value} deep; the most is {limit}.", "Flatten them, or remove the row."),
+_PROBLEMS = {
+    "file_bytes": (Text("The file has {value}; the most is {limit}."), Text("Give a part of it.")),
+    "unpacked_bytes": (Text("Unpacked the file has more than {limit}, which is the most."), Text("Give a part of it.")),
+    "ratio": (Text("The archive unpacks to more than {limit} times its own size, which is the most."), Text("Give the file itself.")),
+    "members": (Text("The archive holds {value} files or sheets; the most is {limit}."), Text("Pack fewer.")),
+    "rows": (Text("The file has more than {limit} rows, which is the most."), Text("Give a part of it.")),
+    "columns": (Text("The data has {value} columns; the most is {limit}."), Text("Leave out those that aren't needed.")),
+    "cells": (Text("The file has more than {limit} cells, which is the most."), Text("Give fewer rows or columns.")),
+    "characters": (Text("The row has {value} characters; the most is {limit}."), Text("Shorten it, or remove the row.")),
+    "items": (Text("A list in the row has {value} items; the most is {limit}."), Text("Shorten it, or remove the row.")),
+    "depth": (Text("Lists and objects are nested {value} deep; the most is {limit}."), Text("Flatten them, or remove the row.")),
     "labels": (
-        "The data has {value} different labels; the most is {limit}.",
-        "If they are free text, read it with --format prompt_completion.",
+        Text("The data has {value} different labels; the most is {limit}."),
+        Text("If they are free text, read it with --format prompt_completion."),
     ),
-    "faults": ("More than {limit} rows are at fault.", "Look whether the file is what it should be."),
-    "sources": ("The data names {value} sources; the most is {limit}.", "Join some of them."),
-    "seconds": ("Reading the data took longer than {limit} s, which is the most.", "Give a part of it."),
-    "memory": ("Reading the data took more memory than {limit}, which is the most.", "Give a part of it."),
+    "faults": (Text("More than {limit} rows are at fault."), Text("Look whether the file is what it should be.")),
+    "sources": (Text("The data names {value} sources; the most is {limit}."), Text("Join some of them.")),
+    "seconds": (Text("Reading the data took longer than {limit} s, which is the most."), Text("Give a part of it.")),
+    "memory": (Text("Reading the data took more memory than {limit}, which is the most."), Text("Give a part of it.")),
 }  # fmt: skip
 _BYTES = ("file_bytes", "unpacked_bytes", "memory")
 
@@ -95,13 +95,13 @@ class OverLimit(Exception):
     """Data over a limit: `problem` says which value and which limit, `remedy` what to do."""
 
     def __init__(self, limits: Limits, name: str, value: float = 0) -> None:
-        problem, remedy = _SAID[name]
+        problem, remedy = _PROBLEMS[name]
         limit = getattr(limits, name)
         written = size if name in _BYTES else amount
         values: dict[str, Any] = {"limit": written(limit)}
         if "{value}" in problem:
             values["value"] = written(value)
-        self.problem, self.remedy = Text(problem, **values), Text(remedy)
+        self.problem, self.remedy = Text(problem, **values), remedy
         super().__init__(f"{self.problem} {self.remedy}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo.data.types import Dataset, Example
-from sftdemo.errors import UsageError
+from sftdemo.errors import Text, UsageError
 
 _WEIGHT = re.compile(r"(.*\S)\s*\*\s*([\d.]+)")
 MOST = 100
@@ -37,13 +37,18 @@ def parse(data: str) -> list[Part]:
             except ValueError:
                 weight = 0.0
             if not 0 < weight <= MOST:
-                raise UsageError(f"{source} has the weight {match[2]}; give more than 0 and at most {MOST}.")
+                raise UsageError(
+                    "{source} has the weight {weight}; give more than 0 and at most {most}.",
+                    source=source,
+                    weight=match[2],
+                    most=MOST,
+                )
         if not source:
             raise UsageError("No data is named; give a file, a folder, a sample or a Hub id.")
         parts.append(Part(source, weight))
     named = Counter(part.source for part in parts)
     if twice := [source for source, times in named.items() if times > 1]:
-        raise UsageError(f"{twice[0]} is named twice; give it a weight instead: '{twice[0]}*2'.")
+        raise UsageError("{source} is named twice; give it a weight instead: '{source}*2'.", source=twice[0])
     return parts
 
 
@@ -65,7 +70,7 @@ def mix(parts: list[Part], datasets: list[Dataset], source: str) -> Dataset:
             mixed.splits.setdefault(split, []).extend(examples)
         for kind in ("faults", "warnings", "dropped", "fixed"):
             getattr(mixed, kind).extend(getattr(dataset, kind))
-        mixed.notes += [f"{name}: {note}" for note in dataset.notes]
+        mixed.notes += [Text("{source}: {note}", source=name, note=note) for note in dataset.notes]
         mixed.columns += [column for column in dataset.columns if column not in mixed.columns]
         mixed.sources.append(_described(part, name, dataset))
     if len(datasets) == 1:

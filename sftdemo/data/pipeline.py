@@ -10,7 +10,7 @@ from sftdemo.data import mixture, splits
 from sftdemo.data.cleaning import duplicates, steps
 from sftdemo.data.reading import read
 from sftdemo.data.types import Dataset, Example, account
-from sftdemo.errors import DataError, UserError
+from sftdemo.errors import DataError, Text, UserError
 
 
 def prepare(config: ReadConfig, max_examples: int | None = None, dataset: Dataset | None = None) -> Dataset:
@@ -23,14 +23,16 @@ def prepare(config: ReadConfig, max_examples: int | None = None, dataset: Datase
     if dataset.faults:
         raise DataError(dataset.faults)
     if config.balance != "none" and not dataset.labels:
-        raise UserError(f"balance is {config.balance!r}, but the rows have no labels; leave it at none.")
+        raise UserError("balance is {value!r}, but the rows have no labels; leave it at none.", value=config.balance)
     dataset = splits.split(dataset, config.seed, config.validation_size, config.test_size)
     dataset.cleaning = list(dataset.cleaning)  # what was given stays as it was
     if "leaks" in config.cleaning:
         steps.remove_leaks(dataset)
         duplicates.count(dataset)
         if not dataset.splits["train"]:
-            raise DataError([splits.fault(dataset, "Every train row is a leak.", "Give train rows of their own.")])
+            raise DataError(
+                [splits.fault(dataset, Text("Every train row is a leak."), Text("Give train rows of their own."))]
+            )
     train = dataset.splits["train"]
     dataset.sources = [dict(part) for part in dataset.sources]
     weights = {part["name"]: part["weight"] for part in dataset.sources}

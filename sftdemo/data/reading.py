@@ -15,7 +15,7 @@ from sftdemo.data.conversion import convert
 from sftdemo.data.limits import OWNER, Limits, OverLimit
 from sftdemo.data.recipes import RECIPES, ROWS
 from sftdemo.data.types import Dataset, Example
-from sftdemo.errors import Fault, UserError
+from sftdemo.errors import Fault, Text, UsageError, UserError
 
 
 def read(source: str | os.PathLike[str] | ReadConfig, limits: Limits | None = None, **settings: Any) -> Dataset:
@@ -45,7 +45,7 @@ def read(source: str | os.PathLike[str] | ReadConfig, limits: Limits | None = No
         over = OverLimit(limits, "labels", len(dataset.labels))
         dataset.faults.append(Fault(0, "label", over.problem, over.remedy, dataset.name))
     if not dataset.examples and not dataset.faults:
-        problem, remedy = "No row is left.", "Give rows without faults, or clean less."
+        problem, remedy = Text("No row is left."), Text("Give rows without faults, or clean less.")
         dataset.faults.append(Fault(0, "", problem, remedy, dataset.name))
     duplicates.count(dataset, first_time=True)
     for faults in (dataset.faults, dataset.warnings, dataset.dropped, dataset.fixed):
@@ -58,7 +58,8 @@ def _part(source: str, config: ReadConfig, limits: Limits) -> Dataset:
     try:
         return _convert(sources.resolve(source, config, limits), replace(config, data=source), limits)
     except UserError as error:
-        raise type(error)(f"In {source}: {error}") from None
+        kind = UsageError if isinstance(error, UsageError) else UserError
+        raise kind(Text("In {source}: {problem}", source=source, problem=error.text)) from None
 
 
 def _convert(source: sources.Source, config: ReadConfig, limits: Limits) -> Dataset:
@@ -73,9 +74,9 @@ def _convert(source: sources.Source, config: ReadConfig, limits: Limits) -> Data
         dataset.faults = [fault for fault in dataset.faults if fault.whole]
         if dataset.dropped:
             lines = len({(fault.file, fault.line) for fault in dataset.dropped})
-            dataset.notes.append(f"{lines} rows at fault were left out; each is listed.")
+            dataset.notes.append(Text("{n} rows at fault were left out; each is listed.", n=lines))
     if dataset.fixed:
-        dataset.notes.append(f"{len(dataset.fixed)} faults were repaired; each is listed.")
+        dataset.notes.append(Text("{n} faults were repaired; each is listed.", n=len(dataset.fixed)))
     return dataset
 
 

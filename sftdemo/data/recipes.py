@@ -53,7 +53,7 @@ def docstrings() -> Iterator[dict[str, str]]:
             if taken == _PER_FILE:
                 break
     if not count:
-        raise UserError(f"The sample docstrings is made from {', '.join(PACKAGES)}; none is installed: install one.")
+        raise UserError("The sample docstrings is made from {names}; none is installed: install one.", names=PACKAGES)
 
 
 RECIPES: dict[str, Callable[[], Iterator[dict[str, str]]]] = {"docstrings": docstrings}

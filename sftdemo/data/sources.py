@@ -15,7 +15,7 @@ from sftdemo.data.files.readers import PACKED, SUFFIXES, Table, over_limit, read
 from sftdemo.data.files.table import split_name
 from sftdemo.data.limits import OWNER, Limits, OverLimit
 from sftdemo.data.recipes import RECIPES, recipe_rows
-from sftdemo.errors import Fault, UserError
+from sftdemo.errors import Fault, Text, UserError
 
 READABLE = (*SUFFIXES, *PACKED)
 _PACKAGE = Path(__file__).parents[1]
@@ -77,12 +77,13 @@ def resolve(source: str, config: ReadConfig | None = None, limits: Limits = OWNE
         return from_rows(source, recipe_rows(source))
     if source in sample_names():
         return _files(source, [(None, SAMPLES / f"{source}.jsonl")])
-    known = f"the samples are: {', '.join(sample_names())}"
     if suffix_of(source) not in READABLE and (named := hub.parse(source)):
         source_data = _folder(hub.fetch(*named), config, limits)
         source_data.name = named[0].split("/")[1]
         return source_data
-    raise UserError(f"There is no file, folder or sample {source!r}; {known}.")
+    raise UserError(
+        "There is no file, folder or sample {source!r}; the samples are: {names}.", source=source, names=sample_names()
+    )
 
 
 def from_rows(name: str, rows: Iterable[dict[str, str]]) -> Source:
@@ -100,9 +101,13 @@ def _folder(path: Path, config: ReadConfig | None, limits: Limits) -> Source:
         return _files(path.resolve().name, [*named], config, limits)
     if len(files) == 1:
         return _files(path.resolve().name, [(None, files[0])], config, limits)
-    what = f"The folder {str(path)!r} has {len(files)} data files" if files else f"No data file is in {str(path)!r}"
-    remedy = "name them train, validation and test, or give one" if files else f"give a file in {', '.join(READABLE)}"
-    raise UserError(f"{what}; {remedy}.")
+    if files:
+        raise UserError(
+            "The folder {path!r} has {n} data files; name them train, validation and test, or give one.",
+            path=str(path),
+            n=len(files),
+        )
+    raise UserError("No data file is in {path!r}; give a file in {names}.", path=str(path), names=list(READABLE))
 
 
 _NO_DATA = {"readme", "license", "licence", "dataset_infos", "requirements"}
@@ -143,13 +148,15 @@ def _read_files(
         try:
             inside, faults = archives.contents(path, table.limits)
         except OSError as error:
-            raise UserError(f"{str(path)!r} can't be read: {error.strerror}.") from None
+            raise UserError("{path!r} can't be read: {reason}.", path=str(path), reason=error.strerror) from None
         table.faults += faults
         named = [(split or _split_of(member), member, data) for member, data in inside]
         if len(inside) > 1 and not all(part for part, _, _ in named):
-            members = ", ".join(member for member, _ in inside[:5])
-            problem = f"The ZIP holds {len(inside)} data files ({members})."
-            table.faults.append(Fault(0, "", problem, "Name them train, validation and test, or pack one.", path.name))
+            members = [member for member, _ in inside[:5]]
+            problem = Text("The ZIP holds {n} data files ({names}).", n=len(inside), names=members)
+            table.faults.append(
+                Fault(0, "", problem, Text("Name them train, validation and test, or pack one."), path.name)
+            )
             continue
         for part, member, data in named:
             digest.update(data)

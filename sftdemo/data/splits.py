@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sftdemo.data.cleaning import duplicates
-from sftdemo.data.types import SPLITS, Dataset, Example, turn_text
-from sftdemo.errors import DataError, Fault
+from sftdemo.data.types import SPLIT_NAMES, SPLITS, Dataset, Example, turn_text
+from sftdemo.errors import DataError, Fault, Text, sentences
 
 HELD_OUT = 0.1
 MOST_VALIDATION = 200
@@ -40,7 +40,7 @@ def split(dataset: Dataset, seed: int, validation_size: float | None = None, tes
     """
     sizes = {"test": test_size, "validation": validation_size}
     notes = [
-        f"{name}_size is left aside: the data brings its own {name} rows."
+        Text("{split}_size is left aside: the data brings its own {split} rows.", split=SPLIT_NAMES[name])
         for name, size in sizes.items()
         if size is not None and dataset.splits.get(name)
     ]
@@ -58,7 +58,7 @@ def split(dataset: Dataset, seed: int, validation_size: float | None = None, tes
     return result
 
 
-def _each(dataset: Dataset, seed: int, sizes: dict[str, float | None], notes: list[str]) -> dict[str, list[Example]]:
+def _each(dataset: Dataset, seed: int, sizes: dict[str, float | None], notes: list[Text]) -> dict[str, list[Example]]:
     """Every source split for itself; a train row that another source holds out is taken out."""
     joined: dict[str, list[Example]] = {name: [] for name in SPLITS}
     for part in dataset.sources:
@@ -78,7 +78,7 @@ def _each(dataset: Dataset, seed: int, sizes: dict[str, float | None], notes: li
         for example, key in zip(joined["train"], duplicates.whole_keys(joined["train"]), strict=True)
     ]
     if any(crossing):
-        notes.append(f"Train rows left out, since another of the sets holds them out: {sum(crossing)}.")
+        notes.append(Text("Train rows left out, since another of the sets holds them out: {n}.", n=sum(crossing)))
         joined["train"] = [row for row, out in zip(joined["train"], crossing, strict=True) if not out]
     return joined
 
@@ -88,19 +88,24 @@ def _divided(
     parts: dict[str, list[Example]],
     seed: int,
     sizes: dict[str, float | None],
-    notes: list[str],
+    notes: list[Text],
     keys: Sequence[str] | None = None,
 ) -> dict[str, list[Example]]:
     train = parts.get("train", [])
     missing = [name for name in ("test", "validation") if not parts.get(name)]
     if not train:
-        raise DataError(dataset.faults or [fault(dataset, "No row is in train.", "Give train rows.")])
+        raise DataError(dataset.faults or [fault(dataset, Text("No row is in train."), Text("Give train rows."))])
     if missing:
         units = _units(train, seed, duplicates.leak_keys(train) if keys is None else keys)
         if len(units) <= len(missing):
-            problem = f"The {len(train)} train rows make {len(units)} that are independent of each other"
-            remedy = f"Give at least {len(missing) + 1}, of different groups and with different texts."
-            raise DataError([fault(dataset, f"{problem}; {' and '.join(missing)} can't be taken from them.", remedy)])
+            problem = Text(
+                "The {n} train rows make {m} that are independent of each other; {splits} can't be taken from them.",
+                n=len(train),
+                m=len(units),
+                splits=_and([SPLIT_NAMES[name] for name in missing]),
+            )
+            remedy = Text("Give at least {n}, of different groups and with different texts.", n=len(missing) + 1)
+            raise DataError([fault(dataset, problem, remedy)])
         wanted = _wanted(dataset, len(train), missing, sizes)
         placed = _place(train, units, wanted)
         _fill_empty(dataset, train, units, placed, missing)
@@ -109,7 +114,12 @@ def _divided(
             parts[name] = [train[index] for index in chosen]
             if name != "train" and sizes[name] is not None and len(chosen) != wanted[name]:
                 notes.append(
-                    f"{name} has {len(chosen)} rows, not {wanted[name]}: what belongs together stays together."
+                    Text(
+                        "{split} has {n} rows, not {m}: what belongs together stays together.",
+                        split=SPLIT_NAMES[name],
+                        n=len(chosen),
+                        m=wanted[name],
+                    )
                 )
     return {name: parts[name] for name in SPLITS}
 
@@ -123,13 +133,17 @@ def _wanted(dataset: Dataset, rows: int, missing: list[str], sizes: dict[str, fl
         size = sizes[name]
         wanted[name] = usual if size is None else int(size) if size >= 1 else max(1, round(size * rows))
     if sum(wanted.values()) >= rows:
-        request = " and ".join(f"{count} for {name}" for name, count in wanted.items())
-        problem = f"Of {rows} rows, {request} leave none for train."
-        raise DataError([fault(dataset, problem, "Ask for fewer, or give more rows.")])
+        request = _and([Text("{n} for {split}", n=count, split=SPLIT_NAMES[name]) for name, count in wanted.items()])
+        problem = Text("Of {n} rows, {request} leave none for train.", n=rows, request=request)
+        raise DataError([fault(dataset, problem, Text("Ask for fewer, or give more rows."))])
     return wanted
 
 
-def fault(dataset: Dataset, problem: str, remedy: str) -> Fault:
+def _and(texts: list[Text]) -> Text:
+    return sentences(texts, "{first} and {rest}")
+
+
+def fault(dataset: Dataset, problem: Text, remedy: Text) -> Fault:
     return Fault(0, "split", problem, remedy, dataset.source)
 
 
@@ -209,16 +223,18 @@ def _fill_empty(
             if len(in_train) > 1 and all(rows_left[label] > rows for label, rows in labels[position].items())
         ]
         if not spare:
-            problem = f"No row can be taken from train for {name} without taking a label's last one."
-            raise DataError([fault(dataset, problem, "Give at least three rows of each label.")])
+            problem = Text(
+                "No row can be taken from train for {split} without taking a label's last one.", split=SPLIT_NAMES[name]
+            )
+            raise DataError([fault(dataset, problem, Text("Give at least three rows of each label."))])
         placed[min(spare, key=lambda position: len(units[position]))] = name
 
 
-def _shared_groups(splits: dict[str, list[Example]]) -> list[str]:
+def _shared_groups(splits: dict[str, list[Example]]) -> list[Text]:
     """A note, if the splits that came with the data share groups."""
     groups = {
         name: {example["meta"]["group"] for example in part if "group" in example.get("meta", {})}
         for name, part in splits.items()
     }
     shared = groups["train"] & (groups["validation"] | groups["test"])
-    return [f"{len(shared)} groups stand both in train and in held-out rows."] if shared else []
+    return [Text("{n} groups stand both in train and in held-out rows.", n=len(shared))] if shared else []

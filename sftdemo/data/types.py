@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
 
-from sftdemo.errors import Fault
+from sftdemo.errors import Fault, Text
 
 SPLITS = ("train", "validation", "test")
+SPLIT_NAMES = {"train": Text("train"), "validation": Text("validation"), "test": Text("test")}
+SPLIT_NAMES = {"train": Text("train"), "validation": Text("validation"), "test": Text("test")}
 
 
 class Message(TypedDict):
@@ -48,24 +50,27 @@ class Example(TypedDict):
 
 
 class LeftOut(Exception):
-    """A row that its own marks keep from being learned (rejected, weight 0, …). The text says why, as a note counts it."""
+    """A row that its own marks keep from being learned (rejected, weight 0, …); `why` is the end of the note that counts it."""
+
+    def __init__(self, why: Text) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 @dataclass
 class Tally:
-    """How many rows or turns something was done to, by what it was; and how many rows were left out, by the reason."""
+    """How many rows or turns something was done to, by the note's template with {n}; and how many rows were left out, by why."""
 
-    counts: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
+    counts: Counter[Text] = field(default_factory=Counter)
+    left_out: Counter[Text] = field(default_factory=Counter)
     unused: list[str] = field(default_factory=list)  # what stands beside the rows of a file that is one object
 
-    def notes(self) -> list[str]:
-        counted = [f"{count} {what}." for what, count in sorted(self.counts.items())]
-        beside = [f"Beside its rows the file has {', '.join(self.unused)}, which was not used."] if self.unused else []
+    def notes(self) -> list[Text]:
+        beside = Text("Beside its rows the file has {names}, which was not used.", names=self.unused)
         return [
-            *counted,
-            *beside,
-            *(f"{count} rows were left out: {why}." for why, count in sorted(self.left_out.items())),
+            *(Text(template, n=count) for template, count in sorted(self.counts.items())),
+            *([beside] if self.unused else []),
+            *(Text("{n} rows were left out: {why}.", n=count, why=why) for why, count in sorted(self.left_out.items())),
         ]
 
 
@@ -118,7 +123,7 @@ class Dataset:
     sha256: str = ""
     mapping: dict[str, str] = field(default_factory=dict)
     suggested: dict[str, str] = field(default_factory=dict)  # roles that values suggest where no layout was found
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
     # The template the user turns were written with; read other data with it and both are asked the same way.
     instruction: str = ""
     file: str = ""  # where rows come from whose meta names none

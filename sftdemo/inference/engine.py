@@ -172,8 +172,12 @@ class Engine:
             return False
         self._line.remove(question)
         if not fits:
-            text = "There is no memory for {n} tokens a side; shorten the conversation, or lower max_new_tokens."
-            question.put(UserError(text, n=question.tokens))
+            question.put(
+                UserError(
+                    "There is no memory for {n} tokens a side; shorten the conversation, or lower max_new_tokens.",
+                    n=question.tokens,
+                )
+            )
             return True
         question.began = time.monotonic()
         self._active.append(question)

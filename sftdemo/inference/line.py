@@ -85,8 +85,9 @@ class Line:
             raise UserError("{n} questions are waiting already; ask again in a minute.", n=len(self))
         own = [other for other in (*active, *self._waiting) if other.visitor == question.visitor]
         if len(own) >= MOST_EACH or sum(other.session == question.session for other in own) >= most:
-            text = "{n} of your questions are being answered or wait already; wait for one, or stop it."
-            raise UserError(text, n=len(own))
+            raise UserError(
+                "{n} of your questions are being answered or wait already; wait for one, or stop it.", n=len(own)
+            )
         self._waiting.append(question)
 
     def remove(self, question: Question) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from sftdemo.data.cleaning.minhash import near, near_earlier
 from sftdemo.data.text.normalisation import normalise
 from sftdemo.data.types import SPLITS, Dataset, Example, turn_text
-from sftdemo.errors import Fault
+from sftdemo.errors import Fault, Text
 
 
 def _asked(example: Example) -> str:
@@ -144,7 +144,11 @@ def count(dataset: Dataset, first_time: bool = False, keys: Sequence[str] | None
     dataset.leaked = len(leaks(parts[0], examples[len(parts[0]) :], keys))
     for index, earlier in contradictions(examples, keys) if first_time and dataset.labels else ():
         here, there = (examples[row]["meta"] for row in (index, earlier))
-        problem = f"Line {there['line']} asks the same and has the label {examples[earlier]['label']!r}."
+        problem = Text(
+            "Line {line} asks the same and has the label {label!r}.",
+            line=there["line"],
+            label=examples[earlier]["label"],
+        )
         column = dataset.mapping.get("label", "label")
-        remedy = "Give both the right one, or remove one."
+        remedy = Text("Give both the right one, or remove one.")
         dataset.warnings.append(Fault(here["line"], column, problem, remedy, here.get("file", dataset.file)))

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from sftdemo.data.text.writing_systems import written_in_han
+from sftdemo.errors import Text
 
-NOT_COVERED = "Personal data: names and postal addresses are not found by this step; look for them yourself."
+NOT_COVERED = Text("Personal data: names and postal addresses are not found by this step; look for them yourself.")
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}(?![\w-])", re.ASCII)
 _CARD = re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])", re.ASCII)
 _CHINESE_ID = re.compile(r"(?<![0-9A-Za-z])\d{17}[\dXx](?![0-9A-Za-z])", re.ASCII)

@@ -12,10 +12,10 @@ from sftdemo.data.layouts import choices, recognition, roles
 from sftdemo.data.layouts.unfolding import unfold
 from sftdemo.data.limits import OWNER, Limits, OverLimit, row_excess
 from sftdemo.data.text.languages import language
-from sftdemo.data.types import SPLITS, Dataset, Example, Tally
+from sftdemo.data.types import SPLIT_NAMES, SPLITS, Dataset, Example, Tally
 from sftdemo.data.values import transcripts
 from sftdemo.data.values.columns import at_path, flag, flattened, key, unused
-from sftdemo.errors import Fault
+from sftdemo.errors import Fault, Text
 
 _TRANSCRIPTS = (
     "text",
@@ -103,8 +103,8 @@ def _plain(rows: list[Row], config: ReadConfig, dataset: Dataset, tally: Tally) 
     """The rows unfolded, options as one column, and the dotted paths that `columns` names as columns of their own."""
     named = set(recognition.parse_columns(config.columns).values())
 
-    def told(problem: str) -> None:
-        remedy = "Count from 0, or write letters."
+    def told(problem: Text) -> None:
+        remedy = Text("Count from 0, or write letters.")
         dataset.warnings.append(Fault(0, "", problem, remedy, rows[0].file))
 
     faults: list[Fault] = []
@@ -177,41 +177,49 @@ def _tell(converter: Converter, search: recognition.Search) -> None:
     dataset, mapping = converter.dataset, converter.mapping
     columns, file = search.columns, dataset.file
     if mapping.layout.name == "preference":
-        dataset.notes.append("Preference pairs: the chosen answer is learned, the rejected one is left aside.")
+        dataset.notes.append(Text("Preference pairs: the chosen answer is learned, the rejected one is left aside."))
     source, target = (mapping.columns.get(role, "") for role in ("source", "target"))
     if language(source) and language(target) and not search.named:
         other = recognition.write_columns({"source": target, "target": source})
-        dataset.notes.append(f"Translation from {source} to {target}; the other way: {flag(other)}")
+        dataset.notes.append(
+            Text(
+                "Translation from {source} to {target}; the other way: {flags}",
+                source=source,
+                target=target,
+                flags=flag(other),
+            )
+        )
     shown = set(converter.template.columns) if converter.template else set()
     used = {*mapping.columns.values(), *shown, *converter.used}
     by_key = {key(column): column for column in reversed(search.every)}
     numbered = roles.folds(columns, by_key, used)
     for column in numbered:
-        problem = f"The column {column!r} holds numbers, not train, validation or test; it was not used."
-        remedy = "Write train, validation or test, or split with --test-size."
+        problem = Text(
+            "The column {column!r} holds numbers, not train, validation or test; it was not used.", column=column
+        )
+        remedy = Text("Write train, validation or test, or split with --test-size.")
         dataset.warnings.append(Fault(0, column, problem, remedy, file))
     answer = mapping.columns[mapping.layout.answer]
     others = [answer, *(column for role, column in mapping.columns.items() if role in mapping.layout.roles)]
     unused_columns = unused(columns, search.every, used | set(numbered), others)
     if unused_columns.meant:
-        names = ", ".join(map(repr, unused_columns.meant[:_MOST_NAMED])) + (
-            ", …" if len(unused_columns.meant) > _MOST_NAMED else ""
-        )
-        problem = f"Columns that are not used: {names}."
-        remedy = "Show one with the instruction, as {name}, or give it a role with --columns."
+        names = list(map(repr, unused_columns.meant[:_MOST_NAMED]))
+        names += ["…"] if len(unused_columns.meant) > _MOST_NAMED else []
+        problem = Text("Columns that are not used: {names}.", names=names)
+        remedy = Text("Show one with the instruction, as {name}, or give it a role with --columns.")
         if mapping.layout.task == "chat":
-            remedy = "Give one a role with --columns, as system=name, or leave them out."
+            remedy = Text("Give one a role with --columns, as system=name, or leave them out.")
         dataset.warnings.append(
             Fault(0, unused_columns.meant[0] if len(unused_columns.meant) == 1 else "", problem, remedy, file)
         )
     for why, kinds in (
-        ("they number or name the rows", unused_columns.numbering),
-        ("they are the same in every row", unused_columns.constant),
-        ("they repeat what is used", unused_columns.repeating),
+        (Text("they number or name the rows"), unused_columns.numbering),
+        (Text("they are the same in every row"), unused_columns.constant),
+        (Text("they repeat what is used"), unused_columns.repeating),
     ):
         if kinds:
-            names = ", ".join(map(repr, kinds[:_MOST_NAMED]))
-            dataset.notes.append(f"Columns not used, since {why}: {names}.")
+            names = list(map(repr, kinds[:_MOST_NAMED]))
+            dataset.notes.append(Text("Columns not used, since {why}: {names}.", why=why, names=names))
 
 
 def summarise(dataset: Dataset, task: str) -> None:
@@ -224,9 +232,15 @@ def summarise(dataset: Dataset, task: str) -> None:
 
 
 def _no_train(file: str, declared: Counter[str], faults: list[Fault]) -> None:
-    counts = ", ".join(f"{count} in {name}" for name, count in sorted(declared.items()) if count)
+    counts = [Text("{n} in {split}", n=n, split=SPLIT_NAMES[name]) for name, n in sorted(declared.items()) if n]
     faults.append(
-        Fault(0, "split", f"No row is in train ({counts}).", "Give train rows, or leave the split column out.", file)
+        Fault(
+            0,
+            "split",
+            Text("No row is in train ({counts}).", counts=counts),
+            Text("Give train rows, or leave the split column out."),
+            file,
+        )
     )
 
 
@@ -245,8 +259,11 @@ def _unseen_labels(
         for example in unseen:
             if drop or example["label"] not in reported:
                 reported.add(example["label"])
-                meta, problem = example["meta"], f"The label {example['label']!r} is only in {split}."
-                remedy = "Add rows with it to train, or take it out."
+                meta, problem = (
+                    example["meta"],
+                    Text("The label {label!r} is only in {split}.", label=example["label"], split=SPLIT_NAMES[split]),
+                )
+                remedy = Text("Add rows with it to train, or take it out.")
                 column = mapping.columns.get("label", "label")
                 report_to.append(Fault(meta["line"], column, problem, remedy, meta.get("file", dataset.file)))
         if drop and unseen:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from sftdemo.data.conversion import templates
-from sftdemo.data.conversion.fields import Fields
+from sftdemo.data.conversion.fields import NOTHING, Fields
 from sftdemo.data.files.table import Row, kind, split_name
 from sftdemo.data.layouts.roles import switch
 from sftdemo.data.text import repairs
@@ -17,7 +17,7 @@ from sftdemo.data.text.languages import language
 from sftdemo.data.text.literals import parsed_list
 from sftdemo.data.types import Example, LeftOut, Message
 from sftdemo.data.values import conversations, entities, targets, transcripts
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 
 # The parts of a question, in the order they are shown.
 PARTS = {
@@ -29,12 +29,14 @@ PARTS = {
     "extraction": ("text",),
     "preference": ("prompt", "input"),
 }
-UNWANTED, UNLABELLED = "they are marked as unwanted", "they have no label"
+UNWANTED, UNLABELLED = Text("they are marked as unwanted"), Text("they have no label")
+SEVERAL = Text("{n} rows have several right answers: the first is learned, the others are references.")
+SEVERAL = Text("{n} rows have several right answers: the first is learned, the others are references.")
 _COMPARED = 50  # rows in which one part is looked for in another
 
 
 def no_instruction(layout: str) -> UserError:
-    return UserError(f"An instruction can't be put into {layout} rows; give a system prompt instead.")
+    return UserError("An instruction can't be put into {layout} rows; give a system prompt instead.", layout=layout)
 
 
 @dataclass
@@ -60,9 +62,16 @@ class Converter(Fields):
             for label in labels:
                 if label in spellings:
                     best = spellings[label]
-                    problem = f"The label {label!r} is {best!r} in another spelling"
-                    problem += f" ({counts[label]} rows, and {counts[best]})."
-                    self.flaw(row, column, problem, "Spell them alike.", f"It was written {best!r}.")
+                    problem = Text(
+                        "The label {label!r} is {best!r} in another spelling ({n} rows, and {m}).",
+                        label=label,
+                        best=best,
+                        n=counts[label],
+                        m=counts[best],
+                    )
+                    self.flaw(
+                        row, column, problem, Text("Spell them alike."), Text("It was written {best!r}.", best=best)
+                    )
         self.spellings = spellings if self.fix else {}
 
     def choose_template(self, rows: list[Row]) -> str:
@@ -77,7 +86,7 @@ class Converter(Fields):
         )
         self.template = templates.Template(text, columns, self.dataset.columns)
         if (answer := columns[layout.answer]) in self.template.columns:
-            raise UserError(f"The instruction shows {{{answer}}}, the answer itself; take it out.")
+            raise UserError("The instruction shows {column}, the answer itself; take it out.", column=f"{{{answer}}}")
         input_roles = ("prompt",) if layout.name == "preference" else layout.roles
         self.inputs = [columns[role] for role in input_roles if role != layout.answer and role in columns]
         return text
@@ -92,7 +101,11 @@ class Converter(Fields):
             holder = next((role for role in others if self.within(part, role, rows)), None)
             if holder:
                 shown.remove(part)
-                note = f"{columns[part]!r} is not shown again: it stands in {columns[holder]!r} already."
+                note = Text(
+                    "{column!r} is not shown again: it stands in {holder!r} already.",
+                    column=columns[part],
+                    holder=columns[holder],
+                )
                 self.dataset.notes.append(note)
         return shown
 
@@ -139,7 +152,7 @@ class Converter(Fields):
                 raise LeftOut(UNWANTED)
             answered = self.messages(row)
         except LeftOut as reason:
-            self.tally.left_out[str(reason)] += 1
+            self.tally.left_out[reason.why] += 1
             return None
         references, tools = self.references(row), self.tools(row)
         if len(self.dataset.faults) > before or not answered:
@@ -200,14 +213,24 @@ class Converter(Fields):
     def preference(self, row: Row, column: str, chosen: Any) -> tuple[list[Message], list[str]] | None:
         """The chosen side: text that answers the prompt, a whole conversation, or its last turn."""
         if chosen == self.value(row, "rejected"):
-            self.flaw(row, column, "The chosen answer is the same as the rejected one.", "Check that the row is right.")
+            self.flaw(
+                row,
+                column,
+                Text("The chosen answer is the same as the rejected one."),
+                Text("Check that the row is right."),
+            )
         prompt = self.value(row, "prompt")
         if isinstance(chosen, str) and "prompt" not in self.mapping.columns:
             chosen = transcripts.human_assistant(chosen) or chosen
         if isinstance(chosen, str) and not isinstance(prompt, list):
             if "prompt" in self.mapping.columns:
                 return self.pair(row)
-            self.fault(row, column, "The chosen text has no prompt.", "Add a column prompt, or give a list of turns.")
+            self.fault(
+                row,
+                column,
+                Text("The chosen text has no prompt."),
+                Text("Add a column prompt, or give a list of turns."),
+            )
             return None
         turns = chosen if isinstance(chosen, list) else [chosen if isinstance(chosen, dict) else _assistant(chosen)]
         first = turns[0].get("role") or turns[0].get("from") if turns and isinstance(turns[0], dict) else None
@@ -241,7 +264,9 @@ class Converter(Fields):
             text, marks = entities.read(self.value(row, "text"), self.value(row, "entities"))
         except entities.NotEntities as error:
             column = self.mapping.columns["entities"]
-            self.fault(row, column, f"The field {error}.", "Mend it, or remove the row.")
+            self.fault(
+                row, column, Text("The field {problem}.", problem=error.problem), Text("Mend it, or remove the row.")
+            )
             return "", ""
         return self.sound(row, self.mapping.columns["text"], text), targets.as_json(marks)
 
@@ -259,16 +284,14 @@ class Converter(Fields):
             targets.alternatives(value) if targets.has_alternatives(column) or isinstance(value, dict) else None
         )
         if alternatives == [] and "context" in self.mapping.columns:
-            self.tally.counts["questions have no answer in their text: 'unanswerable' is learned there"] += 1
+            self.tally.counts[Text("{n} questions have no answer in their text: 'unanswerable' is learned there.")] += 1
             return _assistant(targets.UNANSWERABLE), []
         if alternatives:
             if len(alternatives) > 1:
-                self.tally.counts[
-                    "rows have several right answers: the first is learned, the others are references"
-                ] += 1
+                self.tally.counts[SEVERAL] += 1
             return _assistant(self.sound(row, column, alternatives[0])), alternatives if len(alternatives) > 1 else []
         if value and isinstance(value, list | dict):
-            self.tally.counts["answers are lists or objects: they are learned as JSON"] += 1
+            self.tally.counts[Text("{n} answers are lists or objects: they are learned as JSON.")] += 1
             return _assistant(targets.as_json(value)), []
         return self.plain(row, column), []
 
@@ -278,7 +301,13 @@ class Converter(Fields):
         if text is None:
             text = self.text(row, column)
         elif self.fix:
-            self.flaw(row, column, f"The field is {kind(value)}, not text.", "", "It was taken as text.")
+            self.flaw(
+                row,
+                column,
+                Text("The field is {kind}, not text.", kind=kind(value)),
+                NOTHING,
+                Text("It was taken as text."),
+            )
         return None if text is None else _assistant(text)
 
     def history(self, row: Row) -> list[Message]:
@@ -286,7 +315,9 @@ class Converter(Fields):
         column = self.mapping.columns.get("history", "")
         turns = conversations.history(row.values.get(column))
         if turns is None:
-            self.fault(row, column, "The history is no list of question and answer.", 'Write [["…", "…"], …].')
+            self.fault(
+                row, column, Text("The history is no list of question and answer."), Text('Write [["…", "…"], …].')
+            )
         chat = self.reader(row, column)
         messages = [chat.turn(number, turn) for number, turn in enumerate(turns or (), 1)]
         return [message for part in messages for message in part or ()]
@@ -299,12 +330,17 @@ class Converter(Fields):
             return []
         schemas = conversations.tool_schemas(value)
         if schemas is None:
-            self.fault(row, column, "The tools are no list of functions.", 'Write [{"name": "…", "parameters": {…}}].')
+            self.fault(
+                row,
+                column,
+                Text("The tools are no list of functions."),
+                Text('Write [{"name": "…", "parameters": {…}}].'),
+            )
         return schemas or []
 
     def reader(self, row: Row, column: str) -> conversations.Chat:
-        sound: Callable[[str, str], str] = partial(self.sound, row, column)
-        mend = (lambda problem, done: self.flaw(row, column, problem, "", done)) if self.fix else None
+        sound: Callable[[str, int], str] = partial(self.sound, row, column)
+        mend = (lambda problem, done: self.flaw(row, column, problem, NOTHING, done)) if self.fix else None
         return conversations.Chat(
             partial(self.fault, row, column), sound, mend, lambda what: self.tally.counts.update([what])
         )
@@ -322,8 +358,8 @@ class Converter(Fields):
         return messages, []
 
     def echo(self, row: Row, column: str) -> None:
-        problem = "The answer is the same as the question."
-        self.flaw(row, column, problem, "Check that the columns are the right ones.")
+        problem = Text("The answer is the same as the question.")
+        self.flaw(row, column, problem, Text("Check that the columns are the right ones."))
 
     def references(self, row: Row) -> list[str]:
         """Further right answers, from a column of their own."""
@@ -333,7 +369,7 @@ class Converter(Fields):
             return []
         texts = parsed_list(value) or [value] if isinstance(value, str) else value
         if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
-            self.fault(row, column, "The references are no list of texts.", 'Write ["…", "…"].')
+            self.fault(row, column, Text("The references are no list of texts."), Text('Write ["…", "…"].'))
             return []
         return texts
 
@@ -345,8 +381,10 @@ class Converter(Fields):
         value = row.values.get(column)
         name = split_name(value) if isinstance(value, str) else None
         if name is None:
-            problem = "The row has no split." if value in (None, "") else f"{value!r} is no split."
-            self.fault(row, column, problem, "Use train, validation or test.")
+            problem = (
+                Text("The row has no split.") if value in (None, "") else Text("{value!r} is no split.", value=value)
+            )
+            self.fault(row, column, problem, Text("Use train, validation or test."))
         return name
 
 

@@ -11,7 +11,14 @@ from sftdemo.data.layouts import recognition
 from sftdemo.data.text import repairs
 from sftdemo.data.types import Dataset, Tally
 from sftdemo.data.values import targets
-from sftdemo.errors import Fault
+from sftdemo.errors import Fault, Text
+
+FILL_IN = Text("Fill it in, or remove the row.")
+NOTHING = Text("")
+
+
+FILL_IN = Text("Fill it in, or remove the row.")
+NOTHING = Text("")
 
 
 @dataclass
@@ -32,42 +39,56 @@ class Fields:
         column = self.mapping.columns.get(role)
         return None if column is None else row.values.get(column)
 
-    def fault(self, row: Row, column: str, problem: str, remedy: str = "Fill it in, or remove the row.") -> None:
+    def fault(self, row: Row, column: str, problem: Text, remedy: Text = FILL_IN) -> None:
         self.dataset.faults.append(Fault(row.line, column, problem, remedy, row.file))
 
-    def flaw(self, row: Row, column: str, problem: str, remedy: str, done: str = "") -> None:
+    def flaw(self, row: Row, column: str, problem: Text, remedy: Text, done: Text = NOTHING) -> None:
         """What blocks nothing: a warning, or, where repairs are asked for and this is one, what was `done`."""
         mended = self.fix and done
         faults = self.dataset.fixed if mended else self.dataset.warnings
         faults.append(Fault(row.line, column, problem, done if mended else remedy, row.file))
 
-    def sound(self, row: Row, column: str, text: str, what: str = "The field") -> str:
-        """The text, with a warning for what came through broken, or mended."""
+    def sound(self, row: Row, column: str, text: str, turn: int = 0) -> str:
+        """The text (of a turn, where it has a number), with a warning for what came through broken, or mended."""
         problems = repairs.flaws(text)
         if not problems:
             return text
         mended = repairs.repair(text) if self.fix else text
         unrepaired = repairs.flaws(mended)
+        what = Text("Turn {n}", n=turn) if turn else Text("The field")
+        what = Text("Turn {n}", n=turn) if turn else Text("The field")
         for problem in problems:
-            done = "" if problem in unrepaired else "It was repaired."
-            self.flaw(row, column, f"{what} {problem}.", "Write it out rightly, or repair it with on_fault fix.", done)
+            done = NOTHING if problem in unrepaired else Text("It was repaired.")
+            self.flaw(
+                row,
+                column,
+                Text("{what} {problem}.", what=what, problem=problem),
+                Text("Write it out rightly, or repair it with on_fault fix."),
+                done,
+            )
         return mended
 
     def text(self, row: Row, column: str) -> str | None:
         """The column's text, which must be there; None after a fault."""
         value = row.values.get(column)
         if self.fix and isinstance(value, int | float):
-            self.flaw(row, column, f"The field is {kind(value)}, not text.", "", "It was taken as text.")
+            self.flaw(
+                row,
+                column,
+                Text("The field is {kind}, not text.", kind=kind(value)),
+                NOTHING,
+                Text("It was taken as text."),
+            )
             value = str(value)
         if isinstance(value, str) and value.strip():
             value = self.sound(row, column, value)
             if value.strip():
                 return value
         if value is None or isinstance(value, str):
-            self.fault(row, column, "The field is missing." if value is None else "The field is empty.")
+            self.fault(row, column, Text("The field is missing.") if value is None else Text("The field is empty."))
         else:
-            remedy = "Give text." if isinstance(value, list | dict) else "Put it in quotes."
-            self.fault(row, column, f"The field is {kind(value)}, not text.", remedy)
+            remedy = Text("Give text.") if isinstance(value, list | dict) else Text("Put it in quotes.")
+            self.fault(row, column, Text("The field is {kind}, not text.", kind=kind(value)), remedy)
         return None
 
     def extra(self, row: Row, column: str) -> str | None:

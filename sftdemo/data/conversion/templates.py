@@ -40,10 +40,11 @@ class Template:
         for piece, is_name in _parse(text):
             name = roles.get(piece, piece) if is_name else piece
             if is_name and name not in columns:
-                placeholders = ", ".join(f"{{{column}}}" for column in columns)
                 raise UserError(
-                    f"The instruction has the placeholder {{{piece}}}, which is no column; there are: {placeholders}. "
-                    "Write a brace itself twice: {{ or }}."
+                    "The instruction has the placeholder {placeholder}, which is no column; there are: {names}. Write a brace "
+                    "itself twice: {{{{ or }}}}.",
+                    placeholder=f"{{{piece}}}",
+                    names=[f"{{{column}}}" for column in columns],
                 )
             if name or is_name:
                 self.pieces.append((name, is_name))

@@ -12,7 +12,7 @@ from typing import IO, cast
 from sftdemo.data.files import workbooks
 from sftdemo.data.files.readers import SUFFIXES, over_limit, suffix_of
 from sftdemo.data.limits import MB, Limits, OverLimit
-from sftdemo.errors import Fault
+from sftdemo.errors import Fault, Text
 
 _SMALL = 10 * MB  # what any archive may unpack to
 
@@ -52,18 +52,22 @@ def _zip(path: Path, limits: Limits) -> tuple[list[tuple[str, bytes]], list[Faul
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile:
-        return [], [Fault(0, "", "This isn't a ZIP that can be read.", "Pack it anew.", path.name)]
+        return [], [Fault(0, "", Text("This isn't a ZIP that can be read."), Text("Pack it anew."), path.name)]
     with archive:
         inside = [item for item in archive.infolist() if not item.is_dir() and not _is_hidden(item.filename)]
         data = [item for item in inside if suffix_of(item.filename) in SUFFIXES]
         if not data:
-            names = ", ".join(repr(item.filename) for item in inside[:5]) or "nothing"
-            remedy = f"Pack one of: {', '.join(SUFFIXES)}."
-            return [], [Fault(0, "", f"No data file is in the ZIP; it holds {names}.", remedy, path.name)]
+            names = [repr(item.filename) for item in inside[:5]] or Text("nothing")
+            remedy = Text("Pack one of: {names}.", names=SUFFIXES)
+            return [], [
+                Fault(0, "", Text("No data file is in the ZIP; it holds {names}.", names=names), remedy, path.name)
+            ]
         if len(data) > limits.members:
             raise OverLimit(limits, "members", len(data))
         if any(item.flag_bits & 1 for item in data):
-            return [], [Fault(0, "", "The ZIP is locked with a password.", "Pack it without one.", path.name)]
+            return [], [
+                Fault(0, "", Text("The ZIP is locked with a password."), Text("Pack it without one."), path.name)
+            ]
 
         def opener(item: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
             return lambda: archive.open(item)
@@ -83,7 +87,15 @@ def _unpacked(
                 data = file.read(bytes_left + 1)
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
             reason = str(error).rstrip(".") or type(error).__name__
-            return [], [Fault(0, "", f"{name!r} can't be unpacked: {reason}.", "Pack it anew.", path.name)]
+            return [], [
+                Fault(
+                    0,
+                    "",
+                    Text("{name!r} can't be unpacked: {reason}.", name=name, reason=Text(reason)),
+                    Text("Pack it anew."),
+                    path.name,
+                )
+            ]
         bytes_left -= len(data)
         if bytes_left < 0:
             raise OverLimit(limits, "ratio" if most == by_ratio else "unpacked_bytes")

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from sftdemo.data.files import encodings
+from sftdemo.errors import Text
 
 # UTF-32's mark begins as UTF-16's, so it is looked for first.
 _MARKS = {
@@ -24,22 +25,22 @@ _FEW = 20  # lines that are named one by one
 class Undecodable(ValueError):
     """The bytes can't be turned into text: `problem` says why, `remedy` what to do."""
 
-    def __init__(self, problem: str, remedy: str) -> None:
+    def __init__(self, problem: Text, remedy: Text) -> None:
         self.problem, self.remedy = problem, remedy
-        super().__init__(f"{problem} {remedy}")
+        super().__init__(problem, remedy)
 
 
 @dataclass
-class Text:
+class DecodedText:
     """Lines without their ends; {number of a line that can't be read: (why, what to do)}; the encoding, and the words that decided."""
 
     lines: list[str]
-    wrong: dict[int, tuple[str, str]] = field(default_factory=dict)
+    wrong: dict[int, tuple[Text, Text]] = field(default_factory=dict)
     encoding: str = "utf-8"
     sample: str = ""
 
 
-def decode(data: bytes, encoding: str | None = None) -> Text:
+def decode(data: bytes, encoding: str | None = None) -> DecodedText:
     """The text of a file, in the encoding given or else in the one it is found to be in.
 
     Raises Undecodable for what is no text, breaks off, or may be in either of two encodings.
@@ -58,28 +59,35 @@ def decode(data: bytes, encoding: str | None = None) -> Text:
         return _with_nul(data)
     if _ISO_2022.search(data[:_SEEN]):
         return _in_known(data, "iso2022_jp_2")
-    return Text(_lines(text)) if text else _not_utf8(data)
+    return DecodedText(_lines(text)) if text else _not_utf8(data)
 
 
-def _not_utf8(data: bytes) -> Text:
+def _not_utf8(data: bytes) -> DecodedText:
     """UTF-8 with some broken bytes, or another encoding if one is clearly likelier than the rest."""
     if _mostly_utf8(data):
         return _by_line(data, "utf-8")
     readings = encodings.readings(data)
     if not readings:
         raise Undecodable(
-            "The file is neither text in a known encoding nor a known binary format.", "Save it as UTF-8."
+            Text("The file is neither text in a known encoding nor a known binary format."), Text("Save it as UTF-8.")
         )
     best = readings[0]
     if not encodings.certain(readings) and len(readings) == 1:
         raise Undecodable(
-            f"The text isn't UTF-8; it may be {best}: {best.sample!r}.", f"If so, say --encoding {best.encoding}."
+            Text("The text isn't UTF-8; it may be {one}: {sample!r}.", one=best.text, sample=best.sample),
+            Text("If so, say --encoding {encoding}.", encoding=best.encoding),
         )
     if not encodings.certain(readings):
         other = encodings.rival(readings)
         raise Undecodable(
-            f"The text isn't UTF-8; it may be {best}: {best.sample!r}, or {other}: {other.sample!r}.",
-            f"Say which with --encoding {best.encoding} or --encoding {other.encoding}.",
+            Text(
+                "The text isn't UTF-8; it may be {one}: {sample!r}, or {other}: {second!r}.",
+                one=best.text,
+                sample=best.sample,
+                other=other.text,
+                second=other.sample,
+            ),
+            Text("Say which with --encoding {one} or --encoding {other}.", one=best.encoding, other=other.encoding),
         )
     text = _in_known(data, best.encoding)
     text.sample = best.sample
@@ -127,46 +135,62 @@ def _wide(head: bytes) -> str | None:
     return None
 
 
-def _with_nul(data: bytes) -> Text:
+def _with_nul(data: bytes) -> DecodedText:
     """Text never holds a NUL byte: the lines that do are at fault; with many of them it is no text at all."""
     lines = data.rstrip(b"\x00").split(b"\n")
     bad = [number for number, line in enumerate(lines, 1) if b"\x00" in line]
     sound = [line for line in lines if b"\x00" not in line]
     if len(bad) > _FEW or len(bad) >= len(sound) or not _is_utf8(b"\n".join(sound)):
-        raise Undecodable("The file holds NUL bytes: it is damaged, or no text file at all.", "Give a text file.")
+        raise Undecodable(
+            Text("The file holds NUL bytes: it is damaged, or no text file at all."), Text("Give a text file.")
+        )
     text = _by_line(b"\n".join(lines), "utf-8")
-    text.wrong |= dict.fromkeys(bad, ("The line holds a NUL byte, which no text has.", "Mend the line, or remove it."))
+    text.wrong |= dict.fromkeys(
+        bad, (Text("The line holds a NUL byte, which no text has."), Text("Mend the line, or remove it."))
+    )
     return text
 
 
-def _in_known(data: bytes, encoding: str) -> Text:
+def _in_known(data: bytes, encoding: str) -> DecodedText:
     """All of it in one encoding, with the lines that can't be if lines can be told apart."""
     name = encoding.upper() if encoding.lower().startswith("utf") else encoding
     try:
-        return Text(_lines(data.decode(encoding)), encoding=encoding)
+        return DecodedText(_lines(data.decode(encoding)), encoding=encoding)
     except UnicodeError as error:
         if encoding == "utf-8-sig" or "\n".encode(encoding) == b"\n":
             return _by_line(data, encoding)
         place, reason = (error.start, error.reason) if isinstance(error, UnicodeDecodeError) else (0, str(error))
-        problem = f"The file can't be read as {name} at byte {place + 1}: {reason.rstrip('.')}."
-        raise Undecodable(problem, "Save the file as UTF-8.") from None
+        problem = Text(
+            "The file can't be read as {encoding} at byte {n}: {reason}.",
+            encoding=name,
+            n=place + 1,
+            reason=Text(reason.rstrip(".")),
+        )
+        raise Undecodable(problem, Text("Save the file as UTF-8.")) from None
 
 
-def _by_line(data: bytes, encoding: str) -> Text:
-    lines, wrong = [], {}
+def _by_line(data: bytes, encoding: str) -> DecodedText:
+    lines: list[str] = []
+    wrong: dict[int, tuple[Text, Text]] = {}
+    save = Text("Save the file as UTF-8.")
     data = data.removeprefix(codecs.BOM_UTF8)
     plain = "utf-8" if encoding == "utf-8-sig" else encoding
     for number, raw in enumerate(data.split(b"\n"), 1):
         try:
             lines.append(raw.decode(plain))
         except UnicodeDecodeError as error:
-            problem = f"Byte {error.start + 1} of the line, 0x{raw[error.start]:02x}, isn't {plain.upper()}."
-            wrong[number] = problem, "Save the file as UTF-8."
+            problem = Text(
+                "Byte {n} of the line, 0x{code:02x}, isn't {encoding}.",
+                n=error.start + 1,
+                code=raw[error.start],
+                encoding=plain.upper(),
+            )
+            wrong[number] = problem, save
             lines.append(raw.decode(plain, "replace"))
         except UnicodeError:
-            wrong[number] = f"The line isn't {plain.upper()}.", "Save the file as UTF-8."
+            wrong[number] = Text("The line isn't {encoding}.", encoding=plain.upper()), save
             lines.append(raw.decode("ascii", "replace"))
-    return Text(lines, wrong, plain)
+    return DecodedText(lines, wrong, plain)
 
 
 def _lines(text: str) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from sftdemo.data.files.headers import Record, column, labels
 from sftdemo.data.files.table import Table
 from sftdemo.data.limits import Limits, OverLimit
+from sftdemo.errors import Text
 
 _DELIMITERS = ",\t;|^~"
 _TOLD = re.compile(r"sep=(.)", re.IGNORECASE)
@@ -88,12 +89,12 @@ def records(table: Table, lines: list[str], bad: set[int]) -> list[Record]:
         plain = _plain(lines, mark, offset, table.limits)
         width = len(plain.records[0].cells)
         if sum(len(record.cells) != width for record in plain.records) <= len(parsed.errors) + len(parsed.swallowed):
-            table.note("its quotes are plain characters, as rows can be told apart only so.")
+            table.note(Text("its quotes are plain characters, as rows can be told apart only so."))
             parsed = plain
     if parsed.errors and any('\\"' in line for line in lines):
         escaped = _quoted(lines, mark, offset, table.limits, escapechar="\\", doublequote=False)
         if not escaped.errors:
-            table.note('its quotes are escaped as \\", and were read so.')
+            table.note(Text('its quotes are escaped as \\", and were read so.'))
             parsed = escaped
     if any(_SPACED.fullmatch(cell) for record in parsed.records for cell in record.cells):
         closer = _quoted(lines, mark, offset, table.limits, skipinitialspace=True)
@@ -102,15 +103,23 @@ def records(table: Table, lines: list[str], bad: set[int]) -> list[Record]:
     for line, last, message in parsed.errors:
         _error(table, line, last, message)
     for record in parsed.swallowed:
-        place = (
-            f"Lines {record.line} to {record.last}"
+        problem = (
+            Text(
+                "Lines {n} to {m} became one row: a quote opens in the first and closes in the last.",
+                n=record.line,
+                m=record.last,
+            )
             if record.last > record.line + 1
-            else f"Lines {record.line} and {record.last}"
+            else Text(
+                "Lines {n} and {m} became one row: a quote opens in the first and closes in the last.",
+                n=record.line,
+                m=record.last,
+            )
         )
         table.fault(
             record.line,
-            f"{place} became one row: a quote opens in the first and closes in the last.",
-            "Double each quote that stands inside a cell, or take it out.",
+            problem,
+            Text("Double each quote that stands inside a cell, or take it out."),
         )
     gone = {record.line for record in parsed.swallowed}
     return [
@@ -177,7 +186,15 @@ def _swallowed(records: list[Record], lines: list[str], mark: str, offset: int) 
 
 def _error(table: Table, line: int, last: int, message: str) -> None:
     if "end of data" in message:
-        lost = f"; lines {line} to {last} could not be read" if last > line else ""
-        table.fault(line, f"A quote that opens here is never closed{lost}.", "Close it.", whole=True)
+        problem = (
+            Text("A quote that opens here is never closed; lines {n} to {m} could not be read.", n=line, m=last)
+            if last > line
+            else Text("A quote that opens here is never closed.")
+        )
+        table.fault(line, problem, Text("Close it."), whole=True)
     else:
-        table.fault(line, f"The cells can't be told apart: {message}.", "Double each quote that stands inside a cell.")
+        table.fault(
+            line,
+            Text("The cells can't be told apart: {reason}.", reason=Text(message)),
+            Text("Double each quote that stands inside a cell."),
+        )

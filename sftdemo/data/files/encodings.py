@@ -7,38 +7,39 @@ import unicodedata
 from dataclasses import dataclass
 
 from sftdemo.data.text.writing_systems import script
+from sftdemo.errors import Text
 
 # What files outside Unicode are in, by a name that Python and --encoding know. Subsets (EUC-KR, Latin-1, TIS-620) are
 # left to the Windows page that holds them; of two that give the same text the first one counts.
 KNOWN = {
-    "cp1252": "Western European, Latin-1",
-    "cp949": "Korean, EUC-KR",
-    "gb18030": "Simplified Chinese, GBK",
-    "cp932": "Japanese, Shift-JIS",
-    "euc_jis_2004": "Japanese, EUC-JP",
-    "big5hkscs": "Traditional Chinese, Big5",
-    "cp1251": "Cyrillic, Windows",
-    "koi8-r": "Cyrillic, KOI8-R",
-    "koi8-u": "Cyrillic, KOI8-U",
-    "iso8859-5": "Cyrillic, ISO",
-    "cp866": "Cyrillic, DOS",
-    "cp1250": "Central European, Windows",
-    "iso8859-2": "Central European, Latin-2",
-    "iso8859-15": "Western European, Latin-9",
-    "cp1253": "Greek, Windows",
-    "iso8859-7": "Greek, ISO",
-    "cp1254": "Turkish, Windows",
-    "cp1255": "Hebrew",
-    "cp1256": "Arabic, Windows",
-    "iso8859-6": "Arabic, ISO",
-    "cp874": "Thai, TIS-620",
-    "cp1257": "Baltic, Windows",
-    "iso8859-13": "Baltic, ISO",
-    "cp1258": "Vietnamese",
-    "mac-roman": "Western European, Mac",
-    "cp850": "Western European, DOS",
-    "cp852": "Central European, DOS",
-    "cp437": "Western European, DOS of the US",
+    "cp1252": Text("Western European, Latin-1"),
+    "cp949": Text("Korean, EUC-KR"),
+    "gb18030": Text("Simplified Chinese, GBK"),
+    "cp932": Text("Japanese, Shift-JIS"),
+    "euc_jis_2004": Text("Japanese, EUC-JP"),
+    "big5hkscs": Text("Traditional Chinese, Big5"),
+    "cp1251": Text("Cyrillic, Windows"),
+    "koi8-r": Text("Cyrillic, KOI8-R"),
+    "koi8-u": Text("Cyrillic, KOI8-U"),
+    "iso8859-5": Text("Cyrillic, ISO"),
+    "cp866": Text("Cyrillic, DOS"),
+    "cp1250": Text("Central European, Windows"),
+    "iso8859-2": Text("Central European, Latin-2"),
+    "iso8859-15": Text("Western European, Latin-9"),
+    "cp1253": Text("Greek, Windows"),
+    "iso8859-7": Text("Greek, ISO"),
+    "cp1254": Text("Turkish, Windows"),
+    "cp1255": Text("Hebrew"),
+    "cp1256": Text("Arabic, Windows"),
+    "iso8859-6": Text("Arabic, ISO"),
+    "cp874": Text("Thai, TIS-620"),
+    "cp1257": Text("Baltic, Windows"),
+    "iso8859-13": Text("Baltic, ISO"),
+    "cp1258": Text("Vietnamese"),
+    "mac-roman": Text("Western European, Mac"),
+    "cp850": Text("Western European, DOS"),
+    "cp852": Text("Central European, DOS"),
+    "cp437": Text("Western European, DOS of the US"),
 }
 _OLD = {"mac-roman", "cp850", "cp852", "cp437", "cp866", "iso8859-6", "iso8859-13"}  # rarer than their Windows rivals
 # The letters beyond ASCII of languages in Latin letters: a text that mixes them is in none of these languages.
@@ -96,8 +97,9 @@ class Reading:
     score: float
     evidence: int
 
-    def __str__(self) -> str:
-        return f"{self.encoding} ({KNOWN[self.encoding]})"
+    @property
+    def text(self) -> Text:
+        return Text("{encoding} ({name})", encoding=self.encoding, name=KNOWN[self.encoding])
 
 
 def readings(data: bytes) -> list[Reading]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sftdemo.data.files.table import Table
 from sftdemo.data.limits import OverLimit
+from sftdemo.errors import Text
 
 _SAMPLE = 2000  # rows that are looked at to tell a header
 _LABEL = 60  # the longest label in characters
@@ -35,7 +36,7 @@ def fill(table: Table, records: Sequence[Record], header: str) -> None:
     """Turn records into the table's rows. `header` is auto, yes, no, or the number of the header's row."""
     filled = [record for record in records if any(map(str.strip, record.cells))]
     if blank := len(records) - len(filled):
-        table.note(f"Blank rows skipped: {blank}.")
+        table.note(Text("Blank rows skipped: {n}.", n=blank))
     names, body, start = _header(table, filled, header)
     if names is None:
         return
@@ -63,16 +64,16 @@ def fill(table: Table, records: Sequence[Record], header: str) -> None:
             continue
         table.add(record.line, dict(zip(first, values, strict=True)))
     if cut:
-        table.note(f"Rows with surplus empty cells, which were skipped: {cut}.")
+        table.note(Text("Rows with surplus empty cells, which were skipped: {n}.", n=cut))
     if repeated:
-        table.note(f"Rows that repeat the header, which were skipped: {repeated}.")
+        table.note(Text("Rows that repeat the header, which were skipped: {n}.", n=repeated))
 
 
 def _ragged(table: Table, record: Record, width: int) -> None:
     table.fault(
         record.line,
-        f"The row has {len(record.cells)} cells, the header {width}.",
-        "Put a cell that holds the delimiter or a line break in double quotes.",
+        Text("The row has {n} cells, the header {m}.", n=len(record.cells), m=width),
+        Text("Put a cell that holds the delimiter or a line break in double quotes."),
     )
 
 
@@ -83,9 +84,10 @@ def _header(table: Table, filled: list[Record], header: str) -> tuple[list[str] 
     if header.isdigit():
         at = next((place for place, record in enumerate(filled) if record.line == int(header)), None)
         if at is None:
-            lines = f"lines {filled[0].line} to {filled[-1].line}"
             table.fault(
-                0, f"No row begins in line {header}, which header names.", f"Name one of {lines} that has cells."
+                0,
+                Text("No row begins in line {n}, which header names.", n=header),
+                Text("Name one of lines {first} to {last} that has cells.", first=filled[0].line, last=filled[-1].line),
             )
             return None, [], 0
         _skipped_above(table, filled[:at])
@@ -96,18 +98,23 @@ def _header(table: Table, filled: list[Record], header: str) -> tuple[list[str] 
         filled = filled[titles:]
     if header == "no" or (header == "auto" and _is_data(filled)):
         names = _made_up(filled)
-        called = ", ".join(map(repr, names[:20]))
+        called = list(map(repr, names[:20]))
         if header == "no":
-            table.note(f"it is read without a header; its columns are called {called}.")
+            table.note(Text("it is read without a header; its columns are called {names}.", names=called))
         else:
             table.note(
-                f"its first row is data; its columns are called {called}. If that row is a header, say --header yes."
+                Text(
+                    "its first row is data; its columns are called {names}. If that row is a header, say --header yes.",
+                    names=called,
+                )
             )
         return names, filled, 0
     if header == "auto" and (cell := next((cell for cell in filled[0].cells if _PROSE.search(cell.strip())), None)):
         shown = cell.strip() if len(cell) < 50 else cell.strip()[:50] + "…"
         table.warn(
-            filled[0].line, f"The header has {shown!r}, which may be data.", "If there is no header, say --header no."
+            filled[0].line,
+            Text("The header has {cell!r}, which may be data.", cell=shown),
+            Text("If there is no header, say --header no."),
         )
     return [cell.strip() for cell in filled[0].cells], filled[1:], filled[0].line
 
@@ -115,7 +122,7 @@ def _header(table: Table, filled: list[Record], header: str) -> tuple[list[str] 
 def _skipped_above(table: Table, records: list[Record]) -> None:
     if records:
         shown = next(cell.strip() for cell in records[0].cells if cell.strip())[:50]
-        table.note(f"Rows above the header, which are not read: {len(records)} ({shown!r}).")
+        table.note(Text("Rows above the header, which are not read: {n} ({first!r}).", n=len(records), first=shown))
 
 
 def _titles(filled_records: list[Record]) -> int:
@@ -216,22 +223,30 @@ def _columns(table: Table, names: list[str], body: list[Record], start: int) -> 
             names[place] = name = name or _free(f"column{place + 1}", taken)
             spilled = [record for record in body if place < len(record.cells) and record.cells[place].strip()]
             if 2 * len(spilled) < len(body):
-                problem = f"The column {name!r} has no name of its own, and holds something in {len(spilled)} rows."
+                problem = Text(
+                    "The column {name!r} has no name of its own, and holds something in {n} rows.",
+                    name=name,
+                    n=len(spilled),
+                )
                 table.warn(
-                    spilled[0].line, problem, "Look whether a cell before it was cut; else name it, or take it out."
+                    spilled[0].line,
+                    problem,
+                    Text("Look whether a cell before it was cut; else name it, or take it out."),
                 )
         if name in place_of:
             if column(body, place) == column(body, place_of[name]):
-                table.note(f"the column {name!r} stands there twice with the same values; it is read once.")
+                table.note(
+                    Text("the column {name!r} stands there twice with the same values; it is read once.", name=name)
+                )
                 continue
-            table.fault(start, f"The header has {name!r} twice.", "Rename one of them.", True)
+            table.fault(start, Text("The header has {name!r} twice.", name=name), Text("Rename one of them."), True)
             return None
         place_of[name] = place
         keep.append(place)
     if empty:
-        table.note(f"Columns without a name or a value, which were skipped: {empty}.")
+        table.note(Text("Columns without a name or a value, which were skipped: {n}.", n=empty))
     if counting:
-        table.note("the first column only counts the rows, and is not read.")
+        table.note(Text("the first column only counts the rows, and is not read."))
     return keep
 
 

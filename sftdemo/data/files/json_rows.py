@@ -10,7 +10,9 @@ from typing import Any
 
 from sftdemo.data.files import headers
 from sftdemo.data.files.headers import Record
+from sftdemo.data.files.json_repair import LONGEST_LITERAL, json_value, parsed, repaired_line, without_surplus
 from sftdemo.data.files.table import Table, kind, split_name
+from sftdemo.errors import Text
 
 # Under which a file's one object keeps its rows; other objects are for the layouts to understand.
 WRAPPERS = ("data", "rows", "examples", "items", "records", "instances", "samples", "results")
@@ -23,12 +25,7 @@ _IN_ROWS = {
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BETWEEN = re.compile(r"[\s,;\x1e\ufeff]*")
 _SPACE = re.compile(r"\s*")
-# A string that isn't closed ends with its line: each is passed over once, however many quotes it holds.
-_STRING = r'"(?:[^"\\\n]++|\\.)*+"?'
-_COMMENT = re.compile(_STRING + r"|//[^\n]*|^[ \t]*#[^\n]*|/\*", re.DOTALL | re.MULTILINE)
 _REMARK = ("//", "#")  # a line that begins so says nothing
-_SURPLUS = re.compile(_STRING + r"|,(?=\s*[\]}])")
-_LITERAL = 1_000_000  # characters of Python's own notation that are read, in one value
 
 
 class _Doubled(dict[str, Any]):
@@ -53,7 +50,7 @@ def looks_like_json(lines: list[str]) -> bool:
     """Whether the first characters can only be JSON's (or Python's) own."""
     stripped = [line.strip("\ufeff\x1e \t\r") for line in lines[:100]]
     head = "\n".join(line for line in stripped if line and not line.startswith(_REMARK))[:2000]
-    if re.match(r'"\{\s*\\"', head) and isinstance(_parsed(head.split("\n")[0]), str):
+    if re.match(r'"\{\s*\\"', head) and isinstance(parsed(head.split("\n")[0]), str):
         return True  # written as JSON twice
     return bool(re.match(r"""\{\s*(["'}]|//|$)|\[\s*([\[{"'\]]|//|-?\d|$)""", head)) and not re.match(r"\[\w+\]", head)
 
@@ -63,7 +60,7 @@ def read(table: Table, lines: list[str], bad: set[int], header: str) -> None:
     filled = (line.strip("\ufeff\x1e \t\r") for line in lines)
     contents = (line for line in filled if line and not line.startswith(_REMARK))
     first, several = next(contents, ""), next(contents, None) is not None
-    by_line = isinstance(_parsed(first), dict) and several
+    by_line = isinstance(parsed(first), dict) and several
     notes_before = len(table.notes)
     if by_line and _lines(table, lines, bad):
         return
@@ -82,7 +79,7 @@ def read(table: Table, lines: list[str], bad: set[int], header: str) -> None:
 
 def _lines(table: Table, lines: list[str], bad: set[int]) -> bool:
     """Read a value a line; whether every line was one."""
-    mended: dict[str, int] = {}
+    mended: dict[Text, int] = {}
     before = len(table.faults)
     for number, line in enumerate(lines, 1):
         if number in bad or not line.strip():
@@ -91,97 +88,42 @@ def _lines(table: Table, lines: list[str], bad: set[int]) -> bool:
             value = _DECODER.decode(line)
         except (ValueError, RecursionError) as error:
             try:
-                value, how = _mended(line)
+                value, note = repaired_line(line)
             except (ValueError, RecursionError, SyntaxError, MemoryError):
-                _broken(table, number, error, "Mend the line, or remove it.")
+                _broken(table, number, error, Text("Mend the line, or remove it."))
                 continue
-            mended[how] = mended.get(how, 0) + 1
+            mended[note] = mended.get(note, 0) + 1
             if value is None:
                 continue
         add(table, number, value, line)
-    for how, count in mended.items():
-        table.note(f"Lines {how}: {count}.")
+    for note, count in mended.items():
+        table.note(Text(note, n=count))
     return len(table.faults) == before
-
-
-def _mended(line: str) -> tuple[Any, str]:
-    """(the value of a line with a small fault, which fault); None for a line that only comments."""
-    line = line.strip("\ufeff\x1e \t\r")
-    text = line.rstrip(",; ")
-    if text != line:
-        value = _parsed(text)
-        if value is not None:
-            return value, "that end in a comma, which was left out"
-    text = _without_surplus(text).strip().rstrip(",;")
-    if not text:
-        return None, "that are comments, which were skipped"
-    value = _parsed(text)
-    if value is not None:
-        return value, "with comments or surplus commas, which were left out"
-    value = _parsed(text, strict=False)
-    if value is not None:
-        return value, "with tabs or other control characters inside their strings, which were kept"
-    if text[0] not in "{[" or len(text) > _LITERAL:
-        raise ValueError("not a value")
-    return _json_value(ast.literal_eval(text)), "in Python's notation, which were read as such"
-
-
-def _json_value(value: Any) -> Any:
-    """What Python's notation holds, if JSON could hold it, too. Raises ValueError."""
-    try:
-        return json.loads(json.dumps(value))
-    except TypeError:
-        raise ValueError("not a value") from None
-
-
-def _without_surplus(text: str) -> str:
-    """Without comments and commas before a closing bracket; line breaks stay."""
-    return _SURPLUS.sub(lambda match: " " if match[0] == "," else match[0], _without_comments(text))
-
-
-def _without_comments(text: str) -> str:
-    """With blanks in place of comments; a block comment that is never closed is none."""
-    parts: list[str] = []
-    copied = at = 0
-    closed = True
-    while match := _COMMENT.search(text, at):
-        at = match.end()
-        if match[0].startswith('"'):
-            continue
-        if match[0] == "/*":
-            end = text.find("*/", at) if closed else -1
-            if closed := end >= 0:
-                at = end + 2
-            else:
-                continue
-        parts += [text[copied : match.start()], re.sub(r"[^\n]", " ", text[match.start() : at])]
-        copied = at
-    return "".join([*parts, text[copied:]])
 
 
 def _whole(table: Table, lines: list[str], bad: set[int], header: str) -> bool:
     """Read the text as values one after another; whether all of it could be."""
     text = "\n".join(lines)
     error = _values(table, text, bad, header)
-    if error and (relaxed := _without_surplus(text)) != text:
+    if error and (relaxed := without_surplus(text)) != text:
         again = Table(table.file, table.split, limits=table.limits)
         if (second := _values(again, relaxed, bad, header)) is None or len(again.rows) > len(table.rows):
-            again.note("comments or surplus commas in it were left out.")
+            again.note(Text("comments or surplus commas in it were left out."))
             table.become(again)
             error = second
-    if error and len(text) <= _LITERAL and text.lstrip()[:1] in ("[", "{"):
+    if error and len(text) <= LONGEST_LITERAL and text.lstrip()[:1] in ("[", "{"):
         try:
-            value = _json_value(ast.literal_eval(text.strip()))
+            value = json_value(ast.literal_eval(text.strip()))
         except (ValueError, RecursionError, SyntaxError, MemoryError):
             pass
         else:
             table.rows, table.faults = [], []
-            table.note("it is in Python's notation, and was read as such.")
+            table.note(Text("it is in Python's notation, and was read as such."))
             _take(table, [(1, value, text)], header)
             return True
     if error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 0
-        _broken(table, line, error, "Mend it; what follows could not be read.", whole=True)
+        _broken(table, line, error, Text("Mend it; what follows could not be read."), whole=True)
     return error is None and not table.faults
 
 
@@ -202,7 +144,7 @@ def _values(table: Table, text: str, bad: set[int], header: str) -> Exception | 
     if len(values) == 1 and not lists and not error and (inner := _unwrapped(table, values[0], text)) is not None:
         values = inner
     if lists > 1 and len(values) > lists:
-        table.note(f"it holds {lists} lists one after another, which were joined.")
+        table.note(Text("it holds {n} lists one after another, which were joined.", n=lists))
     _take(table, values, header)
     return error
 
@@ -270,7 +212,7 @@ def _unwrapped(table: Table, only: Value, text: str) -> list[Value] | None:
     if not isinstance(value, dict):
         return None
     if (inner := _by_key(value)) is not None:
-        table.note(f"its rows are the {len(inner)} objects in it.")
+        table.note(Text("its rows are the {n} objects in it.", n=len(inner)))
         return [(line, item, source) for item in inner]
     key = next((key for key in WRAPPERS if isinstance(value.get(key), list)), None) or _only_list(value)
     if key is None or not all(isinstance(item, dict | list) for item in value[key]):
@@ -279,7 +221,7 @@ def _unwrapped(table: Table, only: Value, text: str) -> list[Value] | None:
     if isinstance(names, list) and all(isinstance(item, list) for item in value[key]):  # pandas' orient="split"
         return [(line, item, source) for item in [list(map(str, names)), *value[key]]]
     if key != "data":
-        table.note(f"its rows are those under {key!r}.")
+        table.note(Text("its rows are those under {key!r}.", key=key))
     count = _line_counter(text)
     start = _list_of(text, key)
     elements = _elements(text, start) if start else iter(())
@@ -339,7 +281,7 @@ def _take(table: Table, values: list[Value], header: str) -> None:
     twice = [(line, inner, source) for line, value, source in values if (inner := _written_twice(value)) is not None]
     if twice and len(twice) == len(values):
         values = [(line, row, source) for line, rows, source in twice for row in rows]
-        table.note("its rows are JSON inside JSON text, and were read as such.")
+        table.note(Text("its rows are JSON inside JSON text, and were read as such."))
     for line, value, source in values:
         add(table, line, value, source)
 
@@ -347,7 +289,7 @@ def _take(table: Table, values: list[Value], header: str) -> None:
 def _written_twice(value: Any) -> list[dict[str, Any]] | None:
     """The rows of a text, or of a list of texts, that are JSON objects themselves."""
     texts = value if isinstance(value, list) else [value]
-    inner = [_parsed(text) for text in texts if isinstance(text, str)]
+    inner = [parsed(text) for text in texts if isinstance(text, str)]
     rows = [row for row in inner if isinstance(row, dict)]
     return rows if rows and len(rows) == len(texts) else None
 
@@ -362,29 +304,29 @@ def add(table: Table, line: int, value: Any, source: str) -> None:
     if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict):
         value = {"text": value[0], **value[1]}  # spaCy's [text, {"entities": …}]
     if not isinstance(value, dict):
-        table.fault(line, f"The row is {kind(value)}, not an object.", 'Write it as {"column": value, …}.')
+        table.fault(
+            line, Text("The row is {kind}, not an object.", kind=kind(value)), Text('Write it as {"column": value, …}.')
+        )
     elif isinstance(value, _Doubled):
-        table.fault(line, f"The row gives {value.key!r} two values.", "Leave one of them out.")
+        table.fault(line, Text("The row gives {key!r} two values.", key=value.key), Text("Leave one of them out."))
     elif _SURROGATE.search(source) and _holds_half_character(value):
-        table.fault(line, "The row holds half a character (a lone \\ud8…).", "Write the character out, or remove it.")
+        table.fault(
+            line,
+            Text("The row holds half a character (a lone \\ud8…)."),
+            Text("Write the character out, or remove it."),
+        )
     else:
         table.add(line, value)
 
 
-def _broken(table: Table, line: int, error: Exception, remedy: str, whole: bool = False) -> None:
+def _broken(table: Table, line: int, error: Exception, remedy: Text, whole: bool = False) -> None:
     if isinstance(error, json.JSONDecodeError):
-        message = f"{error.msg} at character {error.colno}"
+        reason = Text("{problem} at character {n}", problem=Text(error.msg), n=error.colno)
+    elif isinstance(error, RecursionError):
+        reason = Text("it is nested too deeply")
     else:
-        deep = isinstance(error, RecursionError)
-        message = "it is nested too deeply" if deep else "a number in it has too many digits"
-    table.fault(line, f"This isn't JSON: {message}.", remedy, whole)
-
-
-def _parsed(text: str, strict: bool = True) -> Any:
-    try:
-        return json.loads(text, strict=strict)
-    except (ValueError, RecursionError):
-        return None
+        reason = Text("a number in it has too many digits")
+    table.fault(line, Text("This isn't JSON: {reason}.", reason=reason), remedy, whole)
 
 
 def _holds_half_character(value: Any) -> bool:

@@ -12,7 +12,7 @@ from sftdemo.data.files import conll, delimited, headers, json_rows, workbooks
 from sftdemo.data.files.decoding import Undecodable, decode
 from sftdemo.data.files.table import Row, Table, kind
 from sftdemo.data.limits import OWNER, Limits, OverLimit
-from sftdemo.errors import Fault
+from sftdemo.errors import Fault, Text
 
 __all__ = ["PACKED", "SUFFIXES", "Row", "Table", "kind", "read_table", "suffix_of"]
 
@@ -24,27 +24,27 @@ SUFFIXES = (*_JSON, *_DELIMITED, *_TAGGED, *workbooks.SUFFIXES, *_ARROW)
 PACKED = (".zip", ".gz")
 _STARTS = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"\xff\xff\xff\xff": ".arrow"}
 _FOREIGN = {
-    b"%PDF": "a PDF",
-    b"\xd0\xcf\x11\xe0": "an old Excel or Word file",
-    b"PK\x03\x04": "a ZIP",
-    b"SQLite format 3": "an SQLite database",
-    b"\x89PNG": "a picture",
-    b"\xff\xd8\xff": "a picture",
-    b"GIF8": "a picture",
-    b"BZh": "packed with bzip2",
-    b"\xfd7zXZ": "packed with xz",
-    b"7z\xbc\xaf": "a 7-Zip archive",
-    b"Rar!": "a RAR archive",
-    b"\x28\xb5\x2f\xfd": "packed with zstd",
-    b"\x1f\x8b": "packed twice with gzip",
-    b"\x80\x02": "a Python pickle",
-    b"\x80\x03": "a Python pickle",
-    b"\x80\x04": "a Python pickle",
-    b"\x80\x05": "a Python pickle",
-    b"\x93NUMPY": "a NumPy array",
-    b"\x89HDF": "an HDF5 file",
-    b"Obj\x01": "an Avro file",
-    b"ORC": "an ORC file",
+    b"%PDF": Text("a PDF"),
+    b"\xd0\xcf\x11\xe0": Text("an old Excel or Word file"),
+    b"PK\x03\x04": Text("a ZIP"),
+    b"SQLite format 3": Text("an SQLite database"),
+    b"\x89PNG": Text("a picture"),
+    b"\xff\xd8\xff": Text("a picture"),
+    b"GIF8": Text("a picture"),
+    b"BZh": Text("packed with bzip2"),
+    b"\xfd7zXZ": Text("packed with xz"),
+    b"7z\xbc\xaf": Text("a 7-Zip archive"),
+    b"Rar!": Text("a RAR archive"),
+    b"\x28\xb5\x2f\xfd": Text("packed with zstd"),
+    b"\x1f\x8b": Text("packed twice with gzip"),
+    b"\x80\x02": Text("a Python pickle"),
+    b"\x80\x03": Text("a Python pickle"),
+    b"\x80\x04": Text("a Python pickle"),
+    b"\x80\x05": Text("a Python pickle"),
+    b"\x93NUMPY": Text("a NumPy array"),
+    b"\x89HDF": Text("an HDF5 file"),
+    b"Obj\x01": Text("an Avro file"),
+    b"ORC": Text("an ORC file"),
 }
 _NAMES = {"iso2022_jp_2": "ISO-2022-JP"}
 _BATCH = 128  # rows of Parquet and Arrow at a time
@@ -78,18 +78,20 @@ def _read(table: Table, data: bytes, config: ReadConfig) -> None:
     suffix = suffix_of(table.file)
     if suffix and suffix not in SUFFIXES:
         table.fault(
-            0, f"Files that end in {suffix!r} can't be read.", f"Give one of: {', '.join((*SUFFIXES, *PACKED))}."
+            0,
+            Text("Files that end in {suffix!r} can't be read.", suffix=suffix),
+            Text("Give one of: {names}.", names=(*SUFFIXES, *PACKED)),
         )
     elif len(data) > table.limits.unpacked_bytes:
         raise OverLimit(table.limits, "file_bytes", len(data))
     elif not data.removeprefix(b"\xef\xbb\xbf").strip(b"\x00 \t\r\n"):
-        table.fault(0, "The file is empty.", "Give a file with rows.")
+        table.fault(0, Text("The file is empty."), Text("Give a file with rows."))
     else:
         _by_content(table, data, suffix, config)
     if not table.rows and not table.faults:
-        table.fault(0, "The file has no rows.", "Give a file with rows.")
+        table.fault(0, Text("The file has no rows."), Text("Give a file with rows."))
     if not table.rows and len(table.faults) > _MOST:
-        table.note(f"none of its rows can be read; the first fault stands for {len(table.faults)}.")
+        table.note(Text("none of its rows can be read; the first fault stands for {n}.", n=len(table.faults)))
         table.faults = table.faults[:1]
 
 
@@ -97,21 +99,25 @@ def _by_content(table: Table, data: bytes, suffix: str, config: ReadConfig) -> N
     """The first bytes say what a binary file is, whatever it is called."""
     actual = workbooks.suffix_of(data) or next((end for start, end in _STARTS.items() if data.startswith(start)), None)
     if actual and suffix != actual and not {suffix, actual} <= {".arrow", ".feather"}:
-        table.note(f"it is {actual[1:]} by its content, and was read as such.")
+        table.note(Text("it is {kind} by its content, and was read as such.", kind=actual[1:]))
         suffix = actual
     elif not actual and suffix in (*workbooks.SUFFIXES, *_ARROW) and _is_text(data[:4096]):
-        table.note("it is text by its content, and was read as such.")
+        table.note(Text("it is text by its content, and was read as such."))
         suffix = ""
     if what := _no_data(data[:200].decode("latin-1")):
-        table.fault(0, f"The file is {what}, not data.", "Download the file itself.")
+        table.fault(0, Text("The file is {what}, not data.", what=what), Text("Download the file itself."))
     elif suffix in workbooks.SUFFIXES:
         workbooks.read(table, data, config)
     elif suffix in _ARROW:
         _arrow(table, data, suffix)
     elif foreign := next((what for start, what in _FOREIGN.items() if data.startswith(start)), None):
-        table.fault(0, f"The file is {foreign}, not a table of rows.", "Save its rows as .xlsx, .csv or .jsonl.")
+        table.fault(
+            0,
+            Text("The file is {what}, not a table of rows.", what=foreign),
+            Text("Save its rows as .xlsx, .csv or .jsonl."),
+        )
     elif data[257:262] == b"ustar":
-        table.fault(0, "The file is a tar archive.", "Unpack it, and give the file inside.")
+        table.fault(0, Text("The file is a tar archive."), Text("Unpack it, and give the file inside."))
     else:
         _text(table, data, suffix, config)
 
@@ -124,34 +130,46 @@ def _text(table: Table, data: bytes, suffix: str, config: ReadConfig) -> None:
         return
     if text.sample:
         table.notes.append(
-            f"{table.file} isn't UTF-8; it is read as {text.encoding}, in which it says {text.sample!r}. "
-            "If that is wrong, name another with --encoding."
+            Text(
+                "{file} isn't UTF-8; it is read as {encoding}, in which it says {sample!r}. If that is wrong, name another with --encoding.",
+                file=table.file,
+                encoding=text.encoding,
+                sample=text.sample,
+            )
         )
     elif text.encoding not in ("utf-8", "utf-8-sig") and not config.encoding:
-        table.notes.append(f"{table.file} is read as {_NAMES.get(text.encoding, text.encoding.upper())}.")
+        table.notes.append(
+            Text(
+                "{file} is read as {encoding}.",
+                file=table.file,
+                encoding=_NAMES.get(text.encoding, text.encoding.upper()),
+            )
+        )
     for number, (problem, remedy) in text.wrong.items():
         table.fault(number, problem, remedy)
     lines, bad = text.lines, set(text.wrong)
     first = next((line.strip() for line in lines if line.strip()), "")
     if not first:
-        table.fault(0, "The file is empty.", "Give a file with rows.")
+        table.fault(0, Text("The file is empty."), Text("Give a file with rows."))
     elif suffix in (*_TAGGED, ".txt", ".tsv", "") and (sentences := conll.tagged_sentences(lines)):
         for number, values in sentences:
             if number not in bad:
                 table.add(number, values)
     elif json_rows.looks_like_json(lines) and (suffix not in _DELIMITED or config.header == "auto"):
         if suffix in _DELIMITED:
-            table.note("it is JSON by its content, and was read as such.")
+            table.note(Text("it is JSON by its content, and was read as such."))
         json_rows.read(table, lines, bad, config.header)
     elif suffix in _JSON and not _is_delimited(lines):
         json_rows.read(table, lines, bad, config.header)
     elif suffix in (*_TAGGED, ".txt", "") and not _is_delimited(lines):
         table.fault(
-            0, "No comma, tab, semicolon or | divides the lines into columns.", "Give a table with a header, or JSON."
+            0,
+            Text("No comma, tab, semicolon or | divides the lines into columns."),
+            Text("Give a table with a header, or JSON."),
         )
     else:
         if suffix in _JSON:
-            table.note("it is a table by its content, not JSON, and was read as such.")
+            table.note(Text("it is a table by its content, not JSON, and was read as such."))
         headers.fill(table, delimited.records(table, lines, bad), config.header)
 
 
@@ -159,16 +177,16 @@ def _is_text(head: bytes) -> bool:
     return not re.search(rb"[\x00-\x08\x0e-\x1a]", head)
 
 
-def _no_data(start: str) -> str:
+def _no_data(start: str) -> Text | None:
     """What a text is that was saved in place of data."""
     start = start.removeprefix("ï»¿").lstrip().lower()
     if start.startswith("version https://git-lfs"):
-        return "a Git LFS pointer"
+        return Text("a Git LFS pointer")
     if start.startswith(("<!doctype html", "<html")):
-        return "a web page (HTML)"
+        return Text("a web page (HTML)")
     if start.startswith("<?xml"):
-        return "XML"
-    return ""
+        return Text("XML")
+    return None
 
 
 def _is_delimited(lines: list[str]) -> bool:
@@ -181,7 +199,6 @@ def _arrow(table: Table, data: bytes, suffix: str) -> None:
     """Parquet, and Arrow as file (Feather) or stream: batch by batch, as few bytes may unpack to many."""
     import pyarrow
 
-    name = "a Parquet" if suffix == ".parquet" else "an Arrow"
     unpacked = 0
     try:
         for batch in _batches(table, pyarrow.BufferReader(data), suffix):
@@ -193,7 +210,12 @@ def _arrow(table: Table, data: bytes, suffix: str) -> None:
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         table.rows, table.faults = [], []
-        table.fault(0, f"This isn't {name} file that can be read: {reason}.", "Write it anew.")
+        problem = (
+            Text("This isn't a Parquet file that can be read: {reason}.", reason=Text(reason))
+            if suffix == ".parquet"
+            else Text("This isn't an Arrow file that can be read: {reason}.", reason=Text(reason))
+        )
+        table.fault(0, problem, Text("Write it anew."))
 
 
 def _batches(table: Table, source: Any, suffix: str) -> Iterator[Any]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sftdemo.data.limits import OWNER, Limits, OverLimit, depth
 from sftdemo.data.types import SPLITS
-from sftdemo.errors import Fault
+from sftdemo.errors import Fault, Text
 
 _SPLITS = {
     **{name: name for name in SPLITS},
@@ -26,6 +26,24 @@ class Row(NamedTuple):
     split: str | None = None
 
 
+KINDS = {
+    type(None): Text("null"),
+    str: Text("text"),
+    bool: Text("true or false"),
+    list: Text("a list"),
+    dict: Text("an object"),
+}
+
+
+KINDS = {
+    type(None): Text("null"),
+    str: Text("text"),
+    bool: Text("true or false"),
+    list: Text("a list"),
+    dict: Text("an object"),
+}
+
+
 @dataclass
 class Table:
     """The rows of a file that can be read, a fault for each that can't, warnings, and notes on how it was read.
@@ -38,7 +56,7 @@ class Table:
     rows: list[Row] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
     limits: Limits = OWNER
     cells: int = 0
 
@@ -55,16 +73,16 @@ class Table:
                 return
         self.rows.append(Row(self.file, line, values, self.split))
 
-    def fault(self, line: int, problem: str, remedy: str, whole: bool = False) -> None:
+    def fault(self, line: int, problem: Text, remedy: Text, whole: bool = False) -> None:
         if len(self.faults) >= self.limits.faults:
             raise OverLimit(self.limits, "faults")
         self.faults.append(Fault(line, "", problem, remedy, self.file, whole))
 
-    def warn(self, line: int, problem: str, remedy: str) -> None:
+    def warn(self, line: int, problem: Text, remedy: Text) -> None:
         self.warnings.append(Fault(line, "", problem, remedy, self.file))
 
-    def note(self, text: str) -> None:
-        self.notes.append(f"{self.file}: {text}")
+    def note(self, text: Text) -> None:
+        self.notes.append(Text("{source}: {note}", source=self.file, note=text))
 
     def become(self, other: Table) -> None:
         """All of another reading of the same file, instead of this one's; the notes before it stay."""
@@ -84,10 +102,11 @@ class Table:
         self.notes += other.notes
 
 
-def kind(value: object) -> str:
+def kind(value: object) -> Text:
     """What a value is, in words a user knows."""
-    names = {type(None): "null", str: "text", bool: "true or false", list: "a list", dict: "an object"}
-    return names.get(type(value)) or ("a number" if isinstance(value, int | float) else type(value).__name__)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Text("a number")
+    return KINDS.get(type(value)) or Text("{type}", type=type(value).__name__)
 
 
 def split_name(value: str) -> str | None:

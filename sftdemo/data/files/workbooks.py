@@ -18,6 +18,7 @@ from sftdemo.data.files import headers
 from sftdemo.data.files.headers import Record
 from sftdemo.data.files.table import Table, split_name
 from sftdemo.data.limits import Limits, OverLimit
+from sftdemo.errors import Text
 
 SUFFIXES = (".xlsx", ".xlsm")
 _ROWS = 1_048_576  # of a sheet, at most
@@ -56,7 +57,7 @@ def read(table: Table, data: bytes, config: ReadConfig) -> None:
     """Fill the table from the sheet that `config` names, else from the first with rows; sheets called train and test
     are splits. Raises OverLimit for more than the table may hold."""
     if problem := _fault(data, table.limits):
-        table.fault(0, problem, "Save it anew, or its rows as .csv.")
+        table.fault(0, problem, Text("Save it anew, or its rows as .csv."))
         return
     import openpyxl
 
@@ -67,25 +68,30 @@ def read(table: Table, data: bytes, config: ReadConfig) -> None:
             _sheets(table, book, config)
         except _BROKEN as error:
             reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-            table.fault(0, f"This isn't a workbook that can be read: {reason}.", "Save it anew, or its rows as .csv.")
+            table.fault(
+                0,
+                Text("This isn't a workbook that can be read: {reason}.", reason=Text(reason)),
+                Text("Save it anew, or its rows as .csv."),
+            )
 
 
-def _fault(data: bytes, limits: Limits) -> str:
+def _fault(data: bytes, limits: Limits) -> Text | None:
     """Why it can't be read; raises OverLimit for the size it really unpacks to, whatever its list of contents says."""
     bytes_left = limits.unpacked_bytes
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for item in archive.infolist():
                 if item.flag_bits & 1:
-                    return "The workbook is locked with a password."
+                    return Text("The workbook is locked with a password.")
                 with archive.open(item) as part:
                     while chunk := part.read(min(_CHUNK, bytes_left + 1)):
                         bytes_left -= len(chunk)
                         if bytes_left < 0:
                             raise OverLimit(limits, "unpacked_bytes")
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        return f"This isn't a workbook that can be read: {str(error).rstrip('.') or type(error).__name__}."
-    return ""
+        reason = Text(str(error).rstrip(".") or type(error).__name__)
+        return Text("This isn't a workbook that can be read: {reason}.", reason=reason)
+    return None
 
 
 @dataclass
@@ -116,8 +122,12 @@ def _sheets(table: Table, book: Any, config: ReadConfig) -> None:
         if title is None and wanted.isdigit() and 1 <= int(wanted) <= len(names):
             title = names[int(wanted) - 1]
         if title is None:
-            titles = ", ".join(map(repr, names[:20]))
-            table.fault(0, f"The workbook has no sheet {wanted!r}; it has {titles}.", "Name one with --sheet.")
+            titles = list(map(repr, names[:20]))
+            table.fault(
+                0,
+                Text("The workbook has no sheet {name!r}; it has {names}.", name=wanted, names=titles),
+                Text("Name one with --sheet."),
+            )
             return
         _sheet(table, book[title], config, walk)
         return
@@ -131,9 +141,11 @@ def _sheets(table: Table, book: Any, config: ReadConfig) -> None:
     for sheet in shown[:1]:
         _sheet(table, sheet, config, walk)
     if len(shown) > 1:
-        others = ", ".join(repr(sheet.title) for sheet in shown[1:20])
+        others = [repr(sheet.title) for sheet in shown[1:20]]
         table.warn(
-            0, f"Only the sheet {shown[0].title!r} is read; there are also {others}.", "Name another with --sheet."
+            0,
+            Text("Only the sheet {name!r} is read; there are also {names}.", name=shown[0].title, names=others),
+            Text("Name another with --sheet."),
         )
 
 
@@ -156,14 +168,17 @@ def _sheet(table: Table, sheet: Any, config: ReadConfig, walk: _Walk) -> None:
             filled.append((number, cells))
     width = max((len(cells) for _, cells in filled), default=0)
     if merged := _fill_merged(sheet, dict(filled), table.limits):
-        table.note(f"Cells merged over several rows, whose value each row got: {merged}.")
+        table.note(Text("Cells merged over several rows, whose value each row got: {n}.", n=merged))
     if width * len(filled) > table.limits.cells:
         raise OverLimit(table.limits, "cells")
     headers.fill(table, [Record(at, at, cells + [""] * (width - len(cells))) for at, cells in filled], config.header)
     if errors:
-        kinds = ", ".join(errors)
         table.warn(
-            0, f"Cells with an error of Excel ({kinds}) are read as blank: {errors.total()}.", "Mend their formulas."
+            0,
+            Text(
+                "Cells with an error of Excel ({kinds}) are read as blank: {n}.", kinds=list(errors), n=errors.total()
+            ),
+            Text("Mend their formulas."),
         )
 
 

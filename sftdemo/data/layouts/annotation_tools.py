@@ -10,11 +10,12 @@ from sftdemo.data.layouts.roles import TEXT
 from sftdemo.data.text.literals import parsed
 from sftdemo.data.types import LeftOut
 from sftdemo.data.values.columns import key
+from sftdemo.errors import Text
 
 Values = dict[str, Any]
-REJECTED, IGNORED = "an annotator rejected them", "an annotator ignored them"
-CANCELLED, DISCARDED = "their annotation was cancelled", "their answers were discarded"
-UNMARKED = "nobody has annotated them"
+REJECTED, IGNORED = Text("an annotator rejected them"), Text("an annotator ignored them")
+CANCELLED, DISCARDED = Text("their annotation was cancelled"), Text("their answers were discarded")
+UNMARKED = Text("nobody has annotated them")
 _STUDIO = {
     *("id", "annotations", "predictions", "drafts", "created_at", "updated_at", "project", "file_upload", "inner_id"),
     *("total_annotations", "cancelled_annotations", "total_predictions", "comment_count", "unresolved_comment_count"),

@@ -12,7 +12,7 @@ from typing import Any
 from sftdemo.data.files.table import Row
 from sftdemo.data.text.literals import parsed
 from sftdemo.data.values.columns import key
-from sftdemo.errors import Fault
+from sftdemo.errors import Fault, Text
 
 LISTS = ("choices", "options", "endings", "answer_choices", "candidates")
 GOLD = (
@@ -24,7 +24,9 @@ _ONE = re.compile(r"(option|choice|opt|op|ending|sol|answer|ans|candidate|)_?([a
 _NAME = re.compile(r"^(?:option|choice|opt)[ _]?(?=[A-Za-z]$)", re.IGNORECASE)  # "option_b" is "b"
 _LEAST = {"": 3}  # columns that are letters and nothing else
 _ASKED, _SURE = 200, 0.9
-NOT_SURE = "{column} counts the options from 0 or from 1, and the data doesn't tell; it was read as counted from 0."
+NOT_SURE = Text(
+    "{column!r} counts the options from 0 or from 1, and the data doesn't tell; it was read as counted from 0."
+)
 
 Options = list[tuple[str, str]]  # (letter or number, text)
 
@@ -38,7 +40,7 @@ class _Layout:
     first: int = 0  # what the first option is called where the right one is a number
 
 
-def lettered(rows: list[Row], warn: Callable[[str], None], faults: list[Fault]) -> list[Row]:
+def lettered(rows: list[Row], warn: Callable[[Text], None], faults: list[Fault]) -> list[Row]:
     """The rows with their options in one column, `options` ("A. …" line by line), and the right letter in `answer`.
 
     Rows without options stay as they are, and those whose answer is none of them are faults; `warn` hears what isn't sure.
@@ -53,14 +55,16 @@ def lettered(rows: list[Row], warn: Callable[[str], None], faults: list[Fault]) 
     for row in rows:
         values = _with_options(row.values, layout)
         if values is None:
-            problem = f"The answer {row.values.get(layout.gold)!r} is none of the options."
-            faults.append(Fault(row.line, layout.gold, problem, "Give an option's letter, number or text.", row.file))
+            problem = Text("The answer {value!r} is none of the options.", value=row.values.get(layout.gold))
+            faults.append(
+                Fault(row.line, layout.gold, problem, Text("Give an option's letter, number or text."), row.file)
+            )
         else:
             lettered_rows.append(row._replace(values=values))
     return lettered_rows
 
 
-def _layout(columns: Sequence[str], rows: list[Row], warn: Callable[[str], None]) -> _Layout | None:
+def _layout(columns: Sequence[str], rows: list[Row], warn: Callable[[Text], None]) -> _Layout | None:
     by_key = {key(column): column for column in columns}
     for chosen in _candidates(by_key):
         for gold in (by_key[name] for name in GOLD if name in by_key and by_key[name] not in chosen):
@@ -76,7 +80,7 @@ def _layout(columns: Sequence[str], rows: list[Row], warn: Callable[[str], None]
             right = sum(_letter(options, value, layout.first) is not None for options, value in sample)
             if right >= _SURE * len(sample):
                 if numbers and min(numbers) > 0 and not layout.first and not _named(questions[0][0]):
-                    warn(NOT_SURE.format(column=repr(gold)))
+                    warn(Text(NOT_SURE, column=gold))
                 return layout
     return None
 

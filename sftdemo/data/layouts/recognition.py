@@ -14,7 +14,7 @@ from sftdemo.data.files.table import Row
 from sftdemo.data.layouts import roles
 from sftdemo.data.text.languages import language
 from sftdemo.data.values.columns import Columns, flag, guess, key
-from sftdemo.errors import Fault, UsageError, UserError
+from sftdemo.errors import Fault, Text, UsageError, UserError
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,11 @@ class Search:
         shapes = Counter(tuple(row.values) for row in rows)
         every = list(dict.fromkeys(column for shape in shapes for column in shape))
         if unknown := [column for column in named.values() if column not in set(every)]:
-            raise UserError(f"columns names {_names(unknown)}, which no row has; there are: {_names(every)}.")
+            raise UserError(
+                "columns names {names}, which no row has; there are: {known}.",
+                names=_names(unknown),
+                known=_names(every),
+            )
         return cls(Columns(rows), every, shapes, named, config.format)
 
 
@@ -153,9 +157,11 @@ def parse_columns(columns: str | None) -> dict[str, str]:
             continue
         role, equals, column = (piece.strip() for piece in part.partition("="))
         if not equals or not column:
-            raise UsageError(f"columns has {part.strip()!r}; write role=column pairs, as text=tweet,label=mood.")
+            raise UsageError(
+                "columns has {part!r}; write role=column pairs, as text=tweet,label=mood.", part=part.strip()
+            )
         if role not in known:
-            raise UsageError(f"columns names the role {role!r}; the roles are: {', '.join(known)}.")
+            raise UsageError("columns names the role {role!r}; the roles are: {names}.", role=role, names=list(known))
         named[role] = column
     return named
 
@@ -219,9 +225,9 @@ def _extras(mapping: Mapping, search: Search, named: Names[str, str]) -> dict[st
     return column_of
 
 
-def _names(columns: Iterable[str], most: int = 20) -> str:
+def _names(columns: Iterable[str], most: int = 20) -> list[str]:
     names = [repr(column) for column in columns]
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+    return names[:most] + (["…"] if len(names) > most else [])
 
 
 def _column(role: str, aliases: Iterable[str], by_key: Names[str, str], named: Names[str, str]) -> str | None:
@@ -277,19 +283,22 @@ def no_layout(search: Search, suggested: dict[str, str]) -> Fault:
     file, wanted = search.columns.rows[0].file, search.wanted
     if suggested:
         pairs = write_columns(suggested)
-        problem = f"No known layout has these columns: {_names(search.every)}. By their values they may be {pairs}."
-        return Fault(0, "", problem, f"If so, read them with {flag(pairs)}; else name the right ones.", file)
+        problem = Text(
+            "No known layout has these columns: {names}. By their values they may be {pairs}.",
+            names=_names(search.every),
+            pairs=pairs,
+        )
+        return Fault(
+            0, "", problem, Text("If so, read them with {flags}; else name the right ones.", flags=flag(pairs)), file
+        )
     needs = [f"{layout.name} ({', '.join(layout.roles)})" for layout in LAYOUTS if wanted in ("auto", layout.name)]
-    first = "No known layout has these columns" if wanted == "auto" else f"The layout {wanted} needs other columns"
-    return Fault(
-        0,
-        "",
-        f"{first}: {_names(search.every)}.",
-        f"Name them with columns, as text=tweet,label=mood; the layouts are: {', '.join(needs)}."
-        if wanted == "auto"
-        else f"Name them with columns, as text=tweet,label=mood; it is: {needs[0]}.",
-        file,
-    )
+    if wanted == "auto":
+        problem = Text("No known layout has these columns: {names}.", names=_names(search.every))
+        remedy = Text("Name them with columns, as text=tweet,label=mood; the layouts are: {names}.", names=needs)
+    else:
+        problem = Text("The layout {layout} needs other columns: {names}.", layout=wanted, names=_names(search.every))
+        remedy = Text("Name them with columns, as text=tweet,label=mood; it is: {layout}.", layout=needs[0])
+    return Fault(0, "", problem, remedy, file)
 
 
 def _deviations(rows: Iterable[Row], mapping: Mapping, fits: dict[tuple[str, ...], Mapping | None]) -> list[Fault]:
@@ -303,12 +312,16 @@ def _deviations(rows: Iterable[Row], mapping: Mapping, fits: dict[tuple[str, ...
             continue
         other = fits[shape]
         if other and other.layout != mapping.layout:
-            problem = f"The row is laid out as {other.layout.name}, most rows as {mapping.layout.name}."
-            faults.append(Fault(row.line, "", problem, "Give every row one layout.", row.file))
+            problem = Text(
+                "The row is laid out as {layout}, most rows as {most}.",
+                layout=other.layout.name,
+                most=mapping.layout.name,
+            )
+            faults.append(Fault(row.line, "", problem, Text("Give every row one layout."), row.file))
         else:
-            problem = f"The row has no such field; it has: {_names(shape)}."
+            problem = Text("The row has no such field; it has: {names}.", names=_names(shape))
             faults += [
-                Fault(row.line, column, problem, "Add it, or remove the row.", row.file)
+                Fault(row.line, column, problem, Text("Add it, or remove the row."), row.file)
                 for column in sorted(needed - set(shape))
             ]
     return faults

@@ -11,9 +11,11 @@ from sftdemo.data.layouts import annotation_tools as tools
 from sftdemo.data.layouts import nested
 from sftdemo.data.types import LeftOut, Tally
 from sftdemo.data.values import entities
-from sftdemo.errors import Fault
+from sftdemo.errors import Fault, Text
 
 Values = dict[str, Any]
+
+MARKED_DIFFERENTLY = Text("{n} rows are marked differently by several people: one of the marks is learned.")
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,11 @@ def unfold(rows: list[Row], tally: Tally, faults: list[Fault]) -> list[Row]:
             continue
         try:
             if reader.differs and reader.differs(row.values):
-                tally.counts["rows are marked differently by several people: one of the marks is learned"] += 1
+                tally.counts[MARKED_DIFFERENTLY] += 1
             plain += [row._replace(values=values) for values in list(reader.rows(row.values))]
         except LeftOut as reason:
-            tally.left_out[str(reason)] += 1
+            tally.left_out[reason.why] += 1
         except (AttributeError, TypeError, ValueError, KeyError):  # a part of another kind than the tool writes
-            problem = f"The row is laid out as {reader.name}, but a part of it is of another kind."
-            faults.append(Fault(row.line, "", problem, "Mend it, or remove the row.", row.file))
+            problem = Text("The row is laid out as {layout}, but a part of it is of another kind.", layout=reader.name)
+            faults.append(Fault(row.line, "", problem, Text("Mend it, or remove the row."), row.file))
     return plain

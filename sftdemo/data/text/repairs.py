@@ -6,6 +6,7 @@ import re
 from collections import Counter
 
 from sftdemo.data.text.normalisation import normalise
+from sftdemo.errors import Text
 
 # All controls but tab and line breaks, and a byte order mark inside the text.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
@@ -14,18 +15,20 @@ _LOST = "\ufffd"
 _MAY_BE_BAD = re.compile("[\u00a0-\u05ff\u221a\u2500-\u257f]")
 
 
-def flaws(text: str) -> list[str]:
+def flaws(text: str) -> list[Text]:
     """What is wrong with the text, as ends of a sentence that begins with its name."""
     problems = []
     if control := _CONTROL.search(text):
-        problems.append(f"holds the control character U+{ord(control[0]):04X}")
+        problems.append(Text("holds the control character U+{code:04X}", code=ord(control[0])))
     if text.isascii():
         return problems
     if _LOST in text:
-        problems.append("holds U+FFFD, the sign for a lost character")
+        problems.append(Text("holds U+FFFD, the sign for a lost character"))
     if (mended := _decoded(text)) != text:
         at = next((i for i, (a, b) in enumerate(zip(text, mended, strict=False)) if a != b), 0)
-        problems.append(f"is wrongly decoded: {text[at : at + 12]!r} should be {mended[at : at + 12]!r}")
+        problems.append(
+            Text("is wrongly decoded: {bad!r} should be {good!r}", bad=text[at : at + 12], good=mended[at : at + 12])
+        )
     return problems
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from sftdemo.data.files.table import kind
 from sftdemo.data.text.literals import parsed, parsed_list
 from sftdemo.data.types import LeftOut, Message
+from sftdemo.errors import Text
 
 ROLES = {
     **dict.fromkeys(("user", "human", "prompter", "customer", "client"), "user"),
@@ -27,26 +28,27 @@ _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts", "thought"
 _LEARNED = ("weight", "train", "loss")  # OpenAI, and the switches of other trainers
 _ASKED_AND_SAID = (("user", "assistant"), ("human", "assistant"), ("prompt", "response"), ("question", "answer"))
 _THINK = re.compile(r"\s*<(think|thinking)>\n*(.*?)\n*</\1>\n*(.*)", re.DOTALL)
-_TURNS = 'Write [{"role": "user", "content": "…"}, …].'
-OPENING = "conversations open with the assistant: that turn is read, not learned"
-TRIMMED = "conversations go on after their last learned answer: what follows was left off"
-NOT_LEARNED = "assistant turns have the weight 0: they are read, not learned"
+_TURNS = Text('Write [{"role": "user", "content": "…"}, …].')
+OPENING = Text("{n} conversations open with the assistant: that turn is read, not learned.")
+TRIMMED = Text("{n} conversations go on after their last learned answer: what follows was left off.")
+NOT_LEARNED = Text("{n} assistant turns have the weight 0: they are read, not learned.")
+WHOSE = {"user": Text("the user's"), "assistant": Text("the assistant's"), "system": Text("the system's")}
 
 
 @dataclass
 class Chat:
     """Turns the field of one row into messages. `fault` and `mend` take (problem, what to do or what was done)."""
 
-    fault: Callable[[str, str], None]
-    sound: Callable[[str, str], str]  # (a turn's text, its name) to the text, mended or warned of
-    mend: Callable[[str, str], None] | None  # None where nothing may be mended
-    count: Callable[[str], None]  # told what is worth a note, once each time
+    fault: Callable[[Text, Text], None]
+    sound: Callable[[str, int], str]  # (a turn's text, its number) to the text, mended or warned of
+    mend: Callable[[Text, Text], None] | None  # None where nothing may be mended
+    count: Callable[[Text], None]  # called with a note's template for what is worth one, once each time
 
     def messages(self, turns: Any) -> list[Message] | None:
         """The messages; None after a fault. Raises LeftOut where no turn is to be learned."""
         turns = _listed(turns)
         if not isinstance(turns, list) or not turns:
-            self.fault("The field is no list of turns.", _TURNS)
+            self.fault(Text("The field is no list of turns."), _TURNS)
             return None
         turns_read = [self.turn(number, turn) for number, turn in enumerate(turns, 1)]
         if not all(turns_read):
@@ -57,7 +59,10 @@ class Chat:
     def turn(self, number: int, turn: Any) -> list[Message] | None:
         """One turn's message, and the tools' answers it carries; None after its faults."""
         if not isinstance(turn, dict):
-            self.fault(f"Turn {number} is {kind(turn)}, not an object.", "Give it a role and content.")
+            self.fault(
+                Text("Turn {n} is {kind}, not an object.", n=number, kind=kind(turn)),
+                Text("Give it a role and content."),
+            )
             return None
         named = next((turn[key] for key in SPEAKER if turn.get(key)), None)
         role = ROLES.get(named.casefold()) if isinstance(named, str) else None
@@ -67,15 +72,19 @@ class Chat:
             role, calls, content = "assistant", content, ""
         elif isinstance(content, list) and content and (content_parts := _parts(content)):
             if content_parts.unread:
-                problem = f"Turn {number} holds {content_parts.unread}, which can't be trained on."
-                self.fault(problem, "Say it in words, or remove the row.")
+                problem = Text("Turn {n} holds {what}, which can't be trained on.", n=number, what=content_parts.unread)
+                self.fault(problem, Text("Say it in words, or remove the row."))
                 return None
             parts, content, calls = content_parts, content_parts.text, calls or content_parts.calls
         elif role == "tool" and isinstance(content, list | dict):
             content = json.dumps(content, ensure_ascii=False)
         if role is None:
-            problem = f"has the unknown role {named!r}" if named else "has no role"
-            self.fault(f"Turn {number} {problem}.", "Use system, user, assistant or tool.")
+            problem = (
+                Text("Turn {n} has the unknown role {role!r}.", n=number, role=named)
+                if named
+                else Text("Turn {n} has no role.", n=number)
+            )
+            self.fault(problem, Text("Use system, user, assistant or tool."))
         message: Message = {"role": role or "user", "content": ""}  # type: ignore[typeddict-item]
         sound = self.text(number, content, may_be_empty=bool(calls or parts.results or role == "tool"))
         if sound is None or role is None or not self.marks(number, turn, message):
@@ -92,12 +101,16 @@ class Chat:
         if content is None and may_be_empty:
             return ""
         if not isinstance(content, str):
-            problem = "has no content" if content is None else f"has {kind(content)} for content, not text"
-            self.fault(f"Turn {number} {problem}.", "Give it text.")
+            problem = (
+                Text("Turn {n} has no content.", n=number)
+                if content is None
+                else Text("Turn {n} has {kind} for content, not text.", n=number, kind=kind(content))
+            )
+            self.fault(problem, Text("Give it text."))
             return None
-        if may_be_empty or (content.strip() and (content := self.sound(content, f"Turn {number}")).strip()):
+        if may_be_empty or (content.strip() and (content := self.sound(content, number)).strip()):
             return content
-        self.fault(f"Turn {number} is empty.", "Fill it in, or remove the row.")
+        self.fault(Text("Turn {n} is empty.", n=number), Text("Fill it in, or remove the row."))
         return None
 
     def marks(self, number: int, turn: dict[str, Any], message: Message) -> bool:
@@ -106,7 +119,10 @@ class Chat:
         if message["role"] != "assistant" or value is True:
             return True
         if not isinstance(value, int | float) or not value >= 0:
-            self.fault(f"Turn {number} has the weight {value!r}.", "Give 1, or 0 for a turn that is only read.")
+            self.fault(
+                Text("Turn {n} has the weight {value!r}.", n=number, value=value),
+                Text("Give 1, or 0 for a turn that is only read."),
+            )
             return False
         if value != 1:
             message["weight"] = float(value)
@@ -118,13 +134,16 @@ class Chat:
             (turn[key] for key in _THOUGHTS if isinstance(turn.get(key), str) and turn[key].strip()), None
         )
         if own_thoughts or thoughts:
-            message["reasoning_content"] = self.sound(own_thoughts or "\n\n".join(thoughts), f"Turn {number}")
+            message["reasoning_content"] = self.sound(own_thoughts or "\n\n".join(thoughts), number)
         else:
             think(message)
         if calls:
             formatted = tool_calls(calls)
             if formatted is None:
-                self.fault(f"Turn {number} has a tool call without a name.", 'Write {"name": "…", "arguments": {…}}.')
+                self.fault(
+                    Text("Turn {n} has a tool call without a name.", n=number),
+                    Text('Write {"name": "…", "arguments": {…}}.'),
+                )
                 return False
             message["tool_calls"] = formatted
         return True
@@ -134,24 +153,28 @@ class Chat:
         if self.mend:
             messages = self.joined(messages, self.mend)
         roles = [message["role"] for message in messages]
-        problems: list[tuple[str, str]] = []
+        problems: list[tuple[Text, Text]] = []
         for number, (role, following) in enumerate(pairwise(roles), 1):
             if following == "system":
-                problems.append((f"Turn {number + 1} is a system turn.", "Only the first turn may be one."))
+                problems.append(
+                    (Text("Turn {n} is a system turn.", n=number + 1), Text("Only the first turn may be one."))
+                )
             elif following == "tool" and role not in ("assistant", "tool"):
-                problem = f"Turn {number + 1} is a tool's answer, and the assistant didn't ask for it."
-                problems.append((problem, "Add the assistant's call before it, or remove the row."))
+                problem = Text("Turn {n} is a tool's answer, and the assistant didn't ask for it.", n=number + 1)
+                problems.append((problem, Text("Add the assistant's call before it, or remove the row.")))
             elif role == following != "tool":
-                what = f"Turns {number} and {number + 1} are both the {role}'s."
-                problems.append((what, "Join them, or add the turn between."))
+                what = Text("Turns {n} and {m} are both {whose}.", n=number, m=number + 1, whose=WHOSE[role])
+                problems.append((what, Text("Join them, or add the turn between.")))
         if roles[0] == "tool":
-            problems.append(("Turn 1 is a tool's answer.", "Add the question and the call before it."))
+            problems.append((Text("Turn 1 is a tool's answer."), Text("Add the question and the call before it.")))
         if "assistant" not in roles:
-            problems.append(("There is no assistant turn.", "Add the answer, or remove the row."))
+            problems.append((Text("There is no assistant turn."), Text("Add the answer, or remove the row.")))
         elif roles[-1] not in ("assistant", "tool"):
-            problems.append(("The last turn is not the assistant's.", "Add the answer, or remove that turn."))
+            problems.append(
+                (Text("The last turn is not the assistant's."), Text("Add the answer, or remove that turn."))
+            )
         if "user" not in roles:
-            problems.append(("There is no user turn.", "Add the question, or remove the row."))
+            problems.append((Text("There is no user turn."), Text("Add the question, or remove the row.")))
         for problem, remedy in problems:
             self.fault(problem, remedy)
         return None if problems else messages
@@ -166,7 +189,7 @@ class Chat:
             self.count(OPENING)
         learned = [at for at, turn in enumerate(messages) if turn["role"] == "assistant" and turn.get("weight", 1) != 0]
         if not learned:
-            raise LeftOut("no turn is to be learned (weight 0)")
+            raise LeftOut(Text("no turn is to be learned (weight 0)"))
         if learned[-1] + 1 < len(messages):
             self.count(TRIMMED)
         for message in messages[: learned[-1]]:
@@ -174,19 +197,22 @@ class Chat:
                 self.count(NOT_LEARNED)
         return messages[: learned[-1] + 1]
 
-    def joined(self, messages: list[Message], mend: Callable[[str, str], None]) -> list[Message]:
+    def joined(self, messages: list[Message], mend: Callable[[Text, Text], None]) -> list[Message]:
         """Neighbours of one speaker as one turn, and without a last question that nobody answers."""
         joined_messages: list[Message] = []
         for number, message in enumerate(messages, 1):
             role, before = message["role"], joined_messages[-1] if joined_messages else None
             joins = role in ("user", "assistant") or (role == "system" and len(joined_messages) == 1)
             if before and joins and before["role"] == role and before.get("weight") == message.get("weight"):
-                mend(f"Turns {number - 1} and {number} are both the {role}'s.", "They were joined.")
+                mend(
+                    Text("Turns {n} and {m} are both {whose}.", n=number - 1, m=number, whose=WHOSE[role]),
+                    Text("They were joined."),
+                )
                 joined_messages[-1] = _joined(before, message)
                 continue
             joined_messages.append(message)
         if joined_messages[-1]["role"] == "user" and any(message["role"] == "assistant" for message in joined_messages):
-            mend("The last turn is not the assistant's.", "It was cut off.")
+            mend(Text("The last turn is not the assistant's."), Text("It was cut off."))
             joined_messages.pop()
         return joined_messages
 
@@ -305,9 +331,12 @@ def _parts(content: list[Any]) -> _Parts | None:
             content_parts.results.append(result)
         else:
             what = str(named).removesuffix("_url").removeprefix("input_").replace("_", " ")
-            content_parts.unread = (
-                f"{'an' if what[0] in 'aeiou' else 'a'} {what}" if named != "text" else "a part without text"
-            )
+            if named == "text":
+                content_parts.unread = Text("a part without text")
+            else:
+                content_parts.unread = (
+                    Text("an {kind}", kind=what) if what[0] in "aeiou" else Text("a {kind}", kind=what)
+                )
     content_parts.text = "".join(texts)
     return content_parts
 

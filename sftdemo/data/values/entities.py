@@ -9,6 +9,7 @@ from sftdemo.data.files.table import Row
 from sftdemo.data.text.literals import parsed_list
 from sftdemo.data.text.writing_systems import written_in_han
 from sftdemo.data.values.columns import key
+from sftdemo.errors import Text
 
 TEXTS = ("text", "tokens", "words", "sentence", "data", "content", "token")
 MARKS = (
@@ -27,7 +28,11 @@ Entity = dict[str, str]
 
 
 class NotEntities(ValueError):
-    """Why a row's marks can't be read as entities, as the end of a sentence that begins with "The field"."""
+    """Why a row's marks can't be read as entities: `problem` is the end of a sentence that begins with "The field"."""
+
+    def __init__(self, problem: Text) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 def are_marks(text: Any, marks: Any) -> bool:
@@ -46,23 +51,25 @@ def read(text: Any, marks: Any) -> tuple[str, list[Entity]]:
     """
     tokens, mark_list = parsed_list(text), parsed_list(marks)
     if marks is None or mark_list is None:
-        raise NotEntities("is no list of entities")
+        raise NotEntities(Text("is no list of entities"))
     if isinstance(tokens, list):
         return _tagged([str(token) for token in tokens], mark_list)
     if not isinstance(text, str) or not text.strip():
-        raise NotEntities("has no text to stand in")
+        raise NotEntities(Text("has no text to stand in"))
     entities = []
     for mark in mark_list:
         span = _span(mark)
         if span is None:
-            raise NotEntities("is no list of entities")
+            raise NotEntities(Text("is no list of entities"))
         start, end, label, surface = span
         if start is not None and end is not None:
             if not 0 <= start < end <= len(text):
-                raise NotEntities(f"marks the characters {start} to {end} of a text of {len(text)}")
+                raise NotEntities(
+                    Text("marks the characters {start} to {end} of a text of {n}", start=start, end=end, n=len(text))
+                )
             surface = text[start:end]
         elif not surface:
-            raise NotEntities("holds an entity without a place or a text")
+            raise NotEntities(Text("holds an entity without a place or a text"))
         at = start if start is not None else max(text.find(surface), 0)
         entities.append((at, -len(surface), {"text": surface, "label": label}))
     return text, [entity for _, _, entity in sorted(entities, key=lambda entry: entry[:2])]
@@ -93,9 +100,9 @@ def _span(mark: Any) -> tuple[int | None, int | None, str, str] | None:
 def _tagged(tokens: list[str], tags: list[Any]) -> tuple[str, list[Entity]]:
     """The text of tokens and its entities; B, I, E, S, L and U before a label say how it begins and ends."""
     if any(isinstance(tag, int) for tag in tags):
-        raise NotEntities("holds numbers, not the names of tags (B-PER, I-PER, O)")
+        raise NotEntities(Text("holds numbers, not the names of tags (B-PER, I-PER, O)"))
     if len(tokens) != len(tags):
-        raise NotEntities(f"has {len(tags)} tags for {len(tokens)} tokens")
+        raise NotEntities(Text("has {n} tags for {m} tokens", n=len(tags), m=len(tokens)))
     blank = (
         "" if all(len(token) == 1 or token.isascii() for token in tokens) and written_in_han("".join(tokens)) else " "
     )
