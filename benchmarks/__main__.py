@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from benchmarks import parts, peers, plan, plot, report
-from sftdemo import files, runs
+from sftdemo import files, log, runs
 from sftdemo.config import DEFAULT_MODEL
 from sftdemo.errors import UserError
 from sftdemo.model import download
@@ -88,8 +88,9 @@ def main(words: list[str] | None = None) -> int:
         size = dataclasses.replace(size, rounds=options.rounds)
     environments = (options.peers or runs.home() / "peers").resolve()
     began = time.time()
+    log.show()
     try:
-        model, _ = download.find(options.model, lambda text: print(text, file=sys.stderr))
+        model, _ = download.find(options.model)
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code

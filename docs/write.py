@@ -22,6 +22,7 @@ from sftdemo import data, schema  # noqa: E402
 from sftdemo.__main__ import parser  # noqa: E402
 from sftdemo.config import value_type  # noqa: E402
 from sftdemo.evaluation.registry import METRICS  # noqa: E402
+from sftdemo.log import TO_LOG  # noqa: E402
 
 _LAYERS = ast.parse((DOCS.parent / "tests" / "test_layers.py").read_text(encoding="utf-8"))
 ORDER, INSIDE = (
@@ -84,14 +85,21 @@ def python() -> str:
     named = {name: getattr(sftdemo, name) for name in sftdemo.__all__}
     for name, value in sorted(named.items(), key=lambda item: inspect.isclass(item[1])):
         if inspect.isclass(value):
-            parts.append(f"\n## {name}\n\n{_doc(value)}\n\n{_settings(value)}")
+            parts.append(f"\n## {name}\n\n{_doc(value)}\n")
+            parts.append(f"\n{_settings(value)}" if dataclasses.is_dataclass(value) else _methods(value))
             continue
         parts.append(_function(f"## {name}", name, value))
         if name == "load":
             pair = _pair()
             parts.append(f"\n### What it returns\n\n{_doc(pair)}\n")
-            parts += [_function(f"### {method}", method, getattr(pair, method)) for method in ("stream", "complete")]
+            parts.append(_methods(pair, ("stream", "complete")))
     return "".join(parts)
+
+
+def _methods(kind: type[Any], names: Iterable[str] = ()) -> str:
+    """Methods of a class, by default all that are its own and public."""
+    names = names or [name for name in vars(kind) if not name.startswith("_")]
+    return "".join(_function(f"### {name}", name, getattr(kind, name)) for name in names)
 
 
 def _pair() -> Any:
@@ -117,6 +125,8 @@ def _function(heading: str, name: str, function: Any) -> str:
 
 
 def _default(value: Any) -> str:
+    if value is TO_LOG:
+        return "Reporter()"
     if not inspect.isfunction(value):
         return repr(value)
     return "…" if value.__name__ == "<lambda>" else value.__name__

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sftdemo.data import read as read
     from sftdemo.evaluation.scoring import score as score
     from sftdemo.inference.load_run import load as load
+    from sftdemo.log import Reporter as Reporter
     from sftdemo.training.train import train as train
     from sftdemo.verbs.compare import compare as compare
     from sftdemo.verbs.evaluate import evaluate as evaluate
@@ -27,6 +28,7 @@ _HOMES = {
     "load": "inference.load_run",
     "compare": "verbs.compare",
     "score": "evaluation.scoring",
+    "Reporter": "log",
 }
 __all__ = list(_HOMES)
 

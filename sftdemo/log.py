@@ -1,4 +1,4 @@
-"""The log `sftdemo`: what every report goes to, whatever else a caller does with it."""
+"""The log `sftdemo`, and the `Reporter` by which long work tells how it is going."""
 
 from __future__ import annotations
 
@@ -7,15 +7,50 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 LOG = logging.getLogger("sftdemo")
 PLAIN = "%(message)s"  # for a person at the command line
 FOR_OPERATORS = "%(asctime)s %(levelname)s %(message)s"
 
 
-def to_log(text: str) -> None:
-    """A report as a line of the log; shown only where somebody listens."""
-    LOG.info(text)
+class Reporter:
+    """What long work tells its caller and asks of it. A subclass shows what it cares for; by itself, what is said goes to
+    the log (seen only where somebody listens), and nothing stops."""
+
+    def info(self, text: str) -> None:
+        """One line on what is being done or was found."""
+        LOG.info(text)
+
+    def prefilled(self, prompts: int) -> None:
+        """So many prompts of an evaluation have been read: a big model reads for minutes before it answers."""
+
+    def answered(self, rows: int, total: int) -> None:
+        """So many of an evaluation's rows have their answers; once at the beginning, too."""
+
+    def trained(self, row: Mapping[str, Any]) -> None:
+        """A training has logged a step: the row of metrics.jsonl, with `total` steps and `eta_s`."""
+
+    def should_stop(self) -> bool:
+        """Asked at every step: whether to end early and keep what there is."""
+        return False
+
+
+class Quiet(Reporter):
+    """Says nothing, and stops where another would."""
+
+    def __init__(self, other: Reporter) -> None:
+        self.other = other
+
+    def info(self, text: str) -> None:
+        """Nothing."""
+
+    def should_stop(self) -> bool:
+        return self.other.should_stop()
+
+
+TO_LOG = Reporter()
 
 
 class JsonLines(logging.Formatter):

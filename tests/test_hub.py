@@ -89,7 +89,8 @@ def find_in_child(model: str, endpoint: str, home: Path) -> subprocess.Completed
     """The Hub's client reads its endpoint at import, so a process of its own asks."""
     code = (
         "import sys; from sftdemo.model import download as hub; from sftdemo.errors import UserError\n"
-        "try: print(*hub.find(sys.argv[1], lambda text: print(text, file=sys.stderr)))\n"
+        "from sftdemo import log; log.show()\n"
+        "try: print(*hub.find(sys.argv[1]))\n"
         "except UserError as error: print(error); sys.exit(1)"
     )
     env = {
@@ -188,13 +189,17 @@ def test_what_a_killed_download_left_is_swept_away(home):
 
 MAKE = """
 import pathlib, sys, time
+from sftdemo.log import Reporter
 from sftdemo.model import download as hub
+class Printer(Reporter):
+    def info(self, text):
+        print(text, flush=True)
 def fill(part):
     print("filling", flush=True)
     (part / "weights").write_text("half")
     sys.stdin.readline()
     (part / "config.json").write_text("whole")
-print(hub._made_once(pathlib.Path(sys.argv[1]), fill, lambda text: print(text, flush=True)), flush=True)
+print(hub._made_once(pathlib.Path(sys.argv[1]), fill, Printer()), flush=True)
 """
 
 

@@ -45,9 +45,9 @@ def test_an_evaluation_that_fails_leaves_its_traceback_in_the_log(lines, home) -
 
 
 def test_python_stays_quiet_and_the_command_line_says_each_line_once() -> None:
-    quiet = "from sftdemo.log import to_log; to_log('a line')"
+    quiet = "from sftdemo.log import Reporter; Reporter().info('a line')"
     root = "import logging; logging.basicConfig(level=20)"
-    shown = f"{root}; from sftdemo import log; log.show(); log.show(); log.to_log('a line')"
+    shown = f"{root}; from sftdemo import log; log.show(); log.show(); log.LOG.info('a line')"
     for code, said in ((quiet, ""), (shown, "a line\n")):
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         assert (done.stdout, done.stderr) == ("", said)
@@ -57,13 +57,13 @@ def test_python_stays_quiet_and_the_command_line_says_each_line_once() -> None:
 
 
 def test_work_goes_on_when_the_terminal_is_gone() -> None:
-    code = "import os; from sftdemo import log; log.show(); os.close(2); log.to_log('a line'); print('done')"
+    code = "import os; from sftdemo import log; log.show(); os.close(2); log.LOG.info('a line'); print('done')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "done\n")
 
 
 def test_operators_get_json_lines():
-    code = "from sftdemo import log; log.show(); log.to_log('all\\nwell');\ntry: 1/0\nexcept ZeroDivisionError: log.LOG.exception('not well')"
+    code = "from sftdemo import log; log.show(); log.LOG.info('all\\nwell');\ntry: 1/0\nexcept ZeroDivisionError: log.LOG.exception('not well')"
     environment = {**os.environ, "SFTDEMO_LOG": "json"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     first, second = map(json.loads, done.stderr.splitlines())

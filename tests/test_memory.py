@@ -27,6 +27,7 @@ from sftdemo.system import malloc, resources
 from sftdemo.training import fused_layers, packed_attention
 from sftdemo.training.train import train
 from sftdemo.training.trainer import SftTrainer
+from tests.listener import Listener
 
 INPUTS = ("input_ids", "position_ids", "packing", "logits_to_keep")
 ROOT = Path(__file__).parents[1]
@@ -207,11 +208,11 @@ def test_a_training_over_its_limit_is_refused_in_one_line_and_leaves_nothing(lab
 
 
 def test_a_training_says_its_estimate_and_what_it_used(labelled, tiny):
-    said: list[str] = []
+    listener = Listener()
     summary = train(
-        TrainConfig(data=labelled, model=tiny, name="r", epochs=0.2, gradient_checkpointing=True), report=said.append
+        TrainConfig(data=labelled, model=tiny, name="r", epochs=0.2, gradient_checkpointing=True), reporter=listener
     )
-    assert any(line.startswith("Memory: about ") and line.endswith(" are free.") for line in said)
+    assert any(line.startswith("Memory: about ") and line.endswith(" are free.") for line in listener.notes)
     status = runs.find("r").status()
     for key in ("peak_memory", "estimated_memory"):
         # A GPU holds the model alone, a process its libraries too.

@@ -17,6 +17,7 @@ from sftdemo.config import TrainConfig
 from sftdemo.runs import Run
 from sftdemo.training import checkpoints
 from sftdemo.training.train import train
+from tests.listener import Listener
 
 STEPS = 18  # two epochs of 72 rows by 8
 
@@ -40,7 +41,7 @@ def train_and_die(settings: TrainConfig, step: int, word: int = signal.SIGKILL) 
         if row["step"] == step and "loss" in row:
             os.kill(os.getpid(), word)
 
-    process = forked(lambda: train(settings, progress=die))
+    process = forked(lambda: train(settings, reporter=Listener(die)))
     process.join(120)
     assert process.exitcode is not None
     return process.exitcode
@@ -76,7 +77,7 @@ def test_a_killed_training_goes_on_to_the_same_curve(labelled, tiny, kind):
     assert train_and_die(settings, 6) == -signal.SIGKILL
     run = runs.find("r")
     assert run.status()["state"] == "failed" and checkpoints.exists(run)
-    notes: list[str] = []
-    summary = train(TrainConfig(resume="r"), report=notes.append)
-    assert "Run r goes on after step 4 of 18." in notes and summary["resumed"] == [4]
+    listener = Listener()
+    summary = train(TrainConfig(resume="r"), reporter=listener)
+    assert "Run r goes on after step 4 of 18." in listener.notes and summary["resumed"] == [4]
     assert_same(run, runs.find("whole"))

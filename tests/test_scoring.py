@@ -12,6 +12,7 @@ import pytest
 from sftdemo.errors import DataError, UsageError, UserError
 from sftdemo.evaluation.predictions import read_predictions
 from sftdemo.evaluation.scoring import score
+from tests.listener import Listener
 
 KEYS = ["n", "bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match", "accuracy", "macro_f1", "signatures"]
 TEXTS = [
@@ -173,9 +174,9 @@ def test_no_prediction_is_an_empty_answer(nothing):
 
 
 def read(tmp_path, name, content):
-    path, notes = tmp_path / name, []
+    path, listener = tmp_path / name, Listener()
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_predictions(path, report=notes.append), notes
+    return read_predictions(path, reporter=listener), listener.notes
 
 
 def test_read_predictions(tmp_path):

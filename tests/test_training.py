@@ -21,12 +21,13 @@ from sftdemo.encoding.examples import encode_all
 from sftdemo.encoding.packing import ShardedBatchSampler
 from sftdemo.errors import DataError, UserError
 from sftdemo.inference import load_run
-from sftdemo.model import download, loading
+from sftdemo.model import loading
 from sftdemo.system import compute
 from sftdemo.training.prepare import Prepared
 from sftdemo.training.train import train
 from sftdemo.verbs.evaluate import evaluate
 from sftdemo.verbs.export import export
+from tests.listener import Listener
 
 MODES = [("lora", "none"), ("lora", "int8"), ("lora", "nf4"), ("full", "none")]
 
@@ -119,7 +120,7 @@ def test_precision_is_what_the_processor_is_faster_in(monkeypatch, units, speeds
 
 def test_a_precision_that_was_agreed_on_is_kept(labelled, tiny):
     """Several processes that time their products may each find another."""
-    prepared = Prepared(config(labelled, tiny), download.silent, (torch.bfloat16, "bfloat16: the first says so"))
+    prepared = Prepared(config(labelled, tiny), Listener(), (torch.bfloat16, "bfloat16: the first says so"))
     assert prepared.dtype == torch.bfloat16 and prepared.precision.endswith("the first says so")
 
 
@@ -136,7 +137,7 @@ def test_the_loss_curve_is_a_plain_loops(labelled, tiny, method):
     settings = config(
         labelled, tiny, method=method, epochs=2.0, gradient_accumulation=2, batch_size=4, weight_decay=0.1
     )
-    rows = Prepared(settings, download.silent).rows["train"]
+    rows = Prepared(settings, Listener()).rows["train"]
     train(settings)
     logged = [row for row in runs.find("r").metrics() if "loss" in row]
 
@@ -176,7 +177,7 @@ def test_the_loss_curve_is_a_plain_loops(labelled, tiny, method):
 
 def test_a_rows_weight_reaches_the_loss(labelled, tiny):
     settings = config(labelled, tiny)
-    prepared = Prepared(settings, download.silent)
+    prepared = Prepared(settings, Listener())
     examples = prepared.dataset.splits["validation"]
     weighted = [{**example, "weight": 0.5 + index} for index, example in enumerate(examples)]
     rows = encode_all(weighted, prepared.tokenizer, "stop", "").rows
@@ -204,7 +205,7 @@ def test_stop_keeps_what_was_learned(labelled, tiny):
         if row["step"] == 5:
             runs.find("r").ask_to_stop()
 
-    summary = train(config(labelled, tiny), progress=stop_at_five)
+    summary = train(config(labelled, tiny), reporter=Listener(stop_at_five))
     run = runs.find("r")
     assert summary["status"] == run.status()["state"] == "stopped"
     assert summary["steps"] == 5
@@ -216,7 +217,7 @@ def test_a_signal_stops_and_keeps(labelled, tiny):
         if row["step"] == 3 and "loss" in row:  # once: a second signal would end it at once
             os.kill(os.getpid(), signal.SIGINT)
 
-    summary = train(config(labelled, tiny), progress=interrupt)
+    summary = train(config(labelled, tiny), reporter=Listener(interrupt))
     assert summary["status"] == "stopped" and runs.find("r").model_path.is_dir()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -225,10 +226,10 @@ def test_rows_over_the_limit_are_left_out_and_counted(labelled, tiny, tmp_path):
     rows = Path(labelled).read_text().splitlines()
     rows.append(json.dumps({"text": "bad " * 300, "label": "bad", "split": "train"}))
     Path(labelled).write_text("\n".join(rows), encoding="utf-8")
-    said = []
-    train(config(labelled, tiny, max_length=200, epochs=0.2), report=said.append)
+    listener = Listener()
+    train(config(labelled, tiny, max_length=200, epochs=0.2), reporter=listener)
     assert runs.find("r").config()["data"]["too_long"]["train"] == 1
-    assert "In train: 1 rows are over max_length 200 tokens (on_long drop): 1 are left out." in said
+    assert "In train: 1 rows are over max_length 200 tokens (on_long drop): 1 are left out." in listener.notes
 
 
 @pytest.mark.parametrize(
@@ -312,18 +313,18 @@ def test_a_stopped_evaluation_goes_on_where_it_was(labelled, tiny):
     train(config(labelled, tiny, epochs=0.2))
     run = runs.find("r")
     asked = EvaluateConfig(batch_size=4)
-    seen: list[int] = []
+    listener = Listener(most=2)
     with pytest.raises(UserError, match="of 20 rows; the same evaluation asked again goes on from there") as stopped:
-        evaluate(run, asked, progress=lambda done, total: seen.append(done), should_stop=lambda: len(seen) > 2)
-    done = seen[-1]
+        evaluate(run, asked, reporter=listener)
+    done = listener.rows[-1]
     assert 0 < done < 20 and str(stopped.value).startswith(f"Stopped after {done} of")
     assert run.evaluations() == []
     [partial] = (run.path / "evaluations").glob(".*.jsonl")
     # As after a kill in the middle of writing.
     partial.write_text(partial.read_text()[:-40])
-    seen.clear()
-    read: list[int] = []
-    resumed = evaluate(run, asked, progress=lambda done, total: seen.append(done), reading=read.append)
+    listener = Listener()
+    resumed = evaluate(run, asked, reporter=listener)
+    seen, read = listener.rows, listener.read
     assert seen[0] == done - 1 and seen[-1] == 20 and seen == sorted(set(seen))
     assert done - 1 < read[0] < 20 and read[-1] == 20 and read == sorted(set(read))
     assert not list((run.path / "evaluations").glob(".*.jsonl"))
@@ -337,24 +338,24 @@ def test_a_stopped_evaluation_goes_on_where_it_was(labelled, tiny):
 
 def test_rows_too_long_for_the_model_are_left_out_and_counted(labelled, tiny, tmp_path):
     train(config(labelled, tiny, epochs=0.2))
-    path, said = tmp_path / "long.jsonl", []
+    path, listener = tmp_path / "long.jsonl", Listener()
     rows = [
         {"text": f"{PLACES[n % 8]} number {n} here" + " here" * 600 * (n == 3), "label": "ab"[n % 2]} for n in range(6)
     ]
     rows_of = [{**row, "split": "train"} for row in rows[:2]] + [{**row, "split": "test"} for row in rows]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows_of), encoding="utf-8")
-    scores = evaluate("r", EvaluateConfig(data=str(path)), report=said.append)
+    scores = evaluate("r", EvaluateConfig(data=str(path)), reporter=listener)
     assert (scores["n"], scores["left_out"]) == (5, 1)
-    assert "Rows left out, since prompt and answer would pass the model's 512 tokens: 1." in said
+    assert "Rows left out, since prompt and answer would pass the model's 512 tokens: 1." in listener.notes
     assert [row["row"] for row in runs.find("r").outputs(scores["evaluation"])] == list(range(5))
 
 
 def test_other_data_is_read_as_its_flags_say_and_told(labelled, tiny, tmp_path):
     train(config(labelled, tiny, epochs=0.2))
-    path, said = tmp_path / "other.csv", []
+    path, listener = tmp_path / "other.csv", Listener()
     path.write_bytes("".join(f"caf\xe9 {n};{('good', 'bad')[n % 2]}\n" for n in range(6)).encode("latin-1"))
-    scores = evaluate("r", EvaluateConfig(data=str(path), header="no", encoding="latin-1"), report=said.append)
-    assert scores["n"] == 6 and any("it is read without a header" in line for line in said)
+    scores = evaluate("r", EvaluateConfig(data=str(path), header="no", encoding="latin-1"), reporter=listener)
+    assert scores["n"] == 6 and any("it is read without a header" in line for line in listener.notes)
 
 
 def test_training_in_a_thread_leaves_signals_alone(labelled, tiny):

@@ -365,11 +365,11 @@ def test_an_evaluation_is_drawn(lang: str) -> None:
 def test_an_evaluation_that_runs_says_what_it_does(lang: str) -> None:
     one = work.Evaluation(made_run(), EvaluateConfig(), 40)
     assert say(lang, "evaluate_running") in evaluate_tab.progress(one, lang)
-    one.progress(0, 40)
-    one.reading(32)
+    one.answered(0, 40)
+    one.prefilled(32)
     shown = evaluate_tab.progress(one, lang)
     assert say(lang, "evaluate_reading", n=32) in shown and "0 / 40" in shown
-    one.progress(10, 40)
+    one.answered(10, 40)
     shown = evaluate_tab.progress(one, lang)
     assert say(lang, "evaluate_running") in shown and "10 / 40" in shown
     one.stop.set()
@@ -380,18 +380,18 @@ def test_the_time_left_of_an_evaluation_counts_reading_and_not_what_was_kept(mon
     clock = [100.0]
     monkeypatch.setattr(work.time, "monotonic", lambda: clock[0])
     one = work.Evaluation(made_run(), EvaluateConfig(), 40)
-    one.progress(20, 40)
+    one.answered(20, 40)
     assert (one.share, one.eta_s) == (0.5, None)
     clock[0] = 110.0
-    one.reading(40)
+    one.prefilled(40)
     assert (one.share, one.eta_s) == (0.75, pytest.approx(10))
     clock[0] = 114.0
     assert one.eta_s == pytest.approx(6)
-    one.progress(30, 40)
+    one.answered(30, 40)
     assert (one.share, one.eta_s) == (0.875, pytest.approx(14 / 3))
     clock[0] = 130.0
     assert one.eta_s is None
-    one.progress(40, 40)
+    one.answered(40, 40)
     assert (one.share, one.eta_s) == (1, None)
 
 

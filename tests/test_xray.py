@@ -18,6 +18,7 @@ from sftdemo.encoding.xray import rows_of_batch, xray
 from sftdemo.errors import UsageError
 from sftdemo.verbs import check as inspection
 from sftdemo.verbs.check import histogram, measure, own_words
+from tests.listener import Listener
 
 CONFIG = TrainConfig(data="d", max_length=100, batch_size=4)
 
@@ -187,7 +188,7 @@ def test_check_tells_it_all(babbler, labelled, capsys):
 
 def test_a_large_set_is_counted_in_part_and_says_so(labelled, tiny, monkeypatch):
     monkeypatch.setattr(inspection, "MOST_COUNTED", 30)
-    said = []
-    found = inspection.inspect(TrainConfig(data=labelled, model=tiny), report=said.append)
+    listener = Listener()
+    found = inspection.inspect(TrainConfig(data=labelled, model=tiny), reporter=listener)
     assert (found["examples"], found["counted"]) == (100, 25)
-    assert "Tokens are counted on 25 of 100 rows; training checks every row." in said
+    assert "Tokens are counted on 25 of 100 rows; training checks every row." in listener.notes

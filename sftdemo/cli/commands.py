@@ -6,7 +6,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from sftdemo.cli.flags import flags_given, from_flags
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import Fault, UsageError, UserError
 from sftdemo.evaluation.registry import METRICS
-from sftdemo.log import to_log
+from sftdemo.log import LOG, Reporter
 from sftdemo.schema import Scores
 from sftdemo.ui.settings import AppConfig
 
@@ -35,40 +35,46 @@ class Result:
     exit_code: int = 0
 
 
-class Bar:
+class Bar(Reporter):
     """A progress bar on stderr."""
 
-    def __init__(self, unit: str) -> None:
-        self.unit = unit
+    def __init__(self) -> None:
         self._bar: Any = None
 
-    def __call__(self, done: int, total: int, **figures: str) -> None:
+    def _show(self, unit: str, done: int, total: int, **figures: str) -> None:
         from tqdm import tqdm
 
         if not total:
             return
         if self._bar is None:
-            self._bar = tqdm(total=total, unit=self.unit, file=sys.stderr, mininterval=1.0)
+            self._bar = tqdm(total=total, unit=unit, file=sys.stderr, mininterval=1.0)
         self._bar.set_postfix(figures, refresh=False)
         self._bar.update(done - self._bar.n)
         if done >= total:
             self._bar.close()
 
-    def reading(self, read: int) -> None:
-        """Beside the rows answered, of which there are none for a while."""
+    def answered(self, rows: int, total: int) -> None:
+        self._show("row", rows, total)
+
+    def prefilled(self, prompts: int) -> None:
         if self._bar is not None:
-            self._bar.set_postfix({"prompts read": read}, refresh=False)
+            self._bar.set_postfix({"prompts read": prompts}, refresh=False)
             self._bar.update(0)  # shown where a second has passed
 
-
-def _training_bar() -> Callable[[dict[str, Any]], None]:
-    bar = Bar("step")
-
-    def progress(row: dict[str, Any]) -> None:
+    def trained(self, row: Mapping[str, Any]) -> None:
         figures = {"loss": f"{row['loss']:.3f}", "tok/s": f"{row['tokens_per_s']:.0f}"} if "loss" in row else {}
-        bar(row["step"], row["total"], **figures)
+        self._show("step", row["step"], row["total"], **figures)
 
-    return progress
+
+class Notes(Reporter):
+    """Keeps what is said, for the JSON."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def info(self, text: str) -> None:
+        self.texts.append(text)
+        super().info(text)
 
 
 def check(options: argparse.Namespace) -> Result:
@@ -145,7 +151,7 @@ def train(options: argparse.Namespace) -> Result:
         config = settings(run)
     else:
         config = from_flags(options, TrainConfig)
-    summary = train(config, run, _training_bar())
+    summary = train(config, run, Bar())
     text = (
         f"Run {summary['run']}: {summary['status']} after {summary['steps']} steps in {summary['seconds']:.0f} s, "
         f"{summary['tokens_per_s']:.0f} tokens/s."
@@ -171,8 +177,7 @@ def evaluate(options: argparse.Namespace) -> Result:
 def _evaluated(run: runs.Run | str, config: EvaluateConfig | None = None) -> Scores:
     from sftdemo.verbs.evaluate import evaluate
 
-    bar = Bar("row")
-    return evaluate(run, config, progress=bar, reading=bar.reading)
+    return evaluate(run, config, reporter=Bar())
 
 
 def table(scores: Scores) -> str:
@@ -209,11 +214,9 @@ def score(options: argparse.Namespace) -> Result:
     from sftdemo.evaluation.predictions import read_predictions
     from sftdemo.evaluation.scoring import score
 
-    notes: list[str] = []
-    rows = read_predictions(options.file, from_flags(options, ReadConfig), notes.append)
-    for note in notes:
-        to_log(note)
-    value = score(rows, language=options.language, tokenizer=options.tokenizer) | {"notes": notes}
+    notes = Notes()
+    rows = read_predictions(options.file, from_flags(options, ReadConfig), notes)
+    value = score(rows, language=options.language, tokenizer=options.tokenizer) | {"notes": notes.texts}
     lines = [f"{key:<12} {number:.4f}" for key, number in value.items() if isinstance(number, float)]
     return Result(value, "\n".join([f"{value['n']} rows", *lines, *value["signatures"].values()]))
 
@@ -225,7 +228,7 @@ def chat(options: argparse.Namespace) -> Result:
 
     config = from_flags(options, GenerateConfig)
     pair = load_run.load(options.runs)
-    to_log("All sides answer each line you write; an empty line ends the chat.")
+    LOG.info("All sides answer each line you write; an empty line ends the chat.")
     histories: dict[str, list[dict[str, str]]] = {side: [] for side in pair.names}
     while line := _ask():
         _say_control(pair, line)
@@ -244,7 +247,7 @@ def _say_control(pair: SideBySide, text: str) -> None:
     from sftdemo.encoding.control_tokens import control_tokens
 
     if control_tokens(pair.tokenizer).stand_in(text):
-        to_log("The text spells control tokens of the model; they are read as plain text.")
+        LOG.info("The text spells control tokens of the model; they are read as plain text.")
 
 
 def _ask() -> str:
@@ -333,7 +336,7 @@ def mcp(options: argparse.Namespace) -> Result:
 def demo(options: argparse.Namespace) -> Result:
     from sftdemo.training.train import train
 
-    summary = train(TrainConfig.from_json(DEMO), progress=_training_bar())
+    summary = train(TrainConfig.from_json(DEMO), reporter=Bar())
     if summary["status"] == "stopped":
         raise UserError("Stopped; run {run} keeps what was learned.", run=summary["run"])
     scores = _evaluated(summary["run"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,15 @@ from sftdemo.data import sources
 from sftdemo.data.text.literals import parsed_list
 from sftdemo.errors import DataError, Fault, Text, UserError
 from sftdemo.evaluation.scoring import ROLES, checked, columns
+from sftdemo.log import TO_LOG, Reporter
 
 
 def read_predictions(
-    path: str | Path, config: ReadConfig | None = None, report: Callable[[str], None] = lambda note: None
+    path: str | Path, config: ReadConfig | None = None, reporter: Reporter = TO_LOG
 ) -> list[dict[str, Any]]:
     """The rows of a file under the standard names ("prediction", "references", "label").
 
-    `report` is told how the file was read, which columns aren't used, and how many predictions are empty. DataError names
+    `reporter` is told how the file was read, which columns aren't used, and how many predictions are empty. DataError names
     every line that can't be scored, UserError what is wrong with the file.
     """
     path = Path(path).expanduser()
@@ -30,14 +30,14 @@ def read_predictions(
         )
     table = sources.resolve(str(path), config).table
     for note in (*table.notes, *map(str, table.warnings)):
-        report(note)
+        reporter.info(note)
     if table.faults and not table.rows:
         raise DataError(table.faults)
     names = {role: {name: None for row in table.rows if (name := columns(row.values).get(role))} for role in ROLES}
     column_names = {key: None for row in table.rows for key in row.values}
     _check_columns(path, names, list(column_names))
     if unused := [repr(key) for key in column_names if not any(key in used for used in names.values())]:
-        report(f"Columns that are not used: {', '.join(unused)}.")
+        reporter.info(f"Columns that are not used: {', '.join(unused)}.")
     faults: list[Fault] = list(table.faults)
     rows: list[dict[str, Any]] = []
     try:
@@ -47,7 +47,7 @@ def read_predictions(
     if faults:
         raise DataError(sorted(faults, key=lambda fault: fault.line))
     if empty := sum(not row["prediction"].strip() for row in rows):
-        report(f"Predictions that are empty, and count as wrong: {empty} of {len(rows)}.")
+        reporter.info(f"Predictions that are empty, and count as wrong: {empty} of {len(rows)}.")
     return rows
 
 

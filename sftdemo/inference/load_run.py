@@ -17,7 +17,7 @@ from sftdemo.inference.adapters import route_adapters, stack, store_by_input
 from sftdemo.inference.fair_lock import FairLock
 from sftdemo.inference.request import Side
 from sftdemo.inference.side_by_side import SideBySide
-from sftdemo.log import to_log
+from sftdemo.log import TO_LOG, Reporter
 from sftdemo.model import download, last_layer, memory_estimate
 from sftdemo.model.adapter_routing import AdapterRouting
 from sftdemo.model.loading import add_adapter, load_base, tokenizer
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MOST_RUNS = 3  # that answer beside their base in one batch
 
 
-def load(run: str | runs.Run | Sequence[str | runs.Run], report: download.Report = to_log) -> SideBySide:
+def load(run: str | runs.Run | Sequence[str | runs.Run], reporter: Reporter = TO_LOG) -> SideBySide:
     """The base and the tuned model of a run, ready to answer side by side; or a base and up to three runs of it.
 
     The sides are "base" and "tuned", or "base" and the runs' names. LoRA runs share one copy of the weights; a run with
@@ -40,10 +40,10 @@ def load(run: str | runs.Run | Sequence[str | runs.Run], report: download.Report
     names_or_runs = [run] if isinstance(run, str | runs.Run) else list(run)
     chosen = [runs.find(each) if isinstance(each, str) else each for each in names_or_runs]
     check_together(chosen)
-    return side_by_side(load_sides(chosen, report), chosen)
+    return side_by_side(load_sides(chosen, reporter), chosen)
 
 
-def load_sides(chosen: Sequence[runs.Run], report: download.Report = to_log) -> list[Side]:
+def load_sides(chosen: Sequence[runs.Run], reporter: Reporter = TO_LOG) -> list[Side]:
     """The weights of runs of one base, as sides named "base" and by the runs' folders."""
     set_threads()
     malloc.keep_freed_heap()
@@ -51,8 +51,8 @@ def load_sides(chosen: Sequence[runs.Run], report: download.Report = to_log) -> 
     settings = TrainConfig.from_json(first.trained_config()["settings"])
     base_path = Path(first.trained_config()["base_model"])
     if not (base_path / "config.json").is_file():
-        base_path, _ = download.find(settings.model, report)
-    report("Loading the model …")
+        base_path, _ = download.find(settings.model, reporter)
+    reporter.info("Loading the model …")
     dtype = answering_precision()
     _check_memory(base_path, first, settings)
     if settings.method == "lora":

@@ -23,8 +23,7 @@ from sftdemo.inference.decoding import Chunk
 from sftdemo.inference.engine import Engine
 from sftdemo.inference.fair_lock import FairLock
 from sftdemo.inference.line import MOST_A_SESSION, Event, Place, Question
-from sftdemo.log import to_log
-from sftdemo.model import download
+from sftdemo.log import TO_LOG, Reporter
 from sftdemo.system import malloc, resources
 
 if TYPE_CHECKING:
@@ -202,7 +201,7 @@ class ModelServer:
             loaded = self._loaded.get(base_of(chosen[0]))
             return loaded.opened(chosen) if loaded else None
 
-    def open(self, chosen: Sequence[runs.Run], report: download.Report = to_log) -> ServedRuns:
+    def open(self, chosen: Sequence[runs.Run], reporter: Reporter = TO_LOG) -> ServedRuns:
         """The runs, loaded first where they aren't in memory, beside those of the same base that are.
 
         Raises UserError where they can't answer together, or there is no memory for them.
@@ -221,7 +220,7 @@ class ModelServer:
                 if len(members) < MOST_ADAPTERS and run.model_path.is_dir() and version(run) == name:
                     members.setdefault(name, run)
             self._make_room(list(members.values()))
-            loaded = LoadedModels(members, load_run.load_sides(list(members.values()), report))
+            loaded = LoadedModels(members, load_run.load_sides(list(members.values()), reporter))
             served = loaded.serve(chosen)
             # The first pass costs more than the next; the first question shouldn't pay for it.
             served.pair.complete([WARM_UP], GenerateConfig(max_new_tokens=2))

@@ -23,6 +23,7 @@ from sftdemo.inference.fair_lock import FairLock
 from sftdemo.inference.kv_cache import MIN_SHARED_TOKENS, CachedPrefix
 from sftdemo.inference.request import Request, Side, together
 from sftdemo.inference.scheduler import Scheduler, _scored
+from sftdemo.log import TO_LOG, Reporter
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -139,8 +140,7 @@ class SideBySide:
         labels: Sequence[list[int]] = (),
         references: Sequence[list[int]] = (),
         skip: Container[int] = (),
-        should_stop: Callable[[], bool] = lambda: False,
-        reading: Callable[[int], None] = lambda read: None,
+        reporter: Reporter = TO_LOG,
         tools: Sequence[Tools | None] = (),
     ) -> Iterator[dict[int, dict[str, Any]]]:
         """Answer at most `batch_size` conversations at a time, all sides in one batch; where some end, others begin.
@@ -148,8 +148,8 @@ class SideBySide:
         Yields {index: {"base": str, "tuned": str}} as they are finished; with `labels` (token ids) also
         "base_likelihoods" and "tuned_likelihoods": [len(labels)] nats; with `references` (token ids, one a conversation)
         "base_nll" and "tuned_nll": nats of the whole reference. What all prompts begin with is computed once. Leaves out
-        the indices in `skip`, and stops early, without what isn't finished, when told to. `reading` is told how many prompts
-        have been read, those in `skip` included: a big model reads for minutes before the first answer ends.
+        the indices in `skip`, and stops early, without what isn't finished, when `reporter` says so; it is told how many
+        prompts have been read, those in `skip` included.
         """
         config.check()
         prompts = [
@@ -162,16 +162,16 @@ class SideBySide:
         open_: dict[int, PendingAnswers] = {}
         pool: Scheduler | None = None
         while waiting or open_:
-            if should_stop():
+            if reporter.should_stop():
                 return
             with self.lock:
                 pool = pool or Scheduler.of(self.sides, self.names, self._common(prompts), longest, batch_size)
-                while waiting and (room := pool.room(len(open_))) and not should_stop():
+                while waiting and (room := pool.room(len(open_))) and not reporter.should_stop():
                     chosen, waiting = waiting[:room], waiting[room:]
                     rows = [self._row(name, index, prompts[index], config) for name in self.names for index in chosen]
                     scores = _scored(pool.read(rows), chosen, labels, references)
                     open_ |= {index: PendingAnswers(self, scores[index], prompts[index]) for index in chosen}
-                    reading(len(prompts) - len(waiting))
+                    reporter.prefilled(len(prompts) - len(waiting))
                 for batch in pool.batches:
                     for step in decode(batch):
                         open_[step.row.index].add(step)

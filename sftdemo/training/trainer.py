@@ -20,11 +20,12 @@ from sftdemo import files, runs
 from sftdemo.encoding import encode
 from sftdemo.encoding.packing import Collator, ShardedBatchSampler, batches
 from sftdemo.errors import UserError
-from sftdemo.model import download, loading
+from sftdemo.log import Reporter
+from sftdemo.model import loading
 from sftdemo.schema import Checkpoint, Summary
 from sftdemo.system import compute, distributed, malloc
 from sftdemo.training import checkpoints, fused_layers, loss, packed_attention
-from sftdemo.training.callback import Progress, RunCallback
+from sftdemo.training.callback import RunCallback
 from sftdemo.training.model_card import model_card
 
 if TYPE_CHECKING:
@@ -159,15 +160,14 @@ def fit(
     prepared: Prepared,
     run: runs.Run,
     interruption: Interruption,
-    progress: Progress | None,
-    report: download.Report,
+    reporter: Reporter,
     checkpoint: Saved | None = None,
 ) -> Summary:
     """Load, train, save; returns the `train` command's JSON and leaves it in the run's status."""
     manifest = checkpoint.manifest if checkpoint else None
-    callback = RunCallback(run, interruption, progress, manifest, prepared.config.checkpoint_every)
-    report("Loading the model …")
-    trainer, generation_config = _trainer(prepared, run, callback, report)
+    callback = RunCallback(run, interruption, reporter, manifest, prepared.config.checkpoint_every)
+    reporter.info("Loading the model …")
+    trainer, generation_config = _trainer(prepared, run, callback, reporter)
     tally, has_validation = callback.tally, trainer.eval_dataset is not None
     if has_validation and checkpoint is None:
         tally.first_eval_loss = trainer.evaluate()["eval_loss"]
@@ -177,7 +177,7 @@ def fit(
     if not steps:
         raise KeyboardInterrupt  # stopped before the first step
     interruption.phase = "saving"
-    report("Saving …")
+    reporter.info("Saving …")
     seconds = tally.elapsed
     _save(trainer, prepared, run, generation_config)
     summary: Summary = {
@@ -220,9 +220,7 @@ def _last_eval_loss(trainer: SftTrainer, callback: RunCallback, interruption: In
         interruption.phase = "saving"
 
 
-def _trainer(
-    prepared: Prepared, run: runs.Run, callback: RunCallback, report: download.Report
-) -> tuple[SftTrainer, Any]:
+def _trainer(prepared: Prepared, run: runs.Run, callback: RunCallback, reporter: Reporter) -> tuple[SftTrainer, Any]:
     """The Trainer, ready to go, and the base's generation config."""
     config, full = prepared.config, prepared.config.method == "full"
     torch.manual_seed(config.seed)
@@ -232,7 +230,7 @@ def _trainer(
         malloc.warm_heap(round(WARMED * prepared.memory.activations))
     trained, packed = trainable(model, config)
     if not packed:
-        report("This model keeps its own attention; rows are padded instead of packed.")
+        reporter.info("This model keeps its own attention; rows are padded instead of packed.")
     if config.gradient_checkpointing and _keeps_inputs(config):
         trained.enable_input_require_grads()  # else no gradient comes back through a reentrant checkpoint
     arguments = _arguments(prepared, run, full and prepared.dtype == torch.bfloat16, _has_experts(model))

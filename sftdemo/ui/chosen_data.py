@@ -12,7 +12,7 @@ from typing import Any
 from sftdemo import data
 from sftdemo.config import DEFAULT_MODEL, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
-from sftdemo.log import to_log
+from sftdemo.log import TO_LOG, Reporter
 from sftdemo.model import download
 from sftdemo.ui import work
 from sftdemo.ui.parts import forms
@@ -91,13 +91,13 @@ def dataset(config: ReadConfig) -> Any:
     return _read(config, stamp(config.data))
 
 
-def have_tokenizer(model: str, report: download.Report = to_log, fetch: bool = True) -> bool:
+def have_tokenizer(model: str, reporter: Reporter = TO_LOG, fetch: bool = True) -> bool:
     """Get the model's tokenizer, from the network only if `fetch`; whether it is at hand then."""
     if model not in _tokenizers and (fetch or download.is_here(model)):
         work.load_libraries()
         from sftdemo.model import loading
 
-        _tokenizers[model] = loading.tokenizer(model, report)
+        _tokenizers[model] = loading.tokenizer(model, reporter)
     return model in _tokenizers
 
 

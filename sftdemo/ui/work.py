@@ -18,8 +18,7 @@ from typing import Any
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig
 from sftdemo.errors import Text, UserError, unexpected
-from sftdemo.log import LOG, to_log
-from sftdemo.model import download
+from sftdemo.log import LOG, TO_LOG, Reporter
 from sftdemo.runs import DamagedRun, Run
 from sftdemo.schema import Scores
 from sftdemo.ui import access, allowance
@@ -74,9 +73,9 @@ def is_loaded(*names: str) -> bool:
     return server is not None and server.MODELS.holds([runs.named(name) for name in names])
 
 
-def pair(*names: str, report: download.Report = to_log) -> Any:
+def pair(*names: str, reporter: Reporter = TO_LOG) -> Any:
     """The base and these runs of it, loaded, for work in a thread of its own."""
-    return _models().open(_ready(names), report).pair
+    return _models().open(_ready(names), reporter).pair
 
 
 async def served(*names: str) -> Any:
@@ -115,7 +114,7 @@ def release() -> None:
 
 
 @dataclass
-class Evaluation:
+class Evaluation(Reporter):
     """One evaluation that runs, or has run, in this process."""
 
     run: Run
@@ -148,31 +147,31 @@ class Evaluation:
         seconds -= time.monotonic() - self.updated
         return seconds if seconds > 0 else None
 
-    def progress(self, done: int, total: int) -> None:
-        self.updated = time.monotonic()
-        if self.resumed is None:
-            self.resumed = self.read = done
-            self.started = self.updated
-        self.done, self.total = done, total
+    def info(self, text: str) -> None:
+        self.note = text
+        super().info(text)
 
-    def reading(self, read: int) -> None:
-        self.read, self.updated = read, time.monotonic()
+    def answered(self, rows: int, total: int) -> None:
+        self.updated, self.note = time.monotonic(), ""
+        if self.resumed is None:
+            self.resumed = self.read = rows
+            self.started = self.updated
+        self.done, self.total = rows, total
+
+    def prefilled(self, prompts: int) -> None:
+        self.read, self.updated = prompts, time.monotonic()
+
+    def should_stop(self) -> bool:
+        return self.stop.is_set()
 
     def work(self) -> None:
         """Evaluate; what goes wrong is kept for the page."""
-
-        def report(text: str) -> None:
-            self.note = text
-            to_log(text)
-
         LOG.info("Evaluating run %s.", self.run.name)
         try:
             load_libraries()
             from sftdemo.verbs.evaluate import evaluate
 
-            loaded = pair(self.run.name, report=report)
-            self.note = ""
-            self.scores = evaluate(self.run, self.config, loaded, self.progress, self.stop.is_set, reading=self.reading)
+            self.scores = evaluate(self.run, self.config, pair(self.run.name, reporter=self), self)
             LOG.info("Run %s was evaluated: %s", self.run.name, self.scores["summary"]["en"])
         except UserError as error:
             LOG.warning("The evaluation of %s ended: %s", self.run.name, error)

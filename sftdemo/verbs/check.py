@@ -11,8 +11,7 @@ from sftdemo.data.conversion.templates import frame
 from sftdemo.data.text.writing_systems import scripts
 from sftdemo.encoding.truncation import instruction
 from sftdemo.errors import Fault, Text, UsageError, UserError
-from sftdemo.log import to_log
-from sftdemo.model import download
+from sftdemo.log import TO_LOG, Reporter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 MOST_COUNTED = 5_000
 
 
-def inspect(config: TrainConfig, row: int | None = None, report: download.Report = to_log) -> dict[str, Any]:
+def inspect(config: TrainConfig, row: int | None = None, reporter: Reporter = TO_LOG) -> dict[str, Any]:
     """The `check` command's JSON. Rows a template can't mask are faults too; with `row` (from 1) also its tokens.
 
     Where the model can't be had, tokens are None and the reason is reported; the X-ray then raises UserError.
@@ -36,15 +35,17 @@ def inspect(config: TrainConfig, row: int | None = None, report: download.Report
     try:
         from sftdemo.model.loading import tokenizer
 
-        words = tokenizer(config.model, report, config.thinking)
+        words = tokenizer(config.model, reporter, config.thinking)
     except UserError as error:
         if row is not None or isinstance(error, UsageError):
             raise
-        report(f"Tokens are not counted: {error}")
+        reporter.info(f"Tokens are not counted: {error}")
         return facts
     measured = measure(dataset, words, config, MOST_COUNTED)
     if measured["counted"] < dataset.examples:
-        report(f"Tokens are counted on {measured['counted']} of {dataset.examples} rows; training checks every row.")
+        reporter.info(
+            f"Tokens are counted on {measured['counted']} of {dataset.examples} rows; training checks every row."
+        )
     for kind, faults in measured.pop("told").items():
         facts[kind] = [*facts[kind], *faults]
     facts |= measured

@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -19,8 +18,7 @@ from sftdemo.encoding.thoughts import answer_of
 from sftdemo.errors import DataError, Text, UserError
 from sftdemo.evaluation.scorecard import SIDES, likeliest, score_outputs
 from sftdemo.inference import load_run
-from sftdemo.log import to_log
-from sftdemo.model import download
+from sftdemo.log import TO_LOG, Reporter
 from sftdemo.schema import General, OutputRow, Scores, problem_in
 from sftdemo.verbs import forgetting
 
@@ -37,28 +35,26 @@ def evaluate(
     run: runs.Run | str,
     config: EvaluateConfig | None = None,
     pair: SideBySide | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    should_stop: Callable[[], bool] = lambda: False,
-    report: download.Report = to_log,
-    reading: Callable[[int], None] = lambda read: None,
+    reporter: Reporter = TO_LOG,
 ) -> Scores:
     """Evaluate a run and return its scores.json (keys in design order: n, base, tuned, difference, outputs, …).
 
-    `pair` is the run's loaded models, if the caller has them; `progress` is told the rows answered and all of them,
-    `reading` how many prompts have been read. Answers are kept batch by batch: an evaluation that was stopped or killed
-    goes on where it was when the same is asked again. Raises UserError when stopped, or when there is nothing to evaluate
-    on.
+    `pair` is the run's loaded models, if the caller has them. Answers are kept batch by batch: an evaluation that was stopped
+    (by `reporter`) or killed goes on where it was when the same is asked again. Raises UserError when stopped, or when there
+    is nothing to evaluate on.
     """
     run = runs.find(run) if isinstance(run, str) else run
     config = (config or EvaluateConfig()).check()
     began = time.perf_counter()
-    examples = _held_out(run, config, report)
+    examples = _held_out(run, config, reporter)
     choices = _choices([*cast("list[Example]", run.examples("train")), *examples])
-    pair = pair or load_run.load(run, report)
-    examples, refused = _taken(examples, pair, report)
+    pair = pair or load_run.load(run, reporter)
+    examples, refused = _taken(examples, pair, reporter)
     fitting = [example for example in examples if _fits(example, pair)]
     if passing := len(examples) - len(fitting):
-        report(f"Rows left out, since prompt and answer would pass the model's {pair.context} tokens: {passing}.")
+        reporter.info(
+            f"Rows left out, since prompt and answer would pass the model's {pair.context} tokens: {passing}."
+        )
     left_out = refused + passing
     if not fitting:
         raise UserError(
@@ -67,22 +63,22 @@ def evaluate(
     rows = _rows(fitting)
     longest = config.max_new_tokens or _longest_answer(pair, rows)
     partial = Partial.of(run, rows, choices, longest)
-    _answer(pair, rows, choices, longest, config.batch_size, partial, progress, should_stop, reading)
-    _say_unfinished(rows, longest, report)
+    _answer(pair, rows, choices, longest, config.batch_size, partial, reporter)
+    _say_unfinished(rows, longest, reporter)
     # Texts and labels in one set: only what can be said of all its rows is, and the rest of each task.
     labels = _all_labels(choices) if all(row["label"] for row in rows) else []
-    general = forgetting.measure(pair, config.batch_size, config.seed, should_stop) if config.general else None
+    general = forgetting.measure(pair, config.batch_size, config.seed, reporter) if config.general else None
     result = _write(run, config, cast("list[OutputRow]", rows), labels, began, general, left_out)
     partial.path.unlink(missing_ok=True)
     return result
 
 
-def _held_out(run: runs.Run, config: EvaluateConfig, report: download.Report) -> list[Example]:
+def _held_out(run: runs.Run, config: EvaluateConfig, reporter: Reporter) -> list[Example]:
     """The rows to evaluate on: the run's test split; or of other data the test split, else all."""
     if config.data is None:
         examples = cast("list[Example]", run.examples("test"))
     else:
-        splits = _other_data(run, config, report).splits
+        splits = _other_data(run, config, reporter).splits
         examples = splits.get("test") or splits.get("validation") or splits["train"]
     if not examples:
         raise UserError("Run {name} has no held-out rows; give data to evaluate on with --data.", name=run.name)
@@ -91,7 +87,7 @@ def _held_out(run: runs.Run, config: EvaluateConfig, report: download.Report) ->
     return examples
 
 
-def _other_data(run: runs.Run, config: EvaluateConfig, report: download.Report) -> data.Dataset:
+def _other_data(run: runs.Run, config: EvaluateConfig, reporter: Reporter) -> data.Dataset:
     """Other data, asked in the very words of the training where it has the same layout."""
     trained_config = run.trained_config()
     trained = trained_config["data"]
@@ -106,7 +102,7 @@ def _other_data(run: runs.Run, config: EvaluateConfig, report: download.Report) 
     if dataset.faults:
         raise DataError(dataset.faults)
     for note in (*dataset.warnings, *dataset.notes):
-        report(str(note))
+        reporter.info(str(note))
     return dataset
 
 
@@ -115,7 +111,7 @@ def _task(example: Example) -> str | None:
     return example.get("meta", {}).get("source")
 
 
-def _taken(examples: list[Example], pair: SideBySide, report: download.Report) -> tuple[list[Example], int]:
+def _taken(examples: list[Example], pair: SideBySide, reporter: Reporter) -> tuple[list[Example], int]:
     """The rows that the model's template takes, and how many it refuses; UserError where it refuses all."""
     accepted, first = [], None
     for example in examples:
@@ -127,7 +123,9 @@ def _taken(examples: list[Example], pair: SideBySide, report: download.Report) -
     if first and not accepted:
         raise first
     if first:
-        report(f"Rows left out, since the model's chat template refuses them: {len(examples) - len(accepted)}. {first}")
+        reporter.info(
+            f"Rows left out, since the model's chat template refuses them: {len(examples) - len(accepted)}. {first}"
+        )
     return accepted, len(examples) - len(accepted)
 
 
@@ -230,15 +228,13 @@ def _answer(
     longest: int,
     batch_size: int,
     partial: Partial,
-    progress: Callable[[int, int], None],
-    should_stop: Callable[[], bool],
-    reading: Callable[[int], None],
+    reporter: Reporter,
 ) -> None:
     """Fill in both sides' answers, what each holds likeliest among a task's labels, and the likelihood of the reference."""
     done = partial.read()
     for number, row in done.items():
         rows[number] |= row
-    progress(len(done), len(rows))
+    reporter.answered(len(done), len(rows))
     prompts = [row["messages"] for row in rows]
     labels = _all_labels(choices)
     place = {label: number for number, label in enumerate(labels)}
@@ -248,7 +244,7 @@ def _answer(
     # A label's likelihood is that of the reference too; it needn't be computed twice.
     unscored = [] if all(row["label"] for row in rows) else references
     generate = GenerateConfig(max_new_tokens=longest)
-    for answers in pair.answers(prompts, generate, batch_size, label_ids, unscored, done, should_stop, reading, tools):
+    for answers in pair.answers(prompts, generate, batch_size, label_ids, unscored, done, reporter, tools):
         for index, answer in answers.items():
             row = rows[index]
             for side in SIDES:
@@ -263,7 +259,7 @@ def _answer(
             row |= {"answer_tokens": len(references[index]), "answer_bytes": len(row["references"][0].encode())}
             done[index] = row
         partial.add([rows[index] for index in answers])
-        progress(len(done), len(rows))
+        reporter.answered(len(done), len(rows))
     if len(done) < len(rows):
         raise UserError(
             "Stopped after {done} of {n} rows; the same evaluation asked again goes on from there.",
@@ -284,11 +280,11 @@ def _longest_answer(pair: SideBySide, rows: list[dict[str, Any]]) -> int:
     return min(LONGEST_ANSWER, room(answers)) + (room(thoughts) if thoughts else 0)
 
 
-def _say_unfinished(rows: list[dict[str, Any]], longest: int, report: download.Report) -> None:
+def _say_unfinished(rows: list[dict[str, Any]], longest: int, reporter: Reporter) -> None:
     """Thoughts that never ended leave no answer: what is measured then is the limit, not the model."""
     for side in SIDES:
         if cut := sum(not answer_of(row[side]) and bool(row[side]) for row in rows):
-            report(
+            reporter.info(
                 f"{cut} of {len(rows)} answers of {side} end amid their thoughts, after {longest} tokens; raise "
                 "--max-new-tokens, or train with --thinking off where the model has both modes."
             )

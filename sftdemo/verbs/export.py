@@ -10,12 +10,12 @@ import torch
 from sftdemo import runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import Text, UserError
-from sftdemo.log import to_log
+from sftdemo.log import TO_LOG, Reporter
 from sftdemo.model import download, loading
 from sftdemo.system import resources
 
 
-def export(run: runs.Run | str, to: Path, merge: bool = False, report: download.Report = to_log) -> Path:
+def export(run: runs.Run | str, to: Path, merge: bool = False, reporter: Reporter = TO_LOG) -> Path:
     """Copy model/ and the model card to a new folder; with `merge`, plain weights that need no PEFT.
 
     Merging is done in float32 into unquantized base weights and saved in float32. Refuses a folder with files in it.
@@ -29,10 +29,10 @@ def export(run: runs.Run | str, to: Path, merge: bool = False, report: download.
         raise UserError("{path} is not an empty folder; give a new one.", path=to)
     merge = merge and settings.method == "lora"
     if merge and settings.quantization != "none":
-        report(f"The adapter was trained on {settings.quantization} weights and is merged into the plain ones.")
+        reporter.info(f"The adapter was trained on {settings.quantization} weights and is merged into the plain ones.")
     base = Path(config["base_model"])
     if merge and not (base / "config.json").is_file():
-        base, _ = download.find(settings.model, report)
+        base, _ = download.find(settings.model, reporter)
     resources.check_disk(to, loading.weights_bytes(base if merge else run.model_path), Text("The export"))
     if merge:
         model = loading.add_adapter(loading.load_base(base, torch.float32), run.model_path)

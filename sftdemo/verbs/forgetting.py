@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sftdemo import files
@@ -16,6 +15,7 @@ from sftdemo.evaluation.registry import ANSWERED, METRICS
 from sftdemo.evaluation.scorecard import SIDES
 from sftdemo.evaluation.sides import Side, Targets
 from sftdemo.evaluation.summary import gained
+from sftdemo.log import TO_LOG, Quiet, Reporter
 
 if TYPE_CHECKING:
     from sftdemo.inference.side_by_side import SideBySide
@@ -26,7 +26,7 @@ LONGEST_ANSWER = 40  # tokens; the answers asked for are one short sentence
 
 
 def ask(
-    pair: SideBySide, batch_size: int = EvaluateConfig.batch_size, should_stop: Callable[[], bool] = lambda: False
+    pair: SideBySide, batch_size: int = EvaluateConfig.batch_size, reporter: Reporter = TO_LOG
 ) -> list[dict[str, Any]]:
     """A row for each question: {"kind", "messages", "references", "base", "tuned", "base_nll", "tuned_nll", …}."""
     rows = list(files.read_jsonl(QUESTIONS))
@@ -35,7 +35,7 @@ def ask(
     ids = [answer_ids(pair.tokenizer, prompt, text) for prompt, text in zip(prompts, wanted, strict=True)]
     config = GenerateConfig(max_new_tokens=LONGEST_ANSWER)
     done = 0
-    for answers in pair.answers(prompts, config, batch_size, references=ids, should_stop=should_stop):
+    for answers in pair.answers(prompts, config, batch_size, references=ids, reporter=Quiet(reporter)):
         for index, answer in answers.items():
             answered_rows[index] |= answer | {
                 "answer_tokens": len(ids[index]),
@@ -105,8 +105,8 @@ def measure(
     pair: SideBySide,
     batch_size: int = EvaluateConfig.batch_size,
     seed: int = 42,
-    should_stop: Callable[[], bool] = lambda: False,
+    reporter: Reporter = TO_LOG,
 ) -> dict[str, Any]:
     """Ask and judge; the rows come along as "outputs", so that everything can be looked at and judged again."""
-    rows = ask(pair, batch_size, should_stop)
+    rows = ask(pair, batch_size, reporter)
     return judge(rows, seed) | {"outputs": rows}
