@@ -99,10 +99,8 @@ class Status(Summary, total=False):
     total: Doc[int, "optimizer steps in all"]
     eta_s: Doc[float | None, "seconds left, about"]
     error: Doc[str, "why it failed or was stopped before its first step, in one line"]
-    error_key: Doc[str, "the template of `error`, by which the page finds it in another language"]
-    error_values: Doc[
-        dict[str, Any], "what the template was filled with; what is a text itself is `{text, key, values}`"
-    ]
+    error_key: Doc[Any, "the template of `error`, by which the page finds it in another language"]
+    error_values: Doc[Any, "what the template was filled with; what is a text itself is `{text, key, values}`"]
     cut_off: Doc[bool, "it was ended from outside (killed, SIGTERM, out of time): `train --resume` goes on from there"]
 
 

@@ -39,7 +39,7 @@ def wrong_setting() -> None:
 @pytest.mark.parametrize(
     ("handler", "chinese", "english"),
     [
-        (lambda: runs.named("gone"), "没有运行 'gone'；最近的有：还没有。", "There is no run 'gone'"),
+        (lambda: runs.named("gone"), "没有运行 'gone'；名称见运行列表。", "There is no run 'gone'"),
         (
             wrong_setting,
             "“轮次”的值是 0.0，不能小于 0.001。“学习率”的值是 7，不能大于 1。",

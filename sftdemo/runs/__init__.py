@@ -2,10 +2,11 @@
 
 from sftdemo.runs.folder import ACTIVE, SPLITS, DamagedRun, Run, home
 from sftdemo.runs.listing import active, create, find, list_runs, named, valid_name
-from sftdemo.runs.overview import details, differences, overview, same_base
+from sftdemo.runs.overview import details, differences, overview, same_base, source_name
 from sftdemo.runs.process import boot_id, identity, is_alive, process_start
 
 __all__ = [
     "ACTIVE", "SPLITS", "DamagedRun", "Run", "active", "boot_id", "create", "details", "differences", "find", "home",
-    "identity", "is_alive", "list_runs", "named", "overview", "process_start", "same_base", "valid_name",
+    "identity", "is_alive", "list_runs", "named", "overview", "process_start", "same_base", "source_name",
+    "valid_name",
 ]  # fmt: skip

@@ -183,13 +183,12 @@ class Run:
             return {"state": "failed", "error": Text("status.json is missing.")}
         status: Status = self._json("status.json", Status)
         if error := status.get("error"):
-            key, values = status.get("error_key", error), status.get("error_values", {})
+            key: Any = status.get("error_key", error)
+            values: Any = status.get("error_values", {})
             try:
                 status["error"] = Text.from_json({"text": error, "key": key, "values": values})
-            except (KeyError, TypeError, AttributeError):
-                raise DamagedRun(
-                    self.name, "status.json", Text("is damaged: {problem}", problem="error_values")
-                ) from None
+            except (KeyError, TypeError, AttributeError):  # written by an older version, or by hand
+                status["error"] = Text(error)
         return status
 
     def write_status(self, state: str, pid: int | None = None, **values: Any) -> None:

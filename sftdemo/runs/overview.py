@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sftdemo.schema import Scores
 # The keys of a line in the list of runs.
 LINE = (
     "name", "data", "model", "method", "quantization", "state", "created", "eval_loss", "evaluation", "metric", "base",
-    "tuned", "error",
+    "tuned", "error", "sha256",
 )  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def overview(run: Run) -> dict[str, Any]:
     try:
         settings, data = run.config().get("settings", {}), run.config().get("data", {})
         line |= {key: settings.get(key) for key in ("model", "method", "quantization")}
-        line["data"] = data.get("name") or settings.get("data")
+        line |= {"data": data.get("name") or source_name(settings.get("data") or ""), "sha256": data.get("sha256")}
         status, evaluations = run.status(), run.evaluations()
         line |= {"state": status["state"], "eval_loss": status.get("eval_loss"), "error": status.get("error")}
         if evaluations:
@@ -50,6 +51,11 @@ def overview(run: Run) -> dict[str, Any]:
         return line | {"state": "damaged", "error": damaged.reason}
     reason = run.damage()
     return line | ({"state": "damaged", "error": reason} if reason else {})
+
+
+def source_name(source: str) -> str:
+    """What data is called before it has been read: of each path in it the file's name, as that of an upload tells where."""
+    return re.sub(r"(?:^|(?<=\+))\s*[^+*]*[/\\\\]", lambda path: " " if path.start() else "", source)
 
 
 def _leading_scores(scores: Scores) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import UsageError, UserError
-from sftdemo.ui import access, allowance, work
+from sftdemo.ui import access, allowance, private, work
 from sftdemo.ui.parts import forms
 from sftdemo.ui.parts.forms import EVALUATION_QUEUE, MODEL_QUEUE
 from sftdemo.ui.parts.page import find_ready, latest_evaluation
@@ -49,7 +49,10 @@ def evaluate(run: str, max_examples: int = evaluate_tab.FIRST_ROWS) -> dict[str,
 
 def list_runs() -> list[dict[str, Any]]:
     """All runs, newest first, with state and main metric."""
-    return [runs.overview(run) for run in runs.list_runs()]
+    return [
+        {key: private.shown(value) if isinstance(value, str) else value for key, value in runs.overview(run).items()}
+        for run in runs.list_runs()
+    ]
 
 
 def vote_next(run: str, rater: str, request: gr.Request) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from gradio.context import LocalContext
 from sftdemo.config import Settings, value_type
 from sftdemo.errors import UserError, unexpected
 from sftdemo.log import LOG
-from sftdemo.ui import access, handlers, sources
+from sftdemo.ui import access, handlers, private, sources
 from sftdemo.ui.parts import html
 from sftdemo.ui.texts import help_key, label, language
 from sftdemo.ui.texts.faults import in_words
@@ -102,11 +102,16 @@ def config(owner: type[Settings], fields: Mapping[str, Any]) -> Any:
     return checked
 
 
+def toast(sentence: str) -> gr.Error:
+    """The error that Gradio sends; it draws a toast as HTML, and texts of visitors and files are in it."""
+    return gr.Error(sentence.replace("&", "&amp;").replace("<", "&lt;"), print_exception=False)
+
+
 def explained(error: Exception) -> str:
     """One line on an error in the visitor's language; one that nobody foresaw goes to the log with its traceback."""
     lang = language(LocalContext.request.get(None))
     if isinstance(error, UserError):
-        return in_words(error, lang)
+        return private.shown(in_words(error, lang))
     LOG.error("An event of the page failed.", exc_info=error)
     return in_words(unexpected(error, private=True), lang)
 
@@ -126,7 +131,7 @@ def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Any]:
         except Exception as error:  # noqa: BLE001 (said on the page, and what nobody foresaw in the log)
             sentence = explained(error)
             yield {place: html.fault(sentence)}
-            raise gr.Error(sentence, print_exception=False) from None
+            raise toast(sentence) from None
 
     @functools.wraps(handler)
     async def safe_async(*arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
@@ -137,7 +142,7 @@ def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Any]:
         except Exception as error:  # noqa: BLE001 (as above)
             sentence = explained(error)
             yield {place: html.fault(sentence)}
-            raise gr.Error(sentence, print_exception=False) from None
+            raise toast(sentence) from None
 
     return safe_async if inspect.isasyncgenfunction(handler) or inspect.iscoroutinefunction(handler) else safe
 
@@ -158,7 +163,7 @@ def gradio_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 (as in shown_errors)
-        raise gr.Error(explained(error), print_exception=False) from None
+        raise toast(explained(error)) from None
 
 
 def as_error(handler: Callable[..., Any]) -> Callable[..., Any]:

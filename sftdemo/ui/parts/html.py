@@ -9,6 +9,7 @@ from typing import Any
 
 from sftdemo.data.types import turn_text
 from sftdemo.evaluation.words import HAN_KANA, NO_SPACES, pattern
+from sftdemo.ui import private
 
 # gr.HTML reads ${…} and {{…}} as templates, so text from data and models must not contain them.
 _TEMPLATE = str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;"})
@@ -33,8 +34,8 @@ def empty(title: str, text: str) -> str:
 
 
 def fault(text: str) -> str:
-    """What went wrong, where it went wrong; nothing for no fault."""
-    return f'<div class="s state fault" role="alert">{esc(text)}</div>' if text else ""
+    """What went wrong, where it went wrong, as far as the visitor may read it; nothing for no fault."""
+    return f'<div class="s state fault" role="alert">{esc(private.shown(text))}</div>' if text else ""
 
 
 def chip(text: str, kind: str = "plain") -> str:

@@ -143,6 +143,7 @@ class ChatTab:
                 height=340,
                 buttons=["copy"],
                 feedback_options=None,
+                render_markdown=False,  # answers and what visitors write are text: nothing in them is drawn or fetched
                 layout="bubble",
                 elem_id=f"chat-{side}",
                 elem_classes="chat-base" if side == "base" else "chat-tuned",

@@ -163,7 +163,10 @@ def progress(current: work.Evaluation, lang: str) -> str:
 
 def public_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
     """The scores without paths on the server."""
-    return {key: value for key, value in scores.items() if key != "outputs"} | {"outputs": Path(scores["outputs"]).name}
+    public = {**scores, "outputs": Path(scores.get("outputs", "")).name}
+    if (settings := scores.get("settings", {})).get("data"):
+        public["settings"] = {**settings, "data": runs.source_name(settings["data"])}
+    return public
 
 
 def follow(run: runs.Run, config: EvaluateConfig, total: int) -> Iterator[work.Evaluation]:
