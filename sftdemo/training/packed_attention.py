@@ -130,7 +130,7 @@ def _flash(
     options = {"enable_gqa": groups > 1} if "enable_gqa" in VARLEN_OPTIONS else {}
     if not options and groups > 1:
         key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
-    return varlen.varlen_attn(  # type: ignore[return-value]
+    out: Tensor = varlen.varlen_attn(
         query.transpose(0, 1),
         key.transpose(0, 1)[seen],
         value.transpose(0, 1)[seen],
@@ -142,6 +142,7 @@ def _flash(
         window_size=(window - 1 if window else -1, 0),
         **options,
     )
+    return out
 
 
 @lru_cache(maxsize=2)
