@@ -10,6 +10,7 @@ import inspect
 import re
 import sys
 import typing
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,50 @@ def metrics(text: str) -> str:
     )
 
 
+# endpoints.md
+
+
+def endpoints() -> str:
+    """Every endpoint of the app and every route that is listed, with who may use it; tests post to each."""
+    from sftdemo.ui import build, guard
+
+    public: list[tuple[str, ...]] = []
+    private: Counter[tuple[str, str]] = Counter()
+    for event in build().fns.values():
+        if event.fn is None:
+            continue
+        if event.api_visibility == "public":
+            public.append((f"`/{event.api_name}`", *_who(event.fn.needs)))
+        else:
+            handler = event.fn.__qualname__.replace(".<locals>.<lambda>", "")
+            private[f"`{handler}`", event.fn.needs] += 1
+    head = ("needs", "owner", "visitor", "stranger")
+    events = ((handler, str(count), *_who(needs)) for (handler, needs), count in private.items())
+    listed = ((f"`{route}`", *_who(needs)) for route, needs in guard.ROUTES.items())
+    parts = [NOTE, "# Who may use which endpoint\n\n", ENDPOINTS, "\n## Public, by name\n\n"]
+    parts += [table(("name", *head), public), "\n## The page's events, by handler\n\n"]
+    parts += [
+        table(("handler", "events", *head), events),
+        "\n## Routes\n\nA route ending with / stands for all below it.\n\n",
+    ]
+    parts.append(table(("route", *head), [*listed, ("every other", *_who("manage"))]))
+    return "".join(parts)
+
+
+ENDPOINTS = (
+    "The *owner* is who reaches the app on its own machine, or has signed in; a *stranger* comes from another site's page, or "
+    "under a name that isn't the app's. *Visitors* are all others: what is *allowed* to them is decided by `--visitors-chat`, "
+    "`--visitors-vote` (on), `--visitors-evaluate`, `--visitors-train` and `--visitors-own-data` (off), within limits "
+    "(`sftdemo app --help`). An event that visitors may use gives each its own: they stop only what they started, and see "
+    "neither paths nor files to download. `tests/test_endpoints.py` posts to every endpoint as each of the three.\n"
+)
+
+
+def _who(needs: str) -> tuple[str, str, str, str]:
+    """What an endpoint needs, and whether each kind of sender may use it."""
+    return needs, "yes", {"look": "yes", "manage": "no"}.get(needs, "if allowed"), "no"
+
+
 def documents() -> dict[Path, str]:
     """What each document should hold."""
     folder, house, scores = DOCS / "run-folder.md", DOCS / "architecture.md", DOCS / "metrics.md"
@@ -251,6 +296,7 @@ def documents() -> dict[Path, str]:
         house: architecture(house.read_text(encoding="utf-8")),
         scores: metrics(scores.read_text(encoding="utf-8")),
         DOCS / "commands.md": commands(),
+        DOCS / "endpoints.md": endpoints(),
         DOCS / "python.md": python(),
         folder: run_folder(folder.read_text(encoding="utf-8")),
     }

@@ -31,6 +31,7 @@ def build() -> Any:
     import gradio as gr
 
     from sftdemo.ui import api
+    from sftdemo.ui.blocks import Blocks
     from sftdemo.ui.parts.page import TICK_S, Header, Page
     from sftdemo.ui.tabs import ballot
     from sftdemo.ui.tabs.chat import ChatTab
@@ -42,7 +43,7 @@ def build() -> Any:
     from sftdemo.ui.tabs.vote import VoteTab
     from sftdemo.ui.texts import label
 
-    with gr.Blocks(title="sftdemo", analytics_enabled=False) as blocks:
+    with Blocks(title="sftdemo", analytics_enabled=False) as blocks:
         api.build()  # first, so that the public names are free
         timer = gr.Timer(TICK_S, active=False)
         page = Page(blocks, run=gr.State(None), data=gr.State({}), timer=timer)

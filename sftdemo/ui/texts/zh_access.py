@@ -56,4 +56,7 @@ FAULTS = {
     ),
     "Too many requests are waiting; try again in a moment.": "等待中的请求太多；请稍后重试。",
     "Only who started it, or the owner of this app, may stop it.": "只有启动者或此应用的所有者可以停止它。",
+    "What was sent doesn't fit this endpoint; see its description under the page's API link.": (
+        "发送的内容不符合此接口；请查看页面 API 链接中的说明。"
+    ),
 }
