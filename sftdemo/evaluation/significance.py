@@ -103,12 +103,10 @@ def _swaps(n: int, trials: int, seed: int) -> Iterator[Array]:
 def _interval(spread: Array, delta: float, n: int, limit: float) -> tuple[float, float]:
     """The middle 95 % of the resampled differences.
 
-    Plain percentiles are too narrow on few rows; Hesterberg (2015) takes the tails that Student's t asks for. Where all
-    resamples agree on a difference, they know nothing of rows that behave otherwise, which may be as many as Wilson's
-    interval leaves.
+    Where all resamples agree on a difference, they know nothing of rows that behave otherwise, which may be as many as
+    Wilson's interval leaves.
     """
     import numpy as np
-    from scipy.stats import norm, t
 
     if not delta and not spread.any():
         return 0.0, 0.0
@@ -116,8 +114,16 @@ def _interval(spread: Array, delta: float, n: int, limit: float) -> tuple[float,
         unseen = 1 - wilson(n, n)[0]
         middle = delta * (1 - unseen)
         return max(middle - unseen * limit, -limit), min(middle + unseen * limit, limit)
+    return percentiles(spread, n)
+
+
+def percentiles(resampled: Array, n: int) -> tuple[float, float]:
+    """The middle 95 % of a score's resamples over n > 1 rows, with tails as wide as Student's t asks for (Hesterberg 2015)."""
+    import numpy as np
+    from scipy.stats import norm, t
+
     tail = norm.cdf((n / (n - 1)) ** 0.5 * t.ppf((1 - CONFIDENCE) / 2, n - 1))
-    low, high = np.quantile(spread, [tail, 1 - tail])
+    low, high = np.quantile(resampled, [tail, 1 - tail])
     return float(low), float(high)
 
 

@@ -99,19 +99,9 @@ def answering(model: PreTrainedModel, names: tuple[str, ...], rows: AdapterRouti
     grouped_attention.group(model)
     if rows:
         stack(model)
-    _open_gates_in_place(model)
     if device().type == "cpu":
         store_by_input(model)
     return Side(model, names, rows, last_layer.enable(model, rows))
-
-
-def _open_gates_in_place(model: PreTrainedModel) -> None:
-    """Let SiLU write over what gate_proj gave, which nobody else reads."""
-    from transformers.activations import SiLUActivation
-
-    for module in model.modules():
-        if hasattr(module, "gate_proj") and isinstance(getattr(module, "act_fn", None), SiLUActivation):
-            module.act_fn = torch.nn.SiLU(inplace=True)
 
 
 def _with_adapters(

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 import os
-import re
 import secrets
 import shutil
 import time
@@ -207,12 +206,12 @@ class Run:
             parents=False,
         )
 
-    def metrics(self, most: int | None = None) -> list[MetricsRow]:
-        """The logged steps so far; with `most`, no more than about twice as many, the last and all with an eval_loss among them."""
+    def metrics(self) -> list[MetricsRow]:
+        """The logged steps so far, 2,000 at most."""
         if not os.path.lexists(self.path / "metrics.jsonl"):
             return []
         with self.reading("metrics.jsonl"):
-            rows = [parsed(line.decode()) for line in _log_lines(self.path / "metrics.jsonl", most)]
+            rows = [parsed(line.decode()) for line in _log_lines(self.path / "metrics.jsonl")]
             _check_rows(rows, MetricsRow)
         return rows
 
@@ -318,16 +317,10 @@ def _check_rows(rows: Iterable[Any], kind: type) -> None:
             raise ValueError(Text("is damaged in row {number}: {problem}", number=number, problem=problem))
 
 
-def _log_lines(path: Path, most: int | None) -> list[bytes]:
-    """The complete lines of metrics.jsonl; with `most`, no more than about twice as many."""
+def _log_lines(path: Path) -> list[bytes]:
+    """The complete lines of metrics.jsonl."""
     if regular(path).st_size > MOST_LOG:
         raise ValueError(Text("has more than {most:,} bytes", most=MOST_LOG))
     log = path.read_bytes()
     log = log[: log.rfind(b"\n") + 1]  # a line still being written is left for the next read
-    if most is None or log.count(b"\n") <= most:
-        return log.splitlines()
-    # Lines are found by evenly spread bytes. A power of two between them, so that a curve that grows keeps its points.
-    stride = 1 << ((len(log) // most).bit_length() - 1)
-    places = [*range(0, len(log), stride), *(m.start() for m in re.finditer(b'"eval_loss"', log)), len(log) - 1]
-    starts = sorted({log.rfind(b"\n", 0, place) + 1 for place in places})
-    return [log[start : log.index(b"\n", start)] for start in starts]
+    return log.splitlines()

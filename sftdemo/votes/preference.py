@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sftdemo.evaluation.significance import CONFIDENCE, RESAMPLES, wilson
+from sftdemo.evaluation.significance import CONFIDENCE, RESAMPLES, percentiles, wilson
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,6 @@ def win_rate_interval(wins: Sequence[int], votes: Sequence[int], seed: int = 42)
     and Wilson's interval over the prompts stands in.
     """
     import numpy as np
-    from scipy.stats import norm, t
 
     n = len(votes)
     if not n:
@@ -71,9 +70,7 @@ def win_rate_interval(wins: Sequence[int], votes: Sequence[int], seed: int = 42)
         return wilson(float(rates[0]) * n, n)
     resampled = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(float)
     spread = (resampled @ won) / (resampled @ counted)
-    tail = norm.cdf((n / (n - 1)) ** 0.5 * t.ppf((1 - CONFIDENCE) / 2, n - 1))
-    low, high = np.quantile(spread, [tail, 1 - tail])
-    return float(low), float(high)
+    return percentiles(spread, n)
 
 
 def krippendorff_alpha(units: Sequence[Sequence[object]]) -> float | None:

@@ -11,7 +11,6 @@ from sftdemo.evaluation.registry import METRICS
 from sftdemo.ui.parts.html import cut, esc
 from sftdemo.ui.texts import number, say
 
-MOST_POINTS = 1000  # of a run's log are read for a curve
 SHOWN = 7  # metrics in sight; the others are a click away
 Point = tuple[float, float]
 

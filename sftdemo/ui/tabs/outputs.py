@@ -42,6 +42,11 @@ def judged_rows(run_name: str, metric: str) -> list[Row]:
     return load(run, name, metric)[0] if name else []
 
 
+def page_of(run_name: str, metric: str, sort: str, label: str, filter: str, search: str, at: int) -> OutputsPage:
+    """One page of the rows of a run's newest evaluation, sorted and filtered as the page asks."""
+    return outputs.outputs_page(judged_rows(run_name, metric), sort, filter, at, label or "", search or "")
+
+
 def find_row(run_name: str, metric: str, number: object) -> Row:
     row = next((row for row in judged_rows(run_name, metric) if str(row["row"]) == str(number)), None)
     if row is None:
@@ -232,40 +237,16 @@ class OutputsView:
     def hide(self) -> dict[Any, Any]:
         return {self.box: gr.update(visible=False), self.table: "", **self.closed}
 
-    def list_rows(
-        self,
-        request: gr.Request,
-        run_name: str,
-        metric: str,
-        sort: str,
-        label: str,
-        filter: str,
-        search: str,
-        at: int = 0,
-        step: int = 0,
-    ) -> dict[Any, Any]:
+    def list_rows(self, request: gr.Request, at: int = 0, step: int = 0, **filters: Any) -> dict[Any, Any]:
         """The page `step` pages from `at` of the rows asked for; the first one where neither is given."""
-        rows = judged_rows(run_name, metric)
-        page = outputs.outputs_page(rows, sort, filter, at + step, label or "", search or "")
-        return self.draw(page, language(request)) | self.closed
+        return self.draw(page_of(at=at + step, **filters), language(request)) | self.closed
 
-    def open_row(
-        self,
-        request: gr.Request,
-        event: gr.EventData,
-        run_name: str,
-        metric: str,
-        sort: str,
-        label: str,
-        filter: str,
-        search: str,
-        at: int,
-    ) -> dict[Any, Any]:
-        lang, row = language(request), find_row(run_name, metric, picked(event))
-        page = outputs.outputs_page(judged_rows(run_name, metric), sort, filter, at, label or "", search or "")
+    def open_row(self, request: gr.Request, event: gr.EventData, at: int, **filters: Any) -> dict[Any, Any]:
+        """One row with all that is known of it, marked in its page."""
+        lang, row = language(request), find_row(filters["run_name"], filters["metric"], picked(event))
         return {
             self.opened: opened(row, lang),
-            self.table: outputs_table(page, lang, row["row"]),
+            self.table: outputs_table(page_of(at=at, **filters), lang, row["row"]),
             self.open_number: row["row"],
             self.reason: "",
             self.why_row: gr.update(visible=access.visitor(request).may("chat")),

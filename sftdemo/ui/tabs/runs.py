@@ -87,7 +87,7 @@ def setting_differences(chosen: Sequence[runs.Run]) -> list[tuple[str, list[str]
 
 def comparison(chosen: Sequence[runs.Run], lang: str) -> str:
     """Curves over each other and the settings that differ."""
-    curves = [charts.curve(run.name, run.metrics(charts.MOST_POINTS)) for run in chosen]
+    curves = [charts.curve(run.name, run.metrics()) for run in chosen]
     rows = [
         (None, [say(lang, f"set_{name}"), *map(html.esc, values)], False)
         for name, values in setting_differences(chosen)

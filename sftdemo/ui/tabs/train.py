@@ -119,7 +119,7 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> s
 
 def live(run: runs.Run, lang: str) -> str:
     """The state of one run: its figures and its curve, in words when it ended."""
-    status, metrics = run.status(), run.metrics(charts.MOST_POINTS)
+    status, metrics = run.status(), run.metrics()
     state, step, total = status["state"], status.get("step") or 0, status.get("total") or 0
     curve = charts.curve(run.name, metrics)
     chart = charts.loss_chart([curve], lang, total)
