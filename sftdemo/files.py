@@ -41,8 +41,17 @@ def write_text(path: Path, text: str, parents: bool = True) -> None:
         part.unlink(missing_ok=True)
 
 
+def overwrite_json(path: Path, value: Any) -> None:
+    """Write into the blocks that a file has: a last word on a disk with no room for another file."""
+    with path.open("r+", encoding="utf-8") as file:
+        file.write(json.dumps(value, ensure_ascii=False) + "\n")
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
+
+
 # What the disk, and not the program, is at fault for.
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 # As torch and safetensors say of a file that could not be written whole.
 _FULL_TEXTS = ("No space left on device", "os error 28", "os error 122", "PytorchStreamWriter failed", "unexpected pos")
@@ -52,7 +61,7 @@ def disk_fault(error: BaseException) -> UserError | None:
     """What to tell the user where a disk is full or can't be written to; None for any other error."""
     path = getattr(error, "filename", None) or ""
     number = getattr(error, "errno", None)
-    if number in _FULL or (not isinstance(error, UserError) and any(text in str(error) for text in _FULL_TEXTS)):
+    if number in FULL or (not isinstance(error, UserError) and any(text in str(error) for text in _FULL_TEXTS)):
         return UserError("The disk under {folder} is full; make room and try again.", folder=_folder(path))
     if isinstance(error, OSError) and number in _FORBIDDEN:
         return UserError(

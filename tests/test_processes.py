@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from sftdemo import runs
 from sftdemo.config import TrainConfig
+from sftdemo.errors import UserError
 from sftdemo.training.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -156,3 +157,44 @@ def test_who_loses_the_other_says_so(labelled, tiny, home):
     assert both[0].returncode == 1
     assert "sftdemo: Another process of this training has ended" in told[0][1] and "Traceback" not in told[0][1]
     assert "Another process" in runs.find("r").status()["error"]
+
+
+def test_two_processes_go_on_as_two(labelled, tiny, home):
+    """Killed between checkpoints, each goes on with its own random states; one alone is told what to do."""
+    words = [
+        "--epochs",
+        "12",
+        "--batch-size",
+        "4",
+        "--lora-dropout",
+        "0.2",
+        "--precision",
+        "float32",
+        "--checkpoint-every",
+        "2",
+    ]
+    for name in ("whole", "r"):
+        both = pair(command(labelled, tiny, "--name", name, *words))
+        path = home / "runs" / name / "metrics.jsonl"
+        deadline = time.monotonic() + 200
+        while name == "r" and (not path.exists() or len(path.read_text().splitlines()) < 9):
+            assert time.monotonic() < deadline and all(process.poll() is None for process in both)
+            time.sleep(0.01)
+        for process in both:
+            if name == "r":
+                process.kill()
+            process.communicate(timeout=200)
+    run, whole = runs.find("r"), runs.find("whole")
+    assert run.status()["state"] == "failed" and whole.status()["state"] == "finished"
+    with pytest.raises(
+        UserError, match="trained by 2 processes, and now there are 1; resume it with accelerate launch"
+    ):
+        train(TrainConfig(resume="r"))
+    both = pair(["train", "--resume", "r", "--json"])
+    (out, err), _ = (process.communicate(timeout=200) for process in both)
+    assert [process.returncode for process in both] == [0, 0], err
+    assert json.loads(out)["resumed"]
+    for row, other in zip(run.metrics(), whole.metrics(), strict=True):
+        assert {**row, "tokens_per_s": 0} == {**other, "tokens_per_s": 0}
+    weights, expected = (load_file(each.model_path / "adapter_model.safetensors") for each in (run, whole))
+    assert all(torch.equal(weights[key], expected[key]) for key in expected)

@@ -2,82 +2,435 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import multiprocessing
 import os
+import random
+import shutil
 import signal
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import label_rows
+from listener import Listener
 from safetensors.torch import load_file
 
-from sftdemo import runs
+from sftdemo import files, runs
 from sftdemo.config import TrainConfig
+from sftdemo.errors import UsageError, UserError
+from sftdemo.log import TO_LOG
 from sftdemo.runs import Run
-from sftdemo.training import checkpoints
+from sftdemo.training import checkpoints, lock, trainer
+from sftdemo.training import resume as resumption
+from sftdemo.training.prepare import Prepared
 from sftdemo.training.train import train
-from tests.listener import Listener
+from sftdemo.verbs import jobs
 
+# Dropout draws random numbers, and two batches make a step, so that every state there is has to be the same.
+LORA = {"lora_dropout": 0.2, "gradient_accumulation": 2, "batch_size": 4}
+KINDS: dict[str, dict[str, Any]] = {
+    "lora": LORA,
+    "full": {"method": "full"},
+    "padded": {"lora_dropout": 0.2},
+    "int8": {"quantization": "int8"},
+    "nf4": {"quantization": "nf4"},
+}
+SLOW = ("padded", "int8", "nf4")
 STEPS = 18  # two epochs of 72 rows by 8
+EVERY = 4
 
 
-def config(labelled: str, tiny: str, **changes: Any) -> TrainConfig:
-    settings = {"data": labelled, "model": tiny, "epochs": 2.0, "learning_rate": 5e-3, "precision": "float32"}
-    return TrainConfig.from_json({**settings, "checkpoint_every": 4, **changes})
+@pytest.fixture(scope="module")
+def moods(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("moods") / "moods.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in label_rows(100)), encoding="utf-8")
+    return str(path)
 
 
-def forked(work: Callable[[], object]) -> multiprocessing.Process:
-    """A process of its own for the work; torch is imported already."""
+def config(moods: str, tiny: str, kind: str = "lora", **changes: Any) -> TrainConfig:
+    settings = {"data": moods, "model": tiny, "epochs": 2.0, "learning_rate": 5e-3, "precision": "float32", "name": "r"}
+    return TrainConfig.from_json({**settings, "checkpoint_every": EVERY, **KINDS[kind], **changes})
+
+
+@pytest.fixture(scope="module")
+def whole(moods: str, tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    """The uninterrupted run of each kind, trained once."""
+    trained: dict[str, Run] = {}
+
+    def run(kind: str) -> Run:
+        if kind not in trained:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("SFTDEMO_HOME", str(tmp_path_factory.mktemp("whole")))
+                if kind == "padded":
+                    patch.setattr(trainer.packed_attention, "enable", lambda model: False)
+                train(config(moods, tiny, kind))
+                trained[kind] = runs.find("r")
+        return trained[kind]
+
+    return run
+
+
+@pytest.fixture
+def run(home: Path) -> Run:
+    return Run(home / "runs" / "r")
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Do it in a process of its own, which has torch already; returns its exit code."""
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
-    return process
-
-
-def train_and_die(settings: TrainConfig, step: int, word: int = signal.SIGKILL) -> int:
-    """Train in another process, which gets the signal after that step; returns its exit code."""
-
-    def die(row: dict[str, Any]) -> None:
-        if row["step"] == step and "loss" in row:
-            os.kill(os.getpid(), word)
-
-    process = forked(lambda: train(settings, reporter=Listener(die)))
     process.join(120)
     assert process.exitcode is not None
     return process.exitcode
 
 
+def at_step(step: int, act: Callable[[], object]) -> Listener:
+    def trained(row: Mapping[str, Any]) -> None:
+        if row["step"] == step and "loss" in row:
+            act()
+
+    return Listener(trained)
+
+
+def signal_self(number: int) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
 def curve(run: Run) -> list[tuple[Any, ...]]:
-    return [tuple(row.get(key) for key in ("step", "loss", "learning_rate", "grad_norm", "eval_loss")) for row in run.metrics()]  # fmt: skip
+    names = ("step", "epoch", "loss", "learning_rate", "grad_norm", "eval_loss")
+    return [tuple(row.get(name) for name in names) for row in run.metrics()]
 
 
 def assert_same(run: Run, whole: Run) -> None:
+    """The same curve to the last digit, each step once, the same weights, and nothing left behind."""
     assert curve(run) == curve(whole)
     steps = [row["step"] for row in run.metrics() if "loss" in row]
-    assert steps == sorted(set(steps))
+    assert steps == list(range(1, STEPS + 1))
     weights, expected = (load_file(next(each.model_path.glob("*.safetensors"))) for each in (run, whole))
     assert weights.keys() == expected.keys() and all(torch.equal(weights[key], expected[key]) for key in weights)
     status, reference = run.status(), whole.status()
     for key in ("state", "step", "total", "steps", "train_loss", "eval_loss", "first_eval_loss"):
         assert status[key] == reference[key], key
+    assert status["tokens_per_s"] > 0 and "cut_off" not in status
     assert not checkpoints.folder(run).exists() and not list(run.path.glob(".*"))
 
 
-KINDS = {
-    "lora": {},
-    "lora-dropout": {"lora_dropout": 0.2, "gradient_accumulation": 2, "batch_size": 4},
-    "full": {"method": "full"},
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in KINDS])
+def test_a_killed_training_goes_on_to_the_same_curve(moods, tiny, run, whole, kind, monkeypatch):
+    if kind == "padded":
+        monkeypatch.setattr(trainer.packed_attention, "enable", lambda model: False)
+    settings = config(moods, tiny, kind)
+    assert forked(lambda: train(settings, reporter=at_step(14, signal_self(signal.SIGKILL)))) == -signal.SIGKILL
+    assert run.status()["state"] == "failed" and run.status()["cut_off"]
+    assert jobs.cut_off() == run and jobs.can_resume(run)
+    listener = Listener()
+    summary = train(TrainConfig(resume="r"), reporter=listener)
+    assert "Run r goes on after step 12 of 18." in listener.notes and summary["resumed"] == [12]
+    assert_same(run, whole(kind))
+
+
+def test_sigterm_saves_before_it_goes(moods, tiny, run, whole):
+    summary = train(config(moods, tiny), reporter=at_step(7, signal_self(signal.SIGTERM)))
+    assert (summary["status"], summary["steps"], summary["eval_loss"]) == ("stopped", 7, None)
+    assert run.status()["cut_off"] and run.model_path.is_dir()
+    train(TrainConfig(resume="r"))
+    assert_same(run, whole("lora"))
+
+
+def test_signals_while_it_saves_change_nothing(moods, tiny, run, whole, monkeypatch):
+    save = trainer._save
+
+    def impatient(*arguments: Any) -> None:
+        for _ in range(4):
+            os.kill(os.getpid(), signal.SIGINT)
+        save(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(trainer, "_save", impatient)
+    summary = train(config(moods, tiny), reporter=at_step(9, signal_self(signal.SIGINT)))
+    assert summary["status"] == run.status()["state"] == "stopped" and run.model_path.is_dir()
+    monkeypatch.setattr(trainer, "_save", save)
+    # Step 9 is an epoch's last; the order of the next one is the same, too.
+    train(TrainConfig.from_json(run.config()["settings"]), run)
+    assert_same(run, whole("lora"))
+
+
+def test_a_third_signal_ends_a_step_and_says_what_is_left(moods, tiny, run):
+    def thrice() -> None:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config(moods, tiny), reporter=at_step(6, thrice))
+    assert run.status()["error"] == "Stopped between two checkpoints; --resume goes on from the last one."
+    assert resumption.start(run).checkpoint.step == 4
+
+
+def test_slices_of_time_make_one_run(moods, tiny, run, whole):
+    """Without any time a slice has one step, else it would never end."""
+    settings = config(moods, tiny)
+    assert train(settings, time_limit=0)["steps"] == 1
+    assert run.status()["state"] == "stopped" and run.status()["cut_off"] and run.model_path.is_dir()
+    assert train(settings, run, time_limit=0)["steps"] == 2
+    assert train(settings, run, time_limit=3600)["resumed"] == [1, 2]
+    assert_same(run, whole("lora"))
+
+
+@pytest.mark.parametrize(
+    "place", ["_digest", *(pytest.param(name, marks=pytest.mark.slow) for name in ("_sync", "_remove_older"))]
+)
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_last_one(moods, tiny, run, place):
+    """The second of them: what is half there isn't gone on from, and goes."""
+
+    def dying() -> None:
+        work = getattr(checkpoints, place)
+
+        def last_call(*arguments: Any) -> Any:
+            if (checkpoints.folder(run) / "checkpoint-4").exists() and list(
+                checkpoints.folder(run).glob("*/*-8")
+            ) + list(checkpoints.folder(run).glob("*-8")):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return work(*arguments)
+
+        setattr(checkpoints, place, last_call)
+        train(config(moods, tiny))
+
+    assert forked(dying) == -signal.SIGKILL
+    start = resumption.start(run)
+    assert start.checkpoint.step == (8 if place == "_remove_older" else 4)
+    assert train(TrainConfig(resume="r"), time_limit=0)["steps"] == start.checkpoint.step + 1
+    assert not checkpoints.part(run).exists()
+
+
+@pytest.fixture
+def stopped(moods: str, tiny: str, run: Run) -> Run:
+    """A run stopped after step 9, with the checkpoints of steps 8 and 9."""
+    train(config(moods, tiny), reporter=at_step(9, run.ask_to_stop))
+    assert {path.name for path in checkpoints.folder(run).iterdir()} == {"checkpoint-8", "checkpoint-9"}
+    return run
+
+
+def damage_file(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a bit of the optimizer": lambda path: damage_file(path / "optimizer.pt"),
+    "cut weights": lambda path: os.truncate(path / "adapter_model.safetensors", 100),
+    "no random states": lambda path: (path / "rng_state.pth").unlink(),
+    "no manifest": lambda path: (path / checkpoints.MANIFEST).unlink(),
+    "a manifest of rubbish": lambda path: (path / checkpoints.MANIFEST).write_text('{"step": '),
+    "a manifest of another kind": lambda path: (path / checkpoints.MANIFEST).write_text("[]"),
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_killed_training_goes_on_to_the_same_curve(labelled, tiny, kind):
-    train(config(labelled, tiny, name="whole", **KINDS[kind]))
-    settings = config(labelled, tiny, name="r", **KINDS[kind])
-    assert train_and_die(settings, 6) == -signal.SIGKILL
-    run = runs.find("r")
-    assert run.status()["state"] == "failed" and checkpoints.exists(run)
+def test_a_damaged_checkpoint_is_said_and_the_one_before_taken(stopped, whole):
+    newest, older = (checkpoints.folder(stopped) / f"checkpoint-{step}" for step in (9, 8))
+    for number, (name, damage) in enumerate(DAMAGE.items()):
+        shutil.copytree(newest, kept := stopped.path / f"kept-{number}")
+        damage(newest)
+        start = resumption.start(stopped)
+        assert start.checkpoint.step == 8 and "checkpoint-9 is damaged" in start.notes[0], name
+        shutil.rmtree(newest)
+        kept.rename(newest)
+    damage_file(newest / "scheduler.pt")
+    damage_file(older / "optimizer.pt")
+    before = files.read_json(stopped.path / "status.json"), curve(stopped)
+    with pytest.raises(
+        UserError, match=r"no whole checkpoint to go on from: checkpoint-9 is damaged: scheduler\.pt"
+    ) as caught:
+        train(TrainConfig(resume="r"))
+    assert "\n" not in str(caught.value)
+    assert (files.read_json(stopped.path / "status.json"), curve(stopped)) == before
+
+
+def test_what_would_make_another_curve_is_refused_and_the_run_left_as_it_is(stopped, tiny, tmp_path, monkeypatch):
+    status = files.read_json(stopped.path / "status.json")
+    with pytest.raises(UsageError, match="own settings; leave out seed, epochs"):
+        train(TrainConfig(resume="r", epochs=3, seed=1))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="trained by 1 processes, and now there are 2"):
+        resumption.start(stopped)
+    monkeypatch.delenv("WORLD_SIZE")
+    data = stopped.path / "data" / "train.jsonl"
+    text = data.read_text()
+    data.write_text(text.replace("good", "fine"))
+    with pytest.raises(UserError, match=r"data/train.jsonl of run r isn't what the run was trained on"):
+        train(TrainConfig(resume="r"))
+    data.write_text(text)
+    assert files.read_json(stopped.path / "status.json") == status
+    other = tmp_path / "other"
+    shutil.copytree(tiny, other)
+    damage_file(other / "model.safetensors")
+    stored = files.read_json(stopped.path / "config.json")
+    files.write_json(stopped.path / "config.json", {**stored, "settings": {**stored["settings"], "model": str(other)}})
+    with pytest.raises(UserError, match="can't go on: the weights of the base model are not what they were"):
+        train(TrainConfig(resume="r"))
+    # It was stopped with a model that is as good as it was.
+    assert stopped.status()["state"] == "stopped" and "weights of the base" in stopped.status()["error"]
+    assert resumption.start(stopped).checkpoint.step == 9
+
+
+def test_the_child_never_begins_a_second_curve(moods, tiny, run, whole):
+    """A run without a checkpoint begins anew, said so, and its source need not be there any more."""
+    copied = run.path.parent.parent / "upload.jsonl"
+    copied.parent.mkdir(parents=True)
+    shutil.copy(moods, copied)
+    settings = config(str(copied), tiny, checkpoint_every=0)
+    assert forked(lambda: train(settings, reporter=at_step(5, signal_self(signal.SIGKILL)))) == -signal.SIGKILL
+    copied.unlink()
     listener = Listener()
-    summary = train(TrainConfig(resume="r"), reporter=listener)
-    assert "Run r goes on after step 4 of 18." in listener.notes and summary["resumed"] == [4]
-    assert_same(run, runs.find("whole"))
+    train(settings, run, listener)
+    assert "Run r has no checkpoint to go on from; it begins at step 0." in listener.notes
+    assert_same(run, whole("lora"))
+    with pytest.raises(UserError, match="Run r is finished after 18 steps; there is nothing to resume"):
+        train(settings, run)
+    assert_same(run, whole("lora"))
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint_and_a_word(moods, tiny, run, whole, monkeypatch):
+    write = files.write_text
+    usage = shutil.disk_usage(run.path.parents[3])
+
+    def full() -> None:
+        def refuse(path: Path, *rest: Any, **named: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+        monkeypatch.setattr(files, "write_text", refuse)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+
+    with pytest.raises(UserError, match="is full; make room and try again"):
+        train(config(moods, tiny), reporter=at_step(10, full))
+    monkeypatch.setattr(files, "write_text", write)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert run.status()["state"] == "failed" and "is full" in run.status()["error"]
+    assert resumption.start(run).checkpoint.step == 8
+    train(TrainConfig(resume="r"))
+    assert_same(run, whole("lora"))
+
+
+def test_a_stop_is_heard_while_the_model_loads(moods, tiny, run):
+    class Loading(Listener):
+        def info(self, text: str) -> None:
+            if text.startswith("Loading"):
+                run.ask_to_stop()
+                time.sleep(30)
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        train(config(moods, tiny), reporter=Loading())
+    assert time.monotonic() - began < 25
+    assert run.status()["error"] == "Stopped before the first step; nothing was learned."
+    # Its name is free again.
+    assert train(config(moods, tiny, epochs=0.1))["status"] == "finished"
+    with pytest.raises(UserError, match="There is a run named 'r' already"):
+        train(config(moods, tiny, epochs=0.1))
+
+
+def test_an_interruption_that_a_library_takes_for_an_error_is_one(moods, tiny, monkeypatch):
+    def importing(*arguments: Any, **named: Any) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise ImportError("numpy.core failed to import") from None
+
+    monkeypatch.setattr("sftdemo.training.train.Prepared", importing)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(moods, tiny))
+
+
+def test_one_training_at_a_time_in_a_home(moods, tiny, home, run):
+    """Whoever asks: while the other reads its data, and while it trains."""
+    heard: list[str] = []
+
+    def ask(row: Mapping[str, Any]) -> None:
+        if len(heard) < 2:
+            for start in (jobs.start, train):
+                with pytest.raises(UserError) as caught:
+                    start(config(moods, tiny, name="other"))
+                heard.append(str(caught.value))
+
+    train(config(moods, tiny, epochs=0.2), reporter=Listener(ask))
+    assert heard == [f"Run r is still training (process {os.getpid()}); wait until it ends, or stop it first."] * 2
+    assert [path.name for path in (home / "runs").iterdir()] == ["r"]
+
+
+def test_the_lock_says_who_has_it_and_goes_with_its_process(home, monkeypatch):
+    monkeypatch.setattr(lock, "STARTING_S", 0.05)
+    home.mkdir()
+    with lock.alone(), pytest.raises(UserError, match="Another process is getting a training ready"), lock.alone():
+        pass
+
+    def die_with_it() -> None:
+        with lock.alone():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert forked(die_with_it) == -signal.SIGKILL
+    with lock.alone():
+        pass
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "fixed": {"on_fault": "fix", "clean": "whitespace,leaks"},
+    "dropped": {"on_fault": "drop", "max_examples": 40},
+    "weighted": {"balance": "weights", "validation_size": 10},
+    "repeated": {"balance": "over"},
+    "cut": {"max_length": 100, "on_long": "cut"},
+    "chunks": {"max_length": 64, "on_long": "chunk", "chunk_overlap": 4, "instruction": "Is this good or bad? {text}"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_data_that_a_run_keeps_give_the_rows_it_was_trained_on(moods, tiny, tmp_path, variant):
+    lines = Path(moods).read_text().splitlines()
+    lines += [json.dumps({"text": f"bad {word} " * 20 + f"number {n}", "label": "bad", "split": "train"}) for n, word in enumerate(["sad", "poor"])]  # fmt: skip
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    settings = config(str(path), tiny, **VARIANTS[variant])
+    prepared = Prepared(settings, TO_LOG)
+    assert variant not in ("cut", "chunks") or prepared.lengths["train"]["over"] > 0
+    run = runs.create("r", "", prepared.run_config())
+    for split, examples in prepared.dataset.splits.items():
+        files.write_jsonl(run.path / "data" / f"{split}.jsonl", examples)
+    again = Prepared(settings, TO_LOG, dataset=resumption.start(run).dataset)
+    assert again.fingerprint() == prepared.fingerprint()
+
+
+@pytest.mark.slow
+def test_thirty_kills_at_any_moment_lose_nothing(moods, tiny, run, whole):
+    """Each kill comes as late after the start as chance will have it; then the run goes on."""
+    draw = random.Random(7)
+    settings = config(moods, tiny, checkpoint_every=1)
+    finished = 0
+    for _ in range(30):
+        after = draw.uniform(0, 4)
+
+        def dying(after: float = after) -> None:
+            threading.Timer(after, signal_self(signal.SIGKILL)).start()
+            train(settings, run if run.path.exists() else None)
+
+        forked(dying)
+        finished += ended_well(run, whole("lora"))
+    if run.path.exists():
+        train(settings, run)
+        finished += ended_well(run, whole("lora"))
+    assert finished
+
+
+def ended_well(run: Run, whole: Run) -> bool:
+    """Whether the run is finished; then it is as it should be, and makes room for the next."""
+    if not run.path.exists() or run.status()["state"] != "finished":
+        return False
+    shutil.rmtree(checkpoints.folder(run), ignore_errors=True)  # the kill may have come just before that
+    assert_same(run, whole)
+    run.delete()
+    return True

@@ -17,7 +17,7 @@ from typing import Any
 
 from sftdemo.config import TrainConfig, value_hint
 from sftdemo.errors import Text, UserError
-from sftdemo.files import parsed, read_json, read_jsonl, regular, stamp, write_json
+from sftdemo.files import FULL, overwrite_json, parsed, read_json, read_jsonl, regular, stamp, write_json
 from sftdemo.runs.process import identity, is_alive
 from sftdemo.schema import ExampleRow, GeneralRow, MetricsRow, OutputRow, RunConfig, Scores, Status, problem_in
 
@@ -199,12 +199,13 @@ class Run:
         if isinstance(error := values.get("error"), Text):
             text = error.to_json()
             values |= {"error_key": text["key"], "error_values": text["values"]}
-        pid = pid or os.getpid()
-        write_json(
-            self.path / "status.json",
-            {"state": state, **identity(pid), "updated": time.time(), **values},
-            parents=False,
-        )
+        status = {"state": state, **identity(pid or os.getpid()), "updated": time.time(), **values}
+        try:
+            write_json(self.path / "status.json", status, parents=False)
+        except OSError as error:
+            if error.errno not in FULL or state in ACTIVE:
+                raise
+            overwrite_json(self.path / "status.json", status)  # the last word
 
     def metrics(self) -> list[MetricsRow]:
         """The logged steps so far, 2,000 at most."""

@@ -91,7 +91,9 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
     def words(self) -> tuple[bool, bool, bool]:
         """Whether this process was told to stop, has to be quick about it, and holds a checkpoint for due; all processes
         hear of each other's before the next step."""
-        hurry = self.interruption.terminated or self.interruption.out_of_time(2 * self.step_seconds + self.save_seconds)
+        needed = 2 * self.step_seconds + self.save_seconds
+        out_of_time = self.began > 0 and self.interruption.out_of_time(needed)  # a step at least, or it never ends
+        hurry = self.interruption.terminated or out_of_time
         due = self.every > 0 and time.monotonic() - self.saved_at >= max(LOST_SECONDS, LOST_SHARE * self.tally.elapsed)
         asked = self.interruption.asked or self.run.stop_asked or self.reporter.should_stop()
         return hurry or asked, hurry, due

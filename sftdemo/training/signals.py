@@ -17,6 +17,15 @@ PATIENCE = 3  # as many signals end a step in its middle
 POLL_S = 0.2
 
 
+def interrupt_main() -> None:
+    """SIGINT to the main thread itself, so that what it waits for ends too."""
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main:
+        signal.pthread_kill(main, signal.SIGINT)
+    else:
+        signal.raise_signal(signal.SIGINT)
+
+
 class Interruption:
     """What a training was told from outside, and what it does about it by the phase it is in.
 
@@ -75,7 +84,7 @@ class Interruption:
         def watch() -> None:
             while not over.wait(POLL_S):
                 if self.phase == "preparing" and stop.exists():
-                    signal.raise_signal(signal.SIGINT)
+                    interrupt_main()
                     return
 
         watcher = threading.Thread(target=watch, name="stop", daemon=True)
