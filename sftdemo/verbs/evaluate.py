@@ -53,7 +53,11 @@ def evaluate(
     fitting = [example for example in examples if _fits(example, pair)]
     if passing := len(examples) - len(fitting):
         reporter.info(
-            f"Rows left out, since prompt and answer would pass the model's {pair.context} tokens: {passing}."
+            Text(
+                "Rows left out, since prompt and answer would pass the model's {context} tokens: {n}.",
+                context=pair.context,
+                n=passing,
+            )
         )
     left_out = refused + passing
     if not fitting:
@@ -101,8 +105,8 @@ def _other_data(run: runs.Run, config: EvaluateConfig, reporter: Reporter) -> da
         )
     if dataset.faults:
         raise DataError(dataset.faults)
-    for note in (*dataset.warnings, *dataset.notes):
-        reporter.info(str(note))
+    for note in (*(warning.text for warning in dataset.warnings), *dataset.notes):
+        reporter.info(note)
     return dataset
 
 
@@ -124,7 +128,11 @@ def _taken(examples: list[Example], pair: SideBySide, reporter: Reporter) -> tup
         raise first
     if first:
         reporter.info(
-            f"Rows left out, since the model's chat template refuses them: {len(examples) - len(accepted)}. {first}"
+            Text(
+                "Rows left out, since the model's chat template refuses them: {n}. {reason}",
+                n=len(examples) - len(accepted),
+                reason=first.text,
+            )
         )
     return accepted, len(examples) - len(accepted)
 
@@ -280,13 +288,22 @@ def _longest_answer(pair: SideBySide, rows: list[dict[str, Any]]) -> int:
     return min(LONGEST_ANSWER, room(answers)) + (room(thoughts) if thoughts else 0)
 
 
+SIDE_NAMES = {"base": Text("base"), "tuned": Text("tuned")}
+
+
 def _say_unfinished(rows: list[dict[str, Any]], longest: int, reporter: Reporter) -> None:
     """Thoughts that never ended leave no answer: what is measured then is the limit, not the model."""
     for side in SIDES:
         if cut := sum(not answer_of(row[side]) and bool(row[side]) for row in rows):
             reporter.info(
-                f"{cut} of {len(rows)} answers of {side} end amid their thoughts, after {longest} tokens; raise "
-                "--max-new-tokens, or train with --thinking off where the model has both modes."
+                Text(
+                    "{cut} of {n} answers of {side} end amid their thoughts, after {longest} tokens; raise "
+                    "--max-new-tokens, or train with --thinking off where the model has both modes.",
+                    cut=cut,
+                    n=len(rows),
+                    side=SIDE_NAMES[side],
+                    longest=longest,
+                )
             )
 
 

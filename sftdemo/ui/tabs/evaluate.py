@@ -151,7 +151,7 @@ def download(run: runs.Run, name: str, kind: str) -> str:
 
 def progress(current: work.Evaluation, lang: str) -> str:
     """What the running evaluation is doing."""
-    state = html.esc(current.note) or say(lang, "evaluate_running")
+    state = html.esc(in_words(current.note, lang)) or say(lang, "evaluate_running")
     if current.stop.is_set():
         state = say(lang, "work_stopping")
     elif current.read and not current.done:
