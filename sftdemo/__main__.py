@@ -81,6 +81,9 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     votes.add_argument("--export", choices=("csv", "jsonl", "dpo"))
     votes.add_argument("--exclude", metavar="RATER", help="Leave this rater's votes on the run out of everything.")
     votes.add_argument("--include", metavar="RATER", help="Take them in again.")
+    votes.add_argument(
+        "--open", metavar="EVALUATION", help="Ask raters about this evaluation, whatever newer ones come."
+    )
 
     export = verb("export", "Copy a run's model to a folder of its own.")
     export.add_argument("run", metavar="RUN")

@@ -215,6 +215,9 @@ class Scores(TypedDict):
     run: Doc[str, "the run's name"]
     task: Doc[str, "as in `config.json`"]
     settings: Doc[dict[str, Any], "every setting of `evaluate`, by the names of [its flags](commands.md#evaluate)"]
+    by_visitor: NotRequired[
+        Doc[bool, "true where a visitor of the app asked for it: raters aren't asked about it by itself"]
+    ]
     left_out: Doc[int, "rows that the template refuses or the model's context can't hold"]
     seconds: Doc[float, "that the evaluation took"]
 
@@ -233,6 +236,12 @@ class ExampleRow(TypedDict):
     label: NotRequired[Doc[str | None, "the right label"]]
     references: NotRequired[Doc[list[str], "right answers"]]
     meta: NotRequired[Doc[dict[str, Any], "where it comes from"]]
+
+
+class Voting(TypedDict):
+    """voting.json: what the owner decided about votes on the run."""
+
+    evaluation: Doc[str, "the evaluation that is open for votes", ALWAYS]
 
 
 class OutputRow(TypedDict):

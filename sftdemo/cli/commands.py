@@ -290,6 +290,8 @@ def votes(options: argparse.Namespace) -> Result:
     for rater, excluded in ((options.exclude, True), (options.include, False)):
         if rater:
             store.exclude(run, rater, excluded)
+    if options.open:
+        run.open_for_votes(options.open)
     if options.export:
         text = store.export(run, options.export)
         return Result({"format": options.export, "text": text}, text.rstrip("\n"))

@@ -19,10 +19,11 @@ from sftdemo.config import TrainConfig, value_hint
 from sftdemo.errors import Text, UserError
 from sftdemo.files import FULL, overwrite_json, parsed, read_json, read_jsonl, regular, stamp, write_json
 from sftdemo.runs.process import identity, is_alive
-from sftdemo.schema import ExampleRow, GeneralRow, MetricsRow, OutputRow, RunConfig, Scores, Status, problem_in
+from sftdemo.schema import ExampleRow, GeneralRow, MetricsRow, OutputRow, RunConfig, Scores, Status, Voting, problem_in
 
 ACTIVE = ("queued", "running", "stopping")
 SPLITS = ("train", "validation", "test")
+ENOUGH_ROWS = 20  # of an evaluation for raters to be asked about it by itself
 MOST_LOG = 256 * 2**20  # bytes of metrics.jsonl
 
 
@@ -250,6 +251,36 @@ class Run:
             if not (rows := self._jsonl(file, OutputRow)):
                 raise ValueError(Text("has no rows"))
         return rows
+
+    def open_evaluation(self) -> str:
+        """The evaluation that raters are asked about, or "" without one.
+
+        It is the one that the owner opened; or else the newest with ENOUGH_ROWS rows (or as many as the largest has) that no
+        visitor asked for, so that nobody takes the raters' pairs away by a small new one.
+        """
+        sizes = {}
+        for name in self.evaluations():
+            with contextlib.suppress(DamagedRun):
+                scores = self.scores(name)
+                sizes[name] = 0 if scores.get("by_visitor") else scores["n"]
+        with contextlib.suppress(DamagedRun):
+            if os.path.lexists(self.path / "voting.json"):
+                voting: Voting = self._json("voting.json", Voting)
+                if voting["evaluation"] in sizes:
+                    return voting["evaluation"]
+        enough = max(min(ENOUGH_ROWS, max(sizes.values(), default=0)), 1)
+        return next((name for name, rows in sizes.items() if rows >= enough), "")
+
+    def open_for_votes(self, evaluation: str) -> None:
+        """Let raters be asked about this evaluation from now on, whatever others come."""
+        if evaluation not in (known := self.evaluations()):
+            raise UserError(
+                "Run {name} has no evaluation {evaluation!r}; it has: {known}.",
+                name=self.name,
+                evaluation=str(evaluation)[:80],
+                known=known or Text("none yet"),
+            )
+        write_json(self.path / "voting.json", {"evaluation": evaluation}, parents=False)
 
     def outputs_stamp(self, evaluation: str) -> tuple[int, int, int]:
         """What differs between two versions of an evaluation's outputs.jsonl."""

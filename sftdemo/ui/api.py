@@ -14,7 +14,7 @@ from sftdemo.errors import UsageError, UserError
 from sftdemo.ui import access, allowance, private, work
 from sftdemo.ui.parts import forms
 from sftdemo.ui.parts.forms import EVALUATION_QUEUE, MODEL_QUEUE
-from sftdemo.ui.parts.page import find_ready, latest_evaluation
+from sftdemo.ui.parts.page import find_ready
 from sftdemo.ui.tabs import ballot as ballots
 from sftdemo.ui.tabs import evaluate as evaluate_tab
 from sftdemo.votes import Store
@@ -58,7 +58,7 @@ def list_runs() -> list[dict[str, Any]]:
 def vote_next(run: str, rater: str, request: gr.Request) -> dict[str, Any]:
     """The rater's next pair, without names: {"done", "ballot", "position", "total", "prompt", "answer_a", "answer_b"}."""
     chosen = find_ready(run)
-    name = latest_evaluation(chosen)
+    name = chosen.open_evaluation()
     if not name:
         raise UserError("Run {name} has no evaluation yet; evaluate it first.", name=chosen.name)
     return ballots.public(Store().next_pair(chosen, name, ballots.rater_of(rater, request)))

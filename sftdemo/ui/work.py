@@ -120,6 +120,7 @@ class Evaluation(Reporter):
     run: Run
     config: EvaluateConfig
     total: int
+    by_visitor: bool = False
     done: int = 0
     read: int = 0
     resumed: int | None = None  # rows that an earlier, stopped evaluation had answered
@@ -171,7 +172,8 @@ class Evaluation(Reporter):
             load_libraries()
             from sftdemo.verbs.evaluate import evaluate
 
-            self.scores = evaluate(self.run, self.config, pair(self.run.name, reporter=self), self)
+            models = pair(self.run.name, reporter=self)
+            self.scores = evaluate(self.run, self.config, models, self, self.by_visitor)
             LOG.info("Run %s was evaluated: %s", self.run.name, self.scores["summary"]["en"])
         except UserError as error:
             LOG.warning("The evaluation of %s ended: %s", self.run.name, error)
@@ -199,7 +201,7 @@ def start_evaluation(run: Run, config: EvaluateConfig, total: int, visitor: acce
             )
         allowance.spend(visitor, "rows", total)
         access.started(f"evaluate {run.name}", visitor)
-        _evaluation = Evaluation(run, config, total)
+        _evaluation = Evaluation(run, config, total, by_visitor=not visitor.owner)
         _evaluation.thread = threading.Thread(target=_evaluation.work, name="evaluate", daemon=True)
         _evaluation.thread.start()
         return _evaluation

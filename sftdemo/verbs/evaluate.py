@@ -36,12 +36,13 @@ def evaluate(
     config: EvaluateConfig | None = None,
     pair: SideBySide | None = None,
     reporter: Reporter = TO_LOG,
+    by_visitor: bool = False,
 ) -> Scores:
     """Evaluate a run and return its scores.json (keys in design order: n, base, tuned, difference, outputs, …).
 
     `pair` is the run's loaded models, if the caller has them. Answers are kept batch by batch: an evaluation that was stopped
     (by `reporter`) or killed goes on where it was when the same is asked again. Raises UserError when stopped, or when there
-    is nothing to evaluate on.
+    is nothing to evaluate on. One `by_visitor` of the app isn't what raters are asked about.
     """
     run = runs.find(run) if isinstance(run, str) else run
     config = (config or EvaluateConfig()).check()
@@ -72,7 +73,7 @@ def evaluate(
     # Texts and labels in one set: only what can be said of all its rows is, and the rest of each task.
     labels = _all_labels(choices) if all(row["label"] for row in rows) else []
     general = forgetting.measure(pair, config.batch_size, config.seed, reporter) if config.general else None
-    result = _write(run, config, cast("list[OutputRow]", rows), labels, began, general, left_out)
+    result = _write(run, config, cast("list[OutputRow]", rows), labels, began, general, left_out, by_visitor)
     partial.path.unlink(missing_ok=True)
     return result
 
@@ -315,6 +316,7 @@ def _write(
     began: float,
     general: dict[str, Any] | None,
     left_out: int,
+    by_visitor: bool,
 ) -> Scores:
     """Score, and save both files; outputs first, so that scores.json says the evaluation is whole."""
     task = run.trained_config()["data"]["task"]
@@ -328,6 +330,7 @@ def _write(
         "task": task,
         "settings": config.to_json(),
         "left_out": left_out,
+        **({"by_visitor": True} if by_visitor else {}),
         "seconds": round(time.perf_counter() - began, 1),
     }
     with run.unless_deleted():

@@ -131,6 +131,16 @@ class Store:
             first = db.execute("SELECT * FROM votes WHERE vote_id = ?", (ballot,)).fetchone()
         return Revealed("a" if first["side_a"] == "base" else "b", first["choice"], first["winner"])
 
+    def raters_marked(self, mark: str) -> tuple[set[str], str | None]:
+        """The raters with ballots whose names end with the mark, and the one of them that has voted."""
+        with storage.connection(self.path) as db:
+            query = "SELECT DISTINCT rater FROM {} WHERE substr(rater, -length(?)) = ?"
+            names, voted = (
+                {row["rater"] for row in db.execute(query.format(table), (mark, mark))}
+                for table in ("ballots", "votes")
+            )
+        return names, next(iter(voted), None)
+
     def undo(self, rater: str, run: Run, evaluation: str) -> None:
         """Take the rater's last vote back by a new event; its row comes next again, with the same sides."""
         rater = _text(rater, Text("rater's name"), 1, 100)

@@ -19,8 +19,10 @@ from sftdemo.ui import access, allowance, work
 from sftdemo.ui.parts import html
 from sftdemo.ui.tabs.exchange import conversation, system_prompt
 from sftdemo.ui.texts import say
+from sftdemo.votes import Store
 
 RATE_PATH = "rate"
+MOST_NAMES = 5  # that a browser may try before its first vote
 # Spaces, controls and format characters, marks, and letters that are drawn as nothing.
 UNSEEN = regex.compile(r"[\p{Z}\p{C}\p{M}\p{Default_Ignorable_Code_Point}\u2800]+")
 
@@ -43,11 +45,23 @@ def rater_of(name: str, request: Any) -> str:
     """
     if user := account(request):
         return user
+    visitor = access.visitor(request)
     if UNSEEN.sub("", unicodedata.normalize("NFKC", name)).startswith("@"):
         raise UserError(
             "{name!r} is the name of an account; sign in to vote under it, or leave out the @.", name=name.strip()
         )
-    return name
+    return _of_session(name.strip(), visitor.key) if visitor.role == "visitor" else name
+
+
+def _of_session(name: str, key: str) -> str:
+    """The rater that a visitor's browser is: one, whatever the names it gives, and another than who gives the same name."""
+    mark = f"#{key[:8]}"
+    names, voted = Store().raters_marked(mark)
+    if voted and voted != name + mark:
+        raise UserError("This browser votes as {name!r} already; a name is chosen once.", name=voted.removesuffix(mark))
+    if not voted and name + mark not in names and len(names) >= MOST_NAMES:
+        raise UserError("This browser has given {n} names; vote under one of them.", n=len(names))
+    return name + mark if name else ""
 
 
 def cards(pair: Mapping[str, Any], lang: str, revealed: Mapping[str, Any] | None = None) -> str:

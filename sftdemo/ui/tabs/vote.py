@@ -18,7 +18,7 @@ from sftdemo.errors import UserError
 from sftdemo.ui import access, allowance, work
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
-from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
+from sftdemo.ui.parts.page import Page, find_ready, waits
 from sftdemo.ui.parts.stopping import SessionStop
 from sftdemo.ui.tabs.ballot import account, answers, cards, public, rater_of, verdict
 from sftdemo.ui.tabs.vote_results import VoteResults
@@ -35,8 +35,8 @@ State = dict[str, Any]
 
 
 def evaluation_of(run: runs.Run, source: str) -> str:
-    """Where the pairs come from: the newest evaluation, "" without one, or the typed prompts."""
-    return TYPED if source == "typed" else latest_evaluation(run)
+    """Where the pairs come from: the evaluation that is open for votes, "" without one, or the typed prompts."""
+    return TYPED if source == "typed" else run.open_evaluation()
 
 
 def new_guest() -> str:
@@ -211,7 +211,7 @@ class VoteTab:
         }
 
     def open_tab(self, run_name: str, source: str, state: State, rater: str, request: gr.Request) -> dict[Any, Any]:
-        """A pair, or a vote just revealed, stays while its evaluation is the newest."""
+        """A pair, or a vote just revealed, stays while its evaluation is open."""
         evaluation = state.get("evaluation")
         if run_name and evaluation and evaluation == evaluation_of(runs.named(run_name), source):
             return {self.gate: ""}

@@ -12,7 +12,7 @@ from sftdemo import runs
 from sftdemo.ui import access
 from sftdemo.ui.parts import charts, downloads, html
 from sftdemo.ui.parts.forms import wire
-from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, latest_evaluation, picked, picker
+from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker
 from sftdemo.ui.tabs.ballot import link
 from sftdemo.ui.texts import label, language, number, say
 from sftdemo.votes import TYPED, Report, Store, Totals
@@ -169,7 +169,7 @@ def ranking(places: Sequence[Ranked], chosen: str, lang: str) -> str:
 
 def evaluation_of(run: runs.Run, source: str) -> str | None:
     """The evaluation whose votes count, or all of them."""
-    return {"typed": TYPED, "rows": latest_evaluation(run) or TYPED}.get(source)
+    return {"typed": TYPED, "rows": run.open_evaluation() or TYPED}.get(source)
 
 
 def download(store: Store, run: runs.Run, kind: str, evaluation: str | None) -> str:
@@ -193,6 +193,9 @@ class VoteResults:
             container=False,
             elem_id="results-source",
         )
+        self.opened = gr.Dropdown(
+            [], label=label("results_open"), info=label("results_open_help"), visible=False, elem_id="vote-open"
+        )
         self.head = gr.HTML("", elem_id="vote-results")
         with gr.Row(elem_classes="small-row"):
             self.files = {
@@ -209,7 +212,11 @@ class VoteResults:
         run, store, lang = find_ready(run_name), Store(), language(request)
         evaluation, owner = evaluation_of(run, source), access.visitor(request).owner
         report = store.report(run, evaluation)
+        evaluations = run.evaluations()
         drawn: dict[Any, Any] = {
+            self.opened: gr.update(
+                choices=evaluations, value=run.open_evaluation() or None, visible=owner and len(evaluations) > 1
+            ),
             self.head: headline(report.totals, lang),
             self.share: link(run.name, lang),
             self.ranking: ranking(store.ranking(run), run.name, lang),
@@ -226,6 +233,11 @@ class VoteResults:
             self.raters: raters(report, lang) if owner else "",
         }
 
+    def open_evaluation(self, run_name: str, evaluation: str, source: str, request: gr.Request) -> dict[Any, Any]:
+        """Let raters be asked about this evaluation."""
+        find_ready(run_name).open_for_votes(evaluation)
+        return self.show(run_name, source, request)
+
     def toggle_rater(self, run_name: str, source: str, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
         """Leave a rater's votes out, or take them in again."""
         run, name, store = find_ready(run_name), picked(event), Store()
@@ -235,8 +247,10 @@ class VoteResults:
 
     def wire(self) -> None:
         where = {"run_name": self.page.run, "source": self.source}
-        views = [self.head, *self.files.values(), self.share, self.ranking]
+        views = [self.opened, self.head, *self.files.values(), self.share, self.ranking]
         views += [self.trust, self.reasons, self.metrics, self.raters]
         wire(self.tab.select, self.show, where, views, self.fault)
         wire(self.source.change, self.show, where, views, self.fault)
+        opened = {**where, "evaluation": self.opened}
+        wire(self.opened.input, self.open_evaluation, opened, views, self.fault, needs="manage")
         wire(self.raters.select, self.toggle_rater, where, views, self.fault, needs="manage", **EACH_PICK)

@@ -2,6 +2,8 @@
 
 VOTES = {
     "vote_tab": "Vote",
+    "results_open": "Open for votes",
+    "results_open_help": "Raters are asked about this evaluation, whatever newer ones come.",
     "results_tab": "Results",
     "vote_a": "A is better",
     "vote_b": "B is better",

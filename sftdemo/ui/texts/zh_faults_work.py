@@ -119,6 +119,8 @@ WORK = {
     # 运行记录与训练。
     "{name!r} can't be a run's name; use letters, digits, '-', '_' and '.'.": "{name!r} 不能用作运行名称；请使用字母、数字、汉字、“-”、“_”和“.”。",
     "There is no run {name!r} in {folder}; the newest are: {known}.": "{folder} 中没有运行 {name!r}；最近的有：{known}。",
+    "This browser votes as {name!r} already; a name is chosen once.": "此浏览器已以 {name!r} 的名义投票；名字只能选一次。",
+    "This browser has given {n} names; vote under one of them.": "此浏览器已用过 {n} 个名字；请用其中一个投票。",
     "There is no run {name!r}; the list of runs has their names.": "没有运行 {name!r}；名称见运行列表。",
     "The name {name!r} has {size} bytes; a run's name has {most} at most.": "名称 {name!r} 有 {size} 个字节；运行名称最多 {most} 个字节。",
     "Run {name} is damaged: {reason}. Put the file right, or delete the run.": "运行 {name} 已损坏：{reason}。请修复该文件，或删除此运行。",

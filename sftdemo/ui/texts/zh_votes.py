@@ -2,6 +2,8 @@
 
 VOTES = {
     "vote_tab": "盲评",
+    "results_open": "开放投票的评估",
+    "results_open_help": "评分者只会看到这次评估中的回答，不受之后的新评估影响。",
     "results_tab": "结果",
     "vote_a": "A 更好",
     "vote_b": "B 更好",

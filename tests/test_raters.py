@@ -1,0 +1,129 @@
+"""Which evaluation raters are asked about, and that a browser is one rater whom no other browser can pass for."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from sftdemo import files, runs
+from sftdemo.__main__ import main
+from sftdemo.errors import UserError
+from sftdemo.ui import access, api
+from sftdemo.ui.settings import AppConfig
+from sftdemo.ui.tabs.ballot import rater_of
+from sftdemo.votes import Store
+from tests.test_votes import EVALUATION, make_run
+
+
+@pytest.fixture(autouse=True)
+def policy() -> Any:
+    yield
+    access.use(AppConfig(), "127.0.0.1")
+
+
+def visitor(session: str) -> Any:
+    """A script's request, which has a session and no cookie."""
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "client": ("192.168.1.9", 1),
+        "headers": [(b"host", b"192.168.1.5:7860")],
+    }
+    return SimpleNamespace(request=SimpleNamespace(scope=scope), session_hash=session)
+
+
+def add(run: runs.Run, name: str, rows: int, age: float, **more: Any) -> None:
+    folder = run.path / "evaluations" / name
+    outputs = run.outputs(EVALUATION)
+    files.write_jsonl(folder / "outputs.jsonl", [{**outputs[0], "row": row} for row in range(rows)])
+    scores = {"n": rows, "base": {}, "tuned": {}, "difference": {}, **more}
+    files.write_json(folder / "scores.json", scores)
+    stamp = (run.path / "evaluations" / EVALUATION / "scores.json").stat().st_mtime + 10 - age
+    os.utime(folder / "scores.json", (stamp, stamp))
+
+
+def test_a_small_new_evaluation_takes_no_pairs_away() -> None:
+    run = make_run(13)
+    assert run.open_evaluation() == EVALUATION
+    add(run, "one-row", 1, 0)
+    assert run.evaluations()[0] == "one-row" and run.open_evaluation() == EVALUATION
+    add(run, "by-visitor", 50, -1, by_visitor=True)
+    assert run.open_evaluation() == EVALUATION
+    assert api.vote_next("words", "ann", visitor("a"))["total"] >= 13
+    add(run, "large", 25, -2)
+    assert run.open_evaluation() == "large"
+    add(run, "larger", 40, -3)
+    add(run, "enough", 20, -4)
+    assert run.open_evaluation() == "enough"
+
+
+def test_the_owner_opens_an_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(4)
+    add(run, "new", 4, 0)
+    assert run.open_evaluation() == "new"
+    assert main(["votes", "words", "--open", EVALUATION]) == 0
+    assert run.open_evaluation() == EVALUATION
+    with pytest.raises(UserError, match="no evaluation 'other'"):
+        run.open_for_votes("other")
+    (run.path / "voting.json").write_text("[]", encoding="utf-8")
+    assert run.open_evaluation() == "new", "a damaged choice is none"
+    files.write_json(run.path / "voting.json", {"evaluation": "gone"})
+    assert run.open_evaluation() == "new"
+
+
+def test_a_browser_is_one_rater_whatever_names_it_gives() -> None:
+    access.use(AppConfig(), "0.0.0.0")
+    run, store = make_run(6), Store()
+    ann, other = visitor("a"), visitor("b")
+    assert rater_of("ann", ann) != rater_of("ann", other), "the same name from two browsers is two raters"
+    first = api.vote_next("words", "ann", ann)
+    with pytest.raises(UserError, match="was not given"):
+        store.vote(first["ballot"], "a", rater_of("ann", other))
+    store.vote(first["ballot"], "a", rater_of("ann", ann))
+    with pytest.raises(UserError, match="votes as 'ann' already"):
+        rater_of("scout", ann)
+    with pytest.raises(UserError, match="no vote to take back"):
+        store.undo(rater_of("ann", other), run, EVALUATION)
+    for number in range(5):
+        api.vote_next("words", f"name{number}", other)
+    with pytest.raises(UserError, match="has given 5 names"):
+        api.vote_next("words", "name6", other)
+
+
+def test_the_owner_votes_under_any_name() -> None:
+    make_run(6)
+    local = SimpleNamespace(request=None, session_hash="s")
+    assert [rater_of(name, local) for name in ("ann", "bob")] == ["ann", "bob"]
+
+
+@pytest.mark.parametrize(
+    "name", ["@alice", " @alice", "\u200b@alice", "＠alice", "\ufeff＠alice", "﹫alice", "\u2060@a"]
+)
+def test_no_guest_passes_for_an_account(name: str) -> None:
+    with pytest.raises(UserError, match="is the name of an account"):
+        rater_of(name, visitor("a"))
+
+
+def test_what_one_rater_saw_says_nothing_of_anothers_sides() -> None:
+    """Sides are drawn anew for each rater: the next one has them alike about half the time."""
+    make_run(12)
+    run, store = runs.named("words"), Store()
+
+    def sides(rater: str) -> list[bool]:
+        seen = []
+        for _ in range(12):
+            pair = store.next_pair(run, EVALUATION, rater)
+            assert pair
+            seen.append(store.vote(pair.ballot, "tie", rater).base_side == "a")
+        return seen
+
+    votes = [sides(f"r{number}") for number in range(8)]
+    pairs = [pair for first, second in itertools.pairwise(votes) for pair in zip(first, second, strict=True)]
+    alike = sum(mine == theirs for mine, theirs in pairs)
+    assert 20 <= alike <= 64, "of 84; 42 by chance"
