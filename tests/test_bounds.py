@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("gradio")
 
+import gradio as gr
 from gradio import state_holder
 
 from sftdemo.ui import bounds, build
@@ -66,6 +67,36 @@ def test_a_session_keeps_its_own_values_alone(blocks: Any) -> None:
     for number in range(2 * bounds.SESSIONS):
         holder[f"late {number}"]
     assert len(holder.session_data) <= bounds.SESSIONS + 1
+
+
+def test_only_what_a_handler_names_is_worked_on() -> None:
+    """The others stay as they are, and nothing is made or kept of them."""
+    with gr.Blocks() as page:
+        name, count, text, note = gr.Textbox(), gr.State(0), gr.Number(), gr.HTML()
+        name.submit(lambda: None, None, [name, count, text, note])
+    function = next(iter(page.fns.values()))
+    plain, quick = page.postprocess_data, bounds.without_unchanged(page.postprocess_data)
+
+    def results(updates: Any) -> list[tuple[list[Any], set[int]]]:
+        both = []
+        for shown in (plain, quick):
+            state = state_holder.SessionState(page)
+            both.append((asyncio.run(shown(function, updates, state)), {key for key in state.state_data}))
+        return both
+
+    update = {"__type__": "update"}
+    assert results({text: 3, count: 5})[1][0] == [update, None, 3, update]
+    for updates in ({text: 3, count: 5}, {name: gr.update(visible=False)}, {name: "a", count: 1, text: 2, note: "b"}):
+        (wanted, stored), (values, kept) = results(updates)
+        assert kept == stored
+        named = {part._id for part in updates}
+        for part, value, other in zip(function.outputs, values, wanted, strict=True):
+            assert value == other or part._id not in named
+    for updates in ({}, gr.skip(), ("a", 1, 2, "b")):
+        (wanted, _), (values, _) = results(updates) if updates else ((0, 0), (0, 0))
+        assert values == wanted
+    with gr.Blocks(), pytest.raises(ValueError, match="not specified as output"):
+        asyncio.run(quick(function, {gr.Textbox(): "x"}, state_holder.SessionState(page)))
 
 
 def test_the_queue_forgets_sessions_that_never_listen(blocks: Any) -> None:

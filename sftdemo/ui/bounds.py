@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections import ChainMap
+from collections.abc import Callable
+from copy import copy
+from functools import lru_cache
 from typing import Any
 
+import gradio.blocks
+import gradio.route_utils
+import gradio.utils
 from gradio import state_holder
+from gradio.blocks import Block
 from gradio.utils import LRUCache
 
 WORKERS = 40  # threads that run handlers; what waits for the models holds none
@@ -41,6 +48,26 @@ def _nothing(*_: Any, **__: Any) -> dict[str, Any]:
     return {}
 
 
+def without_unchanged(postprocess: Callable[..., Any]) -> Callable[..., Any]:
+    """Gradio's work on what a handler returns, for the components that the handler names alone.
+
+    Of all its other outputs it would make a new component each, for every update of an answer, and keep it in the session.
+    """
+
+    async def shown(function: Any, updates: Any, state: Any) -> list[Any]:
+        named = {part._id for part in updates if isinstance(part, Block)} if isinstance(updates, dict) else set()
+        changed = [part for part in function.outputs if part._id in named]
+        if len(changed) < len(updates or ()) or len(changed) in (0, len(function.outputs)):
+            return await postprocess(function, updates, state)  # type: ignore[no-any-return]
+        part_of_it = copy(function)
+        part_of_it.outputs = changed
+        values = iter(await postprocess(part_of_it, updates, state))
+        same = {"__type__": "update"}
+        return [next(values) if part._id in named else None if part.stateful else same for part in function.outputs]
+
+    return shown
+
+
 def keep(blocks: Any) -> dict[str, Any]:
     """Put bounds around Gradio's queue and sessions; what launch() must be given for the others."""
     from anyio import CapacityLimiter
@@ -50,7 +77,12 @@ def keep(blocks: Any) -> dict[str, Any]:
 
     # Its own has as many threads as events may be handled at once.
     blocks.create_limiter = create_limiter
-    state_holder.SessionState = SessionState  # type: ignore[misc]
+    blocks.postprocess_data = without_unchanged(blocks.postprocess_data)
+    for module in (state_holder, gradio.blocks, gradio.route_utils):
+        module.SessionState = SessionState
+    if not hasattr(gradio.utils.get_type_hints, "cache_info"):
+        # Asked at each update of each stream; ours are strings, which are compiled each time.
+        gradio.utils.get_type_hints = lru_cache(maxsize=1024)(gradio.utils.get_type_hints)
     queue = blocks._queue
     queue.max_size = WAITING
     queue.sleep_when_free = queue.progress_update_sleep_when_free = POLL_S

@@ -19,6 +19,10 @@ from sftdemo.ui.texts import say
 
 SIDES = ("base", "tuned", "second", "third")  # columns: the base, the chosen run, and runs of the same base beside it
 UPDATE_S = 1 / 12  # every update sends both columns again, so not each token gets one
+MOST_UPDATES = 40  # a second, of all visitors' answers together; each costs the web server some milliseconds
+
+
+_streams = 0  # answers that are streamed at the moment
 
 
 @dataclass
@@ -102,14 +106,22 @@ def system_prompt(run: runs.Run) -> str:
 async def coalesced(
     events: AsyncGenerator[Any, None], exchange: Exchange, every: float = UPDATE_S
 ) -> AsyncGenerator[Exchange, None]:
-    """Fill the exchange from the stream; yield at most every so many seconds, at a new place in line, and at the end."""
+    """Fill the exchange from the stream; yield at most every so many seconds, at a new place in line, and at the end.
+
+    The more answers are streamed, the fewer updates each of them gets.
+    """
+    global _streams
     last = 0.0
-    async for event in events:
-        exchange.take(event)
-        if exchange.place or time.monotonic() - last >= every:
-            last = time.monotonic()
-            yield exchange
-    yield exchange
+    _streams += 1
+    try:
+        async for event in events:
+            exchange.take(event)
+            if exchange.place or time.monotonic() - last >= max(every, _streams / MOST_UPDATES):
+                last = time.monotonic()
+                yield exchange
+        yield exchange
+    finally:
+        _streams -= 1
 
 
 async def stream(
@@ -127,8 +139,11 @@ async def stream(
     exchange = Exchange({side: Side(list(history)) for side, history in histories.items()}, columns)
     with allowance.answering(access.current(), config, len(histories)) as texts:
         try:
-            async with aclosing(served.events(conversations, config, asker, stopped)) as events:
-                async for update in coalesced(events, exchange):
+            async with (
+                aclosing(served.events(conversations, config, asker, stopped)) as events,
+                aclosing(coalesced(events, exchange)) as updates,
+            ):
+                async for update in updates:
                     yield update
         finally:
             texts += [side.text for side in exchange.sides.values()]
