@@ -131,7 +131,8 @@ def report(visitors: list[Visitor], seconds: float) -> dict[str, Any]:
 
 async def load(url: str, clients: int, seconds: float, tokens: int = 32) -> dict[str, Any]:
     """Let so many visitors use the app at `url` for so long; all questions are waited for."""
-    limits = httpx.Limits(max_connections=None)
+    # The server closes a connection that was idle for five seconds; a browser would just ask again.
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=2)
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as http:
         page = (await http.get("config")).json()
         visitors = [Visitor(http, page) for _ in range(clients)]

@@ -36,10 +36,10 @@ LIGHT_P95_S = float(os.environ.get("SFTDEMO_LOAD_P95_S", 0.3))
 def app(home: Path, tiny: str, tmp_path: Path) -> Iterator[tuple[str, psutil.Process]]:
     """The app with a run to talk to, beside a training that takes longer than the test."""
     data = tmp_path / "moods.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in label_rows(100)), encoding="utf-8")
-    train(TrainConfig(data=str(data), model=tiny, name="r", epochs=0.5))
+    data.write_text("".join(json.dumps(row) + "\n" for row in label_rows(2000)), encoding="utf-8")
+    train(TrainConfig(data=str(data), model=tiny, name="r", max_examples=32))
     url, process = serve(home)
-    run = jobs.start(TrainConfig(data=str(data), model=tiny, name="long", epochs=100_000))
+    run = jobs.start(TrainConfig(data=str(data), model=tiny, name="long", epochs=100, batch_size=1))
     yield url, psutil.Process(process.pid)
     end(process)
     for run in active():

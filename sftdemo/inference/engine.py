@@ -90,7 +90,7 @@ class Engine:
     def asked(self, question: Question, most: int = MOST_A_SESSION) -> Iterator[None]:
         """The question waits in line and is answered for as long as this lasts; `most` are what a session may ask at once.
 
-        Raises UserError when the line is too long, or the visitor's part of it.
+        Raises BusyError when the line is too long, or the visitor's part of it.
         """
         with self._changed:
             if self._retired:

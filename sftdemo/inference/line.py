@@ -19,6 +19,10 @@ MOST_EACH = 32  # questions of one visitor, waiting or being answered; many may 
 MOST_A_SESSION = 3  # of them from one page
 
 
+class BusyError(UserError):
+    """Too much is asked at once; it can be asked again later."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a question stands in line: how many are answered before it, and about how long that takes, where it is known."""
@@ -79,13 +83,13 @@ class Line:
     def add(self, question: Question, active: Sequence[Question], most: int = MOST_A_SESSION) -> None:
         """Put a question at the end, beside `active` ones that are being answered; `most` are one session's at once.
 
-        Raises UserError when the line is too long, or the visitor's part of it.
+        Raises BusyError when the line is too long, or the visitor's part of it.
         """
         if len(self) >= MOST_WAITING:
-            raise UserError("{n} questions are waiting already; ask again in a minute.", n=len(self))
+            raise BusyError("{n} questions are waiting already; ask again in a minute.", n=len(self))
         own = [other for other in (*active, *self._waiting) if other.visitor == question.visitor]
         if len(own) >= MOST_EACH or sum(other.session == question.session for other in own) >= most:
-            raise UserError(
+            raise BusyError(
                 "{n} of your questions are being answered or wait already; wait for one, or stop it.", n=len(own)
             )
         self._waiting.append(question)

@@ -8,9 +8,9 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -98,11 +98,26 @@ class ServedRuns:
         tools: Tools | None = None,
         sides: Sequence[str] = (),
         most: int = MOST_A_SESSION,
-    ) -> AsyncIterator[Place | Chunk]:
+    ) -> AsyncGenerator[Place | Chunk, None]:
         """As `stream`, on the web server's loop and with the places in line; `sides` answer, and no others where any are named.
 
         No thread waits meanwhile, so that a hundred visitors in line leave the page to the others.
         """
+        question, heard = await self.prepare(messages, config, asker, should_stop, tools, sides)
+        async with aclosing(self.answered(question, heard, most)) as events:
+            async for event in events:
+                yield event
+
+    async def prepare(
+        self,
+        messages: Messages | Mapping[str, Messages],
+        config: GenerateConfig,
+        asker: tuple[str, str],
+        should_stop: Callable[[], bool] = lambda: False,
+        tools: Tools | None = None,
+        sides: Sequence[str] = (),
+    ) -> tuple[Question, asyncio.Queue[Event]]:
+        """A question that can be asked on the web server's loop, and where its events will come."""
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event] = asyncio.Queue()
 
@@ -113,6 +128,12 @@ class ServedRuns:
         question = await loop.run_in_executor(
             _prompting, self.question, put, messages, config, asker, should_stop, tools, sides
         )
+        return question, events
+
+    async def answered(
+        self, question: Question, events: asyncio.Queue[Event], most: int = MOST_A_SESSION
+    ) -> AsyncGenerator[Place | Chunk, None]:
+        """Ask what was prepared, and hear how it goes."""
         with self.engine.asked(question, most):
             left = len(question.rows)
             while left:

@@ -197,11 +197,17 @@ def _has_password(scope: Mapping[str, Any], address: str) -> bool:
     if kind.lower() == "basic":
         with contextlib.suppress(ValueError):
             value = base64.b64decode(value, validate=True).decode().partition(":")[2]
-    elif kind.lower() != "bearer":
+    elif kind.lower() != "bearer" or is_api_key(value):  # the key of /v1 is no guess
         return False
     with contextlib.suppress(UserError):  # too many guesses: whoever it is stays a visitor
         return is_password(value, address)
     return False
+
+
+def is_api_key(value: str) -> bool:
+    """Whether it is the key of the OpenAI-compatible endpoint."""
+    key = _policy.config.api_key
+    return bool(key) and hmac.compare_digest(value.encode(), str(key).encode())
 
 
 def is_password(guess: str, address: str) -> bool:

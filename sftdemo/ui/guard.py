@@ -28,6 +28,7 @@ ROUTES: dict[str, access.Action] = {
     # Each event asks for itself.
     **dict.fromkeys((API + "call/", API + "run/", API + "api/", API + "queue/join", API + "queue/data"), "look"),
     **dict.fromkeys((API + "queue/status", API + "cancel", API + "reset", API + "heartbeat/"), "look"),
+    "/v1/": "look",  # asks for its key itself
     API + "upload": "own_data",
     API + "upload_progress": "own_data",
 }

@@ -121,12 +121,15 @@ def app_options(blocks: Any) -> dict[str, Any]:
     import gradio.routes
     from starlette.middleware import Middleware
 
-    from sftdemo.ui import guard, monitoring, sign_in
+    from sftdemo.ui import access, guard, monitoring, openai_api, sign_in
     from sftdemo.ui.parts import style
 
     gradio.routes.CustomCORSMiddleware = guard.WithoutCors  # type: ignore[assignment,misc]
     middleware = [Middleware(guard.Guard), Middleware(Calm), Middleware(EarlyScript, script=style.HEAD)]
-    return {"middleware": middleware, "routes": [*monitoring.routes(blocks), *sign_in.ROUTES], "openapi_url": None}
+    routes = [*monitoring.routes(blocks), *sign_in.ROUTES]
+    if access.policy().config.openai:
+        routes += openai_api.ROUTES
+    return {"middleware": middleware, "routes": routes, "openapi_url": None}
 
 
 class EarlyScript:

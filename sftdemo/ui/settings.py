@@ -12,7 +12,7 @@ from sftdemo.errors import UsageError
 
 ENVIRONMENT = "SFTDEMO_"
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-SECRET = ("password",)  # by environment only: every user of the machine sees flags
+SECRET = ("password", "api_key")  # by environment only: every user of the machine sees flags
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,12 @@ class AppConfig(Settings):
         None, "Hub accounts that own the app, as a list: alice,bob; on a Space its own owner is one.", group="Owner"
     )
     password: str | None = setting(None, "The password by which the owner signs in.", group="Owner")
+    openai: bool = setting(
+        False, "Serve base and runs to clients of OpenAI's API, at /v1; SFTDEMO_API_KEY is their key.", group="Server"
+    )
+    api_key: str | None = setting(
+        None, "The key for /v1; without one, only the owner on this machine may use it.", group="Server"
+    )
     visitors_chat: bool = setting(True, "Visitors may chat.", group="Visitors")
     visitors_vote: bool = setting(True, "Visitors may vote.", group="Visitors")
     visitors_evaluate: bool = setting(False, "Visitors may evaluate.", group="Visitors")
