@@ -19,7 +19,7 @@ from sftdemo.ui.texts import faults
 from sftdemo.ui.texts.faults import in_words
 
 HAN = re.compile("[\u4e00-\u9fff]")
-MAKERS = {"Text", "UserError", "UsageError", "TemplateError"}
+MAKERS = {"Text", "UserError", "UsageError", "TemplateError", "BusyError"}
 FRAMES = {"{first} {rest}", "{first}\n{rest}", "{first} and {rest}"}  # what `sentences` puts between texts
 # Templates of words and places alone, which are the same in both languages.
 SAME = re.compile(r"[\s{}a-z!:]*")
