@@ -21,6 +21,7 @@ from sftdemo.encoding.examples import encode_all
 from sftdemo.encoding.packing import ShardedBatchSampler
 from sftdemo.errors import DataError, UserError
 from sftdemo.inference import load_run
+from sftdemo.log import Reporter
 from sftdemo.model import loading
 from sftdemo.system import compute
 from sftdemo.training.prepare import Prepared
@@ -210,6 +211,18 @@ def test_stop_keeps_what_was_learned(labelled, tiny):
     assert summary["status"] == run.status()["state"] == "stopped"
     assert summary["steps"] == 5
     assert load_run.load(run).complete([[{"role": "user", "content": "bad"}]], GenerateConfig(max_new_tokens=3))
+
+
+def test_a_reporter_stops_a_training(labelled, tiny):
+    class Impatient(Reporter):
+        asked = 0
+
+        def should_stop(self) -> bool:
+            self.asked += 1
+            return self.asked > 3
+
+    summary = train(config(labelled, tiny), reporter=Impatient())
+    assert summary["status"] == "stopped" and 0 < summary["steps"] < 18 and runs.find("r").model_path.is_dir()
 
 
 def test_a_signal_stops_and_keeps(labelled, tiny):

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from sftdemo.evaluation import answer_metrics, metrics, row_statistics
+from sftdemo.evaluation import answer_metrics, json_metrics, metrics, row_statistics
+from sftdemo.evaluation.labels import LENIENT_SIGNATURE
 from sftdemo.evaluation.sides import Side, Targets
 from sftdemo.evaluation.significance import PairedStatistics
 from sftdemo.evaluation.words import Tokenizer
@@ -43,6 +44,7 @@ class Metric:
     lenient: str = ""  # the metric that asks the same, the form of the answer aside
     definition: str = ""
     source: str = ""
+    signature: tuple[str, Callable[[Targets], str]] | None = None  # how the score was made, under which name
 
     @property
     def is_rate(self) -> bool:
@@ -83,18 +85,24 @@ def of_texts(function: Callable[[Sequence[str], Any], Any]) -> Callable[[Side], 
     return lambda side: function(side.texts, side.references)
 
 
+def _signed(name: str, text: str) -> dict[str, Any]:
+    return {"signature": (name, lambda targets: text)}
+
+
 def _of_json(value: Callable[[Any], Any]) -> Callable[[Side], list[Any]]:
     return lambda side: [value(row) for row in side.json]
 
 
-def _by_engine(name: str) -> dict[str, Any]:
+def _by_engine(name: str, signature: Callable[[Targets], str]) -> dict[str, Any]:
     """How sacrebleu's metrics are scored."""
     engine = attrgetter(f"targets.{name}")
-    return {"figure": lambda side, sums: metrics.of_engine(engine(side), sums), "scale": 100, "digits": 1}
+    figure: Callable[[Side, Array], float] = lambda side, sums: metrics.of_engine(engine(side), sums)  # noqa: E731
+    return {"figure": figure, "signature": (name, signature), "scale": 100, "digits": 1}
 
 
 def _rouge(kind: str) -> dict[str, Any]:
-    return {"rows": lambda side: [row[kind].f for row in side.rouge], "scale": 100, "digits": 1}
+    signature = _signed("rouge", metrics.ROUGE_SIGNATURE)
+    return {"rows": lambda side: [row[kind].f for row in side.rouge], **signature, "scale": 100, "digits": 1}
 
 
 def _likelihood(kind: str) -> dict[str, Any]:
@@ -125,14 +133,17 @@ def _bleu_of_each(side: Side) -> list[float]:
 
 # fmt: off
 _LABELS: dict[str, Any] = {"applies": attrgetter("has_labels"), "binary": True}
-_JSON: dict[str, Any] = {"applies": attrgetter("targets.are_json")}
+_JSON: dict[str, Any] = {"applies": attrgetter("targets.are_json"), **_signed("json", json_metrics.SIGNATURE)}
+_ANSWERS = _signed("answers", answer_metrics.SIGNATURE)
 EVALUATED = (  # in the order in which they are shown
     Metric("accuracy", ("accuracy", "准确率"), ("the answer is exactly the label", "回答恰好等于标签"),
            lambda side: side.right(side.labels), **_LABELS, tells_rows=True, lenient="lenient_accuracy",
+           **_signed("accuracy", metrics.LABEL_SIGNATURE),
            definition="the whole answer is the label, blanks and case aside; an answer that is no label is wrong"),
     Metric("lenient_accuracy", ("lenient accuracy", "宽松准确率"),
            ("the answer names the label, whatever its form", "说对了标签，不论形式"),
            lambda side: side.right(side.lenient_labels), **_LABELS, tells_rows=True,
+           **_signed("lenient_accuracy", LENIENT_SIGNATURE),
            definition="the label is the only one that the answer's first sentence or line names"),
     Metric("macro_f1", ("macro-F1", "宏平均 F1"), ("every label counts the same", "每个标签权重相同"),
            attrgetter("label_rows"), row_statistics.macro_f1_scores, attrgetter("has_labels"),
@@ -168,22 +179,23 @@ EVALUATED = (  # in the order in which they are shown
            definition="one stands in it, in a code fence or amid text"),
     Metric("exact_match", ("exact match", "完全匹配率"), ("the answer equals the reference", "回答与参考完全一致"),
            of_texts(metrics.exact_rows), binary=True, tells_rows=True, lenient="exact_match_normalized",
+           **_signed("exact_match", metrics.EXACT_SIGNATURE),
            definition="the answer is a reference, white space and Unicode's forms aside (NFKC)"),
     Metric("exact_match_normalized", ("normalized exact match", "规范化完全匹配率"),
            ("case, punctuation, articles aside", "忽略大小写、标点和冠词"),
-           of_texts(answer_metrics.normal_match_rows), binary=True, source="SQuAD, Rajpurkar et al. 2016",
+           of_texts(answer_metrics.normal_match_rows), binary=True, **_ANSWERS, source="SQuAD, Rajpurkar et al. 2016",
            definition="the same words, case, punctuation and articles aside"),
     Metric("token_f1", ("token F1", "词级 F1"), ("words in common, order aside", "共同的词，不计顺序"),
-           of_texts(answer_metrics.token_f1_rows), tells_rows=True, source="SQuAD, Rajpurkar et al. 2016",
+           of_texts(answer_metrics.token_f1_rows), tells_rows=True, **_ANSWERS, source="SQuAD, Rajpurkar et al. 2016",
            definition="F1 of the words in common with the nearest reference"),
     Metric("bleu", ("BLEU", "BLEU"), ("word sequences in common", "共同的词序列"),
            lambda side: row_statistics.bleu_rows(side.targets.bleu, side.texts, side.references),
-           row_statistics.bleu_scores, **_by_engine("bleu"), tells_rows=True, row_score=_bleu_of_each,
+           row_statistics.bleu_scores, **_by_engine("bleu", lambda targets: metrics.bleu_signature(targets.bleu)), tells_rows=True, row_score=_bleu_of_each,
            definition="n-grams of words up to 4 in common, with a penalty for short answers; corpus score",
            source="sacrebleu, Post 2018"),
     Metric("chrf", ("chrF", "chrF"), ("character sequences in common", "共同的字符序列"),
            lambda side: row_statistics.chrf_rows(side.targets.chrf, side.texts, side.references),
-           row_statistics.chrf_scores, **_by_engine("chrf"), tells_rows=True,
+           row_statistics.chrf_scores, **_by_engine("chrf", lambda targets: str(targets.chrf.get_signature())), tells_rows=True,
            definition="F2 of character n-grams up to 6; corpus score", source="sacrebleu, Popović 2015"),
     Metric("rouge1", ("ROUGE-1", "ROUGE-1"), ("words in common", "共同的词"), **_rouge("rouge1"), tells_rows=True,
            definition="F1 of words in common, averaged over rows", source="Lin 2004; tested against rouge-score"),
@@ -195,7 +207,8 @@ EVALUATED = (  # in the order in which they are shown
            definition="of the union of those of each line", source="Lin 2004"),
     Metric("ter", ("TER", "TER"), ("edits needed; less is better", "所需的编辑量，越低越好"),
            lambda side: row_statistics.plain_rows(side.targets.ter, side.texts, side.references),
-           row_statistics.ter_scores, attrgetter("is_brief"), **_by_engine("ter"), higher_is_better=False,
+           row_statistics.ter_scores, attrgetter("is_brief"), higher_is_better=False,
+           **_by_engine("ter", lambda targets: metrics.ter_signature(targets.ter, targets.language)),
            definition="edits of words, shifts included, over the reference's length, which they may pass; left out where it would take minutes",
            source="sacrebleu, Snover et al. 2006"),
     Metric("perplexity", ("perplexity", "困惑度"),
@@ -223,6 +236,12 @@ def statistics(side: Side, chosen: Collection[Metric] = EVALUATED) -> dict[str, 
 def scores(side: Side, rows: Mapping[str, Any]) -> dict[str, float]:
     """The score of all rows by each metric, of what `statistics` gave."""
     return {name: METRICS[name].of_all(side, values) for name, values in rows.items()}
+
+
+def signatures(side: Side) -> dict[str, str]:
+    """How the scores were made; the engines know it once they have been used."""
+    signed = (metric.signature for metric in EVALUATED if metric.signature and metric.applies(side))
+    return {name: of(side.targets) for name, of in signed}
 
 
 def paired(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, PairedStatistics]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sftdemo.encoding.thoughts import answer_of, answers_only
 from sftdemo.evaluation import registry, significance, summary, words
-from sftdemo.evaluation.scoring import side_scores, signatures
+from sftdemo.evaluation.scoring import side_scores
 from sftdemo.evaluation.sides import Side, Targets
 
 SIDES = ("base", "tuned")
@@ -44,7 +44,7 @@ def score_outputs(
     common = statistics["base"].keys() & statistics["tuned"].keys()
     statistics = {name: {key: rows[key] for key in rows if key in common} for name, rows in statistics.items()}
     scores = {name: side_scores(side, statistics[name]) for name, side in sides.items()}
-    signed = signatures(sides["base"]) | signatures(sides["tuned"])
+    signed = registry.signatures(sides["base"]) | registry.signatures(sides["tuned"])
     result: dict[str, Any] = {"n": len(outputs), "language": targets.language, "labels": labels, "signatures": signed}
     result |= _classes(sides) | _by_part(scores) | scores
     pairs = registry.paired(statistics["base"], statistics["tuned"])

@@ -10,7 +10,6 @@ from typing import Any
 from sftdemo.encoding.thoughts import answer_of
 from sftdemo.errors import DataError, Fault, Text, UsageError, UserError
 from sftdemo.evaluation import answer_metrics, json_metrics, metrics, registry, words
-from sftdemo.evaluation.labels import LENIENT_SIGNATURE
 from sftdemo.evaluation.metrics import Scores
 from sftdemo.evaluation.sides import Side, Targets
 
@@ -139,25 +138,6 @@ def side_scores(side: Side, rows: Mapping[str, Any]) -> Scores:
     return registry.scores(side, rows) | answer_metrics.shape(side.texts, side.references) | of_json
 
 
-def signatures(side: Side) -> dict[str, str]:
-    """How the scores were made; the engines know it once they have been used."""
-    targets = side.targets
-    signed = {
-        "bleu": metrics.bleu_signature(targets.bleu),
-        "chrf": str(targets.chrf.get_signature()),
-        "rouge": metrics.ROUGE_SIGNATURE,
-        "exact_match": metrics.EXACT_SIGNATURE,
-    }
-    if side.is_brief:
-        signed["ter"] = metrics.ter_signature(targets.ter, targets.language)
-    signed["answers"] = answer_metrics.SIGNATURE
-    if targets.are_json:
-        signed["json"] = json_metrics.SIGNATURE
-    if side.has_labels:
-        signed |= {"accuracy": metrics.LABEL_SIGNATURE, "lenient_accuracy": LENIENT_SIGNATURE}
-    return signed
-
-
 def score(
     rows: Sequence[Row],
     language: str = "auto",
@@ -190,4 +170,4 @@ def score(
     scores: Scores = dict.fromkeys(("accuracy", "macro_f1", "lenient_accuracy", "ter"))
     scores |= {"classes": side.classes if side.has_labels else None} | side_scores(side, registry.statistics(side))
     first = {name: scores.pop(name) for name in FIRST}
-    return {"n": len(rows), **first, "signatures": signatures(side), **scores}
+    return {"n": len(rows), **first, "signatures": registry.signatures(side), **scores}
