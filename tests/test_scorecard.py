@@ -240,7 +240,7 @@ def test_saved_outputs_are_scored_again_without_a_model() -> None:
     run = runs.create("r", "r", {"settings": {}, "data": {}})
     folder = run.path / "evaluations" / "one"
     files.write_jsonl(folder / "outputs.jsonl", moods())
-    kept = {"labels": ["bad", "good"], "settings": {"seed": 42}, "seconds": 3.0, "n": 0}
+    kept = score_outputs(moods(3), ["bad", "good"], 1) | {"settings": {"seed": 42}, "seconds": 3.0, "outputs": ""}
     files.write_json(folder / "scores.json", kept)
     found = rescore(run, "one")
     assert found["n"] == 40 and found["seconds"] == 3.0 and run.scores("one") == found
