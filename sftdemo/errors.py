@@ -125,6 +125,10 @@ class UsageError(UserError):
     exit_code = 2
 
 
+class Superseded(UserError):
+    """What was asked for is no longer wanted, as the same visitor has asked for something else; nothing is told."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing wrong with the data. `line` counts from 1; 0 means the file as a whole.

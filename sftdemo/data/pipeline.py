@@ -58,16 +58,24 @@ def prepare(config: ReadConfig, max_examples: int | None = None, dataset: Datase
 def outlook(config: ReadConfig, dataset: Dataset, max_examples: int | None = None) -> dict[str, Any]:
     """What `prepare` would make of what was read, as JSON for `check`: sizes of the splits (None where it can't be split),
     and all that is told only then. A data set too small to split is worth a warning here, not a fault."""
+    return prepare_if_fit(config, dataset, max_examples)[0]
+
+
+def prepare_if_fit(
+    config: ReadConfig, dataset: Dataset, max_examples: int | None = None
+) -> tuple[dict[str, Any], Dataset | None]:
+    """`outlook`, and the data set that `prepare` made; None where it can't be trained on."""
     if dataset.faults:
-        return {"split_sizes": None}
+        return {"split_sizes": None}, None
     try:
         prepared = prepare(config, max_examples, dataset)
     except DataError as error:
-        return {"split_sizes": None, "warnings": [fault.to_json() for fault in [*dataset.warnings, *error.faults]]}
+        warnings = [fault.to_json() for fault in [*dataset.warnings, *error.faults]]
+        return {"split_sizes": None, "warnings": warnings}, None
     sizes = {name: len(rows) for name, rows in prepared.splits.items()}
     # Where the data brings held-out rows, the leaks among those are what its maker wants to hear of.
     leaked = dataset.leaked if set(dataset.splits) - {"train"} else prepared.leaked
-    return {"split_sizes": sizes, "leaked": leaked, **account(prepared)}
+    return {"split_sizes": sizes, "leaked": leaked, **account(prepared)}, prepared
 
 
 def _class(example: Example) -> tuple[str, str]:

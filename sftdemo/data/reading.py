@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -97,10 +98,17 @@ class Sample:
 
 def samples() -> list[Sample]:
     """All samples, by name; each with its first train row."""
-    return [_sample(name) for name in sources.sample_names()]
+    return [_sample(name, _changed(name)) for name in sources.sample_names()]
 
 
-def _sample(name: str) -> Sample:
+def _changed(sample: str) -> tuple[float, ...]:
+    """When a sample's files last changed."""
+    paths = (sources.SAMPLES / f"{sample}.jsonl", sources.card_path(sample))
+    return tuple(path.stat().st_mtime if path.is_file() else 0.0 for path in paths)
+
+
+@lru_cache(maxsize=32)
+def _sample(name: str, changed: tuple[float, ...]) -> Sample:
     recipe = RECIPES.get(name)
     card_path = sources.card_path(name)
     card = sources.front_matter(card_path)

@@ -77,13 +77,24 @@ def resolve(source: str, config: ReadConfig | None = None, limits: Limits = OWNE
         return from_rows(source, recipe_rows(source))
     if source in sample_names():
         return _files(source, [(None, SAMPLES / f"{source}.jsonl")])
-    if suffix_of(source) not in READABLE and (named := hub.parse(source)):
+    if named := _hub_id(source):
         source_data = _folder(hub.fetch(*named), config, limits)
         source_data.name = named[0].split("/")[1]
         return source_data
     raise UserError(
         "There is no file, folder or sample {source!r}; the samples are: {names}.", source=source, names=sample_names()
     )
+
+
+def fetch(source: str) -> None:
+    """Download the source if it is a data set of the Hub that isn't here yet."""
+    here = Path(source).expanduser().exists() or source in sample_names()
+    if not here and (named := _hub_id(source)):
+        hub.fetch(*named)
+
+
+def _hub_id(source: str) -> tuple[str, str | None, str | None] | None:
+    return None if suffix_of(source) in READABLE else hub.parse(source)
 
 
 def from_rows(name: str, rows: Iterable[dict[str, str]]) -> Source:

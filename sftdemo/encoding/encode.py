@@ -22,11 +22,16 @@ TEMPLATE = 512  # tokens, at most, that a template writes around a conversation
 
 
 def may_exceed(messages: Messages, limit: int, tools: Tools | None = None) -> bool:
-    """Whether the conversation can have more than `limit` tokens; a token is a byte at least, so most needn't be encoded."""
+    """Whether the conversation can have more than `limit` tokens; most needn't be encoded for that."""
+    return most_tokens(messages, tools) > limit
+
+
+def most_tokens(messages: Messages, tools: Tools | None = None) -> int:
+    """How many tokens a conversation can have: one is a byte at least."""
     size = sum(len(text.encode()) for message in messages for text in texts(message))
     if tools or any("tool_calls" in message for message in messages):
         size += 2 * len(json.dumps([list(tools or []), *messages]))
-    return size + TEMPLATE > limit
+    return size + TEMPLATE
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages, tools: Tools | None = None) -> list[int]:

@@ -1,4 +1,4 @@
-"""The data chosen on the page: read, described and measured once, and again when its file changes."""
+"""The data chosen on the page: read in a child process, described and measured once, and again when its file changes."""
 
 from __future__ import annotations
 
@@ -6,49 +6,23 @@ import copy
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-from sftdemo import data
 from sftdemo.config import DEFAULT_MODEL, ReadConfig, TrainConfig
+from sftdemo.data import Dataset
 from sftdemo.errors import UserError
 from sftdemo.log import TO_LOG, Reporter
 from sftdemo.model import download
-from sftdemo.ui import work
+from sftdemo.ui import data_reader, work
+from sftdemo.ui.data_reader import Reading
 from sftdemo.ui.parts import forms
 from sftdemo.verbs import check
 
 TOKEN_ROWS = 500  # rows whose tokens are counted for the page; `check` counts more
+TOKEN_BYTES = 2_000_000  # that those rows may have together
 FROM_FILE = {spec.name for spec in fields(ReadConfig)}
 
 _tokenizers: dict[str, Any] = {}
-
-
-def stamp(source: str) -> float:
-    """When the source last changed, so that a file saved anew is read anew."""
-    path = Path(source)
-    return path.stat().st_mtime if source and path.exists() else 0.0
-
-
-@lru_cache(maxsize=4)
-def _read(config: ReadConfig, changed: float) -> Any:
-    return data.read(config)
-
-
-@lru_cache(maxsize=2)
-def _prepared(config: ReadConfig, changed: float) -> Any:
-    return data.prepare(config, dataset=_read(config, changed))
-
-
-@lru_cache(maxsize=4)
-def _description(config: ReadConfig, changed: float) -> dict[str, Any]:
-    dataset = _read(config, changed)
-    return check.describe(dataset) | data.outlook(config, dataset)
-
-
-@lru_cache(maxsize=8)
-def _measured(config: TrainConfig, changed: float) -> dict[str, Any]:
-    return check.measure(_read(of_file(config), changed), tokenizer(config), config, TOKEN_ROWS)
 
 
 def of_file(config: ReadConfig) -> ReadConfig:
@@ -63,32 +37,43 @@ def chosen_config(chosen: Mapping[str, Any]) -> TrainConfig:
     return config
 
 
-def read(chosen: Mapping[str, Any]) -> Any:
+def read(chosen: Mapping[str, Any]) -> Dataset:
     """The chosen data as training sees it; where it can't be trained on, as it was read."""
-    config = of_file(chosen_config(chosen))
-    changed = stamp(config.data)
-    return (_prepared if _description(config, changed)["split_sizes"] else _read)(config, changed)
+    reading = data_reader.read(of_file(chosen_config(chosen)))
+    return reading.prepared or reading.dataset
 
 
 def summarize(config: TrainConfig) -> dict[str, Any]:
     """What `check --json` says of the chosen data; of tokens too, once the model's tokenizer is at hand."""
-    summary = dict(description(of_file(config)))
+    reading = data_reader.read(of_file(config))
+    summary = dict(reading.summary)
     if config.model in _tokenizers and summary["examples"]:
-        measured = dict(_measured(config, stamp(config.data)))
+        measured = dict(_measured(reading, config))
         for kind, faults in measured.pop("told").items():
             summary[kind] = [*summary[kind], *faults]
         summary |= measured
     return summary
 
 
+@lru_cache(maxsize=8)
+def _measured(reading: Reading, config: TrainConfig) -> dict[str, Any]:
+    sizes = reading.most_tokens()
+    return check.measure(reading.dataset, tokenizer(config), config, TOKEN_ROWS, sizes, TOKEN_BYTES)
+
+
 def description(config: ReadConfig) -> dict[str, Any]:
     """What `check --json` says of data without a tokenizer."""
-    return _description(config, stamp(config.data))
+    return data_reader.read(of_file(config)).summary
 
 
-def dataset(config: ReadConfig) -> Any:
+def dataset(config: ReadConfig) -> Dataset:
     """The data as it was read."""
-    return _read(config, stamp(config.data))
+    return data_reader.read(of_file(config)).dataset
+
+
+def choose(config: ReadConfig) -> None:
+    """Other data that the same page is still reading is no longer wanted."""
+    data_reader.drop_others(of_file(config))
 
 
 def have_tokenizer(model: str, reporter: Reporter = TO_LOG, fetch: bool = True) -> bool:
@@ -116,6 +101,7 @@ def _in_mode(model: str, thinking: str) -> Any:
 
 
 def warm() -> None:
-    """Read the default tokenizer in the background if its files are here; nothing is downloaded."""
+    """Start the reader, and read the default tokenizer if its files are here; nothing is downloaded."""
+    data_reader.start()
     work.load_libraries()
     have_tokenizer(DEFAULT_MODEL, fetch=False)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -101,29 +106,34 @@ def characters(example: Example) -> int:
 
 
 def measure(
-    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, config: TrainConfig, most: int | None = None
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    config: TrainConfig,
+    most: int | None = None,
+    most_tokens: Sequence[int] | None = None,
+    budget: float = math.inf,
 ) -> dict[str, Any]:
     """What only a tokenizer can tell of the rows (of at most `most`, spread evenly), each encoded as it is trained on.
 
     {"tokens": {"p50", "p95", "max"} of a row, "supervised_tokens" in all, "counted" rows, "token_histogram", "lengths":
     what becomes of rows over the limit, "template": the checks that block a bad run, "told": {"faults", "dropped",
     "fixed", "warnings", "notes"} of the rows}. Rows long enough to be over the limit are looked at beside those that are counted.
+
+    `most_tokens` says of each row what `encode.most_tokens` does, if that is at hand: then only rows that are encoded are
+    looked up. Of more rows than have `budget` such tokens together none are encoded.
     """
     from sftdemo.encoding import encode, truncation
     from sftdemo.encoding import examples as rows
 
     encoded = rows.EncodingResult()
-    examples = _examples(dataset)
-    counted = range(0, len(examples), max(1, ceil(len(examples) / most)) if most else 1)
-    maybe_over = [
-        at
-        for at, example in enumerate(examples)
-        if encode.may_exceed(example["messages"], config.max_length, example.get("tools"))
-    ]
-    chosen = sorted({*counted, *maybe_over[:most]})
+    stored = most_tokens is not None
+    if most_tokens is None:
+        most_tokens = [encode.most_tokens(row["messages"], row.get("tools")) for row in _examples(dataset)]
+    counted, chosen = _to_encode(most_tokens, config.max_length, most, budget)
+    picked = list(zip(chosen, _rows_at(dataset, chosen), strict=True))
     long: list[Fault] = []
     sizes: list[int] = []
-    for number, example in ((index + 1, examples[index]) for index in chosen):
+    for number, example in ((place + 1, example) for place, example in picked):
         for row in rows.add(encoded, example, tokenizer, config.on_fault, dataset.source, number):
             if number - 1 in counted:
                 sizes.append(len(row.ids))
@@ -135,7 +145,8 @@ def measure(
                 meta = example.get("meta", {})
                 line, file = meta.get("line", number), meta.get("file", dataset.source)
                 long.append(Fault(line, "messages", problem, remedy, file))
-    fitted = truncation.fit(encoded.examples, encoded.rows, tokenizer, config, dataset)
+    whole = replace(dataset, splits={"picked": [example for _, example in picked]}) if stored else dataset
+    fitted = truncation.fit(encoded.examples, encoded.rows, tokenizer, config, whole)
     sizes.sort()
     return {
         "tokens": _spread(sizes),
@@ -159,6 +170,26 @@ def measure(
             "notes": encoded.notes(),
         },
     }
+
+
+def _to_encode(most_tokens: Sequence[int], limit: int, most: int | None, budget: float) -> tuple[range, list[int]]:
+    """(the rows that are counted, those and the rows that may be over the limit)."""
+    rows = len(most_tokens)
+    mean = sum(most_tokens) / max(rows, 1)
+    most = min(most or rows, int(max(1, min(budget / max(mean, 1), rows))))
+    counted = range(0, rows, max(1, ceil(rows / max(most, 1))))
+    maybe_over = [place for place, size in enumerate(most_tokens) if size > limit][:most]
+    sums = accumulate(most_tokens[place] for place in maybe_over)
+    return counted, sorted({*counted, *(place for place, size in zip(maybe_over, sums, strict=True) if size <= budget)})
+
+
+def _rows_at(dataset: Dataset, places: Sequence[int]) -> Iterator[Example]:
+    """The rows at these places, counted through all splits."""
+    parts = list(dataset.splits.values())
+    starts = list(accumulate(map(len, parts), initial=0))
+    for place in places:
+        part = bisect_right(starts, place) - 1
+        yield parts[part][place - starts[part]]
 
 
 def _spread(sizes: list[int]) -> dict[str, int] | None:

@@ -38,10 +38,12 @@ def replace(text: str) -> tuple[str, Counter[str]]:
             return f"<{kind}>"
 
         text = pattern.sub(put, text)
-    for start, end in reversed(list(_phones(text))):
-        text = f"{text[:start]}<PHONE>{text[end:]}"
+    parts, at = [], 0
+    for start, end in _phones(text):
+        parts += [text[at:start], "<PHONE>"]
+        at = end
         counts["PHONE"] += 1
-    return text, counts
+    return "".join([*parts, text[at:]]), counts
 
 
 def _phones(text: str) -> Iterator[tuple[int, int]]:

@@ -70,9 +70,23 @@ def without_html(text: str) -> str:
     if not _TAG.search(text):
         return text
     parser = _Text()
-    parser.feed(text)
+    # Behind the last ">" nothing is a tag, and the library would look for its end again and again.
+    markup, bracket, rest = _without_comments(text).rpartition(">")
+    parser.feed(markup + bracket)
     parser.close()
+    parser.handle_data(html.unescape(rest))
     return _BLANK_LINES.sub("\n\n", "".join(parser.parts).replace("\xa0", " ")).strip()
+
+
+def _without_comments(text: str) -> str:
+    """Without comments and marked sections (<![if …]>); one that isn't closed is text."""
+    for opening, closing in (("<!--", "-->"), ("<![", "]>")):
+        parts, at = [], 0
+        while (start := text.find(opening, at)) >= 0 and (end := text.find(closing, start + 2)) >= 0:
+            parts.append(text[at:start])
+            at = end + len(closing)
+        text = "".join([*parts, text[at:].replace(opening, f"&lt;{opening[1:]}")])
+    return text
 
 
 def without_whitespace(text: str) -> str:

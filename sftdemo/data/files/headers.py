@@ -210,6 +210,7 @@ def _columns(table: Table, names: list[str], body: list[Record], start: int) -> 
     """The places of the columns that are read, after those without a name got one; None after a fault."""
     keep, empty, counting = [], 0, False
     place_of: dict[str, int] = {}
+    twice: dict[str, Text] = {}
     taken = set(names)
     for place, name in enumerate(names):
         if not name or _UNNAMED.fullmatch(name):
@@ -235,14 +236,16 @@ def _columns(table: Table, names: list[str], body: list[Record], start: int) -> 
                 )
         if name in place_of:
             if column(body, place) == column(body, place_of[name]):
-                table.note(
-                    Text("the column {name!r} stands there twice with the same values; it is read once.", name=name)
+                twice[name] = Text(
+                    "the column {name!r} stands there twice with the same values; it is read once.", name=name
                 )
                 continue
             table.fault(start, Text("The header has {name!r} twice.", name=name), Text("Rename one of them."), True)
             return None
         place_of[name] = place
         keep.append(place)
+    for note in twice.values():
+        table.note(note)
     if empty:
         table.note(Text("Columns without a name or a value, which were skipped: {n}.", n=empty))
     if counting:

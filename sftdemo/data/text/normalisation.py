@@ -11,6 +11,8 @@ _POINTS = re.compile(r"[.,-](?:(?!\d)|(?<!\d[.,])(?<!-))")
 _HAN = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _BY_HAN = re.compile(f"(?<=[{_HAN}]) | (?=[{_HAN}])")
 
+_LONG = 2000  # characters from which on it matters how many marks follow each other
+
 
 @cache
 def _blanks() -> tuple[dict[int, str], re.Pattern[str]]:
@@ -24,12 +26,26 @@ def _blanks() -> tuple[dict[int, str], re.Pattern[str]]:
     return {ord(mark): " " for mark in marks}, re.compile(f"[{re.escape(''.join(marks))}]+")
 
 
+@cache
+def _long_runs() -> re.Pattern[str]:
+    """Thirty combining marks in a row: putting n of them in order takes n² steps."""
+    marks = "".join(chr(code) for code in range(0x20000) if unicodedata.combining(chr(code)))
+    return re.compile(f"[{re.escape(marks)}]{{30}}")
+
+
+def compatible(text: str) -> str:
+    """The text in Unicode's form NFKC; long runs of marks are parted, as its Stream-Safe Text Format does."""
+    if len(text) > _LONG:
+        text = _long_runs().sub("\\g<0>\u034f", text)
+    return unicodedata.normalize("NFKC", text)
+
+
 def normalise(text: str) -> str:
     """The text without differences in case, width, whitespace and punctuation."""
     table, pattern = _blanks()
     if text.isascii():
         text = text.lower().translate(table)
         return " ".join(_POINTS.sub(" ", text).split())
-    text = pattern.sub(" ", unicodedata.normalize("NFKC", text).casefold())
+    text = pattern.sub(" ", compatible(text).casefold())
     # Chinese and Japanese have no blanks between words: one that took a comma's place means nothing.
     return _BY_HAN.sub("", " ".join(_POINTS.sub(" ", text).split()))

@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.context import LocalContext
 
 from sftdemo.config import Settings, value_type
-from sftdemo.errors import UserError, unexpected
+from sftdemo.errors import Superseded, UserError, unexpected
 from sftdemo.log import LOG
 from sftdemo.ui import access, handlers, private, sources
 from sftdemo.ui.parts import html
@@ -128,6 +128,8 @@ def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Any]:
             result = handler(*arguments, **keywords)
             for update in result if inspect.isgenerator(result) else [result]:
                 yield {place: "", **(update or {})}
+        except Superseded:
+            return
         except Exception as error:  # noqa: BLE001 (said on the page, and what nobody foresaw in the log)
             sentence = explained(error)
             yield {place: html.fault(sentence)}

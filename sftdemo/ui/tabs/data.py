@@ -183,6 +183,7 @@ class DataTab:
         What can't be read or trained on leaves the choice before it to the other tabs.
         """
         config = chosen_config(chosen)
+        chosen_data.choose(config)
         dataset, summary = chosen_data.dataset(of_file(config)), description(of_file(config))
         good = summary["split_sizes"] is not None
         rows = [example for rows in dataset.splits.values() for example in rows[: data_views.SHOWN_EXAMPLES]]

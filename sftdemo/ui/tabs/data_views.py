@@ -21,15 +21,21 @@ def named(lang: str, key: str, otherwise: str) -> str:
     return say(lang, key) if key in TEXTS[lang] else otherwise
 
 
+def total(summary: Summary, name: str) -> int:
+    """How many there are of what the summary lists the first of."""
+    return int(summary.get("more", {}).get(name, len(summary[name])))
+
+
 def verdict(summary: Summary, lang: str) -> str:
     """One line: what was read and whether it can be trained on."""
     n = number(summary["examples"])
     size = (
-        say(lang, "verdict_labels", n=n, k=len(summary["labels"]))
+        say(lang, "verdict_labels", n=n, k=total(summary, "labels"))
         if summary["labels"]
         else say(lang, "verdict_rows", n=n)
     )
-    at_fault = len({(fault["file"], fault["line"]) for fault in summary["faults"]})
+    at_fault = summary.get("more", {}).get("rows_at_fault")
+    at_fault = at_fault or len({(fault["file"], fault["line"]) for fault in summary["faults"]})
     notes = [html.esc(in_words(note, lang)) for note in summary["notes"]]
     if not summary["examples"]:
         kind, mark, text = "bad", "✕", say(lang, "verdict_none")
@@ -78,9 +84,10 @@ def fault_lists(summary: Summary, lang: str) -> str:
         for fault in faults[:SHOWN_FAULTS]:
             sentences = (in_words(fault[key], lang) for key in ("problem", "remedy"))
             rows.append((None, [_line(fault), *map(html.esc, (fault["field"], *sentences))], False))
-        more = say(lang, "faults_more", n=number(len(faults) - SHOWN_FAULTS)) if len(faults) > SHOWN_FAULTS else ""
+        count = total(summary, kind)
+        more = say(lang, "faults_more", n=number(count - SHOWN_FAULTS)) if count > SHOWN_FAULTS else ""
         content = html.table(headers, rows) + (f'<p class="muted small">{more}</p>' if more else "")
-        parts.append(html.folded(say(lang, f"list_{kind}", n=number(len(faults))), content, kind == "faults", kind))
+        parts.append(html.folded(say(lang, f"list_{kind}", n=number(count)), content, kind == "faults", kind))
     return html.block("".join(parts), "sheet") if parts else ""
 
 
