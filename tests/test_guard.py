@@ -210,3 +210,16 @@ def test_accounts_that_own_a_space(monkeypatch, environment: dict, profile: dict
     scope = {"type": "http", "headers": [(b"host", b"10.0.0.1")], "client": ("10.0.0.9", 1), "session": session}
     assert access.classify(scope).role == role
     access.use(AppConfig(), "127.0.0.1")
+
+
+def test_the_page_shows_the_tabs_of_what_its_visitor_may(url: str) -> None:
+    from sftdemo.ui.parts.page import header
+
+    visitor = access.Visitor("visitor", "ann")
+    access.use(AppConfig(password=PASSWORD), "0.0.0.0")
+    assert "#tab-data-button,#tab-train-button{display:none}" in header("en", visitor)
+    assert 'href="login"' in header("en", visitor) and 'href="logout"' in header("en", access.Visitor("owner", "o"))
+    access.use(AppConfig(password=PASSWORD, visitors_own_data=True, visitors_chat=False), "0.0.0.0")
+    assert "<style>#tab-chat-button{display:none}</style>" in header("en", visitor)
+    access.use(AppConfig(), "127.0.0.1")
+    assert "href" not in header("en") and "style" not in header("en")

@@ -49,18 +49,18 @@ def build() -> Any:
         page = Page(blocks, run=gr.State(None), data=gr.State({}), timer=timer)
         parts: list[Any] = [Header(page)]
         with gr.Tabs(selected="data", elem_id="steps", overflow_behavior="wrap") as page.tabs:
-            with gr.Tab(label("step_data"), id="data") as page.tab["data"]:
+            with gr.Tab(label("step_data"), id="data", elem_id="tab-data"):
                 parts.append(DataTab(page))
-            with gr.Tab(label("step_train"), id="train") as page.tab["train"]:
+            with gr.Tab(label("step_train"), id="train", elem_id="tab-train"):
                 parts.append(train := TrainTab(page))
-            with gr.Tab(label("step_evaluate"), id="evaluate") as page.tab["evaluate"]:
-                parts.append(EvaluateTab(page, page.tab["evaluate"], train.evaluate, train.watched))
-            with gr.Tab(label("step_chat"), id="chat") as page.tab["chat"]:
-                parts.append(ChatTab(page, page.tab["chat"]))
-            with gr.Tab(label("step_vote"), id="vote") as page.tab["vote"]:
-                parts.append(VoteTab(page, page.tab["vote"]))
-            with gr.Tab(label("step_runs"), id="runs", alignment="right") as page.tab["runs"]:
-                parts.append(RunsTab(page, page.tab["runs"]))
+            with gr.Tab(label("step_evaluate"), id="evaluate", elem_id="tab-evaluate") as evaluate:
+                parts.append(EvaluateTab(page, evaluate, train.evaluate, train.watched))
+            with gr.Tab(label("step_chat"), id="chat", elem_id="tab-chat") as chat:
+                parts.append(ChatTab(page, chat))
+            with gr.Tab(label("step_vote"), id="vote", elem_id="tab-vote") as vote:
+                parts.append(VoteTab(page, vote))
+            with gr.Tab(label("step_runs"), id="runs", elem_id="tab-runs", alignment="right") as runs:
+                parts.append(RunsTab(page, runs))
         for part in parts:
             part.wire()
     with blocks.route("Vote", ballot.RATE_PATH, show_in_navbar=False):

@@ -32,7 +32,6 @@ class Page:
     timer: Any = None
     tick: Any = None  # the last thing done on a tick; tabs hang theirs after it, so that they see the same or later
     tabs: Any = None
-    tab: dict[str, Any] = field(default_factory=dict)  # each tab by its id
     preparing: dict[str, Any] = field(default_factory=dict)  # settings on Data and on Train, by name: Data's fields
 
     def opens(self, trigger: Callable[..., Any], tab: str) -> Any:
@@ -56,7 +55,13 @@ def header(lang: str, visitor: access.Visitor = access.LOCAL) -> str:
         f'<button data-do="lang" aria-label="{say(lang, "switch_lang_help")}">{say(lang, "switch_lang")}</button>'
         f'<button data-do="theme" aria-label="{say(lang, "switch_theme")}" title="{say(lang, "switch_theme")}">◐</button>'
     )
-    return f'<div class="switches">{sign_link(lang, visitor)}{switches}</div>'
+    return f'<div class="switches">{sign_link(lang, visitor)}{switches}</div>{hidden_tabs(visitor)}'
+
+
+def hidden_tabs(visitor: access.Visitor) -> str:
+    """Takes the tabs that aren't for this visitor out of sight; Gradio 6.31 shows a tab once drawn whatever it is told."""
+    hidden = [f"#tab-{name}-button" for name, shown in tabs_for(visitor).items() if not shown]
+    return f"<style>{','.join(hidden)}{{display:none}}</style>" if hidden else ""
 
 
 def sign_link(lang: str, visitor: access.Visitor) -> str:
@@ -158,7 +163,6 @@ class Header:
         return {
             self.brand: brand(lang),
             self.switches: header(lang, visitor),
-            **{tab: gr.update(visible=shown[name]) for name, tab in self.page.tab.items()},
             **first,
             self.page.run: run_name,
             **self.show_run(run_name, request),
@@ -170,7 +174,7 @@ class Header:
         page.tick = wire(page.timer.tick, self.refresh_bar, None, bar)
         wire(self.stop.click, self.stop_work, None, [self.work_bar], self.fault, queue=True)
         wire(page.run.change, self.show_run, [page.run], [self.chip])
-        opened = [self.brand, self.switches, page.tabs, *page.tab.values(), page.run, self.chip, *bar]
+        opened = [self.brand, self.switches, page.tabs, page.run, self.chip, *bar]
         wire(page.blocks.load, self.open_page, None, opened)
         page.opens(self.chip.click, "runs")
 
