@@ -18,13 +18,13 @@ from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.encoding.detokenizer import Answer
 from sftdemo.errors import UserError, unexpected
-from sftdemo.inference import load_run
+from sftdemo.inference import gpu_answers, load_run
 from sftdemo.inference.decoding import Chunk
 from sftdemo.inference.engine import Engine
 from sftdemo.inference.fair_lock import FairLock
 from sftdemo.inference.line import MOST_A_SESSION, Event, Place, Question
 from sftdemo.log import TO_LOG, Reporter
-from sftdemo.system import malloc, resources
+from sftdemo.system import malloc, resources, zero_gpu
 
 if TYPE_CHECKING:
     from sftdemo.encoding.chat_template import Messages, Tools
@@ -39,6 +39,7 @@ WARM_UP = [{"role": "user", "content": "Hello"}]
 
 # Templates and tokenizers work here, not on the web server's threads.
 _prompting = ThreadPoolExecutor(4, thread_name_prefix="prompt")
+_calling = ThreadPoolExecutor(16, thread_name_prefix="gpu call")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ class ServedRuns:
     pair: SideBySide
     engine: Engine
     engine_names: Mapping[str, str]  # of the engine's rows, by the names that are shown
+
+    @property
+    def _paths(self) -> list[str]:
+        return [path for path in self.engine_names.values() if path != "base"]
 
     def question(
         self,
@@ -79,6 +84,9 @@ class ServedRuns:
         tools: Tools | None = None,
     ) -> Iterator[Chunk]:
         """As SideBySide.stream, but in one batch with what other visitors ask; closed, it leaves that batch."""
+        if zero_gpu.without_gpu():
+            yield from gpu_answers.stream(self._paths, messages, config.check(), should_stop, tools)
+            return
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         question = self.question(events.put, messages, config, asker, should_stop, tools)
         with self.engine.asked(question):
@@ -119,6 +127,14 @@ class ServedRuns:
     ) -> tuple[Question, asyncio.Queue[Event]]:
         """A question that can be asked on the web server's loop, and where its events will come."""
         loop = asyncio.get_running_loop()
+        if zero_gpu.without_gpu():
+            chunks = gpu_answers.stream(self._paths, messages, config.check(), should_stop, tools, sides)
+            try:
+                while (chunk := await loop.run_in_executor(_calling, next, chunks, None)) is not None:
+                    yield chunk
+            finally:
+                await loop.run_in_executor(_calling, chunks.close)
+            return
         events: asyncio.Queue[Event] = asyncio.Queue()
 
         def put(event: Event) -> None:

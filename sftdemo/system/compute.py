@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sftdemo.system import zero_gpu
 from sftdemo.system.resources import on_gpu
 
 if TYPE_CHECKING:
@@ -30,9 +31,18 @@ def size_of(precision: str) -> int:
         return 2 if precision == "bfloat16" else 4
     if "torch" in sys.modules or on_gpu():
         return training_precision("auto")[0].itemsize
+    return (
+        2 if "amx_bf16" in _processor() else 4
+    )  # AVX512-BF16 alone is slow on some; what isn't known counts as the larger
+
+
+def _processor() -> set[str]:
+    """What the processor can do, by the names of Linux."""
+    torch = sys.modules.get("torch")
+    if torch and hasattr(torch.cpu, "get_capabilities"):  # since torch 2.9
+        return {name for name, there in torch.cpu.get_capabilities().items() if there is True}
     flags = Path("/proc/cpuinfo")
-    words = set(flags.read_text(encoding="utf-8").split()) if flags.exists() else set()
-    return 2 if "amx_bf16" in words else 4  # AVX512-BF16 alone is slow on some; what isn't known counts as the larger
+    return set(flags.read_text(encoding="utf-8").split()) if flags.exists() else set()
 
 
 def best_times(ways: dict[str, Callable[[], object]], trials: int) -> dict[str, float]:
@@ -50,6 +60,8 @@ def device() -> torch.device:
     """The accelerator if there is one, else the CPU."""
     import torch
 
+    if zero_gpu.without_gpu():
+        return torch.device("cpu")
     # A build for GPUs names one whether there is one or not.
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
@@ -61,7 +73,9 @@ def set_threads(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """
     import torch
 
-    if "OMP_NUM_THREADS" not in os.environ:
+    if zero_gpu.in_call():  # forked off a process with threads of its own, whose pool isn't there any more
+        torch.set_num_threads(1)
+    elif "OMP_NUM_THREADS" not in os.environ:
         allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(min(torch.get_num_threads(), allowed, _quota(cgroup) or allowed))
     return torch.get_num_threads()
@@ -86,8 +100,7 @@ def has_bfloat16_units() -> bool:
     if device().type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device().type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+        return bool(_processor() & {"amx_bf16", "avx512_bf16"})
     return False
 
 

@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 
 from sftdemo.errors import Text, UserError
+from sftdemo.system import zero_gpu
 
 CGROUPS = Path("/sys/fs/cgroup")
 
 
 def on_gpu() -> bool:
     """Whether models live on a CUDA device; torch is loaded for the answer only where there may be one."""
+    if zero_gpu.without_gpu():
+        return False
     if "torch" not in sys.modules and not Path("/proc/driver/nvidia").exists():
         return False
     import torch

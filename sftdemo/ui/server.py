@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 from sftdemo import log
 from sftdemo.log import LOG
 from sftdemo.runs import home
-from sftdemo.system import hub
+from sftdemo.system import hub, zero_gpu
 from sftdemo.system.compute import YIELDING_THREADS
 from sftdemo.ui.settings import AppConfig
 
@@ -90,6 +91,8 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
     from sftdemo.ui.texts import i18n
 
     log.show(log.FOR_OPERATORS)
+    if zero_gpu.is_here():  # its package looks for functions with GPU calls before the app is served
+        importlib.import_module("sftdemo.inference.gpu_answers")
     access.use(config, bound)
     hub.tell_owner(lambda: access.current().owner)
     exports = downloads.folder().resolve()

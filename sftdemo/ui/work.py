@@ -21,7 +21,9 @@ from sftdemo.errors import Text, UserError, unexpected
 from sftdemo.log import LOG, TO_LOG, Reporter
 from sftdemo.runs import DamagedRun, Run
 from sftdemo.schema import Scores
+from sftdemo.system import zero_gpu
 from sftdemo.ui import access, allowance
+from sftdemo.verbs import gpu_calls
 
 LIBRARIES = (
     "torch",
@@ -172,8 +174,11 @@ class Evaluation(Reporter):
             load_libraries()
             from sftdemo.verbs.evaluate import evaluate
 
-            models = pair(self.run.name, reporter=self)
-            self.scores = evaluate(self.run, self.config, models, self, self.by_visitor)
+            if zero_gpu.is_here():
+                self.scores = gpu_calls.evaluate_in_slices(self.run, self.config, self, self.by_visitor)
+            else:
+                models = pair(self.run.name, reporter=self)
+                self.scores = evaluate(self.run, self.config, models, self, self.by_visitor)
             LOG.info("Run %s was evaluated: %s", self.run.name, self.scores["summary"]["en"])
         except UserError as error:
             LOG.warning("The evaluation of %s ended: %s", self.run.name, error)

@@ -14,6 +14,7 @@ from sftdemo import data, files, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.data.types import turn_text
 from sftdemo.encoding import encode
+from sftdemo.encoding.chat_template import TemplateCostError
 from sftdemo.encoding.thoughts import answer_of
 from sftdemo.errors import DataError, Text, UserError
 from sftdemo.evaluation.scorecard import SIDES, likeliest, score_outputs
@@ -123,6 +124,8 @@ def _taken(examples: list[Example], pair: SideBySide, reporter: Reporter) -> tup
         try:
             encode.encode_prompt(pair.tokenizer, example["messages"][:-1], example.get("tools"))
             accepted.append(example)
+        except TemplateCostError:
+            raise
         except encode.TemplateError as error:
             first = first or error
     if first and not accepted:

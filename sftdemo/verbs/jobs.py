@@ -18,10 +18,11 @@ from sftdemo.config import TrainConfig
 from sftdemo.errors import UsageError, UserError
 from sftdemo.log import LOG
 from sftdemo.runs import ACTIVE, DamagedRun, Run
-from sftdemo.system import hub
+from sftdemo.system import hub, zero_gpu
 from sftdemo.system.compute import YIELDING_THREADS
 from sftdemo.training import checkpoints, lock
 from sftdemo.training import resume as resumption
+from sftdemo.verbs import gpu_calls
 
 CHILD_NICENESS = 10  # a tenth of the weight of what isn't nice
 
@@ -63,6 +64,10 @@ def can_resume(run: Run) -> bool:
 
 
 def _spawn_training(run: Run, **known: Any) -> None:
+    if zero_gpu.is_here():  # a process of its own would have no GPU
+        run.write_status("queued", **known)
+        threading.Thread(target=gpu_calls.train_in_slices, args=(run,), name=f"train {run.name}", daemon=True).start()
+        return
     spawn(run, [sys.executable, "-m", "sftdemo", "train", "--run", str(run.path.resolve())], **known)
 
 
