@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SFTDEMO_HOME", str(path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return path
+
+
+@contextmanager
+def home_at(path: Path) -> Iterator[Path]:
+    """Another SFTDEMO_HOME for a while, as fixtures that outlive a test need it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SFTDEMO_HOME", str(path))
+        yield path
 
 
 @pytest.fixture(scope="session")

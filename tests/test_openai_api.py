@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from sftdemo.inference.line import Line
 from sftdemo.ui import access, build, server, work
 from sftdemo.ui.openai_request import stop_cut
 from sftdemo.ui.settings import AppConfig
-from tests.conftest import label_rows
+from tests.conftest import home_at, label_rows
 
 KEY = {"authorization": "Bearer a secret key"}
 ASKED = [{"role": "user", "content": "the film was good and nice"}]
@@ -36,13 +35,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, babbler: str) -> Path:
     folder = tmp_path_factory.mktemp("openai")
     data = folder / "moods.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in label_rows(40)), encoding="utf-8")
-    usual = os.environ.get("SFTDEMO_HOME")
-    os.environ["SFTDEMO_HOME"] = str(folder / "home")
-    train(TrainConfig(data=str(data), model=babbler, name="moods", learning_rate=0.01))
-    os.environ.pop("SFTDEMO_HOME")
-    if usual:
-        os.environ["SFTDEMO_HOME"] = usual
-    return folder / "home"
+    with home_at(folder / "home") as home:
+        train(TrainConfig(data=str(data), model=babbler, name="moods", learning_rate=0.01))
+    return home
 
 
 @pytest.fixture(scope="module")
