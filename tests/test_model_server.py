@@ -76,7 +76,7 @@ def test_runs_of_one_base_share_it_and_answer_in_one_batch(
     for stream in streams:
         next(stream)
     assert [texts_of(stream).keys() for stream in streams] == [{"base", "tuned"}] * 2
-    assert max(rows) == 4
+    assert max(rows) == 4 and models.counts()[:2] == (0, 0) and models.counts()[2] >= 40
     wait_until(lambda: first.engine.wait_end(0))
     full = models.open(runs("full"))
     assert answers(full) == wanted["full"] and len(models._loaded) == 2

@@ -55,6 +55,7 @@ def test_operators_see_that_it_answers_and_what_it_does(url: str) -> None:
     assert status == 200 and measured["process_resident_memory_bytes"] > 10**7
     assert measured["sftdemo_runsfinished"] == 1 and measured["sftdemo_runsfailed"] >= 1
     assert (measured["sftdemo_votes_total"], measured["sftdemo_queue_length"]) == (1, 0)
+    assert {"sftdemo_questionsanswered", "sftdemo_questionswaiting", "sftdemo_tokens_total"} <= measured.keys()
     assert "gradio_config" in read(url)[1], "the page is where it was"
 
 

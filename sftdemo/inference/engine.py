@@ -66,6 +66,8 @@ class Engine:
     A question joins the batch once its prompt is read, and leaves it at its end, or within a step once nobody waits for it.
     """
 
+    tokens = 0  # that all engines have decoded
+
     def __init__(self, sides: list[Side], lock: FairLock) -> None:
         self.sides, self.lock = sides, lock
         self._changed = threading.Condition()
@@ -85,6 +87,11 @@ class Engine:
         """Whether nothing is asked."""
         with self._changed:
             return not self._active and not len(self._line)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many questions are being answered, and how many wait."""
+        return len(self._active), len(self._line)
 
     @contextmanager
     def asked(self, question: Question, most: int = MOST_A_SESSION) -> Iterator[None]:
@@ -258,6 +265,7 @@ class Engine:
     def _take(self, step: Step) -> None:
         """Tell a question's visitor what one of its rows has gained."""
         row, question = step.row, self._questions[step.row]
+        Engine.tokens += step.token is not None
         text = question.texts[row.side].add(step.token) if step.token is not None else ""
         if text or step.finish_reason:
             speed = row.tokens / max(time.monotonic() - question.began, 1e-6)

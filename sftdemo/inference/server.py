@@ -269,6 +269,12 @@ class ModelServer:
             self._keep_within_share(loaded)
             return served
 
+    def counts(self) -> tuple[int, int, int]:
+        """How many questions are being answered and how many wait, and how many tokens have been decoded so far."""
+        with self._guard:
+            counts = [models.engine.counts for models in self._loaded.values()]
+        return sum(active for active, _ in counts), sum(waiting for _, waiting in counts), Engine.tokens
+
     def release(self) -> None:
         """Give the memory of all models back, once what is being asked has been answered."""
         with self._guard:

@@ -38,6 +38,12 @@ class AppCollector:
         for state, count in Counter(run.state for run in runs.list_runs()).items():
             states.add_metric([state], count)
         yield states
+        answered, waiting, tokens = work.question_counts()
+        questions = GaugeMetricFamily("sftdemo_questions", "Questions to the models by state.", labels=["state"])
+        questions.add_metric(["answered"], answered)
+        questions.add_metric(["waiting"], waiting)
+        yield questions
+        yield CounterMetricFamily("sftdemo_tokens", "Tokens that were decoded for visitors.", tokens)
         evaluation = work.evaluation()
         running = int(bool(evaluation and evaluation.active))
         yield GaugeMetricFamily("sftdemo_evaluations_running", "Evaluations that run now.", running)

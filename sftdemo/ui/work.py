@@ -109,6 +109,12 @@ def preload(name: str) -> None:
             pair(name)
 
 
+def question_counts() -> tuple[int, int, int]:
+    """How many questions are being answered and how many wait, and how many tokens have been decoded so far."""
+    server = sys.modules.get("sftdemo.inference.server")
+    return server.MODELS.counts() if server else (0, 0, 0)
+
+
 def release() -> None:
     """Give the memory of the models back, so that training has it."""
     if server := sys.modules.get("sftdemo.inference.server"):
