@@ -100,7 +100,7 @@ def test_a_tick_reads_only_what_has_changed(home: Path) -> None:
             train.tick("training", "", request)
         return opened
 
-    assert len(tick()) == 201
+    assert len(tick()) == 202  # every status, and the config of the run that is shown
     assert tick() == []
     training.write_status("running", step=2, total=4)
     assert tick() == ["runs/training/status.json"]
@@ -126,7 +126,8 @@ def test_a_line_of_the_log_that_is_being_written_is_left_for_the_next_read(home:
 def test_an_evaluation_made_anew_is_marked_anew(home: Path) -> None:
     run = made_run("r")
     path = run.path / "evaluations" / "one" / "outputs.jsonl"
-    row = {"row": 0, "messages": [], "references": ["le chat noir"], "label": None, "base": "x", "tuned": "le chat"}
+    asked = [{"role": "user", "content": "?"}]
+    row = {"row": 0, "messages": asked, "references": ["le chat noir"], "label": None, "base": "x", "tuned": "le chat"}
     files.write_jsonl(path, [row])
     with opened_files(home) as opened:
         assert [outputs_view.load(run, "one", "chrf")[0][0]["mark"] for _ in range(3)] == ["better"] * 3

@@ -27,7 +27,8 @@ def _judged(run: runs.Run, name: str, version: tuple[int, int, int], metric: str
     rows: list[Row] = [{**row} for row in run.outputs(name)]
     metrics = outputs.metrics_for(rows)
     metric = metric if metric in metrics else metrics[0]
-    return outputs.judged(rows, metric, run.scores(name).get("labels")), metrics
+    labels = run.scores(name).get("labels") if rows[0].get("label") else None
+    return outputs.judged(rows, metric, labels), metrics
 
 
 def load(run: runs.Run, name: str, metric: str = "") -> tuple[list[Row], tuple[str, ...]]:
