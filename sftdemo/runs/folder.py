@@ -121,10 +121,12 @@ class Run:
     def trained_config(self) -> RunConfig:
         """config.json with what the training process adds to it, as far as a run with a model can't do without."""
         config = self.config()
-        given = {*config, *(f"data.{key}" for key in config.get("data", {}))}
+        present = {*config, *(f"data.{key}" for key in config.get("data", {}))}
         for key in ("settings", "base_model", "data", "data.task", "data.format", "data.instruction"):
-            if key not in given:
-                raise DamagedRun(self.name, "config.json", Text("is damaged: {problem}", problem=f"{key} is missing"))
+            if key not in present:
+                raise DamagedRun(
+                    self.name, "config.json", Text("is damaged: {problem}", problem=Text("{key} is missing", key=key))
+                )
         return config
 
     def damage(self) -> Text | None:
@@ -331,8 +333,8 @@ class Run:
 
 
 @lru_cache(maxsize=4096)
-def _problem(path: str, version: tuple[int, int, int], kind: type) -> str:
-    """Why the JSON in a file isn't of a type; "" where it is."""
+def _problem(path: str, version: tuple[int, int, int], kind: type) -> Text | None:
+    """Why the JSON in a file isn't of a type; None where it is."""
     value = read_json(Path(path))
     problem = problem_in(value, kind)
     if kind is not RunConfig or problem:
@@ -340,12 +342,12 @@ def _problem(path: str, version: tuple[int, int, int], kind: type) -> str:
     settings = value.get("settings", {})
     known = [spec.name for spec in fields(TrainConfig) if spec.name in settings]
     problems = (problem_in(settings[name], value_hint(TrainConfig, name), f"settings.{name}") for name in known)
-    return next(filter(None, problems), "")
+    return next(filter(None, problems), None)
 
 
 def _check_rows(rows: Iterable[Any], kind: type) -> None:
     for number, row in enumerate(rows, 1):
-        if problem := problem_in(row, kind) or ("it has no messages" if row.get("messages") == [] else ""):
+        if problem := problem_in(row, kind) or (Text("it has no messages") if row.get("messages") == [] else None):
             raise ValueError(Text("is damaged in row {number}: {problem}", number=number, problem=problem))
 
 

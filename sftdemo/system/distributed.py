@@ -55,8 +55,8 @@ def agree(work: Callable[[], T]) -> T:
         result = work()
     except BaseException as error:  # noqa: BLE001 (told to all, then raised)
         fault = error
-    told = _gather(None if fault is None else (_text(fault), getattr(fault, "exit_code", 1)))
-    faults = [(process, *one) for process, one in enumerate(told) if one]
+    reports = _gather(None if fault is None else (_text(fault), getattr(fault, "exit_code", 1)))
+    faults = [(process, *report) for process, report in enumerate(reports) if report]
     if not faults:
         return result  # type: ignore[no-any-return]
     process, text, code = faults[0]

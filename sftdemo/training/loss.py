@@ -101,8 +101,8 @@ def enable(model: PreTrainedModel) -> bool:
         if not chunked:
             return summed(plain(**inputs).logits.flatten(0, -2), labels, weights)
         keep = inputs.pop("logits_to_keep")
-        given = {name: value for name, value in inputs.items() if value is not None}
-        hidden = model.get_decoder()(**given).last_hidden_state[keep]
+        present = {name: value for name, value in inputs.items() if value is not None}
+        hidden = model.get_decoder()(**present).last_hidden_state[keep]
         head = model.get_output_embeddings()
         if head.weight.shape[-1:] != hidden.shape[-1:]:  # spread over processes, whole only while its layer is called
             return summed(head(hidden), labels, weights)

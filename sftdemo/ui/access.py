@@ -214,8 +214,8 @@ def is_password(guess: str, address: str) -> bool:
     """Whether it is the owner's password; raises UserError after too many wrong guesses from an address."""
     limits = [Limit(address, GUESSES), Limit("all", ALL_GUESSES)]
     ledger().take("guess", limits, 1, too_many_guesses)
-    wanted, given = (hashlib.sha256(text.encode()).digest() for text in (_policy.config.password or "", guess))
-    right = bool(_policy.config.password) and hmac.compare_digest(wanted, given)
+    expected, received = (hashlib.sha256(text.encode()).digest() for text in (_policy.config.password or "", guess))
+    right = bool(_policy.config.password) and hmac.compare_digest(expected, received)
     if right:
         ledger().give_back("guess", limits, 1)
     return right

@@ -103,12 +103,12 @@ def _plain(rows: list[Row], config: ReadConfig, dataset: Dataset, tally: Tally) 
     """The rows unfolded, options as one column, and the dotted paths that `columns` names as columns of their own."""
     named = set(recognition.parse_columns(config.columns).values())
 
-    def told(problem: Text) -> None:
+    def warn(problem: Text) -> None:
         remedy = Text("Count from 0, or write letters.")
         dataset.warnings.append(Fault(0, "", problem, remedy, rows[0].file))
 
     faults: list[Fault] = []
-    plain = choices.lettered(unfold(rows, tally, faults), told, faults)
+    plain = choices.lettered(unfold(rows, tally, faults), warn, faults)
     if plain and named and not _all_there(named, plain) and _all_there(named, rows):
         # The user names what stands in the file, not what becomes of it.
         tally.counts.clear()

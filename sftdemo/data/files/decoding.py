@@ -74,20 +74,20 @@ def _not_utf8(data: bytes) -> DecodedText:
     best = readings[0]
     if not encodings.certain(readings) and len(readings) == 1:
         raise Undecodable(
-            Text("The text isn't UTF-8; it may be {one}: {sample!r}.", one=best.text, sample=best.sample),
+            Text("The text isn't UTF-8; it may be {best}: {sample!r}.", best=best.text, sample=best.sample),
             Text("If so, say --encoding {encoding}.", encoding=best.encoding),
         )
     if not encodings.certain(readings):
         other = encodings.rival(readings)
         raise Undecodable(
             Text(
-                "The text isn't UTF-8; it may be {one}: {sample!r}, or {other}: {second!r}.",
-                one=best.text,
+                "The text isn't UTF-8; it may be {best}: {sample!r}, or {other}: {second!r}.",
+                best=best.text,
                 sample=best.sample,
                 other=other.text,
                 second=other.sample,
             ),
-            Text("Say which with --encoding {one} or --encoding {other}.", one=best.encoding, other=other.encoding),
+            Text("Say which with --encoding {best} or --encoding {other}.", best=best.encoding, other=other.encoding),
         )
     text = _in_known(data, best.encoding)
     text.sample = best.sample

@@ -77,6 +77,8 @@ SETTINGS = {
     "help_lora_alpha": "LoRA 的缩放：适配器的输出乘以 lora_alpha / lora_r。",
     "set_lora_dropout": "LoRA dropout",
     "help_lora_dropout": "训练时丢弃的 LoRA 输入比例。",
+    "set_resume": "继续运行",
+    "help_resume": "从上一个检查点继续被中断或停止的这次运行；沿用它自己的设置。",
     "set_checkpoint_every": "检查点间隔",
     "help_checkpoint_every": "每隔多少步保存一次，且最迟在一分钟或已用时间的 2% 之后保存；0 表示不保存。",
     "set_max_new_tokens": "最长回答",
