@@ -188,6 +188,9 @@ WORK = {
     "Stopped between two checkpoints; --resume goes on from the last one.": "在两个检查点之间停止；可以从上一个检查点继续。",
     "Stopped before the first checkpoint; --resume begins again at step 0.": "在第一个检查点之前停止；继续时从第 0 步开始。",
     "The weights were left in parts under {folder}; let accelerate's config gather them when saving.": "权重分片留在 {folder} 中；请在 accelerate 的配置中设为保存时合并。",
+    "No GPU could be had ({reason}); resume the run later.": "没有分配到 GPU（{reason}）；请稍后继续这次运行。",
+    "No row of this evaluation fits into a GPU call of {n} seconds.": "这次评测中没有一行能在一次 {n} 秒的 GPU 调用内完成。",
+    "No step of this training fits into a GPU call of {n} seconds.": "这次训练的任何一步都无法在一次 {n} 秒的 GPU 调用内完成。",
     # 对话与导出。
     "Run {name} has no model to talk to ({state}); finish a training first.": "运行 {name}（{state}）没有可以对话的模型；请先完成一次训练。",
     "{names}: give at most {most} runs, each once.": "{names}：最多选择 {most} 个运行，且不能重复。",
