@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
@@ -111,6 +111,12 @@ class ServedRuns:
 
         No thread waits meanwhile, so that a hundred visitors in line leave the page to the others.
         """
+        if zero_gpu.without_gpu():
+            chunks = gpu_answers.stream(self._paths, messages, config.check(), should_stop, tools, sides)
+            async with aclosing(_in_threads(chunks)) as arriving:
+                async for chunk in arriving:
+                    yield chunk
+            return
         question, heard = await self.prepare(messages, config, asker, should_stop, tools, sides)
         async with aclosing(self.answered(question, heard, most)) as events:
             async for event in events:
@@ -127,14 +133,6 @@ class ServedRuns:
     ) -> tuple[Question, asyncio.Queue[Event]]:
         """A question that can be asked on the web server's loop, and where its events will come."""
         loop = asyncio.get_running_loop()
-        if zero_gpu.without_gpu():
-            chunks = gpu_answers.stream(self._paths, messages, config.check(), should_stop, tools, sides)
-            try:
-                while (chunk := await loop.run_in_executor(_calling, next, chunks, None)) is not None:
-                    yield chunk
-            finally:
-                await loop.run_in_executor(_calling, chunks.close)
-            return
         events: asyncio.Queue[Event] = asyncio.Queue()
 
         def put(event: Event) -> None:
@@ -156,6 +154,16 @@ class ServedRuns:
                 event = _checked(await events.get())
                 left -= isinstance(event, Chunk) and event.finish_reason is not None
                 yield event
+
+
+async def _in_threads(chunks: Generator[Chunk, None, None]) -> AsyncGenerator[Chunk, None]:
+    """The chunks of a GPU call, for which no thread of the web server waits."""
+    loop = asyncio.get_running_loop()
+    try:
+        while (chunk := await loop.run_in_executor(_calling, next, chunks, None)) is not None:
+            yield chunk
+    finally:
+        await loop.run_in_executor(_calling, chunks.close)
 
 
 def _checked(event: Event) -> Place | Chunk:
