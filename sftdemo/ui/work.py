@@ -157,7 +157,8 @@ class Evaluation(Reporter):
         return seconds if seconds > 0 else None
 
     def info(self, text: str) -> None:
-        self.note = text
+        if not self.started:  # later the page shows how far it is
+            self.note = text
         super().info(text)
 
     def answered(self, rows: int, total: int) -> None:
