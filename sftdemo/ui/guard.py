@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from sftdemo.errors import UserError
-from sftdemo.ui import access, allowance, sessions
+from sftdemo.ui import access, allowance, sessions, sources, uploads
 from sftdemo.ui.texts import language
 from sftdemo.ui.texts.faults import in_words
 
@@ -18,6 +18,7 @@ Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
 API = "/gradio_api/"
+FILE = API + "file="
 # What a visitor may do decides which routes are open; a route that ends with / stands for all below it, and one that isn't
 # listed is the owner's: files of the server, the proxy, monitoring, and whatever Gradio adds.
 ROUTES: dict[str, access.Action] = {
@@ -99,6 +100,11 @@ class Guard:
         visitor = access.visitor(Request({**scope, "type": "http"}))
         scope[access.IN_SCOPE] = visitor
         action = needs(path)
+        if path.startswith(FILE):
+            upload = uploads.is_own(path.removeprefix(FILE), visitor)
+            if not upload and (not visitor.owner or sources.inside(path.removeprefix(FILE), uploads.folder())):
+                return 403, access.REFUSED["manage"]
+            action = "look"
         if not visitor.may(action):
             return 403, access.REFUSED[action]
         if path.rstrip("/") == API + "upload":

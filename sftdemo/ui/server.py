@@ -86,7 +86,7 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
     for name, value in YIELDING_THREADS.items():
         os.environ.setdefault(name, value)
     quicken_gradio()
-    from sftdemo.ui import allowance, bounds
+    from sftdemo.ui import allowance, bounds, uploads
     from sftdemo.ui.parts import downloads, style
     from sftdemo.ui.texts import i18n
 
@@ -101,6 +101,7 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
     allowance.limit_waiting(blocks._queue)
     blocks.api_open = False  # as queue(api_open=False) does, which would make all the routes once more
     threading.Thread(target=warm, name="warm", daemon=True).start()
+    threading.Thread(target=uploads.sweep_forever, name="uploads", daemon=True).start()
     return blocks.launch(
         server_name=bound,
         server_port=port or config.port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860),
@@ -121,12 +122,14 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
 
 def app_options(blocks: Any) -> dict[str, Any]:
     """Our routes and middleware, for Gradio's app; its own CORS goes."""
+    import gradio.route_utils
     import gradio.routes
     from starlette.middleware import Middleware
 
-    from sftdemo.ui import access, guard, monitoring, openai_api, sign_in
+    from sftdemo.ui import access, guard, monitoring, openai_api, sign_in, uploads
     from sftdemo.ui.parts import style
 
+    gradio.routes.upload_fn = uploads.kept_apart(gradio.route_utils.upload_fn)
     gradio.routes.CustomCORSMiddleware = guard.WithoutCors  # type: ignore[assignment,misc]
     middleware = [Middleware(guard.Guard), Middleware(Calm), Middleware(EarlyScript, script=style.HEAD)]
     routes = [*monitoring.routes(blocks), *sign_in.ROUTES]

@@ -59,6 +59,12 @@ class AppConfig(Settings):
     all_minutes: int = setting(50, "Minutes of training in all.", group="Limits", low=1)
     visitor_uploads: int = setting(10, "Files uploaded by a visitor.", group="Limits", low=1)
     all_uploads: int = setting(100, "Files uploaded in all.", group="Limits", low=1)
+    visitor_kept_mb: int = setting(200, "Megabytes of uploads kept for a visitor at one time.", group="Limits", low=1)
+    visitor_kept_files: int = setting(20, "Uploads kept for a visitor at one time.", group="Limits", low=1)
+    upload_hours: float = setting(24.0, "Hours until an upload is deleted.", group="Limits", low=0.01)
+    uploads_end_with_page: bool = setting(
+        True, "A visitor's uploads are deleted when the page that read them is closed.", group="Limits"
+    )
     visitor_waiting: int = setting(5, "Requests of a visitor to the model at one time.", group="Limits", low=1)
     all_waiting: int = setting(100, "Requests to the model in all at one time.", group="Limits", low=1)
 
@@ -87,11 +93,12 @@ def _value(spec: dataclasses.Field[Any], kind: type, text: str) -> Any:
         return text.casefold() in YES
     if kind is bool:
         raise UsageError("{name} is {value!r}; give yes or no.", name=variable(spec.name), value=text)
-    if kind is int:
+    if kind in (int, float):
         try:
-            return int(text)
+            return kind(text)
         except ValueError:
-            raise UsageError(
-                "{name} is {value!r}; give a whole number.", name=variable(spec.name), value=text
-            ) from None
+            wanted = (
+                "{name} is {value!r}; give a whole number." if kind is int else "{name} is {value!r}; give a number."
+            )
+            raise UsageError(wanted, name=variable(spec.name), value=text) from None
     return text

@@ -9,7 +9,7 @@ from pathlib import Path
 from sftdemo.config import DEFAULT_MODEL, EvaluateConfig, ReadConfig, Settings, TrainConfig
 from sftdemo.data.sources import sample_names
 from sftdemo.errors import UserError
-from sftdemo.ui import access
+from sftdemo.ui import access, uploads
 from sftdemo.ui.parts import downloads
 
 _WEIGHT = re.compile(r"\s*\*\s*[\d.]+$")
@@ -21,7 +21,7 @@ def check(config: Settings, visitor: access.Visitor) -> None:
         return
     data = config.data if isinstance(config, ReadConfig | EvaluateConfig) else None
     for source in parts(data or ""):
-        if source not in sample_names() and not is_upload(source):
+        if source not in sample_names() and not uploads.is_own(source, visitor):
             check_named(source, visitor)
     if isinstance(config, TrainConfig) and config.model != DEFAULT_MODEL:
         check_named(config.model, visitor)

@@ -13,7 +13,7 @@ from sftdemo.config import CLEANING, ReadConfig, TrainConfig
 from sftdemo.data.layouts.recognition import COMMON, LAYOUTS, parse_columns, write_columns
 from sftdemo.data.sources import READABLE
 from sftdemo.errors import UserError
-from sftdemo.ui import access, chosen_data
+from sftdemo.ui import access, chosen_data, uploads
 from sftdemo.ui.chosen_data import FROM_FILE, chosen_config, description, have_tokenizer, of_file, summarize
 from sftdemo.ui.parts import forms, html
 from sftdemo.ui.parts.forms import wire
@@ -259,6 +259,7 @@ class DataTab:
     def take_source(self, request: gr.Request, path: str | None, **preparing: Any) -> Iterator[dict[Any, Any]]:
         """A file was uploaded, or another source typed."""
         if path:
+            uploads.read_by(path, access.visitor(request), str(request.session_hash))
             yield {self.verdict: html.block(say(language(request), "data_reading"), "muted")}
             yield from self.choose(path, request, preparing)
 
@@ -312,6 +313,7 @@ class DataTab:
         wire(page.blocks.load, self.open_page, None, [*fields, *views], fault)
         wire(self.cards.select, self.pick_sample, preparing, views, fault, **EACH_PICK)
         uploaded, typed_source = {"path": self.upload, **preparing}, {"path": self.source, **preparing}
+        page.blocks.unload(access.guarded(uploads.leave, "look"))
         wire(self.upload.upload, self.take_source, uploaded, views, fault, needs="own_data")
         wire(self.source.submit, self.take_source, typed_source, views, fault, needs="manage")
         # The menus only where one was picked: right after other data they may still hold a column that is gone.

@@ -16,7 +16,7 @@ from sftdemo.config import DEFAULT_MODEL, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.model import download, memory_estimate
 from sftdemo.system import compute
-from sftdemo.ui import access, chosen_data, work
+from sftdemo.ui import access, chosen_data, private, work
 from sftdemo.ui.parts import charts, forms, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page, waits
@@ -242,7 +242,7 @@ class TrainTab:
         rows = chosen_data.read(chosen).splits.get("train", [])
         return {
             self.plan: plan(config, rows, lang),
-            self.command: f'<pre class="cmd">{html.esc(jobs.command(config))}</pre>',
+            self.command: f'<pre class="cmd">{html.esc(private.shown(jobs.command(config)))}</pre>',
             self.start: gr.update(interactive=bool(rows)),
         }
 

@@ -119,6 +119,9 @@ WORK = {
     # 运行记录与训练。
     "{name!r} can't be a run's name; use letters, digits, '-', '_' and '.'.": "{name!r} 不能用作运行名称；请使用字母、数字、汉字、“-”、“_”和“.”。",
     "There is no run {name!r} in {folder}; the newest are: {known}.": "{folder} 中没有运行 {name!r}；最近的有：{known}。",
+    "The size of the upload isn't said; send it with a Content-Length.": "没有说明上传的大小；请带上 Content-Length。",
+    "A visitor may keep {most} MB of uploads here; this would be more.": "访客在此最多保留 {most} MB 上传的文件；这会超出。",
+    "A visitor may keep {most} uploads here; this would be more.": "访客在此最多保留 {most} 个上传的文件；这会超出。",
     "This browser votes as {name!r} already; a name is chosen once.": "此浏览器已以 {name!r} 的名义投票；名字只能选一次。",
     "This browser has given {n} names; vote under one of them.": "此浏览器已用过 {n} 个名字；请用其中一个投票。",
     "There is no run {name!r}; the list of runs has their names.": "没有运行 {name!r}；名称见运行列表。",

@@ -1,0 +1,134 @@
+"""Uploads: each lies in its visitor's own folder, within a quota, is nobody else's, and is deleted in time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from sftdemo import runs
+from sftdemo.errors import Text
+from sftdemo.ui import access
+from sftdemo.ui.texts import language
+from sftdemo.ui.texts.faults import in_words
+
+MIB = 2**20
+_EARLIER = re.compile("[0-9a-f]{64}")  # where Gradio itself puts an upload
+
+_pages: dict[str, set[Path]] = {}  # by page, the uploads that it has read
+_guard = threading.Lock()
+
+
+def folder() -> Path:
+    return Path(os.environ.get("GRADIO_TEMP_DIR") or runs.home() / "tmp") / "uploads"
+
+
+def folder_of(visitor: access.Visitor) -> Path:
+    """The folder of a browser's uploads, or of an address whose scripts keep no cookie."""
+    name = visitor.key if visitor.browser else hashlib.sha256(visitor.address.encode()).hexdigest()[:16]
+    return folder() / name
+
+
+def is_own(path: str, visitor: access.Visitor) -> bool:
+    """Whether the path, links followed, is that of a file that this visitor uploaded; only the uploader is told it."""
+    try:
+        target = Path(path)
+        return target.is_absolute() and target.resolve().is_relative_to(folder_of(visitor).resolve())
+    except (OSError, ValueError, RuntimeError):  # a NUL, a name too long, a loop
+        return False
+
+
+def refusal(visitor: access.Visitor, headers: Mapping[str, str]) -> tuple[int, Text] | None:
+    """Why an upload isn't taken: its size isn't said, or it is more than the visitor may keep here."""
+    if not (length := headers.get("content-length", "")).isdecimal():
+        return 411, Text("The size of the upload isn't said; send it with a Content-Length.")
+    config = access.policy().config
+    files = [path for path in folder_of(visitor).rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) + int(length)
+    if not visitor.owner and size > config.visitor_kept_mb * MIB:
+        return 413, Text(
+            "A visitor may keep {most} MB of uploads here; this would be more.", most=config.visitor_kept_mb
+        )
+    if not visitor.owner and len(files) >= config.visitor_kept_files:
+        return 413, Text("A visitor may keep {most} uploads here; this would be more.", most=config.visitor_kept_files)
+    return None
+
+
+def kept_apart(receive_upload: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Gradio's function that receives an upload, into a new folder of the visitor's; there the file lies under a hash
+    of its content (SHA-256, with Gradio's seed)."""
+    from starlette.exceptions import HTTPException
+
+    async def receive(request: Any, upload_dir: Any, *arguments: Any, **options: Any) -> Any:
+        visitor = access.visitor(request)
+
+        def check(refused: tuple[int, Text] | None) -> None:
+            if refused:
+                raise HTTPException(refused[0], in_words(refused[1], language(request)))
+
+        check(refusal(visitor, request.headers))
+        place = folder_of(visitor) / secrets.token_hex(16)
+        try:
+            received = await receive_upload(request, place, *arguments, **options)
+            most = access.policy().config.visitor_kept_files
+            if not visitor.owner and len(received[0]) > most:
+                check((413, Text("A visitor may keep {most} uploads here; this would be more.", most=most)))
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+        return received
+
+    return receive
+
+
+def read_by(path: str, visitor: access.Visitor, page: str) -> None:
+    """Note that a page works with an upload, which goes when the page is closed; the owner's stay their time."""
+    if not visitor.owner and is_own(path, visitor):
+        with _guard:
+            _pages.setdefault(page, set()).add(_place(Path(path)))
+
+
+def leave(request: gr.Request) -> None:
+    """A page was closed."""
+    with _guard:
+        places = _pages.pop(str(request.session_hash), set())
+    if access.policy().config.uploads_end_with_page:
+        _delete(places)
+
+
+def sweep(now: float | None = None) -> None:
+    """Delete what was uploaded longer ago than uploads are kept."""
+    oldest = (now or time.time()) - 3600 * access.policy().config.upload_hours
+    earlier = [path for path in folder().parent.glob("*") if _EARLIER.fullmatch(path.name)]
+    _delete({path for path in (*folder().glob("*/*"), *earlier) if path.stat().st_mtime < oldest})
+    for path in folder().glob("*"):
+        if not any(path.iterdir()):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep_forever() -> None:
+    while True:
+        sweep()
+        time.sleep(600)
+
+
+def _place(path: Path) -> Path:
+    """The folder of one upload, which a path leads into."""
+    return folder() / Path(*path.resolve().relative_to(folder().resolve()).parts[:2])
+
+
+def _delete(places: set[Path]) -> None:
+    """Delete uploads, but those that a training still has to read."""
+    needed = " ".join(str(run.config().get("settings", {}).get("data")) for run in runs.active())
+    for place in places:
+        if f"{place}{os.sep}" not in needed and f"{place.resolve()}{os.sep}" not in needed:
+            shutil.rmtree(place, ignore_errors=True)
