@@ -182,14 +182,14 @@ def test_slots() -> None:
     assert slots('{"order": {"item": "pears", "count": 3}, "vat": 1.5}', [ORDER]) == [
         Slot("wrong", "order.count", "2", "3"),
         Slot("missing", "for", "Kim"),
-        Slot("invented", "vat", given="1.5"),
+        Slot("invented", "vat", actual="1.5"),
     ]
     assert slots("I can't.", [ORDER]) == [Slot("invalid")]
     assert slots('[{"text": "Oslo", "label": "ORG"}]', [PEOPLE]) == [
         Slot("missing", "", '{"text": "Kim", "label": "PER"}'),
         Slot("wrong", "label", "LOC", "ORG"),
     ]
-    assert slots('{"a": [1, 3]}', ['{"a": [1, 2]}']) == [Slot("missing", "a", "2"), Slot("invented", "a", given="3")]
+    assert slots('{"a": [1, 3]}', ['{"a": [1, 2]}']) == [Slot("missing", "a", "2"), Slot("invented", "a", actual="3")]
     assert [str(one) for one in slots('{"b": 1}', ['{"a": null}'])] == ["missing a (null)", "invented b (1)"]
 
 

@@ -269,11 +269,11 @@ class Slot(NamedTuple):
     kind: Literal["missing", "wrong", "invented", "invalid"]
     path: str = ""
     wanted: str = ""
-    given: str = ""
+    actual: str = ""
 
     def __str__(self) -> str:
-        change = f": {self.wanted} → {self.given}" if self.kind == "wrong" else ""
-        value = f" ({self.wanted or self.given})" if self.kind in ("missing", "invented") else ""
+        change = f": {self.wanted} → {self.actual}" if self.kind == "wrong" else ""
+        value = f" ({self.wanted or self.actual})" if self.kind in ("missing", "invented") else ""
         return f"{self.kind} {self.path}{change}{value}".strip()
 
 
@@ -300,7 +300,7 @@ def _differences(reference: Any, answer: Any, path: Path = ()) -> Iterator[Slot]
             if key not in answer_items:
                 yield Slot("missing", inside, wanted=shown(reference_items[key]))
             elif key not in reference_items:
-                yield Slot("invented", inside, given=shown(answer_items[key]))
+                yield Slot("invented", inside, actual=shown(answer_items[key]))
             else:
                 yield from _differences(reference_items[key], answer_items[key], (*path, key))
     elif isinstance(reference, list) and isinstance(answer, list):
@@ -341,4 +341,4 @@ def _of_lists(references: list[Any], answers: list[Any], path: Path) -> Iterator
             yield Slot("missing", name, wanted=shown(reference_item))
     for j, answer_item in enumerate(answers):
         if j not in matched.values():
-            yield Slot("invented", name, given=shown(answer_item))
+            yield Slot("invented", name, actual=shown(answer_item))

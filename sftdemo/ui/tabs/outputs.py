@@ -102,7 +102,7 @@ def slots_listed(row: Mapping[str, Any], side: str, lang: str) -> str:
     """The same with their values, a line each."""
     lines = []
     for slot in row.get("slots", {}).get(side, ()):
-        values = " → ".join(html.esc(html.cut(value, 120)) for value in (slot.wanted, slot.given) if value)
+        values = " → ".join(html.esc(html.cut(value, 120)) for value in (slot.wanted, slot.actual) if value)
         name = f"<b>{html.esc(slot.path)}</b>" if slot.path else ""
         lines.append(f"<div>{say(lang, f'slot_{slot.kind}')} {name} {values}</div>")
     return html.block("".join(lines), "small slots") if lines else ""
