@@ -238,3 +238,42 @@ def test_jobs_bring_no_torch() -> None:
         "import sys, sftdemo.verbs.jobs, sftdemo.votes; print({'torch', 'transformers', 'gradio'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True).stdout == b"set()\n"
+
+
+def test_a_run_that_was_cut_off_is_offered_on_the_page_and_goes_on(run: Run) -> None:
+    """On Train as the page opens, and under Runs; not one that failed by itself. Here the data are gone meanwhile."""
+    gr = pytest.importorskip("gradio")
+    from sftdemo.ui.parts.page import Page
+    from sftdemo.ui.tabs.runs import RunsTab
+    from sftdemo.ui.tabs.train import TrainTab
+    from tests.test_tabs import pick, request
+
+    files.write_json(run.path / "config.json", {"settings": TrainConfig(data="no such file.jsonl").to_json()})
+    with gr.Blocks() as blocks:
+        page = Page(blocks, run=gr.State(None), data=gr.State({}), timer=gr.Timer(active=False), tabs=gr.Tabs())
+        tab, listed = TrainTab(page), RunsTab(page, gr.Tab())
+    run.write_status("failed", error="The data has no rows.")
+    assert tab.watched in (shown := tab.open_page(request())) and shown[tab.watched] == ""
+    run.write_status("running", pid=spawn(run, "import os; os._exit(1)"))
+    wait_for(lambda: run.status().get("error"), "the child's end")
+    run.write_status("running", step=3, total=9, pid=spawn(run, "import os; os.kill(os.getpid(), 9)"))
+    wait_for(lambda: run.status().get("cut_off"), "the kill")
+    shown = tab.open_page(request())
+    assert shown[tab.watched] == "first" and shown[tab.resume]["visible"]
+    assert listed.pick_run("", 9, "", pick("first"), request())[listed.resume]["visible"]
+    shown = tab.resume_run("first", request())
+    assert not shown[tab.resume]["visible"] and shown[tab.stop]["visible"]
+    wait_for_state(run, "failed")
+    wait_for(lambda: "There is no file" in run.status()["error"], "the reason")
+    assert "cut_off" not in run.status() and tab.open_page(request())[tab.watched] == ""
+
+
+def test_at_start_the_app_goes_on_with_what_was_cut_off_if_it_is_told_to(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs.resume_cut_off()  # nothing was
+    files.write_json(run.path / "config.json", {"settings": TrainConfig(data="no such file.jsonl").to_json()})
+    run.write_status("stopped", cut_off=True)
+    jobs.resume_cut_off()
+    wait_for(lambda: "There is no file" in run.status().get("error", ""), "the child's word")
+    assert jobs.cut_off() is None

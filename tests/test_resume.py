@@ -405,6 +405,22 @@ def test_the_data_that_a_run_keeps_give_the_rows_it_was_trained_on(moods, tiny, 
     assert again.fingerprint() == prepared.fingerprint()
 
 
+def test_what_trains_saves_when_the_app_is_told_to_end(moods, tiny, run):
+    """The app has a few seconds then, and its children none."""
+    settings = config(moods, tiny, epochs=100.0, checkpoint_every=10**6)
+    process = multiprocessing.get_context("fork").Process(target=train, args=(settings,))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not run.path.exists() or run.status().get("step", 0) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    jobs.save_checkpoints()
+    assert process.pid and not run.save_asked
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert run.status()["cut_off"] and resumption.start(run).checkpoint.step >= 3
+
+
 @pytest.mark.slow
 def test_thirty_kills_at_any_moment_lose_nothing(moods, tiny, run, whole):
     """Each kill comes as late after the start as chance will have it; then the run goes on."""

@@ -234,6 +234,14 @@ class Run:
         """Leave the word for the training process: it stops after its step and keeps what was learned."""
         (self.path / "stop").touch()
 
+    def ask_to_save(self) -> None:
+        """Leave the word for the training process to write a checkpoint after its step; it takes the word away then."""
+        (self.path / "save").touch()
+
+    @property
+    def save_asked(self) -> bool:
+        return (self.path / "save").exists()
+
     @property
     def stop_asked(self) -> bool:
         return (self.path / "stop").exists()

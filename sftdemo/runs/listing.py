@@ -53,7 +53,7 @@ def create(name: str | None, hint: str, config: Mapping[str, Any]) -> Run:
 
 
 # All that a run has before its first step.
-_BEFORE_LEARNING = {"config.json", "status.json", "metrics.jsonl", "train.log", "data", "checkpoints", "stop"}
+_BEFORE_LEARNING = {"config.json", "status.json", "metrics.jsonl", "train.log", "data", "checkpoints", "stop", "save"}
 
 
 def _learned_nothing(run: Run) -> bool:

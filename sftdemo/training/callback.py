@@ -94,7 +94,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         needed = 2 * self.step_seconds + self.save_seconds
         out_of_time = self.began > 0 and self.interruption.out_of_time(needed)  # a step at least, or it never ends
         hurry = self.interruption.terminated or out_of_time
-        due = self.every > 0 and time.monotonic() - self.saved_at >= max(LOST_SECONDS, LOST_SHARE * self.tally.elapsed)
+        late = time.monotonic() - self.saved_at >= max(LOST_SECONDS, LOST_SHARE * self.tally.elapsed)
+        due = self.every > 0 and (late or self.run.save_asked)
         asked = self.interruption.asked or self.run.stop_asked or self.reporter.should_stop()
         return hurry or asked, hurry, due
 

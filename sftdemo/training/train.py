@@ -102,7 +102,8 @@ def _take_up(run: runs.Run, start: resume.Start, reporter: Reporter) -> None:
         reporter.info(note)
 
     def clear() -> None:
-        (run.path / "stop").unlink(missing_ok=True)
+        for word in ("stop", "save"):
+            (run.path / word).unlink(missing_ok=True)
         checkpoints.discard_part(run)
         shutil.rmtree(run.path / ".model.part", ignore_errors=True)
         checkpoints.restore_metrics(run, start.checkpoint)

@@ -101,6 +101,7 @@ class SftTrainer(Trainer):  # type: ignore[misc]
         if self.is_world_process_zero():
             written = Path(self.args.output_dir) / f"checkpoint-{step}"
             checkpoints.commit(watch.run, written, self._manifest(pending))
+            (watch.run.path / "save").unlink(missing_ok=True)
         watch.saved_step, watch.saved_at = step, time.monotonic()
         watch.save_seconds = watch.saved_at - began
 

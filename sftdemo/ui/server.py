@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from sftdemo.runs import home
 from sftdemo.system import hub, zero_gpu
 from sftdemo.system.compute import YIELDING_THREADS
 from sftdemo.ui.settings import AppConfig
+from sftdemo.verbs import jobs
 
 MOST_UPLOADED = "200mb"
 CALM_S = 1.0  # without a request: the page has all it asked for
@@ -102,6 +104,10 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
     blocks.api_open = False  # as queue(api_open=False) does, which would make all the routes once more
     threading.Thread(target=warm, name="warm", daemon=True).start()
     threading.Thread(target=uploads.sweep_forever, name="uploads", daemon=True).start()
+    if config.resume:
+        threading.Thread(target=jobs.resume_cut_off, name="resume", daemon=True).start()
+    if threading.current_thread() is threading.main_thread() and not options.get("prevent_thread_lock"):
+        signal.signal(signal.SIGTERM, leave)
     return blocks.launch(
         server_name=bound,
         server_port=port or config.port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860),
@@ -118,6 +124,12 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
         **bounds.keep(blocks),
         **options,
     )
+
+
+def leave(number: int, frame: Any) -> None:
+    """SIGTERM, as at a container's end: what trains has a checkpoint before we go."""
+    jobs.save_checkpoints()
+    sys.exit(128 + number)
 
 
 def app_options(blocks: Any) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class AppConfig(Settings):
         "default: none.",
         group="Server",
     )
+    resume: bool = setting(False, "At start, go on with the newest training if it was cut off.", group="Server")
     owners: str | None = setting(
         None, "Hub accounts that own the app, as a list: alice,bob; on a Space its own owner is one.", group="Owner"
     )

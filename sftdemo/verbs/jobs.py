@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from sftdemo.config import TrainConfig
 from sftdemo.errors import UsageError, UserError
 from sftdemo.log import LOG
 from sftdemo.runs import ACTIVE, DamagedRun, Run
+from sftdemo.schema import Status
 from sftdemo.system import hub, zero_gpu
 from sftdemo.system.compute import YIELDING_THREADS
 from sftdemo.training import checkpoints, lock
 from sftdemo.training import resume as resumption
 from sftdemo.verbs import gpu_calls
 
+SAVING_S = 8.0  # a container gives its processes ten
 CHILD_NICENESS = 10  # a tenth of the weight of what isn't nice
 
 
@@ -54,13 +57,41 @@ def resume(run: Run) -> None:
 
 
 def cut_off() -> Run | None:
-    """The newest run that was ended from outside: killed, or told to leave by a machine that went down."""
-    return next((run for run in runs.list_runs() if run.status().get("cut_off")), None)
+    """The newest run, if it was ended from outside: killed, or told to leave by a machine that went down."""
+    return next((run for run in runs.list_runs()[:1] if _status(run).get("cut_off")), None)
+
+
+def resume_cut_off() -> None:
+    """Go on with it, if there is one; why it can't is in the log."""
+    if run := cut_off():
+        try:
+            resume(run)
+        except UserError as error:
+            LOG.warning("Run %s was cut off and doesn't go on: %s", run.name, error)
 
 
 def can_resume(run: Run) -> bool:
-    """Whether the run has ended before its last step, for whatever reason, and has a checkpoint."""
-    return run.state in ("stopped", "failed") and checkpoints.exists(run)
+    """Whether the run ended before its last step and has a checkpoint, or was cut off before it had one."""
+    status = _status(run)
+    return status["state"] in ("stopped", "failed") and (status.get("cut_off", False) or checkpoints.exists(run))
+
+
+def _status(run: Run) -> Status:
+    """That of a damaged run says no more than that it has failed."""
+    try:
+        return run.status()
+    except DamagedRun:
+        return {"state": "failed"}
+
+
+def save_checkpoints() -> None:
+    """Have every training write a checkpoint, and wait for it: this process is told to end, and they may be next."""
+    training = [run for run in runs.active() if run.status().get("phase") == "training"]
+    for run in training:
+        run.ask_to_save()
+    deadline = time.monotonic() + SAVING_S
+    while time.monotonic() < deadline and any(run.save_asked and run.state in ACTIVE for run in training):
+        time.sleep(0.05)
 
 
 def _spawn_training(run: Run, **known: Any) -> None:

@@ -19,6 +19,7 @@ from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker
 from sftdemo.ui.texts import label, language, number, say
 from sftdemo.ui.texts.faults import in_words
+from sftdemo.verbs import jobs
 
 PAGE_ROWS = 25
 MOST_COMPARED = 3
@@ -116,6 +117,7 @@ class RunsTab:
         self.info = gr.HTML("")
         with gr.Row(visible=False, elem_classes="small-row") as self.actions:
             self.to_evaluate = gr.Button(label("train_evaluate"), size="sm", elem_id="runs-evaluate")
+            self.resume = gr.Button(label("train_resume"), size="sm", visible=False, elem_id="runs-resume")
             self.delete = gr.Button(label("runs_delete"), size="sm", elem_id="runs-delete")
             self.sure = gr.Button(label("runs_sure"), size="sm", variant="stop", visible=False, elem_id="runs-sure")
             self.keep = gr.Button(label("runs_keep"), size="sm", visible=False)
@@ -161,9 +163,20 @@ class RunsTab:
             self.info: details(run, language(request), access.visitor(request).owner),
             self.actions: gr.update(visible=True),
             self.to_evaluate: gr.update(visible=ready),
+            self.resume: gr.update(visible=access.current().owner and jobs.can_resume(run)),
             **({self.page.run: run.name} if ready else {}),
             **self.confirming(False),
             **self.list_runs(search, shown, run.name, run_name, request),
+        }
+
+    def resume_run(self, search: str, shown: int, focus: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
+        """Go on with the run that was picked; the bar at the top shows how far it is."""
+        work.release()
+        jobs.resume(runs.named(focus))
+        return {
+            self.resume: gr.update(visible=False),
+            self.page.timer: gr.Timer(active=True),
+            **self.list_runs(search, shown, focus, run_name, request),
         }
 
     def delete_run(self, search: str, shown: int, focus: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
@@ -202,10 +215,12 @@ class RunsTab:
             self.table.select,
             self.pick_run,
             [self.search, self.shown, page.run],
-            [*picked_run, self.to_evaluate],
+            [*picked_run, self.to_evaluate, self.resume],
             fault,
             **EACH_PICK,
         )
+        resumed = [self.resume, page.timer, *listed]
+        wire(self.resume.click, self.resume_run, list_state, resumed, fault, needs="manage")
         wire(self.delete.click, self.confirm_delete, None, confirming, needs="manage")
         wire(self.keep.click, self.keep_run, None, confirming, needs="manage")
         wire(self.sure.click, self.delete_run, list_state, picked_run, fault, needs="manage")

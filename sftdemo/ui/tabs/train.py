@@ -212,6 +212,7 @@ class TrainTab:
         with gr.Row():
             self.start = gr.Button(label("train_go"), variant="primary", elem_id="fine-tune", **main)
             self.stop = gr.Button(label("stop_keep"), visible=False, elem_id="train-stop", **main)
+            self.resume = gr.Button(label("train_resume"), visible=False, elem_id="train-resume", **main)
             self.evaluate = gr.Button(
                 label("train_evaluate"), variant="primary", visible=False, elem_id="to-evaluate", **main
             )
@@ -260,6 +261,7 @@ class TrainTab:
                 value=label("train_again" if ready else "train_go"),
             ),
             self.stop: gr.update(visible=running and own, interactive=state != "stopping"),
+            self.resume: gr.update(visible=visitor.owner and jobs.can_resume(run)),
             self.evaluate: gr.update(visible=ready and visitor.may("evaluate")),
             self.log_box: gr.update(visible=visitor.owner),
             self.log: log_tail(run) if visitor.owner else "",
@@ -281,6 +283,12 @@ class TrainTab:
         jobs.stop(runs.named(watched))
         return self.show_run(watched, language(request))
 
+    def resume_run(self, watched: str, request: gr.Request) -> dict[Any, Any]:
+        """Go on with the run that is shown."""
+        work.release()
+        jobs.resume(runs.named(watched))
+        return {self.page.timer: gr.Timer(active=True), **self.show_run(watched, language(request))}
+
     def tick(self, watched: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
         """The watched run as it is now; once it has a model it becomes the chosen run."""
         if not watched:
@@ -290,9 +298,11 @@ class TrainTab:
         return {**self.show_run(watched, language(request)), **choice}
 
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
-        """A run that is training is watched from the start."""
+        """A run that is training is watched from the start; to the owner one that was cut off is shown, to go on with."""
         visitor = access.visitor(request)
         busy = [run for run in runs.active() if access.may_stop(f"train {run.name}", visitor)]
+        if not busy and visitor.owner and (run := jobs.cut_off()):
+            busy = [run]
         model = {self.fields["model"]: gr.update(interactive=visitor.owner)}
         if not busy:
             return model | {self.watched: ""}
@@ -313,11 +323,13 @@ class TrainTab:
         preset_taken = wire(self.preset.input, None, [self.preset], list(preset_fields.values()), js=take_preset)
         # The fields' own change events can come between two fields; this one sees them all.
         wire(preset_taken.then, self.describe, settings, described, fault)
-        views = [self.watched, self.view, self.start, self.stop, self.evaluate, self.log_box, self.log]
+        buttons = [self.start, self.stop, self.resume, self.evaluate]
+        views = [self.watched, self.view, *buttons, self.log_box, self.log]
         wire(
             self.start.click, self.fine_tune, settings, [*views, page.timer], fault, needs="train", trigger_mode="once"
         )
         wire(self.stop.click, self.stop_run, [self.watched], views, fault, needs="train")
+        wire(self.resume.click, self.resume_run, [self.watched], [*views, page.timer], fault, needs="manage")
         page.tick = wire(page.tick.then, self.tick, [self.watched, page.run], [*views, page.run], fault)
         wire(page.blocks.load, self.open_page, None, [*views, fields["model"]])
 

@@ -79,6 +79,7 @@ EN = {
     "train_command": "The same from the command line",
     "train_go": "Fine-tune",
     "train_again": "Fine-tune again",
+    "train_resume": "Resume",
     "train_evaluate": "Evaluate",
     "train_log": "Log",
     "train_queued": "Starting …",

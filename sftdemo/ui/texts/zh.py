@@ -79,6 +79,7 @@ ZH = {
     "train_command": "等价的命令行",
     "train_go": "开始微调",
     "train_again": "再次微调",
+    "train_resume": "继续训练",
     "train_evaluate": "评测",
     "train_log": "日志",
     "train_queued": "正在启动……",
