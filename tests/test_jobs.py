@@ -112,6 +112,7 @@ def test_a_child_that_dies_before_its_first_word_reads_as_failed(run: Run) -> No
     spawn(run, "import sys; sys.exit('no room for the model')")
     wait_for(lambda: "no room for the model" in run.status().get("error", ""), "the reason")
     assert run.status()["error"] == "The training process ended with exit status 1: no room for the model"
+    assert run.status()["error"].values == {"code": 1, "reason": "no room for the model"}
     assert files.read_json(run.path / "status.json")["state"] == "failed"
 
 

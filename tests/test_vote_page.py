@@ -110,6 +110,23 @@ def test_a_wrong_post_is_refused_in_words(client: Any, arguments: tuple[str, ...
     assert events(Store()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "endpoint", "chinese"),
+    [
+        (("gone", "ann"), "/vote_next", "没有运行 'gone'"),
+        (("nobody's", "a", "ann", ""), "/vote", "选票 \"nobody's\" 不是发给 'ann' 的"),
+        (("gone", "Hi", 32, 9.0, 42), "/compare", "“温度”的值是 9.0，不能大于 2。"),
+        (("gone", 5), "/evaluate", "没有运行 'gone'"),
+    ],
+)
+def test_what_is_refused_is_said_in_chinese_to_a_chinese_page(url, arguments, endpoint, chinese) -> None:
+    from gradio_client import Client
+
+    chinese_client = Client(url, verbose=False, headers={"cookie": "sftdemo_lang=zh"})
+    with pytest.raises(Exception, match=re.escape(chinese)):
+        chinese_client.predict(*arguments, api_name=endpoint)
+
+
 # Who votes
 
 

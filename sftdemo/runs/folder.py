@@ -74,6 +74,12 @@ def _why(error: Exception) -> Text:
     return error.args[0] if error.args and isinstance(error.args[0], Text) else Text(str(error))
 
 
+def error_keys(error: Text) -> dict[str, Any]:
+    """What status.json says of an error: its text, and the template and values that other languages are made from."""
+    text = Text(error).to_json()
+    return {"error": text["text"], "error_key": text["key"], "error_values": text["values"]}
+
+
 @dataclass(frozen=True)
 class Run:
     """One run's folder. Each file in it has one writer at a time: the training process while it lives."""
@@ -193,20 +199,17 @@ class Run:
                 status["error"] = Text(error)
         return status
 
-    def write_status(self, state: str, pid: int | None = None, **values: Any) -> None:
-        """Replace the status; `values` are step, total, eta_s, error, and what the end of a run reports.
+    def write_status(self, state: str, pid: int | None = None, error: Text | None = None, **values: Any) -> None:
+        """Replace the status; `values` are step, total, eta_s, and what the end of a run reports.
 
-        `pid` is the process whose end would be the run's end; default: this one. Of an error that is a Text, template and
-        values are written, too.
+        `pid` is the process whose end would be the run's end; default: this one.
         """
-        if isinstance(error := values.get("error"), Text):
-            text = error.to_json()
-            values |= {"error_key": text["key"], "error_values": text["values"]}
+        values |= error_keys(error) if error else {}
         status = {"state": state, **identity(pid or os.getpid()), "updated": time.time(), **values}
         try:
             write_json(self.path / "status.json", status, parents=False)
-        except OSError as error:
-            if error.errno not in FULL or state in ACTIVE:
+        except OSError as full:
+            if full.errno not in FULL or state in ACTIVE:
                 raise
             overwrite_json(self.path / "status.json", status)  # the last word
 

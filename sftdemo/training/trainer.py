@@ -198,7 +198,7 @@ def fit(
     }
     if trainer.is_world_process_zero():
         files.write_text(run.path / "README.md", model_card(run, summary))
-        cut_off = {"cut_off": True} if callback.cut_off else {}
+        cut_off: dict[str, Any] = {"cut_off": True} if callback.cut_off else {}
         run.write_status(summary["status"], step=steps, total=trainer.state.max_steps, **summary, **cut_off)
         if not callback.stopped:
             shutil.rmtree(run.path / "checkpoints", ignore_errors=True)  # the way there is not needed any more

@@ -16,9 +16,9 @@ from typing import Any
 
 from sftdemo import files, runs
 from sftdemo.config import TrainConfig
-from sftdemo.errors import UsageError, UserError
+from sftdemo.errors import Text, UsageError, UserError
 from sftdemo.log import LOG
-from sftdemo.runs import ACTIVE, DamagedRun, Run
+from sftdemo.runs import ACTIVE, DamagedRun, Run, error_keys
 from sftdemo.schema import Status
 from sftdemo.system import hub, zero_gpu
 from sftdemo.system.compute import YIELDING_THREADS
@@ -121,7 +121,7 @@ def spawn(run: Run, argv: list[str], **known: Any) -> int:
                 env=YIELDING_THREADS | hub.environment(PYTHONUNBUFFERED="1", PYTHONPATH=os.pathsep.join(paths)),
             )
     except OSError as error:
-        run.write_status("failed", error=f"The training process could not start: {error}.")
+        run.write_status("failed", error=Text("The training process could not start: {reason}.", reason=error))
         raise UserError("The training process could not start: {reason}.", reason=error) from error
     # The page comes first. Its threads are yet to begin, and inherit it.
     with contextlib.suppress(OSError, AttributeError):  # gone already; a system without priorities of this kind
@@ -146,15 +146,17 @@ def _await_end(run: Run, child: subprocess.Popen[bytes]) -> None:
         LOG.info("Run %s: %s. %s", run.name, status["state"], status.get("error") or "")
         return
     lines = (run.log_path.read_bytes() if run.log_path.is_file() else b"")[-4000:].decode(errors="replace").split("\n")
-    last_line = next((line.strip() for line in reversed(lines) if line.strip()), "the log is empty")
-    error = f"The training process ended with exit status {code}: {last_line}"
+    last_line = next((line.strip() for line in reversed(lines) if line.strip()), Text("the log is empty"))
+    error = Text("The training process ended with exit status {code}: {reason}", code=code, reason=last_line)
     cut_off = code < 0
     if cut_off:
         name = signal.Signals(-code).name
-        error = f"The training process was killed ({name}). If nobody did it, the machine had no memory left."
+        error = Text(
+            "The training process was killed ({name}). If nobody did it, the machine had no memory left.", name=name
+        )
     LOG.warning("Run %s: %s", run.name, error)
     with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-        ended = {**status, "state": "failed", "error": error, "eta_s": None, "cut_off": cut_off}
+        ended = {**status, "state": "failed", **error_keys(error), "eta_s": None, "cut_off": cut_off}
         files.write_json(run.path / "status.json", ended, parents=False)
 
 
