@@ -111,18 +111,12 @@ class ServedRuns:
 
         No thread waits meanwhile, so that a hundred visitors in line leave the page to the others.
         """
-        if zero_gpu.without_gpu():
-            chunks = gpu_answers.stream(self._paths, messages, config.check(), should_stop, tools, sides)
-            async with aclosing(_in_threads(chunks)) as arriving:
-                async for chunk in arriving:
-                    yield chunk
-            return
-        question, heard = await self.prepare(messages, config, asker, should_stop, tools, sides)
-        async with aclosing(self.answered(question, heard, most)) as events:
+        _, events = await self.begin(messages, config, asker, should_stop, tools, sides, most)
+        async with aclosing(events):
             async for event in events:
                 yield event
 
-    async def prepare(
+    async def begin(
         self,
         messages: Messages | Mapping[str, Messages],
         config: GenerateConfig,
@@ -130,34 +124,39 @@ class ServedRuns:
         should_stop: Callable[[], bool] = lambda: False,
         tools: Tools | None = None,
         sides: Sequence[str] = (),
-    ) -> tuple[Question, asyncio.Queue[Event]]:
-        """A question that can be asked on the web server's loop, and where its events will come."""
+        most: int = MOST_A_SESSION,
+    ) -> tuple[int, AsyncGenerator[Place | Chunk, None]]:
+        """How many tokens the first side's prompt has, and the `events` to come; it is asked with the first of these."""
         loop = asyncio.get_running_loop()
-        events: asyncio.Queue[Event] = asyncio.Queue()
+        heard: asyncio.Queue[Event] = asyncio.Queue()
 
         def put(event: Event) -> None:
             with suppress(RuntimeError):  # the loop is closed: the web server has ended
-                loop.call_soon_threadsafe(events.put_nowait, event)
+                loop.call_soon_threadsafe(heard.put_nowait, event)
 
         question = await loop.run_in_executor(
             _prompting, self.question, put, messages, config, asker, should_stop, tools, sides
         )
-        return question, events
+        if zero_gpu.without_gpu():
+            called = gpu_answers.stream(self._paths, messages, config.check(), should_stop, tools, sides)
+            events = _in_thread(called)
+        else:
+            events = self._answered(question, heard, most)
+        return len(question.rows[0].prompt), events
 
-    async def answered(
-        self, question: Question, events: asyncio.Queue[Event], most: int = MOST_A_SESSION
+    async def _answered(
+        self, question: Question, heard: asyncio.Queue[Event], most: int
     ) -> AsyncGenerator[Place | Chunk, None]:
-        """Ask what was prepared, and hear how it goes."""
         with self.engine.asked(question, most):
             left = len(question.rows)
             while left:
-                event = _checked(await events.get())
+                event = _checked(await heard.get())
                 left -= isinstance(event, Chunk) and event.finish_reason is not None
                 yield event
 
 
-async def _in_threads(chunks: Generator[Chunk, None, None]) -> AsyncGenerator[Chunk, None]:
-    """The chunks of a GPU call, for which no thread of the web server waits."""
+async def _in_thread(chunks: Generator[Chunk, None, None]) -> AsyncGenerator[Place | Chunk, None]:
+    """A generator of chunks whose steps take long, on the web server's loop."""
     loop = asyncio.get_running_loop()
     try:
         while (chunk := await loop.run_in_executor(_calling, next, chunks, None)) is not None:

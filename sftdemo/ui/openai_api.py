@@ -148,8 +148,9 @@ async def begun(wish: Wish, should_stop: Callable[[], bool]) -> Completion:
     """The question, in line; faults of the prompt and a line that is too long come now, and not in the middle of a stream."""
     run, side = await work.in_thread(lambda: find_model(wish.model))
     served = await work.served(run)
-    question, heard = await served.prepare(wish.messages, wish.config, ASKER, should_stop, sides=(side,))
-    events = served.answered(question, heard, MOST_AT_ONCE)
+    tokens, events = await served.begin(
+        wish.messages, wish.config, ASKER, should_stop, sides=(side,), most=MOST_AT_ONCE
+    )
     first = await anext(events)
 
     async def all_of_them() -> AsyncGenerator[Any, None]:
@@ -158,7 +159,7 @@ async def begun(wish: Wish, should_stop: Callable[[], bool]) -> Completion:
             async for event in events:
                 yield event
 
-    return Completion(wish, len(question.rows[0].prompt), all_of_them())
+    return Completion(wish, tokens, all_of_them())
 
 
 async def complete(request: Request) -> Response:
