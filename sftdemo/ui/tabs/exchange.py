@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -58,6 +59,26 @@ class Exchange:
         side.finish_reason = chunk.finish_reason or side.finish_reason
 
 
+# A Chatbot draws HTML also where it draws no Markdown. What would begin a tag or be an entity is written so that it is seen
+# as it was, and nothing else, since the text is copied from there.
+_AS_TEXT = ((re.compile(r"&(?=#?\w+;)"), "&amp;"), (re.compile(r"<(?=[a-zA-Z/!?])"), "&lt;"))
+_FROM_TEXT = ((re.compile(r"&lt;(?=[a-zA-Z/!?])"), "<"), (re.compile(r"&amp;(?=#?\w+;)"), "&"))
+
+
+def as_text(text: str) -> str:
+    """A text as a Chatbot is given it, to show all of it as it is."""
+    for pattern, written in _AS_TEXT:
+        text = pattern.sub(written, text)
+    return text
+
+
+def from_text(text: str) -> str:
+    """The text that `as_text` was given."""
+    for pattern, written in _FROM_TEXT:
+        text = pattern.sub(written, text)
+    return text
+
+
 def folded(history: Sequence[Mapping[str, str]], lang: str, thinking: bool = False) -> list[dict[str, Any]]:
     """Messages as a Chatbot shows them, thoughts folded before their answer; open while the model is still `thinking`."""
     bubbles: list[dict[str, Any]] = []
@@ -66,9 +87,9 @@ def folded(history: Sequence[Mapping[str, str]], lang: str, thinking: bool = Fal
         if thoughts := message.get("reasoning_content"):
             going_on = thinking and number == len(history) and not answer["content"]
             about = {"title": say(lang, "chat_thoughts"), "status": "pending" if going_on else "done"}
-            bubbles.append({"role": "assistant", "content": thoughts, "metadata": about})
+            bubbles.append({"role": "assistant", "content": as_text(thoughts), "metadata": about})
         if answer["content"] or not thoughts:
-            bubbles.append(answer)
+            bubbles.append({**answer, "content": as_text(answer["content"])})
     return bubbles
 
 
@@ -77,7 +98,7 @@ def messages(history: Sequence[Mapping[str, Any]] | None) -> list[dict[str, str]
     plain: list[dict[str, str]] = []
     thought = False
     for bubble in history or []:
-        content = html.plain(bubble["content"])
+        content = from_text(html.plain(bubble["content"]))
         if (bubble.get("metadata") or {}).get("title"):
             plain.append({"role": "assistant", "content": "", "reasoning_content": content})
             thought = True
