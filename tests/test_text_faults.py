@@ -29,6 +29,12 @@ def name_of(node: ast.expr) -> str:
     return getattr(node, "attr", getattr(node, "id", ""))
 
 
+def constants(node: ast.expr | None) -> list[str]:
+    """The text that an expression is, or the two that it chooses from."""
+    options = [node.body, node.orelse] if isinstance(node, ast.IfExp) else [node]
+    return [option.value for option in options if isinstance(option, ast.Constant) and isinstance(option.value, str)]
+
+
 def is_maker(call: ast.Call) -> bool:
     """Whether a call makes a text for the user: one of MAKERS, or the constructor of an exception made of them."""
     inherits = name_of(call.func) == "__init__" and bool(call.args) and bool(call.keywords)
@@ -41,17 +47,12 @@ def made() -> Iterator[tuple[str, ast.Call, list[str]]]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         texts: dict[str, list[str]] = {}
         for node in ast.walk(tree):
-            if (
-                isinstance(node, ast.Assign)
-                and isinstance(node.value, ast.Constant)
-                and isinstance(node.value.value, str)
-            ):
-                texts.setdefault(name_of(node.targets[0]), []).append(node.value.value)
+            if isinstance(node, ast.Assign):
+                texts.setdefault(name_of(node.targets[0]), []).extend(constants(node.value))
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and is_maker(node):
                 template = node.args[0] if node.args else None
-                options = [template.body, template.orelse] if isinstance(template, ast.IfExp) else [template]
-                known = [option.value for option in options if isinstance(option, ast.Constant)]
+                known = constants(template)
                 if isinstance(template, ast.Name) and node.keywords:
                     known = [text for text in texts.get(template.id, []) if values(text)]
                 yield f"{path.name}:{node.lineno}", node, known

@@ -281,6 +281,7 @@ WORK = {
     "There is no answer to make again yet.": "还没有可以重新生成的回答。",
     "{n} runs are chosen; compare at most {most}.": "选择了 {n} 个运行，最多可对比 {most} 个。",
     "An evaluation of {name} is running; wait for it, or stop it first.": "正在评测 {name}；请等它结束，或先停止它。",
+    "{name} is {value!r}; give a number.": "{name}的值是 {value!r}，应为数字。",
     "{name} is {value!r}; give yes or no.": "{name}的值 {value!r} 无效，应为 yes 或 no。",
     "Run {run} has no evaluation yet; evaluate it first.": "运行 {run} 还没有评测，请先评测。",
     "Run {run} has no evaluation {name!r}; it has: {names}.": "运行 {run} 没有名为 {name!r} 的评测；现有：{names}。",
