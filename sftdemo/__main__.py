@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from typing import Any
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler and (
+    __name__ == "__main__" or sys.argv[0].endswith("sftdemo")
+):
+    # Until `main` takes over: the imports below take a while, and some of them can't be interrupted cleanly.
+    signal.signal(signal.SIGINT, lambda *_: (os.write(2, b"sftdemo: stopped.\n"), os._exit(130)))
+
 import argparse
 import json
-import os
-import sys
 from pathlib import Path
-from typing import Any
 
 from sftdemo import __doc__ as about
 from sftdemo import __version__, log
@@ -113,6 +121,8 @@ def main(arguments: list[str] | None = None) -> int:
     # Whatever a library prints must not get between a machine and its JSON.
     output, sys.stdout = sys.stdout, sys.stderr if options.json else sys.stdout
     try:
+        if arguments is None and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         result: commands.Result = options.act(options)
     except UserError as error:
         print(f"sftdemo: {error}", file=sys.stderr)
