@@ -223,3 +223,11 @@ def test_the_page_shows_the_tabs_of_what_its_visitor_may(url: str) -> None:
     assert "<style>#tab-chat-button{display:none}</style>" in header("en", visitor)
     access.use(AppConfig(), "127.0.0.1")
     assert "href" not in header("en") and "style" not in header("en")
+
+
+def test_a_link_with_a_slash_too_many_keeps_its_query(url: str) -> None:
+    """Relative, so that it holds below a proxy's sub-path, too."""
+    reply = httpx.get(url + "/rate/?run=a%20b", headers=BROWSER)
+    assert (reply.status_code, reply.headers["location"]) == (308, "../rate?run=a%20b")
+    reply = httpx.get(url + "/rate/?run=a%20b", headers=BROWSER, follow_redirects=True)
+    assert reply.status_code == 200 and str(reply.url) == url + "/rate?run=a%20b"

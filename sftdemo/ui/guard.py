@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse
 
 from sftdemo.errors import UserError
 from sftdemo.ui import access, allowance, sessions, sources, uploads
@@ -90,6 +90,12 @@ class Guard:
             await JSONResponse({"detail": text, "error": text}, status)(
                 scope, receive, self.with_headers(scope, "", send)
             )
+            return
+        if path != "/" and path.endswith("/") and path.rstrip("/") in PAGES:
+            # Gradio's own redirect forgets the query, and what a proxy has before the path; a relative one needs neither.
+            query = scope.get("query_string", b"").decode("latin-1")
+            where = f"..{path.rstrip('/')}{'?' if query else ''}{query}"
+            await RedirectResponse(where, 308)(scope, receive, self.with_headers(scope, "", send))
             return
         await self.app(scope, receive, self.with_headers(scope, path, send))
 
