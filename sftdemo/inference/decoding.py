@@ -33,6 +33,8 @@ class Step:
 
 def decode(batch: Batch) -> Iterator[Step]:
     """The next token of every row; those that end with it leave the batch once all have been taken."""
+    if not batch.rows:  # all of this side have ended, while the other goes on
+        return
     tokens, keep = [], []
     for place, token in enumerate(choose(batch.logits, batch.rows)):
         step = _step(batch.rows[place], token)

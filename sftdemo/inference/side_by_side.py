@@ -245,8 +245,7 @@ class SideBySide:
                 yield from (Step(row, None, "stopped") for batch in batches for row in batch.rows)
                 return
             for batch in batches:
-                if batch.rows:
-                    yield from decode(batch)
+                yield from decode(batch)
 
 
 class PendingAnswers:
