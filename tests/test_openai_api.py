@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import pytest
 
 pytest.importorskip("gradio")
 
+from benchmarks.load import Visitor
 from sftdemo import load, train
 from sftdemo.config import GenerateConfig, TrainConfig
 from sftdemo.inference.batch import Batch
-from sftdemo.inference.line import Line
+from sftdemo.inference.line import Line, Question
 from sftdemo.ui import access, build, server, work
 from sftdemo.ui.openai_request import stop_cut
 from sftdemo.ui.settings import AppConfig
@@ -202,22 +204,54 @@ def test_the_key_opens_it_and_nothing_else(client: httpx.Client) -> None:
     assert signed_in.status_code == 200, "and no guess was counted"
 
 
-def test_a_client_that_hangs_up_leaves_the_batch(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def questions(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Question]]:
+    """What is asked in this test, answered slowly; called, it waits until nothing is asked any more."""
     ask(client, model="moods")
     engine = work._models().find([work.runs.named("moods")]).engine
-    add, advance, questions = Line.add, Batch.advance, []
-    monkeypatch.setattr(Line, "add", lambda line, *asked: (questions.append(asked[0]), add(line, *asked))[1])
+    asked: list[Question] = []
+    add, advance = Line.add, Batch.advance
+    monkeypatch.setattr(Line, "add", lambda line, *question: (asked.append(question[0]), add(line, *question))[1])
     monkeypatch.setattr(Batch, "advance", lambda batch, *step: (time.sleep(0.05), advance(batch, *step))[1])
+
+    def ended() -> list[Question]:
+        deadline = time.monotonic() + 30
+        while not engine.idle:
+            assert time.monotonic() < deadline, "they still answer"
+            time.sleep(0.01)
+        return asked
+
+    return ended
+
+
+def test_a_client_that_hangs_up_leaves_the_batch(client: httpx.Client, questions: Callable[[], list[Question]]) -> None:
     body = {"model": "moods", "messages": ASKED, "max_tokens": 8192, "temperature": 0, "logit_bias": {}}
     with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as answer:
         next(answer.iter_lines())
     with pytest.raises(httpx.ReadTimeout):
         client.post("/v1/chat/completions", json=body, timeout=0.5)
-    deadline = time.monotonic() + 30
-    while not engine.idle:
-        assert time.monotonic() < deadline, "they still answer"
-        time.sleep(0.01)
-    assert [question.rows[0].finish_reason for question in questions] == ["stopped"] * 2
+    assert [question.rows[0].finish_reason for question in questions()] == ["stopped"] * 2
+
+
+def test_a_page_that_is_closed_leaves_the_batch(client: httpx.Client, questions: Callable[[], list[Question]]) -> None:
+    """Without a word: the connection is gone."""
+
+    async def ask_and_close() -> None:
+        async with httpx.AsyncClient(base_url=client.base_url, timeout=60) as http:
+            page = Visitor(http, (await http.get("config")).json())
+            opened, send = page.event(None, "load"), page.event("chat-send", "click")
+            await page.do(opened, page.values(opened))
+            fields = {"chat-input": ASKED[0]["content"], "GenerateConfig-max_new_tokens": 8192}
+            shown = 0
+            async for message in page.send(send, page.values(send, **fields), ""):
+                assert message.get("success", True), message
+                shown += message["msg"] == "process_generating"
+                if shown == 3:
+                    return
+
+    asyncio.run(ask_and_close())
+    (question,) = questions()
+    assert {row.finish_reason for row in question.rows} == {"stopped"}
 
 
 def test_it_is_off_unless_asked_for() -> None:

@@ -237,3 +237,19 @@ def test_a_lock_is_handed_on_in_order():
     for thread in threads:
         thread.join(10)
     assert order == list(range(5)) and not lock.locked()
+
+
+def test_nothing_grows_with_the_questions(served, monkeypatch):
+    """What is kept for next turns is bounded, and of whoever talked last; of the rest nothing stays."""
+    config = GenerateConfig(max_new_tokens=4)
+    first = texts_of(served.stream(CHATS[2], config, ("v", "first")))
+    wait_until(lambda: served.engine.idle)
+    each = served.engine._prefixes.bytes
+    assert each > 0 and set(served.engine._prefixes.of("first")) == {"base", "tuned"}
+    monkeypatch.setattr(engines, "PREFIX_BYTES", 3 * each)
+    for number in range(20):
+        assert texts_of(served.stream(CHATS[2], config, ("v", f"s{number}"))) == first
+    wait_until(lambda: served.engine.idle and not served.engine._questions)
+    assert served.engine._prefixes.bytes <= 3 * each
+    assert not served.engine._prefixes.of("first") and served.engine._prefixes.of("s19")
+    assert not served.engine._decoder.batches and not served.engine._reading
