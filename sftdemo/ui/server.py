@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
-import signal
 import sys
 import threading
 import time
@@ -77,12 +77,13 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
     Only this machine can reach it, unless a host says otherwise or it runs on a Space. `options` go to Gradio's launch.
     Raises UsageError where others could reach it and nobody could sign in as its owner.
     """
-    from sftdemo.ui import access
+    from sftdemo.ui import access, shutdown, storage
 
     config = config or AppConfig.from_environment()
     usual_host = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
     bound = host or config.host or os.environ.get("GRADIO_SERVER_NAME") or usual_host
     access.check_owner_can_sign_in(config, bound)
+    storage.use_volume()
     os.environ.setdefault("GRADIO_TEMP_DIR", str(home() / "tmp"))
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     for name, value in YIELDING_THREADS.items():
@@ -106,30 +107,25 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
     threading.Thread(target=uploads.sweep_forever, name="uploads", daemon=True).start()
     if config.resume:
         threading.Thread(target=jobs.resume_cut_off, name="resume", daemon=True).start()
-    if threading.current_thread() is threading.main_thread() and not options.get("prevent_thread_lock"):
-        signal.signal(signal.SIGTERM, leave)
-    return blocks.launch(
-        server_name=bound,
-        server_port=port or config.port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860),
-        theme=style.theme(),
-        css_paths=[style.CSS_PATH],
-        app_kwargs=app_options(blocks),
-        i18n=i18n(),
-        allowed_paths=[str(exports)],
-        max_file_size=MOST_UPLOADED,
-        footer_links=["api", "settings"],
-        run_history=False,
-        enable_monitoring=False,
-        ssr_mode=False,
-        **bounds.keep(blocks),
-        **options,
-    )
-
-
-def leave(number: int, frame: Any) -> None:
-    """SIGTERM, as at a container's end: what trains has a checkpoint before we go."""
-    jobs.save_checkpoints()
-    sys.exit(128 + number)
+    keeper = importlib.import_module("sftdemo.ui.hub_backup").start(config.backup_repo) if config.backup_repo else None
+    blocking = threading.current_thread() is threading.main_thread() and not options.get("prevent_thread_lock")
+    with shutdown.saving(*([keeper.finish] if keeper else [])) if blocking else contextlib.nullcontext():
+        return blocks.launch(
+            server_name=bound,
+            server_port=port or config.port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860),
+            theme=style.theme(),
+            css_paths=[style.CSS_PATH],
+            app_kwargs=app_options(blocks),
+            i18n=i18n(),
+            allowed_paths=[str(exports)],
+            max_file_size=MOST_UPLOADED,
+            footer_links=["api", "settings"],
+            run_history=False,
+            enable_monitoring=False,
+            ssr_mode=False,
+            **bounds.keep(blocks),
+            **options,
+        )
 
 
 def app_options(blocks: Any) -> dict[str, Any]:

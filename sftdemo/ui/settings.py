@@ -33,6 +33,11 @@ class AppConfig(Settings):
         group="Server",
     )
     resume: bool = setting(False, "At start, go on with the newest training if it was cut off.", group="Server")
+    backup_repo: str | None = setting(
+        None,
+        "A private data-set repository of the Hub (owner/name) that keeps runs and votes where the disk doesn't; needs HF_TOKEN.",
+        group="Server",
+    )
     owners: str | None = setting(
         None, "Hub accounts that own the app, as a list: alice,bob; on a Space its own owner is one.", group="Owner"
     )

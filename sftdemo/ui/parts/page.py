@@ -10,7 +10,7 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.errors import UserError
-from sftdemo.ui import access, work
+from sftdemo.ui import access, storage, work
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.style import HEADER_JS, PICK_JS
@@ -56,6 +56,12 @@ def header(lang: str, visitor: access.Visitor = access.LOCAL) -> str:
         f'<button data-do="theme" aria-label="{say(lang, "switch_theme")}" title="{say(lang, "switch_theme")}">◐</button>'
     )
     return f'<div class="switches">{sign_link(lang, visitor)}{switches}</div>{hidden_tabs(visitor)}'
+
+
+def banner(lang: str) -> str:
+    """What visitors should know of a Space whose disk is empty after each restart."""
+    lost = storage.is_lost_at_restart(access.policy().config.backup_repo)
+    return html.fault(say(lang, "lost_at_restart")) if lost else ""
 
 
 def hidden_tabs(visitor: access.Visitor) -> str:
@@ -133,7 +139,10 @@ class Header:
         with gr.Row(elem_id="head"):
             self.brand = gr.HTML(brand("en"), elem_id="brand")
             self.chip = gr.Button(label("chip_none"), elem_id="run-chip", size="sm")
+            if storage.on_space():
+                gr.DuplicateButton(size="sm", elem_id="duplicate")
             self.switches = gr.HTML(header("en"), elem_id="switches", js_on_load=HEADER_JS)
+        self.banner = gr.HTML("", elem_id="banner")
         with gr.Row(elem_id="work", visible=False) as self.work_row:
             self.work_bar = gr.HTML("", elem_id="work-bar")
             self.stop = gr.Button(label("stop_keep"), elem_id="work-stop", size="sm")
@@ -163,6 +172,7 @@ class Header:
         return {
             self.brand: brand(lang),
             self.switches: header(lang, visitor),
+            self.banner: banner(lang),
             **first,
             self.page.run: run_name,
             **self.show_run(run_name, request),
@@ -174,7 +184,7 @@ class Header:
         page.tick = wire(page.timer.tick, self.refresh_bar, None, bar)
         wire(self.stop.click, self.stop_work, None, [self.work_bar], self.fault, queue=True)
         wire(page.run.change, self.show_run, [page.run], [self.chip])
-        opened = [self.brand, self.switches, page.tabs, page.run, self.chip, *bar]
+        opened = [self.brand, self.switches, self.banner, page.tabs, page.run, self.chip, *bar]
         wire(page.blocks.load, self.open_page, None, opened)
         page.opens(self.chip.click, "runs")
 

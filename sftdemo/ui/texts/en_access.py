@@ -2,6 +2,7 @@
 
 ACCESS = {
     "work_others": "another run",
+    "lost_at_restart": "Runs and votes are lost when this Space restarts or sleeps: give it a volume, or set SFTDEMO_BACKUP_REPO.",
     "sign_in": "Sign in",
     "sign_out": "Sign out",
     "sign_in_title": "Sign in as the owner",

@@ -2,6 +2,7 @@
 
 ACCESS = {
     "work_others": "其他运行",
+    "lost_at_restart": "此 Space 重启或休眠后，训练结果和投票都会丢失：请挂载存储卷，或设置 SFTDEMO_BACKUP_REPO。",
     "sign_in": "登录",
     "sign_out": "退出登录",
     "sign_in_title": "以所有者身份登录",
