@@ -14,7 +14,7 @@ from sftdemo.config import EvaluateConfig
 from sftdemo.errors import UserError
 from sftdemo.evaluation import outputs_table
 from sftdemo.evaluation.registry import METRICS
-from sftdemo.ui import access, work
+from sftdemo.ui import access, private, work
 from sftdemo.ui.parts import charts, downloads, forms, html
 from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
@@ -151,7 +151,7 @@ def download(run: runs.Run, name: str, kind: str) -> str:
 
 def progress(current: work.Evaluation, lang: str) -> str:
     """What the running evaluation is doing."""
-    state = html.esc(in_words(current.note, lang)) or say(lang, "evaluate_running")
+    state = html.esc(private.shown(in_words(current.note, lang))) or say(lang, "evaluate_running")
     if current.stop.is_set():
         state = say(lang, "work_stopping")
     elif current.read and not current.done:
@@ -315,7 +315,11 @@ class EvaluateTab:
             return {self.progress: gr.skip()}
         if current.active:
             return {self.progress: progress(current, lang), self.watching: True, **self.buttons(True)}
-        ended = {self.progress: html.fault(in_words(current.error, lang)), self.watching: False, **self.buttons(False)}
+        ended = {
+            self.progress: html.fault(in_words(current.error, lang)),
+            self.watching: False,
+            **self.buttons(False),
+        }
         return ended | self.show_results(run_name, request)
 
     def wire(self) -> None:
