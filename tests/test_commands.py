@@ -203,14 +203,14 @@ def test_a_job_started_by_the_app_is_stopped_and_its_killed_sibling_failed(home,
     assert len(run.metrics()) >= 3, "what was logged stays"
 
 
-@pytest.mark.parametrize("after", [0.2, 0.5, 0.9])
-def test_ctrl_c_while_it_starts_is_one_line(after: float) -> None:
-    """At whatever it is then; python itself may not have begun yet."""
-    words = [sys.executable, "-m", "sftdemo", "score", "/dev/stdin"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as command:
+@pytest.mark.parametrize("after", [0.2, 0.4, 0.7])
+def test_ctrl_c_while_it_starts_is_no_traceback(after: float) -> None:
+    """Wherever it is then; before python itself has begun nobody can say anything."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "sftdemo", "runs"], stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as command:
         time.sleep(after)
         command.send_signal(signal.SIGINT)
         assert command.stderr
         said = command.stderr.read()
-    # The shell calls both 130: a process that ended by the signal, and one that says it did.
-    assert "sftdemo" not in said or (command.returncode in (130, -signal.SIGINT) and said == "sftdemo: stopped.\n")
+    assert said in ("", "sftdemo: stopped.\n") or "sftdemo" not in said
