@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -117,7 +118,8 @@ def sweep(now: float | None = None) -> None:
 
 def sweep_forever() -> None:
     while True:
-        sweep()
+        with contextlib.suppress(FileNotFoundError):  # a page was closed meanwhile, and its uploads went
+            sweep()
         time.sleep(600)
 
 
@@ -128,7 +130,10 @@ def _place(path: Path) -> Path:
 
 def _delete(places: set[Path]) -> None:
     """Delete uploads, but those that a training still has to read."""
-    needed = " ".join(str(run.config().get("settings", {}).get("data")) for run in runs.active())
+    needed = ""
+    for run in runs.active():
+        with contextlib.suppress(runs.DamagedRun):
+            needed += f" {run.config().get('settings', {}).get('data')}"
     for place in places:
         if f"{place}{os.sep}" not in needed and f"{place.resolve()}{os.sep}" not in needed:
             shutil.rmtree(place, ignore_errors=True)
