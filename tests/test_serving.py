@@ -100,8 +100,8 @@ def test_a_question_leaves_the_batch_within_a_step(served):
     stopped.set()
     assert [chunk.finish_reason for chunk in third][-1] == "stopped"
     other.close()
-    wait_until(lambda: served.engine.idle)
-    assert not served.engine._decoder.batches and not served.engine._questions
+    wait_until(lambda: served.engine.idle and not served.engine._questions)
+    assert not served.engine._decoder.batches
 
 
 def wait_until(state: Callable[[], bool], seconds: float = 30) -> None:
@@ -243,7 +243,7 @@ def test_nothing_grows_with_the_questions(served, monkeypatch):
     """What is kept for next turns is bounded, and of whoever talked last; of the rest nothing stays."""
     config = GenerateConfig(max_new_tokens=4)
     first = texts_of(served.stream(CHATS[2], config, ("v", "first")))
-    wait_until(lambda: served.engine.idle)
+    wait_until(lambda: not served.engine._questions)
     each = served.engine._prefixes.bytes
     assert each > 0 and set(served.engine._prefixes.of("first")) == {"base", "tuned"}
     monkeypatch.setattr(engines, "PREFIX_BYTES", 3 * each)
