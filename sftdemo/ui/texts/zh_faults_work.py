@@ -287,6 +287,7 @@ WORK = {
     "Run {run} has no evaluation {name!r}; it has: {names}.": "运行 {run} 没有名为 {name!r} 的评测；现有：{names}。",
     "The MCP server needs the package mcp, version 2; `pip install 'mcp>=2.3,<3'`.": "MCP 服务器需要第 2 版的 mcp 包：`pip install 'mcp>=2.3,<3'`。",
     "Listening on {host} lets others reach the app, and nobody could sign in as its owner: set SFTDEMO_PASSWORD, or run it on a Space with hf_oauth (SFTDEMO_OWNERS names its owners there).": "监听 {host} 后其他人也能访问应用，却没有人能以所有者身份登录：请设置 SFTDEMO_PASSWORD，或在启用 hf_oauth 的 Space 上运行（那里由 SFTDEMO_OWNERS 指定所有者）。",
+    "The repository {name!r} can't be used to keep runs and votes: {reason}. Give HF_TOKEN, a token that may write there.": "无法用仓库 {name!r} 保存运行和投票：{reason}。请提供可以写入它的 HF_TOKEN。",
     # 备份。
     "{path} exists; give a new file.": "{path} 已存在；请指定新文件。",
     "There are no runs and no votes in {home} to back up.": "{home} 中没有可以备份的运行和投票。",
