@@ -172,6 +172,24 @@ def test_guesses_are_counted_by_address_and_the_right_one_comes_too_late(public:
     assert httpx.post(public + "/login", data={"password": PASSWORD}, headers=elsewhere).status_code == 200
 
 
+def test_a_header_that_comes_with_each_request_is_one_guess(public: str) -> None:
+    """A proxy's own login, say."""
+    with httpx.Client(base_url=public) as client:
+        for _ in range(3 * access.GUESSES):
+            assert client.get(OWNERS_ROUTE, headers={"authorization": "Bearer the proxy's"}).status_code == 403
+    assert owns(public, headers={"authorization": f"Bearer {PASSWORD}"})
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_body_without_end_is_refused(url: str, told: bool) -> None:
+    body = b'{"data": ["' + b"x" * guard.MOST_BYTES + b'"]}'
+    content = body if told else iter([body[:100], body[100:]])
+    for path in ("/gradio_api/call/compare", "/gradio_api/queue/join", "/login"):
+        reply = httpx.post(url + path, content=content, headers={"content-type": "application/json"})
+        assert reply.status_code in (413, 429) and len(reply.content) < 500
+        content = body if told else iter([body[:100], body[100:]])
+
+
 def test_a_long_form_is_refused(public: str) -> None:
     assert httpx.post(public + "/login", content=b"password=" + b"x" * 10_000).status_code == 429
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 from sftdemo.errors import Text, UsageError, UserError
 from sftdemo.ui import handlers, hosts, sessions
-from sftdemo.ui.limits import Ledger, Limit
+from sftdemo.ui.limits import MOST_KEPT, Ledger, Limit
 from sftdemo.ui.settings import AppConfig
 
 # "manage" is for the owner alone: stop and delete others' work, export, exclude raters, paths, server folders, Hub ids.
@@ -74,6 +74,7 @@ class Policy:
     config: AppConfig
     hosts: hosts.Hosts
     ledger: Ledger = field(default_factory=Ledger)
+    wrong: dict[bytes, None] = field(default_factory=dict)  # passwords in headers that were wrong, the latest last
 
     @property
     def at_home(self) -> bool:
@@ -199,8 +200,15 @@ def _has_password(scope: Mapping[str, Any], address: str) -> bool:
             value = base64.b64decode(value, validate=True).decode().partition(":")[2]
     elif kind.lower() != "bearer" or is_api_key(value):  # the key of /v1 is no guess
         return False
+    attempt = hashlib.sha256(f"{address} {value}".encode()).digest()
+    if attempt in _policy.wrong:  # the same header with each request is one guess
+        return False
     with contextlib.suppress(UserError):  # too many guesses: whoever it is stays a visitor
-        return is_password(value, address)
+        if is_password(value, address):
+            return True
+        _policy.wrong[attempt] = None
+        while len(_policy.wrong) > MOST_KEPT:
+            del _policy.wrong[next(iter(_policy.wrong))]
     return False
 
 

@@ -6,11 +6,12 @@ import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse
 
-from sftdemo.errors import UserError
-from sftdemo.ui import access, allowance, sessions, sources, uploads
+from sftdemo.errors import Text, UserError
+from sftdemo.ui import access, allowance, hosts, sessions, sources, uploads
 from sftdemo.ui.texts import language
 from sftdemo.ui.texts.faults import in_words
 
@@ -33,6 +34,10 @@ ROUTES: dict[str, access.Action] = {
     API + "upload": "own_data",
     API + "upload_progress": "own_data",
 }
+MOST_BYTES = (
+    4 * 2**20
+)  # of what is sent to an event: a long conversation has a tenth of it; files have limits of their own
+TOO_LONG = Text("What was sent has more than {most} MB; send less at once.", most=MOST_BYTES >> 20)
 PAGES = ("/", "/rate", "/config")  # where a browser gets its cookie
 
 
@@ -66,6 +71,21 @@ def content_policy() -> str:
     )
 
 
+def within(most: int, receive: Any) -> Any:
+    """Receive no more than so many bytes of a request's body, also where its length isn't told ahead."""
+    received = 0
+
+    async def bounded() -> Message:
+        nonlocal received
+        message: Message = await receive()
+        received += len(message.get("body", b""))
+        if received > most:
+            raise HTTPException(413, str(TOO_LONG))
+        return message
+
+    return bounded
+
+
 class Guard:
     """ASGI middleware around all that Gradio serves."""
 
@@ -97,7 +117,8 @@ class Guard:
             where = f"..{path.rstrip('/')}{'?' if query else ''}{query}"
             await RedirectResponse(where, 308)(scope, receive, self.with_headers(scope, "", send))
             return
-        await self.app(scope, receive, self.with_headers(scope, path, send))
+        bounded = receive if path.rstrip("/") == API + "upload" else within(MOST_BYTES, receive)
+        await self.app(scope, bounded, self.with_headers(scope, path, send))
 
     def refusal(self, scope: Message, path: str) -> tuple[int, str] | None:
         """The status and the reason for which a request isn't passed on, or None."""
@@ -105,6 +126,9 @@ class Guard:
             return 403, fault
         visitor = access.visitor(Request({**scope, "type": "http"}))
         scope[access.IN_SCOPE] = visitor
+        length = hosts.headers(scope).get("content-length", "0")
+        if path.rstrip("/") != API + "upload" and (not length.isdecimal() or int(length) > MOST_BYTES):
+            return 413, TOO_LONG
         action = needs(path)
         if path.startswith(FILE):
             upload = uploads.is_own(path.removeprefix(FILE), visitor)

@@ -60,4 +60,5 @@ FAULTS = {
     "What was sent doesn't fit this endpoint; see its description under the page's API link.": (
         "发送的内容不符合此接口；请查看页面 API 链接中的说明。"
     ),
+    "What was sent has more than {most} MB; send less at once.": "发送的内容超过 {most} MB；请减少一次发送的量。",
 }
