@@ -17,6 +17,7 @@ from sftdemo.inference import grouped_attention as answering_attention
 from sftdemo.inference import kv_cache
 from sftdemo.inference.adapters import RoutedLinear, route_adapters, stack, store_by_input
 from sftdemo.inference.batch import Batch
+from sftdemo.inference.decoding import decode
 from sftdemo.inference.grouped_attention import group
 from sftdemo.inference.load_run import answering
 from sftdemo.inference.matmul import Habits, product
@@ -534,3 +535,11 @@ def test_a_common_beginning_held_once_is_as_if_in_every_row(babbler, monkeypatch
             ).logits[:, 6:]  # fmt: skip
             got = torch.cat([first.logits, last.logits], 1)
             torch.testing.assert_close(got[here.bool()], wanted[here.bool()], rtol=1e-4, atol=1e-4)
+
+
+def test_a_side_whose_rows_have_all_ended_waits_for_the_other(babbler, tokenizer):
+    """Its batch is empty, though its last logits are still there."""
+    model = load_base(Path(babbler), torch.float32).eval()
+    batch = Batch(Side(model, ("base",)), [Request("base", index, [5, 6, 7], 1) for index in range(3)])
+    assert [step.finish_reason for step in decode(batch)] == ["length"] * 3
+    assert not batch.rows and list(decode(batch)) == []

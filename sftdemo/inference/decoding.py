@@ -35,6 +35,8 @@ def decode(batch: Batch) -> Iterator[Step]:
     """The next token of every row; those that end with it leave the batch once all have been taken."""
     if not batch.rows:  # all of this side have ended, while the other goes on
         return
+    if not batch.rows:  # all of one side have ended while another's go on; the last logits are still there
+        return
     tokens, keep = [], []
     for place, token in enumerate(choose(batch.logits, batch.rows)):
         step = _step(batch.rows[place], token)

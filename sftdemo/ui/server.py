@@ -100,6 +100,8 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
     hub.tell_owner(lambda: access.current().owner)
     exports = downloads.folder().resolve()
     exports.mkdir(parents=True, exist_ok=True)
+    # First of all it brings back what this home has lost.
+    keeper = importlib.import_module("sftdemo.ui.hub_backup").start(config.backup_repo) if config.backup_repo else None
     blocks = build()
     allowance.limit_waiting(blocks._queue)
     blocks.api_open = False  # as queue(api_open=False) does, which would make all the routes once more
@@ -107,7 +109,6 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
     threading.Thread(target=uploads.sweep_forever, name="uploads", daemon=True).start()
     if config.resume:
         threading.Thread(target=jobs.resume_cut_off, name="resume", daemon=True).start()
-    keeper = importlib.import_module("sftdemo.ui.hub_backup").start(config.backup_repo) if config.backup_repo else None
     blocking = threading.current_thread() is threading.main_thread() and not options.get("prevent_thread_lock")
     with shutdown.saving(*([keeper.finish] if keeper else [])) if blocking else contextlib.nullcontext():
         return blocks.launch(
