@@ -24,6 +24,7 @@ from sftdemo.errors import UserError
 POLL_S = 0.05
 START_S = 60.0
 _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "SFTDEMO_PASSWORD")
+_NICE = 5  # whoever waits for a page or an answer comes first
 _SPARE = 1 << 30  # address space beyond the memory, for libraries that reserve more than they use
 # What a child may answer with, beside plain values: it may have read a stranger's file.
 _TYPES = {("sftdemo.errors", "Text"), ("sftdemo.errors", "Fault"), ("sftdemo.data.types", "Step"),
@@ -174,6 +175,7 @@ def _work(functions: Any, parent: Connection) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     parent.send_bytes(str(os.getpid()).encode())
     function, arguments, seconds, memory = pickle.loads(parent.recv_bytes())
+    os.nice(_NICE)
     try:
         _limit(seconds, memory)
         answer: tuple[str, Any] = ("done", getattr(functions, function)(*arguments))

@@ -67,7 +67,10 @@ _jobs: dict[_Key, _Job] = {}
 
 
 def start() -> None:
-    """Start the process that reads, ahead of the first file."""
+    """Start the process that reads, ahead of the first file, and delete what an app that was killed has left."""
+    for folder in _folder().iterdir():
+        if time.time() - folder.stat().st_mtime > OWNER.seconds:
+            shutil.rmtree(folder, ignore_errors=True)
     _server.start()
 
 

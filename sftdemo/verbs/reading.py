@@ -12,6 +12,7 @@ from sftdemo.data import stored_rows
 from sftdemo.data.limits import Limits
 from sftdemo.data.pipeline import prepare_if_fit
 from sftdemo.encoding.encode import most_tokens
+from sftdemo.errors import UserError
 from sftdemo.verbs import check
 
 FAULTS, COLUMNS, LABELS = 1000, 200, 1000  # of these no more are passed on
@@ -24,7 +25,10 @@ def read(config: ReadConfig, limits: Limits, folder: str) -> dict[str, Any]:
     outlook, prepared = prepare_if_fit(config, dataset)
     summary = check.describe(dataset) | outlook
     rows = [example for split in dataset.splits.values() for example in split]
-    stored_rows.write(Path(folder), rows, lambda row: most_tokens(row["messages"], row.get("tools")))
+    try:
+        stored_rows.write(Path(folder), rows, lambda row: most_tokens(row["messages"], row.get("tools")))
+    except OSError as error:
+        raise UserError("The rows can't be kept: {reason}; make room on the disk.", reason=error.strerror) from None
     numbers = {id(example["messages"]): number for number, example in enumerate(rows)}
     trained = prepared and {
         name: [numbers[id(row["messages"])] for row in part] for name, part in prepared.splits.items()

@@ -31,8 +31,8 @@ def leak_keys(examples: Sequence[Example]) -> list[str]:
         questions = [_asked(examples[index]) for index in rows]
         if len(set(questions)) > 1:
             head = _shared(min(questions), max(questions))
-            backwards = [text[head:][::-1] for text in questions]
-            tail = _shared(min(backwards), max(backwards))
+            # One reversed text at a time: all of them would take the data's memory once more.
+            tail = _shared(min(text[head:][::-1] for text in questions), max(text[head:][::-1] for text in questions))
             questions = [text[head : len(text) - tail] for text in questions]
         for index, text in zip(rows, questions, strict=True):
             answer = "" if "label" in examples[index] else " " + normalise(turn_text(examples[index]["messages"][-1]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sftdemo.data.text.writing_systems import written_in_han
@@ -17,7 +17,7 @@ NEAR = 0.8
 _BANDS, _BAND_ROWS = 16, 5
 _SLACK = 0.2  # four standard errors of the similarity that signatures tell
 _BUCKET = 32
-_CHUNK = 4096
+_CHUNK, _CHUNK_CHARACTERS = 4096, 2_000_000  # texts that are hashed at a time; a character takes about 40 bytes there
 _PAIRS = 100_000
 _DIGITS = re.compile(r"\d+")
 
@@ -135,8 +135,7 @@ def _signatures(texts: Sequence[str], codes: Sequence[int], width: int) -> np.nd
     powers = np.random.default_rng(0).integers(1, 2**63, width, dtype=np.uint64) | np.uint64(1)
     signatures = np.empty((len(texts), slots + 1), dtype=np.uint32)
     signatures[:, slots] = codes
-    for start in range(0, len(texts), _CHUNK):
-        part = texts[start : start + _CHUNK]
+    for start, part in _chunks(texts):
         lengths = np.array([len(text) for text in part])
         letters = np.frombuffer("".join(part).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
         total = len(letters) - width + 1
@@ -150,6 +149,19 @@ def _signatures(texts: Sequence[str], codes: Sequence[int], width: int) -> np.nd
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes[inside], offsets, num_perm=slots, seed=0)
         signatures[start : start + len(part), :slots] = matrix.to_rows()
     return signatures
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """(index of the first, the texts) of each chunk."""
+    start, part, characters = 0, list[str](), 0
+    for index, text in enumerate(texts):
+        if part and (len(part) == _CHUNK or characters + len(text) > _CHUNK_CHARACTERS):
+            yield start, part
+            start, part, characters = index, [], 0
+        part.append(text)
+        characters += len(text)
+    if part:
+        yield start, part
 
 
 def _band_key(part: np.ndarray[Any, np.dtype[np.uint32]]) -> np.ndarray[Any, np.dtype[np.uint64]]:

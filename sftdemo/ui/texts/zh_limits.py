@@ -27,5 +27,6 @@ LIMITS = {
     "Reading the data took more memory than {limit}, which is the most.": "读取数据所用内存超过上限 {limit}。",
     "Other data of yours are still being read; wait until that is done.": "您的其他数据还在读取，请等它完成。",
     "Many data are being read at the moment; try again in a minute.": "正在读取的数据太多，请一分钟后再试。",
+    "The rows can't be kept: {reason}; make room on the disk.": "无法保存数据行：{reason}。请清理磁盘空间。",
     "Give a part of it.": "请只提供其中一部分。",
 }
