@@ -15,7 +15,7 @@ pytest.importorskip("gradio")
 from sftdemo import runs
 from sftdemo.config import GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import access, allowance, sources, started, work
+from sftdemo.ui import access, allowance, sources, started, uploads, work
 from sftdemo.ui.limits import MOST_KEPT, Ledger, Limit
 from sftdemo.ui.settings import AppConfig
 from sftdemo.verbs import jobs
@@ -124,11 +124,13 @@ def test_a_visitor_names_samples_and_uploads_alone(monkeypatch: Any, tmp_path: P
         sources.check(ReadConfig(data=source), visitor())
     with pytest.raises(UserError, match="can't be chosen here"):
         sources.check(TrainConfig(data="support_tickets", model=source), visitor())
-    (tmp_path / "up").mkdir()
-    (tmp_path / "up" / "link.csv").symlink_to("/etc/hosts")
-    with pytest.raises(UserError, match="can't be chosen here"):
-        sources.check(ReadConfig(data=str(tmp_path / "up" / "link.csv")), visitor())
-    for allowed in ("support_tickets", "support_tickets*2 + house_style", str(tmp_path / "up" / "a + b.csv")):
+    own, others = (uploads.folder_of(sender) for sender in (visitor(), visitor("bob", "203.0.113.9")))
+    own.mkdir(parents=True)
+    (own / "link.csv").symlink_to("/etc/hosts")
+    for path in (own / "link.csv", others / "a.csv"):
+        with pytest.raises(UserError, match="can't be chosen here"):
+            sources.check(ReadConfig(data=str(path)), visitor())
+    for allowed in ("support_tickets", "support_tickets*2 + house_style", str(own / "a + b.csv")):
         sources.check(ReadConfig(data=allowed), visitor())
 
 
