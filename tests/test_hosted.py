@@ -138,7 +138,7 @@ def test_the_app_ends_with_its_training_saved(home, labelled, tiny):
     config = TrainConfig(data=labelled, model=tiny, name="long", epochs=100, batch_size=1)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     app = subprocess.Popen([sys.executable, "-c", APP, json.dumps(config.to_json())], cwd=ROOT, env=environment)
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 200
     while "long" not in [run.name for run in runs.active()] or not (runs.named("long").status().get("step") or 0):
         assert time.monotonic() < deadline and app.poll() is None
         time.sleep(0.1)
@@ -147,4 +147,7 @@ def test_the_app_ends_with_its_training_saved(home, labelled, tiny):
     run = runs.named("long")
     if run.status()["state"] == "running":  # it outlives the app where it can; a container takes it along
         os.kill(run.status()["pid"], signal.SIGKILL)
+        while run.status()["state"] == "running":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
     assert jobs.can_resume(run)
