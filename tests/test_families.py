@@ -65,6 +65,7 @@ WORDS = [
     "meal",
     "room",
 ]
+DATA = {"task": "chat", "format": "messages", "instruction": ""}
 SETTINGS = {"lora_r": 4, "lora_alpha": 8}
 NEAR_TIE = 1e-4  # logits nearer to each other may be put in either order by rounding
 
@@ -259,7 +260,9 @@ def talk(folder, tokenizer, tmp_path, monkeypatch):
         tokenizer.save_pretrained(run.model_path)
         tuned.generation_config.save_pretrained(run.model_path)
         settings = TrainConfig(model=str(folder(name)), method=method, **SETTINGS).to_json()
-        files.write_json(run.path / "config.json", {"settings": settings, "base_model": str(folder(name))})
+        files.write_json(
+            run.path / "config.json", {"settings": settings, "base_model": str(folder(name)), "data": DATA}
+        )
         files.write_text(run.path / "README.md", "A run.")
         alone = {"base": plain(folder(name)), "tuned": plain(folder(name), run.model_path)}
         return Talk(load_run.load(run), alone, tokenizer, monkeypatch)

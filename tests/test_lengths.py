@@ -6,6 +6,7 @@ import json
 
 import pytest
 from conftest import make_tokenizer
+from listener import Listener
 
 from sftdemo.config import TrainConfig
 from sftdemo.data import Dataset
@@ -146,10 +147,10 @@ def test_check_and_training_say_the_same(babbler, tmp_path, capsys):
     flags = ["--model", babbler, "--max-length", "200", "--on-long", "chunk", "--chunk-overlap", "10"]
     assert main(["check", str(path), *flags, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["lengths"]
-    said: list[str] = []
+    listener = Listener()
     config = TrainConfig(data=str(path), model=babbler, max_length=200, on_long="chunk", chunk_overlap=10)
-    prepared = Prepared(config, said.append)
+    prepared = Prepared(config, listener)
     assert told["over"] == told["split"] == 3 and told["chunks"] > 6
     split = {name: sum(counts[name] for counts in prepared.lengths.values()) for name in ("over", "split", "chunks")}
     assert split["over"] <= 3 and prepared.run_config()["data"]["lengths"] == prepared.lengths
-    assert any("on_long chunk" in line for line in said) or split["over"] == 0
+    assert any("on_long chunk" in line for line in listener.notes) or split["over"] == 0

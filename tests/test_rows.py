@@ -7,6 +7,7 @@ import json
 
 import pytest
 from conftest import CHATML, make_model, make_tokenizer
+from listener import Listener
 from test_conversations import TOOLS, kind, learned
 
 from sftdemo import runs
@@ -138,7 +139,7 @@ def numbered(count: int) -> list[dict]:
 
 def test_every_answer_trains_and_the_run_keeps_its_mode(thinker, tmp_path):
     data = file_of(tmp_path, *numbered(30))
-    prepared = Prepared(TrainConfig(data=data, model=thinker, thinking="off"), lambda _: None)
+    prepared = Prepared(TrainConfig(data=data, model=thinker, thinking="off"), Listener())
     assert len(prepared.rows["train"]) == 2 * len(prepared.dataset.splits["train"])
     train(TrainConfig(data=data, model=thinker, thinking="off", name="r", epochs=0.3, checkpoint_every=0))
     from sftdemo.inference import load_run
@@ -158,13 +159,13 @@ def test_training_drops_what_the_template_refuses(tmp_path, tiny):
     faulty = [{"messages": [said("system", "be kind"), *example["messages"]]} for example in numbered(40)[30:]]
     data = file_of(tmp_path, *numbered(30), *faulty)
     with pytest.raises(DataError, match="System role not supported"):
-        Prepared(TrainConfig(data=data, model=str(model)), lambda _: None)
-    notes: list[str] = []
-    prepared = Prepared(TrainConfig(data=data, model=str(model), on_fault="drop"), notes.append)
+        Prepared(TrainConfig(data=data, model=str(model)), Listener())
+    listener = Listener()
+    prepared = Prepared(TrainConfig(data=data, model=str(model), on_fault="drop"), listener)
     kept = prepared.dataset.splits
-    assert sum(map(len, kept.values())) == 30 and any("left out" in note for note in notes)
+    assert sum(map(len, kept.values())) == 30 and any("left out" in note for note in listener.notes)
     assert len(prepared.run_config()["data"]["dropped"]) == 10
-    fixed = Prepared(TrainConfig(data=data, model=str(model), on_fault="fix"), lambda _: None).dataset
+    fixed = Prepared(TrainConfig(data=data, model=str(model), on_fault="fix"), Listener()).dataset
     assert sum(map(len, fixed.splits.values())) == 40 and len(fixed.fixed) == 10
 
 
@@ -207,10 +208,12 @@ def test_an_evaluation_gives_tools_and_keeps_thoughts(thinker, tmp_path):
 def test_an_evaluation_tells_of_thoughts_that_never_ended():
     from sftdemo.verbs.evaluate import _say_unfinished
 
-    notes: list[str] = []
+    listener = Listener()
     rows = [{"base": "<think>\nhm", "tuned": "nice"}, {"base": "<think>\nhm</think>good", "tuned": ""}]
-    _say_unfinished(rows, 8, notes.append)
-    assert len(notes) == 1 and notes[0].startswith("1 of 2 answers of base end amid their thoughts, after 8 tokens")
+    _say_unfinished(rows, 8, listener)
+    assert len(listener.notes) == 1 and listener.notes[0].startswith(
+        "1 of 2 answers of base end amid their thoughts, after 8 tokens"
+    )
 
 
 def test_a_switch_that_the_template_lacks_stops_check(tmp_path, tiny, capsys):

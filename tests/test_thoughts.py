@@ -61,7 +61,10 @@ def test_scores_are_of_what_follows_the_thoughts() -> None:
     assert outputs_table.judged(rows, "accuracy")[0]["tuned"] == THOUGHT
     assert score([{"prediction": THOUGHT, "label": "good"}])["accuracy"] == 1
     assert score([{"prediction": "good", "references": [THOUGHT]}])["exact_match"] == 1
-    assert forgetting.answered("<think>Paris? No.</think>Rome", ["Paris"]) == 0
+    asked = {"references": ["Paris"], "answer_tokens": 1, "kind": "facts", "base_nll": 1.0, "tuned_nll": 1.0}
+    answers = {"base": "<think>Rome? No.</think>Paris", "tuned": "<think>Paris? No.</think>Rome"}
+    judged = forgetting.judge([asked | answers] * 3)
+    assert (judged["base"]["answered"], judged["tuned"]["answered"]) == (1, 0)
 
 
 def test_the_table_shows_answers_and_an_opened_row_the_thoughts() -> None:
