@@ -250,7 +250,8 @@ def metrics(text: str) -> str:
 
 def endpoints() -> str:
     """Every endpoint of the app and every route that is listed, with who may use it; tests post to each."""
-    from sftdemo.ui import build, guard
+    from sftdemo.ui import build
+    from sftdemo.ui.access import guard
 
     public: list[tuple[str, ...]] = []
     private: Counter[tuple[str, str]] = Counter()

@@ -26,7 +26,7 @@ from sftdemo.errors import UserError
 from sftdemo.evaluation.words import LANGUAGES
 from sftdemo.files import disk_fault
 from sftdemo.system import distributed
-from sftdemo.ui.settings import SECRET, AppConfig
+from sftdemo.ui.access.settings import SECRET, AppConfig
 
 
 def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:

@@ -11,15 +11,16 @@ import pytest
 pytest.importorskip("gradio")
 
 from sftdemo.errors import UsageError, UserError
-from sftdemo.ui import access, build
-from sftdemo.ui.hosts import Hosts
-from sftdemo.ui.settings import AppConfig
+from sftdemo.ui import build
+from sftdemo.ui.access import rights
+from sftdemo.ui.access.hosts import Hosts
+from sftdemo.ui.access.settings import AppConfig
 
 
 @pytest.fixture(autouse=True)
 def policy() -> Iterator[None]:
     yield
-    access.use(AppConfig(), "127.0.0.1")
+    rights.use(AppConfig(), "127.0.0.1")
 
 
 def sent(client: str = "127.0.0.1", host: str = "127.0.0.1:7860", method: str = "POST", **headers: str) -> Any:
@@ -54,21 +55,21 @@ def sent(client: str = "127.0.0.1", host: str = "127.0.0.1:7860", method: str = 
     ],
 )
 def test_who_sent_it(bound: str, request_: Any, role: str) -> None:
-    access.use(AppConfig(), bound)
-    assert access.visitor(request_).role == role
+    rights.use(AppConfig(), bound)
+    assert rights.visitor(request_).role == role
 
 
 def test_a_password_makes_everybody_sign_in() -> None:
-    access.use(AppConfig(password="a long one"), "127.0.0.1")
-    assert access.visitor(sent()).role == "visitor"
+    rights.use(AppConfig(password="a long one"), "127.0.0.1")
+    assert rights.visitor(sent()).role == "visitor"
 
 
 def test_settings_open_what_visitors_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    access.use(AppConfig(visitors_vote=False, visitors_train=True), "0.0.0.0")
-    allowed = {action for action in access.ACTIONS if access.visitor(sent()).may(action)}
+    rights.use(AppConfig(visitors_vote=False, visitors_train=True), "0.0.0.0")
+    allowed = {action for action in rights.ACTIONS if rights.visitor(sent()).may(action)}
     assert allowed == {"look", "chat", "train"}
     with pytest.raises(UserError, match="owner"):
-        access.require(sent(), "manage")
+        rights.require(sent(), "manage")
     monkeypatch.setenv("SFTDEMO_VISITORS_CHAT", "maybe")
     with pytest.raises(UsageError, match="SFTDEMO_VISITORS_CHAT is 'maybe'"):
         AppConfig.from_environment()
@@ -80,11 +81,11 @@ def test_settings_open_what_visitors_may(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_proxys_client_is_counted_not_the_proxy() -> None:
     addresses = {
-        access.visitor(sent("10.0.0.1", x_forwarded_for=f"{made_up}, 198.41.0.4, 10.1.1.1")).address
+        rights.visitor(sent("10.0.0.1", x_forwarded_for=f"{made_up}, 198.41.0.4, 10.1.1.1")).address
         for made_up in ("8.8.8.8", "9.9.9.9")
     }
     assert addresses == {"198.41.0.4"}
-    household = {access.visitor(sent(f"2606:4700::{last}", "[::1]")).address for last in "12"}
+    household = {rights.visitor(sent(f"2606:4700::{last}", "[::1]")).address for last in "12"}
     assert household == {"2606:4700::"}
 
 
@@ -97,4 +98,4 @@ def test_names_allowed_beside_its_own() -> None:
 def test_every_event_says_what_it_needs() -> None:
     for event in build().fns.values():
         if event.fn and event.fn.__name__ != "_check_login_status":
-            assert event.fn.needs in access.ACTIONS, event.fn
+            assert event.fn.needs in rights.ACTIONS, event.fn

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sftdemo.ui.settings import AppConfig
+from sftdemo.ui.access.settings import AppConfig
 from tests.test_browser import SLOW_MS, browser, end, expect, pytestmark, serve  # noqa: F401
 from tests.test_ui import add_evaluation, made_run
 

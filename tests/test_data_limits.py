@@ -179,9 +179,10 @@ def test_work_grows_as_the_data_does(tmp_path, kind):
 @pytest.fixture
 def reader(monkeypatch):
     pytest.importorskip("gradio")
-    from sftdemo.ui import access, data_reader
+    from sftdemo.ui import data_reader
+    from sftdemo.ui.access import rights
 
-    monkeypatch.setattr(access, "current", lambda: access.Visitor("visitor", "v1"))
+    monkeypatch.setattr(rights, "current", lambda: rights.Visitor("visitor", "v1"))
     return data_reader
 
 
@@ -261,12 +262,12 @@ def test_other_data_stops_the_reading_of_the_first(tmp_path, reader):
 
 
 def test_sessions_share_samples_alone_and_what_is_kept_is_bounded(tmp_path, monkeypatch, reader):
-    from sftdemo.ui import access
+    from sftdemo.ui.access import rights
 
     path = config_of(written(tmp_path, "a.jsonl", jsonl(*[{**PAIR, "prompt": f"What {k}?"} for k in range(9)])))
     sample = ReadConfig(data="support_tickets")
     mine, shared = reader.read(path), reader.read(sample)
-    monkeypatch.setattr(access, "current", lambda: access.Visitor("visitor", "v2"))
+    monkeypatch.setattr(rights, "current", lambda: rights.Visitor("visitor", "v2"))
     assert reader.read(path) is not mine and reader.read(sample) is shared
     for k in range(reader.KEPT_BY_SESSION + 3):
         reader.read(replace(path, instruction=f"Say {k}: {{prompt}}"))

@@ -12,8 +12,9 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from sftdemo.ui import access, build, guard, server
-from sftdemo.ui.settings import AppConfig
+from sftdemo.ui import build, server
+from sftdemo.ui.access import guard, rights
+from sftdemo.ui.access.settings import AppConfig
 
 PASSWORD = {"authorization": "Bearer secret"}
 STRANGERS = ({"host": "evil.example"}, {"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"})
@@ -48,15 +49,15 @@ def served(blocks: Any) -> Iterator[tuple[Any, str]]:
 @pytest.fixture(params=ALLOWANCES)
 def url(request: pytest.FixtureRequest, served: tuple[Any, str]) -> Iterator[str]:
     """The app as it is at a public address, with each way to allow visitors something."""
-    access.use(
+    rights.use(
         AppConfig(password="secret", visitor_waiting=10_000, all_waiting=10_000, **ALLOWANCES[request.param]), "::"
     )
     yield served[1]
-    access.use(AppConfig(), "127.0.0.1")
+    rights.use(AppConfig(), "127.0.0.1")
 
 
-def visitors_may(action: access.Action) -> bool:
-    return action in access.policy().open_to_visitors
+def visitors_may(action: rights.Action) -> bool:
+    return action in rights.policy().open_to_visitors
 
 
 def values(event: Any) -> list[str | None]:
@@ -81,7 +82,7 @@ def outcomes(url: str, headers: dict[str, str], posts: dict[str, tuple[str, dict
 
 def posts_of(
     blocks: Any, by_name: bool = False
-) -> tuple[dict[str, tuple[str, dict[str, Any]]], dict[str, access.Action]]:
+) -> tuple[dict[str, tuple[str, dict[str, Any]]], dict[str, rights.Action]]:
     """A post to each event by its number, or by its name; and what the event needs."""
     posts: dict[str, tuple[str, dict[str, Any]]] = {}
     needs = {}
@@ -99,12 +100,12 @@ def posts_of(
 )
 def test_every_event_refuses_whom_it_must_and_nobody_else(url: str, blocks: Any, by_name: bool) -> None:
     posts, needs = posts_of(blocks, by_name)
-    assert set(access.ACTIONS) == set(needs.values()) and len(posts) > 90
+    assert set(rights.ACTIONS) == set(needs.values()) and len(posts) > 90
     errors = outcomes(url, {}, posts)
     wrong = [
         f"{name}: {error!r}"
         for name, error in errors.items()
-        if (error == access.REFUSED[needs[name]]) is visitors_may(needs[name])
+        if (error == rights.REFUSED[needs[name]]) is visitors_may(needs[name])
     ]
     assert not wrong
 
@@ -112,7 +113,7 @@ def test_every_event_refuses_whom_it_must_and_nobody_else(url: str, blocks: Any,
 @pytest.mark.parametrize("url", ["default"], indirect=True)
 def test_no_event_refuses_the_owner_or_fails_without_a_word(url: str, blocks: Any) -> None:
     errors = outcomes(url, PASSWORD, posts_of(blocks)[0])
-    assert not {name: error for name, error in errors.items() if error in (*access.REFUSED.values(), "None")}
+    assert not {name: error for name, error in errors.items() if error in (*rights.REFUSED.values(), "None")}
 
 
 @pytest.mark.parametrize("url", ["open"], indirect=True)

@@ -11,8 +11,9 @@ import pytest
 pytest.importorskip("gradio")
 
 from sftdemo.errors import UsageError
-from sftdemo.ui import access, build, guard, launch, server
-from sftdemo.ui.settings import AppConfig
+from sftdemo.ui import build, launch, server
+from sftdemo.ui.access import guard, rights
+from sftdemo.ui.access.settings import AppConfig
 
 OWNERS_ROUTE = "/gradio_api/token"  # 200 for the owner, 403 for everybody else
 PASSWORD = "correct horse"
@@ -38,15 +39,15 @@ def app() -> Iterator[tuple[object, str]]:
 @pytest.fixture
 def url(app: tuple[object, str]) -> Iterator[str]:
     """The address; before and after each test, only its machine reaches the app."""
-    access.use(AppConfig(), "127.0.0.1")
+    rights.use(AppConfig(), "127.0.0.1")
     yield app[1]
-    access.use(AppConfig(), "127.0.0.1")
+    rights.use(AppConfig(), "127.0.0.1")
 
 
 @pytest.fixture
 def public(url: str) -> str:
     """The same app as one that listens beyond loopback, with a password."""
-    access.use(AppConfig(password=PASSWORD), "0.0.0.0")
+    rights.use(AppConfig(password=PASSWORD), "0.0.0.0")
     return url
 
 
@@ -164,8 +165,8 @@ def test_a_script_sends_the_password_or_signs_in(public: str) -> None:
 
 
 def test_guesses_are_counted_by_address_and_the_right_one_comes_too_late(public: str) -> None:
-    statuses = [httpx.post(public + "/login", data={"password": str(n)}).status_code for n in range(access.GUESSES + 2)]
-    assert statuses == [401] * access.GUESSES + [429] * 2
+    statuses = [httpx.post(public + "/login", data={"password": str(n)}).status_code for n in range(rights.GUESSES + 2)]
+    assert statuses == [401] * rights.GUESSES + [429] * 2
     assert httpx.post(public + "/login", data={"password": PASSWORD}).status_code == 429
     assert not owns(public, headers={"authorization": f"Bearer {PASSWORD}"})
     elsewhere = {"x-forwarded-for": "198.41.0.4"}
@@ -175,7 +176,7 @@ def test_guesses_are_counted_by_address_and_the_right_one_comes_too_late(public:
 def test_a_header_that_comes_with_each_request_is_one_guess(public: str) -> None:
     """A proxy's own login, say."""
     with httpx.Client(base_url=public) as client:
-        for _ in range(3 * access.GUESSES):
+        for _ in range(3 * rights.GUESSES):
             assert client.get(OWNERS_ROUTE, headers={"authorization": "Bearer the proxy's"}).status_code == 403
     assert owns(public, headers={"authorization": f"Bearer {PASSWORD}"})
 
@@ -223,23 +224,23 @@ ACCOUNT = {"preferred_username": "alice", "sub": "7"}
 def test_accounts_that_own_a_space(monkeypatch, environment: dict, profile: dict, role: str) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    access.use(AppConfig.from_environment(), "0.0.0.0")
+    rights.use(AppConfig.from_environment(), "0.0.0.0")
     session = {"oauth_info": {"expires_at": 2**40, "userinfo": profile}} if profile else {}
     scope = {"type": "http", "headers": [(b"host", b"10.0.0.1")], "client": ("10.0.0.9", 1), "session": session}
-    assert access.classify(scope).role == role
-    access.use(AppConfig(), "127.0.0.1")
+    assert rights.classify(scope).role == role
+    rights.use(AppConfig(), "127.0.0.1")
 
 
 def test_the_page_shows_the_tabs_of_what_its_visitor_may(url: str) -> None:
     from sftdemo.ui.parts.page import header
 
-    visitor = access.Visitor("visitor", "ann")
-    access.use(AppConfig(password=PASSWORD), "0.0.0.0")
+    visitor = rights.Visitor("visitor", "ann")
+    rights.use(AppConfig(password=PASSWORD), "0.0.0.0")
     assert "#tab-data-button,#tab-train-button{display:none}" in header("en", visitor)
-    assert 'href="login"' in header("en", visitor) and 'href="logout"' in header("en", access.Visitor("owner", "o"))
-    access.use(AppConfig(password=PASSWORD, visitors_own_data=True, visitors_chat=False), "0.0.0.0")
+    assert 'href="login"' in header("en", visitor) and 'href="logout"' in header("en", rights.Visitor("owner", "o"))
+    rights.use(AppConfig(password=PASSWORD, visitors_own_data=True, visitors_chat=False), "0.0.0.0")
     assert "<style>#tab-chat-button{display:none}</style>" in header("en", visitor)
-    access.use(AppConfig(), "127.0.0.1")
+    rights.use(AppConfig(), "127.0.0.1")
     assert "href" not in header("en") and "style" not in header("en")
 
 

@@ -19,7 +19,8 @@ from huggingface_hub.errors import EntryNotFoundError
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, TrainConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import hub_backup, shutdown, storage, work
+from sftdemo.ui import work
+from sftdemo.ui.hosting import hub_backup, shutdown, storage
 from sftdemo.ui.parts import page
 from sftdemo.verbs import jobs
 

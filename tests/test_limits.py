@@ -15,23 +15,24 @@ pytest.importorskip("gradio")
 from sftdemo import runs
 from sftdemo.config import GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import access, allowance, sources, started, uploads, work
-from sftdemo.ui.limits import MOST_KEPT, Ledger, Limit
-from sftdemo.ui.settings import AppConfig
+from sftdemo.ui import uploads, work
+from sftdemo.ui.access import allowance, rights, sources, started
+from sftdemo.ui.access.ledger import MOST_KEPT, Ledger, Limit
+from sftdemo.ui.access.settings import AppConfig
 from sftdemo.verbs import jobs
 
-OWNER = access.Visitor("owner", "o", address="10.0.0.1")
+OWNER = rights.Visitor("owner", "o", address="10.0.0.1")
 
 
-def visitor(key: str = "ann", address: str = "198.41.0.4") -> access.Visitor:
-    return access.Visitor("visitor", key, address=address)
+def visitor(key: str = "ann", address: str = "198.41.0.4") -> rights.Visitor:
+    return rights.Visitor("visitor", key, address=address)
 
 
 @pytest.fixture(autouse=True)
 def policy() -> Iterator[None]:
-    access.use(AppConfig(visitor_tokens=100, all_tokens=1_000, visitor_votes=2, visitor_waiting=2), "0.0.0.0")
+    rights.use(AppConfig(visitor_tokens=100, all_tokens=1_000, visitor_votes=2, visitor_waiting=2), "0.0.0.0")
     yield
-    access.use(AppConfig(), "127.0.0.1")
+    rights.use(AppConfig(), "127.0.0.1")
 
 
 def test_the_ledger_refills_over_an_hour_and_forgets_only_what_is_longest_unused() -> None:
@@ -89,21 +90,21 @@ def test_what_an_answer_did_not_use_is_given_back() -> None:
 def test_nobody_fills_the_line() -> None:
     """Gradio's queue takes as much from one visitor as is the share of one; looking isn't counted."""
 
-    def event(sender: access.Visitor, needs: str = "chat") -> Any:
-        request = SimpleNamespace(scope={access.IN_SCOPE: sender})
+    def event(sender: rights.Visitor, needs: str = "chat") -> Any:
+        request = SimpleNamespace(scope={rights.IN_SCOPE: sender})
         return SimpleNamespace(request=request, fn=SimpleNamespace(fn=SimpleNamespace(needs=needs)))
 
     class Queue:
         event_ids_to_events: dict[str, Any] = {}  # noqa: RUF012
 
         async def push(self, body: Any, request: Any, username: str | None) -> tuple[bool, str, str]:
-            self.event_ids_to_events[str(len(self.event_ids_to_events))] = event(request.scope[access.IN_SCOPE], body)
+            self.event_ids_to_events[str(len(self.event_ids_to_events))] = event(request.scope[rights.IN_SCOPE], body)
             return True, "id", "success"
 
     queue = Queue()
     allowance.limit_waiting(queue)
 
-    def join(sender: access.Visitor, needs: str = "chat") -> bool:
+    def join(sender: rights.Visitor, needs: str = "chat") -> bool:
         taken, _, _ = asyncio.run(queue.push(needs, event(sender).request, None))
         return taken
 
@@ -140,18 +141,18 @@ def test_the_owner_reads_allowed_folders_over_the_network_and_everything_at_home
         folder.mkdir()
         (folder / "a.csv").write_text("text,label\na,b\n")
     (inside / "link.csv").symlink_to(outside / "a.csv")
-    access.use(AppConfig(password="x", allowed_folders=str(inside)), "0.0.0.0")
+    rights.use(AppConfig(password="x", allowed_folders=str(inside)), "0.0.0.0")
     for source in (str(inside / "a.csv"), "me/set"):
         sources.check(ReadConfig(data=source), OWNER)
     for source in (outside / "a.csv", inside / "link.csv", inside / ".." / "out" / "a.csv"):
         with pytest.raises(UserError, match="outside the folders"):
             sources.check(ReadConfig(data=str(source)), OWNER)
-    access.use(AppConfig(), "127.0.0.1")
+    rights.use(AppConfig(), "127.0.0.1")
     sources.check(ReadConfig(data=str(outside / "a.csv")), OWNER)
 
 
 def test_a_visitors_training_is_booked_and_only_they_may_stop_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    access.use(AppConfig(visitors_train=True, visitor_steps=10, visitor_minutes=1), "0.0.0.0")
+    rights.use(AppConfig(visitors_train=True, visitor_steps=10, visitor_minutes=1), "0.0.0.0")
     ann, bob = visitor("ann"), visitor("bob")
     config = TrainConfig(data="support_tickets", batch_size=8, epochs=2)
     with pytest.raises(UserError, match="takes 20 training steps, and 10 an hour are the most"):
@@ -166,7 +167,7 @@ def test_a_visitors_training_is_booked_and_only_they_may_stop_it(home: Path, mon
     monkeypatch.setattr(jobs, "start", begin)  # no process: what is booked and remembered is looked at
     run = started.start_training(config, ann, 32)
     (item,) = work.running()
-    assert access.may_stop(item.key, ann) and access.may_stop(item.key, OWNER) and not access.may_stop(item.key, bob)
+    assert rights.may_stop(item.key, ann) and rights.may_stop(item.key, OWNER) and not rights.may_stop(item.key, bob)
     run.write_status("finished", step=9, total=9)
     with pytest.raises(UserError, match="takes 8 training steps, and a visitor has 10 an hour"):
         started.start_training(config, ann, 32)

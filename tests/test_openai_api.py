@@ -21,9 +21,10 @@ from sftdemo import load, train
 from sftdemo.config import GenerateConfig, TrainConfig
 from sftdemo.inference.batch import Batch
 from sftdemo.inference.line import Line, Question
-from sftdemo.ui import access, build, server, work
+from sftdemo.ui import build, server, work
+from sftdemo.ui.access import rights
+from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.openai_request import stop_cut
-from sftdemo.ui.settings import AppConfig
 from tests.conftest import home_at, label_rows
 
 KEY = {"authorization": "Bearer a secret key"}
@@ -44,7 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, babbler: str) -> Path:
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[str]:
-    access.use(AppConfig(openai=True, api_key="a secret key"), "127.0.0.1")
+    rights.use(AppConfig(openai=True, api_key="a secret key"), "127.0.0.1")
     blocks = build()
     blocks.api_open = False
     _, url, _ = blocks.launch(
@@ -52,14 +53,14 @@ def app() -> Iterator[str]:
     )
     yield url.rstrip("/")
     blocks.close()
-    access.use(AppConfig(), "127.0.0.1")
+    rights.use(AppConfig(), "127.0.0.1")
     work.release()
 
 
 @pytest.fixture
 def client(app: str, trained: Path, home: Path) -> Iterator[httpx.Client]:
     shutil.copytree(trained / "runs", home / "runs")
-    access.use(AppConfig(openai=True, api_key="a secret key"), "127.0.0.1")
+    rights.use(AppConfig(openai=True, api_key="a secret key"), "127.0.0.1")
     with httpx.Client(base_url=app, headers=KEY, timeout=60) as client:
         yield client
 
@@ -192,11 +193,11 @@ def test_the_key_opens_it_and_nothing_else(client: httpx.Client) -> None:
     for headers in ({"authorization": ""}, {"authorization": "Bearer another"}, {"authorization": "Basic YTpi"}):
         for answer in (client.get("/v1/models", headers=headers), client.post("/v1/chat/completions", headers=headers)):
             assert answer.status_code == 401 and answer.json()["error"]["code"] == "invalid_api_key"
-    access.use(AppConfig(openai=True), "127.0.0.1")
+    rights.use(AppConfig(openai=True), "127.0.0.1")
     assert client.get("/v1/models", headers={"authorization": ""}).status_code == 200, "the owner, on this machine"
     proxied = {"authorization": "", "x-forwarded-for": "203.0.113.9"}
     assert client.get("/v1/models", headers=proxied).status_code == 401
-    access.use(AppConfig(openai=True, api_key="a secret key", password="p"), "127.0.0.1")
+    rights.use(AppConfig(openai=True, api_key="a secret key", password="p"), "127.0.0.1")
     for _ in range(30):  # the key is no guess at the password
         assert client.get("/v1/models").status_code == 200
     assert client.get("/gradio_api/token").status_code == 403
@@ -255,7 +256,7 @@ def test_a_page_that_is_closed_leaves_the_batch(client: httpx.Client, questions:
 
 
 def test_it_is_off_unless_asked_for() -> None:
-    access.use(AppConfig(), "127.0.0.1")
+    rights.use(AppConfig(), "127.0.0.1")
     assert not AppConfig().openai
     paths = {route.path for route in server.app_options(build())["routes"]}
     assert not [path for path in paths if path.startswith("/v1")]

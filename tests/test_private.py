@@ -12,17 +12,18 @@ import gradio as gr
 
 from sftdemo import files, runs
 from sftdemo.errors import UserError
-from sftdemo.ui import access, api, private
+from sftdemo.ui import api
+from sftdemo.ui.access import private, rights
 from sftdemo.ui.parts import forms, html
 from sftdemo.ui.tabs import evaluate, exchange
 from tests.test_ui import made_run
 
-VISITOR = access.Visitor("visitor", "v")
+VISITOR = rights.Visitor("visitor", "v")
 
 
 @pytest.fixture
 def as_visitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(access, "current", lambda: VISITOR)
+    monkeypatch.setattr(rights, "current", lambda: VISITOR)
     yield
 
 
@@ -46,7 +47,7 @@ def test_the_home_is_named_to_its_owner_alone(as_visitor: None, monkeypatch: pyt
     text = f"{runs.home()}/votes.sqlite: disk full"
     for said in (private.shown(text), html.fault(text), forms.explained(UserError("{text}", text=text))):
         assert str(runs.home()) not in said and "votes.sqlite" in said
-    monkeypatch.setattr(access, "current", lambda: access.LOCAL)
+    monkeypatch.setattr(rights, "current", lambda: rights.LOCAL)
     assert private.shown(text) == text
 
 

@@ -14,8 +14,9 @@ pytest.importorskip("gradio")
 from sftdemo import files, runs
 from sftdemo.__main__ import main
 from sftdemo.errors import UserError
-from sftdemo.ui import access, api
-from sftdemo.ui.settings import AppConfig
+from sftdemo.ui import api
+from sftdemo.ui.access import rights
+from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.tabs.ballot import rater_of
 from sftdemo.votes import Store
 from tests.test_votes import EVALUATION, make_run
@@ -24,7 +25,7 @@ from tests.test_votes import EVALUATION, make_run
 @pytest.fixture(autouse=True)
 def policy() -> Any:
     yield
-    access.use(AppConfig(), "127.0.0.1")
+    rights.use(AppConfig(), "127.0.0.1")
 
 
 def visitor(session: str) -> Any:
@@ -78,7 +79,7 @@ def test_the_owner_opens_an_evaluation(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_browser_is_one_rater_whatever_names_it_gives() -> None:
-    access.use(AppConfig(), "0.0.0.0")
+    rights.use(AppConfig(), "0.0.0.0")
     run, store = make_run(6), Store()
     ann, other = visitor("a"), visitor("b")
     assert rater_of("ann", ann) != rater_of("ann", other), "the same name from two browsers is two raters"

@@ -17,8 +17,9 @@ pytest.importorskip("gradio")
 from sftdemo import runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import access, build, server, sources, uploads
-from sftdemo.ui.settings import AppConfig
+from sftdemo.ui import build, server, uploads
+from sftdemo.ui.access import rights, sources
+from sftdemo.ui.access.settings import AppConfig
 
 CONTENT = b'{"text": "good", "label": "a"}\n' * 3
 OPEN = {"password": "x", "visitors_own_data": True, "visitors_train": True}
@@ -39,9 +40,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def policy() -> Iterator[None]:
-    access.use(AppConfig(**OPEN), "0.0.0.0")
+    rights.use(AppConfig(**OPEN), "0.0.0.0")
     yield
-    access.use(AppConfig(), "127.0.0.1")
+    rights.use(AppConfig(), "127.0.0.1")
 
 
 def browser(url: str) -> httpx.Client:
@@ -54,11 +55,11 @@ def send(client: httpx.Client, *files: tuple[str, bytes]) -> httpx.Response:
     return client.post("/gradio_api/upload", files=[("files", file) for file in files])
 
 
-def visitor_of(client: httpx.Client) -> access.Visitor:
+def visitor_of(client: httpx.Client) -> rights.Visitor:
     cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
     headers = [(b"host", b"127.0.0.1"), (b"cookie", cookie.encode())]
     scope = {"type": "http", "method": "POST", "client": ("127.0.0.1", 1), "headers": headers}
-    return access.visitor(SimpleNamespace(request=SimpleNamespace(scope=scope)))
+    return rights.visitor(SimpleNamespace(request=SimpleNamespace(scope=scope)))
 
 
 def test_an_upload_is_its_visitors_alone(url: str) -> None:
@@ -82,7 +83,7 @@ def test_an_upload_is_its_visitors_alone(url: str) -> None:
 
 
 def test_what_a_visitor_keeps_has_a_limit(url: str) -> None:
-    access.use(AppConfig(**OPEN, visitor_kept_files=2, visitor_kept_mb=1), "0.0.0.0")
+    rights.use(AppConfig(**OPEN, visitor_kept_files=2, visitor_kept_mb=1), "0.0.0.0")
     ann = browser(url)
     assert send(ann, ("a.jsonl", CONTENT)).status_code == 200
     reply = send(ann, ("b.jsonl", b"x" * 1_100_000))

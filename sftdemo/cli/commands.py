@@ -18,7 +18,7 @@ from sftdemo.errors import Fault, UsageError, UserError
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.log import LOG, Reporter
 from sftdemo.schema import Scores
-from sftdemo.ui.settings import AppConfig
+from sftdemo.ui.access.settings import AppConfig
 
 if TYPE_CHECKING:
     from sftdemo.inference.side_by_side import SideBySide

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any, TypeVar
 
 from sftdemo.config import Settings, value_type
-from sftdemo.ui.settings import AppConfig, variable
+from sftdemo.ui.access.settings import AppConfig, variable
 
 C = TypeVar("C", bound=Settings)
 

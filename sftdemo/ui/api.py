@@ -11,7 +11,8 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import UsageError, UserError
-from sftdemo.ui import access, allowance, private, work
+from sftdemo.ui import work
+from sftdemo.ui.access import allowance, private, rights
 from sftdemo.ui.parts import forms
 from sftdemo.ui.parts.forms import EVALUATION_QUEUE, MODEL_QUEUE
 from sftdemo.ui.parts.page import find_ready
@@ -32,8 +33,8 @@ async def compare(
     from sftdemo.verbs.compare import joined
 
     messages = [{"role": "user", "content": prompt}]
-    with allowance.answering(access.visitor(request), config, 2) as texts:
-        events = served.events(messages, config, access.asker(request))
+    with allowance.answering(rights.visitor(request), config, 2) as texts:
+        events = served.events(messages, config, rights.asker(request))
         answers = joined(served.pair.names, [event async for event in events if hasattr(event, "side")])
         texts += [answers["base"], answers["tuned"]]
     return answers
@@ -66,13 +67,13 @@ def vote_next(run: str, rater: str, request: gr.Request) -> dict[str, Any]:
 
 def vote(ballot: str, choice: str, rater: str, request: gr.Request, reason: str = "") -> dict[str, Any]:
     """Store a vote (a, b, tie, bad or skip); the answer, which tells the sides, comes once it is on disk."""
-    allowance.spend(access.current(), "votes", 1)
+    allowance.spend(rights.current(), "votes", 1)
     return asdict(Store().vote(ballot, choice, ballots.rater_of(rater, request), reason))
 
 
-def publish(endpoint: Callable[..., Any], name: str, needs: access.Action, options: Mapping[str, Any]) -> None:
+def publish(endpoint: Callable[..., Any], name: str, needs: rights.Action, options: Mapping[str, Any]) -> None:
     """Make a function an endpoint of that name, for those who may do what it `needs`."""
-    gr.api(forms.as_error(access.guarded(endpoint, needs)), api_name=name, **options)
+    gr.api(forms.as_error(rights.guarded(endpoint, needs)), api_name=name, **options)
 
 
 def build() -> None:

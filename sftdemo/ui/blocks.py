@@ -8,7 +8,7 @@ import gradio as gr
 
 from sftdemo.errors import Text, UserError
 from sftdemo.log import LOG
-from sftdemo.ui import access
+from sftdemo.ui.access import rights
 from sftdemo.ui.texts import language
 from sftdemo.ui.texts.faults import in_words
 
@@ -22,7 +22,7 @@ class Blocks(gr.Blocks):  # type: ignore[misc]
         event = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
         request = named.get("request")
         try:
-            access.require(request, getattr(event.fn, "needs", "look"))  # what has none is a component's own
+            rights.require(request, getattr(event.fn, "needs", "look"))  # what has none is a component's own
         except UserError as error:
             raise gr.Error(in_words(error, language(request)), print_exception=False) from None
         return await super().process_api(block_fn, inputs, *arguments, **named)

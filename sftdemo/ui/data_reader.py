@@ -20,7 +20,7 @@ from sftdemo.data.stored_rows import File, StoredRows
 from sftdemo.errors import Superseded, UserError
 from sftdemo.runs import home
 from sftdemo.system import bounded
-from sftdemo.ui import access
+from sftdemo.ui.access import rights
 
 AT_ONCE = 2  # children that read at the same time
 WAITING, WAITING_BY_VISITOR = 10, 2  # that visitors may have read or waiting at one time
@@ -86,7 +86,7 @@ def read(config: ReadConfig) -> Reading:
             _kept.move_to_end(key)
             return _kept[key]
         job, first = _jobs.get(key), key not in _jobs
-        if first and not access.current().owner:
+        if first and not rights.current().owner:
             _check_crowd(key)
         if job is None:
             job = _jobs[key] = _Job()
@@ -129,7 +129,7 @@ def _run(key: _Key, job: _Job) -> None:
 
 
 def _read(config: ReadConfig, cancelled: threading.Event) -> Reading:
-    visitor = access.current()
+    visitor = rights.current()
     limits = OWNER if visitor.owner or _is_sample(config) else VISITOR
     fetch(config)
     while not _slots.acquire(timeout=bounded.POLL_S):
@@ -183,7 +183,7 @@ def _session() -> str:
     from gradio.context import LocalContext
 
     request = LocalContext.request.get(None)
-    return f"{access.current().key}/{getattr(request, 'session_hash', '')}"
+    return f"{rights.current().key}/{getattr(request, 'session_hash', '')}"
 
 
 def _key(config: ReadConfig) -> _Key:

@@ -18,7 +18,8 @@ from starlette.routing import Route
 from sftdemo import runs
 from sftdemo.errors import UserError, unexpected
 from sftdemo.log import LOG
-from sftdemo.ui import access, work
+from sftdemo.ui import work
+from sftdemo.ui.access import rights
 from sftdemo.ui.openai_request import ApiError, Wish, read_wish, stop_cut
 
 MOST_BYTES = 4 * 2**20  # of a request
@@ -30,11 +31,11 @@ BASE = "base"  # the base of the newest run; "base:RUN" is that of another
 def check_key(request: Request) -> None:
     """Raise ApiError unless the key came along; without a key, the owner is known by where the request comes from."""
     kind, _, value = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer" and access.is_api_key(value.strip()):
+    if kind.lower() == "bearer" and rights.is_api_key(value.strip()):
         return
-    if access.policy().config.api_key:
+    if rights.policy().config.api_key:
         raise ApiError(401, "The API key is wrong or missing.", code="invalid_api_key")
-    if not access.visitor(request).owner:
+    if not rights.visitor(request).owner:
         raise ApiError(401, "This app has no SFTDEMO_API_KEY, so only its owner may use it.", code="invalid_api_key")
 
 

@@ -18,7 +18,7 @@ from sftdemo.log import LOG
 from sftdemo.runs import home
 from sftdemo.system import hub, zero_gpu
 from sftdemo.system.compute import YIELDING_THREADS
-from sftdemo.ui.settings import AppConfig
+from sftdemo.ui.access.settings import AppConfig
 from sftdemo.verbs import jobs
 
 MOST_UPLOADED = "200mb"
@@ -77,31 +77,37 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
     Only this machine can reach it, unless a host says otherwise or it runs on a Space. `options` go to Gradio's launch.
     Raises UsageError where others could reach it and nobody could sign in as its owner.
     """
-    from sftdemo.ui import access, shutdown, storage
+    from sftdemo.ui.access import rights
+    from sftdemo.ui.hosting import shutdown, storage
 
     config = config or AppConfig.from_environment()
     usual_host = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
     bound = host or config.host or os.environ.get("GRADIO_SERVER_NAME") or usual_host
-    access.check_owner_can_sign_in(config, bound)
+    rights.check_owner_can_sign_in(config, bound)
     storage.use_volume()
     os.environ.setdefault("GRADIO_TEMP_DIR", str(home() / "tmp"))
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     for name, value in YIELDING_THREADS.items():
         os.environ.setdefault(name, value)
     quicken_gradio()
-    from sftdemo.ui import allowance, bounds, uploads
+    from sftdemo.ui import bounds, uploads
+    from sftdemo.ui.access import allowance
     from sftdemo.ui.parts import downloads, style
     from sftdemo.ui.texts import i18n
 
     log.show(log.FOR_OPERATORS)
     if zero_gpu.is_here():  # its package looks for functions with GPU calls before the app is served
         importlib.import_module("sftdemo.inference.gpu_answers")
-    access.use(config, bound)
-    hub.tell_owner(lambda: access.current().owner)
+    rights.use(config, bound)
+    hub.tell_owner(lambda: rights.current().owner)
     exports = downloads.folder().resolve()
     exports.mkdir(parents=True, exist_ok=True)
     # First of all it brings back what this home has lost.
-    keeper = importlib.import_module("sftdemo.ui.hub_backup").start(config.backup_repo) if config.backup_repo else None
+    keeper = (
+        importlib.import_module("sftdemo.ui.hosting.hub_backup").start(config.backup_repo)
+        if config.backup_repo
+        else None
+    )
     blocks = build()
     allowance.limit_waiting(blocks._queue)
     blocks.api_open = False  # as queue(api_open=False) does, which would make all the routes once more
@@ -135,14 +141,16 @@ def app_options(blocks: Any) -> dict[str, Any]:
     import gradio.routes
     from starlette.middleware import Middleware
 
-    from sftdemo.ui import access, guard, monitoring, openai_api, sign_in, uploads
+    from sftdemo.ui import openai_api, uploads
+    from sftdemo.ui.access import guard, rights, sign_in
+    from sftdemo.ui.hosting import monitoring
     from sftdemo.ui.parts import style
 
     gradio.routes.upload_fn = uploads.kept_apart(gradio.route_utils.upload_fn)
     gradio.routes.CustomCORSMiddleware = guard.WithoutCors  # type: ignore[assignment,misc]
     middleware = [Middleware(guard.Guard), Middleware(Calm), Middleware(EarlyScript, script=style.HEAD)]
     routes = [*monitoring.routes(blocks), *sign_in.ROUTES]
-    if access.policy().config.openai:
+    if rights.policy().config.openai:
         routes += openai_api.ROUTES
     return {"middleware": middleware, "routes": routes, "openapi_url": None}
 

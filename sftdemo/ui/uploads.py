@@ -18,7 +18,7 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.errors import Text
-from sftdemo.ui import access
+from sftdemo.ui.access import rights
 from sftdemo.ui.texts import language
 from sftdemo.ui.texts.faults import in_words
 
@@ -33,13 +33,13 @@ def folder() -> Path:
     return Path(os.environ.get("GRADIO_TEMP_DIR") or runs.home() / "tmp") / "uploads"
 
 
-def folder_of(visitor: access.Visitor) -> Path:
+def folder_of(visitor: rights.Visitor) -> Path:
     """The folder of a browser's uploads, or of an address whose scripts keep no cookie."""
     name = visitor.key if visitor.browser else hashlib.sha256(visitor.address.encode()).hexdigest()[:16]
     return folder() / name
 
 
-def is_own(path: str, visitor: access.Visitor) -> bool:
+def is_own(path: str, visitor: rights.Visitor) -> bool:
     """Whether the path, links followed, is that of a file that this visitor uploaded; only the uploader is told it."""
     try:
         target = Path(path)
@@ -48,11 +48,11 @@ def is_own(path: str, visitor: access.Visitor) -> bool:
         return False
 
 
-def refusal(visitor: access.Visitor, headers: Mapping[str, str]) -> tuple[int, Text] | None:
+def refusal(visitor: rights.Visitor, headers: Mapping[str, str]) -> tuple[int, Text] | None:
     """Why an upload isn't taken: its size isn't said, or it is more than the visitor may keep here."""
     if not (length := headers.get("content-length", "")).isdecimal():
         return 411, Text("The size of the upload isn't said; send it with a Content-Length.")
-    config = access.policy().config
+    config = rights.policy().config
     files = [path for path in folder_of(visitor).rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) + int(length)
     if not visitor.owner and size > config.visitor_kept_mb * MIB:
@@ -70,7 +70,7 @@ def kept_apart(receive_upload: Callable[..., Awaitable[Any]]) -> Callable[..., A
     from starlette.exceptions import HTTPException
 
     async def receive(request: Any, upload_dir: Any, *arguments: Any, **options: Any) -> Any:
-        visitor = access.visitor(request)
+        visitor = rights.visitor(request)
 
         def check(refused: tuple[int, Text] | None) -> None:
             if refused:
@@ -80,7 +80,7 @@ def kept_apart(receive_upload: Callable[..., Awaitable[Any]]) -> Callable[..., A
         place = folder_of(visitor) / secrets.token_hex(16)
         try:
             received = await receive_upload(request, place, *arguments, **options)
-            most = access.policy().config.visitor_kept_files
+            most = rights.policy().config.visitor_kept_files
             if not visitor.owner and len(received[0]) > most:
                 check((413, Text("A visitor may keep {most} uploads here; this would be more.", most=most)))
         except BaseException:
@@ -91,7 +91,7 @@ def kept_apart(receive_upload: Callable[..., Awaitable[Any]]) -> Callable[..., A
     return receive
 
 
-def read_by(path: str, visitor: access.Visitor, page: str) -> None:
+def read_by(path: str, visitor: rights.Visitor, page: str) -> None:
     """Note that a page works with an upload, which goes when the page is closed; the owner's stay their time."""
     if not visitor.owner and is_own(path, visitor):
         with _guard:
@@ -102,13 +102,13 @@ def leave(request: gr.Request) -> None:
     """A page was closed."""
     with _guard:
         places = _pages.pop(str(request.session_hash), set())
-    if access.policy().config.uploads_end_with_page:
+    if rights.policy().config.uploads_end_with_page:
         _delete(places)
 
 
 def sweep(now: float | None = None) -> None:
     """Delete what was uploaded longer ago than uploads are kept."""
-    oldest = (now or time.time()) - 3600 * access.policy().config.upload_hours
+    oldest = (now or time.time()) - 3600 * rights.policy().config.upload_hours
     earlier = [path for path in folder().parent.glob("*") if _EARLIER.fullmatch(path.name)]
     _delete({path for path in (*folder().glob("*/*"), *earlier) if path.stat().st_mtime < oldest})
     for path in folder().glob("*"):

@@ -22,7 +22,7 @@ from sftdemo.log import LOG, TO_LOG, Reporter
 from sftdemo.runs import DamagedRun, Run
 from sftdemo.schema import Scores
 from sftdemo.system import zero_gpu
-from sftdemo.ui import access, allowance
+from sftdemo.ui.access import allowance, rights
 from sftdemo.verbs import gpu_calls
 
 LIBRARIES = (
@@ -203,7 +203,7 @@ def evaluation() -> Evaluation | None:
     return _evaluation
 
 
-def start_evaluation(run: Run, config: EvaluateConfig, total: int, visitor: access.Visitor) -> Evaluation:
+def start_evaluation(run: Run, config: EvaluateConfig, total: int, visitor: rights.Visitor) -> Evaluation:
     """Begin in a thread of its own, so that a closed page loses nothing; one at a time."""
     global _evaluation
     with _lock:
@@ -212,7 +212,7 @@ def start_evaluation(run: Run, config: EvaluateConfig, total: int, visitor: acce
                 "An evaluation of {name} is running; wait for it, or stop it first.", name=_evaluation.run.name
             )
         allowance.spend(visitor, "rows", total)
-        access.started(f"evaluate {run.name}", visitor)
+        rights.started(f"evaluate {run.name}", visitor)
         _evaluation = Evaluation(run, config, total, by_visitor=not visitor.owner)
         _evaluation.thread = threading.Thread(target=_evaluation.work, name="evaluate", daemon=True)
         _evaluation.thread.start()

@@ -15,7 +15,8 @@ from gradio.context import LocalContext
 from sftdemo.config import Settings, value_type
 from sftdemo.errors import Superseded, UserError, unexpected
 from sftdemo.log import LOG
-from sftdemo.ui import access, handlers, private, sources
+from sftdemo.ui import handlers
+from sftdemo.ui.access import private, rights, sources
 from sftdemo.ui.parts import html
 from sftdemo.ui.texts import help_key, label, language
 from sftdemo.ui.texts.faults import in_words
@@ -98,7 +99,7 @@ def config(owner: type[Settings], fields: Mapping[str, Any]) -> Any:
     Raises UserError if it names data or a model that the visitor whose event is handled may not use.
     """
     checked = owner.from_json(values(owner, fields))
-    sources.check(checked, access.current())
+    sources.check(checked, rights.current())
     return checked
 
 
@@ -179,7 +180,7 @@ def wire(
     inputs: Sequence[Any] | Mapping[str, Any] | None = None,
     outputs: Sequence[Any] | None = None,
     place: Any = None,
-    needs: access.Action = "look",
+    needs: rights.Action = "look",
     **options: Any,
 ) -> Any:
     """Connect an event of the page: private, without Gradio's own veil, and with a place for faults.
@@ -192,7 +193,7 @@ def wire(
         options.setdefault("concurrency_limit", None)
     outputs = list(outputs or [])
     if handler:
-        handler = access.guarded(handler, needs)
+        handler = rights.guarded(handler, needs)
         handler = as_error(handler) if place is None else shown_errors(handler, place)
         outputs += [] if place is None else [place]
     if isinstance(inputs, Mapping):

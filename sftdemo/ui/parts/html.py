@@ -9,7 +9,7 @@ from typing import Any
 
 from sftdemo.data.types import turn_text
 from sftdemo.evaluation.words import HAN_KANA, NO_SPACES, pattern
-from sftdemo.ui import private
+from sftdemo.ui.access import private
 
 # gr.HTML reads ${…} and {{…}} as templates, so text from data and models must not contain them.
 _TEMPLATE = str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;"})

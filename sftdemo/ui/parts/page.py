@@ -10,7 +10,9 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.errors import UserError
-from sftdemo.ui import access, storage, work
+from sftdemo.ui import work
+from sftdemo.ui.access import rights
+from sftdemo.ui.hosting import storage
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.style import HEADER_JS, PICK_JS
@@ -50,7 +52,7 @@ def picked(event: Any) -> str:
     return str(value) if value is not None else ""
 
 
-def header(lang: str, visitor: access.Visitor = access.LOCAL) -> str:
+def header(lang: str, visitor: rights.Visitor = rights.LOCAL) -> str:
     switches = (
         f'<button data-do="lang" aria-label="{say(lang, "switch_lang_help")}">{say(lang, "switch_lang")}</button>'
         f'<button data-do="theme" aria-label="{say(lang, "switch_theme")}" title="{say(lang, "switch_theme")}">◐</button>'
@@ -60,25 +62,25 @@ def header(lang: str, visitor: access.Visitor = access.LOCAL) -> str:
 
 def banner(lang: str) -> str:
     """What visitors should know of a Space whose disk is empty after each restart."""
-    lost = storage.is_lost_at_restart(access.policy().config.backup_repo)
+    lost = storage.is_lost_at_restart(rights.policy().config.backup_repo)
     return html.fault(say(lang, "lost_at_restart")) if lost else ""
 
 
-def hidden_tabs(visitor: access.Visitor) -> str:
+def hidden_tabs(visitor: rights.Visitor) -> str:
     """Takes the tabs that aren't for this visitor out of sight; Gradio 6.31 shows a tab once drawn whatever it is told."""
     hidden = [f"#tab-{name}-button" for name, shown in tabs_for(visitor).items() if not shown]
     return f"<style>{','.join(hidden)}{{display:none}}</style>" if hidden else ""
 
 
-def sign_link(lang: str, visitor: access.Visitor) -> str:
+def sign_link(lang: str, visitor: rights.Visitor) -> str:
     """The way to sign in for who isn't the owner, and out for who signed in; at home nobody needs either."""
-    if access.policy().at_home and visitor.owner:
+    if rights.policy().at_home and visitor.owner:
         return ""
     way = "logout" if visitor.owner or visitor.name else "login"
     return f'<a href="{way}">{say(lang, "sign_out" if way == "logout" else "sign_in")}</a>'
 
 
-def tabs_for(visitor: access.Visitor) -> dict[str, bool]:
+def tabs_for(visitor: rights.Visitor) -> dict[str, bool]:
     """Which tabs this visitor sees."""
     trains = visitor.may("train") or visitor.may("own_data")
     shown = {"data": trains, "train": trains, "evaluate": True, "runs": True}
@@ -98,7 +100,7 @@ def waits(lang: str, key: str) -> str:
     return html.empty(say(lang, key), say(lang, f"{key}_text"))
 
 
-def work_line(lang: str, items: Sequence[work.Work], visitor: access.Visitor = access.LOCAL) -> str:
+def work_line(lang: str, items: Sequence[work.Work], visitor: rights.Visitor = rights.LOCAL) -> str:
     """One line for each running work: what, how far, how long still; others' runs without their names."""
     lines = []
     for item in items:
@@ -110,7 +112,7 @@ def work_line(lang: str, items: Sequence[work.Work], visitor: access.Visitor = a
             progress = f"{item.done}/{item.total}" + (
                 f" · {say(lang, 'work_left', t=duration(lang, item.eta_s))}" if item.eta_s else ""
             )
-        name = html.cut(item.name, 30) if access.may_stop(item.key, visitor) else say(lang, "work_others")
+        name = html.cut(item.name, 30) if rights.may_stop(item.key, visitor) else say(lang, "work_others")
         title = say(lang, f"work_{item.kind}", name=html.esc(name))
         lines.append(
             f'<div class="s workline"><b>{title}</b>{html.track(item.share)}<span class="num">{progress}</span></div>'
@@ -118,12 +120,12 @@ def work_line(lang: str, items: Sequence[work.Work], visitor: access.Visitor = a
     return "".join(lines)
 
 
-def stop_all(visitor: access.Visitor) -> None:
+def stop_all(visitor: rights.Visitor) -> None:
     """Ask all running work that the visitor may stop to stop and keep what it has."""
     items = work.running()
-    stoppable = [item for item in items if access.may_stop(item.key, visitor)]
+    stoppable = [item for item in items if rights.may_stop(item.key, visitor)]
     if items and not stoppable:
-        raise UserError(access.NOT_YOURS)
+        raise UserError(rights.NOT_YOURS)
     for item in stoppable:
         if item.kind == "train":
             jobs.stop(runs.named(item.name))
@@ -152,21 +154,21 @@ class Header:
         return {self.chip: gr.update(value=chip_text(language(request), name))}
 
     def refresh_bar(self, request: gr.Request) -> dict[Any, Any]:
-        items, visitor = work.running(), access.visitor(request)
+        items, visitor = work.running(), rights.visitor(request)
         return {
             self.work_row: gr.update(visible=bool(items)),
             self.work_bar: work_line(language(request), items, visitor),
-            self.stop: gr.update(visible=any(access.may_stop(item.key, visitor) for item in items)),
+            self.stop: gr.update(visible=any(rights.may_stop(item.key, visitor) for item in items)),
             self.page.timer: gr.Timer(active=bool(items)),
         }
 
     def stop_work(self, request: gr.Request) -> dict[Any, Any]:
-        visitor = access.visitor(request)
+        visitor = rights.visitor(request)
         stop_all(visitor)
         return {self.work_bar: work_line(language(request), work.running(), visitor)}
 
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
-        lang, run_name, visitor = language(request), work.newest_ready(), access.visitor(request)
+        lang, run_name, visitor = language(request), work.newest_ready(), rights.visitor(request)
         shown = tabs_for(visitor)
         first = {} if shown["data"] else {self.page.tabs: gr.Tabs(selected="chat" if shown["chat"] else "evaluate")}
         return {

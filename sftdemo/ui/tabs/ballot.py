@@ -15,7 +15,8 @@ from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.encoding.detokenizer import without_empty_thoughts
 from sftdemo.errors import UserError
-from sftdemo.ui import access, allowance, work
+from sftdemo.ui import work
+from sftdemo.ui.access import allowance, rights
 from sftdemo.ui.parts import html
 from sftdemo.ui.tabs.exchange import conversation, system_prompt
 from sftdemo.ui.texts import say
@@ -34,7 +35,7 @@ def link(name: str, lang: str) -> str:
 
 def account(request: Any) -> str:
     """The visitor's account with an @ before it, by the app's own login or the Space's; "" for a guest."""
-    name = getattr(request, "username", None) or access.account(getattr(getattr(request, "request", None), "scope", {}))
+    name = getattr(request, "username", None) or rights.account(getattr(getattr(request, "request", None), "scope", {}))
     return f"@{name}" if name else ""
 
 
@@ -45,7 +46,7 @@ def rater_of(name: str, request: Any) -> str:
     """
     if user := account(request):
         return user
-    visitor = access.visitor(request)
+    visitor = rights.visitor(request)
     if UNSEEN.sub("", unicodedata.normalize("NFKC", name)).startswith("@"):
         raise UserError(
             "{name!r} is the name of an account; sign in to vote under it, or leave out the @.", name=name.strip()
@@ -99,7 +100,7 @@ async def answers(
     served, system = await work.served(name), system_prompt(runs.named(name))
     messages = conversation([{"role": "user", "content": prompt}], system)
     texts = {"base": "", "tuned": ""}
-    with allowance.answering(access.current(), GenerateConfig(), len(texts)) as answered:
+    with allowance.answering(rights.current(), GenerateConfig(), len(texts)) as answered:
         async with aclosing(served.events(messages, GenerateConfig(), asker, stopped)) as events:
             async for event in events:
                 if hasattr(event, "side"):

@@ -14,7 +14,8 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import access, work
+from sftdemo.ui import work
+from sftdemo.ui.access import rights
 from sftdemo.ui.parts import forms, html
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker, waits
@@ -231,7 +232,7 @@ class ChatTab:
         with self.stopping.running(request) as stopped:
             yield self.waiting(histories, config, lang, run_names)
             try:
-                asker = access.asker(request)
+                asker = rights.asker(request)
                 async with aclosing(stream(run_names, histories, system, config, asker, stopped.is_set)) as exchanges:
                     async for exchange in exchanges:
                         yield self.draw(exchange, lang, run_names)
@@ -304,4 +305,4 @@ class ChatTab:
         refreshed = [self.gate, self.body, self.prompts, self.chips, self.system, self.beside, *emptied]
         wire(page.run.change, self.refresh, [page.run], refreshed, fault)
         wire(self.tab.select, self.preload, [page.run], needs="chat")
-        page.blocks.unload(access.guarded(self.stopping.leave, "look"))
+        page.blocks.unload(rights.guarded(self.stopping.leave, "look"))

@@ -13,7 +13,8 @@ from sftdemo.config import CLEANING, ReadConfig, TrainConfig
 from sftdemo.data.layouts.recognition import COMMON, LAYOUTS, parse_columns, write_columns
 from sftdemo.data.sources import READABLE
 from sftdemo.errors import UserError
-from sftdemo.ui import access, chosen_data, uploads
+from sftdemo.ui import chosen_data, uploads
+from sftdemo.ui.access import rights
 from sftdemo.ui.chosen_data import FROM_FILE, chosen_config, description, have_tokenizer, of_file, summarize
 from sftdemo.ui.parts import forms, html
 from sftdemo.ui.parts.forms import wire
@@ -239,7 +240,7 @@ class DataTab:
     # Handlers
 
     def open_page(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        visitor = access.visitor(request)
+        visitor = rights.visitor(request)
         if not tabs_for(visitor)["data"]:
             yield {self.page.data: {}}
             return
@@ -259,7 +260,7 @@ class DataTab:
     def take_source(self, request: gr.Request, path: str | None, **preparing: Any) -> Iterator[dict[Any, Any]]:
         """A file was uploaded, or another source typed."""
         if path:
-            uploads.read_by(path, access.visitor(request), str(request.session_hash))
+            uploads.read_by(path, rights.visitor(request), str(request.session_hash))
             yield {self.verdict: html.block(say(language(request), "data_reading"), "muted")}
             yield from self.choose(path, request, preparing)
 
@@ -313,7 +314,7 @@ class DataTab:
         wire(page.blocks.load, self.open_page, None, [*fields, *views], fault)
         wire(self.cards.select, self.pick_sample, preparing, views, fault, **EACH_PICK)
         uploaded, typed_source = {"path": self.upload, **preparing}, {"path": self.source, **preparing}
-        page.blocks.unload(access.guarded(uploads.leave, "look"))
+        page.blocks.unload(rights.guarded(uploads.leave, "look"))
         wire(self.upload.upload, self.take_source, uploaded, views, fault, needs="own_data")
         wire(self.source.submit, self.take_source, typed_source, views, fault, needs="manage")
         # The menus only where one was picked: right after other data they may still hold a column that is gone.

@@ -14,7 +14,8 @@ from sftdemo.config import EvaluateConfig
 from sftdemo.errors import UserError
 from sftdemo.evaluation import outputs_table
 from sftdemo.evaluation.registry import METRICS
-from sftdemo.ui import access, private, work
+from sftdemo.ui import work
+from sftdemo.ui.access import private, rights
 from sftdemo.ui.parts import charts, downloads, forms, html
 from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
@@ -171,7 +172,7 @@ def public_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 def follow(run: runs.Run, config: EvaluateConfig, total: int) -> Iterator[work.Evaluation]:
     """Start an evaluation and yield it about twice a second until it ends; a fault is raised."""
-    current = work.start_evaluation(run, config, min(config.max_examples or total, total), access.current())
+    current = work.start_evaluation(run, config, min(config.max_examples or total, total), rights.current())
     yield current
     while current.active:
         time.sleep(0.4)
@@ -224,7 +225,7 @@ class EvaluateTab:
     def show_answers(self, run: runs.Run, lang: str) -> dict[Any, Any]:
         if not (name := latest_evaluation(run)):
             return self.outputs.hide()
-        owner = access.current().owner
+        owner = rights.current().owner
         files = {
             button: gr.update(visible=owner, value=download(run, name, kind) if owner else None)
             for button, kind in ((self.csv_file, "csv"), (self.jsonl_file, "jsonl"))
@@ -234,7 +235,7 @@ class EvaluateTab:
     def show_scores(self, run: runs.Run, lang: str) -> dict[Any, Any]:
         if not (name := latest_evaluation(run)):
             return self.show_nothing() | {self.claim: waits(lang, "evaluate_empty")}
-        scores, visitor = run.scores(name), access.current()
+        scores, visitor = run.scores(name), rights.current()
         bars = charts.score_rows(scores, lang) + under_scores(scores, lang)
         return {
             self.claim: claim(scores, lang),
@@ -248,8 +249,8 @@ class EvaluateTab:
         }
 
     def buttons(self, running: bool) -> dict[Any, Any]:
-        visitor, current = access.current(), work.evaluation()
-        own = current is not None and access.may_stop(f"evaluate {current.run.name}", visitor)
+        visitor, current = rights.current(), work.evaluation()
+        own = current is not None and rights.may_stop(f"evaluate {current.run.name}", visitor)
         return {
             self.start: gr.update(visible=not running and visitor.may("evaluate")),
             self.stop: gr.update(visible=running and own, interactive=True),
@@ -304,7 +305,7 @@ class EvaluateTab:
 
     def stop_evaluation(self) -> dict[Any, Any]:
         if (current := work.evaluation()) and current.active:
-            access.require_own(f"evaluate {current.run.name}", access.current())
+            rights.require_own(f"evaluate {current.run.name}", rights.current())
             current.stop.set()
         return {self.stop: gr.update(interactive=False)}
 

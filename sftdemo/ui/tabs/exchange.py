@@ -14,7 +14,8 @@ from sftdemo.config import GenerateConfig
 from sftdemo.encoding.control_tokens import control_tokens
 from sftdemo.encoding.thoughts import message_of
 from sftdemo.errors import UserError
-from sftdemo.ui import access, allowance, work
+from sftdemo.ui import work
+from sftdemo.ui.access import allowance, rights
 from sftdemo.ui.parts import html
 from sftdemo.ui.texts import say
 
@@ -158,7 +159,7 @@ async def stream(
     columns = dict(zip(served.pair.names, histories, strict=True))
     conversations = {name: conversation(histories[column], system) for name, column in columns.items()}
     exchange = Exchange({side: Side(list(history)) for side, history in histories.items()}, columns)
-    with allowance.answering(access.current(), config, len(histories)) as texts:
+    with allowance.answering(rights.current(), config, len(histories)) as texts:
         try:
             async with (
                 aclosing(served.events(conversations, config, asker, stopped)) as events,

@@ -13,7 +13,8 @@ from sftdemo.encoding.thoughts import answer_of, split_thoughts
 from sftdemo.errors import UserError
 from sftdemo.evaluation import outputs_table as outputs
 from sftdemo.evaluation.outputs_table import OutputsPage, Row
-from sftdemo.ui import access, work
+from sftdemo.ui import work
+from sftdemo.ui.access import rights
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, latest_evaluation, picked, picker
@@ -250,7 +251,7 @@ class OutputsView:
             self.table: outputs_table(page_of(at=at, **filters), lang, row["row"]),
             self.open_number: row["row"],
             self.reason: "",
-            self.why_row: gr.update(visible=access.visitor(request).may("chat")),
+            self.why_row: gr.update(visible=rights.visitor(request).may("chat")),
         }
 
     async def explain(

@@ -8,7 +8,8 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.errors import UserError
-from sftdemo.ui import access, work
+from sftdemo.ui import work
+from sftdemo.ui.access import rights
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page, brand, header
 from sftdemo.ui.parts.style import HEADER_JS
@@ -36,7 +37,7 @@ class RatePage:
                 "There is no run {name!r} to rate. Ask whoever gave you the link for the right one.",
                 name=str(run_name)[:60],
             ) from None
-        return {self.brand: brand(lang), self.switches: header(lang, access.visitor(request)), self.page.run: name}
+        return {self.brand: brand(lang), self.switches: header(lang, rights.visitor(request)), self.page.run: name}
 
     def wire(self) -> None:
         self.voting.wire()

@@ -13,7 +13,8 @@ from sftdemo import runs
 from sftdemo.errors import UserError
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.evaluation.summary import gained
-from sftdemo.ui import access, work
+from sftdemo.ui import work
+from sftdemo.ui.access import rights
 from sftdemo.ui.parts import charts, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker
@@ -141,7 +142,7 @@ class RunsTab:
 
     def confirming(self, confirming: bool) -> dict[Any, Any]:
         return {
-            self.delete: gr.update(visible=not confirming and access.current().owner),
+            self.delete: gr.update(visible=not confirming and rights.current().owner),
             self.sure: gr.update(visible=confirming),
             self.keep: gr.update(visible=confirming),
         }
@@ -160,10 +161,10 @@ class RunsTab:
         ready = work.is_ready(run)
         return {
             self.focus: run.name,
-            self.info: details(run, language(request), access.visitor(request).owner),
+            self.info: details(run, language(request), rights.visitor(request).owner),
             self.actions: gr.update(visible=True),
             self.to_evaluate: gr.update(visible=ready),
-            self.resume: gr.update(visible=access.current().owner and jobs.can_resume(run)),
+            self.resume: gr.update(visible=rights.current().owner and jobs.can_resume(run)),
             **({self.page.run: run.name} if ready else {}),
             **self.confirming(False),
             **self.list_runs(search, shown, run.name, run_name, request),

@@ -16,11 +16,12 @@ from sftdemo.config import DEFAULT_MODEL, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.model import download, memory_estimate
 from sftdemo.system import compute
-from sftdemo.ui import access, chosen_data, private, work
+from sftdemo.ui import chosen_data, work
+from sftdemo.ui.access import private, rights
+from sftdemo.ui.access.started import start_training
 from sftdemo.ui.parts import charts, forms, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page, waits
-from sftdemo.ui.started import start_training
 from sftdemo.ui.texts import TEXTS, duration, label, language, number, say
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import jobs
@@ -235,7 +236,7 @@ class TrainTab:
     def describe(self, request: gr.Request, chosen: dict[str, Any], **settings: Any) -> dict[Any, Any]:
         """The plan and the command of the settings as they stand."""
         lang = language(request)
-        if not access.visitor(request).may("train"):
+        if not rights.visitor(request).may("train"):
             return {}
         if not chosen:
             return {self.plan: waits(lang, "wait_data"), self.start: gr.update(interactive=False)}
@@ -251,8 +252,8 @@ class TrainTab:
         run = runs.named(name)
         state = run.status()["state"]
         running, ready = state in runs.ACTIVE, work.is_ready(run)
-        visitor = access.current()
-        own = access.may_stop(f"train {name}", visitor)
+        visitor = rights.current()
+        own = rights.may_stop(f"train {name}", visitor)
         return {
             self.view: live(run, lang),
             self.start: gr.update(
@@ -273,13 +274,13 @@ class TrainTab:
         if not chosen:
             raise UserError("No data is chosen; pick a sample, upload a file, or give a Hub id.")
         config = config_of(chosen, settings)
-        visitor = access.visitor(request)
+        visitor = rights.visitor(request)
         rows = 0 if visitor.owner else len(chosen_data.read(chosen).splits.get("train", []))
         run = start_training(config, visitor, rows)
         return {self.watched: run.name, self.page.timer: gr.Timer(active=True), **self.show_run(run.name, lang)}
 
     def stop_run(self, watched: str, request: gr.Request) -> dict[Any, Any]:
-        access.require_own(f"train {watched}", access.visitor(request))
+        rights.require_own(f"train {watched}", rights.visitor(request))
         jobs.stop(runs.named(watched))
         return self.show_run(watched, language(request))
 
@@ -299,8 +300,8 @@ class TrainTab:
 
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
         """A run that is training is watched from the start; to the owner one that was cut off is shown, to go on with."""
-        visitor = access.visitor(request)
-        busy = [run for run in runs.active() if access.may_stop(f"train {run.name}", visitor)]
+        visitor = rights.visitor(request)
+        busy = [run for run in runs.active() if rights.may_stop(f"train {run.name}", visitor)]
         if not busy and visitor.owner and (run := jobs.cut_off()):
             busy = [run]
         model = {self.fields["model"]: gr.update(interactive=visitor.owner)}

@@ -15,7 +15,8 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import access, allowance, work
+from sftdemo.ui import work
+from sftdemo.ui.access import allowance, rights
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, waits
@@ -103,7 +104,7 @@ class VoteTab:
                 min_width=150,
                 **BARE,
             )
-            if access.can_sign_in():
+            if rights.can_sign_in():
                 gr.LoginButton(size="sm", min_width=120)
 
     def _build_typed(self) -> None:
@@ -194,8 +195,8 @@ class VoteTab:
     # Opening the page, choosing the source and the name
 
     def refresh(self, run_name: str, source: str, rater: str, request: gr.Request) -> dict[Any, Any]:
-        if not access.visitor(request).may("vote"):
-            closed = in_words(access.REFUSED["vote"], language(request))
+        if not rights.visitor(request).may("vote"):
+            closed = in_words(rights.REFUSED["vote"], language(request))
             return {self.gate: html.empty(closed, ""), self.body: gr.update(visible=False)}
         user, rater = account(request), rater or new_guest()
         if not run_name:
@@ -234,7 +235,7 @@ class VoteTab:
     def cast(self, vote: dict[str, Any], state: State, rater: str, request: gr.Request) -> dict[Any, Any]:
         """Store the vote, then tell who was who."""
         lang = language(request)
-        allowance.spend(access.visitor(request), "votes", 1)
+        allowance.spend(rights.visitor(request), "votes", 1)
         revealed = asdict(Store().vote(state["pair"]["ballot"], rater=rater_of(rater, request), **vote))
         return {
             self.view: cards(state["pair"], lang, revealed),
@@ -286,7 +287,7 @@ class VoteTab:
 
     def undo_vote(self, run_name: str, source: str, rater: str, request: gr.Request) -> dict[Any, Any]:
         run = find_ready(run_name)
-        allowance.spend(access.visitor(request), "votes", 1)
+        allowance.spend(rights.visitor(request), "votes", 1)
         Store().undo(rater_of(rater, request), run, evaluation_of(run, source))
         return self.next_pair(run_name, source, rater, request)
 
@@ -313,7 +314,7 @@ class VoteTab:
         with self.stopping.running(request) as stopped:
             yield working | self.buttons(False) | self.asking(True)
             try:
-                messages, texts = await answers(run_name, prompt.strip(), access.asker(request), stopped.is_set)
+                messages, texts = await answers(run_name, prompt.strip(), rights.asker(request), stopped.is_set)
                 if stopped.is_set():
                     yield {self.view: html.empty(say(lang, "typed_stopped"), ""), **self.asking(False)}
                     return
@@ -353,4 +354,4 @@ class VoteTab:
         wire(prompt_sent, self.ask_both, typed, answered, fault, needs="vote", **MODEL_CLICK)
         self.stopping.wire()
         if tab:
-            self.page.blocks.unload(access.guarded(self.stopping.leave, "look"))
+            self.page.blocks.unload(rights.guarded(self.stopping.leave, "look"))

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
-from sftdemo.ui import access
+from sftdemo.ui.access import rights
 from sftdemo.ui.parts import charts, downloads, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker
@@ -210,7 +210,7 @@ class VoteResults:
 
     def show(self, run_name: str, source: str, request: gr.Request) -> dict[Any, Any]:
         run, store, lang = find_ready(run_name), Store(), language(request)
-        evaluation, owner = evaluation_of(run, source), access.visitor(request).owner
+        evaluation, owner = evaluation_of(run, source), rights.visitor(request).owner
         report = store.report(run, evaluation)
         evaluations = run.evaluations()
         drawn: dict[Any, Any] = {

@@ -10,14 +10,15 @@ from sftdemo import runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
-from sftdemo.ui import access, allowance, work
+from sftdemo.ui import work
+from sftdemo.ui.access import allowance, rights
 from sftdemo.verbs import jobs
 
 
-def start_training(config: TrainConfig, visitor: access.Visitor, rows: int) -> Run:
+def start_training(config: TrainConfig, visitor: rights.Visitor, rows: int) -> Run:
     """Train on `rows` rows in the background, a visitor no longer than a visitor may; raises UserError."""
     steps = math.ceil(min(rows, config.max_examples or rows) * config.epochs / config.batch_size)
-    minutes = float(access.policy().config.visitor_minutes)
+    minutes = float(rights.policy().config.visitor_minutes)
     with allowance.reserved(visitor, "steps", steps) as booked:
         allowance.spend(visitor, "minutes", minutes)
         try:
@@ -27,13 +28,13 @@ def start_training(config: TrainConfig, visitor: access.Visitor, rows: int) -> R
             allowance.refund(visitor, "minutes", minutes)
             raise
         booked.used = steps
-    access.started(f"train {run.name}", visitor)
+    rights.started(f"train {run.name}", visitor)
     if not visitor.owner:
         threading.Thread(target=_end_in_time, args=(run, visitor, minutes), name="limit", daemon=True).start()
     return run
 
 
-def _end_in_time(run: Run, visitor: access.Visitor, minutes: float) -> None:
+def _end_in_time(run: Run, visitor: rights.Visitor, minutes: float) -> None:
     """Stop a training when its minutes are over; give back those that it didn't need."""
     begin = time.monotonic()
     while run.path.exists() and run.state in runs.ACTIVE:

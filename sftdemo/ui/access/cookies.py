@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.requests import cookie_parser
 
-from sftdemo.ui.hosts import headers
+from sftdemo.ui.access.hosts import headers
 
 BROWSER, OWNER = "sftdemo_visitor", "sftdemo_owner"  # the cookies
 LIFETIME_S = {BROWSER: 365 * 24 * 3600, OWNER: 24 * 3600}

@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from sftdemo.errors import UserError
-from sftdemo.ui import access, sessions
+from sftdemo.ui.access import cookies, rights
 from sftdemo.ui.parts.html import esc
 from sftdemo.ui.texts import language, say
 from sftdemo.ui.texts.faults import in_words
@@ -28,13 +28,13 @@ def page(request: Request, fault: str = "", status: int = 200) -> Response:
     parts = [f"<h1>{say(lang, 'sign_in_title')}</h1>"]
     if fault:
         parts.append(f'<p role="alert">{esc(fault)}</p>')
-    if access.policy().config.password:
+    if rights.policy().config.password:
         parts.append(
             f'<form method="post" action="login"><label>{say(lang, "sign_in_password")}'
             '<input type="password" name="password" autocomplete="current-password" autofocus required></label>'
             f"<button>{say(lang, 'sign_in')}</button></form>"
         )
-    if access.can_sign_in():
+    if rights.can_sign_in():
         parts.append(f'<p><a href="login/huggingface">{say(lang, "sign_in_account")}</a></p>')
     if len(parts) == 1:
         parts.append(f"<p>{say(lang, 'sign_in_none')}</p>")
@@ -49,12 +49,12 @@ async def sign_in(request: Request) -> Response:
     if request.method != "POST":
         return page(request)
     try:
-        if not access.is_password(await password_of(request), access.visitor(request).address):
+        if not rights.is_password(await password_of(request), rights.visitor(request).address):
             return refusal(request, WRONG, 401)
     except UserError as error:
         return refusal(request, error, 429)
     response = RedirectResponse("./", 303) if by_browser(request) else JSONResponse({"success": True})
-    response.raw_headers.append(sessions.set_cookie(sessions.OWNER, sessions.signed(sessions.OWNER), request.scope))
+    response.raw_headers.append(cookies.set_cookie(cookies.OWNER, cookies.signed(cookies.OWNER), request.scope))
     return response
 
 
@@ -79,10 +79,10 @@ async def password_of(request: Request) -> str:
 
 async def sign_out(request: Request) -> Response:
     """Forget the sign-in, by password and by account."""
-    sessions.end(sessions.OWNER, request.scope)
+    cookies.end(cookies.OWNER, request.scope)
     request.scope.get("session", {}).pop("oauth_info", None)
     response = RedirectResponse("./", 303)
-    response.raw_headers.append(sessions.set_cookie(sessions.OWNER, "", request.scope))
+    response.raw_headers.append(cookies.set_cookie(cookies.OWNER, "", request.scope))
     return response
 
 

@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse
 
 from sftdemo.errors import Text, UserError
-from sftdemo.ui import access, allowance, hosts, sessions, sources, uploads
+from sftdemo.ui import uploads
+from sftdemo.ui.access import allowance, cookies, hosts, rights, sources
 from sftdemo.ui.texts import language
 from sftdemo.ui.texts.faults import in_words
 
@@ -22,7 +23,7 @@ API = "/gradio_api/"
 FILE = API + "file="
 # What a visitor may do decides which routes are open; a route that ends with / stands for all below it, and one that isn't
 # listed is the owner's: files of the server, the proxy, monitoring, and whatever Gradio adds.
-ROUTES: dict[str, access.Action] = {
+ROUTES: dict[str, rights.Action] = {
     **dict.fromkeys(("/", "/rate", "/config", "/login", "/logout", "/login/huggingface", "/login/callback"), "look"),
     **dict.fromkeys(("/static/", "/assets/", "/svelte/", "/pwa_icon", "/pwa_icon/"), "look"),
     **dict.fromkeys(("/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json", "/healthz"), "look"),
@@ -41,7 +42,7 @@ TOO_LONG = Text("What was sent has more than {most} MB; send less at once.", mos
 PAGES = ("/", "/rate", "/config")  # where a browser gets its cookie
 
 
-def needs(path: str) -> access.Action:
+def needs(path: str) -> rights.Action:
     """What one must be allowed to do to use a route."""
     path = path.rstrip("/") or "/"
     if path in ROUTES:
@@ -122,10 +123,10 @@ class Guard:
 
     def refusal(self, scope: Message, path: str) -> tuple[int, str] | None:
         """The status and the reason for which a request isn't passed on, or None."""
-        if fault := access.policy().hosts.fault(scope):
+        if fault := rights.policy().hosts.fault(scope):
             return 403, fault
-        visitor = access.visitor(Request({**scope, "type": "http"}))
-        scope[access.IN_SCOPE] = visitor
+        visitor = rights.visitor(Request({**scope, "type": "http"}))
+        scope[rights.IN_SCOPE] = visitor
         length = hosts.headers(scope).get("content-length", "0")
         if path.rstrip("/") != API + "upload" and (not length.isdecimal() or int(length) > MOST_BYTES):
             return 413, TOO_LONG
@@ -133,10 +134,10 @@ class Guard:
         if path.startswith(FILE):
             upload = uploads.is_own(path.removeprefix(FILE), visitor)
             if not upload and (not visitor.owner or sources.inside(path.removeprefix(FILE), uploads.folder())):
-                return 403, access.REFUSED["manage"]
+                return 403, rights.REFUSED["manage"]
             action = "look"
         if not visitor.may(action):
-            return 403, access.REFUSED[action]
+            return 403, rights.REFUSED[action]
         if path.rstrip("/") == API + "upload":
             try:
                 allowance.spend(visitor, "uploads", 1)
@@ -147,8 +148,8 @@ class Guard:
     def with_headers(self, scope: Message, path: str, send: Send) -> Send:
         """Pass messages on with the headers of security, and to a browser that has none its cookie."""
         added = list(self.headers)
-        if path in PAGES and not sessions.identity(sessions.BROWSER, scope):
-            added.append(sessions.set_cookie(sessions.BROWSER, sessions.signed(sessions.BROWSER), scope))
+        if path in PAGES and not cookies.identity(cookies.BROWSER, scope):
+            added.append(cookies.set_cookie(cookies.BROWSER, cookies.signed(cookies.BROWSER), scope))
 
         async def pass_on(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -9,15 +9,16 @@ from pathlib import Path
 from sftdemo.config import DEFAULT_MODEL, EvaluateConfig, ReadConfig, Settings, TrainConfig
 from sftdemo.data.sources import sample_names
 from sftdemo.errors import UserError
-from sftdemo.ui import access, uploads
+from sftdemo.ui import uploads
+from sftdemo.ui.access import rights
 from sftdemo.ui.parts import downloads
 
 _WEIGHT = re.compile(r"\s*\*\s*[\d.]+$")
 
 
-def check(config: Settings, visitor: access.Visitor) -> None:
+def check(config: Settings, visitor: rights.Visitor) -> None:
     """Raise UserError if the settings name data or a model that this visitor may not use."""
-    if visitor == access.LOCAL or (visitor.owner and access.policy().at_home):
+    if visitor == rights.LOCAL or (visitor.owner and rights.policy().at_home):
         return
     data = config.data if isinstance(config, ReadConfig | EvaluateConfig) else None
     for source in parts(data or ""):
@@ -49,7 +50,7 @@ def inside(source: str, folder: Path) -> bool:
         return False
 
 
-def check_named(source: str, visitor: access.Visitor) -> None:
+def check_named(source: str, visitor: rights.Visitor) -> None:
     """Raise UserError unless the owner names a Hub id, or a path in one of the allowed folders."""
     if not visitor.owner:
         raise UserError(
@@ -58,7 +59,7 @@ def check_named(source: str, visitor: access.Visitor) -> None:
         )
     if not _exists(source):
         return
-    folders = access.policy().config.listed("allowed_folders", os.pathsep)
+    folders = rights.policy().config.listed("allowed_folders", os.pathsep)
     if not any(inside(os.path.abspath(os.path.expanduser(source)), Path(folder)) for folder in folders):
         raise UserError(
             "{source!r} is outside the folders that may be read over the network; start the app with --allowed-folders.",

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from sftdemo.errors import Text, UsageError, UserError
-from sftdemo.ui import handlers, hosts, sessions
-from sftdemo.ui.limits import MOST_KEPT, Ledger, Limit
-from sftdemo.ui.settings import AppConfig
+from sftdemo.ui import handlers
+from sftdemo.ui.access import cookies, hosts
+from sftdemo.ui.access.ledger import MOST_KEPT, Ledger, Limit
+from sftdemo.ui.access.settings import AppConfig
 
 # "manage" is for the owner alone: stop and delete others' work, export, exclude raters, paths, server folders, Hub ids.
 Action = Literal["look", "chat", "vote", "evaluate", "train", "own_data", "manage"]
@@ -135,7 +136,7 @@ def classify(scope: Mapping[str, Any]) -> Visitor:
     address = hosts.sender(scope)
     if _policy.hosts.fault(scope):
         return Visitor("stranger", "stranger", address=address)
-    browser = sessions.identity(sessions.BROWSER, scope)
+    browser = cookies.identity(cookies.BROWSER, scope)
     name = account(scope)
     owns = _owns_by_address(scope) or _owns_by_account(scope, name) or _has_password(scope, address)
     key = _key(browser or address)
@@ -192,7 +193,7 @@ def _has_password(scope: Mapping[str, Any], address: str) -> bool:
     """Whether the owner's password came with the request, or a cookie that it was exchanged for."""
     if not _policy.config.password:
         return False
-    if sessions.identity(sessions.OWNER, scope):
+    if cookies.identity(cookies.OWNER, scope):
         return True
     kind, _, value = hosts.headers(scope).get("authorization", "").partition(" ")
     if kind.lower() == "basic":

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from sftdemo import runs
-from sftdemo.ui import access
+from sftdemo.ui.access import rights
 
 # In quotes a path may have spaces; a slash inside a word or an address begins none.
 _QUOTED = re.compile(r"(?P<quote>['\"“])~?/[^'\"“”\n]*/(?P<name>[^'\"“”\n/]*)")
@@ -15,7 +15,7 @@ _PLAIN = re.compile(r"(?<![\w:/.~<-])~?/(?:[^\s'\"“”/<>]+/)+(?P<name>[^\s'\"
 
 def shown(text: str) -> str:
     """A text as whoever is answered may read it: of each path its last name alone, unless it is the owner."""
-    return str(text) if access.current().owner else without_paths(str(text))
+    return str(text) if rights.current().owner else without_paths(str(text))
 
 
 def without_paths(text: str) -> str:

@@ -20,7 +20,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from sftdemo import runs
-from sftdemo.ui import access, work
+from sftdemo.ui import work
+from sftdemo.ui.access import rights
 from sftdemo.votes import Store
 
 
@@ -60,7 +61,7 @@ def routes(blocks: Any) -> list[Route]:
         return PlainTextResponse("ok\n")
 
     async def metrics(request: Request) -> Response:
-        if not access.visitor(request).owner:
+        if not rights.visitor(request).owner:
             return PlainTextResponse("Only the owner of this app may read its metrics.\n", 403)
         text = await run_in_threadpool(generate_latest, registry)
         return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import Text, UserError
-from sftdemo.ui import access
-from sftdemo.ui.limits import ADDRESS_SHARE, Limit
+from sftdemo.ui.access import rights
+from sftdemo.ui.access.ledger import ADDRESS_SHARE, Limit
 
 BYTES_A_TOKEN = 3.5  # about, over languages
 Kind = Literal["tokens", "votes", "rows", "steps", "minutes", "uploads"]
@@ -26,9 +26,9 @@ WORDS: dict[Kind, Text] = {
 ALL = "all visitors"
 
 
-def limits(visitor: access.Visitor, kind: str) -> list[Limit]:
+def limits(visitor: rights.Visitor, kind: str) -> list[Limit]:
     """The visitor's own, that of the address, which a few may share, and that of all together."""
-    config = access.policy().config
+    config = rights.policy().config
     own, total = getattr(config, f"visitor_{kind}"), getattr(config, f"all_{kind}")
     return [
         Limit(visitor.key, own),
@@ -37,10 +37,10 @@ def limits(visitor: access.Visitor, kind: str) -> list[Limit]:
     ]
 
 
-def spend(visitor: access.Visitor, kind: Kind, amount: float) -> None:
+def spend(visitor: rights.Visitor, kind: Kind, amount: float) -> None:
     """Book what a visitor uses; raises UserError where less is left. The owner has no limits."""
     if not visitor.owner:
-        access.ledger().take(kind, limits(visitor, kind), amount, lambda *short: scarce(kind, amount, *short))
+        rights.ledger().take(kind, limits(visitor, kind), amount, lambda *short: scarce(kind, amount, *short))
 
 
 def scarce(kind: Kind, amount: float, limit: Limit, wait_s: float) -> UserError:
@@ -58,10 +58,10 @@ def scarce(kind: Kind, amount: float, limit: Limit, wait_s: float) -> UserError:
     )
 
 
-def refund(visitor: access.Visitor, kind: Kind, amount: float) -> None:
+def refund(visitor: rights.Visitor, kind: Kind, amount: float) -> None:
     """Give back what was booked and not used."""
     if not visitor.owner:
-        access.ledger().give_back(kind, limits(visitor, kind), amount)
+        rights.ledger().give_back(kind, limits(visitor, kind), amount)
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Reservation:
 
 
 @contextmanager
-def reserved(visitor: access.Visitor, kind: Kind, amount: float) -> Iterator[Reservation]:
+def reserved(visitor: rights.Visitor, kind: Kind, amount: float) -> Iterator[Reservation]:
     """Book the most that something can use; at its end, what it didn't use is given back."""
     spend(visitor, kind, amount)
     booked = Reservation(amount)
@@ -84,7 +84,7 @@ def reserved(visitor: access.Visitor, kind: Kind, amount: float) -> Iterator[Res
 
 
 @contextmanager
-def answering(visitor: access.Visitor, config: GenerateConfig, sides: int) -> Iterator[list[str]]:
+def answering(visitor: rights.Visitor, config: GenerateConfig, sides: int) -> Iterator[list[str]]:
     """Book the longest answers of so many sides; those that were given, put into the list, are what was used."""
     with reserved(visitor, "tokens", sides * config.max_new_tokens) as booked:
         answers: list[str] = []
@@ -99,7 +99,7 @@ def limit_waiting(queue: Any) -> None:
     push = queue.push
 
     async def admit(body: Any, request: Any, username: str | None) -> Any:
-        visitor = access.visitor(request)
+        visitor = rights.visitor(request)
         if not visitor.owner and (refusal := crowded(queue, visitor)):
             return False, str(refusal), "queue_full"
         return await push(body, request, username)
@@ -107,10 +107,10 @@ def limit_waiting(queue: Any) -> None:
     queue.push = admit
 
 
-def crowded(queue: Any, visitor: access.Visitor) -> Text | None:
+def crowded(queue: Any, visitor: rights.Visitor) -> Text | None:
     """Why a visitor has to wait before asking for more, or None."""
     waiting = [
-        access.visitor(event.request)
+        rights.visitor(event.request)
         for event in list(queue.event_ids_to_events.values())
         if getattr(event.fn.fn, "needs", "look") != "look"
     ]
