@@ -155,5 +155,5 @@ def test_one_thumb_reaches_every_button_on_a_phone(rate: Any) -> None:
 def test_a_wrong_link_tells_a_rater_neither_folders_nor_runs(rate: Any, url: str) -> None:  # noqa: F811
     page = rate("known")
     page.goto(f"{url}rate?run=nope")
-    expect(page.locator(".fault").first).to_contain_text("no run “nope” to rate", timeout=SLOW_MS)
+    expect(page.locator(".fault").first).to_contain_text("no run 'nope' to rate", timeout=SLOW_MS)
     assert "known" not in page.locator("body").inner_text() and "/runs" not in page.locator("body").inner_text()

@@ -238,6 +238,8 @@ def test_rows_are_listed_turned_and_opened(page: Page, monkeypatch: pytest.Monke
     second = view.list_rows(request(), **asked, at=shown[view.at], step=1)
     assert second[view.at] == 1 and "Say word 0<" not in second[view.table] and second[view.back]["interactive"]
     assert "1 row" in view.list_rows(request(), **asked | {"search": "word 119"})[view.place]
+    assert not view.leave_search(request(), "", **asked), "a click on a row leaves the field; the row stays open"
+    assert view.leave_search(request(), "word 1", **asked)[view.opened] == ""
     shown = view.open_row(request(), pick("3"), **asked, at=0)
     assert "Row 3" in shown[view.opened] and shown[view.open_number] == 3 and shown[view.why_row]["visible"]
     with pytest.raises(UserError, match="isn't in this evaluation"):

@@ -90,7 +90,7 @@ def on_zero_gpu(
 
 @pytest.mark.slow
 def test_a_training_in_slices_ends_as_one(tmp_path, labelled, tiny, home):
-    found, calls = on_zero_gpu(tmp_path, labelled, tiny, 15.0, 10)
+    found, calls = on_zero_gpu(tmp_path, labelled, tiny, 15.0, 25)
     assert found["state"] == "finished", found
     assert calls.count("train_slice") > 1
     assert found["sides"] == ["base", "tuned"] and len(found["ends"]) == 2

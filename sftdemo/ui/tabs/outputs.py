@@ -172,6 +172,7 @@ class OutputsView:
     def __init__(self, page: Page, fault: Any) -> None:
         self.page, self.fault = page, fault
         self.at, self.open_number = gr.State(0), gr.State(None)  # the page listed; the number of the row that is open
+        self.searched = gr.State("")  # the text that the listed rows were searched for
         with gr.Column(visible=False) as self.box:
             self.counts = gr.HTML("", elem_id="outputs-counts")
             self._build_filters()
@@ -184,7 +185,7 @@ class OutputsView:
                 self.back = gr.Button("‹", size="sm", elem_id="outputs-back")
                 self.place = gr.HTML("", elem_id="outputs-place")
                 self.next = gr.Button("›", size="sm", elem_id="outputs-next")
-        self.listed = [self.counts, self.table, self.place, self.back, self.next, self.at]
+        self.listed = [self.counts, self.table, self.place, self.back, self.next, self.at, self.searched]
         self.closed = {self.opened: "", self.reason: "", self.why_row: gr.update(visible=False), self.open_number: None}
         self.asked = {
             "metric": self.metric,
@@ -233,6 +234,7 @@ class OutputsView:
             self.sort: "row",
             self.filter: "all",
             self.search: "",
+            self.searched: "",
             self.box: gr.update(visible=True),
         }
 
@@ -241,7 +243,12 @@ class OutputsView:
 
     def list_rows(self, request: gr.Request, at: int = 0, step: int = 0, **filters: Any) -> dict[Any, Any]:
         """The page `step` pages from `at` of the rows asked for; the first one where neither is given."""
-        return self.draw(page_of(at=at + step, **filters), language(request)) | self.closed
+        drawn = self.draw(page_of(at=at + step, **filters), language(request))
+        return drawn | self.closed | {self.searched: filters["search"]}
+
+    def leave_search(self, request: gr.Request, searched: str, **filters: Any) -> dict[Any, Any]:
+        """List the rows anew if the text was changed; leaving the field by a click on a row must not close that row again."""
+        return {} if filters["search"] == searched else self.list_rows(request, **filters)
 
     def open_row(self, request: gr.Request, event: gr.EventData, at: int, **filters: Any) -> dict[Any, Any]:
         """One row with all that is known of it, marked in its page."""
@@ -266,8 +273,9 @@ class OutputsView:
     def wire(self) -> None:
         filters, views = {"run_name": self.page.run, **self.asked}, [*self.listed, *self.closed]
         fields = (self.metric, self.sort, self.label, self.filter)
-        for trigger in (*(field.input for field in fields), self.search.submit, self.search.blur):
+        for trigger in (*(field.input for field in fields), self.search.submit):
             wire(trigger, self.list_rows, filters, views, self.fault)
+        wire(self.search.blur, self.leave_search, {**filters, "searched": self.searched}, views, self.fault)
         for button, step in ((self.back, -1), (self.next, 1)):
             turned = {**filters, "at": self.at, "step": gr.State(step)}
             wire(button.click, self.list_rows, turned, views, self.fault)
