@@ -22,9 +22,6 @@ from sftdemo.ui.access.settings import AppConfig
 from sftdemo.verbs import jobs
 
 MOST_UPLOADED = "200mb"
-SWITCH_S = (
-    0.0005  # the thread that answers lets the web server in so often; 5 ms made light requests wait a third longer
-)
 CALM_S = 1.0  # without a request: the page has all it asked for
 LONGEST_WAIT_S = 10.0  # somebody may ask all the time
 
