@@ -90,7 +90,7 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
     for name, value in YIELDING_THREADS.items():
         os.environ.setdefault(name, value)
     quicken_gradio()
-    from sftdemo.ui import bounds, uploads
+    from sftdemo.ui import bounds
     from sftdemo.ui.access import allowance
     from sftdemo.ui.parts import downloads, style
     from sftdemo.ui.texts import i18n
@@ -111,10 +111,7 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
     blocks = build()
     allowance.limit_waiting(blocks._queue)
     blocks.api_open = False  # as queue(api_open=False) does, which would make all the routes once more
-    threading.Thread(target=warm, name="warm", daemon=True).start()
-    threading.Thread(target=uploads.sweep_forever, name="uploads", daemon=True).start()
-    if config.resume:
-        threading.Thread(target=jobs.resume_cut_off, name="resume", daemon=True).start()
+    start_background_work(config)
     blocking = threading.current_thread() is threading.main_thread() and not options.get("prevent_thread_lock")
     with shutdown.saving(*([keeper.finish] if keeper else [])) if blocking else contextlib.nullcontext():
         return blocks.launch(
@@ -133,6 +130,17 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
             **bounds.keep(blocks),
             **options,
         )
+
+
+def start_background_work(config: AppConfig) -> None:
+    """What the app does beside serving, each in a thread of its own."""
+    from sftdemo.ui import uploads
+
+    work = {"warm": warm, "uploads": uploads.sweep_forever}
+    if config.resume:
+        work["resume"] = jobs.resume_cut_off
+    for name, target in work.items():
+        threading.Thread(target=target, name=name, daemon=True).start()
 
 
 def app_options(blocks: Any) -> dict[str, Any]:
