@@ -39,6 +39,7 @@ QUIET = [
 ]
 REAL_MS = 900_000  # and this long for a training of the shipped model
 SLOW_MS = 120_000  # two shared cores may take this long for a step
+expect.set_options(timeout=SLOW_MS)  # Playwright's own five seconds fail on a busy machine
 
 
 def free_port() -> int:
@@ -208,7 +209,7 @@ def test_columns_are_mapped_and_faults_settled_on_the_page(open_page: Callable[.
     choose(page, "#role-text", "utt")
     choose(page, "#role-label", "mood")
     expect(page.locator("#verdict")).to_contain_text("1 rows need you", timeout=SLOW_MS)
-    expect(page.locator("#data-faults")).to_contain_text("The field is empty")
+    expect(page.locator("#data-faults")).to_contain_text("The field is empty", timeout=SLOW_MS)
     page.locator("#data-choices button").first.click()
     choose(page, "#ReadConfig-on_fault", "drop")
     expect(page.locator("#verdict")).to_contain_text("30 rows, 2 labels, ready", timeout=SLOW_MS)
