@@ -199,6 +199,18 @@ def test_a_child_for_a_visitor_has_no_token(monkeypatch):
         assert ("HF_HUB_DISABLE_IMPLICIT_TOKEN" in hub.environment()) is not owner
 
 
+@pytest.mark.parametrize("owner", [True, False])
+def test_no_child_has_the_secrets_of_the_app(monkeypatch, owner):
+    from sftdemo.ui.access.settings import SECRET, variable
+
+    assert {variable(name) for name in SECRET} == set(hub.APP_SECRETS)
+    for name in (*hub.APP_SECRETS, *hub.TOKENS):
+        monkeypatch.setenv(name, "hidden")
+    monkeypatch.setattr(hub, "_owner_asks", lambda: owner)
+    assert not set(hub.APP_SECRETS) & set(hub.environment())
+    assert "hidden" not in hub.without_secrets().values(), "what reads strangers' files has no secret at all"
+
+
 def test_a_data_set_that_is_too_large_is_refused_by_its_list(standin):
     standin.announced = {"train.parquet": 10**12}
     with pytest.raises(UserError, match=r"has 1000 GB, more than the 5 GB .*name a subset or split"):

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo.errors import UserError
+from sftdemo.system import hub
 
 POLL_S = 0.05
 START_S = 60.0
-_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "SFTDEMO_PASSWORD")
 _NICE = 5  # whoever waits for a page or an answer comes first
 _SPARE = 1 << 30  # address space beyond the memory, for libraries that reserve more than they use
 # What a child may answer with, beside plain values: it may have read a stranger's file.
@@ -63,8 +63,7 @@ class Server:
 
     def _launch(self) -> socket.socket:
         ours, theirs = socket.socketpair()
-        environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
-        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment = hub.without_secrets() | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         root = str(Path(__file__).parents[2])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
         command = [sys.executable, "-m", "sftdemo.system.bounded", self._module, str(theirs.fileno())]

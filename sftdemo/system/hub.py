@@ -27,6 +27,7 @@ TOTAL_SECONDS = 6 * 3600.0
 SPARE_BYTES = 2**28  # of disk that a download leaves free, and may write beside its files
 POLL_SECONDS = 0.2
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN")
+APP_SECRETS = ("SFTDEMO_PASSWORD", "SFTDEMO_API_KEY")  # of the process that serves, and no other
 IN_TIME = {"HF_HUB_DOWNLOAD_TIMEOUT": str(REQUEST_SECONDS), "HF_HUB_ETAG_TIMEOUT": str(REQUEST_SECONDS)}
 T = TypeVar("T")
 
@@ -50,11 +51,16 @@ def token() -> Literal[False] | None:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The environment of a child process, which has the owner's token only where the owner asks."""
+    """The environment of a child process, which has the owner's token only where the owner asks, and no other secret."""
     if _owner_asks():
-        return {**os.environ, **variables}
-    kept = {name: value for name, value in os.environ.items() if name not in TOKENS}
-    return {**kept, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_TOKEN_PATH": os.devnull, **variables}
+        return {**without_secrets(APP_SECRETS), **variables}
+    without_token = {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_TOKEN_PATH": os.devnull}
+    return {**without_secrets(), **without_token, **variables}
+
+
+def without_secrets(secrets: Sequence[str] = (*TOKENS, *APP_SECRETS)) -> dict[str, str]:
+    """This process's environment without its secrets."""
+    return {name: value for name, value in os.environ.items() if name not in secrets}
 
 
 def is_offline() -> bool:
