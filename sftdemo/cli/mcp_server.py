@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sftdemo import __version__, runs
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
-
-if TYPE_CHECKING:
-    from sftdemo.inference.side_by_side import SideBySide
 
 
 def list_runs() -> list[dict[str, Any]]:
@@ -38,17 +35,11 @@ def compare(
     run: str, prompt: str, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 42
 ) -> dict[str, Any]:
     """The answers of base and tuned to one prompt, side by side, with their tokens per second."""
+    from sftdemo.inference.server import MODELS
     from sftdemo.verbs import compare as comparison
 
     config = GenerateConfig(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-    return comparison.compare(run, prompt, config.check(), _loaded(runs.named(run)))
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded(run: runs.Run) -> SideBySide:
-    from sftdemo.inference import load_run
-
-    return load_run.load(run)
+    return comparison.compare(run, prompt, config.check(), MODELS.open([runs.named(run)]).pair)
 
 
 TOOLS: tuple[Callable[..., Any], ...] = (list_runs, scores, compare)
