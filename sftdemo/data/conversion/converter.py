@@ -10,7 +10,7 @@ from typing import Any
 
 from sftdemo.data.conversion import templates
 from sftdemo.data.conversion.fields import NOTHING, Fields
-from sftdemo.data.files.table import Row, kind, split_name
+from sftdemo.data.files.table import Row, split_name
 from sftdemo.data.layouts.roles import switch
 from sftdemo.data.text import repairs
 from sftdemo.data.text.languages import language
@@ -301,13 +301,7 @@ class Converter(Fields):
         if text is None:
             text = self.text(row, column)
         elif self.fix:
-            self.flaw(
-                row,
-                column,
-                Text("The field is {kind}, not text.", kind=kind(value)),
-                NOTHING,
-                Text("It was taken as text."),
-            )
+            self.take_as_text(row, column, value)
         return None if text is None else _assistant(text)
 
     def history(self, row: Row) -> list[Message]:

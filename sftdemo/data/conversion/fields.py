@@ -68,17 +68,16 @@ class Fields:
             )
         return mended
 
+    def take_as_text(self, row: Row, column: str, value: object) -> None:
+        """Note that a number was read as the text that it is written as."""
+        what = Text("The field is {kind}, not text.", kind=kind(value))
+        self.flaw(row, column, what, NOTHING, Text("It was taken as text."))
+
     def text(self, row: Row, column: str) -> str | None:
         """The column's text, which must be there; None after a fault."""
         value = row.values.get(column)
         if self.fix and isinstance(value, int | float):
-            self.flaw(
-                row,
-                column,
-                Text("The field is {kind}, not text.", kind=kind(value)),
-                NOTHING,
-                Text("It was taken as text."),
-            )
+            self.take_as_text(row, column, value)
             value = str(value)
         if isinstance(value, str) and value.strip():
             value = self.sound(row, column, value)

@@ -35,15 +35,6 @@ KINDS = {
 }
 
 
-KINDS = {
-    type(None): Text("null"),
-    str: Text("text"),
-    bool: Text("true or false"),
-    list: Text("a list"),
-    dict: Text("an object"),
-}
-
-
 @dataclass
 class Table:
     """The rows of a file that can be read, a fault for each that can't, warnings, and notes on how it was read.
