@@ -12,9 +12,10 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from sftdemo.ui import build, server
+from sftdemo.ui import build
 from sftdemo.ui.access import guard, rights
 from sftdemo.ui.access.settings import AppConfig
+from tests.in_process import serving
 
 PASSWORD = {"authorization": "Bearer secret"}
 STRANGERS = ({"host": "evil.example"}, {"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"})
@@ -33,17 +34,8 @@ def blocks() -> Any:
 
 @pytest.fixture(scope="module")
 def served(blocks: Any) -> Iterator[tuple[Any, str]]:
-    blocks.api_open = False
-    app, url, _ = blocks.launch(
-        server_name="127.0.0.1",
-        prevent_thread_lock=True,
-        quiet=True,
-        ssr_mode=False,
-        run_history=False,
-        app_kwargs=server.app_options(blocks),
-    )
-    yield app, url.rstrip("/")
-    blocks.close()
+    with serving(blocks) as served:
+        yield served
 
 
 @pytest.fixture(params=ALLOWANCES)

@@ -11,9 +11,10 @@ import pytest
 pytest.importorskip("gradio")
 
 from sftdemo.errors import UsageError
-from sftdemo.ui import build, launch, server
+from sftdemo.ui import build, launch
 from sftdemo.ui.access import guard, rights
 from sftdemo.ui.access.settings import AppConfig
+from tests.in_process import serving
 
 OWNERS_ROUTE = "/gradio_api/token"  # 200 for the owner, 403 for everybody else
 PASSWORD = "correct horse"
@@ -22,18 +23,8 @@ BROWSER = {"accept": "text/html"}
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[tuple[object, str]]:
-    blocks = build()
-    blocks.api_open = False
-    served, url, _ = blocks.launch(
-        server_name="127.0.0.1",
-        prevent_thread_lock=True,
-        quiet=True,
-        ssr_mode=False,
-        run_history=False,
-        app_kwargs=server.app_options(blocks),
-    )
-    yield served, url.rstrip("/")
-    blocks.close()
+    with serving(build()) as served:
+        yield served
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from sftdemo.inference import server
 from sftdemo.inference.server import ModelServer, ServedRuns
 from sftdemo.runs import Run, named
 from tests.conftest import home_at, label_rows
+from tests.in_process import ask
 from tests.test_serving import texts_of, wait_until, widest
 
 ASKED = [{"role": "user", "content": "the film was good and nice"}]
@@ -54,7 +55,7 @@ def runs(*names: str) -> list[Run]:
 
 
 def answers(served: ServedRuns) -> dict[str, str]:
-    return texts_of(served.stream(ASKED, GREEDY, ("me", "")))
+    return texts_of(ask(served, ASKED, GREEDY, ("me", "")))
 
 
 def test_runs_of_one_base_share_it_and_answer_in_one_batch(
@@ -72,7 +73,7 @@ def test_runs_of_one_base_share_it_and_answer_in_one_batch(
     three = models.open(runs("a", "b"))
     assert answers(three) == {"base": wanted["a"]["base"], "a": wanted["a"]["tuned"], "b": wanted["b"]["tuned"]}
     rows = widest(monkeypatch)
-    streams = [served.stream(ASKED, GREEDY, (name, "")) for name, served in (("a", again), ("b", both))]
+    streams = [ask(served, ASKED, GREEDY, (name, "")) for name, served in (("a", again), ("b", both))]
     for stream in streams:
         next(stream)
     assert [texts_of(stream).keys() for stream in streams] == [{"base", "tuned"}] * 2
@@ -127,7 +128,7 @@ def test_who_is_being_answered_is_answered_to_the_end(models: ModelServer, monke
     """The next model waits for it; a model that never ends is no reason to wait for ever."""
     full_memory(models, monkeypatch)
     monkeypatch.setattr(server, "RESIDENCE_S", 0.0)
-    stream = models.open(runs("a")).stream(ASKED, GenerateConfig(max_new_tokens=60), ("me", ""))
+    stream = ask(models.open(runs("a")), ASKED, GenerateConfig(max_new_tokens=60), ("me", ""))
     next(stream)
     opened: list[ServedRuns] = []
     thread = threading.Thread(target=lambda: opened.append(models.open(runs("full"))))

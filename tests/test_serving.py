@@ -21,6 +21,7 @@ from sftdemo.inference.engine import Engine
 from sftdemo.inference.fair_lock import FairLock
 from sftdemo.inference.line import Line, Place, Question
 from sftdemo.inference.server import ServedRuns
+from tests.in_process import ask
 from tests.test_generate import CHATS, adapter, pair  # noqa: F401 (fixtures)
 
 GREEDY = GenerateConfig(max_new_tokens=24)
@@ -80,7 +81,7 @@ def test_each_answers_in_a_full_batch_as_alone(served, monkeypatch):
     monkeypatch.setattr(engines, "PREFILL_TOKENS", 64)
     alone = [texts_of(served.pair.stream(chat, config)) for chat, config, _ in asked]
     rows = widest(monkeypatch)
-    together = at_once([lambda call=call: texts_of(served.stream(*call)) for call in asked])
+    together = at_once([lambda call=call: texts_of(ask(served, *call)) for call in asked])
     assert together == alone
     assert max(rows) >= 2 * 4, "several were answered in one batch"
     assert served.engine.idle
@@ -89,12 +90,12 @@ def test_each_answers_in_a_full_batch_as_alone(served, monkeypatch):
 def test_a_question_leaves_the_batch_within_a_step(served):
     """Closed, stopped or withdrawn in line: the others go on, and nothing is left behind."""
     endless = GenerateConfig(max_new_tokens=400)
-    stream = served.stream(LONG, endless, ("a", "1"))
-    other = served.stream(CHATS[0], endless, ("b", "1"))
+    stream = ask(served, LONG, endless, ("a", "1"))
+    other = ask(served, CHATS[0], endless, ("b", "1"))
     next(stream), next(other)
     stream.close()
     stopped = threading.Event()
-    third = served.stream(CHATS[1], endless, ("c", "1"), should_stop=stopped.is_set)
+    third = ask(served, CHATS[1], endless, ("c", "1"), should_stop=stopped.is_set)
     next(third)
     assert {question.visitor for question in served.engine._active} <= {"b", "c"}
     stopped.set()
@@ -168,10 +169,10 @@ def test_a_long_prompt_holds_nobody_up(served, monkeypatch):
     read, advance = Batch.read, Batch.advance
     monkeypatch.setattr(Batch, "read", lambda batch, columns: (seen.append("read"), read(batch, columns))[1])
     monkeypatch.setattr(Batch, "advance", lambda batch, *step: (seen.append("token"), advance(batch, *step))[1])
-    talking = served.stream(CHATS[0], GenerateConfig(max_new_tokens=300), ("a", ""))
+    talking = ask(served, CHATS[0], GenerateConfig(max_new_tokens=300), ("a", ""))
     next(talking)
     seen.clear()
-    assert texts_of(served.stream(LONG, GREEDY, ("b", ""))) == texts_of(served.pair.stream(LONG, GREEDY))
+    assert texts_of(ask(served, LONG, GREEDY, ("b", ""))) == texts_of(served.pair.stream(LONG, GREEDY))
     reads = [place for place, what in enumerate(seen) if what == "read"][:-1]
     assert len(reads) > 5 and all("token" in seen[a:b] for a, b in itertools.pairwise(reads))
     talking.close()
@@ -180,11 +181,10 @@ def test_a_long_prompt_holds_nobody_up(served, monkeypatch):
 def test_what_finds_no_memory_waits_or_is_refused(served, monkeypatch):
     monkeypatch.setattr(engines, "kv_token_budget", lambda model: 2 * 160)
     with pytest.raises(UserError, match="no memory for"):
-        list(served.stream(CHATS[0], GenerateConfig(max_new_tokens=400), ("a", "")))
+        list(ask(served, CHATS[0], GenerateConfig(max_new_tokens=400), ("a", "")))
     rows = widest(monkeypatch)
     calls = [
-        lambda n=n: texts_of(served.stream(CHATS[0], GenerateConfig(max_new_tokens=60), (f"v{n}", "")))
-        for n in range(4)
+        lambda n=n: texts_of(ask(served, CHATS[0], GenerateConfig(max_new_tokens=60), (f"v{n}", ""))) for n in range(4)
     ]
     answers = at_once(calls)
     assert answers == [answers[0]] * 4 and answers[0]["base"]
@@ -192,11 +192,11 @@ def test_what_finds_no_memory_waits_or_is_refused(served, monkeypatch):
 
 
 def test_a_prompt_that_breaks_the_model_breaks_only_its_own_answer(served, monkeypatch):
-    talking = served.stream(CHATS[0], GenerateConfig(max_new_tokens=100), ("a", ""))
+    talking = ask(served, CHATS[0], GenerateConfig(max_new_tokens=100), ("a", ""))
     next(talking)
     monkeypatch.setattr(engines, "Batch", broken := type("Broken", (), {"__init__": lambda *a, **b: 1 / 0}))
     with pytest.raises(UserError, match="unexpected went wrong"):
-        list(served.stream(CHATS[1], GREEDY, ("b", "")))
+        list(ask(served, CHATS[1], GREEDY, ("b", "")))
     assert broken and list(talking)[-1].finish_reason
 
 
@@ -211,9 +211,9 @@ def test_an_evaluation_and_a_chat_take_turns(served):
     thread = threading.Thread(target=evaluate)
     thread.start()
     wait_until(lambda: bool(done))
-    chunks = list(served.stream(CHATS[0], GREEDY, ("a", "")))
+    chunks = list(ask(served, CHATS[0], GREEDY, ("a", "")))
     assert thread.is_alive() and chunks[-1].finish_reason
-    endless = served.stream(CHATS[0], GenerateConfig(max_new_tokens=400), ("a", ""))
+    endless = ask(served, CHATS[0], GenerateConfig(max_new_tokens=400), ("a", ""))
     before = len(done)
     next(endless)
     thread.join(60)
@@ -242,13 +242,13 @@ def test_a_lock_is_handed_on_in_order():
 def test_nothing_grows_with_the_questions(served, monkeypatch):
     """What is kept for next turns is bounded, and of whoever talked last; of the rest nothing stays."""
     config = GenerateConfig(max_new_tokens=4)
-    first = texts_of(served.stream(CHATS[2], config, ("v", "first")))
+    first = texts_of(ask(served, CHATS[2], config, ("v", "first")))
     wait_until(lambda: not served.engine._questions)
     each = served.engine._prefixes.bytes
     assert each > 0 and set(served.engine._prefixes.of("first")) == {"base", "tuned"}
     monkeypatch.setattr(engines, "PREFIX_BYTES", 3 * each)
     for number in range(20):
-        assert texts_of(served.stream(CHATS[2], config, ("v", f"s{number}"))) == first
+        assert texts_of(ask(served, CHATS[2], config, ("v", f"s{number}"))) == first
     wait_until(lambda: served.engine.idle and not served.engine._questions)
     assert served.engine._prefixes.bytes <= 3 * each
     assert not served.engine._prefixes.of("first") and served.engine._prefixes.of("s19")

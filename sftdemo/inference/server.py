@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
@@ -75,28 +74,6 @@ class ServedRuns:
         texts = {row.side: Answer(self.pair.tokenizer, row.prompt) for row in rows}
         return Question(*asker, rows, texts, shown, put, should_stop)
 
-    def stream(
-        self,
-        messages: Messages | Mapping[str, Messages],
-        config: GenerateConfig,
-        asker: tuple[str, str],
-        should_stop: Callable[[], bool] = lambda: False,
-        tools: Tools | None = None,
-    ) -> Iterator[Chunk]:
-        """As SideBySide.stream, but in one batch with what other visitors ask; closed, it leaves that batch."""
-        if zero_gpu.without_gpu():
-            yield from gpu_answers.stream(self._paths, messages, config.check(), should_stop, tools)
-            return
-        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        question = self.question(events.put, messages, config, asker, should_stop, tools)
-        with self.engine.asked(question):
-            left = len(question.rows)
-            while left:
-                event = _checked(events.get())
-                if isinstance(event, Chunk):
-                    left -= event.finish_reason is not None
-                    yield event
-
     async def events(
         self,
         messages: Messages | Mapping[str, Messages],
@@ -107,7 +84,8 @@ class ServedRuns:
         sides: Sequence[str] = (),
         most: int = MOST_A_SESSION,
     ) -> AsyncGenerator[Place | Chunk, None]:
-        """As `stream`, on the web server's loop and with the places in line; `sides` answer, and no others where any are named.
+        """As SideBySide.stream, but in one batch with what other visitors ask, and with the places in line; closed, it leaves
+        that batch. `sides` answer, and no others where any are named.
 
         No thread waits meanwhile, so that a hundred visitors in line leave the page to the others.
         """
@@ -150,7 +128,7 @@ class ServedRuns:
         with self.engine.asked(question, most):
             left = len(question.rows)
             while left:
-                event = _checked(await heard.get())
+                event = checked(await heard.get())
                 left -= isinstance(event, Chunk) and event.finish_reason is not None
                 yield event
 
@@ -165,7 +143,8 @@ async def _in_thread(chunks: Generator[Chunk, None, None]) -> AsyncGenerator[Pla
         await loop.run_in_executor(_calling, chunks.close)
 
 
-def _checked(event: Event) -> Place | Chunk:
+def checked(event: Event) -> Place | Chunk:
+    """The event; one that is an error is raised, what nobody foresaw as a UserError."""
     if isinstance(event, UserError):
         raise event
     if isinstance(event, Exception):

@@ -1,0 +1,49 @@
+"""The app and its engine within the test's own process."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sftdemo.config import GenerateConfig
+from sftdemo.inference.decoding import Chunk
+from sftdemo.inference.server import ServedRuns, checked
+
+
+@contextmanager
+def serving(blocks: Any) -> Iterator[tuple[Any, str]]:
+    """The app that serves a page on a free port of this machine, and its address."""
+    from sftdemo.ui import server
+
+    blocks.api_open = False
+    app, url, _ = blocks.launch(
+        server_name="127.0.0.1",
+        prevent_thread_lock=True,
+        quiet=True,
+        ssr_mode=False,
+        run_history=False,
+        app_kwargs=server.app_options(blocks),
+    )
+    yield app, url.rstrip("/")
+    blocks.close()
+
+
+def ask(
+    served: ServedRuns,
+    messages: Any,
+    config: GenerateConfig,
+    asker: tuple[str, str],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Chunk]:
+    """The chunks of a question as they come, for the thread that asks; closed, it leaves the batch."""
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    question = served.question(events.put, messages, config, asker, should_stop)
+    with served.engine.asked(question):
+        left = len(question.rows)
+        while left:
+            event = checked(events.get())
+            if isinstance(event, Chunk):
+                left -= event.finish_reason is not None
+                yield event
