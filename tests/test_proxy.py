@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -23,10 +19,9 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from tests.test_browser import end, free_port
+from tests.test_browser import end, free_port, serve
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[1]
 SITE, PREFIX, PASSWORD = "demo.example", "/sftdemo", "correct horse"
 
 
@@ -56,26 +51,22 @@ def proxy(upstream: str) -> Starlette:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of the site, as a browser that has typed its name."""
-    home, port, front = tmp_path_factory.mktemp("proxied"), free_port(), free_port()
-    environment = {
-        **os.environ,
-        "SFTDEMO_HOME": str(home),
+    front = free_port()
+    settings = {
         "SFTDEMO_PASSWORD": PASSWORD,
         "SFTDEMO_ALLOWED_HOSTS": SITE,
         "GRADIO_ROOT_PATH": PREFIX,
-        "HF_HUB_OFFLINE": "1",
+        "GRADIO_SERVER_NAME": "0.0.0.0",
     }
-    with (home / "app.log").open("wb") as log:
-        command = [sys.executable, "-m", "sftdemo", "app", "--host", "0.0.0.0", "--port", str(port)]
-        app = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-    server = uvicorn.Server(uvicorn.Config(proxy(f"http://127.0.0.1:{port}"), port=front, log_level="warning"))
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in settings.items():
+            environment.setenv(name, value)
+        url, app = serve(tmp_path_factory.mktemp("proxied"))
+    server = uvicorn.Server(uvicorn.Config(proxy(url), port=front, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{front}", headers={"host": SITE}, timeout=60) as client:
-            while not answers(f"http://127.0.0.1:{port}/healthz"):
-                assert app.poll() is None, (home / "app.log").read_text()
-                time.sleep(0.2)
             while not server.started:
                 time.sleep(0.05)
             yield client
@@ -83,13 +74,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         server.should_exit = True
         thread.join(20)
         end(app)
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def test_the_page_and_all_it_loads_lie_below_the_sub_path(site: httpx.Client) -> None:
