@@ -135,6 +135,15 @@ def test_a_killed_training_goes_on_to_the_same_curve(moods, tiny, run, whole, ki
     assert_same(run, whole(kind))
 
 
+def test_what_killed_processes_were_writing_goes(run):
+    run.path.mkdir(parents=True)
+    gone = forked(lambda: (run.path / f".status.json.{os.getpid()}.1.part").touch())
+    (run.path / f".voting.json.{os.getpid()}.1.part").touch()
+    assert gone == 0 and len(list(run.path.glob(".*.part"))) == 2
+    run.remove_unfinished()
+    assert [path.name for path in run.path.iterdir()] == [f".voting.json.{os.getpid()}.1.part"]
+
+
 def test_sigterm_saves_before_it_goes(moods, tiny, run, whole):
     summary = train(config(moods, tiny), reporter=at_step(7, signal_self(signal.SIGTERM)))
     assert (summary["status"], summary["steps"], summary["eval_loss"]) == ("stopped", 7, None)
@@ -446,6 +455,7 @@ def ended_well(run: Run, whole: Run) -> bool:
     if not run.path.exists() or run.status()["state"] != "finished":
         return False
     shutil.rmtree(checkpoints.folder(run), ignore_errors=True)  # the kill may have come just before that
+    run.remove_unfinished()
     assert_same(run, whole)
     run.delete()
     return True

@@ -18,7 +18,7 @@ from typing import Any
 from sftdemo.config import TrainConfig, value_hint
 from sftdemo.errors import Text, UserError
 from sftdemo.files import FULL, overwrite_json, parsed, read_json, read_jsonl, regular, stamp, write_json
-from sftdemo.runs.process import identity, is_alive
+from sftdemo.runs.process import identity, is_alive, process_start
 from sftdemo.schema import ExampleRow, GeneralRow, MetricsRow, OutputRow, RunConfig, Scores, Status, Voting, problem_in
 
 ACTIVE = ("queued", "running", "stopping")
@@ -212,6 +212,13 @@ class Run:
             if full.errno not in FULL or state in ACTIVE:
                 raise
             overwrite_json(self.path / "status.json", status)  # the last word
+
+    def remove_unfinished(self) -> None:
+        """Remove what killed processes left of files that they were writing (`files.write_text` names them)."""
+        for part in self.path.glob(".*.*.*.part"):
+            pid = part.name.split(".")[-3]
+            if pid.isdecimal() and process_start(int(pid)) is None:
+                part.unlink(missing_ok=True)
 
     def metrics(self) -> list[MetricsRow]:
         """The logged steps so far, 2,000 at most."""

@@ -104,6 +104,7 @@ def _take_up(run: runs.Run, start: resume.Start, reporter: Reporter) -> None:
     def clear() -> None:
         for word in ("stop", "save"):
             (run.path / word).unlink(missing_ok=True)
+        run.remove_unfinished()
         checkpoints.discard_part(run)
         shutil.rmtree(run.path / ".model.part", ignore_errors=True)
         checkpoints.restore_metrics(run, start.checkpoint)
