@@ -187,7 +187,8 @@ class ReadConfig(FileConfig):
     )
     on_fault: str = setting(
         "stop",
-        "Rows at fault: stop lists them and trains nothing; drop leaves them out and lists them; fix repairs what is safe.",
+        "Rows at fault: stop lists them and trains nothing; drop leaves them out and lists them; fix repairs what "
+        "it can and leaves out the rest.",
         group="Data",
         choices=("stop", "drop", "fix"),
     )

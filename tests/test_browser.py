@@ -181,7 +181,7 @@ def test_a_faulty_file_is_explained_and_the_good_rows_kept(open_page: Callable[.
     rows = [f'{{"text": "number {i} <b>bold</b>", "label": "{"ab"[i % 2]}"}}' for i in range(20)]
     bad.write_text("\n".join([*rows, '{"text": "no label"}', "not json"]) + "\n")
     page.locator("#upload input[type=file]").set_input_files(str(bad))
-    expect(page.locator("#verdict")).to_contain_text("2 rows need you", timeout=SLOW_MS)
+    expect(page.locator("#verdict")).to_contain_text("rows with problems: 2", timeout=SLOW_MS)
     expect(page.get_by_text("not json").or_(page.get_by_text("22", exact=True)).first).to_be_visible()
     assert page.locator("#data-examples b").count() == 0, "text from a file must not become HTML"
     page.wait_for_timeout(1500)
@@ -203,16 +203,14 @@ def test_columns_are_mapped_and_faults_settled_on_the_page(open_page: Callable[.
     rows = [f'{{"utt": "number {i} at me{i}@mail.example", "mood": "{"ab"[i % 2]}"}}' for i in range(30)]
     odd.write_text("\n".join([*rows, '{"utt": "no mood", "mood": ""}']) + "\n")
     page.locator("#upload input[type=file]").set_input_files(str(odd))
-    expect(page.locator("#data-verdict")).to_contain_text("Choose a format", timeout=SLOW_MS)
+    expect(page.locator("#data-preview")).to_contain_text("number 0 at", timeout=SLOW_MS)
+    page.click("#confirm-columns")
+    expect(page.locator("#verdict")).to_contain_text("rows with problems: 1", timeout=SLOW_MS)
     expect(page.locator("#to-train")).to_be_disabled()
-    choose(page, "#ReadConfig-format", "text_label")
-    choose(page, "#role-text", "utt")
-    choose(page, "#role-label", "mood")
-    expect(page.locator("#verdict")).to_contain_text("1 rows need you", timeout=SLOW_MS)
     expect(page.locator("#data-faults")).to_contain_text("The field is empty", timeout=SLOW_MS)
-    page.locator("#data-choices button").first.click()
-    choose(page, "#ReadConfig-on_fault", "drop")
+    page.click("#leave-out-rows")
     expect(page.locator("#verdict")).to_contain_text("30 rows, 2 labels, ready", timeout=SLOW_MS)
+    page.locator("#data-choices button").first.click()
     page.locator("#clean").get_by_text("Personal data").click()
     expect(page.locator("#data-cleaning")).to_contain_text("<EMAIL>", timeout=SLOW_MS)
     # Half a placeholder is said on the page, and the preview follows once it is whole.

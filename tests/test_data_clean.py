@@ -86,7 +86,9 @@ def test_what_is_safe_to_mend_is_mended_and_listed(load):
         "line 2, field 'label': The label 'Good' is 'good' in another spelling (1 rows, and 2). It was written 'good'."
     ]
     assert load(*labels).labels == {"Good": 1, "good": 2}
-    assert len(load(qa(""), on_fault="fix").faults) == 1, "an empty field can't be mended"
+    rest = load(qa("a\u0000"), qa(""), *[qa(text) for text in "bc"], on_fault="fix")
+    assert (asked(rest), rest.faults) == (["a", "b", "c"], []), "what can't be repaired is left out"
+    assert [fault.line for fault in rest.dropped] == [2] and [fault.line for fault in rest.fixed] == [1]
 
 
 @pytest.mark.parametrize(

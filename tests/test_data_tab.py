@@ -62,7 +62,7 @@ def test_what_is_drawn_is_what_check_says(tweets, babbler, lang):
 def test_rows_at_fault_wait_for_a_choice(tweets):
     value = told(tweets)
     shown = data_views.verdict(value, "en")
-    assert "1 rows need you" in shown and "choose under" in shown and value["split_sizes"] is None
+    assert "rows with problems: 1" in shown and "choose below" in shown and value["split_sizes"] is None
     assert "<details open" in data_views.fault_lists(value, "en").replace(' class="fold faults"', "")
     assert "ready" in data_views.verdict(told(tweets, on_fault="drop"), "en")
 
@@ -78,12 +78,13 @@ def test_the_chinese_page_tells_faults_and_notes_in_chinese(tweets):
 def test_data_without_a_layout_is_not_read_as_anything(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     value = chosen_data.summarize(chosen_data.chosen_config({"data": str(tmp_path / "a.csv")}))
-    assert data_views.mapping(value, "en") == "" and "column" in data_views.fault_lists(value, "en")
+    assert data_views.mapping(value, "en") == "" and data_views.fault_lists(value, "en") == ""
+    assert "which columns" in data_views.verdict(value, "en") and "哪一列" in data_views.verdict(value, "zh")
 
 
 def test_without_a_tokenizer_characters_are_shown(tweets):
     value = told(tweets, model="nobody/has-this")
-    assert value["tokens"] is None and "Characters a row" in data_views.pictures(value, "en")
+    assert value["tokens"] is None and "Characters per row" in data_views.pictures(value, "en")
     assert data_views.checks(value, "en") == ""
     assert "Show tokens" in data_tab.xray(
         chosen_data.chosen_config({"data": tweets, "model": "nobody/has-this"}), 1, "en"
@@ -168,16 +169,51 @@ def test_the_xray_asks_for_thoughts_as_training_will(tmp_path):
     assert shown["auto"] != shown["off"] and all("think" in text for text in shown.values())
 
 
-def test_one_click_reads_data_as_its_values_suggest(tmp_path):
+@pytest.fixture
+def tab():
     import gradio as gr
 
-    path = tmp_path / "a.csv"
-    path.write_text("Grund,Nachricht\n" + "".join(f"{'xy'[i % 2]},das ist Nachricht {i} hier\n" for i in range(8)))
     with gr.Blocks() as blocks:
-        tab = data_tab.DataTab(Page(blocks, run=gr.State(""), data=gr.State({})))
-    settings = {name: data_tab.default_of(name) for name in tab.settings}
-    before, _ = tab.show({"data": str(path)}, 1, "en")
-    assert before[tab.read_so]["visible"] and "text=Nachricht,label=Grund" in before[tab.read_so]["value"]
-    after, _ = tab.read_as_suggested(None, before[tab.looked], 1, **settings)
-    assert after[tab.looked]["mapping"] == {"text": "Nachricht", "label": "Grund"}
-    assert not after[tab.read_so]["visible"] and "8 rows" in after[tab.verdict]
+        yield data_tab.DataTab(Page(blocks, run=gr.State(""), data=gr.State({})))
+
+
+def unset(tab: data_tab.DataTab) -> dict:
+    return {name: data_tab.default_of(name) for name in tab.settings}
+
+
+def odd_table(path: Path, good: int = 70) -> str:
+    """Odd names, one label spelt otherwise and one empty cell."""
+    lines = [f"Gastkommentar {i} zum Essen,{['gut', 'schlecht'][i % 2]},{i}" for i in range(good)]
+    path.write_text("\n".join(["Kommentar vom Gast,Urteil,Nr", *lines, "noch ein Kommentar,Gut,1", "leer,,2"]) + "\n")
+    return str(path)
+
+
+def test_own_data_are_shown_guessed_confirmed_and_repaired_in_a_click_each(tab, tmp_path):
+    path = odd_table(tmp_path / "a.csv")
+    before, *_ = tab.show({"data": path}, 1, "en")
+    assert before[tab.confirm]["visible"] and not before[tab.to_train]["visible"]
+    prompt, answer = before[tab.prompt]["value"], before[tab.answer]["value"]
+    assert (prompt, answer) == ("Kommentar vom Gast", "Urteil")
+    assert ("Urteil · 3 labels", "Urteil") in before[tab.answer]["choices"]
+    assert "Gastkommentar 0 zum Essen" in before[tab.preview] and "text_label" not in before[tab.verdict]
+    read, *_ = tab.pick_pair(None, before[tab.looked], 1, prompt, answer, **unset(tab))
+    assert read[tab.repair]["visible"] and read[tab.leave_out]["visible"] and not read[tab.confirm]["visible"]
+    assert "Answer: <b>Urteil</b>, 3 labels" in read[tab.mapping] and not read[tab.to_train]["interactive"]
+    fixed, *_ = tab.repair_rows(None, read[tab.looked], 1, **unset(tab))
+    assert fixed[tab.to_train]["interactive"] and "71 rows, 2 labels, ready" in fixed[tab.verdict]
+    assert not fixed[tab.repair]["visible"] and fixed[tab.hold_out]["visible"] and "too few" in fixed[tab.few]
+    settings = {**unset(tab), "on_fault": "fix"}
+    held, *_ = tab.hold_more_out(None, fixed[tab.looked], 1, **settings)
+    assert held[tab.few] == "" and not held[tab.hold_out]["visible"] and held[tab.page.data]["test_size"] == "30"
+
+
+def test_one_column_is_not_prompt_and_answer(tab):
+    with pytest.raises(UserError, match="can't be both the prompt"):
+        list(tab.pick_pair(None, {}, 1, "a", "a", **unset(tab)))
+
+
+def test_too_few_rows_have_no_button_that_would_not_help(tab, tmp_path):
+    path = tmp_path / "few.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"ask {i}", "completion": f"say {i}"}) + "\n" for i in range(40)))
+    update, *_ = tab.show({"data": str(path)}, 1, "en")
+    assert "by vote" in update[tab.few] and not update[tab.hold_out]["visible"]

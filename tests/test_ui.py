@@ -39,9 +39,9 @@ from sftdemo.votes import SCALES, TAGS, Store
 UI = Path(forms.__file__).parents[1]
 
 
-def test_the_page_takes_every_file_that_the_command_line_takes():
+def test_the_page_takes_every_file_and_leaves_it_to_the_reader_what_can_be_read():
     (upload,) = [block for block in build().blocks.values() if getattr(block, "elem_id", "") == "upload"]
-    assert upload.file_types == list(READABLE)
+    assert upload.file_types is None, "Gradio would refuse others in a toast that goes"
     assert {".txt", ".ndjson", ".feather", ".xlsx", ".gz"} <= set(READABLE)
 
 

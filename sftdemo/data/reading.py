@@ -70,7 +70,7 @@ def _convert(source: sources.Source, config: ReadConfig, limits: Limits) -> Data
     dataset.warnings += source.table.warnings
     if source.table.rows:
         convert.convert(source.table.rows, config, dataset, limits)
-    if config.on_fault == "drop":
+    if config.on_fault != "stop":  # what `fix` could repair is repaired by now
         dataset.dropped = [fault for fault in dataset.faults if not fault.whole]
         dataset.faults = [fault for fault in dataset.faults if fault.whole]
         if dataset.dropped:

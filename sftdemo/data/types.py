@@ -95,6 +95,17 @@ class Step:
     examples: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Preview:
+    """The first rows as they stand in the file: (line, cells) for `columns`; how many labels each column of labels has; and
+    the columns that are likely prompt and answer."""
+
+    columns: list[str]
+    rows: list[tuple[int, list[str]]]
+    labels: dict[str, int]
+    guess: tuple[str, str] | None
+
+
 @dataclass
 class Dataset:
     """What was read: examples by split, and all that is to be said about them.
@@ -126,6 +137,7 @@ class Dataset:
     notes: list[Text] = field(default_factory=list)
     # The template the user turns were written with; read other data with it and both are asked the same way.
     instruction: str = ""
+    preview: Preview | None = None
     file: str = ""  # where rows come from whose meta names none
 
     @property

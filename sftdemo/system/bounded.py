@@ -28,7 +28,7 @@ _NICE = 5  # whoever waits for a page or an answer comes first
 _SPARE = 1 << 30  # address space beyond the memory, for libraries that reserve more than they use
 # What a child may answer with, beside plain values: it may have read a stranger's file.
 _TYPES = {("sftdemo.errors", "Text"), ("sftdemo.errors", "Fault"), ("sftdemo.data.types", "Step"),
-          ("sftdemo.data.types", "Dataset"), ("sftdemo.errors", "UserError"), ("sftdemo.errors", "UsageError"),
+          ("sftdemo.data.types", "Dataset"), ("sftdemo.data.types", "Preview"), ("sftdemo.errors", "UserError"), ("sftdemo.errors", "UsageError"),
           ("sftdemo.errors", "DataError")}  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from sftdemo.data.text.languages import language
 from sftdemo.data.types import SPLIT_NAMES, SPLITS, Dataset, Example, Tally
 from sftdemo.data.values import transcripts
 from sftdemo.data.values.columns import at_path, flag, flattened, key, unused
+from sftdemo.data.values.preview import preview
 from sftdemo.errors import Fault, Text
 
 _TRANSCRIPTS = (
@@ -48,6 +49,7 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset, limits: Limit
         over = OverLimit(limits, "columns", len(search.every))
         dataset.faults.append(Fault(0, "", over.problem, over.remedy, dataset.file))
         return
+    dataset.preview = preview(search.columns, search.every)
     if recognized is None:
         flat = recognition.Search.of([row._replace(values=flattened(row.values)) for row in rows], config)
         dataset.suggested = recognition.suggestion(search, flat)
@@ -82,7 +84,7 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset, limits: Limit
     elif splits["train"]:
         sure = key(mapping.columns.get("split", "split")) == "split" or "split" in search.named
         _unseen_labels(
-            splits, mapping, config.on_fault == "drop", dataset, dataset.faults if sure else dataset.warnings
+            splits, mapping, config.on_fault != "stop", dataset, dataset.faults if sure else dataset.warnings
         )
     dataset.splits = {name: examples for name, examples in splits.items() if examples}
     summarise(dataset, mapping.layout.task)

@@ -11,19 +11,18 @@ import gradio as gr
 from sftdemo import data
 from sftdemo.config import CLEANING, ReadConfig, TrainConfig
 from sftdemo.data.layouts.recognition import COMMON, LAYOUTS, parse_columns, write_columns
-from sftdemo.data.sources import READABLE
 from sftdemo.errors import UserError
+from sftdemo.evaluation.summary import FEW_ROWS
 from sftdemo.ui import chosen_data, uploads
 from sftdemo.ui.access import rights
 from sftdemo.ui.chosen_data import FROM_FILE, chosen_config, description, have_tokenizer, of_file, summarize
 from sftdemo.ui.parts import forms, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, tabs_for
-from sftdemo.ui.tabs import data_views
-from sftdemo.ui.texts import label, language, number, say
+from sftdemo.ui.tabs import data_columns, data_views
+from sftdemo.ui.texts import label, language, say
 from sftdemo.ui.texts.faults import in_words
 
-FIRST_SAMPLE = "support_tickets"
 LIVE_ROWS = 5000  # up to here every key typed into the instruction is worked on
 WORDING = ("instruction", "system")
 READING = ("encoding", "header", "sheet")
@@ -36,24 +35,7 @@ EVERY_ROLE = list(dict.fromkeys(sorted((role for roles in ROLES.values() for rol
 def first_choice() -> dict[str, Any]:
     """What is chosen when the page opens."""
     names = [sample.name for sample in data.samples()]
-    return {"data": FIRST_SAMPLE if FIRST_SAMPLE in names else (names or [""])[0]}
-
-
-def sample_cards(lang: str, chosen: str) -> str:
-    """The sample sets, each with its task, size, language and one example."""
-    cards = []
-    for sample in sorted(data.samples(), key=lambda sample: sample.name != FIRST_SAMPLE):
-        title = sample.title_zh if lang == "zh" else sample.title
-        tags = [say(lang, f"task_{sample.task}"), sample.language]
-        if sample.rows:
-            tags.insert(1, say(lang, "rows_n", n=number(sample.rows)))
-        example = ""
-        if sample.example:
-            turns = [message["content"] for message in sample.example["messages"] if message["role"] != "system"]
-            example = f'<div class="eg">{html.esc(html.cut(html.last_paragraph(turns[0]), 70))} → {html.esc(html.cut(turns[-1], 50))}</div>'
-        content = f'<div class="title">{html.esc(title)}</div><div class="tags">{"".join(html.chip(tag) for tag in tags)}</div>{example}'
-        cards.append(html.card(sample.name, content, sample.name == chosen))
-    return html.block(f'<div class="cards">{"".join(cards)}</div>')
+    return {"data": data_views.FIRST_SAMPLE if data_views.FIRST_SAMPLE in names else (names or [""])[0]}
 
 
 def layout_of(summary: Mapping[str, Any], format: str) -> str:
@@ -121,10 +103,10 @@ class DataTab:
         self.settings = {"format": self.form, **self.reading, **self.wording, "clean": self.steps, **self.choices}
 
     def _build_sources(self) -> None:
-        self.cards = picker(elem_id="samples")
         self.upload = gr.File(
-            label=label("data_upload"), file_types=list(READABLE), type="filepath", height=130, elem_id="upload"
-        )
+            label=label("data_upload"), type="filepath", height=130, elem_id="upload"
+        )  # any type: the reader tells what it can't read, and on the page
+        self.cards = picker(elem_id="samples")
         with gr.Accordion(label("data_more"), open=False) as self.elsewhere:
             self.source = gr.Textbox(
                 "", label=label("data_source"), info=label("data_source_help"), max_lines=1, elem_id="source"
@@ -156,12 +138,29 @@ class DataTab:
         self.fault = gr.HTML("", elem_id="data-fault")
         self.verdict = gr.HTML("", elem_id="data-verdict")
         self.to_train = gr.Button(label("data_go"), variant="primary", elem_classes="main-button", elem_id="to-train")
+        self._build_remedies()
+        self._build_pair()
         self.mapping = gr.HTML("")
-        self.read_so = gr.Button("", visible=False, elem_id="read-so")
         self.faults = gr.HTML("", elem_id="data-faults")
         self.cleaning = gr.HTML("", elem_id="data-cleaning")
         self.examples = gr.HTML("", elem_id="data-examples")
         self.statistics = gr.HTML("", elem_id="data-statistics")
+
+    def _build_remedies(self) -> None:
+        """One click for each thing that keeps data from being trained on, or from telling anything."""
+        with gr.Row():
+            self.repair = gr.Button(label("data_repair"), visible=False, elem_id="repair-rows")
+            self.leave_out = gr.Button(label("data_leave_out"), visible=False, elem_id="leave-out-rows")
+        self.few = gr.HTML("", elem_id="data-few")
+        self.hold_out = gr.Button(label("data_hold_out"), visible=False, elem_id="hold-out")
+
+    def _build_pair(self) -> None:
+        with gr.Row():
+            options: dict[str, Any] = {"visible": False, "min_width": 150}
+            self.prompt = gr.Dropdown([], label=label("column_prompt"), elem_id="prompt-column", **options)
+            self.answer = gr.Dropdown([], label=label("column_answer"), elem_id="answer-column", **options)
+        self.confirm = gr.Button(label("column_confirm"), visible=False, variant="primary", elem_id="confirm-columns")
+        self.preview = gr.HTML("", elem_id="data-preview")
 
     def _build_xray(self) -> None:
         preparing = self.page.preparing
@@ -189,23 +188,50 @@ class DataTab:
         good = summary["split_sizes"] is not None
         rows = [example for rows in dataset.splits.values() for example in rows[: data_views.SHOWN_EXAMPLES]]
         layout = layout_of(summary, config.format)
-        looked = {"data": config.data, "columns": config.columns or "", "layout": layout}
-        looked |= {"mapping": summary["mapping"], "suggested": summary["suggested"]}
-        pairs = write_columns(summary["suggested"])
+        looked: dict[str, Any] = {"data": config.data, "columns": config.columns or "", "layout": layout}
+        looked |= {"mapping": summary["mapping"], "labels": list(dataset.preview.labels) if dataset.preview else []}
         yield {
             self.page.data: {name: value for name, value in chosen.items() if name in FROM_FILE} if good else gr.skip(),
             self.looked: looked,
-            self.cards: sample_cards(lang, config.data),
+            self.cards: data_views.sample_cards(lang, config.data),
             self.verdict: data_views.verdict(summary, lang),
             self.mapping: data_views.mapping(summary, lang),
-            self.read_so: gr.update(value=say(lang, "data_read_so", pairs=pairs), visible=bool(summary["suggested"])),
+            **self.show_pair(summary, dataset, lang),
+            **self.show_remedies(summary, config, lang),
             self.cleaning: data_views.cleaning(summary, lang),
             self.examples: data_views.examples(rows, lang),
-            self.to_train: gr.update(interactive=good),
             **self.update_form(summary, layout, config, lang, fresh),
             **self.without_tokens(summary, lang),
         }
         yield self.with_tokens(config, row, lang)
+
+    def show_pair(self, summary: Mapping[str, Any], dataset: data.Dataset, lang: str) -> dict[Any, Any]:
+        """The first rows, and the menus of prompt and answer above them."""
+        preview = dataset.preview
+        pair = data_columns.chosen_pair(summary, preview)
+        unknown = summary["format"] == "unknown"
+        menus: dict[Any, Any] = dict.fromkeys((self.prompt, self.answer), gr.update(visible=False))
+        if preview and pair:
+            choices = data_columns.choices(summary, preview, lang)
+            for menu, column in zip(menus, pair, strict=True):
+                menus[menu] = gr.update(visible=True, choices=choices, value=column)
+        return {
+            **menus,
+            self.confirm: gr.update(visible=bool(pair) and unknown),
+            self.to_train: gr.update(interactive=summary["split_sizes"] is not None, visible=not (pair and unknown)),
+            self.preview: data_columns.table(preview, pair, lang),
+        }
+
+    def show_remedies(self, summary: Mapping[str, Any], config: TrainConfig, lang: str) -> dict[Any, Any]:
+        open_faults = any(fault["line"] for fault in summary["faults"])
+        flaws = config.on_fault == "stop" and any(fault["line"] for fault in summary["warnings"])
+        few, mends = data_views.few_test_rows(summary, config.test_size, lang)
+        return {
+            self.repair: gr.update(visible=open_faults or flaws, variant="primary" if open_faults else "secondary"),
+            self.leave_out: gr.update(visible=open_faults),
+            self.few: few,
+            self.hold_out: gr.update(visible=mends),
+        }
 
     def update_form(
         self, summary: Mapping[str, Any], layout: str, config: TrainConfig, lang: str, fresh: bool
@@ -216,7 +242,6 @@ class DataTab:
         placeholders = html.esc(say(lang, "data_placeholders", names=names))
         empty = {"value": ""} if fresh else {}
         return {
-            self.columns_box: gr.skip() if summary["examples"] else gr.update(open=True),
             self.placeholders: html.block(placeholders, "muted small") if names else "",
             **(unset if fresh else {}),
             **{menu: menu_of(role, layout, summary, config) for role, menu in self.menus.items()},
@@ -261,7 +286,9 @@ class DataTab:
         """A file was uploaded, or another source typed."""
         if path:
             uploads.read_by(path, rights.visitor(request), str(request.session_hash))
-            yield {self.verdict: html.block(say(language(request), "data_reading"), "muted")}
+            yield {
+                self.fault: html.block(say(language(request), "data_reading"), "muted")
+            }  # where a fault takes its place
             yield from self.choose(path, request, preparing)
 
     def choose(self, name: str, request: gr.Request, preparing: Mapping[str, Any]) -> Iterator[dict[Any, Any]]:
@@ -287,12 +314,30 @@ class DataTab:
         pairs = columns(looked.get("layout", ""), menus, looked.get("mapping", {}))
         yield from self.show(chosen_of({**looked, "columns": pairs}, values), int(row or 1), language(request))
 
-    def read_as_suggested(
-        self, request: gr.Request, looked: Any, row: Any, **settings: Any
+    def pick_pair(
+        self, request: gr.Request, looked: Any, row: Any, prompt: Any, answer: Any, **settings: Any
     ) -> Iterator[dict[Any, Any]]:
-        """The columns as their values suggest."""
-        pairs = write_columns(looked.get("suggested", {}))
-        yield from self.show(chosen_of({**looked, "columns": pairs}, settings), int(row or 1), language(request))
+        """The columns of prompt and answer were confirmed, or one of them changed."""
+        pairs = data_columns.setting(prompt, answer, looked)
+        chosen = chosen_of({**looked, "columns": pairs}, {**settings, "format": "auto"})
+        for update in self.show(chosen, int(row or 1), language(request)):
+            yield {self.form: "auto", **update}
+
+    def repair_rows(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> Iterator[dict[Any, Any]]:
+        yield from self._set(request, looked, row, {**settings, "on_fault": "fix"}, "on_fault")
+
+    def leave_rows_out(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> Iterator[dict[Any, Any]]:
+        yield from self._set(request, looked, row, {**settings, "on_fault": "drop"}, "on_fault")
+
+    def hold_more_out(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> Iterator[dict[Any, Any]]:
+        yield from self._set(request, looked, row, {**settings, "test_size": str(FEW_ROWS)}, "test_size")
+
+    def _set(
+        self, request: gr.Request, looked: Any, row: Any, settings: dict[str, Any], name: str
+    ) -> Iterator[dict[Any, Any]]:
+        """A button set one of the choices."""
+        for update in self.show(chosen_of(looked, settings), int(row or 1), language(request)):
+            yield {self.choices[name]: settings[name], **update}
 
     def look_at_row(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> dict[Any, Any]:
         """Another row, model or limit."""
@@ -308,7 +353,17 @@ class DataTab:
         menus = {f"role_{role}": menu for role, menu in self.menus.items()}
         form = {"looked": self.looked, "row": self.row, **preparing, **self.settings}
         views = [self.verdict, self.mapping, self.faults, self.cleaning, self.examples, self.statistics, self.checks]
-        views += [self.read_so, self.xray, self.show_tokens, self.to_train, self.columns_box, self.placeholders]
+        views += [
+            self.repair,
+            self.leave_out,
+            self.few,
+            self.hold_out,
+            self.prompt,
+            self.answer,
+            self.confirm,
+            self.preview,
+        ]
+        views += [self.xray, self.show_tokens, self.to_train, self.columns_box, self.placeholders]
         views += [page.data, self.looked, self.cards, self.row, *self.settings.values(), *self.menus.values()]
         fields = [self.upload, self.elsewhere, preparing["model"]]
         wire(page.blocks.load, self.open_page, None, [*fields, *views], fault)
@@ -320,7 +375,12 @@ class DataTab:
         # The menus only where one was picked: right after other data they may still hold a column that is gone.
         remapped = partial(gr.on, [menu.input for menu in menus.values()])
         wire(remapped, self.map_columns, {**form, **menus}, views, fault)
-        wire(self.read_so.click, self.read_as_suggested, form, views, fault)
+        pair = {**form, "prompt": self.prompt, "answer": self.answer}
+        picked_pair = partial(gr.on, [self.confirm.click, self.prompt.input, self.answer.input])
+        wire(picked_pair, self.pick_pair, pair, views, fault)
+        wire(self.repair.click, self.repair_rows, form, views, fault)
+        wire(self.leave_out.click, self.leave_rows_out, form, views, fault)
+        wire(self.hold_out.click, self.hold_more_out, form, views, fault)
         settled = settled_any(self.form, self.steps, *self.reading.values(), *self.choices.values())
         wire(settled, self.apply, form, views, fault)
         typed = partial(gr.on, [field.change for field in self.wording.values()])

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sftdemo import data
+from sftdemo.evaluation.summary import FEW_ROWS
 from sftdemo.ui.parts import charts, html
+from sftdemo.ui.tabs.data_columns import PAIRS
 from sftdemo.ui.texts import TEXTS, number, say
 from sftdemo.ui.texts.faults import in_words
 
+FIRST_SAMPLE = "support_tickets"
 SHOWN_EXAMPLES = 3
 SHOWN_FAULTS = 50
 SHOWN_TOKENS = 160  # of each neighbour in the pack
@@ -26,6 +30,23 @@ def total(summary: Summary, name: str) -> int:
     return int(summary.get("more", {}).get(name, len(summary[name])))
 
 
+def sample_cards(lang: str, chosen: str) -> str:
+    """The sample sets, each with its task, size, language and one example."""
+    cards = []
+    for sample in sorted(data.samples(), key=lambda sample: sample.name != FIRST_SAMPLE):
+        title = sample.title_zh if lang == "zh" else sample.title
+        tags = [say(lang, f"task_{sample.task}"), sample.language]
+        if sample.rows:
+            tags.insert(1, say(lang, "rows_n", n=number(sample.rows)))
+        example = ""
+        if sample.example:
+            turns = [message["content"] for message in sample.example["messages"] if message["role"] != "system"]
+            example = f'<div class="eg">{html.esc(html.cut(html.last_paragraph(turns[0]), 70))} → {html.esc(html.cut(turns[-1], 50))}</div>'
+        content = f'<div class="title">{html.esc(title)}</div><div class="tags">{"".join(html.chip(tag) for tag in tags)}</div>{example}'
+        cards.append(html.card(sample.name, content, sample.name == chosen))
+    return html.block(f'<div class="cards">{"".join(cards)}</div>')
+
+
 def verdict(summary: Summary, lang: str) -> str:
     """One line: what was read and whether it can be trained on."""
     n = number(summary["examples"])
@@ -39,7 +60,8 @@ def verdict(summary: Summary, lang: str) -> str:
     notes = [html.esc(in_words(note, lang)) for note in summary["notes"]]
     if not summary["examples"]:
         kind, mark, text = "bad", "✕", say(lang, "verdict_none")
-        if summary["columns"] and not summary["mapping"]:
+        if len(summary["columns"]) > 1 and not summary["mapping"]:
+            text = say(lang, "verdict_columns")
             notes.insert(0, say(lang, "verdict_layout"))
     elif at_fault:
         kind, mark, text = "warn", "!", say(lang, "verdict_faults", size=size, n=number(at_fault))
@@ -55,14 +77,27 @@ def verdict(summary: Summary, lang: str) -> str:
 
 
 def mapping(summary: Summary, lang: str) -> str:
-    """Which column plays which part, as sentences."""
-    if summary["format"] == "unknown":
-        return ""
-    parts = [say(lang, "map_format", format=f"<b>{html.esc(summary['format'])}</b>")]
+    """Which column plays which part: "Prompt: comment · Answer: verdict, 4 labels"."""
+    names = dict(zip(PAIRS.get(summary["format"], ()), ("column_prompt", "column_answer"), strict=False))
+    parts = []
     for role, column in summary["mapping"].items():
-        key = f"map_{role}" if f"map_{role}" in TEXTS[lang] else "map_other"
-        parts.append(say(lang, key, column=f"<b>{html.esc(column)}</b>", role=html.esc(role)))
-    return html.block(" ".join(parts), "muted small")
+        name = say(lang, names.get(role, f"role_{role}"))
+        part = f"{html.esc(name)}: <b>{html.esc(column)}</b>"
+        if role == "label" and summary["labels"]:
+            part += html.esc(say(lang, "column_n_labels", n=number(total(summary, "labels"))))
+        parts.append(part)
+    return html.block(" · ".join(parts), "muted small") if parts else ""
+
+
+def few_test_rows(summary: Summary, test_size: float | None, lang: str) -> tuple[str, bool]:
+    """A warning where the held-out rows are too few to tell anything, and whether holding out more mends it."""
+    sizes = summary["split_sizes"]
+    if not sizes or (n := sizes.get("test", 0)) >= FEW_ROWS:
+        return "", False
+    own, enough = bool(summary["splits"].get("test")), summary["examples"] >= 2 * FEW_ROWS
+    mends = enough and not own and (test_size or 0) < FEW_ROWS
+    key = "few_mend" if mends else "few_own" if own else "few_rows"
+    return html.block(html.esc(say(lang, key, n=number(n), few=FEW_ROWS)), "small worse"), mends
 
 
 def examples(rows: Sequence[Mapping[str, Any]], lang: str) -> str:
@@ -76,6 +111,8 @@ def fault_lists(summary: Summary, lang: str) -> str:
     parts = []
     for kind in LISTS:
         faults = summary.get(kind) or []
+        if kind == "faults" and not summary["mapping"] and len(summary["columns"]) > 1:
+            faults = [fault for fault in faults if fault["line"]]  # what the columns are is asked above
         if not faults:
             continue
         last = "fault_done" if kind == "fixed" else "fault_remedy"

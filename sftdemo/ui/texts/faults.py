@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sftdemo.errors import Text, UserError, fill
-from sftdemo.ui.texts import zh_access
+from sftdemo.ui.texts import en_faults, zh_access
 from sftdemo.ui.texts.zh import ZH
 from sftdemo.ui.texts.zh_faults_files import FILES, LIBRARIES
 from sftdemo.ui.texts.zh_faults_rows import ROWS
@@ -15,6 +15,7 @@ from sftdemo.ui.texts.zh_settings import SETTINGS
 
 TABLES = (WORK, FILES, LIMITS, ROWS, zh_access.FAULTS)
 TEMPLATES = {english: chinese for table in TABLES for english, chinese in table.items()}
+TRANSLATIONS = {"en": en_faults.PAGE, "zh": TEMPLATES}
 # Single words that the core passes as they are: names of settings, states of a run, what other libraries say.
 WORDS = {name.removeprefix("set_"): f"“{text}”" for name, text in SETTINGS.items() if name.startswith("set_")}
 WORDS |= {name.removeprefix("state_"): text for name, text in ZH.items() if name.startswith("state_")}
@@ -24,20 +25,24 @@ WORDS |= LIBRARIES
 def in_words(fault: str | UserError, lang: str) -> str:
     """A fault or a note in the language of the page; one without a template stays as it is, and so do the user's values."""
     text = fault.text if isinstance(fault, UserError) else fault
-    return _chinese(Text(text)) if lang == "zh" else str(text)
+    return _translated(Text(text), lang)
 
 
-def _chinese(text: Text) -> str:
-    template = TEMPLATES.get(text.key) or WORDS.get(text.key)
+def _translated(text: Text, lang: str) -> str:
+    template = TRANSLATIONS[lang].get(text.key) or (WORDS.get(text.key) if lang == "zh" else None)
     if template is None:
         return str(text)
     try:
-        return fill(template, {name: _value(value) for name, value in text.values.items()}, comma="、")
+        return fill(
+            template,
+            {name: _value(value, lang) for name, value in text.values.items()},
+            comma="、" if lang == "zh" else ", ",
+        )
     except (LookupError, ValueError, TypeError):  # values from a file that somebody else wrote
         return str(text)
 
 
-def _value(value: Any) -> Any:
+def _value(value: Any, lang: str) -> Any:
     if isinstance(value, list | tuple):
-        return [_value(item) for item in value]
-    return _chinese(value) if isinstance(value, Text) else value
+        return [_value(item, lang) for item in value]
+    return _translated(value, lang) if isinstance(value, Text) else value
