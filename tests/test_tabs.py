@@ -100,6 +100,34 @@ def test_the_header_shows_the_chosen_run_and_what_runs(page: Page) -> None:
     assert "busy" in shown[header.work_bar] and shown[header.work_row]["visible"] is True
 
 
+def test_the_address_names_tab_and_run(page: Page) -> None:
+    header = Header(page)
+    add_evaluation(made_run("asked"))
+    made_run("newest")
+    shown = header.open_page(request(tab="evaluate", run="asked", row="1"))
+    assert shown[page.run] == "asked" and shown[page.tabs].selected == "evaluate" and not shown[header.fault]
+    for nowhere in ("nowhere", "../asked", "x" * 5_000, made_run("busy", "running").name):
+        shown = header.open_page(request(tab="nowhere", run=nowhere))
+        assert shown[page.run] == "newest" and shown[page.tabs].selected == "data"
+        assert nowhere[:80] in shown[header.fault] and str(runs.home()) not in shown[header.fault]
+    back = header.follow_address("?tab=chat&run=asked", "newest", request())
+    assert back[page.run] == "asked" and back[page.tabs].selected == "chat" and not back[header.fault]
+    gone = header.follow_address("?run=gone", "asked", request())
+    assert gone[page.run] == "asked" and "gone" in gone[header.fault]
+
+
+def test_the_address_names_a_row_of_its_run_only(page: Page) -> None:
+    tab = EvaluateTab(page, gr.Tab(), gr.Button(), gr.State(""))
+    add_evaluation(made_run("r"))
+    add_evaluation(made_run("other"))
+    shown = tab.open_tab("r", "?tab=evaluate&run=r&row=1", request())
+    assert shown[tab.outputs.open_number] == 1 and shown[tab.outputs.opened]
+    assert tab.open_tab("other", "?tab=evaluate&run=r&row=1", request())[tab.outputs.open_number] is None
+    assert tab.follow_address("r", "?tab=vote&run=r&row=1", request()) == {}, "who votes there sees no answers"
+    with pytest.raises(UserError, match="That row"):
+        tab.open_tab("r", "?run=r&row=99", request())
+
+
 def test_the_raters_page_takes_the_run_of_its_link() -> None:
     with gr.Blocks() as blocks:
         rate = RatePage(blocks)
@@ -187,13 +215,15 @@ def test_the_plan_follows_the_form_and_a_run_is_watched(page: Page) -> None:
     assert "epochs: 3" in shown[tab.plan] and "--epochs 3" in shown[tab.command]
     with pytest.raises(UserError, match="epochs is -1"):
         tab.describe(request(), {"data": "support_tickets"}, **settings | {"epochs": -1})
-    assert list(tab.tick("", "", request())) == [tab.view]
+    assert list(tab.tick("", "", "", request())) == [tab.view]
     run = made_run("busy", "running")
     shown = tab.open_page(request())
     assert shown[tab.watched] == "busy" and shown[tab.stop]["visible"] and not shown[tab.evaluate]["visible"]
-    assert page.run not in tab.tick("busy", "", request())
+    assert page.run not in tab.tick("busy", "busy", "", request())
     run.write_status("finished", step=4, total=4)
-    shown = tab.tick("busy", "", request())
+    assert page.run not in tab.tick("busy", "", "chosen", request()), "it was started on another page"
+    assert tab.tick("busy", "busy", "chosen", request())[page.run] == "busy"
+    shown = tab.tick("busy", "", "", request())
     assert shown[page.run] == "busy" and shown[tab.evaluate]["visible"] and shown[tab.start]["visible"]
 
 
@@ -208,7 +238,7 @@ def test_answers_are_sent_once_the_tab_is_opened(page: Page) -> None:
     add_evaluation(run)
     shown = tab.refresh("r", request())
     assert "+50.0" in shown[tab.bars] and shown[tab.rows] == 2 and "parcel" not in str(shown)
-    shown = tab.open_tab("r", request())
+    shown = tab.open_tab("r", "", request())
     assert "parcel" in shown[tab.outputs.table] and Path(shown[tab.csv_file]["value"]).exists()
     assert list(tab.tick("r", False, request())) == [tab.progress]
 

@@ -13,10 +13,12 @@ from sftdemo.errors import UserError
 from sftdemo.ui import work
 from sftdemo.ui.access import rights
 from sftdemo.ui.hosting import storage
-from sftdemo.ui.parts import html
+from sftdemo.ui.parts import address, html
+from sftdemo.ui.parts.address import Address
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.style import HEADER_JS, PICK_JS
 from sftdemo.ui.texts import duration, label, language, say
+from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import jobs
 
 TICK_S = 2.5  # every tick costs the machine that trains
@@ -34,6 +36,10 @@ class Page:
     timer: Any = None
     tick: Any = None  # the last thing done on a tick; tabs hang theirs after it, so that they see the same or later
     tabs: Any = None
+    address: Any = (
+        None  # the chosen run's name for the browser's address; by an event's js, what stands in that address
+    )
+    travelled: Any = None  # follows the browser's Back and Forward, once tab and run are the address's
     preparing: dict[str, Any] = field(default_factory=dict)  # settings on Data and on Train, by name: Data's fields
 
     def opens(self, trigger: Callable[..., Any], tab: str) -> Any:
@@ -85,6 +91,13 @@ def tabs_for(visitor: rights.Visitor) -> dict[str, bool]:
     trains = visitor.may("train") or visitor.may("own_data")
     shown = {"data": trains, "train": trains, "evaluate": True, "runs": True}
     return shown | {"chat": visitor.may("chat"), "vote": visitor.may("vote")}
+
+
+def tab_for(asked: Address, visitor: rights.Visitor) -> str:
+    """The tab that is asked for, or the first one, of those that this visitor sees."""
+    shown = [name for name, visible in tabs_for(visitor).items() if visible]
+    usual = next(name for name in ("data", "chat", "evaluate") if name in shown)
+    return asked.tab if asked.tab in shown else usual
 
 
 def brand(lang: str) -> str:
@@ -149,9 +162,12 @@ class Header:
             self.work_bar = gr.HTML("", elem_id="work-bar")
             self.stop = gr.Button(label("stop_keep"), elem_id="work-stop", size="sm")
         self.fault = gr.HTML("", elem_id="work-fault")
+        page.address = gr.Textbox("", visible="hidden", label=label("step_runs"))
+        self.travel = gr.Button("", visible="hidden", elem_id="travel")  # the browser clicks both, see style.HEAD
+        self.look = gr.Button("", visible="hidden", elem_id="look-for-work")
 
-    def show_run(self, name: str, request: gr.Request) -> dict[Any, Any]:
-        return {self.chip: gr.update(value=chip_text(language(request), name))}
+    def show_run(self, name: str | None, request: gr.Request) -> dict[Any, Any]:
+        return {self.chip: gr.update(value=chip_text(language(request), name or "")), self.page.address: name or ""}
 
     def refresh_bar(self, request: gr.Request) -> dict[Any, Any]:
         items, visitor = work.running(), rights.visitor(request)
@@ -168,26 +184,44 @@ class Header:
         return {self.work_bar: work_line(language(request), work.running(), visitor)}
 
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
-        lang, run_name, visitor = language(request), work.newest_ready(), rights.visitor(request)
-        shown = tabs_for(visitor)
-        first = {} if shown["data"] else {self.page.tabs: gr.Tabs(selected="chat" if shown["chat"] else "evaluate")}
+        lang, visitor, asked = language(request), rights.visitor(request), Address.of(request.query_params)
+        run_name, missing = asked.chosen_run(work.newest_ready())
         return {
             self.brand: brand(lang),
             self.switches: header(lang, visitor),
             self.banner: banner(lang),
-            **first,
+            self.fault: html.fault(in_words(missing, lang)) if missing else "",
+            self.page.tabs: gr.Tabs(selected=tab_for(asked, visitor)),
             self.page.run: run_name,
             **self.show_run(run_name, request),
             **self.refresh_bar(request),
+        }
+
+    def follow_address(self, search: str, run_name: str | None, request: gr.Request) -> dict[Any, Any]:
+        """Show what the address names after the browser's Back or Forward."""
+        asked = Address.parse(search)
+        chosen, missing = asked.chosen_run(run_name or work.newest_ready())
+        return {
+            self.fault: html.fault(in_words(missing, language(request))) if missing else "",
+            self.page.tabs: gr.Tabs(selected=tab_for(asked, rights.visitor(request))),
+            self.page.run: chosen,
         }
 
     def wire(self) -> None:
         page, bar = self.page, [self.work_row, self.work_bar, self.stop, self.page.timer]
         page.tick = wire(page.timer.tick, self.refresh_bar, None, bar)
         wire(self.stop.click, self.stop_work, None, [self.work_bar], self.fault, queue=True)
-        wire(page.run.change, self.show_run, [page.run], [self.chip])
-        opened = [self.brand, self.switches, self.banner, page.tabs, page.run, self.chip, *bar]
-        wire(page.blocks.load, self.open_page, None, opened)
+        run_shown = wire(page.run.change, self.show_run, [page.run], [self.chip, page.address])
+        wire(run_shown.then, None, [page.address], None, js=address.RUN_SHOWN_JS)
+        where = [page.tabs, page.run, self.fault]
+        opened = [self.brand, self.switches, self.banner, *where, self.chip, page.address, *bar]
+        arrived = wire(page.blocks.load, self.open_page, None, opened)
+        wire(arrived.then, None, None, None, js=address.ARRIVED_JS)
+        for tab in page.tabs.children:
+            wire(tab.select, None, None, None, js=address.tab_shown_js(tab.id))
+        followed = {"search": page.address, "run_name": page.run}
+        page.travelled = wire(self.travel.click, self.follow_address, followed, where, js=address.SEARCH_JS)
+        wire(self.look.click, self.refresh_bar, None, bar)
         page.opens(self.chip.click, "runs")
 
 

@@ -33,7 +33,46 @@ HEAD = """
       const dark = document.body.classList.toggle("dark");
       localStorage.setItem("sftdemo-theme", dark ? "dark" : "light");
     },
+    arrived: false,  // until the page has followed its address, what it shows meanwhile isn't written there
+    // The address names what is shown now; a step of the user's is one of the browser's history.
+    here(shown) {
+      if (shown.tab && !this.arrived) return;
+      const url = new URL(location.href), params = url.searchParams;
+      const before = {tab: "data", run: "", row: "", ...Object.fromEntries(params)};
+      const changed = Object.entries(shown).filter(([key, value]) => value !== before[key]);
+      if (!changed.length) return;
+      params.delete("row");  // it is one of the run's on its tab
+      for (const [key, value] of changed) value ? params.set(key, value) : params.delete(key);
+      history[navigator.userActivation?.hasBeenActive ? "pushState" : "replaceState"](history.state, "", url);
+    },
   };
+  addEventListener("popstate", () => document.getElementById("travel")?.click());
+  // Work that was begun on another page is noticed, where somebody looks; while there is some the page ticks by itself.
+  const look = () => {
+    if (!document.hidden && !document.getElementById("work")?.offsetParent) document.getElementById("look-for-work")?.click();
+  };
+  setInterval(look, 15000);
+  document.addEventListener("visibilitychange", look);
+  // What was typed and not sent outlives a reload and the switch of languages.
+  const texts = ["chat-input", "vote-input", "source"], held = "sftdemo-texts";
+  const boxes = (id) => document.querySelector(`#${id} textarea, #${id} input`);
+  const kept = JSON.parse(sessionStorage.getItem(held) || "{}");
+  const restore = setInterval(() => {
+    for (const [id, text] of Object.entries(kept)) {
+      const box = boxes(id);
+      if (!box) continue;
+      if (!box.value) { box.value = text; box.dispatchEvent(new Event("input", {bubbles: true})); }
+      delete kept[id];
+    }
+    if (!Object.keys(kept).length) clearInterval(restore);
+  }, 500);
+  addEventListener("pagehide", () => {
+    for (const id of texts) {
+      const text = boxes(id)?.value;
+      if (text) kept[id] = text;
+    }
+    sessionStorage.setItem(held, JSON.stringify(kept));
+  });
   // The keys of the vote: never while typing, while an input method composes, held down or with a modifier.
   const keys = {1: "vote-a", 2: "vote-b", 3: "vote-tie", 4: "vote-bad", s: "vote-skip", u: "vote-undo", Enter: "vote-next"};
   document.addEventListener("keydown", (event) => {
@@ -52,6 +91,7 @@ PICK_JS = """
 const send = (event) => {
   const row = event.target.closest('[data-pick]');
   if (row && element.contains(row)) { event.preventDefault(); trigger('select', {value: row.dataset.pick}); }
+  if (row && row.closest('#outputs')) window.sftdemo.here({row: row.dataset.pick});
 };
 element.addEventListener('click', send);
 element.addEventListener('keydown', (event) => {

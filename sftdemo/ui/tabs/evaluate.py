@@ -17,6 +17,7 @@ from sftdemo.evaluation.registry import METRICS
 from sftdemo.ui import work
 from sftdemo.ui.access import private, rights
 from sftdemo.ui.parts import charts, downloads, forms, html
+from sftdemo.ui.parts.address import RUN_AND_SEARCH_JS, Address
 from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
 from sftdemo.ui.tabs.outputs import OutputsView
@@ -273,8 +274,18 @@ class EvaluateTab:
             **self.show_scores(run, lang),
         }
 
-    def open_tab(self, run_name: str, request: gr.Request) -> dict[Any, Any]:
-        return self.show_answers(runs.named(run_name), language(request)) if run_name else self.outputs.hide()
+    def open_tab(self, run_name: str, search: str, request: gr.Request) -> dict[Any, Any]:
+        """The answers, and in full the row that the page's address names."""
+        if not run_name:
+            return self.outputs.hide()
+        shown, asked = self.show_answers(runs.named(run_name), language(request)), Address.parse(search)
+        if asked.row and asked.run == run_name and latest_evaluation(runs.named(run_name)):
+            shown |= self.outputs.open_named(run_name, asked.row, request)
+        return shown
+
+    def follow_address(self, run_name: str, search: str, request: gr.Request) -> dict[Any, Any]:
+        """The answers once the run is another one, or Back was pressed, while this tab is open."""
+        return self.open_tab(run_name, search, request) if Address.parse(search).tab == "evaluate" else {}
 
     def evaluate(self, run_name: str, rows: Any, general: bool, request: gr.Request) -> Iterator[dict[Any, Any]]:
         lang, run = language(request), find_ready(run_name)
@@ -328,8 +339,11 @@ class EvaluateTab:
         results = [self.claim, self.bars, self.confusions, self.general, self.small_print, self.next_row]
         results += [self.to_chat, self.to_vote, *answers]
         views = [self.gate, self.body, self.rows, self.progress, self.start, self.stop, *results]
-        wire(page.run.change, self.refresh, [page.run], views, fault)
-        wire(self.tab.select, self.open_tab, [page.run], answers, fault)
+        refreshed = wire(page.run.change, self.refresh, [page.run], views, fault)
+        addressed: Any = ([page.run, page.address], answers, fault)
+        wire(self.tab.select, self.open_tab, *addressed, js=RUN_AND_SEARCH_JS)
+        for moved in (refreshed, page.travelled):
+            wire(moved.then, self.follow_address, *addressed, js=RUN_AND_SEARCH_JS)
         settings = [page.run, self.rows, self.ask_general]
         evaluated = [*views, page.timer, self.watching]
         started = wire(

@@ -261,6 +261,16 @@ class OutputsView:
             self.why_row: gr.update(visible=rights.visitor(request).may("chat")),
         }
 
+    def open_named(self, run_name: str, number: str, request: gr.Request) -> dict[Any, Any]:
+        """The row of that number, under what the list shows when it is drawn anew."""
+        leading = runs.named(run_name).scores(latest_evaluation(runs.named(run_name))).get("leading", "")
+        row = find_row(run_name, leading, number)
+        return {
+            self.opened: opened(row, language(request)),
+            self.open_number: row["row"],
+            self.why_row: gr.update(visible=rights.visitor(request).may("chat")),
+        }
+
     async def explain(
         self, request: gr.Request, run_name: str, metric: str, number: int | None, side: str
     ) -> dict[Any, Any]:

@@ -201,6 +201,7 @@ class TrainTab:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.watched = gr.State("")  # the name of the run that is shown
+        self.started = gr.State("")  # the name of the run that was started on this page
         self.plan = gr.HTML("", elem_id="train-plan")
         choices = [(label(f"preset_{name}"), name) for name in PRESETS]
         self.preset = gr.Radio(choices, value=DEFAULT_PRESET, show_label=False, container=False, elem_id="presets")
@@ -277,7 +278,12 @@ class TrainTab:
         visitor = rights.visitor(request)
         rows = 0 if visitor.owner else len(chosen_data.read(chosen).splits.get("train", []))
         run = start_training(config, visitor, rows)
-        return {self.watched: run.name, self.page.timer: gr.Timer(active=True), **self.show_run(run.name, lang)}
+        return {
+            self.watched: run.name,
+            self.started: run.name,
+            self.page.timer: gr.Timer(active=True),
+            **self.show_run(run.name, lang),
+        }
 
     def stop_run(self, watched: str, request: gr.Request) -> dict[Any, Any]:
         rights.require_own(f"train {watched}", rights.visitor(request))
@@ -288,14 +294,16 @@ class TrainTab:
         """Go on with the run that is shown."""
         work.release()
         jobs.resume(runs.named(watched))
-        return {self.page.timer: gr.Timer(active=True), **self.show_run(watched, language(request))}
+        timer = {self.page.timer: gr.Timer(active=True)}
+        return {self.started: watched, **timer, **self.show_run(watched, language(request))}
 
-    def tick(self, watched: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
-        """The watched run as it is now; once it has a model it becomes the chosen run."""
+    def tick(self, watched: str, started: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
+        """The watched run as it is now; with a model it becomes the chosen run where it was started, or no other is chosen."""
         if not watched:
             return {self.view: gr.skip()}
         ended = work.is_ready(runs.named(watched))
-        choice = {self.page.run: watched} if ended and run_name != watched else {}
+        taken = ended and (started == watched or not run_name)
+        choice = {self.page.run: watched, self.started: ""} if taken else {}
         return {**self.show_run(watched, language(request)), **choice}
 
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
@@ -326,12 +334,13 @@ class TrainTab:
         wire(preset_taken.then, self.describe, settings, described, fault)
         buttons = [self.start, self.stop, self.resume, self.evaluate]
         views = [self.watched, self.view, *buttons, self.log_box, self.log]
-        wire(
-            self.start.click, self.fine_tune, settings, [*views, page.timer], fault, needs="train", trigger_mode="once"
-        )
+        began = [*views, self.started, page.timer]
+        wire(self.start.click, self.fine_tune, settings, began, fault, needs="train", trigger_mode="once")
         wire(self.stop.click, self.stop_run, [self.watched], views, fault, needs="train")
-        wire(self.resume.click, self.resume_run, [self.watched], [*views, page.timer], fault, needs="manage")
-        page.tick = wire(page.tick.then, self.tick, [self.watched, page.run], [*views, page.run], fault)
+        wire(self.resume.click, self.resume_run, [self.watched], began, fault, needs="manage")
+        page.tick = wire(
+            page.tick.then, self.tick, [self.watched, self.started, page.run], [*views, self.started, page.run], fault
+        )
         wire(page.blocks.load, self.open_page, None, [*views, fields["model"]])
 
 

@@ -1,0 +1,54 @@
+"""The page's address: the tab, the run and the row that it names, so that links, reload and the browser's Back lead there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from sftdemo import runs
+from sftdemo.errors import Text, UserError
+from sftdemo.ui import work
+
+MOST_CHARACTERS = 2_000
+# In the browser: what an event takes from the address when it is sent. The run is the session's, which no browser sees.
+SEARCH_JS = "() => [location.search]"
+RUN_AND_SEARCH_JS = "(run) => [run, location.search]"
+RUN_SHOWN_JS = "(run) => { window.sftdemo.here({run}); return []; }"
+ARRIVED_JS = "() => { window.sftdemo.arrived = true; return []; }"
+
+
+def tab_shown_js(tab: str) -> str:
+    """In the browser: the address names this tab from now on."""
+    return f"() => {{ window.sftdemo.here({{tab: '{tab}'}}); return []; }}"
+
+
+@dataclass(frozen=True)
+class Address:
+    """What `?tab=…&run=…&row=…` asks for; "" where it doesn't say."""
+
+    tab: str = ""
+    run: str = ""
+    row: str = ""
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Address:
+        return cls(*(str(query.get(key) or "") for key in ("tab", "run", "row")))
+
+    @classmethod
+    def parse(cls, search: str | None) -> Address:
+        """The address whose part from the question mark on is given."""
+        return cls.of(dict(parse_qsl((search or "")[:MOST_CHARACTERS].lstrip("?"))))
+
+    def chosen_run(self, otherwise: str) -> tuple[str, Text | None]:
+        """The run to choose, and why it isn't the one asked for; no word tells an unknown run from one without a model."""
+        if not self.run:
+            return otherwise, None
+        with contextlib.suppress(UserError):  # its text names folders and other runs
+            run = runs.named(self.run)
+            if work.is_ready(run) and not run.damage():
+                return run.name, None
+        return otherwise, Text(
+            "The address asks for run {name!r}, and there is no model of that name.", name=self.run[:80]
+        )

@@ -1,0 +1,58 @@
+"""The address in Chromium: tab, run and row are named there, Back leads back, a link opens them, typed text outlives a reload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_browser import CHROMIUM, SLOW_MS, app_home, browser, go, open_page, sync_api, url  # noqa: F401
+from tests.test_ui import add_evaluation, made_run
+
+expect = sync_api.expect
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here"),
+]
+
+
+def addressed(page: Any, part: str) -> None:
+    page.wait_for_function("part => location.search.includes(part)", arg=part, timeout=SLOW_MS)
+
+
+def test_the_address_leads_there_and_back(
+    app_home: Path,  # noqa: F811
+    url: str,  # noqa: F811
+    open_page: Callable[..., Any],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SFTDEMO_HOME", str(app_home))
+    for name in ("first", "second"):
+        add_evaluation(made_run(name))
+    page = open_page()
+    chip, row = page.locator("#run-chip"), page.locator("#opened-row")
+    addressed(page, "run=second")
+    go(page, "evaluate")
+    page.locator("#outputs tr[data-pick]").nth(1).click()
+    addressed(page, "row=1")
+    expect(row).to_contain_text("Row 1", timeout=SLOW_MS)
+    link = page.url
+    go(page, "runs")
+    page.locator("#runs-table tr[data-pick]", has_text="first").click()
+    addressed(page, "run=first")
+    for _ in range(2):
+        page.go_back()
+    expect(chip).to_contain_text("second", timeout=SLOW_MS)
+    expect(row).to_contain_text("Row 1", timeout=SLOW_MS)
+    page.goto(link)
+    expect(row).to_contain_text("Row 1", timeout=SLOW_MS)
+    go(page, "chat")
+    page.fill("#chat-input textarea", "half a thought")
+    page.locator("[data-do=lang]").click()
+    expect(page.locator("#steps")).to_contain_text("对话", timeout=SLOW_MS)
+    expect(page.locator("#chat-input textarea")).to_have_value("half a thought", timeout=SLOW_MS)
+    assert "tab=chat" in page.url and "run=second" in page.url
+    page.goto(f"{url}?run=nowhere")
+    expect(page.locator("#work-fault")).to_contain_text("nowhere", timeout=SLOW_MS)
