@@ -277,9 +277,12 @@ def manage_runs(options: argparse.Namespace) -> Result:
     if options.action == "show":
         details = [runs.details(run) for run in chosen_runs]
         return Result(details[0] if len(details) == 1 else details, json.dumps(details, ensure_ascii=False, indent=1))
+    chosen_runs = list({run.path.resolve(): run for run in chosen_runs}.values())
     if len(chosen_runs) < 2:
         raise UsageError("runs compare needs two runs or more.")
-    value = runs.differences(chosen_runs)
+    from sftdemo.verbs.compare_runs import compare_runs
+
+    value = compare_runs(chosen_runs)
     return Result(value, json.dumps(value, ensure_ascii=False, indent=1))
 
 

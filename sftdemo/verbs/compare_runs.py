@@ -1,0 +1,72 @@
+"""How several runs differ: in their settings, their scores, and, on the rows that both answered, each from each."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sftdemo import runs
+from sftdemo.config import EvaluateConfig
+from sftdemo.evaluation.scorecard import score_outputs
+from sftdemo.runs import Run
+
+MEASURED = ("nll", "likelihood", "likelihood_per_byte")
+
+
+def compare_runs(compared: Sequence[Run]) -> dict[str, Any]:
+    """What `runs.differences` says, and `between`: the paired differences of every two runs' newest evaluations.
+
+    Each of `between` is {"first", "second", "n", "leading", "difference": {metric: {delta, low, high, p, p_holm}}}: second
+    minus first, on the n rows with the same prompt and the same right answers. `p_holm` is corrected for the metrics of
+    that pair. Without such rows n is 0 and there is no difference. Raises DamagedRun.
+    """
+    evaluated = [run for run in compared if run.evaluations()]
+    answers = {run.name: _answers(run) for run in evaluated}
+    pairs = itertools.combinations(evaluated, 2)
+    between = [_paired(first, second, answers[first.name], answers[second.name]) for first, second in pairs]
+    return runs.differences(list(compared)) | {"between": between}
+
+
+def _answers(run: Run) -> dict[tuple[str, int], Mapping[str, Any]]:
+    """The rows of the newest evaluation by what was asked; of a question that stands twice, each by its turn."""
+    turns: Counter[str] = Counter()
+    rows: dict[tuple[str, int], Mapping[str, Any]] = {}
+    for row in run.outputs(run.evaluations()[0]):
+        asked = json.dumps([row["messages"], row["references"], row.get("label"), row.get("tools")], sort_keys=True)
+        rows[asked, turns[asked]] = row
+        turns[asked] += 1
+    return rows
+
+
+def _paired(
+    first: Run,
+    second: Run,
+    first_rows: Mapping[tuple[str, int], Mapping[str, Any]],
+    second_rows: Mapping[tuple[str, int], Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The second run's answers against the first's, as an evaluation has the tuned model's against the base's."""
+    outputs = [_row(row, second_rows[asked]) for asked, row in first_rows.items() if asked in second_rows]
+    pair = {"first": first.name, "second": second.name, "n": len(outputs)}
+    if not outputs:
+        return pair | {"leading": None, "difference": {}}
+    labels = [run.scores(run.evaluations()[0]).get("labels", []) for run in (first, second)]
+    known = sorted({label for names in labels for label in names}) if all(labels) else []
+    scores = score_outputs(outputs, known, EvaluateConfig.seed)
+    return pair | {key: scores[key] for key in ("leading", "difference")}
+
+
+def _row(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """One question with the first run's answer on the base's side, and the second's on the tuned model's."""
+    row = {key: first.get(key) for key in ("messages", "references", "label", "answer", "tools") if key in first}
+    row |= {"base": first["tuned"], "tuned": second["tuned"]}
+    lengths = ("answer_tokens", "answer_bytes")
+    # Another tokenizer cuts the answer otherwise; losses by token are then of different things.
+    if all(first.get(key) == second.get(key) for key in lengths):
+        row |= {key: first[key] for key in lengths if key in first}
+        for kind in MEASURED:
+            if f"tuned_{kind}" in first and f"tuned_{kind}" in second:
+                row |= {f"base_{kind}": first[f"tuned_{kind}"], f"tuned_{kind}": second[f"tuned_{kind}"]}
+    return row
