@@ -214,6 +214,7 @@ def test_columns_are_mapped_and_faults_settled_on_the_page(open_page: Callable[.
     page.locator("#clean").get_by_text("Personal data").click()
     expect(page.locator("#data-cleaning")).to_contain_text("<EMAIL>", timeout=SLOW_MS)
     # Half a placeholder is said on the page, and the preview follows once it is whole.
+    page.locator("#data-columns button").first.click()
     asked = page.locator("#ReadConfig-instruction textarea")
     asked.fill("Which mood? {ut}")
     expect(page.locator("#data-fault")).to_contain_text("{ut}", timeout=SLOW_MS)
