@@ -204,6 +204,7 @@ def test_columns_are_mapped_and_faults_settled_on_the_page(open_page: Callable[.
     odd.write_text("\n".join([*rows, '{"utt": "no mood", "mood": ""}']) + "\n")
     page.locator("#upload input[type=file]").set_input_files(str(odd))
     expect(page.locator("#data-preview")).to_contain_text("number 0 at", timeout=SLOW_MS)
+    page.locator("#data-columns button").first.click()
     page.click("#confirm-columns")
     expect(page.locator("#verdict")).to_contain_text("rows with problems: 1", timeout=SLOW_MS)
     expect(page.locator("#to-train")).to_be_disabled()
@@ -214,7 +215,6 @@ def test_columns_are_mapped_and_faults_settled_on_the_page(open_page: Callable[.
     page.locator("#clean").get_by_text("Personal data").click()
     expect(page.locator("#data-cleaning")).to_contain_text("<EMAIL>", timeout=SLOW_MS)
     # Half a placeholder is said on the page, and the preview follows once it is whole.
-    page.locator("#data-columns button").first.click()
     asked = page.locator("#ReadConfig-instruction textarea")
     asked.fill("Which mood? {ut}")
     expect(page.locator("#data-fault")).to_contain_text("{ut}", timeout=SLOW_MS)
