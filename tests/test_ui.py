@@ -332,6 +332,8 @@ def test_estimate_uses_the_speed_that_was_measured() -> None:
     rows = [{"messages": [{"role": "user", "content": "x" * 350}]}] * 100
     config = TrainConfig(data="d")
     assert train_tab.measured_speed(config) is None
+    made_run("short").write_status("stopped", step=2, total=40, tokens_per_s=1.0)
+    assert train_tab.measured_speed(config) is None, "two steps tell nothing"
     made_run()
     assert train_tab.measured_speed(config) == 100.0
     assert train_tab.estimate(config, rows, 100.0) == pytest.approx(100 * 135 / 100 + 12)

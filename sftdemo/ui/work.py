@@ -247,7 +247,7 @@ def running() -> list[Work]:
             continue
         step, total = status.get("step") or 0, status.get("total") or 0
         share = step / total if total else 0.0
-        items.append(Work("train", run.name, step, total, share, status.get("eta_s"), status["state"]))
+        items.append(Work("train", run.name, step, total, share, status.get("eta_s"), state_of(run)))
     if _evaluation and _evaluation.active:
         state = "stopping" if _evaluation.stop.is_set() else "running"
         current = _evaluation
@@ -255,6 +255,12 @@ def running() -> list[Work]:
             Work("evaluate", current.run.name, current.done, current.total, current.share, current.eta_s, state)
         )
     return items
+
+
+def state_of(run: Run) -> str:
+    """The run's state; "stopping" from the moment it was asked to stop, whatever its training process is still at."""
+    state = run.state
+    return "stopping" if state in runs.ACTIVE and run.stop_asked else state
 
 
 def newest_ready() -> str:

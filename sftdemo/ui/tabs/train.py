@@ -36,6 +36,7 @@ NO_FIELD = {spec.name for spec in fields(ReadConfig)} - {"seed"} | {"resume"}  #
 MODEL_NAMES = {DEFAULT_MODEL: "SmolLM2-135M"}
 BYTES_A_TOKEN, TEMPLATE_TOKENS = 3.5, 35  # rough, for the estimate before a tokenizer is at hand
 USUAL_SPEED = 300.0  # tokens/s of the default model on two cores; a finished run's own speed takes its place
+STEPS_TO_TELL = 4  # the first ones hold what is set up once
 LOG_BYTES = 20_000
 MOST_WEIGHED = 2_000  # rows that the memory estimate looks at
 
@@ -48,12 +49,13 @@ def tokens_of(rows: Sequence[Mapping[str, Any]]) -> float:
 
 
 def measured_speed(config: TrainConfig) -> float | None:
-    """Tokens a second of the newest finished run of the same kind."""
+    """Tokens a second of the newest run of the same kind that took enough steps to tell."""
     same = ("model", "method", "quantization")
     for run in runs.list_runs()[:20]:
         if not work.is_ready(run):
             continue
-        speed, settings = run.status().get("tokens_per_s"), run.config().get("settings", {})
+        status, settings = run.status(), run.config().get("settings", {})
+        speed = status.get("tokens_per_s") if (status.get("step") or 0) >= STEPS_TO_TELL else None
         if speed and all(settings.get(key) == getattr(config, key) for key in same):
             return float(speed)
     return None
@@ -121,7 +123,7 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> s
 def live(run: runs.Run, lang: str) -> str:
     """The state of one run: its figures and its curve, in words when it ended."""
     status, metrics = run.status(), run.metrics()
-    state, step, total = status["state"], status.get("step") or 0, status.get("total") or 0
+    state, step, total = work.state_of(run), status.get("step") or 0, status.get("total") or 0
     curve = charts.curve(run.name, metrics)
     chart = charts.loss_chart([curve], lang, total)
     name = html.chip(run.name)
@@ -251,7 +253,7 @@ class TrainTab:
 
     def show_run(self, name: str, lang: str) -> dict[Any, Any]:
         run = runs.named(name)
-        state = run.status()["state"]
+        state = work.state_of(run)
         running, ready = state in runs.ACTIVE, work.is_ready(run)
         visitor = rights.current()
         own = rights.may_stop(f"train {name}", visitor)
