@@ -46,7 +46,7 @@ def walk(page: Any, table: Path) -> None:
     expect(page.locator("#train-done")).to_contain_text("Validation loss", timeout=REAL_MS)
     shoot(page, "train")
     page.click("#to-evaluate")
-    expect(page.locator("#claim")).to_contain_text("tuned model", timeout=REAL_MS)
+    expect(page.locator("#claim")).to_contain_text("base", timeout=REAL_MS)
     expect(page.locator("#outputs tr[data-pick]").first).to_be_visible(timeout=REAL_MS)
     shoot(page, "evaluate")
     page.click("#to-chat")

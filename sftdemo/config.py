@@ -390,7 +390,7 @@ class EvaluateConfig(FileConfig):
     )
     batch_size: int = setting(256, "Rows decoded together, at most.", group="Answer", low=1, high=1024)
     max_new_tokens: int | None = setting(
-        None, "The longest answer; default: what the references need.", group="Answer", low=1, high=8192
+        None, "The longest answer; default: what the references need, 40 at least.", group="Answer", low=1, high=8192
     )
     seed: int = setting(42, "Decides the rows taken and the resampling.", group="Data", low=0, high=LARGEST_SEED)
     general: bool = setting(

@@ -258,6 +258,8 @@ class OutputRow(TypedDict):
     answer: NotRequired[Doc[dict[str, Any], "the whole reference turn, where it has thoughts or calls"]]
     base: Doc[str, "the base's answer, its thoughts included", ALWAYS]
     tuned: Doc[str, "the tuned model's", ALWAYS]
+    base_cut: NotRequired[Doc[bool, "true where the base's answer ended at the limit of tokens and not by itself"]]
+    tuned_cut: NotRequired[Doc[bool, "and the tuned model's"]]
     base_nll: NotRequired[Doc[float, "negative log-likelihood of the reference under the base, nats"]]
     tuned_nll: NotRequired[Doc[float, "under the tuned model"]]
     base_likelihood: NotRequired[Doc[str, "the label that the base holds likeliest"]]

@@ -316,7 +316,7 @@ def test_the_whole_walk(open_page: Callable[..., Any], tiny: str, labelled: str,
     expect(page.locator("#claim")).to_be_visible(timeout=SLOW_MS)
     expect(page.locator("#evaluate-bars")).to_contain_text("Accuracy")
     page.locator("#outputs tr[data-pick]").first.click()
-    expect(page.locator("#opened-row")).to_contain_text("Row 0")
+    expect(page.locator("#opened-row")).to_contain_text("Row 1")
 
     page.click("#to-chat")
     page.locator("#chat-prompts [data-pick]").first.click()
@@ -366,8 +366,8 @@ def test_a_newcomer_with_the_shipped_model(shipped_home: Path, browser: Any, mon
         page.click("#fine-tune")
         expect(page.locator("#train-done")).to_contain_text("Validation loss", timeout=REAL_MS)
         page.click("#to-evaluate")
-        expect(page.locator("#claim")).to_contain_text("the tuned model is better", timeout=REAL_MS)
-        expect(page.locator("#evaluate-claim")).to_contain_text("72 held-out rows")
+        expect(page.locator("#claim")).to_contain_text("Better: right on", timeout=REAL_MS)
+        expect(page.locator("#evaluate-claim")).to_contain_text("72 test rows")
 
         page.click("#to-chat")
         page.locator("#chat-input textarea").fill("My parcel never came.")

@@ -23,7 +23,7 @@ from sftdemo.__main__ import main
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.ui import work
-from sftdemo.ui.parts import charts
+from sftdemo.ui.parts import charts, scores
 from sftdemo.ui.parts.page import Page
 from sftdemo.ui.tabs import chat, train
 from sftdemo.ui.tabs import evaluate as evaluate_tab
@@ -76,9 +76,9 @@ def looks(run: runs.Run) -> list[Callable[[], Any]]:
         lambda: chat.companions(run),
         lambda: comparison([run, runs.named("good")], "zh"),
         lambda: [charts.score_rows(run.scores(name), "en") for name in run.evaluations()],
-        lambda: [evaluate_tab.claim(run.scores(name), "en") for name in run.evaluations()],
-        lambda: [evaluate_tab.under_scores(run.scores(name), "en") for name in run.evaluations()],
-        lambda: [evaluate_tab.confusions(run.scores(name), "en") for name in run.evaluations()],
+        lambda: [scores.claim(run.scores(name), "en") for name in run.evaluations()],
+        lambda: [scores.under_scores(run.scores(name), "en") for name in run.evaluations()],
+        lambda: [scores.confusions(run.scores(name), "en") for name in run.evaluations()],
         lambda: [outputs_tab.load(run, name) for name in run.evaluations()],
         lambda: Store().report(run),
         lambda: [Store().next_pair(run, name, "ann") for name in run.evaluations()],

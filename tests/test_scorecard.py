@@ -164,7 +164,7 @@ def test_a_card_of_labels() -> None:
     majority = found["baselines"]["majority"]
     assert majority["answer"] == "bad" and majority["accuracy"] == pytest.approx(truth)
     assert found["base"]["likelihood_accuracy_per_byte"] == pytest.approx(truth)
-    assert found["leading"] == "accuracy" and "the tuned model is better" in found["summary"]["en"]
+    assert found["leading"] == "accuracy" and "Better: right on" in found["summary"]["en"]
     assert set(found["classes"]["tuned"]) >= {"macro_recall", "micro_f1", "per_class", "unparsed"}
     assert found["difference"].keys() <= found["base"].keys() & found["tuned"].keys()
     for one in found["difference"].values():
@@ -184,9 +184,14 @@ def test_a_gain_of_form_alone_is_not_called_better() -> None:
     assert found["leading"] == "accuracy" and found["difference"]["accuracy"]["delta"] == 1
     assert found["difference"]["lenient_accuracy"]["delta"] == 0 and found["difference"]["lenient_accuracy"]["p"] == 1
     english, chinese = found["summary"]["en"], found["summary"]["zh"]
-    assert "only in form: +1.00 accuracy" in english and "better" not in english
-    assert "Most of the gain is the form of the answer: +0.00 lenient accuracy" in english
-    assert "大部分提升来自答案的形式：宽松准确率 +0.00" in chinese and "更好" not in chinese
+    assert (
+        "Different only in form: right on 40 of 40 rows, the base on none (+100 points" in english
+        and "better" not in english
+    )
+    assert (
+        "Most of the gain is the form of the answer: the right label named on 40 of 40 rows, the base on 40" in english
+    )
+    assert "大部分提升来自答案的形式：40 行中说对标签 40 行，基础模型 40 行" in chinese and "更好" not in chinese
     assert found["classes"]["base"]["lenient_unparsed"] == 0 and found["classes"]["base"]["unparsed"] == 40
 
 
@@ -196,17 +201,21 @@ def test_a_gain_that_is_partly_form_says_how_much() -> None:
     # 10 rows got better by the lenient reading, none worse: McNemar's exact p is 2 · (1/2)^10
     assert found["difference"]["lenient_accuracy"]["p"] == pytest.approx(2 / 1024)
     english = found["summary"]["en"]
-    assert "the tuned model is better: +1.00 accuracy" in english
-    assert "Most of the gain is the form of the answer: +0.25 lenient accuracy" in english
+    assert "Better: right on 40 of 40 rows" in english
+    assert (
+        "Most of the gain is the form of the answer: the right label named on 40 of 40 rows, the base on 30 (+25 points"
+        in english
+    )
     assert "form" not in formed(["bad"], ["good"])["summary"]["en"]
 
 
 def test_a_better_form_of_worse_answers() -> None:
     found = formed(["It is good."], ["good", "bad"])
-    assert "the form of the answers is better, but what they say is worse" in found["summary"]["en"]
+    assert "Better in form but worse in content" in found["summary"]["en"]
     lost = formed(["good"], ["It is good."])["summary"]
     assert (
-        "Most of the loss is the form of the answer: +0.00 lenient accuracy" in lost["en"] and "worse" not in lost["en"]
+        "Most of the loss is the form of the answer: the right label named on 40 of 40 rows" in lost["en"]
+        and "worse" not in lost["en"].lower()
     )
 
 

@@ -272,27 +272,37 @@ def test_ten_thousand_rows_take_seconds():
 
 
 def told(delta, low, high, p, n=150, metric="accuracy"):
-    return summary({metric: {"delta": delta, "low": low, "high": high, "p": p}}, metric, n)
+    sides = {metric: 0.2}, {metric: 0.2 + delta}
+    return summary({metric: {"delta": delta, "low": low, "high": high, "p": p}}, metric, n, *sides)
 
 
 def test_summary():
     better = told(0.61, 0.53, 0.69, 1e-9)
-    assert better["en"] == "On 150 rows the tuned model is better: +0.61 accuracy, 95 % interval 0.53 to 0.69."
-    assert better["zh"] == "在 150 行上，微调后的模型更好：准确率 +0.61，95% 区间 0.53 至 0.69。"
-    assert "the tuned model is worse: -0.20" in told(-0.2, -0.3, -0.1, 0.001)["en"]
+    assert better["en"] == "Better: right on 122 of 150 rows, the base on 30 (+61 points, 95 % interval 53 to 69)."
+    assert better["zh"] == "更好：150 行中答对 122 行，基础模型 30 行（+61 个百分点，95% 区间 53 至 69）。"
+    worse = told(-0.2, -0.3, -0.1, 0.001)["en"]
+    assert worse == "Worse: right on none of 150 rows, the base on 30 (−20 points, 95 % interval −30 to −10)."
+    close = told(0.012, 0.004, 0.02, 0.001, n=9999)["en"]
+    assert "+1.2 points, 95 % interval 0.4 to 2.0" in close, "a narrow interval needs its decimals"
+    rate = told(0.3, 0.2, 0.4, 0.001, metric="field_f1")["en"]
+    assert rate == "Better: field F1 50.0 % on 150 rows, the base 20.0 % (+30 points, 95 % interval 20 to 40)."
+    assert told(-5.0, -7.0, -3.0, 0.001, metric="ter")["en"].startswith("Better: TER"), "fewer edits are better"
     for unclear in (told(0.1, -0.1, 0.3, 0.2), told(0.1, 0.01, 0.2, 0.06), told(0.1, -0.01, 0.2, 0.04)):
-        assert "there is no clear difference: +0.10 accuracy" in unclear["en"] and "没有明显差别" in unclear["zh"]
+        assert (
+            unclear["en"].startswith("No clear difference: right on 45 of 150 rows") and "没有明显差别" in unclear["zh"]
+        )
 
 
 def test_few_rows_are_too_few():
     few = told(1.0, 1.0, 1.0, 1e-6, n=29)
-    assert "29 rows are too few to tell" in few["en"] and "29 行" in few["zh"]
-    assert "better" in told(1.0, 0.9, 1.0, 1e-6, n=30)["en"]
+    assert "29 test rows are too few to tell" in few["en"] and "29 行" in few["zh"]
+    assert "Better" in told(1.0, 0.9, 1.0, 1e-6, n=30)["en"]
 
 
 def test_the_leading_metric_suits_the_data():
     found = {"delta": 12.345, "low": 3.0, "high": 20.0, "p": 0.001}
-    assert "+12.3 chrF" in summary({"chrf": found}, "chrf", 40)["en"]
+    text = summary({"chrf": found}, "chrf", 40, {"chrf": 20.0}, {"chrf": 32.345})["en"]
+    assert text == "Better: chrF 32.3 on 40 rows, the base 20.0 (+12.3, 95 % interval 3.0 to 20.0)."
     assert registry.leading(Targets([["a longer answer in words"]])) == "chrf"
     assert registry.leading(Targets([["是"]], "zh")) == "exact_match"
     assert registry.leading(Targets([["turn it on"], ["a b c d e"], ["off"]])) == "exact_match"

@@ -14,7 +14,7 @@ from sftdemo.evaluation import json_metrics, outputs_table, row_statistics
 from sftdemo.evaluation.json_metrics import Slot, are_json, json_scores, parsed, parsed_leniently, slots
 from sftdemo.evaluation.scorecard import score_outputs
 from sftdemo.evaluation.scoring import score
-from sftdemo.ui.tabs import evaluate as evaluate_tab
+from sftdemo.ui.parts import scores as score_views
 from sftdemo.ui.tabs import outputs as outputs_view
 from sftdemo.ui.texts import TEXTS
 
@@ -201,7 +201,10 @@ def test_a_card_of_json() -> None:
         for k in range(32)
     ]
     found = score_outputs(rows, [], 1)
-    assert found["leading"] == "field_f1" and "+0.33 field F1" in found["summary"]["en"]
+    assert (
+        found["leading"] == "field_f1"
+        and "Better: field F1 100.0 % on 32 rows, the base 66.7 % (+33 points" in found["summary"]["en"]
+    )
     assert found["base"]["field_f1"] == pytest.approx(2 / 3) and found["difference"]["json_valid"]["delta"] == 1
     assert found["difference"]["json_exact"]["p"] == pytest.approx(2 / 2**32)  # McNemar: 32 better, none worse
     difference = found["difference"]["field_f1"]
@@ -236,10 +239,12 @@ def test_the_table_of_outputs_names_the_slots() -> None:
     assert "missing: order · wrong: for · invented: vat" in table
     opened = outputs_view.opened(judged[0], "zh")
     assert "缺少：" in opened and "Kim → &lt;Kim&gt;" in opened
-    text = outputs_table.as_csv(rows)
-    assert text.startswith("row,prompt,reference,label,base,tuned,base_slots,tuned_slots\n")
+    text = outputs_table.as_csv(judged)
+    assert text.splitlines()[0].endswith("base_score,tuned_score,mark,cut,base_slots,tuned_slots")
     assert "wrong for: Kim → <Kim>" in text
-    assert "base_slots" not in outputs_table.as_csv([row | {"references": ["x"], "base": "a", "tuned": "b"}])
+    assert "base_slots" not in outputs_table.as_csv(
+        outputs_table.judged([row | {"references": ["x"], "base": "a", "tuned": "b"}], "exact_match")
+    )
 
 
 def test_the_page_shows_each_field() -> None:
@@ -247,8 +252,8 @@ def test_the_page_shows_each_field() -> None:
         [{"row": 0, "messages": [], "label": None, "references": [PEOPLE], "base": "no", "tuned": PEOPLE}], [], 1
     )
     for lang in TEXTS:
-        shown = evaluate_tab.fields(found, lang)
+        shown = score_views.fields(found, lang)
         assert "PER" in shown and "100.0 %" in shown and "0.0 %" in shown
-    assert evaluate_tab.fields({}, "en") == ""
+    assert score_views.fields({}, "en") == ""
     kinds = {"slot_missing", "slot_wrong", "slot_invented", "slot_invalid", "column_fields", "column_entities"}
     assert kinds <= TEXTS["en"].keys() & TEXTS["zh"].keys()

@@ -274,7 +274,7 @@ def test_rows_are_listed_turned_and_opened(page: Page, monkeypatch: pytest.Monke
     assert not view.leave_search(request(), "", **asked), "a click on a row leaves the field; the row stays open"
     assert view.leave_search(request(), "word 1", **asked)[view.opened] == ""
     shown = view.open_row(request(), pick("3"), **asked, at=0)
-    assert "Row 3" in shown[view.opened] and shown[view.open_number] == 3 and shown[view.why_row]["visible"]
+    assert "Row 4" in shown[view.opened] and shown[view.open_number] == 3 and shown[view.why_row]["visible"]
     with pytest.raises(UserError, match="isn't in this evaluation"):
         view.open_row(request(), pick("999"), **asked, at=0)
 

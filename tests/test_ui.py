@@ -295,7 +295,8 @@ def test_the_limit_is_drawn_into_the_histogram(limit: int, drawn: bool) -> None:
 
 def test_a_spreadsheet_runs_nothing() -> None:
     row = {"row": 0, "messages": [{"role": "user", "content": "=1+1"}], "references": ["x"], "base": "@a", "tuned": "b"}
-    assert outputs_table.as_csv([row]).splitlines()[1] == "0,'=1+1,x,,'@a,b"
+    judged = outputs_table.judged([row | {"tuned_cut": True}], "exact_match")
+    assert outputs_table.as_csv(judged).splitlines()[1] == "1,'=1+1,x,,'@a,b,0.0,0.0,both_wrong,tuned"
 
 
 def test_coalesced_updates_lose_no_text() -> None:

@@ -16,8 +16,9 @@ from sftdemo.evaluation.words import resolve_language
 
 Row = dict[str, Any]
 
-MARKS = ("better", "worse", "differ", "same")
-FILTERS = ("all", "better", "worse", "differ")
+SIDES = ("base", "tuned")
+MARKS = ("better", "worse", "both_right", "both_wrong", "differ", "same")
+FILTERS = ("all", "better", "worse", "both_right", "both_wrong", "differ")
 SORTS = ("row", "gained", "lost")
 PAGE_ROWS = 50
 
@@ -61,14 +62,16 @@ def _sides(rows: Sequence[Mapping[str, Any]], labels: Sequence[str] | None) -> l
     names = labels or sorted(set(known or ()))
     references = [row["references"] for row in rows]
     targets = Targets(references, resolve_language("auto", references), labels=known, label_names=names)
-    return [Side(targets, [row[side] for row in rows]) for side in ("base", "tuned")]
+    return [Side(targets, [row[side] for row in rows]) for side in SIDES]
 
 
 def judged(rows: Sequence[Row], metric: str, labels: Sequence[str] | None = None) -> list[Row]:
-    """The rows, each with its `gain` (tuned minus base by the metric) and its `mark`; where all references are JSON also
-    with `slots`, {side: what the answer lacks, has otherwise or adds}.
+    """The rows, each with both sides' `score` by the metric, its `gain` (tuned minus base), its `mark` and, where the metric
+    calls an answer right or wrong, which sides are `right`; where all references are JSON also with `slots`, {side: what
+    the answer lacks, has otherwise or adds}.
 
-    better and worse by the metric, thoughts aside; differ where it sees no difference between unlike answers; same for the same answer.
+    Marks, thoughts aside: better and worse by the metric; between equal scores both_right and both_wrong where it calls
+    answers so, else differ for unlike answers, and same for the same answer.
     """
     by_name = {known.name: known for known in registry.TELL_ROWS}
     if metric not in by_name:
@@ -77,24 +80,36 @@ def judged(rows: Sequence[Row], metric: str, labels: Sequence[str] | None = None
         )
     scored = [answers_only(row) for row in rows]
     base, tuned = (by_name[metric].of_each(side) for side in _sides(scored, labels))
-    judged_rows = []
+    binary, judged_rows = by_name[metric].binary, []
     for row, before, after in zip(rows, base, tuned, strict=True):
         gain = after - before
-        equal = "same" if row["base"].strip() == row["tuned"].strip() else "differ"
+        verdict = "both_right" if after else "both_wrong"
+        equal = verdict if binary else "differ" if _differ(row) else "same"
         mark = "better" if gain > 1e-9 else "worse" if gain < -1e-9 else equal
-        judged_rows.append(row | {"gain": gain, "mark": mark})
+        right = {"right": {"base": before == 1, "tuned": after == 1}} if binary else {}
+        judged_rows.append(row | {"score": {"base": before, "tuned": after}, "gain": gain, "mark": mark} | right)
     if json_metrics.are_json([row["references"] for row in scored]):
         judged_rows = [row | {"slots": slots(plain)} for row, plain in zip(judged_rows, scored, strict=True)]
     return judged_rows
 
 
+def _differ(row: Mapping[str, Any]) -> bool:
+    return bool(row["base"].strip() != row["tuned"].strip())
+
+
+def offered_filters(rows: Sequence[Row]) -> list[str]:
+    """The filters that tell these judged rows apart."""
+    hidden = () if any("right" in row for row in rows) else ("both_right", "both_wrong")
+    return [name for name in FILTERS if name not in hidden]
+
+
 def slots(row: Mapping[str, Any]) -> dict[str, list[json_metrics.Slot]]:
     """{side: where its JSON differs from the reference's}, of a row without thoughts."""
-    return {side: json_metrics.slots(row[side], row["references"]) for side in ("base", "tuned")}
+    return {side: json_metrics.slots(row[side], row["references"]) for side in SIDES}
 
 
 def _matches(row: Row, filter: str, label: str, text: str) -> bool:
-    if filter != "all" and not (row["mark"] == filter or (filter == "differ" and row["mark"] != "same")):
+    if filter != "all" and not (_differ(row) if filter == "differ" else row["mark"] == filter):
         return False
     if label and row.get("label") != label:
         return False
@@ -134,29 +149,24 @@ def outputs_page(
     )
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The outputs for a spreadsheet. Where all references are JSON, two more columns tell each side's differences."""
-    scored = [answers_only(row) for row in rows]
-    of_json = json_metrics.are_json([row["references"] for row in scored])
-    header = (
-        "row",
-        "prompt",
-        "reference",
-        "label",
-        "base",
-        "tuned",
-        *(("base_slots", "tuned_slots") if of_json else ()),
-    )
+def as_csv(rows: Sequence[Row]) -> str:
+    """Judged rows for a spreadsheet, counted from 1: both answers with their scores, 1 or 0 for whether they are right,
+    and whether they were cut. Where all references are JSON, two more columns tell each side's differences."""
+    of_json = any("slots" in row for row in rows)
+    header = ("row", "prompt", "reference", "label", "base", "tuned", "base_score", "tuned_score", "mark", "cut")
     cells = (
         (
-            row["row"],
+            row["row"] + 1,
             row["messages"][-1]["content"],
             (row["references"] or [""])[0],
             row.get("label") or "",
             row["base"],
             row["tuned"],
-            *(["; ".join(map(str, differing)) for differing in slots(plain).values()] if of_json else []),
+            *(round(row["score"][side], 4) for side in SIDES),
+            row["mark"],
+            " ".join(side for side in SIDES if row.get(f"{side}_cut")),
+            *(["; ".join(map(str, row["slots"][side])) for side in SIDES] if of_json else []),
         )
-        for row, plain in zip(rows, scored, strict=True)
+        for row in rows
     )
-    return files.csv_text(header, cells)
+    return files.csv_text((*header, *(("base_slots", "tuned_slots") if of_json else ())), cells)

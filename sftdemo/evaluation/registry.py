@@ -41,6 +41,7 @@ class Metric:
     scale: int | None = 1  # the highest score, None where there is none
     higher_is_better: bool = True
     digits: int = 3  # behind the point
+    counted: Texts = ("right on", "答对")  # how rows that are right are counted in a sentence, of a binary one
     lenient: str = ""  # the metric that asks the same, the form of the answer aside
     definition: str = ""
     source: str = ""
@@ -142,7 +143,7 @@ EVALUATED = (  # in the order in which they are shown
            definition="the whole answer is the label, blanks and case aside; an answer that is no label is wrong"),
     Metric("lenient_accuracy", ("lenient accuracy", "宽松准确率"),
            ("the answer names the label, whatever its form", "说对了标签，不论形式"),
-           lambda side: side.right(side.lenient_labels), **_LABELS, tells_rows=True,
+           lambda side: side.right(side.lenient_labels), **_LABELS, tells_rows=True, counted=("the right label named on", "说对标签"),
            **_signed("lenient_accuracy", LENIENT_SIGNATURE),
            definition="the label is the only one that the answer's first sentence or line names"),
     Metric("macro_f1", ("macro-F1", "宏平均 F1"), ("every label counts the same", "每个标签权重相同"),
@@ -183,7 +184,7 @@ EVALUATED = (  # in the order in which they are shown
            definition="the answer is a reference, white space and Unicode's forms aside (NFKC)"),
     Metric("exact_match_normalized", ("normalized exact match", "规范化完全匹配率"),
            ("case, punctuation, articles aside", "忽略大小写、标点和冠词"),
-           of_texts(answer_metrics.normal_match_rows), binary=True, **_ANSWERS, source="SQuAD, Rajpurkar et al. 2016",
+           of_texts(answer_metrics.normal_match_rows), binary=True, counted=("the right words on", "用词正确"), **_ANSWERS, source="SQuAD, Rajpurkar et al. 2016",
            definition="the same words, case, punctuation and articles aside"),
     Metric("token_f1", ("token F1", "词级 F1"), ("words in common, order aside", "共同的词，不计顺序"),
            of_texts(answer_metrics.token_f1_rows), tells_rows=True, **_ANSWERS, source="SQuAD, Rajpurkar et al. 2016",

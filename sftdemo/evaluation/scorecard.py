@@ -51,7 +51,9 @@ def score_outputs(
     result["difference"] = significance.corrected(significance.paired_differences(pairs, seed))
     result["baselines"] = _baselines(outputs, targets, trained or {})
     result["leading"] = registry.leading(targets)
-    result["summary"] = summary.summary(result["difference"], result["leading"], len(outputs))
+    result["summary"] = summary.summary(
+        result["difference"], result["leading"], len(outputs), scores["base"], scores["tuned"]
+    )
     tasks = sorted({row["task"] for row in outputs if row.get("task")})
     if len(tasks) > 1:
         result["by_task"] = {name: _task([row for row in outputs if row.get("task") == name], seed) for name in tasks}

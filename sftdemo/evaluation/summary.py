@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.evaluation.significance import CONFIDENCE, Difference
@@ -11,40 +11,78 @@ from sftdemo.evaluation.significance import CONFIDENCE, Difference
 FEW_ROWS = 30
 
 
-def summary(difference: Mapping[str, Mapping[str, float]], metric: str, n: int) -> dict[str, str]:
-    """{"en", "zh"}: one plain sentence on the leading metric over n rows, which claims a difference only where it is clear."""
+Scores = Mapping[str, Any]
+
+
+def summary(
+    difference: Mapping[str, Mapping[str, float]], metric: str, n: int, base: Scores, tuned: Scores
+) -> dict[str, str]:
+    """{"en", "zh"}: the verdict on the leading metric over n rows in plain words; it claims a difference only where it is
+    clear. `base` and `tuned` are each side's scores by metric."""
     if n < FEW_ROWS:
         return {
-            "en": f"{n} rows are too few to tell; evaluate on {FEW_ROWS} or more.",
-            "zh": f"只有 {n} 行，太少，无法判断；请至少用 {FEW_ROWS} 行评估。",
+            "en": f"{n} test rows are too few to tell. Evaluate on at least {FEW_ROWS}; if there are fewer, hold out more "
+            "and train again, or vote blind.",
+            "zh": f"只有 {n} 行测试数据，太少，无法判断。请至少用 {FEW_ROWS} 行评测；如果没有这么多，请留出更多测试行后重新训练，或进行盲评。",
         }
     leading = _difference(difference[metric])
-    form = _form(difference, metric)
+    form = _form(difference, metric, n, base, tuned)
     if not leading.clear:
-        verdict, verdict_zh = "there is no clear difference", "没有明显差别"
+        verdict, verdict_zh = "No clear difference", "没有明显差别"
     elif form.verdict:
         verdict, verdict_zh = form.verdict
-    elif leading.delta > 0:
-        verdict, verdict_zh = "the tuned model is better", "微调后的模型更好"
+    elif gained(metric, leading.delta) > 0:
+        verdict, verdict_zh = "Better", "更好"
     else:
-        verdict, verdict_zh = "the tuned model is worse", "微调后的模型更差"
-    also, also_zh = _others(difference, metric)
-    english, chinese = _figures(metric, leading)
+        verdict, verdict_zh = "Worse", "更差"
+    also, also_zh = _others(difference, metric, bool(form.english))
+    english, chinese = _figures(metric, leading, n, base[metric], tuned[metric])
     return {
-        "en": f"On {n} rows {verdict}: {english}.{form.english}{also}",
-        "zh": f"在 {n} 行上，{verdict_zh}：{chinese}。{form.chinese}{also_zh}",
+        "en": f"{verdict}: {english}.{form.english}{also}",
+        "zh": f"{verdict_zh}：{chinese}。{form.chinese}{also_zh}",
     }
 
 
-def _figures(metric: str, difference: Difference) -> tuple[str, str]:
+def _figures(metric: str, difference: Difference, n: int, base: float, tuned: float) -> tuple[str, str]:
+    """Both scores and their difference with its interval: as counts of right rows where each row is right or wrong."""
     about = METRICS[metric]
-    digits = 1 if about.scale == 100 else 2
-    delta = f"{difference.delta:+.{digits}f}"
-    low, high = (f"{value:.{digits}f}" for value in (difference.low, difference.high))
+    spread, spread_zh = _spread(metric, difference)
+    if about.binary:
+        after, before = round(tuned * n), round(base * n)
+        return (
+            f"{about.counted[0]} {_counted(after, 'none')} of {n} rows, the base on {_counted(before, 'none')} ({spread})",
+            f"{n} 行中{about.counted[1]} {after} 行，基础模型 {before} 行（{spread_zh}）",
+        )
+    shown, shown_base = (f"{100 * x:.1f} %" if about.is_rate else f"{x:.{about.digits}f}" for x in (tuned, base))
     return (
-        f"{delta} {about.names[0]}, 95 % interval {low} to {high}",
-        f"{about.names[1]} {delta}，95% 区间 {low} 至 {high}",
+        f"{about.names[0]} {shown} on {n} rows, the base {shown_base} ({spread})",
+        f"{n} 行上{about.names[1]}为 {shown}，基础模型为 {shown_base}（{spread_zh}）",
     )
+
+
+def _counted(rows: int, none: str) -> str:
+    return str(rows) if rows else none
+
+
+def _spread(metric: str, difference: Difference) -> tuple[str, str]:
+    """The difference and its interval: a rate in points of percent, without decimals where the interval is wide."""
+    about = METRICS[metric]
+    factor, digits = (100, 0 if difference.high - difference.low >= 0.05 else 1) if about.is_rate else (1, about.digits)
+    delta, low, high = (
+        _signless(factor * value, digits) for value in (difference.delta, difference.low, difference.high)
+    )
+    sign = "+" if not delta.startswith("−") and float(delta) else ""
+    unit, unit_zh = (" points", " 个百分点") if about.is_rate else ("", "")
+    return (
+        f"{sign}{delta}{unit}, 95 % interval {low} to {high}",
+        f"{sign}{delta}{unit_zh}，95% 区间 {low} 至 {high}",
+    )
+
+
+def _signless(value: float, digits: int) -> str:
+    """The number with a true minus; a zero has no sign."""
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
 class _Form(NamedTuple):
@@ -55,7 +93,7 @@ class _Form(NamedTuple):
     verdict: tuple[str, str] | None = None
 
 
-def _form(difference: Mapping[str, Mapping[str, float]], metric: str) -> _Form:
+def _form(difference: Mapping[str, Mapping[str, float]], metric: str, n: int, base: Scores, tuned: Scores) -> _Form:
     """What the lenient twin of the leading metric says of its difference."""
     strict, twin = _difference(difference[metric]), METRICS[metric].lenient
     if not strict.clear or twin not in difference:
@@ -64,16 +102,16 @@ def _form(difference: Mapping[str, Mapping[str, float]], metric: str) -> _Form:
     agrees = lenient.clear and lenient.delta * strict.delta > 0
     if agrees and abs(lenient.delta) >= abs(strict.delta) / 2:
         return _Form()
-    english, chinese = _figures(twin, lenient)
+    english, chinese = _figures(twin, lenient, n, base[twin], tuned[twin])
     change, change_zh = ("gain", "提升") if strict.delta > 0 else ("loss", "下降")
     clear, clear_zh = ("", "") if lenient.clear else (", no clear difference", "，没有明显差别")
     better = strict.delta > 0
     if not lenient.clear:
-        verdict = ("the tuned model differs clearly only in form", "微调后的模型只在形式上有明显差别")
+        verdict = ("Different only in form", "只在形式上有明显差别")
     elif better:
-        verdict = ("the form of the answers is better, but what they say is worse", "答案的形式更好，内容却更差")
+        verdict = ("Better in form but worse in content", "形式更好，内容却更差")
     else:
-        verdict = ("the form of the answers is worse, but what they say is better", "答案的形式更差，内容却更好")
+        verdict = ("Worse in form but better in content", "形式更差，内容却更好")
     return _Form(
         f" Most of the {change} is the form of the answer: {english}{clear}.",
         f"大部分{change_zh}来自答案的形式：{chinese}{clear_zh}。",
@@ -90,11 +128,11 @@ def gained(metric: str, delta: float) -> float:
     return delta if METRICS[metric].higher_is_better else -delta
 
 
-def _others(difference: Mapping[str, Mapping[str, float]], leading: str) -> tuple[str, str]:
+def _others(difference: Mapping[str, Mapping[str, float]], leading: str, of_form: bool) -> tuple[str, str]:
     """A second sentence, only where other metrics say something else than the leading one, after Holm's correction."""
     leader = _difference(difference[leading])
     direction = (leader.delta > 0) - (leader.delta < 0) if leader.clear else 0
-    covered = {leading, METRICS[leading].lenient if _form(difference, leading).english else leading}
+    covered = {leading, METRICS[leading].lenient if of_form else leading}
     sides: dict[int, list[str]] = {1: [], -1: []}
     for name, values in difference.items():
         clear = _difference(values).clear and values.get("p_holm", 1.0) < 1 - CONFIDENCE
@@ -111,6 +149,6 @@ def _others(difference: Mapping[str, Mapping[str, float]], leading: str) -> tupl
     chinese = "；".join(f"{word}：{zh[side]}" for side, word in ((1, "更好"), (-1, "更差")) if zh[side])
     count = len(difference)
     return (
-        f" Other metrics say otherwise, corrected for all {count}: {english}.",
+        f" Other metrics disagree, corrected for all {count}: {english}.",
         f"经 {count} 项校正后，其他指标结论不同：{chinese}。",
     )

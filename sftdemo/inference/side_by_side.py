@@ -263,4 +263,6 @@ class PendingAnswers:
             self.outputs[name] += self.texts[name].add(step.token)
         if step.finish_reason:
             self.outputs[name] = without_empty_thoughts(self.outputs[name]).strip()
+            if step.finish_reason == "length":
+                self.outputs[f"{name}_cut"] = True
             self.missing.discard(name)

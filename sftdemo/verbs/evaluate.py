@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sftdemo.inference.side_by_side import SideBySide
 
 LONGEST_ANSWER = 256  # tokens, where the references would allow more
+SHORTEST_ROOM = 40  # tokens, where they would allow fewer: a base that answers a label with a sentence can end it
 _WHOLE = {"reasoning_content", "tool_calls"}
 END = 4  # tokens, at most, that a template writes behind an answer
 
@@ -261,6 +262,8 @@ def _answer(
             row = rows[index]
             for side in SIDES:
                 row[side] = answer[side]
+                if answer.get(f"{side}_cut"):
+                    row[f"{side}_cut"] = True
                 if row["label"]:
                     among = choices[row["task"] or ""]
                     scores = [answer[f"{side}_likelihoods"][place[label]] for label in among]
@@ -281,7 +284,8 @@ def _answer(
 
 
 def _longest_answer(pair: SideBySide, rows: list[dict[str, Any]]) -> int:
-    """Room for half as much again as the longest reference needs, so that a wordier base isn't cut at once."""
+    """Room for half as much again as the longest reference needs, and for a sentence: a wordier base is judged, by metrics
+    and by raters, on a whole answer."""
     answers = [text for row in rows for text in row["references"]]
     thoughts = [row["answer"]["reasoning_content"] for row in rows if "reasoning_content" in row.get("answer", {})]
 
@@ -289,7 +293,7 @@ def _longest_answer(pair: SideBySide, rows: list[dict[str, Any]]) -> int:
         longest = max(map(len, pair.tokenizer(texts, add_special_tokens=False)["input_ids"]))
         return longest + longest // 2 + 8
 
-    return min(LONGEST_ANSWER, room(answers)) + (room(thoughts) if thoughts else 0)
+    return max(SHORTEST_ROOM, min(LONGEST_ANSWER, room(answers))) + (room(thoughts) if thoughts else 0)
 
 
 SIDE_NAMES = {"base": Text("base"), "tuned": Text("tuned")}

@@ -180,29 +180,24 @@ def gained(metric: str, delta: float) -> str:
 
 
 def lane(metric: str, value: float, side: str, name: str, interval: tuple[float, float] | None) -> str:
-    """One bar with its number, and whiskers where there is an interval."""
+    """One bar with its number beside it, and whiskers where there is an interval."""
     scale = 100.0 if METRICS[metric].is_rate else 1.0
     share = min(max(value * scale, 0.0), 100.0)
     text = f"{name} {shown(metric, value)}"
-    inside = share > 45 and side == "tuned" and interval is None
-    place = f"left:{max(share, 0):.1f}%" if share < 45 else "left:0"
     whisker = ""
     if interval:
         low, high = (min(max(edge * scale, 0.0), 100.0) for edge in interval)
         whisker = f'<span class="ci" style="left:{low:.1f}%;width:{max(high - low, 0.3):.1f}%"></span>'
-        place = f"left:{max(share, high):.1f}%" if max(share, high) < 62 else "left:0"
-        inside = place == "left:0" and side == "tuned"
-    elif side == "base" and share >= 45:
-        inside = True
     return (
-        f'<div class="lane {side}-lane"><div class="fill" style="width:{share:.1f}%"></div>{whisker}'
-        f'<span class="v{" in" if inside else ""}" style="{place}">{esc(text)}</span></div>'
+        f'<div class="lane-row"><div class="lane {side}-lane"><div class="fill" style="width:{share:.1f}%"></div>{whisker}'
+        f'</div><span class="v">{esc(text)}</span></div>'
     )
 
 
 def score_rows(scores: Mapping[str, Any], lang: str) -> str:
-    """Every metric as two bars, base grey and tuned accent; the whisker is the interval of the gain."""
-    rows = []
+    """Every metric as two bars, base grey and tuned accent; the whisker is the interval of the gain. Metrics whose bars
+    would be identical share them."""
+    names_by_figures: dict[str, list[str]] = {}
     leading = scores.get("leading")
     for metric in sorted(METRICS, key=lambda name: name != leading):
         base, tuned = scores["base"].get(metric), scores["tuned"].get(metric)
@@ -221,9 +216,14 @@ def score_rows(scores: Mapping[str, Any], lang: str) -> str:
             pair += lane(metric, tuned, "tuned", say(lang, "name_tuned"), interval)
         spread = " … ".join(gained(metric, gain[end]) for end in ("low", "high")) if known else ""
         spread = f'<span class="ci">{spread}</span>' if known else ""
+        figures = f'<div class="pair">{pair}</div><div class="gain">{gained(metric, tuned - base)}{spread}</div>'
+        names_by_figures.setdefault(figures, []).append(metric)
+    rows = []
+    for figures, names in names_by_figures.items():
+        title, *same = (say(lang, "metric_" + name) for name in names)
+        why = say(lang, "scores_same", names=say(lang, "comma").join(same)) if same else say(lang, "why_" + names[0])
         rows.append(
-            f'<div class="score"><div class="metric">{say(lang, "metric_" + metric)}<span class="why">{say(lang, "why_" + metric)}</span></div>'
-            f'<div class="pair">{pair}</div><div class="gain">{gained(metric, tuned - base)}{spread}</div></div>'
+            f'<div class="score"><div class="metric">{title}<span class="why">{why}</span></div>{figures}</div>'
         )
     first, more = "".join(rows[:SHOWN]), "".join(rows[SHOWN:])
     if more:
@@ -235,12 +235,13 @@ def score_rows(scores: Mapping[str, Any], lang: str) -> str:
 def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]], side: str, lang: str) -> str:
     """True labels down, answers across, the last column for answers that are no label."""
     names = [*labels, say(lang, "name_unparsed")]
-    head = "".join(f'<th title="{esc(name)}">{esc(name)}</th>' for name in names)
+    head = "".join(f'<th title="{esc(name)}"><span>{esc(name)}</span></th>' for name in names)
+    zero = '<i class="zero">·</i>'
     body = []
     for i, (label, row) in enumerate(zip(labels, matrix, strict=False)):
         whole = max(sum(row), 1)
         cells = "".join(
-            f'<td class="{"d" if i == j else ""}" style="background:color-mix(in srgb, var(--{side}) {75 * n / whole:.0f}%, transparent)">{n}</td>'
+            f'<td class="{"d" if i == j else ""}" style="background:color-mix(in srgb, var(--{side}) {75 * n / whole:.0f}%, transparent)">{n or zero}</td>'
             for j, n in enumerate(row)
         )
         body.append(f'<tr><th title="{esc(label)}">{esc(label)}</th>{cells}</tr>')

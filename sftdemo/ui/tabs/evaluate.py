@@ -13,17 +13,17 @@ from sftdemo import files, runs
 from sftdemo.config import EvaluateConfig
 from sftdemo.errors import UserError
 from sftdemo.evaluation import outputs_table
-from sftdemo.evaluation.registry import METRICS
 from sftdemo.ui import work
 from sftdemo.ui.access import private, rights
-from sftdemo.ui.parts import charts, downloads, forms, html
+from sftdemo.ui.parts import charts, downloads, forms, html, scores
 from sftdemo.ui.parts.address import RUN_AND_SEARCH_JS, Address
 from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
-from sftdemo.ui.tabs.outputs import OutputsView
-from sftdemo.ui.texts import TEXTS, duration, label, language, number, say
+from sftdemo.ui.tabs.outputs import OutputsView, load
+from sftdemo.ui.texts import duration, label, language, say
 from sftdemo.ui.texts.faults import in_words
 
+BOM = "\ufeff"  # without it Excel reads UTF-8 as the machine's own encoding
 FIRST_ROWS = 100  # held-out rows proposed for a first look; on two cores about a minute
 
 
@@ -38,117 +38,13 @@ def proposed_rows(run: runs.Run) -> int | None:
     return min(held_out(run), FIRST_ROWS) or None
 
 
-def claim(scores: Mapping[str, Any], lang: str) -> str:
-    """The sentence the scores allow, as the evaluation wrote it, and what it rests on."""
-    text = scores.get("summary", {}).get(lang) or scores.get("summary", {}).get("en") or ""
-    base = say(lang, "claim_basis", n=number(scores["n"]), t=duration(lang, scores.get("seconds") or 0))
-    return html.block(
-        f'<div class="big" id="claim">{html.esc(text)}</div><div class="muted small">{base}</div>', "sheet"
-    )
-
-
-def under_scores(scores: Mapping[str, Any], lang: str) -> str:
-    """One plain sentence under the table, what needs no model at all, and whether the answers are just shorter."""
-    lines = []
-    leading = scores.get("leading") if scores.get("leading") in METRICS else None
-    for name, baseline in (scores.get("baselines") or {}).items():
-        if leading and f"baseline_{name}" in TEXTS[lang] and not isinstance(baseline.get(leading, ""), str):
-            value = charts.shown(leading, baseline[leading])
-            metric = say(lang, f"metric_{leading}")
-            lines.append(say(lang, f"baseline_{name}", metric=metric, value=value, answer=baseline.get("answer", "")))
-    if left_out := scores.get("left_out"):
-        lines.append(say(lang, "left_out_note", n=number(left_out)))
-    base, tuned = scores["base"].get("length_ratio"), scores["tuned"].get("length_ratio")
-    if base is not None and tuned is not None:
-        repeated = (f"{100 * scores[side].get('repetition', 0.0):.0f} %" for side in ("base", "tuned"))
-        first, second = repeated
-        lines.append(say(lang, "shape_note", base=f"{base:.2f}", tuned=f"{tuned:.2f}", first=first, second=second))
-    sentence = (scores.get("summary") or {}).get(lang) or ""
-    summary = f'<p class="said">{html.esc(sentence)}</p>' if sentence else ""
-    corrected = [difference["p_holm"] < 0.05 for difference in scores["difference"].values() if "p_holm" in difference]
-    if leading and corrected:
-        metric = say(lang, f"metric_{leading}")
-        lines.insert(0, say(lang, "holm_note", metric=metric, k=sum(corrected), n=len(corrected)))
-    of_tasks = "".join(
-        f'<p class="said"><b>{html.esc(task)}</b>: {html.esc(task_scores["summary"].get(lang) or task_scores["summary"]["en"])}</p>'
-        for task, task_scores in (scores.get("by_task") or {}).items()
-    )
-    return summary + of_tasks + "".join(f'<p class="muted small">{html.esc(line)}</p>' for line in lines)
-
-
-def confusions(scores: Mapping[str, Any], lang: str) -> str:
-    """Both confusion matrices side by side, where there are labels."""
-    matrices = scores.get("confusion")
-    if not matrices:
-        return ""
-    drawn = "".join(charts.confusion(scores["labels"], matrices[side], side, lang) for side in ("base", "tuned"))
-    note = f'<p class="muted small">{say(lang, "confusion_note")}</p>'
-    return html.sheet(f'{note}<div class="two">{drawn}</div>', say(lang, "confusion_title"))
-
-
-def fields(scores: Mapping[str, Any], lang: str) -> str:
-    """F1 of each field and each kind of entity, where the answers are JSON; a row each, the most frequent first."""
-    tables = []
-    for part in ("fields", "entities"):
-        sides = scores.get(part)
-        if not sides:
-            continue
-        figures_by_name = {**sides["base"], **sides["tuned"]}
-        headers = [say(lang, f"column_{part}"), *(say(lang, f"name_{side}") for side in ("base", "tuned"))]
-        headers.insert(1, say(lang, "column_support"))
-        rows = []
-        for name in sorted(figures_by_name, key=lambda name: -figures_by_name[name]["support"]):
-            figures = [sides[side].get(name) for side in ("base", "tuned")]
-            cells = "".join(
-                f'<td class="num">{charts.shown("field_f1", figure["f1"]) if figure else "–"}</td>'
-                for figure in figures
-            )
-            title = html.esc(name or say(lang, "field_items"))
-            rows.append(
-                f'<tr><th>{title}</th><td class="num">{number(figures_by_name[name]["support"])}</td>{cells}</tr>'
-            )
-        head = "".join(f"<th>{text}</th>" for text in headers)
-        tables.append(
-            f'<div class="scroll"><table class="t narrow"><thead><tr>{head}</tr></thead>'
-            f"<tbody>{''.join(rows)}</tbody></table></div>"
-        )
-    note = f'<p class="muted small">{say(lang, "fields_note")}</p>'
-    return html.sheet(note + "".join(tables), say(lang, "fields_title")) if tables else ""
-
-
-def forgotten(scores: Mapping[str, Any], lang: str) -> str:
-    """What the tuned model lost on general tasks, where that was measured."""
-    measured = scores.get("general")
-    if not measured:
-        return ""
-    rows = "".join(
-        f"<tr><th>{say(lang, 'metric_' + name)}</th>"
-        + "".join(f'<td class="num">{charts.shown(name, measured[side][name])}</td>' for side in ("base", "tuned"))
-        + "</tr>"
-        for name in ("answered", "perplexity")
-    )
-    head = f"<tr><th></th><th>{say(lang, 'name_base')}</th><th>{say(lang, 'name_tuned')}</th></tr>"
-    text = html.esc(measured["summary"].get(lang) or measured["summary"]["en"])
-    kind = "state warn" if measured["forgotten"] else "muted"
-    table = f'<table class="t narrow"><thead>{head}</thead><tbody>{rows}</tbody></table>'
-    return html.sheet(f'<p class="{kind}">{text}</p>{table}', say(lang, "general_title"))
-
-
-def small_print(scores: Mapping[str, Any], lang: str) -> str:
-    """How every number was made."""
-    signed = "<br>".join(
-        f"{html.esc(name)}: {html.esc(text)}" for name, text in (scores.get("signatures") or {}).items()
-    )
-    return html.block(f"{say(lang, 'whisker_note')}<br>{signed}", "muted small") if signed else ""
-
-
 def download(run: runs.Run, name: str, kind: str) -> str:
-    """The path of an evaluation's outputs as csv or jsonl; they never change, so they are written once."""
-    path = downloads.folder() / f"{run.name}-{name}.{kind}"
-    if path.exists():
-        return str(path)
-    rows = run.outputs(name)
-    return downloads.write(path.name, outputs_table.as_csv(rows) if kind == "csv" else files.jsonl(rows))
+    """The path of an evaluation's outputs as csv, judged by the leading metric, or as jsonl."""
+    file_name = f"{run.name}-{name}.{kind}"
+    if kind == "csv":
+        rows, _ = load(run, name, run.scores(name).get("leading", ""))
+        return downloads.write(file_name, BOM + outputs_table.as_csv(rows))
+    return downloads.write(file_name, files.jsonl(run.outputs(name)))
 
 
 def progress(current: work.Evaluation, lang: str) -> str:
@@ -182,6 +78,12 @@ def follow(run: runs.Run, config: EvaluateConfig, total: int) -> Iterator[work.E
         raise UserError(current.error)
 
 
+def merged(first: dict[Any, Any], second: dict[Any, Any]) -> dict[Any, Any]:
+    """Both handlers' updates; of a component that both change, both changes."""
+    both = {part: first[part] | second[part] for part in first.keys() & second.keys() if isinstance(first[part], dict)}
+    return {**first, **second, **both}
+
+
 class EvaluateTab:
     """Start and stop an evaluation, its scores, and the answers behind them.
 
@@ -198,15 +100,17 @@ class EvaluateTab:
             self.fault = gr.HTML("", elem_id="evaluate-fault")
             self.progress = gr.HTML("", elem_id="evaluate-progress")
             self.claim = gr.HTML("", elem_id="evaluate-claim")
+            with gr.Row(visible=False, elem_classes="ends") as self.next_row:
+                loud = {"variant": "primary", "elem_classes": "main-button", "min_width": 150}
+                self.to_chat = gr.Button(label("evaluate_chat"), elem_id="to-chat", **loud)
+                self.to_vote = gr.Button(label("evaluate_vote"), elem_id="to-vote", **loud)
             self.bars = gr.HTML("", elem_id="evaluate-bars")
-            with gr.Row(visible=False, elem_classes="small-row") as self.next_row:
-                self.to_chat = gr.Button(label("evaluate_chat"), size="sm", elem_id="to-chat")
-                self.to_vote = gr.Button(label("evaluate_vote"), size="sm", elem_id="to-vote")
-                self.csv_file = gr.DownloadButton(label("download_csv"), size="sm")
-                self.jsonl_file = gr.DownloadButton(label("download_jsonl"), size="sm")
             self.general = gr.HTML("", elem_id="evaluate-general")
             self.confusions = gr.HTML("")
             self.outputs = OutputsView(page, self.fault)
+            with gr.Row(elem_classes="small-row"):
+                self.csv_file = gr.DownloadButton(label("download_csv"), size="sm", visible=False)
+                self.jsonl_file = gr.DownloadButton(label("download_jsonl"), size="sm", visible=False)
             self.small_print = gr.HTML("")
 
     def _build_start(self) -> None:
@@ -221,7 +125,8 @@ class EvaluateTab:
 
     def show_nothing(self) -> dict[Any, Any]:
         drawn = dict.fromkeys((self.claim, self.bars, self.confusions, self.general, self.small_print), "")
-        return drawn | {self.next_row: gr.update(visible=False), **self.outputs.hide()}
+        hidden = dict.fromkeys((self.next_row, self.csv_file, self.jsonl_file), gr.update(visible=False))
+        return drawn | hidden | {self.start: gr.update(variant="primary"), **self.outputs.hide()}
 
     def show_answers(self, run: runs.Run, lang: str) -> dict[Any, Any]:
         if not (name := latest_evaluation(run)):
@@ -236,14 +141,15 @@ class EvaluateTab:
     def show_scores(self, run: runs.Run, lang: str) -> dict[Any, Any]:
         if not (name := latest_evaluation(run)):
             return self.show_nothing() | {self.claim: waits(lang, "evaluate_empty")}
-        scores, visitor = run.scores(name), rights.current()
-        bars = charts.score_rows(scores, lang) + under_scores(scores, lang)
+        measured, visitor = run.scores(name), rights.current()
+        bars = charts.score_rows(measured, lang) + scores.under_scores(measured, lang)
         return {
-            self.claim: claim(scores, lang),
+            self.claim: scores.claim(measured, lang),
             self.bars: html.sheet(bars, say(lang, "scores_title")),
-            self.confusions: confusions(scores, lang) + fields(scores, lang),
-            self.small_print: small_print(scores, lang),
-            self.general: forgotten(scores, lang),
+            self.confusions: scores.confusions(measured, lang) + scores.fields(measured, lang),
+            self.small_print: scores.small_print(measured, lang),
+            self.general: scores.forgotten(measured, lang),
+            self.start: gr.update(variant="secondary"),
             self.next_row: gr.update(visible=True),
             self.to_chat: gr.update(visible=visitor.may("chat")),
             self.to_vote: gr.update(visible=visitor.may("vote")),
@@ -269,9 +175,8 @@ class EvaluateTab:
             self.body: gr.update(visible=True),
             self.rows: proposed_rows(run),
             self.progress: progress(current, lang) if current and running else "",
-            **self.buttons(running),
             **self.outputs.hide(),
-            **self.show_scores(run, lang),
+            **merged(self.show_scores(run, lang), self.buttons(running)),
         }
 
     def open_tab(self, run_name: str, search: str, request: gr.Request) -> dict[Any, Any]:
@@ -332,13 +237,13 @@ class EvaluateTab:
             self.watching: False,
             **self.buttons(False),
         }
-        return ended | self.show_results(run_name, request)
+        return merged(ended, self.show_results(run_name, request))
 
     def wire(self) -> None:
         page, fault, answers = self.page, self.fault, [self.csv_file, self.jsonl_file, *self.outputs.parts]
         results = [self.claim, self.bars, self.confusions, self.general, self.small_print, self.next_row]
-        results += [self.to_chat, self.to_vote, *answers]
-        views = [self.gate, self.body, self.rows, self.progress, self.start, self.stop, *results]
+        results += [self.to_chat, self.to_vote, self.start, *answers]
+        views = [self.gate, self.body, self.rows, self.progress, self.stop, *results]
         refreshed = wire(page.run.change, self.refresh, [page.run], views, fault)
         addressed: Any = ([page.run, page.address], answers, fault)
         wire(self.tab.select, self.open_tab, *addressed, js=RUN_AND_SEARCH_JS)
@@ -363,7 +268,7 @@ class EvaluateTab:
         for ended in (started, followed):
             wire(ended.then, self.show_results, [page.run], results, fault)
         wire(self.stop.click, self.stop_evaluation, None, [self.stop], needs="evaluate")
-        ticked = [self.progress, self.watching, self.start, self.stop, *results]
+        ticked = [self.progress, self.watching, self.stop, *results]
         page.tick = wire(page.tick.then, self.tick, [page.run, self.watching], ticked)
         page.opens(self.to_chat.click, "chat")
         page.opens(self.to_vote.click, "vote")

@@ -60,12 +60,13 @@ def counted(page: OutputsPage, lang: str) -> str:
     """How many rows got better, worse, or are as good as before, as a bar and in words."""
     cells = "".join(
         f'<div class="{css}" style="flex:{page.counts[mark]}"></div>'
-        for mark, css in (("better", "w"), ("differ", "t"), ("same", "t"), ("worse", "l"))
+        for mark, css in (("better", "w"), *((mark, "t") for mark in outputs.MARKS[2:]), ("worse", "l"))
         if page.counts[mark]
     )
     words = " · ".join(
         f'<span class="{mark}">{say(lang, "count_" + mark, n=number(page.counts[mark]))}</span>'
         for mark in outputs.MARKS
+        if page.counts[mark] or mark in ("better", "worse")
     )
     return html.block(f'<div class="wtl thin" aria-hidden="true">{cells}</div><div class="small">{words}</div>')
 
@@ -74,7 +75,7 @@ def outputs_table(page: OutputsPage, lang: str, selected: int | None) -> str:
     """Prompt, reference and both answers, their thoughts aside; a row can be opened."""
     if not page.rows:
         return html.block(say(lang, "outputs_none"), "muted small")
-    headers = [say(lang, f"column_{name}") for name in ("prompt", "reference", "base", "tuned", "mark")]
+    headers = ["#", *(say(lang, f"column_{name}") for name in ("prompt", "reference", "base", "tuned", "mark"))]
     table_rows = []
     for row in page.rows:
         texts = (
@@ -84,10 +85,26 @@ def outputs_table(page: OutputsPage, lang: str, selected: int | None) -> str:
         )
         cells = [f'<div class="cut">{html.esc(html.cut(text, 260))}</div>' for text in texts]
         for column, side in ((2, "base"), (3, "tuned")):
-            cells[column] += slots_named(row, side, lang)
+            cells[column] = verdict(row, side, lang) + cells[column] + slots_named(row, side, lang)
+        cells.insert(0, f'<span class="muted num">{row["row"] + 1}</span>')
         cells.append(f'<span class="{row["mark"]}">{say(lang, "mark_" + row["mark"])}</span>')
         table_rows.append((str(row["row"]), cells, row["row"] == selected))
     return html.table(headers, table_rows)
+
+
+def verdict(row: Mapping[str, Any], side: str, lang: str) -> str:
+    """Whether an answer is right, else its score by the metric compared by; and whether it was cut."""
+    marks = []
+    if "right" in row:
+        kind = "right" if row["right"][side] else "wrong"
+        marks.append(f'<span class="{kind}" title="{say(lang, kind)}">{say(lang, f"mark_{kind}")}</span>')
+    elif "score" in row:
+        marks.append(f'<span class="muted num">{row["score"][side]:.3g}</span>')
+    if row.get(f"{side}_cut"):
+        marks.append(
+            f'<span class="chip plain" title="{say(lang, "answer_cut_help")}">{say(lang, "answer_cut")}</span>'
+        )
+    return f'<span class="judged">{" ".join(marks)}</span>' if marks else ""
 
 
 def slots_named(row: Mapping[str, Any], side: str, lang: str) -> str:
@@ -124,9 +141,10 @@ def opened(row: Mapping[str, Any], lang: str) -> str:
     reference = "<br>".join(html.esc(text) for text in row["references"])
     target = row["references"][0] if row["references"] else ""
 
-    def pair(texts: Sequence[str]) -> str:
+    def pair(texts: Sequence[str], judged: bool = False) -> str:
         cells = "".join(
-            f'<div class="answer {side}-side"><span class="who">{html.chip(say(lang, "name_" + side), side)}</span>{text or "–"}</div>'
+            f'<div class="answer {side}-side"><span class="who">{html.chip(say(lang, "name_" + side), side)} '
+            f"{verdict(row, side, lang) if judged else ''}</span>{text or '–'}</div>"
             for side, text in zip(SIDES, texts, strict=True)
         )
         return f'<div class="two">{cells}</div>'
@@ -141,8 +159,8 @@ def opened(row: Mapping[str, Any], lang: str) -> str:
     against = "" if not target else note("row_against") + pair([html.against(target, answer) for answer in answers])
     return html.sheet(
         f"{html.bubbles(row['messages'])}{note('column_reference')}<p>{reference}</p>"
-        f"{fields}{thought if any(thoughts) else ''}{note('row_between')}{pair((base, tuned))}{against}",
-        say(lang, "row_title", n=row["row"]),
+        f"{fields}{thought if any(thoughts) else ''}{note('row_between')}{pair((base, tuned), judged=True)}{against}",
+        say(lang, "row_title", n=row["row"] + 1),
     )
 
 
@@ -176,17 +194,17 @@ class OutputsView:
         with gr.Column(visible=False) as self.box:
             self.counts = gr.HTML("", elem_id="outputs-counts")
             self._build_filters()
-            self.opened = gr.HTML("", elem_id="opened-row")
-            with gr.Row(visible=False, elem_classes="small-row") as self.why_row:
-                self.why = {side: gr.Button(label(f"why_{side}"), size="sm", elem_id=f"why-{side}") for side in SIDES}
-            self.reason = gr.HTML("", elem_id="why-answer")
-            self.table = picker(elem_id="outputs")
-            with gr.Row(elem_classes="small-row"):
-                self.back = gr.Button("‹", size="sm", elem_id="outputs-back")
-                self.place = gr.HTML("", elem_id="outputs-place")
-                self.next = gr.Button("›", size="sm", elem_id="outputs-next")
+            with gr.Row(elem_classes="columns"):
+                with gr.Column(scale=3, min_width=0):
+                    self.table = picker(elem_id="outputs")
+                    with gr.Row(elem_classes="small-row"):
+                        self.back = gr.Button("‹", size="sm", elem_id="outputs-back")
+                        self.place = gr.HTML("", elem_id="outputs-place")
+                        self.next = gr.Button("›", size="sm", elem_id="outputs-next")
+                self._build_opened()
         self.listed = [self.counts, self.table, self.place, self.back, self.next, self.at, self.searched]
-        self.closed = {self.opened: "", self.reason: "", self.why_row: gr.update(visible=False), self.open_number: None}
+        hidden = dict.fromkeys((self.beside, self.why_row), gr.update(visible=False))
+        self.closed = {self.opened: "", self.reason: "", self.open_number: None, **hidden}
         self.asked = {
             "metric": self.metric,
             "sort": self.sort,
@@ -195,6 +213,15 @@ class OutputsView:
             "search": self.search,
         }
         self.parts = [self.box, *self.asked.values(), *self.listed, *self.closed]
+
+    def _build_opened(self) -> None:
+        """The open row, beside the table: what was clicked stays where it is."""
+        with gr.Column(scale=2, min_width=0, visible=False, elem_id="row-beside") as self.beside:
+            self.close = gr.Button(label("row_close"), size="sm", elem_id="row-close")
+            self.opened = gr.HTML("", elem_id="opened-row")
+            with gr.Row(visible=False, elem_classes="small-row") as self.why_row:
+                self.why = {side: gr.Button(label(f"why_{side}"), size="sm", elem_id=f"why-{side}") for side in SIDES}
+            self.reason = gr.HTML("", elem_id="why-answer")
 
     def _build_filters(self) -> None:
         with gr.Row(elem_classes="small-fields"):
@@ -221,6 +248,7 @@ class OutputsView:
         """The evaluation of that name from its first row on, by its leading metric."""
         leading = run.scores(name).get("leading", "")
         rows, metrics = load(run, name, leading)
+        filters = [(say(lang, f"filter_{key}"), key) for key in outputs.offered_filters(rows)]
         labels = sorted({row["label"] for row in rows if row.get("label")})
         offered = [(say(lang, "outputs_all"), ""), *((text, text) for text in labels)]
         return {
@@ -232,7 +260,7 @@ class OutputsView:
             ),
             self.label: gr.update(choices=offered, value="", visible=len(labels) > 1),
             self.sort: "row",
-            self.filter: "all",
+            self.filter: gr.update(choices=filters, value="all"),
             self.search: "",
             self.searched: "",
             self.box: gr.update(visible=True),
@@ -243,8 +271,13 @@ class OutputsView:
 
     def list_rows(self, request: gr.Request, at: int = 0, step: int = 0, **filters: Any) -> dict[Any, Any]:
         """The page `step` pages from `at` of the rows asked for; the first one where neither is given."""
-        drawn = self.draw(page_of(at=at + step, **filters), language(request))
-        return drawn | self.closed | {self.searched: filters["search"]}
+        lang = language(request)
+        offered = outputs.offered_filters(judged_rows(filters["run_name"], filters["metric"]))
+        if filters["filter"] not in offered:
+            filters["filter"] = "all"
+        choices = [(say(lang, f"filter_{key}"), key) for key in offered]
+        listed = {self.filter: gr.update(choices=choices, value=filters["filter"]), self.searched: filters["search"]}
+        return self.draw(page_of(at=at + step, **filters), lang) | self.closed | listed
 
     def leave_search(self, request: gr.Request, searched: str, **filters: Any) -> dict[Any, Any]:
         """List the rows anew if the text was changed; leaving the field by a click on a row must not close that row again."""
@@ -254,6 +287,7 @@ class OutputsView:
         """One row with all that is known of it, marked in its page."""
         lang, row = language(request), find_row(filters["run_name"], filters["metric"], picked(event))
         return {
+            self.beside: gr.update(visible=True),
             self.opened: opened(row, lang),
             self.table: outputs_table(page_of(at=at, **filters), lang, row["row"]),
             self.open_number: row["row"],
@@ -266,10 +300,15 @@ class OutputsView:
         leading = runs.named(run_name).scores(latest_evaluation(runs.named(run_name))).get("leading", "")
         row = find_row(run_name, leading, number)
         return {
+            self.beside: gr.update(visible=True),
             self.opened: opened(row, language(request)),
             self.open_number: row["row"],
             self.why_row: gr.update(visible=rights.visitor(request).may("chat")),
         }
+
+    def close_row(self, request: gr.Request, at: int, **filters: Any) -> dict[Any, Any]:
+        """The table alone again, at its page."""
+        return {self.table: outputs_table(page_of(at=at, **filters), language(request), None), **self.closed}
 
     async def explain(
         self, request: gr.Request, run_name: str, metric: str, number: int | None, side: str
@@ -281,7 +320,7 @@ class OutputsView:
         return {self.reason: explained(tokens, side, language(request))}
 
     def wire(self) -> None:
-        filters, views = {"run_name": self.page.run, **self.asked}, [*self.listed, *self.closed]
+        filters, views = {"run_name": self.page.run, **self.asked}, [*self.listed, self.filter, *self.closed]
         fields = (self.metric, self.sort, self.label, self.filter)
         for trigger in (*(field.input for field in fields), self.search.submit):
             wire(trigger, self.list_rows, filters, views, self.fault)
@@ -289,7 +328,8 @@ class OutputsView:
         for button, step in ((self.back, -1), (self.next, 1)):
             turned = {**filters, "at": self.at, "step": gr.State(step)}
             wire(button.click, self.list_rows, turned, views, self.fault)
-        row = [self.opened, self.table, self.open_number, self.reason, self.why_row]
+        row = [self.beside, self.opened, self.table, self.open_number, self.reason, self.why_row]
+        wire(self.close.click, self.close_row, {**filters, "at": self.at}, row, self.fault)
         wire(self.table.select, self.open_row, {**filters, "at": self.at}, row, self.fault, **EACH_PICK)
         options = {**MODEL_CLICK, "show_progress": "minimal"}
         for side, button in self.why.items():

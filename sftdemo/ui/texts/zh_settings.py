@@ -91,7 +91,7 @@ SETTINGS = {
     "help_EvaluateConfig_data": "换一份数据来评测；默认用这次运行自己的测试行。",
     "help_EvaluateConfig_max_examples": "只评测这么多测试行，按种子抽取。",
     "help_EvaluateConfig_batch_size": "最多同时作答的行数。",
-    "help_EvaluateConfig_max_new_tokens": "最长回答；默认按参考答案的需要。",
+    "help_EvaluateConfig_max_new_tokens": "最长回答；默认按参考答案的需要，至少 40。",
     "help_EvaluateConfig_seed": "决定取样和重抽样。",
     "group_Data": "数据",
     "group_Model": "模型",
