@@ -37,7 +37,7 @@ def test_the_address_leads_there_and_back(
     go(page, "evaluate")
     page.locator("#outputs tr[data-pick]").nth(1).click()
     addressed(page, "row=1")
-    expect(row).to_contain_text("Row 1", timeout=SLOW_MS)
+    expect(row).to_contain_text("Row 2", timeout=SLOW_MS)
     link = page.url
     go(page, "runs")
     page.locator("#runs-table tr[data-pick]", has_text="first").click()
@@ -45,9 +45,9 @@ def test_the_address_leads_there_and_back(
     for _ in range(2):
         page.go_back()
     expect(chip).to_contain_text("second", timeout=SLOW_MS)
-    expect(row).to_contain_text("Row 1", timeout=SLOW_MS)
+    expect(row).to_contain_text("Row 2", timeout=SLOW_MS)
     page.goto(link)
-    expect(row).to_contain_text("Row 1", timeout=SLOW_MS)
+    expect(row).to_contain_text("Row 2", timeout=SLOW_MS)
     go(page, "chat")
     page.fill("#chat-input textarea", "half a thought")
     page.locator("[data-do=lang]").click()
