@@ -16,15 +16,19 @@ if TYPE_CHECKING:
     from sftdemo.training.train import train as train
     from sftdemo.verbs.compare import compare as compare
     from sftdemo.verbs.evaluate import evaluate as evaluate
+    from sftdemo.verbs.export import export as export
+    from sftdemo.verbs.export_config import ExportConfig as ExportConfig
 
 __version__ = "0.1.0"
 _HOMES = {
     "TrainConfig": "config",
     "GenerateConfig": "config",
     "EvaluateConfig": "config",
+    "ExportConfig": "verbs.export_config",
     "read": "data",
     "train": "training.train",
     "evaluate": "verbs.evaluate",
+    "export": "verbs.export",
     "load": "inference.load_run",
     "compare": "verbs.compare",
     "score": "evaluation.scoring",

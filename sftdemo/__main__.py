@@ -27,6 +27,7 @@ from sftdemo.evaluation.words import LANGUAGES
 from sftdemo.files import disk_fault
 from sftdemo.system import distributed
 from sftdemo.ui.access.settings import SECRET, AppConfig
+from sftdemo.verbs.export_config import ExportConfig
 
 
 def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
@@ -93,10 +94,11 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
         "--open", metavar="EVALUATION", help="Ask raters about this evaluation, whatever newer ones come."
     )
 
-    export = verb("export", "Copy a run's model to a folder of its own.")
+    export = verb("export", "Write a run's model to a folder of its own, and see that it answers as the run does.")
     export.add_argument("run", metavar="RUN")
-    export.add_argument("--to", required=True, metavar="DIR")
-    export.add_argument("--merge", action="store_true", help="Merge the adapter into the base weights.")
+    export.add_argument("--to", required=True, metavar="DIR", help="A new folder; with --zip a new file.")
+    export.add_argument("--merge", action="store_true", help="The same as --format merged.")
+    add_flags(export, ExportConfig)
 
     app = verb("app", "Serve the web app.")
     add_flags(app, AppConfig, skip=SECRET)

@@ -19,6 +19,7 @@ from sftdemo.evaluation.registry import METRICS
 from sftdemo.log import LOG, Reporter
 from sftdemo.schema import Scores
 from sftdemo.ui.access.settings import AppConfig
+from sftdemo.verbs.export_config import ExportConfig
 
 if TYPE_CHECKING:
     from sftdemo.inference.side_by_side import SideBySide
@@ -305,8 +306,12 @@ def votes(options: argparse.Namespace) -> Result:
 def export(options: argparse.Namespace) -> Result:
     from sftdemo.verbs.export import export
 
-    target = export(options.run, Path(options.to), options.merge)
-    return Result({"run": options.run, "to": str(target), "merged": options.merge}, f"Exported to {target}.")
+    config = from_flags(options, ExportConfig)
+    if options.merge and config.format not in ("auto", "merged"):
+        raise UsageError("--merge and --format {format} contradict each other; give one.", format=config.format)
+    exported = export(options.run, Path(options.to), options.merge, config=config)
+    value = {"run": options.run, "to": str(exported.path), "merged": exported.format == "merged", **exported.to_json()}
+    return Result(value, "\n".join([f"Exported to {exported.path}.", *([exported.sentence] if exported.check else [])]))
 
 
 def backup(options: argparse.Namespace) -> Result:

@@ -1,45 +1,242 @@
-"""A run's model as a folder of its own: the adapter as it is, or merged into the base weights."""
+"""A run's model to take away: its adapter, merged weights, or one GGUF file; done only once it was opened again."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import json
+import os
+import secrets
 import shutil
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from sftdemo import runs
+from sftdemo import files, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import Text, UserError
 from sftdemo.log import TO_LOG, Reporter
-from sftdemo.model import download, loading
+from sftdemo.model import download, gguf_export, loading
 from sftdemo.system import resources
+from sftdemo.training.model_card import base_name, model_card
+from sftdemo.verbs import export_check
+from sftdemo.verbs.export_config import ExportConfig
+
+EXACT = "float32"  # only what isn't rounded must give the run's own tokens
+SHARE = {"float32": 4, "bfloat16": 2, "float16": 2, "gguf-f16": 2, "gguf-q8_0": 1.1, "gguf-q4_0": 0.7}  # bytes a weight
 
 
-def export(run: runs.Run | str, to: Path, merge: bool = False, reporter: Reporter = TO_LOG) -> Path:
-    """Copy model/ and the model card to a new folder; with `merge`, plain weights that need no PEFT.
+@dataclass(frozen=True)
+class Exported:
+    """Where an export lies, as what, and how its answers compare with the run's (None where that wasn't asked for)."""
 
-    Merging is done in float32 into unquantized base weights and saved in float32. Refuses a folder with files in it.
+    path: Path
+    format: str
+    check: export_check.Agreement | None
+
+    @property
+    def sentence(self) -> str:
+        return self.check.sentence if self.check else "Its answers were not compared with the run's."
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": self.format, "check": self.check.to_json() if self.check else None}
+
+
+def export(
+    run: runs.Run | str,
+    to: Path | str,
+    merge: bool = False,
+    reporter: Reporter = TO_LOG,
+    config: ExportConfig | None = None,
+) -> Exported:
+    """Write a run's model and its card to a new folder, or with `zip` to a new file; `merge` is format merged.
+
+    Merging is done in float32 into unquantized base weights. Without rounding (adapter, float32) the export must give the
+    run's own greedy tokens in a new process; where it rounds, the card says how many are the same. Raises UserError, and
+    leaves nothing, where it can't be opened or doesn't; and for a place that is taken.
     """
-    run = runs.find(run) if isinstance(run, str) else run
-    config = run.trained_config()
-    settings = TrainConfig.from_json(config["settings"])
+    run, to = runs.find(run) if isinstance(run, str) else run, Path(to)
+    config = (config or ExportConfig()).check()
+    settings = TrainConfig.from_json(run.trained_config()["settings"])
     if not run.model_path.is_dir():
         raise UserError("Run {name} has no model to export; finish a training first.", name=run.name)
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+    form = _format(run, settings, config, merge)
+    if to.exists() and (config.zip or not to.is_dir() or any(to.iterdir())):
         raise UserError("{path} is not an empty folder; give a new one.", path=to)
-    merge = merge and settings.method == "lora"
-    if merge and settings.quantization != "none":
-        reporter.info(f"The adapter was trained on {settings.quantization} weights and is merged into the plain ones.")
-    base = Path(config["base_model"])
-    if merge and not (base / "config.json").is_file():
-        base, _ = download.find(settings.model, reporter)
-    resources.check_disk(to, loading.weights_bytes(base if merge else run.model_path), Text("The export"))
-    if merge:
-        model = loading.add_adapter(loading.load_base(base, torch.float32), run.model_path)
-        model.merge_and_unload().save_pretrained(to)
-        loading.tokenizer(run.model_path).save_pretrained(to)
-        shutil.copy(run.model_path / "generation_config.json", to)
+    base = _base(run, settings, reporter) if settings.method == "lora" else None
+    _check_room(run, base, to, form, config)
+    if form.startswith("gguf"):
+        gguf_export.check(base or run.model_path)
+    if form != "adapter" and settings.quantization != "none":
+        reporter.info(
+            Text(
+                "The adapter was trained on {quantization} weights and is merged into the plain ones.",
+                quantization=settings.quantization,
+            )
+        )
+    with _whole(to) as part:
+        folder = part / to.stem if config.zip else part
+        folder.mkdir(exist_ok=True)
+        check = _write(run, settings, base, form, config, folder, reporter)
+        files.write_text(folder / "README.md", model_card(run, run.status(), form, check.sentence if check else ""))
+        if config.zip:
+            _zip(folder, part / "export.zip")
+    return Exported(to, form, check)
+
+
+def _format(run: runs.Run, settings: TrainConfig, config: ExportConfig, merge: bool) -> str:
+    form = "merged" if merge and config.format == "auto" else config.format
+    if form == "auto":
+        return "adapter" if settings.method == "lora" else "merged"
+    if form == "adapter" and settings.method != "lora":
+        raise UserError("Run {name} has full weights and no adapter; export it as merged or gguf.", name=run.name)
+    return form
+
+
+def _base(run: runs.Run, settings: TrainConfig, reporter: Reporter) -> Path:
+    base = Path(run.trained_config()["base_model"])
+    return base if (base / "config.json").is_file() else download.find(settings.model, reporter)[0]
+
+
+def _check_room(run: runs.Run, base: Path | None, to: Path, form: str, config: ExportConfig) -> None:
+    weights = loading.weights_bytes(run.model_path if form == "adapter" or base is None else base)
+    share = 1 if form == "adapter" else SHARE[config.dtype if form == "merged" else form] / 2
+    if form.startswith("gguf"):
+        share += 2  # the merged weights lie beside it while it is written
+    resources.check_disk(to.absolute(), round(weights * share * (2 if config.zip else 1)), Text("The export"))
+
+
+def _write(
+    run: runs.Run,
+    settings: TrainConfig,
+    base: Path | None,
+    form: str,
+    config: ExportConfig,
+    folder: Path,
+    reporter: Reporter,
+) -> export_check.Agreement | None:
+    """Fill the folder and compare; the run's own answers are taken before its model is changed."""
+    reference = None
+    if config.verify:
+        model = loading.load_base(base or run.model_path, torch.float32, settings.quantization)
+        model = loading.add_adapter(model, run.model_path) if base else model
+        reporter.info(Text("Asking the run itself …"))
+        reference = export_check.reference(run, model)
+        del model
+        gc.collect()
+    reporter.info(Text("Writing the export …"))
+    if form == "adapter":
+        _copy_adapter(run, folder)
+        path = folder
+    elif form == "merged":
+        _save_merged(run, base, folder, config.dtype, config.shard_mb)
+        path = folder
     else:
-        shutil.copytree(run.model_path, to, dirs_exist_ok=True)
-    shutil.copy(run.path / "README.md", to)
-    return to
+        path = _save_gguf(run, base, folder, form)
+    if reference is None:
+        return None
+    runtime = export_check.runtime_for(form)
+    if form.startswith("gguf") and runtime != "llama.cpp":
+        reporter.info(
+            Text("llama.cpp isn't here (pip install xllamacpp), so transformers opens the GGUF file instead.")
+        )
+    reporter.info(Text("Opening the export in a new process …"))
+    adapter_base = base if form == "adapter" else None
+    quantization = settings.quantization if adapter_base else "none"
+    reply = export_check.ask(reference.question, path, runtime, adapter_base, quantization)
+    agreement = reference.compare(reply, runtime)
+    _require(agreement, form == "adapter" or (form == "merged" and config.dtype == EXACT), settings.quantization, form)
+    reporter.info(agreement.sentence)
+    return agreement
+
+
+def _require(agreement: export_check.Agreement, unrounded: bool, quantization: str, form: str) -> None:
+    """Raise UserError where the answers are not the run's, or with rounding have nothing in common with them."""
+    exact = unrounded and (quantization == "none" or form == "adapter")
+    if (exact and not agreement.exact) or (agreement.tokens and not agreement.same_tokens):
+        raise UserError(
+            "The export answers otherwise than the run, so nothing was kept: {same} of {rows} rows are the same.",
+            same=agreement.same_rows,
+            rows=agreement.rows,
+        )
+
+
+def _copy_adapter(run: runs.Run, folder: Path) -> None:
+    shutil.copytree(run.model_path, folder, dirs_exist_ok=True)
+    path = folder / "adapter_config.json"
+    adapter = files.read_json(path)
+    # Where the base lay on this machine says nothing elsewhere.
+    adapter["base_model_name_or_path"] = base_name(run.trained_config())
+    files.write_json(path, adapter)
+
+
+def _save_merged(run: runs.Run, base: Path | None, folder: Path, dtype: str, shard_mb: int) -> None:
+    model: Any = loading.load_base(base or run.model_path, torch.float32)
+    if base:
+        model = loading.add_adapter(model, run.model_path).merge_and_unload()
+    model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=f"{shard_mb}MB")
+    loading.tokenizer(run.model_path).save_pretrained(folder)
+    shutil.copy(run.model_path / "generation_config.json", folder)
+
+
+def _save_gguf(run: runs.Run, base: Path | None, folder: Path, form: str) -> Path:
+    """One GGUF file and Ollama's Modelfile for it; returns the file."""
+    from transformers import GenerationConfig
+
+    plain, target = folder / ".plain", folder / f"{form.removeprefix('gguf-')}.gguf"
+    _save_merged(run, base, plain, EXACT, 5000)
+    tokenizer = loading.tokenizer(run.model_path)
+    stops = GenerationConfig.from_pretrained(run.model_path, trust_remote_code=False).eos_token_id
+    stop_ids = sorted(stops if isinstance(stops, list) else [stops], key=lambda token: token != tokenizer.eos_token_id)
+    gguf_export.write(plain, target, form.removeprefix("gguf-"), str(tokenizer.chat_template), stop_ids, run.name)
+    shutil.rmtree(plain)
+    stop_lines = [f"PARAMETER stop {json.dumps(tokenizer.decode([token]), ensure_ascii=False)}" for token in stop_ids]
+    # Ollama reads the chat template out of the file.
+    files.write_text(
+        folder / "Modelfile", "\n".join([f"FROM ./{target.name}", "PARAMETER temperature 0", *stop_lines, ""])
+    )
+    return target
+
+
+@contextlib.contextmanager
+def _whole(to: Path) -> Iterator[Path]:
+    """A hidden folder beside the target that becomes it, or whose export.zip does, when all is written; else it goes."""
+    with _disk_faults():
+        to.parent.mkdir(parents=True, exist_ok=True)
+        part = to.parent / f".{to.name}.{secrets.token_hex(4)}.part"
+        try:
+            part.mkdir()
+            yield part
+            archive = part / "export.zip"
+            try:
+                if archive.is_file():
+                    os.link(archive, to)  # never over a file that has come meanwhile
+                else:
+                    part.rename(to)
+            except FileExistsError as error:
+                raise UserError("{path} is not an empty folder; give a new one.", path=to) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _disk_faults() -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if fault := files.disk_fault(error):
+            raise fault from error
+        raise
+
+
+def _zip(folder: Path, target: Path) -> None:
+    """Weights don't get smaller by compression, and are stored."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, path.relative_to(folder.parent))

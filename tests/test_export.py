@@ -1,0 +1,155 @@
+"""What leaves the house: each format opened again answers as the run does, or nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+from sftdemo import ExportConfig, TrainConfig, export, files, runs, train
+from sftdemo.errors import UserError
+from sftdemo.model import fresh_answers, gguf_export, loading
+from sftdemo.verbs import export_check
+from tests.conftest import home_at, label_rows
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny) -> Path:
+    """A home with a LoRA run, `lora`, and one of all weights, `full`."""
+    folder = tmp_path_factory.mktemp("trained")
+    files.write_jsonl(folder / "moods.jsonl", label_rows(60))
+    with home_at(folder / "home") as path:
+        for method in ("lora", "full"):
+            settings = {"data": str(folder / "moods.jsonl"), "model": tiny, "name": method, "method": method}
+            train(TrainConfig.from_json(settings | {"learning_rate": 5e-3, "precision": "float32"}))
+    return path
+
+
+@pytest.fixture
+def home(trained, monkeypatch) -> Path:
+    monkeypatch.setenv("SFTDEMO_HOME", str(trained))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return trained
+
+
+def answered_here(monkeypatch) -> None:
+    """The check's question is answered in this process, which saves seconds; the slow test has the real one."""
+
+    def ask(question, path, runtime, base, quantization):
+        whole = question | {
+            "runtime": runtime,
+            "path": str(path),
+            "base": str(base or ""),
+            "quantization": quantization,
+        }
+        return fresh_answers.by_transformers(whole)
+
+    monkeypatch.setattr(export_check, "ask", ask)
+    monkeypatch.setattr(export_check, "runtime_for", lambda form: "transformers")
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "dtype"),
+    [
+        ("lora", "auto", "float32"),
+        ("lora", "merged", "float32"),
+        ("lora", "merged", "bfloat16"),
+        ("full", "auto", "float32"),
+        ("lora", "gguf-f16", "float32"),
+        ("full", "gguf-q8_0", "float32"),
+        ("lora", "gguf-q4_0", "float32"),
+    ],
+)
+def test_an_export_answers_as_its_run(home, tmp_path, monkeypatch, name, form, dtype):
+    answered_here(monkeypatch)
+    exported = export(name, tmp_path / "out", config=ExportConfig(format=form, dtype=dtype))
+    check = exported.check
+    assert check.rows == 10 and check.prompts_same == 10 and check.tokens >= 10
+    if form in ("auto", "merged") and dtype == "float32":
+        assert check.exact
+    elif "q4" not in form:
+        assert check.same_tokens > check.tokens / 2
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert exported.sentence in card.text and card.data.library_name
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    written = [path.read_text() for path in (tmp_path / "out").iterdir() if path.suffix in (".md", ".json")]
+    assert not any(str(home) in text or str(home.parent) in text for text in written)
+    if form.startswith("gguf"):
+        modelfile = (tmp_path / "out" / "Modelfile").read_text()
+        [file] = (tmp_path / "out").glob("*.gguf")
+        assert f"FROM ./{file.name}\n" in modelfile and 'PARAMETER stop "<|im_end|>"' in modelfile
+
+
+def test_a_changed_weight_is_found_and_nothing_is_left(home, tmp_path, monkeypatch):
+    answered_here(monkeypatch)
+    save = export.__globals__["_save_merged"]
+
+    def spoiled(run, base, folder, dtype, shard_mb):
+        save(run, None if base is None else base, folder, dtype, shard_mb)
+        model = loading.load_base(folder, torch.float32)
+        torch.nn.init.normal_(model.model.layers[0].mlp.down_proj.weight, std=0.5)
+        model.save_pretrained(folder)
+
+    monkeypatch.setitem(export.__globals__, "_save_merged", spoiled)
+    with pytest.raises(UserError, match="answers otherwise than the run, so nothing was kept"):
+        export("lora", tmp_path / "out", merge=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_faults_are_one_line_and_leave_nothing(home, tmp_path, monkeypatch):
+    unchecked = {"verify": False}
+    with pytest.raises(UserError, match="Run full has full weights and no adapter"):
+        export("full", tmp_path / "out", config=ExportConfig(format="adapter", **unchecked))
+    monkeypatch.setattr(gguf_export, "write", lambda *_: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
+    with pytest.raises(UserError, match="is full; make room"):
+        export("lora", tmp_path / "out", config=ExportConfig(format="gguf-f16", **unchecked))
+    (tmp_path / "taken.zip").touch()
+    with pytest.raises(UserError, match="is not an empty folder"):
+        export("lora", tmp_path / "taken.zip", config=ExportConfig(zip=True, **unchecked))
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.zip"]
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "fault"),
+    [
+        ("config.json", {"model_type": "gemma"}, "kind gemma can't be written as GGUF"),
+        ("config.json", {"rope_parameters": {"rope_type": "yarn"}}, "with yarn positions"),
+        ("tokenizer.json", {"model": {"type": "Unigram"}}, "only byte-level BPE"),
+    ],
+)
+def test_gguf_refuses_what_it_would_write_wrongly(tiny, tmp_path, file, changes, fault):
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    files.write_json(folder / file, files.read_json(folder / file) | changes)
+    with pytest.raises(UserError, match=fault):
+        gguf_export.check(folder)
+
+
+def test_zip_and_shards(home, tmp_path):
+    config = ExportConfig(format="merged", shard_mb=1, dtype="float16", zip=True, verify=False)
+    export("lora", tmp_path / "mine.zip", config=config)
+    with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
+        names = {Path(name).name for name in archive.namelist()}
+        assert {"README.md", "config.json", "tokenizer.json", "chat_template.jinja"} <= names
+        assert all(name.startswith("mine/") for name in archive.namelist())
+        assert json.loads(archive.read("mine/config.json"))["dtype"] == "float16"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["adapter", "gguf-q8_0"])
+def test_a_new_process_answers_as_the_run(home, tmp_path, form):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "sftdemo", "export", "lora", "--to", str(out), "--format", form, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    check = json.loads(done.stdout)["check"]
+    assert check["rows"] == 10 and check["prompts_same"] == 10
+    assert check["same_rows"] == 10 or form != "adapter"
+    assert runs.find("lora").model_path.is_dir() and (out / "README.md").is_file()
