@@ -273,6 +273,16 @@ def test_ticks_reach_the_highest_value(high: float) -> None:
     assert marks[0] == 0 and marks[-1] >= high and 2 <= len(marks) <= 7
 
 
+def test_no_run_of_a_comparison_has_the_grey_of_the_base():
+    curves = [charts.Curve(name, train=[(1, 2.0), (2, 1.0)]) for name in ("a", "b", "c")]
+    drawn, alone = charts.loss_chart(curves, "en"), charts.loss_chart(curves[:1], "en")
+    style = (Path(charts.__file__).parent / "style.css").read_text()
+    assert '"l0' not in drawn and '"k0' not in drawn and '"l1"' in alone
+    for hue in (1, 2, 3):
+        assert f'"l{hue}"' in drawn and f"path.l{hue} " in style and f".legend .k{hue} " in style
+    assert len({style.split(f"path.l{hue} {{ stroke: ")[1].split(";")[0] for hue in (1, 2, 3)} | {"var(--base)"}) == 4
+
+
 def test_charts_draw_nothing_from_nothing() -> None:
     assert charts.loss_chart([charts.Curve("r")], "en") == "" and charts.histogram(None, "t") == ""
 

@@ -60,7 +60,7 @@ def ticks(high: float, count: int = 4) -> list[float]:
 
 
 def loss_chart(curves: Sequence[Curve], lang: str, total: float | None = None) -> str:
-    """Training (faint, with its running mean) and validation loss over the steps. One run is drawn in the accent."""
+    """Training (faint, with its running mean) and validation loss over the steps. The first run has the accent."""
     points = [point for drawn in curves for point in (*drawn.train, *drawn.validation)]
     if not points:
         return ""
@@ -85,8 +85,7 @@ def loss_chart(curves: Sequence[Curve], lang: str, total: float | None = None) -
         f'<text x="{width}" y="{height - 4}" text-anchor="end">{say(lang, "chart_step", step=f"{x_high:g}")}</text>'
     )
     legend = []
-    for index, drawn in enumerate(curves):
-        hue = 1 if len(curves) == 1 else index
+    for hue, drawn in enumerate(curves, start=1):  # 0 is the base's grey, which no run has
         parts.append(path(drawn.train, f"l{hue} faint") + path(smoothed(drawn.train), f"l{hue}"))
         parts.append(path(drawn.validation, f"l{hue} dashed"))
         for step, loss in drawn.validation[-1:]:
