@@ -97,7 +97,7 @@ def test_a_tick_reads_only_what_has_changed(home: Path) -> None:
     def tick() -> list[str]:
         with opened_files(home) as opened:
             bar.refresh_bar(request)
-            train.tick("training", "", request)
+            train.tick("training", "", "", request)
         return opened
 
     assert len(tick()) == 202  # every status, and the config of the run that is shown

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sftdemo.config import DEFAULT_MODEL
+from sftdemo.config import DEFAULT_MODEL, TrainConfig
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.runs import DamagedRun, Run
 from sftdemo.schema import Scores
@@ -15,6 +15,7 @@ from sftdemo.votes import Store
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"  # of the default model, whose licence is known
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+UNKNOWN = "unknown"
 USES = {
     "adapter": """```python
 from peft import AutoPeftModelForCausalLM
@@ -43,10 +44,12 @@ llama-server -m FILE.gguf --jinja
 
 def model_card(run: Run, summary: Mapping[str, Any], form: str = "", check: str = "") -> str:
     """README.md of a run folder, or of an export as `form` with what its check said: a model card as the Hub takes it."""
-    config = run.config()
-    settings, data = config["settings"], config["data"]
-    sizes = ", ".join(f"{count} {split}" for split, count in data["sizes"].items())
-    versions = ", ".join(f"{name} {version}" for name, version in config["versions"].items())
+    config = run.trained_config()
+    settings = TrainConfig.from_json(config["settings"]).to_json()
+    # What says how the run was made; it has a model without that too.
+    data: dict[str, Any] = {"source": UNKNOWN, "sha256": UNKNOWN, **config["data"]}
+    sizes = ", ".join(f"{count} {split}" for split, count in data.get("sizes", {}).items()) or UNKNOWN
+    versions = ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items()) or UNKNOWN
     votes = _votes(run) if form else ""  # of a run that has just been trained there are none
     form = form or ("adapter" if settings["method"] == "lora" else "merged")
     loss = ""
@@ -59,7 +62,7 @@ def model_card(run: Run, summary: Mapping[str, Any], form: str = "", check: str 
     return f"""{_metadata(run, settings, form, scores)}
 # {run.name}
 
-{base_name(config)} ({config["model_source"]}), fine-tuned by sftdemo: method {settings["method"]}{quantization}.
+{base_name(config)} ({config.get("model_source", UNKNOWN)}), fine-tuned by sftdemo: method {settings["method"]}{quantization}.
 
 - **Data**: {_data_name(data["source"])} ({data["task"]}), {sizes} rows; SHA-256 `{data["sha256"]}`.
 - **Training**: {summary.get("steps", 0)} steps, {summary.get("seconds", 0):.0f} s, \
@@ -95,7 +98,7 @@ def base_name(config: Mapping[str, Any]) -> str:
     model = str(config["settings"]["model"])
     if model == DEFAULT_MODEL:
         return HUB_ID
-    return Path(model).name if config["model_source"] == "local folder" or not _HUB_ID.fullmatch(model) else model
+    return Path(model).name if config.get("model_source") == "local folder" or not _HUB_ID.fullmatch(model) else model
 
 
 def _data_name(source: object) -> str:
