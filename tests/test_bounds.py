@@ -43,6 +43,7 @@ def bytes_each(what: Callable[[int], object], count: int = 300) -> float:
     return (after - before) / count
 
 
+@pytest.mark.slow
 def test_a_session_keeps_its_own_values_alone(blocks: Any) -> None:
     """Gradio's has half a megabyte, ten thousand times."""
     holder = state_holder.StateHolder()

@@ -71,6 +71,7 @@ def test_the_main_job(capsys, labelled, tiny):
     assert ask(capsys, "runs", "delete", "r")[0] == 0 and runs.list_runs() == []
 
 
+@pytest.mark.slow
 def test_compare_shows_what_differs(capsys, labelled, tiny):
     for name, rank in (("a", "2"), ("b", "4")):
         ask(capsys, "train", "--data", labelled, "--model", tiny, "--name", name, "--epochs", "0.2", "--lora-r", rank)

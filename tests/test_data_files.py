@@ -433,6 +433,7 @@ def test_a_formula_gives_its_last_value():
     assert values(table("a.csv", file.getvalue()))[-1] == {"text": "2", "label": "x"}  # and known under any name
 
 
+@pytest.mark.slow
 def test_a_workbook_that_is_a_bomb_is_refused(monkeypatch):
     content = workbook(("One", GRID))
     with zipfile.ZipFile(io.BytesIO(content)) as book:

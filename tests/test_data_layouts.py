@@ -371,6 +371,7 @@ def test_spoilt_rows_give_faults_and_no_traceback(load, rows, on_fault):
             json.dumps(example)
 
 
+@pytest.mark.slow
 def test_many_labels_and_columns_take_a_moment(tmp_path):
     rows = each(lambda i: {"text": f"some words and more of them {i // 7}", "label": f"l{i % 20_000}"}, 40_000)
     write_jsonl(tmp_path / "a.jsonl", rows)

@@ -167,6 +167,7 @@ def test_a_hub_that_does_not_answer(tmp_path, monkeypatch):
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.slow
 def test_a_set_fetched_by_the_library(tmp_path, monkeypatch):
     """The child process with the real library, on a local folder in the Hub's layout."""
     monkeypatch.setenv("SFTDEMO_HOME", str(tmp_path / "home"))

@@ -88,7 +88,13 @@ def posts_of(
 
 
 @pytest.mark.parametrize(
-    ("url", "by_name"), [*((name, False) for name in ALLOWANCES), ("default", True)], indirect=["url"]
+    ("url", "by_name"),
+    [
+        ("default", False),
+        *(pytest.param(name, False, marks=pytest.mark.slow) for name in ALLOWANCES if name != "default"),
+        pytest.param("default", True, marks=pytest.mark.slow),
+    ],
+    indirect=["url"],
 )
 def test_every_event_refuses_whom_it_must_and_nobody_else(url: str, blocks: Any, by_name: bool) -> None:
     posts, needs = posts_of(blocks, by_name)
@@ -102,6 +108,7 @@ def test_every_event_refuses_whom_it_must_and_nobody_else(url: str, blocks: Any,
     assert not wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["default"], indirect=True)
 def test_no_event_refuses_the_owner_or_fails_without_a_word(url: str, blocks: Any) -> None:
     errors = outcomes(url, PASSWORD, posts_of(blocks)[0])

@@ -56,6 +56,7 @@ def test_an_answer_too_long_for_the_model_is_refused(pair):
         pair.explain(ASKED, "word " * 600)
 
 
+@pytest.mark.slow
 def test_forgetting_is_asked_of_both_and_said(pair):
     rows = forgetting.ask(pair, batch_size=20)
     assert len(rows) == 40 and all(row["base_nll"] > 0 and row["tuned_nll"] > 0 for row in rows)

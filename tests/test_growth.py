@@ -74,6 +74,7 @@ print([path for path in opened if path.endswith(".pyi")])
 """
 
 
+@pytest.mark.slow
 def test_the_page_comes_before_anything_heavy(home: Path) -> None:
     """Nor does Gradio write editor stubs on the way."""
     environment = {**os.environ, "SFTDEMO_HOME": str(home)}

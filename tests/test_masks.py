@@ -26,6 +26,7 @@ LIMITED = [
     "Mistral", "Ministral", "Qwen2 with a window", "Gemma 2", "Gemma 3", "Gemma 4", "Phi-3", "OLMo 3", "Cohere 2",
     "EXAONE 4", "GPT-OSS", "Llama 4",
 ]  # fmt: skip
+FIRST_FAST = [LIMITED[0], *(pytest.param(name, marks=pytest.mark.slow) for name in LIMITED[1:])]
 LONG = 2 * WINDOW + 30  # tokens
 
 
@@ -171,7 +172,7 @@ def said(*words: str) -> list[list[dict[str, str]]]:
     return [[{"role": "user", "content": text}] for text in words]
 
 
-@pytest.mark.parametrize("family", LIMITED)
+@pytest.mark.parametrize("family", FIRST_FAST)
 def test_answers_behind_a_window_are_those_of_whole_passes(family, pairs, tokenizer):
     """Batched with prompts of unlike length that begin alike, alone, and from one turn to the next."""
     model, pair = pairs(family)

@@ -156,6 +156,7 @@ def test_checkpointing_gives_the_same_loss_and_gradients(babbler):
     assert little < 0.5 * much
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_checkpointing_frees_what_8_bit_layers_keep(labelled, tiny, monkeypatch, checkpointing):
     """They keep their inputs where no saved-tensor hook of a checkpoint sees them."""
@@ -278,6 +279,7 @@ def test_the_estimate_for_the_shipped_model_is_within_a_fifth(shipped_home, tmp_
     assert summary["estimated_memory"] == pytest.approx(summary["peak_memory"], rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(malloc._libc("mallopt") is None, reason="asks for glibc")
 @pytest.mark.parametrize(("warm", "most"), [(True, 1000), (False, 10**6)])
 def test_warmed_memory_costs_no_faults(warm, most):

@@ -58,6 +58,7 @@ def answers(served: ServedRuns) -> dict[str, str]:
     return texts_of(ask(served, ASKED, GREEDY, ("me", "")))
 
 
+@pytest.mark.slow
 def test_runs_of_one_base_share_it_and_answer_in_one_batch(
     models: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +93,7 @@ def test_a_run_made_anew_is_loaded_anew(models: ModelServer) -> None:
     assert models.open(runs("a")).engine is not first.engine
 
 
+@pytest.mark.slow
 def test_what_is_let_go_is_gone(models: ModelServer) -> None:
     served = models.open(runs("a"))
     assert answers(served)["base"]
@@ -116,6 +118,7 @@ def full_memory(models: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.load_run, "check_memory", check)
 
 
+@pytest.mark.slow
 def test_the_idle_make_room(models: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
     full_memory(models, monkeypatch)
     first = models.open(runs("a"))
@@ -124,6 +127,7 @@ def test_the_idle_make_room(models: ModelServer, monkeypatch: pytest.MonkeyPatch
     assert answers(models.open(runs("a")))["base"] and not models.holds(runs("full"))
 
 
+@pytest.mark.slow
 def test_who_is_being_answered_is_answered_to_the_end(models: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next model waits for it; a model that never ends is no reason to wait for ever."""
     full_memory(models, monkeypatch)

@@ -44,6 +44,7 @@ def values(text: str) -> dict[str, float]:
     return {"".join([sample.name, *sample.labels.values()]): sample.value for sample in samples}
 
 
+@pytest.mark.slow
 def test_operators_see_that_it_answers_and_what_it_does(url: str) -> None:
     assert read(f"{url}/healthz") == (200, "ok\n")
     made_run("a")

@@ -89,6 +89,7 @@ def joined(chunks: list[dict[str, Any]]) -> str:
     return "".join(choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"])
 
 
+@pytest.mark.slow
 def test_models_are_the_base_and_the_runs(client: httpx.Client) -> None:
     models = client.get("/v1/models").json()
     assert models["object"] == "list" and [model["id"] for model in models["data"]] == ["base", "moods", "base:moods"]

@@ -142,6 +142,7 @@ def test_a_run_leaves_the_keys_that_are_written_down(tiny, labelled) -> None:
         assert f"{name}" in RUN_FOLDER or "model" in path.parts, f"{path} is not in run-folder.md"
 
 
+@pytest.mark.slow
 def test_a_mixture_of_texts_leaves_the_keys_that_are_written_down(tiny, tmp_path) -> None:
     for name in ("one", "two"):
         rows = [{"prompt": f"the film {k} was fine", "completion": f"{name} {k}"} for k in range(20)]

@@ -152,6 +152,7 @@ def test_sigterm_saves_before_it_goes(moods, tiny, run, whole):
     assert_same(run, whole("lora"))
 
 
+@pytest.mark.slow
 def test_signals_while_it_saves_change_nothing(moods, tiny, run, whole, monkeypatch):
     save = trainer._save
 
@@ -287,6 +288,7 @@ def test_what_would_make_another_curve_is_refused_and_the_run_left_as_it_is(stop
     assert resumption.start(stopped).checkpoint.step == 9
 
 
+@pytest.mark.slow
 def test_the_child_never_begins_a_second_curve(moods, tiny, run, whole):
     """A run without a checkpoint begins anew, said so, and its source need not be there any more."""
     copied = run.path.parent.parent / "upload.jsonl"
@@ -304,6 +306,7 @@ def test_the_child_never_begins_a_second_curve(moods, tiny, run, whole):
     assert_same(run, whole("lora"))
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint_and_a_word(moods, tiny, run, whole, monkeypatch):
     write = files.write_text
     usage = shutil.disk_usage(run.path.parents[3])
@@ -413,6 +416,7 @@ def test_the_data_that_a_run_keeps_give_the_rows_it_was_trained_on(moods, tiny, 
     assert again.fingerprint() == prepared.fingerprint()
 
 
+@pytest.mark.slow
 def test_what_trains_saves_when_the_app_is_told_to_end(moods, tiny, run):
     """The app has a few seconds then, and its children none."""
     settings = config(moods, tiny, epochs=100.0, checkpoint_every=10**6)

@@ -312,6 +312,7 @@ print(json.dumps([plain, loaded, through, combined, refused]))
 """
 
 
+@pytest.mark.slow
 def test_the_evaluate_classes_give_the_same_and_write_nothing(tmp_path):
     home = tmp_path / "home"
     home.mkdir()

@@ -101,6 +101,7 @@ def test_the_same_seed_gives_the_same_weights(labelled, tiny):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_bfloat16_learns_too(labelled, tiny, method):
     summary = train(config(labelled, tiny, method=method, precision="bfloat16"))
@@ -310,6 +311,7 @@ def test_merged_export_answers_like_the_adapter(labelled, tiny, tmp_path, monkey
         export(run, merged)
 
 
+@pytest.mark.slow
 def test_evaluation_repeats_to_the_last_digit_and_from_its_file(labelled, tiny):
     from sftdemo.verbs.evaluate import score_outputs
 
@@ -383,6 +385,7 @@ def test_training_in_a_thread_leaves_signals_alone(labelled, tiny):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_a_mixed_run_is_scored_by_task_and_together(labelled, tiny, tmp_path):
     """A label is chosen among those of its own task; texts beside labels leave accuracy to the task that has it."""
     places = tmp_path / "places.jsonl"

@@ -45,6 +45,7 @@ def client(url: str) -> Any:
     return Client(url, verbose=False)
 
 
+@pytest.mark.slow
 def test_nothing_tells_the_sides_before_the_vote(url: str, client: Any) -> None:
     run = make_run(6)
     pages = [urllib.request.urlopen(url + path).read().decode() for path in ("", "config", f"rate?run={run.name}")]
@@ -76,6 +77,7 @@ def test_a_direct_second_post_changes_nothing(client: Any) -> None:
     assert store.export(run, "jsonl").count('"reason": "clearer"') == 1
 
 
+@pytest.mark.slow
 def test_two_clients_vote_at_once_on_the_same_evaluation(url: str) -> None:
     from gradio_client import Client
 

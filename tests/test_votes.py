@@ -430,6 +430,7 @@ def test_the_first_of_two_posts_at_once_wins_for_both(store: Store) -> None:
     assert len(answers) == 1 and len(events(store)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [15, pytest.param(600, marks=pytest.mark.slow)])
 def test_killed_processes_lose_no_acknowledged_vote(rows: int) -> None:
     """Four raters in four processes, each killed again and again in mid-work, until all is voted on."""
