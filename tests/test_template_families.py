@@ -3,6 +3,7 @@ a system prompt; where a template allows no mask, the reason is said."""
 
 from __future__ import annotations
 
+import ast
 from functools import cache
 from pathlib import Path
 
@@ -338,6 +339,10 @@ def test_no_token_of_the_family_can_be_typed(name):
 
 def test_templates_are_applied_in_one_place():
     """So that what holds of prompts holds in chat, votes, comparisons, evaluations and training alike."""
+
+    def applies(node: ast.AST) -> bool:
+        return isinstance(node, ast.Attribute) and node.attr == "apply_chat_template"
+
     package = Path(__file__).parents[1] / "sftdemo"
-    places = [path.name for path in package.rglob("*.py") if "apply_chat_template(" in path.read_text("utf-8")]
-    assert places == ["chat_template.py"]
+    trees = {path.name: ast.parse(path.read_text("utf-8")) for path in package.rglob("*.py")}
+    assert [name for name, tree in trees.items() if any(map(applies, ast.walk(tree)))] == ["chat_template.py"]

@@ -53,9 +53,13 @@ def by_transformers(question: dict[str, Any]) -> dict[str, Any]:
         model = loading.load_base(Path(base), torch.float32, question["quantization"])
         model = loading.add_adapter(model, path)
     elif path.suffix == ".gguf":
-        source = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, "trust_remote_code": False}
-        options = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
-        model = AutoModelForCausalLM.from_pretrained(**source, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            gguf_file=path.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.float32,
+            trust_remote_code=False,
+        )
     else:
         model = AutoModelForCausalLM.from_pretrained(path, dtype="auto", use_safetensors=True, trust_remote_code=False)
     folder = path.parent if path.suffix == ".gguf" else path
