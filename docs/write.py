@@ -21,9 +21,9 @@ sys.path.insert(0, str(DOCS.parent))
 import sftdemo  # noqa: E402
 from sftdemo import data, schema  # noqa: E402
 from sftdemo.__main__ import parser  # noqa: E402
-from sftdemo.config import value_type  # noqa: E402
 from sftdemo.evaluation.registry import METRICS  # noqa: E402
 from sftdemo.log import TO_LOG  # noqa: E402
+from sftdemo.settings import value_type  # noqa: E402
 
 _LAYERS = ast.parse((DOCS.parent / "tests" / "test_layers.py").read_text(encoding="utf-8"))
 ORDER, INSIDE = (

@@ -18,9 +18,10 @@ import pytest
 from sftdemo import files, runs
 from sftdemo.__main__ import parser
 from sftdemo.cli.flags import from_flags
-from sftdemo.config import TrainConfig, value_type
+from sftdemo.config import TrainConfig
 from sftdemo.errors import UsageError, UserError
 from sftdemo.runs import Run
+from sftdemo.settings import value_type
 from sftdemo.verbs import jobs
 
 ROOT = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import Any, TypeVar
 
-from sftdemo.config import Settings, value_type
+from sftdemo.settings import Settings, value_type
 from sftdemo.ui.access.settings import AppConfig, variable
 
 C = TypeVar("C", bound=Settings)

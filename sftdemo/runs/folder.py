@@ -15,11 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sftdemo.config import TrainConfig, value_hint
+from sftdemo.config import TrainConfig
 from sftdemo.errors import Text, UserError
 from sftdemo.files import FULL, overwrite_json, parsed, read_json, read_jsonl, regular, stamp, write_json
 from sftdemo.runs.process import identity, is_alive, process_start
 from sftdemo.schema import ExampleRow, GeneralRow, MetricsRow, OutputRow, RunConfig, Scores, Status, Voting, problem_in
+from sftdemo.settings import value_hint
 
 ACTIVE = ("queued", "running", "stopping")
 SPLITS = ("train", "validation", "test")

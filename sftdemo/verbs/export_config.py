@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sftdemo.config import Settings, setting
+from sftdemo.settings import Settings, setting
 
 FORMATS = ("auto", "adapter", "merged", "gguf-f16", "gguf-q8_0", "gguf-q4_0")
 

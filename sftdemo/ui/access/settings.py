@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sftdemo.config import Settings, setting, value_type
 from sftdemo.errors import UsageError
+from sftdemo.settings import Settings, setting, value_type
 
 ENVIRONMENT = "SFTDEMO_"
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")

@@ -12,9 +12,9 @@ from typing import Any
 import gradio as gr
 from gradio.context import LocalContext
 
-from sftdemo.config import Settings, value_type
 from sftdemo.errors import Superseded, UserError, unexpected
 from sftdemo.log import LOG
+from sftdemo.settings import Settings, value_type
 from sftdemo.ui import handlers
 from sftdemo.ui.access import private, rights, sources
 from sftdemo.ui.parts import html
