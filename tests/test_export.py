@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote
 
 import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from sftdemo import ExportConfig, TrainConfig, export, files, runs, train
+from sftdemo import EvaluateConfig, ExportConfig, TrainConfig, export, files, runs, train
 from sftdemo.errors import UserError
 from sftdemo.model import fresh_answers, gguf_export, loading
+from sftdemo.ui import uploads, work
+from sftdemo.ui.access import rights
+from sftdemo.ui.parts import downloads
+from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import export_check
+from sftdemo.verbs.export_config import FORMATS
 from tests.conftest import home_at, label_rows
 
 
@@ -140,6 +150,78 @@ def test_zip_and_shards(home, tmp_path):
         assert {"README.md", "config.json", "tokenizer.json", "chat_template.jinja"} <= names
         assert all(name.startswith("mine/") for name in archive.namelist())
         assert json.loads(archive.read("mine/config.json"))["dtype"] == "float16"
+
+
+@pytest.fixture
+def panel():
+    gr = pytest.importorskip("gradio")
+    from sftdemo.ui.tabs.export import ExportPanel
+
+    with gr.Blocks():
+        return ExportPanel(gr.State(""))
+
+
+def browser(lang: str = "en") -> SimpleNamespace:
+    return SimpleNamespace(headers={"accept-language": lang}, cookies={})
+
+
+@pytest.mark.parametrize(
+    ("lang", "said"), [("en", "Opened again by transformers"), ("zh", "由 transformers 在新进程中重新打开")]
+)
+def test_the_page_exports_a_zip_to_download_and_deletes_it_in_time(home, monkeypatch, panel, lang, said):
+    answered_here(monkeypatch)
+    shown = panel.show(runs.named("lora"), lang)
+    assert shown[panel.panel]["visible"] and [form for _, form in shown[panel.format]["choices"]] == list(FORMATS[1:])
+    *_, last = panel.export("lora", "merged", browser(lang))
+    link = last[panel.view]
+    assert said in link and 'download="lora-merged.zip"' in link
+    path = Path(unquote(re.search('file=([^"]+)"', link)[1]))
+    with zipfile.ZipFile(path) as archive:
+        assert {"lora-merged/README.md", "lora-merged/model.safetensors"} <= set(archive.namelist())
+    assert path.is_relative_to(downloads.folder()) and [*path.parent.iterdir()] == [path]
+    assert panel.show(runs.named("lora"), lang)[panel.view] == link, "after a reload it is still there"
+    assert panel.show(runs.named("full"), lang)[panel.view] == ""
+    uploads.sweep(time.time() + 3600)
+    assert path.is_file()
+    uploads.sweep(time.time() + 25 * 3600)
+    assert not path.parent.exists()
+    assert panel.show(runs.named("lora"), lang)[panel.view] == "", "no link to what is gone"
+
+
+def test_full_weights_are_offered_no_adapter_and_get_one_line(home, panel):
+    assert "adapter" not in [form for _, form in panel.show(runs.named("full"), "en")[panel.format]["choices"]]
+    with pytest.raises(UserError, match="has full weights and no adapter") as refused:
+        list(panel.export("full", "adapter", browser()))
+    assert "没有适配器" in in_words(refused.value, "zh")
+    with pytest.raises(UserError, match="format"):
+        list(panel.export("full", "pickle", browser()))
+    assert [*downloads.folder().glob("*/.*.part")] == []
+
+
+def test_exports_trainings_and_evaluations_wait_for_each_other(home, panel, monkeypatch):
+    evaluation = work.Evaluation(runs.named("lora"), EvaluateConfig(), 1)
+    ended = threading.Event()
+    monkeypatch.setattr(work.Evaluation, "_work", lambda self: ended.wait())
+    monkeypatch.setattr(work, "_evaluation", evaluation)
+    evaluation.start()
+    with pytest.raises(UserError, match="An evaluation of lora is running"):
+        list(panel.export("full", "merged", browser()))
+    ended.set()
+    evaluation.thread.join()
+    training = runs.create("busy", "busy", {})
+    training.write_status("running")
+    with pytest.raises(UserError, match="Run busy is still training"):
+        list(panel.export("full", "merged", browser()))
+    shutil.rmtree(training.path)
+    ended.clear()
+    monkeypatch.setattr(work.Export, "_work", lambda self: ended.wait())
+    running = work.start_export(runs.named("lora"), ExportConfig(zip=True), downloads.new_place("lora.zip"))
+    with pytest.raises(UserError, match="Run lora is being exported"):
+        work.start_evaluation(runs.named("full"), EvaluateConfig(), 1, rights.LOCAL)
+    with pytest.raises(UserError, match="Run lora is being exported"):
+        list(panel.export("full", "merged", browser()))
+    ended.set()
+    running.thread.join()
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from sftdemo.inference.engine import MOST_ANSWERED
 from sftdemo.inference.line import MOST_WAITING
 from sftdemo.ui import build, work
 from sftdemo.ui.parts import charts, forms, html
+from sftdemo.ui.parts.page import chip_text
 from sftdemo.ui.tabs import ballot, data_views, exchange, vote_results
 from sftdemo.ui.tabs import data as data_tab
 from sftdemo.ui.tabs import evaluate as evaluate_tab
@@ -417,6 +418,15 @@ def test_a_pair_to_vote_on_tells_no_names() -> None:
     revealed = {"base_side": "a", "choice": "b", "winner": "tuned"}
     assert "base" in ballot.cards(pair, "en", revealed)
     assert ballot.public(None) == {"done": True}
+
+
+def test_names_of_runs_keep_the_end_that_tells_them_apart() -> None:
+    names = [f"support_tickets-lora-1128-1{second:03}" for second in range(100)]
+    for length in (8, 26, 30):
+        short = [html.cut_name(name, length) for name in names]
+        assert {len(name) for name in short} == {length} and len(set(short)) == len(names)
+    assert html.cut_name("short", 5) == "short"
+    assert "1128-1042" in chip_text("en", names[42])
 
 
 def test_a_thousand_runs_are_listed_without_reading_them_all(monkeypatch: pytest.MonkeyPatch) -> None:

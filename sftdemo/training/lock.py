@@ -56,4 +56,4 @@ def _busy(run: Run | None) -> UserError:
             name=others[0].name,
             pid=others[0].status().get("pid"),
         )
-    return UserError("Another process is getting a training ready; wait until it ends, or stop it first.")
+    return UserError("Another process is getting a training ready, or a model is being exported; wait until it ends.")

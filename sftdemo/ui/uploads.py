@@ -19,6 +19,7 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.errors import Text
 from sftdemo.ui.access import rights
+from sftdemo.ui.parts import downloads
 from sftdemo.ui.texts import language
 from sftdemo.ui.texts.faults import in_words
 
@@ -107,8 +108,9 @@ def leave(request: gr.Request) -> None:
 
 
 def sweep(now: float | None = None) -> None:
-    """Delete what was uploaded longer ago than uploads are kept."""
+    """Delete what was uploaded, or written for download, longer ago than uploads are kept."""
     oldest = (now or time.time()) - 3600 * rights.policy().config.upload_hours
+    downloads.sweep(oldest)
     earlier = [path for path in folder().parent.glob("*") if _EARLIER.fullmatch(path.name)]
     _delete({path for path in (*folder().glob("*/*"), *earlier) if path.stat().st_mtime < oldest})
     for path in folder().glob("*"):

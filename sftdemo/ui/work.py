@@ -1,4 +1,4 @@
-"""The model work of this process: the pair that is loaded, and the evaluation that runs, whoever watches it."""
+"""The model work of this process: the pair that is loaded, the evaluation and the export that run, whoever watches."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from sftdemo.log import LOG, TO_LOG, Reporter
 from sftdemo.runs import DamagedRun, Run
 from sftdemo.schema import Scores
 from sftdemo.system import zero_gpu
+from sftdemo.training import lock
 from sftdemo.ui.access import allowance, rights
 from sftdemo.verbs import gpu_calls
+from sftdemo.verbs.export_config import ExportConfig
 
 LIBRARIES = (
     "torch",
@@ -122,10 +124,41 @@ def release() -> None:
 
 
 @dataclass
-class Evaluation(Reporter):
-    """One evaluation that runs, or has run, in this process."""
+class Job(Reporter):
+    """Work on a run's model in a thread of its own, so that a closed page loses nothing."""
 
     run: Run
+    error: str = field(default="", init=False)
+    thread: threading.Thread | None = field(default=None, init=False)
+
+    @property
+    def active(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self.work, name=type(self).__name__.lower(), daemon=True)
+        self.thread.start()
+
+    def work(self) -> None:
+        """Work; what goes wrong is kept for the page."""
+        name = f"{type(self).__name__} of {self.run.name}"
+        try:
+            self._work()
+        except UserError as error:
+            LOG.warning("%s ended: %s", name, error)
+            self.error = error.text
+        except Exception as error:  # noqa: BLE001 (a thread has nobody above it to tell)
+            LOG.exception("%s failed", name)
+            self.error = unexpected(error)
+
+    def _work(self) -> None:
+        raise NotImplementedError
+
+
+@dataclass
+class Evaluation(Job):
+    """One evaluation that runs, or has run, in this process."""
+
     config: EvaluateConfig
     total: int
     by_visitor: bool = False
@@ -135,14 +168,8 @@ class Evaluation(Reporter):
     started: float = 0.0  # when the first progress was reported, in seconds
     updated: float = 0.0  # when the last one was
     scores: Scores | None = None
-    error: str = ""
     note: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
-    thread: threading.Thread | None = None
-
-    @property
-    def active(self) -> bool:
-        return self.thread is not None and self.thread.is_alive()
 
     @property
     def share(self) -> float:
@@ -174,28 +201,48 @@ class Evaluation(Reporter):
     def should_stop(self) -> bool:
         return self.stop.is_set()
 
-    def work(self) -> None:
-        """Evaluate; what goes wrong is kept for the page."""
+    def _work(self) -> None:
         LOG.info("Evaluating run %s.", self.run.name)
-        try:
-            load_libraries()
-            from sftdemo.verbs.evaluate import evaluate
+        load_libraries()
+        from sftdemo.verbs.evaluate import evaluate
 
-            if zero_gpu.is_here():
-                self.scores = gpu_calls.evaluate_in_slices(self.run, self.config, self, self.by_visitor)
-            else:
-                models = pair(self.run.name, reporter=self)
-                self.scores = evaluate(self.run, self.config, models, self, self.by_visitor)
-            LOG.info("Run %s was evaluated: %s", self.run.name, self.scores["summary"]["en"])
-        except UserError as error:
-            LOG.warning("The evaluation of %s ended: %s", self.run.name, error)
-            self.error = error.text
-        except Exception as error:  # noqa: BLE001 (a thread has nobody above it to tell)
-            LOG.exception("The evaluation of %s failed", self.run.name)
-            self.error = unexpected(error)
+        if zero_gpu.is_here():
+            self.scores = gpu_calls.evaluate_in_slices(self.run, self.config, self, self.by_visitor)
+        else:
+            models = pair(self.run.name, reporter=self)
+            self.scores = evaluate(self.run, self.config, models, self, self.by_visitor)
+        LOG.info("Run %s was evaluated: %s", self.run.name, self.scores["summary"]["en"])
+
+
+@dataclass
+class Export(Job):
+    """A run's model on its way into a ZIP; `sentence` says how its answers compare, once it is there."""
+
+    config: ExportConfig
+    to: Path
+    notes: list[str] = field(default_factory=list)
+    sentence: str = ""
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.sentence) and self.to.is_file()
+
+    def info(self, text: str) -> None:
+        self.notes.append(text)
+        super().info(text)
+
+    def _work(self) -> None:
+        LOG.info("Exporting run %s.", self.run.name)
+        load_libraries((*LIBRARIES, "sftdemo.verbs.export"))
+        from sftdemo.verbs.export import export
+
+        with lock.alone():  # it needs the memory that a training would take
+            release()
+            self.sentence = export(self.run, self.to, reporter=self, config=self.config).sentence
 
 
 _evaluation: Evaluation | None = None
+_export: Export | None = None
 
 
 def evaluation() -> Evaluation | None:
@@ -203,19 +250,38 @@ def evaluation() -> Evaluation | None:
     return _evaluation
 
 
+def latest_export(run: Run) -> Export | None:
+    """The latest export of this process, if it is one of this run."""
+    return _export if _export and _export.run.path == run.path else None
+
+
+def _require_idle() -> None:
+    """Raise UserError while an evaluation or an export has the models."""
+    if _evaluation and _evaluation.active:
+        raise UserError("An evaluation of {name} is running; wait for it, or stop it first.", name=_evaluation.run.name)
+    if _export and _export.active:
+        raise UserError("Run {name} is being exported; wait until that is done.", name=_export.run.name)
+
+
+def start_export(run: Run, config: ExportConfig, to: Path) -> Export:
+    """Begin to write a run's model to a new file; one at a time, and neither beside an evaluation nor a training."""
+    global _export
+    with _lock:
+        _require_idle()
+        _export = Export(run, config, to)
+        _export.start()
+        return _export
+
+
 def start_evaluation(run: Run, config: EvaluateConfig, total: int, visitor: rights.Visitor) -> Evaluation:
     """Begin in a thread of its own, so that a closed page loses nothing; one at a time."""
     global _evaluation
     with _lock:
-        if _evaluation and _evaluation.active:
-            raise UserError(
-                "An evaluation of {name} is running; wait for it, or stop it first.", name=_evaluation.run.name
-            )
+        _require_idle()
         allowance.spend(visitor, "rows", total)
         rights.started(f"evaluate {run.name}", visitor)
         _evaluation = Evaluation(run, config, total, by_visitor=not visitor.owner)
-        _evaluation.thread = threading.Thread(target=_evaluation.work, name="evaluate", daemon=True)
-        _evaluation.thread.start()
+        _evaluation.start()
         return _evaluation
 
 

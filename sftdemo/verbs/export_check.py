@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sftdemo.encoding import encode
 from sftdemo.encoding.chat_template import TemplateError
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 from sftdemo.model import fresh_answers, loading
 from sftdemo.system import hub
 
@@ -44,11 +44,13 @@ class Agreement:
         return self.same_rows + self.ties == self.rows
 
     @property
-    def sentence(self) -> str:
-        return (
-            f"Opened again by {self.runtime} in a new process, it gives the run's own greedy answer (up to {TOKENS} tokens, "
-            f"float32) to {self.same_rows} of {self.rows} rows; {self.same_tokens} of {self.tokens} tokens come before any "
-            f"difference. Prompts with the same tokens: {self.prompts_same} of {self.rows}."
+    def sentence(self) -> Text:
+        return Text(
+            "Opened again by {runtime} in a new process, it gives the run's own greedy answer (up to {most} tokens, float32) "
+            "to {same_rows} of {rows} rows; {same_tokens} of {tokens} tokens come before any difference. Prompts with the "
+            "same tokens: {prompts_same} of {rows}.",
+            most=TOKENS,
+            **self.to_json(),
         )
 
 

@@ -67,7 +67,9 @@ class AppConfig(Settings):
     all_uploads: int = setting(100, "Files uploaded in all.", group="Limits", low=1)
     visitor_kept_mb: int = setting(200, "Megabytes of uploads kept for a visitor at one time.", group="Limits", low=1)
     visitor_kept_files: int = setting(20, "Uploads kept for a visitor at one time.", group="Limits", low=1)
-    upload_hours: float = setting(24.0, "Hours until an upload is deleted.", group="Limits", low=0.01)
+    upload_hours: float = setting(
+        24.0, "Hours until an upload, or a file written for download, is deleted.", group="Limits", low=0.01
+    )
     uploads_end_with_page: bool = setting(
         True, "A visitor's uploads are deleted when the page that read them is closed.", group="Limits"
     )

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 from pathlib import Path
+from urllib.parse import quote
 
 from sftdemo import files, runs
+from sftdemo.ui.parts import html
+
+MB = 1_000_000
 
 
 def folder() -> Path:
@@ -16,3 +22,24 @@ def write(name: str, text: str) -> str:
     path = folder() / name
     files.write_text(path, text)
     return str(path)
+
+
+def new_place(name: str) -> Path:
+    """Where a file of that name can be written that no other one has been."""
+    return folder() / secrets.token_hex(16) / name
+
+
+def link(path: Path, text: str) -> str:
+    """A link that saves a file as it lies here; Gradio's own button would copy it first, and a model is large."""
+    size = path.stat().st_size / MB
+    return (
+        f'<a class="download" href="gradio_api/file={html.esc(quote(str(path.resolve())))}" download="{html.esc(path.name)}">'
+        f"{html.esc(text)} ({size:,.1f} MB)</a>"
+    )
+
+
+def sweep(oldest: float) -> None:
+    """Delete what was written before that time."""
+    for path in folder().glob("*"):
+        if path.stat().st_mtime < oldest:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -48,6 +48,14 @@ def cut(text: str, length: int) -> str:
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 
 
+def cut_name(name: str, length: int) -> str:
+    """The name of a run shortened to `length` characters in its middle: such names differ in their ends."""
+    if len(name) <= length:
+        return name
+    end = (length - 1) * 3 // 5
+    return f"{name[: length - 1 - end]}…{name[-end:]}"
+
+
 def last_paragraph(text: str) -> str:
     """What is particular to a row: the instruction, which all rows share, stands before it."""
     return text.strip().rsplit("\n\n", 1)[-1]

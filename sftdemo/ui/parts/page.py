@@ -22,6 +22,7 @@ from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import jobs
 
 TICK_S = 2.5  # every tick costs the machine that trains
+CHIP_LENGTH = 26  # what a phone shows of a run's name
 # Gradio's "always_last" sends the data of the first click again, so every pick is worked on, in order.
 EACH_PICK: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 1}
 
@@ -105,7 +106,7 @@ def brand(lang: str) -> str:
 
 
 def chip_text(lang: str, name: str) -> str:
-    return say(lang, "chip_run", name=html.cut(name, 34)) if name else say(lang, "chip_none")
+    return say(lang, "chip_run", name=html.cut_name(name, CHIP_LENGTH)) if name else say(lang, "chip_none")
 
 
 def waits(lang: str, key: str) -> str:
@@ -125,7 +126,7 @@ def work_line(lang: str, items: Sequence[work.Work], visitor: rights.Visitor = r
             progress = f"{item.done}/{item.total}" + (
                 f" · {say(lang, 'work_left', t=duration(lang, item.eta_s))}" if item.eta_s else ""
             )
-        name = html.cut(item.name, 30) if rights.may_stop(item.key, visitor) else say(lang, "work_others")
+        name = html.cut_name(item.name, 30) if rights.may_stop(item.key, visitor) else say(lang, "work_others")
         title = say(lang, f"work_{item.kind}", name=html.esc(name))
         lines.append(
             f'<div class="s workline"><b>{title}</b>{html.track(item.share)}<span class="num">{progress}</span></div>'

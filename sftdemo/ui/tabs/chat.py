@@ -82,7 +82,7 @@ def head(side: str, lang: str, state: Side | None = None, note: str = "", name: 
         notes.append(say(lang, "chat_speed", n=f"{state.tokens_per_s:.1f}"))
     if state and state.finish_reason in ("length", "stopped"):
         notes.append(say(lang, f"chat_{state.finish_reason}"))
-    title = html.cut(name, 28) if name else say(lang, "name_" + side)
+    title = html.cut_name(name, 28) if name else say(lang, "name_" + side)
     kind = "base" if side == "base" else "tuned"
     return html.block(f'{html.chip(title, kind)} <span class="muted small num">{" · ".join(notes)}</span>')
 

@@ -18,6 +18,7 @@ from sftdemo.ui.access import rights
 from sftdemo.ui.parts import charts, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker
+from sftdemo.ui.tabs.export import ExportPanel
 from sftdemo.ui.texts import label, language, number, say
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import jobs
@@ -122,6 +123,7 @@ class RunsTab:
             self.delete = gr.Button(label("runs_delete"), size="sm", elem_id="runs-delete")
             self.sure = gr.Button(label("runs_sure"), size="sm", variant="stop", visible=False, elem_id="runs-sure")
             self.keep = gr.Button(label("runs_keep"), size="sm", visible=False)
+        self.export = ExportPanel(self.focus)
         self.compared = gr.Dropdown(
             [], multiselect=True, max_choices=MOST_COMPARED, label=label("compare_pick"), elem_id="compare"
         )
@@ -166,6 +168,7 @@ class RunsTab:
             self.to_evaluate: gr.update(visible=ready),
             self.resume: gr.update(visible=rights.current().owner and jobs.can_resume(run)),
             **({self.page.run: run.name} if ready else {}),
+            **self.export.show(run, language(request)),
             **self.confirming(False),
             **self.list_runs(search, shown, run.name, run_name, request),
         }
@@ -189,6 +192,7 @@ class RunsTab:
             self.page.run: chosen,
             self.actions: gr.update(visible=False),
             self.info: "",
+            **self.export.hide(),
             **self.confirming(False),
             **self.list_runs(search, shown, "", chosen, request),
         }
@@ -216,7 +220,7 @@ class RunsTab:
             self.table.select,
             self.pick_run,
             [self.search, self.shown, page.run],
-            [*picked_run, self.to_evaluate, self.resume],
+            [*picked_run, self.to_evaluate, self.resume, *self.export.parts],
             fault,
             **EACH_PICK,
         )
@@ -224,6 +228,7 @@ class RunsTab:
         wire(self.resume.click, self.resume_run, list_state, resumed, fault, needs="manage")
         wire(self.delete.click, self.confirm_delete, None, confirming, needs="manage")
         wire(self.keep.click, self.keep_run, None, confirming, needs="manage")
-        wire(self.sure.click, self.delete_run, list_state, picked_run, fault, needs="manage")
+        wire(self.sure.click, self.delete_run, list_state, [*picked_run, self.export.panel], fault, needs="manage")
+        self.export.wire()
         page.opens(self.to_evaluate.click, "evaluate")
         wire(self.compared.change, self.compare, [self.compared], [self.compare_view], fault)

@@ -157,7 +157,7 @@ def ranking(places: Sequence[Ranked], chosen: str, lang: str) -> str:
         against = "–" if model.is_base else f"<b>{percent(model.rate)}</b>"
         cells = [
             str(model.rank),
-            html.chip(html.cut(model.name, 34), kind),
+            html.chip(html.cut_name(model.name, 34), kind),
             against,
             "" if model.is_base else interval(model),
         ]
