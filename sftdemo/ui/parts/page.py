@@ -22,7 +22,7 @@ from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import jobs
 
 TICK_S = 2.5  # every tick costs the machine that trains
-CHIP_LENGTH = 26  # what a phone shows of a run's name
+CHIP_LENGTH = 22  # what a phone shows of a run's name
 # Gradio's "always_last" sends the data of the first click again, so every pick is worked on, in order.
 EACH_PICK: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 1}
 
