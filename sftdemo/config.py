@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 
@@ -201,6 +202,20 @@ class TrainConfig(ReadConfig):
     )
     chunk_overlap: int = setting(64, "Tokens that two neighbouring chunks share.", group="Data", low=0)
     epochs: float = setting(1.0, "How many times each row is seen.", group="Optimizer", low=0.001, high=100)
+    max_minutes: float | None = setting(
+        None,
+        "Train for so many minutes, loading and saving included, in place of epochs; the learning rate falls with the time.",
+        group="Optimizer",
+        low=0.1,
+        high=100_000,
+    )
+    max_steps: int | None = setting(
+        None,
+        "Train for so many optimizer steps in place of epochs; with max_minutes, for whichever is over first.",
+        group="Optimizer",
+        low=1,
+        high=10**9,
+    )
     learning_rate: float | None = setting(
         None, "The peak learning rate; default: 5e-4 for lora, 5e-5 for full.", group="Optimizer", low=1e-8, high=1
     )
@@ -263,6 +278,12 @@ class TrainConfig(ReadConfig):
                 )
             )
         return problems
+
+    def rows_seen(self, rows: int) -> float:
+        """How many rows one process trains on in all, of so many; infinite where the clock alone decides."""
+        if self.max_steps is not None:
+            return self.max_steps * self.batch_size * self.gradient_accumulation
+        return math.inf if self.max_minutes is not None else rows * self.epochs
 
     @property
     def peak_learning_rate(self) -> float:

@@ -106,6 +106,14 @@ class Status(Summary, total=False):
     cut_off: Doc[bool, "it was ended from outside (killed, SIGTERM, out of time): `train --resume` goes on from there"]
 
 
+class BudgetState(TypedDict):
+    """What a checkpoint keeps of a budget of minutes."""
+
+    spent: Doc[float, "seconds of it, with loading"]
+    share: Doc[float, "of the training's own time, from 0 to 1; decides the learning rate"]
+    evaluation: Doc[float, "seconds that the validation loss takes"]
+
+
 class Checkpoint(TypedDict):
     """What training goes on from, beside the files that the Trainer wrote: weights, optimizer, schedule, random states."""
 
@@ -125,6 +133,7 @@ class Checkpoint(TypedDict):
     logged_step: Doc[int, "the step of that row"]
     peak_memory: Doc[int, "bytes that a process took at most so far"]
     resumed: Doc[list[int], "the steps from which the training went on before"]
+    budget: NotRequired[Doc[BudgetState, "with `max_minutes`"]]
     files: Doc[dict[str, str], "SHA-256 of each file in the folder"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -157,6 +158,10 @@ def test_a_visitors_training_is_booked_and_only_they_may_stop_it(home: Path, mon
     config = TrainConfig(data="support_tickets", batch_size=8, epochs=2)
     with pytest.raises(UserError, match="takes 20 training steps, and 10 an hour are the most"):
         started.start_training(config, ann, 80)
+    with pytest.raises(UserError, match="takes 11 training steps, and 10 an hour are the most"):
+        started.start_training(replace(config, max_minutes=1, max_steps=11), ann, 8)
+    with pytest.raises(UserError, match="give max_steps beside max_minutes"):
+        started.start_training(replace(config, max_minutes=1), ann, 8)
     made = []
 
     def begin(config: TrainConfig) -> runs.Run:

@@ -146,7 +146,7 @@ class LengthStatistics:
     def batches(self, config: TrainConfig) -> Iterator[Batch]:
         """As many random batches as the run has, or enough to meet its largest."""
         draw, size = random.Random(config.seed), min(config.batch_size, len(self.lengths))
-        for _ in range(min(DRAWS, math.ceil(config.epochs * len(self.lengths) / size))):
+        for _ in range(math.ceil(min(DRAWS, config.rows_seen(len(self.lengths)) / size))):
             chosen = draw.sample(range(len(self.lengths)), size)
             prefix = self.prefix if size > 1 else 0
             spans = [(self.lengths[row] - prefix, prefix) for row in chosen]
@@ -250,7 +250,7 @@ def estimate(
         activations += model.parameters * size
     # Moments come with the first step, gradients stay from one pass to the next only where they are gathered.
     trained = 4 * model.trained(config)
-    passes = config.epochs * len(rows.lengths) / config.batch_size
+    passes = config.rows_seen(len(rows.lengths)) / config.batch_size
     held = (0 if full else trained) + (2 * trained if passes > config.gradient_accumulation else 0)
     gathered = trained if config.gradient_accumulation > 1 else 0
     optimizer = (3 if full else 4) * trained

@@ -13,6 +13,7 @@ from sftdemo import runs
 from sftdemo.log import Reporter
 from sftdemo.schema import Checkpoint, MetricsRow
 from sftdemo.system import resources
+from sftdemo.training.budget import Budget
 from sftdemo.training.signals import Interruption
 
 STATUS_SECONDS = 0.5  # how often status.json is written at most
@@ -63,10 +64,11 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         reporter: Reporter,
         checkpoint: Checkpoint | None,
         every: int,
+        budget: Budget | None = None,
     ) -> None:
         """`checkpoint` is what the training goes on from, `every` how many steps lie between two checkpoints at most."""
         self.run, self.interruption, self.reporter, self.every = run, interruption, reporter, every
-        self.checkpoint = checkpoint
+        self.checkpoint, self.budget = checkpoint, budget
         self.tally = Tally.of(checkpoint) if checkpoint else Tally()
         self.trainer: Any = None
         self.began = self._written = 0.0
@@ -99,6 +101,23 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         asked = self.interruption.asked or self.run.stop_asked or self.reporter.should_stop()
         return hurry or asked, hurry, due
 
+    def pace(self, state: Any) -> tuple[float, bool, bool, bool]:
+        """With a budget, by this process's clock: the share of it that is over after the next step, whether to end before
+        that, and whether a point of the curve and a validation are due after it."""
+        budget = self.budget
+        if budget is None or not state.is_world_process_zero:  # rank zero decides
+            return 0.0, False, False, False
+        trained = self.training_seconds if self.began else self.tally.training_seconds
+        share = budget.share_after(trained, self.step_seconds, self.save_seconds)
+        over = state.global_step > 0 and budget.room(self.save_seconds) <= self.step_seconds / 2
+        share = max(share, budget.share, (state.global_step + 1) / state.max_steps)
+        return (
+            share,
+            over,
+            budget.log_due(share),
+            self.trainer.eval_dataset is not None and budget.evaluation_due(share),
+        )
+
     def stop(self, state: Any, hurry: bool) -> None:
         self.stopped, self.cut_off = True, hurry
         if state.is_world_process_zero:
@@ -123,6 +142,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.step_seconds = self.ended - self._step_began
         by_step = self.every > 0 and state.global_step % self.every == 0
         # After the last step the model itself is saved.
+        if self.budget:
+            control.should_log, control.should_evaluate = self.trainer.log_due, self.trainer.evaluation_due
         control.should_save = self.trainer.save_due or (by_step and state.global_step < state.max_steps)
         return control
 
@@ -142,9 +163,18 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.reporter.trained({**row, **self._course(state)})
         self._write(state, {**row})
 
+    def total(self, state: Any) -> int:
+        """Steps in all; with a budget about so many, by the time that one took so far."""
+        return int(self._course(state)["total"])
+
     def _course(self, state: Any) -> dict[str, Any]:
         done, total = state.global_step, state.max_steps
-        eta = (time.perf_counter() - self.began) / done * (total - done) if done and self.began else None
+        a_step = (time.perf_counter() - self.began) / done if done and self.began else None
+        eta = a_step * (total - done) if a_step else None
+        if self.budget:
+            room = self.budget.room(self.save_seconds)
+            total = min(total, done + round(room / a_step) if a_step else 0)
+            eta = min(eta, room) if eta is not None else room
         return {"total": total, "eta_s": round(eta) if eta is not None else None}
 
     def _write(self, state: Any, row: dict[str, Any]) -> None:

@@ -37,6 +37,7 @@ class Interruption:
     def __init__(self, time_limit: float | None = None) -> None:
         """`time_limit` is in seconds from now."""
         self.signals = 0
+        self.began = time.monotonic()
         self.terminated = False  # by SIGTERM, after which little time is left
         self.phase = "preparing"  # then "training", "saving"
         self.ends = None if time_limit is None else time.monotonic() + time_limit

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
@@ -25,6 +26,7 @@ from sftdemo.model import loading
 from sftdemo.schema import Checkpoint, Summary
 from sftdemo.system import compute, distributed, malloc
 from sftdemo.training import checkpoints, fused_layers, loss, packed_attention
+from sftdemo.training.budget import Budget
 from sftdemo.training.callback import RunCallback
 from sftdemo.training.model_card import model_card
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 EVALUATION_SHARE = 0.1  # of the training's cost, at most, goes into validation loss on the way
 FORWARD_SHARE = 3  # a forward pass costs a third of a training step
+MOST_STEPS = 10**9  # where the clock ends it
 MOST_LOGGED = 1000  # points of a curve
 WARMED = 0.85  # of what a step's activations will take; the rest of the heap's slack comes with time
 
@@ -47,8 +50,9 @@ class SftTrainer(Trainer):  # type: ignore[misc]
     the step is cut into batches and processes; the validation loss is the mean over all tokens of all batches."""
 
     loss_is_scaled_for_ga = True
-    save_due = False
+    save_due = log_due = evaluation_due = False
     control: Any
+    lr_scheduler: Any
     watch: RunCallback
     prepared: Prepared
 
@@ -77,7 +81,11 @@ class SftTrainer(Trainer):  # type: ignore[misc]
         step_batches = list(itertools.islice(epoch_iterator, num_batches))
         tokens = sum(batch.pop("row_tokens") for batch in step_batches)
         weight = sum(_weight(batch).item() for batch in step_batches)
-        weight, tokens, stop, hurry, due = self._over_all(weight, tokens, *self.watch.words())
+        weight, tokens, stop, hurry, due, share, over, log, evaluate = self._over_all(
+            weight, tokens, *self.watch.words(), *self.watch.pace(self.state)
+        )
+        if over and not stop:
+            self.state.max_steps = self.state.global_step
         if stop or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             if stop:
@@ -85,8 +93,17 @@ class SftTrainer(Trainer):  # type: ignore[misc]
                 self._save_checkpoint(self.model, None)
             return [], None
         self.save_due = due > 0
+        if self.watch.budget:
+            self.watch.budget.share, self.log_due, self.evaluation_due = share, log > 0, evaluate > 0
         self.watch.tally.row_tokens += round(tokens)
         return step_batches, weight or 1.0
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """By steps, or with a budget by the share of its time that is over."""
+        budget, warmup = self.watch.budget, self.prepared.config.warmup_ratio
+        if budget and self.lr_scheduler is None:
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda _: budget.rate(warmup))
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """The Trainer's own, made whole or not at all: it writes into output_dir, and a whole one is moved from there."""
@@ -106,10 +123,11 @@ class SftTrainer(Trainer):  # type: ignore[misc]
         watch.save_seconds = watch.saved_at - began
 
     def _manifest(self, pending_loss: float) -> Checkpoint:
-        tally = self.watch.tally
+        tally, budget = self.watch.tally, self.watch.budget
+        kept: dict[str, Any] = {"budget": budget.state()} if budget else {}
         return {
             "step": self.state.global_step,
-            "total": self.state.max_steps,
+            "total": self.watch.total(self.state),
             "processes": self.accelerator.num_processes,
             "row_tokens": tally.row_tokens,
             "training_seconds": self.watch.training_seconds,
@@ -122,6 +140,7 @@ class SftTrainer(Trainer):  # type: ignore[misc]
             "resumed": tally.resumed,
             "files": {},
             **self.prepared.fingerprint(),
+            **kept,  # type: ignore[typeddict-item]
         }
 
     def compute_loss(
@@ -131,7 +150,7 @@ class SftTrainer(Trainer):  # type: ignore[misc]
         return model(**inputs) * (self.accelerator.num_processes / num_items_in_batch)  # type: ignore[no-any-return]
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        model = self.model.eval()
+        began, model = time.monotonic(), self.model.eval()
         total = weight = 0.0
         with torch.no_grad():
             for inputs in self.get_eval_dataloader():
@@ -141,6 +160,8 @@ class SftTrainer(Trainer):  # type: ignore[misc]
                     total += model(**self._prepare_inputs(inputs)).item()
         total, weight = self._over_all(total, weight)
         metrics = {"eval_loss": total / (weight or 1.0)}
+        if self.watch.budget:
+            self.watch.budget.evaluation = time.monotonic() - began
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -166,7 +187,9 @@ def fit(
 ) -> Summary:
     """Load, train, save; returns the `train` command's JSON and leaves it in the run's status."""
     manifest = checkpoint.manifest if checkpoint else None
-    callback = RunCallback(run, interruption, reporter, manifest, prepared.config.checkpoint_every)
+    config = prepared.config
+    budget = Budget.of(config.max_minutes, interruption.began, manifest.get("budget") if manifest else None)
+    callback = RunCallback(run, interruption, reporter, manifest, config.checkpoint_every, budget)
     reporter.info(Text("Loading the model …"))
     trainer, generation_config = _trainer(prepared, run, callback, reporter)
     tally, has_validation = callback.tally, trainer.eval_dataset is not None
@@ -199,7 +222,7 @@ def fit(
     if trainer.is_world_process_zero():
         files.write_text(run.path / "README.md", model_card(run, summary))
         cut_off: dict[str, Any] = {"cut_off": True} if callback.cut_off else {}
-        run.write_status(summary["status"], step=steps, total=trainer.state.max_steps, **summary, **cut_off)
+        run.write_status(summary["status"], step=steps, total=callback.total(trainer.state), **summary, **cut_off)
         if not callback.stopped:
             shutil.rmtree(run.path / "checkpoints", ignore_errors=True)  # the way there is not needed any more
     return summary
@@ -280,13 +303,18 @@ def _keeps_inputs(config: TrainConfig) -> bool:
 def _arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse: bool) -> TrainingArguments:
     config, rows, held_out = prepared.config, len(prepared.rows["train"]), len(prepared.rows["validation"])
     steps = planned_steps(rows, config.epochs, config.batch_size * distributed.count(), config.gradient_accumulation)
-    affordable = FORWARD_SHARE * EVALUATION_SHARE * rows * config.epochs / held_out if held_out else 0
+    by_clock = config.max_minutes is not None  # RunCallback says when to log and to validate, and when it is over
+    if config.max_steps is not None or by_clock:
+        steps = config.max_steps or MOST_STEPS
+    seen = min(config.rows_seen(rows), MOST_STEPS)
+    affordable = FORWARD_SHARE * EVALUATION_SHARE * seen / held_out if held_out and not by_clock else 0
     # The first and the last validation loss are always measured; these are the ones between.
     evaluations_between = min(8, max(0, int(affordable) - 2))
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # what the launcher says of it; --precision decides, below
     arguments = TrainingArguments(
         output_dir=str(checkpoints.part(run)),
         num_train_epochs=config.epochs,
+        max_steps=-1 if config.max_steps is None and not by_clock else steps,
         learning_rate=config.peak_learning_rate,
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=config.batch_size,
@@ -297,6 +325,7 @@ def _arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse: bool) 
         warmup_steps=round(config.warmup_ratio * steps),
         weight_decay=config.weight_decay,
         bf16=autocast,
+        logging_strategy="no" if by_clock else "steps",
         logging_steps=max(1, steps // MOST_LOGGED),
         eval_strategy="steps" if evaluations_between else "no",
         eval_steps=max(1, steps // (evaluations_between + 1)) if evaluations_between else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 
@@ -17,7 +18,12 @@ from sftdemo.verbs import jobs
 
 def start_training(config: TrainConfig, visitor: rights.Visitor, rows: int) -> Run:
     """Train on `rows` rows in the background, a visitor no longer than a visitor may; raises UserError."""
-    steps = math.ceil(min(rows, config.max_examples or rows) * config.epochs / config.batch_size)
+    seen = config.rows_seen(min(rows, config.max_examples or rows))
+    if visitor.owner:
+        seen = min(seen, sys.maxsize)  # nothing is booked for the owner
+    elif seen == math.inf:
+        raise UserError("A visitor's training is counted in steps; give max_steps beside max_minutes.")
+    steps = math.ceil(seen / config.batch_size)
     minutes = float(rights.policy().config.visitor_minutes)
     with allowance.reserved(visitor, "steps", steps) as booked:
         allowance.spend(visitor, "minutes", minutes)

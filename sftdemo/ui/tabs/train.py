@@ -64,7 +64,8 @@ def measured_speed(config: TrainConfig) -> float | None:
 def estimate(config: TrainConfig, rows: Sequence[Mapping[str, Any]], speed: float | None) -> float:
     """About how many seconds the training takes."""
     n = min(len(rows), config.max_examples or len(rows))
-    return n * config.epochs * tokens_of(rows) / (speed or USUAL_SPEED) + 12
+    seconds = config.rows_seen(n) * tokens_of(rows) / (speed or USUAL_SPEED) + 12 if n else 12.0
+    return min(seconds, 60 * config.max_minutes) if config.max_minutes is not None else seconds
 
 
 def memory_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> tuple[str, str]:
@@ -98,6 +99,14 @@ def memory_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: st
     return (html.esc(sentence), "") if fit.fits else ("", html.fault(sentence))
 
 
+def lengths(config: TrainConfig, lang: str) -> list[str]:
+    """What ends the training: minutes, steps, whichever is over first, or else epochs."""
+    limits = (("minutes_n", config.max_minutes), ("steps_n", config.max_steps))
+    return [say(lang, key, n=f"{value:.10g}") for key, value in limits if value is not None] or [
+        say(lang, "epochs_n", n=f"{config.epochs:g}")
+    ]
+
+
 def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> str:
     """The plan in one sentence: model, method, rows, epochs, time."""
     speed = measured_speed(config)
@@ -109,7 +118,7 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> s
         html.esc(MODEL_NAMES.get(config.model, config.model)),
         method,
         say(lang, "rows_n", n=number(n)),
-        say(lang, "epochs_n", n=f"{config.epochs:g}"),
+        *lengths(config, lang),
     ]
     time = say(lang, "plan_time", t=duration(lang, estimate(config, rows, speed)))
     basis = say(lang, "plan_measured" if speed else "plan_guess")

@@ -31,6 +31,8 @@ EN = {
     "name_tuned": "tuned",
     "name_unparsed": "no label",
     "rows_n": "{n} rows",
+    "minutes_n": "minutes: {n}",
+    "steps_n": "steps: {n}",
     "epochs_n": "epochs: {n}",
     "task_classification": "labels",
     "task_chat": "chat",

@@ -31,6 +31,8 @@ ZH = {
     "name_tuned": "微调后",
     "name_unparsed": "无标签",
     "rows_n": "{n} 行",
+    "minutes_n": "{n} 分钟",
+    "steps_n": "{n} 步",
     "epochs_n": "{n} 轮",
     "task_classification": "分类",
     "task_chat": "对话",

@@ -311,6 +311,9 @@ WORK = {
     "There are no runs and no votes in {home} to back up.": "{home} 中没有可以备份的运行和投票。",
     "{home} already has {what}; restore into a new SFTDEMO_HOME.": "{home} 中已有 {what}；请恢复到新的 SFTDEMO_HOME。",
     "{path} is a backup of format {format}; this version reads {known}.": "{path} 的备份格式是 {format}，这个版本只能读取 {known}。",
+    "A visitor's training is counted in steps; give max_steps beside max_minutes.": (
+        "访客的训练按步数计；请在训练分钟数之外再给出训练步数。"
+    ),
     "There is no file {path}.": "没有文件 {path}。",
     "{path} can't be read as a backup: {reason}.": "无法作为备份读取 {path}：{reason}。",
     "{path} is not a backup of sftdemo.": "{path} 不是 sftdemo 的备份。",
