@@ -308,6 +308,14 @@ def test_a_model_answers_in_chat_in_the_vote_and_says_why(page: Page, tiny: str,
     talk = last(chat.answer(request(), "r", None, "the film was good and nice", "", False, **shown))
     columns = {side: talk[chat.columns[side]] for side in SIDES[:2]}
     assert all(len(history) == 2 and history[1]["role"] == "assistant" for history in columns.values())
+    asked, plain = (
+        last(chat.answer(request(), "r", None, "the film was good", "", False, as_trained, **shown))[
+            chat.columns["base"]
+        ][0]["content"]
+        for as_trained in (True, False)
+    )
+    assert asked.endswith("Answer with the label only.\n\nthe film was good") and plain == "the film was good"
+    assert chat.refresh("r", request())[chat.as_trained]["visible"]
     again = last(chat.answer(request(), "r", None, "", "", True, **shown | columns))
     assert again[chat.settings["seed"]] == GenerateConfig().seed + 1
     assert [len(again[chat.columns[side]]) for side in SIDES[:2]] == [2, 2]

@@ -118,6 +118,15 @@ def _literal(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
+def around(template: str, text: str) -> str:
+    """The question that a template of one column makes of a text; the text itself where it is that question already, or
+    where the template shows several columns or none."""
+    if sum(is_name for _, is_name in _parse(template)) != 1:
+        return text
+    before, after = frame(template)
+    return text if text.startswith(before) and text.endswith(after) else f"{before}{text}{after}"
+
+
 @lru_cache(maxsize=64)
 def frame(template: str) -> tuple[str, str]:
     """The words of a template before its first and after its last placeholder; without one, nothing is fixed."""

@@ -25,8 +25,10 @@ from sftdemo.ui.tabs.exchange import (
     Exchange,
     Side,
     folded,
+    has_instruction,
     histories_to_answer,
     messages,
+    question,
     spells_control_tokens,
     stream,
     system_prompt,
@@ -172,6 +174,14 @@ class ChatTab:
             with gr.Row(elem_classes="small-row"):
                 self.again = gr.Button(label("chat_again"), size="sm", elem_id="chat-again", min_width=90)
                 self.clear = gr.Button(label("chat_clear"), size="sm", elem_id="chat-clear", min_width=90)
+                self.as_trained = gr.Checkbox(
+                    True,
+                    label=label("as_trained"),
+                    visible=False,
+                    container=False,
+                    elem_id="chat-as-trained",
+                    min_width=200,
+                )
         self.stopping = SessionStop(self.stop)
 
     # What is shown
@@ -219,14 +229,15 @@ class ChatTab:
         text: str,
         system: str,
         retry: bool,
+        as_trained: bool = True,
         **values: Any,
     ) -> AsyncIterator[dict[Any, Any]]:
         """Stream all columns' answers; `values` holds the columns' values by side and the settings by name."""
         lang, run_names = language(request), [run_name, *(beside or [])]
         before = {side: messages(values[side]) for side in SIDES[: 1 + len(run_names)]}
         config: GenerateConfig = forms.config(GenerateConfig, {name: values[name] for name in self.settings})
-        find_ready(run_name)
-        histories = histories_to_answer(before, text, retry)
+        asked = question(find_ready(run_name), text, as_trained) if text.strip() else text
+        histories = histories_to_answer(before, asked, retry)
         if retry and config.temperature:
             config = replace(config, seed=config.seed + 1)
         with self.stopping.running(request) as stopped:
@@ -266,6 +277,7 @@ class ChatTab:
             self.prompts: prompts,
             self.chips: prompt_chips(prompts, lang),
             self.system: system_prompt(run),
+            self.as_trained: gr.update(visible=has_instruction(run)),
             self.beside: gr.update(choices=others, value=[], visible=bool(others)),
             **self.start_over(request, run_name, []),
         }
@@ -282,8 +294,8 @@ class ChatTab:
 
     def wire(self) -> None:
         page, fault = self.page, self.fault
-        question = {"run_name": page.run, "beside": self.beside, "text": self.text, "system": self.system}
-        question |= self.columns | self.settings
+        asked = {"run_name": page.run, "beside": self.beside, "text": self.text, "system": self.system}
+        asked |= {"as_trained": self.as_trained, **self.columns, **self.settings}
         drawn = [*self.columns.values(), *self.heads.values()]
         answered = [*drawn, self.text, self.send, self.stop, self.again, self.clear, self.settings["seed"]]
         sent = partial(gr.on, [self.send.click, self.text.submit])
@@ -291,7 +303,7 @@ class ChatTab:
             wire(
                 trigger,
                 self.answer,
-                {**question, "retry": gr.State(retry)},
+                {**asked, "retry": gr.State(retry)},
                 answered,
                 fault,
                 needs="chat",
@@ -302,7 +314,16 @@ class ChatTab:
         for trigger in (self.clear.click, self.beside.change):
             wire(trigger, self.start_over, [page.run, self.beside], emptied)
         wire(self.chips.select, self.take_prompt, [self.prompts], [self.text, self.system], fault, **EACH_PICK)
-        refreshed = [self.gate, self.body, self.prompts, self.chips, self.system, self.beside, *emptied]
+        refreshed = [
+            self.gate,
+            self.body,
+            self.prompts,
+            self.chips,
+            self.system,
+            self.as_trained,
+            self.beside,
+            *emptied,
+        ]
         wire(page.run.change, self.refresh, [page.run], refreshed, fault)
         wire(self.tab.select, self.preload, [page.run], needs="chat")
         page.blocks.unload(rights.guarded(self.stopping.leave, "look"))

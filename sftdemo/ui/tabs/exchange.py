@@ -11,6 +11,7 @@ from typing import Any
 
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
+from sftdemo.data.conversion.templates import around
 from sftdemo.encoding.control_tokens import control_tokens
 from sftdemo.encoding.thoughts import message_of
 from sftdemo.errors import UserError
@@ -123,6 +124,17 @@ def conversation(history: list[dict[str, str]], system: str) -> list[dict[str, s
 def system_prompt(run: runs.Run) -> str:
     """The system prompt that the run was trained with, or ""."""
     return run.config().get("settings", {}).get("system") or ""
+
+
+def question(run: runs.Run, text: str, as_trained: bool = True) -> str:
+    """What was typed, or with `as_trained` what the run's rows would make of it: its instruction around it."""
+    instruction = run.config().get("data", {}).get("instruction") or ""
+    return around(instruction, text) if as_trained else text
+
+
+def has_instruction(run: runs.Run) -> bool:
+    """Whether the run was trained on questions that are more than what a person would type."""
+    return question(run, "") != ""
 
 
 async def coalesced(

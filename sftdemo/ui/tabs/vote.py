@@ -22,6 +22,7 @@ from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, waits
 from sftdemo.ui.parts.stopping import SessionStop
 from sftdemo.ui.tabs.ballot import account, answers, cards, public, rater_of, verdict
+from sftdemo.ui.tabs.exchange import has_instruction, question
 from sftdemo.ui.tabs.vote_results import VoteResults
 from sftdemo.ui.texts import label, language, say
 from sftdemo.ui.texts.faults import in_words
@@ -119,6 +120,9 @@ class VoteTab:
                 elem_id="vote-input",
                 min_width=180,
                 **BARE,
+            )
+            self.as_trained = gr.Checkbox(
+                True, label=label("as_trained"), container=False, elem_id="vote-as-trained", min_width=200
             )
             width = {"scale": 1, "min_width": 110}
             self.ask = gr.Button(label("vote_ask_both"), variant="primary", elem_id="vote-ask", **width)
@@ -219,7 +223,8 @@ class VoteTab:
         return self.refresh(run_name, source, rater, request)
 
     def choose_source(self, run_name: str, source: str, rater: str, request: gr.Request) -> dict[Any, Any]:
-        ask_row = {self.ask_row: gr.update(visible=source == "typed")}
+        wrapped = bool(run_name) and has_instruction(runs.named(run_name))
+        ask_row = {self.ask_row: gr.update(visible=source == "typed"), self.as_trained: gr.update(visible=wrapped)}
         return ask_row | self.next_pair(run_name, source, rater, request)
 
     def rename(self, run_name: str, source: str, name: str, rater: str, request: gr.Request) -> dict[Any, Any]:
@@ -298,7 +303,7 @@ class VoteTab:
         return {self.ask: gr.update(visible=not running), self.stop: stop}
 
     async def ask_both(
-        self, run_name: str, prompt: str, rater: str, request: gr.Request
+        self, run_name: str, prompt: str, rater: str, request: gr.Request, as_trained: bool = True
     ) -> AsyncIterator[dict[Any, Any]]:
         """Generate both answers out of sight, store them with the prompt, and show them together."""
         lang, run = language(request), find_ready(run_name)
@@ -314,7 +319,8 @@ class VoteTab:
         with self.stopping.running(request) as stopped:
             yield working | self.buttons(False) | self.asking(True)
             try:
-                messages, texts = await answers(run_name, prompt.strip(), rights.asker(request), stopped.is_set)
+                asked = question(run, prompt.strip(), as_trained)
+                messages, texts = await answers(run_name, asked, rights.asker(request), stopped.is_set)
                 if stopped.is_set():
                     yield {self.view: html.empty(say(lang, "typed_stopped"), ""), **self.asking(False)}
                     return
@@ -340,7 +346,9 @@ class VoteTab:
         if tab:
             wire(tab.select, self.open_tab, {**where, "state": self.state}, opened, fault)
             self.results.wire()
-        wire(self.source.change, self.choose_source, where, [self.ask_row, *views], fault, needs="vote")
+        wire(
+            self.source.change, self.choose_source, where, [self.ask_row, self.as_trained, *views], fault, needs="vote"
+        )
         name_settled = partial(gr.on, [self.name_box.submit, self.name_box.blur])
         wire(name_settled, self.rename, {**where, "name": self.name_box}, [self.rater, *views], fault, needs="vote")
         for choice, button in self.choices.items():
@@ -350,7 +358,7 @@ class VoteTab:
         wire(self.undo.click, self.undo_vote, where, views, fault, needs="vote", **ONCE)
         prompt_sent = partial(gr.on, [self.ask.click, self.typed.submit])
         answered = [self.typed, self.ask, self.stop, *views]
-        typed = {"run_name": self.page.run, "prompt": self.typed, "rater": self.rater}
+        typed = {"run_name": self.page.run, "prompt": self.typed, "rater": self.rater, "as_trained": self.as_trained}
         wire(prompt_sent, self.ask_both, typed, answered, fault, needs="vote", **MODEL_CLICK)
         self.stopping.wire()
         if tab:

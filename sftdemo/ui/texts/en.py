@@ -182,6 +182,7 @@ EN = {
     "holm_note": "{metric} is the deciding metric for this kind of data, fixed in advance. {k} of {n} metrics differ after Holm correction.",
     "chat_ask": "Ask both",
     "chat_send": "Send",
+    "as_trained": "Ask it the way it was trained",
     "chat_stop": "Stop",
     "chat_again": "Regenerate",
     "chat_clear": "Clear",

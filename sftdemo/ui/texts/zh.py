@@ -181,6 +181,7 @@ ZH = {
     "scores_more": "另外 {n} 项指标",
     "holm_note": "“{metric}”是此类数据的主要指标，测量之前已选定。经 Holm 校正后，{n} 项指标中有 {k} 项有差别。",
     "chat_ask": "同时问两个模型",
+    "as_trained": "按训练时的提问方式提问",
     "chat_send": "发送",
     "chat_stop": "停止",
     "chat_again": "重新生成",
