@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 from collections.abc import Iterator
 
 import httpx
@@ -10,10 +11,13 @@ import pytest
 
 pytest.importorskip("gradio")
 
+import gradio as gr
+
 from sftdemo.errors import UsageError
 from sftdemo.ui import build, launch
 from sftdemo.ui.access import guard, rights
 from sftdemo.ui.access.settings import AppConfig
+from sftdemo.ui.texts import i18n
 from tests.in_process import serving
 
 OWNERS_ROUTE = "/gradio_api/token"  # 200 for the owner, 403 for everybody else
@@ -241,3 +245,20 @@ def test_a_link_with_a_slash_too_many_keeps_its_query(url: str) -> None:
     assert (reply.status_code, reply.headers["location"]) == (308, "../rate?run=a%20b")
     reply = httpx.get(url + "/rate/?run=a%20b", headers=BROWSER, follow_redirects=True)
     assert reply.status_code == 200 and str(reply.url) == url + "/rate?run=a%20b"
+
+
+def test_the_page_is_light_on_the_wire_and_has_each_translation_once(url: str) -> None:
+    with httpx.stream("GET", url, headers={"accept-encoding": "gzip"}) as reply:
+        assert reply.headers["content-encoding"] == "gzip" and "Accept-Encoding" in reply.headers["vary"]
+        sent = b"".join(reply.iter_raw())
+    assert len(sent) == int(reply.headers["content-length"]) < 120_000
+    plain = httpx.get(url, headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers and "window.sftdemo" in plain.text
+    assert gzip.decompress(sent).startswith(plain.content[:2000])
+    assert i18n().translations.keys() == {"en", "zh-CN"}
+
+
+def test_every_field_has_a_name() -> None:
+    fields = (gr.Radio, gr.Textbox, gr.Dropdown, gr.Checkbox, gr.CheckboxGroup, gr.Number, gr.Slider)
+    shown = [block for block in build().blocks.values() if isinstance(block, fields)]
+    assert len(shown) > 20 and [block.elem_id for block in shown if not block.label] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import importlib
 import os
 import sys
@@ -12,6 +13,8 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
 
 from sftdemo import log
 from sftdemo.log import LOG
@@ -164,7 +167,10 @@ def app_options(blocks: Any) -> dict[str, Any]:
 
 
 class EarlyScript:
-    """ASGI middleware: HTML pages get the script right after <head>; everything else passes untouched."""
+    """ASGI middleware: HTML pages get the script right after <head>, and are compressed for browsers that can read it.
+
+    Gradio compresses only what has a suffix, which its page hasn't. Everything else passes untouched.
+    """
 
     def __init__(self, app: Any, script: str) -> None:
         self.app = app
@@ -175,6 +181,7 @@ class EarlyScript:
             await self.app(scope, receive, send)
             return
         start_message: Message | None = None
+        compressed = "gzip" in Headers(scope=scope).get("accept-encoding", "")
 
         async def pass_on(message: Message) -> None:
             nonlocal start_message
@@ -184,8 +191,12 @@ class EarlyScript:
             if start_message is not None and message["type"] == "http.response.body":
                 start, start_message = start_message, None
                 body = message.get("body", b"").replace(b"<head>", b"<head>" + self.script, 1)
-                added = len(body) - len(message.get("body", b""))
-                start["headers"] = [_longer(header, added) for header in start["headers"]]
+                headers = MutableHeaders(raw=start["headers"])
+                headers.add_vary_header("Accept-Encoding")
+                if compressed:
+                    body = gzip.compress(body, compresslevel=6)
+                    headers["content-encoding"] = "gzip"
+                headers["content-length"] = str(len(body))
                 await send(start)
                 message = {**message, "body": body}
             await send(message)
@@ -196,11 +207,6 @@ class EarlyScript:
 def _is_page(start: Message) -> bool:
     headers = dict(start["headers"])
     return headers.get(b"content-type", b"").startswith(b"text/html") and b"content-encoding" not in headers
-
-
-def _longer(header: tuple[bytes, bytes], added: int) -> tuple[bytes, bytes]:
-    name, value = header
-    return (name, str(int(value) + added).encode()) if name.lower() == b"content-length" else (name, value)
 
 
 class WithoutStubs(SourceFileLoader):

@@ -16,7 +16,13 @@ MOST_CHARACTERS = 2_000
 SEARCH_JS = "() => [location.search]"
 RUN_AND_SEARCH_JS = "(run) => [run, location.search]"
 RUN_SHOWN_JS = "(run) => { window.sftdemo.here({run}); return []; }"
-ARRIVED_JS = "() => { window.sftdemo.arrived = true; return []; }"
+ARRIVED_JS = """() => {
+  window.sftdemo.arrived = true;
+  const tab = new URLSearchParams(location.search).get("tab") || "data";
+  window.sftdemo.shown(tab === "data" ? ["arrived"] : ["arrived", "ready"]);
+  return [];
+}"""
+READY_JS = "() => { window.sftdemo.shown(['arrived', 'ready']); return []; }"
 
 
 def tab_shown_js(tab: str) -> str:

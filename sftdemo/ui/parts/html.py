@@ -99,7 +99,7 @@ def table(headers: Iterable[str], rows: Iterable[tuple[str | None, Iterable[str]
         )
         body.append(f"<tr{picking}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     head = "".join(f"<th>{esc(name)}</th>" for name in headers)
-    return f'<div class="s scroll rows"><table class="t"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    return f'<div class="s scroll rows" tabindex="0"><table class="t"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
 def folded(title: str, content: str, open: bool = False, kind: str = "") -> str:

@@ -102,7 +102,7 @@ def tab_for(asked: Address, visitor: rights.Visitor) -> str:
 
 
 def brand(lang: str) -> str:
-    return html.block(f'<span class="name">sftdemo</span><span class="line">{say(lang, "tagline_text")}</span>')
+    return html.block(f'<h1 class="name">sftdemo</h1><span class="line">{say(lang, "tagline_text")}</span>')
 
 
 def chip_text(lang: str, name: str) -> str:

@@ -11,12 +11,21 @@ MONO = ["ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "Consolas", "monosp
 
 # Stands first in the page (see server.py). The language and the brightness are the browser's unless chosen; the choice is put in place before Gradio starts.
 # The cookie tells the server which language its own sentences are to have.
+# Until the first data has been read nothing of the page is drawn but grey shapes, so that nothing on it ever jumps.
 HEAD = """
+<style>
+html:not(.arrived) .gradio-container, html:not(.ready) :is(#tab-data, footer) { visibility: hidden !important; }
+html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointer-events: none; inset: 180px 0 auto; margin: 0 auto;
+  width: min(1160px, 92vw); height: 340px; background: repeating-linear-gradient(rgb(128 136 150 / .14) 0 68px, transparent 68px 84px); }
+</style>
 <script>
 (() => {
   const lang = localStorage.getItem("sftdemo-lang");
+  if (lang || navigator.language.startsWith("zh")) {  // there is one Chinese, zh-CN, for zh, zh-TW and all others
+    const locale = (lang || "zh") === "zh" ? "zh-CN" : "en";
+    Object.defineProperty(navigator, "language", {get: () => locale});
+  }
   if (lang) {
-    Object.defineProperty(navigator, "language", {get: () => lang === "zh" ? "zh-CN" : "en"});
     document.cookie = `sftdemo_lang=${lang};path=/;SameSite=Lax;max-age=31536000`;
   }
   const url = new URL(location.href), theme = localStorage.getItem("sftdemo-theme");
@@ -33,6 +42,10 @@ HEAD = """
       const dark = document.body.classList.toggle("dark");
       localStorage.setItem("sftdemo-theme", dark ? "dark" : "light");
     },
+    // A part of the page has what it shows at first; it is drawn once Gradio has put that in place.
+    shown(part) {
+      requestAnimationFrame(() => setTimeout(() => document.documentElement.classList.add(...part), 60));
+    },
     arrived: false,  // until the page has followed its address, what it shows meanwhile isn't written there
     // The address names what is shown now; a step of the user's is one of the browser's history.
     here(shown) {
@@ -46,6 +59,7 @@ HEAD = """
       history[navigator.userActivation?.hasBeenActive ? "pushState" : "replaceState"](history.state, "", url);
     },
   };
+  setTimeout(() => window.sftdemo.shown(["arrived", "ready"]), 15000);  // whatever has failed meanwhile
   addEventListener("popstate", () => document.getElementById("travel")?.click());
   // Work that was begun on another page is noticed, where somebody looks; while there is some the page ticks by itself.
   const look = () => {

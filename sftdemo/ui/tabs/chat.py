@@ -161,6 +161,7 @@ class ChatTab:
                     "",
                     show_label=False,
                     container=False,
+                    label=label("chat_ask"),
                     placeholder=label("chat_ask"),
                     lines=1,
                     max_lines=6,

@@ -17,6 +17,7 @@ from sftdemo.ui import chosen_data, uploads
 from sftdemo.ui.access import rights
 from sftdemo.ui.chosen_data import FROM_FILE, chosen_config, description, have_tokenizer, of_file, summarize
 from sftdemo.ui.parts import forms, html
+from sftdemo.ui.parts.address import READY_JS
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, tabs_for
 from sftdemo.ui.tabs import data_columns, data_views
@@ -366,7 +367,8 @@ class DataTab:
         views += [self.xray, self.show_tokens, self.to_train, self.columns_box, self.placeholders]
         views += [page.data, self.looked, self.cards, self.row, *self.settings.values(), *self.menus.values()]
         fields = [self.upload, self.elsewhere, preparing["model"]]
-        wire(page.blocks.load, self.open_page, None, [*fields, *views], fault)
+        opened = wire(page.blocks.load, self.open_page, None, [*fields, *views], fault)
+        wire(opened.then, None, None, None, js=READY_JS)
         wire(self.cards.select, self.pick_sample, preparing, views, fault, **EACH_PICK)
         uploaded, typed_source = {"path": self.upload, **preparing}, {"path": self.source, **preparing}
         page.blocks.unload(rights.guarded(uploads.leave, "look"))

@@ -232,7 +232,9 @@ class OutputsView:
             self.label = gr.Dropdown([], label=label("outputs_label"), elem_id="outputs-label", visible=False, **narrow)
             self.search = gr.Textbox(label=label("outputs_search"), max_lines=1, elem_id="outputs-search", **narrow)
         filters = [(label(f"filter_{name}"), name) for name in outputs.FILTERS]
-        self.filter = gr.Radio(filters, value="all", show_label=False, container=False, elem_id="filter")
+        self.filter = gr.Radio(
+            filters, value="all", label=label("filter_rows"), show_label=False, container=False, elem_id="filter"
+        )
 
     def draw(self, page: OutputsPage, lang: str) -> dict[Any, Any]:
         return {

@@ -10,6 +10,7 @@ from sftdemo import runs
 from sftdemo.errors import UserError
 from sftdemo.ui import work
 from sftdemo.ui.access import rights
+from sftdemo.ui.parts.address import READY_JS
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page, brand, header
 from sftdemo.ui.parts.style import HEADER_JS
@@ -41,4 +42,6 @@ class RatePage:
 
     def wire(self) -> None:
         self.voting.wire()
-        wire(self.page.blocks.load, self.open_page, None, [self.brand, self.switches, self.page.run], self.fault)
+        opened = [self.brand, self.switches, self.page.run]
+        arrived = wire(self.page.blocks.load, self.open_page, None, opened, self.fault)
+        wire(arrived.then, None, None, None, js=READY_JS)

@@ -111,7 +111,12 @@ class RunsTab:
         self.page, self.tab = page, tab
         self.shown, self.focus = gr.State(PAGE_ROWS), gr.State("")  # rows listed; the run picked
         self.search = gr.Textbox(
-            "", show_label=False, placeholder=label("runs_search"), container=False, elem_id="runs-search"
+            "",
+            label=label("runs_search"),
+            show_label=False,
+            placeholder=label("runs_search"),
+            container=False,
+            elem_id="runs-search",
         )
         self.fault = gr.HTML("", elem_id="runs-fault")
         self.table = picker(elem_id="runs-table")

@@ -215,7 +215,9 @@ class TrainTab:
         self.started = gr.State("")  # the name of the run that was started on this page
         self.plan = gr.HTML("", elem_id="train-plan")
         choices = [(label(f"preset_{name}"), name) for name in PRESETS]
-        self.preset = gr.Radio(choices, value=DEFAULT_PRESET, show_label=False, container=False, elem_id="presets")
+        self.preset = gr.Radio(
+            choices, value=DEFAULT_PRESET, label=label("presets"), show_label=False, container=False, elem_id="presets"
+        )
         with gr.Accordion(label("train_settings"), open=False, elem_id="train-settings"):
             self.fields = self._build_fields()
             gr.Markdown(label("train_command"), elem_classes="group")

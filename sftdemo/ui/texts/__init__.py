@@ -50,10 +50,10 @@ TEXTS: dict[str, dict[str, str]] = {
 
 @cache
 def i18n() -> Any:
-    """The same words for Gradio's labels; every Chinese locale gets the one Chinese there is."""
+    """The same words for Gradio's labels; the page calls every Chinese locale zh-CN (see parts/style.py)."""
     import gradio as gr
 
-    return gr.I18n(**{"en": TEXTS["en"], "zh-CN": TEXTS["zh"], "zh": TEXTS["zh"], "zh-TW": TEXTS["zh"]})
+    return gr.I18n(**{"en": TEXTS["en"], "zh-CN": TEXTS["zh"]})
 
 
 def label(key: str) -> Any:

@@ -1,0 +1,65 @@
+"""The page in Chromium as it loads: nothing jumps, every locale's Chinese is found, and axe-core finds nothing serious."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_browser import CHROMIUM, SLOW_MS, TABS, app_home, browser, go, open_page, sync_api, url  # noqa: F401
+from tests.test_ui import add_evaluation, made_run
+
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python isn't installed")
+expect = sync_api.expect
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")]
+
+MOST_SHIFT = 0.05
+SHIFT_JS = """() => new Promise((resolve) => {
+  let total = 0;
+  const add = (list) => { for (const entry of list.getEntries()) if (!entry.hadRecentInput) total += entry.value; };
+  new PerformanceObserver(add).observe({type: "layout-shift", buffered: true});
+  setTimeout(() => resolve(total), 500);  // the entries so far come with the first callback
+})"""
+
+
+def serious(page: Any) -> list[str]:
+    violations = axe.Axe().run(page).response["violations"]
+    return [
+        f"{violation['id']}: {node['html'][:120]}"
+        for violation in violations
+        if violation["impact"] in ("serious", "critical") or violation["id"] == "page-has-heading-one"
+        for node in violation["nodes"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme", "locale", "first"),
+    [(1280, "light", "en-US", "1 Data"), (390, "dark", "zh-HK", "1 数据")],
+)
+def test_nothing_jumps_and_nobody_is_shut_out(
+    app_home: Path,  # noqa: F811
+    url: str,  # noqa: F811
+    open_page: Callable[..., Any],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    width: int,
+    scheme: str,
+    locale: str,
+    first: str,
+) -> None:
+    monkeypatch.setenv("SFTDEMO_HOME", str(app_home))
+    if width == 1280:
+        add_evaluation(made_run("first"))
+    page = open_page(width, color_scheme=scheme, locale=locale)
+    expect(page.locator("html")).to_have_class("arrived ready", timeout=SLOW_MS)
+    expect(page.locator("#to-train")).to_be_visible(timeout=SLOW_MS)
+    assert page.evaluate(SHIFT_JS) < MOST_SHIFT
+    expect(page.locator("#steps button[role=tab]").first).to_have_text(first)
+    for tab in TABS:
+        go(page, tab)
+        expect(page.locator(f"#tab-{tab}")).to_be_visible()
+        assert serious(page) == [], tab
+    page.goto(f"{url}rate?run=first")
+    expect(page.locator("#vote-view")).to_be_visible(timeout=SLOW_MS)
+    assert serious(page) == []
