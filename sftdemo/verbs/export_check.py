@@ -49,8 +49,13 @@ class Agreement:
             "Opened again by {runtime} in a new process, it gives the run's own greedy answer (up to {most} tokens, float32) "
             "to {same_rows} of {rows} rows; {same_tokens} of {tokens} tokens come before any difference. Prompts with the "
             "same tokens: {prompts_same} of {rows}.",
+            runtime=self.runtime,
             most=TOKENS,
-            **self.to_json(),
+            same_rows=self.same_rows,
+            rows=self.rows,
+            same_tokens=self.same_tokens,
+            tokens=self.tokens,
+            prompts_same=self.prompts_same,
         )
 
 
