@@ -207,6 +207,27 @@ def test_own_data_are_shown_guessed_confirmed_and_repaired_in_a_click_each(tab, 
     assert held[tab.few] == "" and not held[tab.hold_out]["visible"] and held[tab.page.data]["test_size"] == "30"
 
 
+def test_columns_inside_objects_are_guessed_and_offered(tab, tmp_path):
+    """As the command line suggests them; the object as a whole is not what anybody means."""
+    rows = [
+        {
+            "id": f"review {i}",
+            "meta": {"kind": "ab"[i % 2], "words": f"film number {i} was {['bad', 'good'][i % 2]} indeed"},
+        }
+        for i in range(60)
+    ]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    before, *_ = tab.show({"data": str(path)}, 1, "en")
+    pair = before[tab.prompt]["value"], before[tab.answer]["value"]
+    assert pair == ("meta.words", "meta.kind") and "film number 0" in before[tab.preview]
+    read, *_ = tab.pick_pair(None, before[tab.looked], 1, *pair, **unset(tab))
+    assert "Answer: <b>meta.kind</b>, 2 labels" in read[tab.mapping] and read[tab.to_train]["interactive"]
+    assert {pair[0], "id"} <= {column for _, column in read[tab.prompt]["choices"]}
+    again, *_ = tab.pick_pair(None, read[tab.looked], 1, "id", "meta.kind", **unset(tab))
+    assert "Answer: <b>meta.kind</b>, 2 labels" in again[tab.mapping], "the answer's column is as it was"
+
+
 def test_one_column_is_not_prompt_and_answer(tab):
     with pytest.raises(UserError, match="can't be both the prompt"):
         list(tab.pick_pair(None, {}, 1, "a", "a", **unset(tab)))

@@ -95,15 +95,15 @@ class Step:
     examples: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Preview:
     """The first rows as they stand in the file: (line, cells) for `columns`; how many labels each column of labels has; and
-    the columns that are likely prompt and answer."""
+    where no layout was found, with objects opened, the columns that are likely prompt and answer."""
 
     columns: list[str]
     rows: list[tuple[int, list[str]]]
     labels: dict[str, int]
-    guess: tuple[str, str] | None
+    guess: tuple[str, str] | None = None
 
 
 @dataclass

@@ -15,7 +15,7 @@ from sftdemo.data.text.languages import language
 from sftdemo.data.types import SPLIT_NAMES, SPLITS, Dataset, Example, Tally
 from sftdemo.data.values import transcripts
 from sftdemo.data.values.columns import at_path, flag, flattened, key, unused
-from sftdemo.data.values.preview import preview
+from sftdemo.data.values.preview import likely_pair, preview
 from sftdemo.errors import Fault, Text
 
 _TRANSCRIPTS = (
@@ -49,12 +49,14 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset, limits: Limit
         over = OverLimit(limits, "columns", len(search.every))
         dataset.faults.append(Fault(0, "", over.problem, over.remedy, dataset.file))
         return
-    dataset.preview = preview(search.columns, search.every)
     if recognized is None:
         flat = recognition.Search.of([row._replace(values=flattened(row.values)) for row in rows], config)
         dataset.suggested = recognition.suggestion(search, flat)
+        dataset.preview = preview(flat.columns, flat.every)
+        dataset.preview.guess = likely_pair(flat.columns, flat.every, dataset.suggested)
         dataset.faults.append(recognition.no_layout(search, dataset.suggested))
         return
+    dataset.preview = preview(search.columns, search.every)
     mapping, faults = recognized
     dataset.faults += faults
     tally = Tally()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sftdemo.data.types import Preview
@@ -21,7 +21,7 @@ def preview(columns: Columns, every: Sequence[str]) -> Preview:
         for column in every[:MOST_JUDGED]
         if columns.few(column)
     }
-    return Preview(shown, rows, labels, _prompt_and_answer(columns, every, labels))
+    return Preview(shown, rows, labels)
 
 
 def _cell(value: Any) -> str:
@@ -29,10 +29,11 @@ def _cell(value: Any) -> str:
     return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
 
 
-def _prompt_and_answer(columns: Columns, every: Sequence[str], labels: dict[str, int]) -> tuple[str, str] | None:
-    """As the values suggest; without a clue the column with the longest text, and another, labels first."""
-    if guessed := tuple(guess(columns, every).values()):
-        return guessed[0], guessed[1]
+def likely_pair(columns: Columns, every: Sequence[str], suggested: Mapping[str, str]) -> tuple[str, str] | None:
+    """The columns of prompt and answer as `suggested` ({role: column}) or as the values suggest; without a clue the column
+    with the longest text, and another, labels first."""
+    if clue := tuple((suggested or guess(columns, every)).values()):
+        return clue[0], clue[1]
     candidates = [column for column in every[:MOST_JUDGED] if not columns.numbering(column)]
     if len(candidates) < 2:
         candidates = list(every[:MOST_JUDGED])
@@ -40,4 +41,4 @@ def _prompt_and_answer(columns: Columns, every: Sequence[str], labels: dict[str,
         return None
     prompt = max(candidates, key=lambda column: sum(len(str(value)) for value in columns.values(column)))
     others = [column for column in candidates if column != prompt]
-    return prompt, next((column for column in others if column in labels), others[-1])
+    return prompt, next((column for column in others if columns.few(column)), others[-1])

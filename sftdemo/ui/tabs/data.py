@@ -190,7 +190,8 @@ class DataTab:
         rows = [example for rows in dataset.splits.values() for example in rows[: data_views.SHOWN_EXAMPLES]]
         layout = layout_of(summary, config.format)
         looked: dict[str, Any] = {"data": config.data, "columns": config.columns or "", "layout": layout}
-        looked |= {"mapping": summary["mapping"], "labels": list(dataset.preview.labels) if dataset.preview else []}
+        looked |= {"mapping": summary["mapping"], "suggested": summary["suggested"]}
+        looked |= {"labels": list(dataset.preview.labels) if dataset.preview else []}
         yield {
             self.page.data: {name: value for name, value in chosen.items() if name in FROM_FILE} if good else gr.skip(),
             self.looked: looked,
@@ -213,7 +214,7 @@ class DataTab:
         unknown = summary["format"] == "unknown"
         menus: dict[Any, Any] = dict.fromkeys((self.prompt, self.answer), gr.update(visible=False))
         if preview and pair:
-            choices = data_columns.choices(summary, preview, lang)
+            choices = data_columns.choices(summary, preview, pair, lang)
             for menu, column in zip(menus, pair, strict=True):
                 menus[menu] = gr.update(visible=True, choices=choices, value=column)
         return {

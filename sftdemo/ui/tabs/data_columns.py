@@ -34,19 +34,23 @@ def setting(prompt: Any, answer: Any, looked: Mapping[str, Any]) -> str:
         raise UserError("Choose a column for the prompt and another for the answer.")
     if prompt == answer:
         raise UserError("{column!r} can't be both the prompt and the answer; choose two columns.", column=prompt)
+    suggested: Mapping[str, str] = looked.get("suggested", {})
+    if tuple(suggested.values()) == (prompt, answer):
+        return write_columns(dict(suggested))
     layout, has_labels = looked.get("layout", ""), answer in looked.get("labels", ())
-    if layout not in PAIRS or (layout == "text_label") != has_labels:
+    read = layout in PAIRS and looked.get("mapping", {}).get(PAIRS[layout][1]) == answer
+    if not read and (layout not in PAIRS or (layout == "text_label") != has_labels):
         layout = "text_label" if has_labels else "prompt_completion"
     return write_columns(dict(zip(PAIRS[layout], (prompt, answer), strict=True)))
 
 
-def choices(summary: Mapping[str, Any], preview: Preview, lang: str) -> list[tuple[str, str]]:
-    """The columns as a menu's choices; those that hold labels say how many."""
+def choices(summary: Mapping[str, Any], preview: Preview, pair: tuple[str, str], lang: str) -> list[tuple[str, str]]:
+    """The columns as a menu's choices, what is inside objects too; those that hold labels say how many."""
     return [
         (say(lang, "column_labels", column=column, n=number(preview.labels[column])), column)
         if column in preview.labels
         else (column, column)
-        for column in summary["columns"]
+        for column in dict.fromkeys((*preview.columns, *summary["columns"], *pair))
     ]
 
 
