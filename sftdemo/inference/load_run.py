@@ -49,9 +49,7 @@ def load_sides(chosen: Sequence[runs.Run], reporter: Reporter = TO_LOG) -> list[
     malloc.keep_freed_heap()
     first = chosen[0]
     settings = TrainConfig.from_json(first.trained_config()["settings"])
-    base_path = Path(first.trained_config()["base_model"])
-    if not (base_path / "config.json").is_file():
-        base_path, _ = download.find(settings.model, reporter)
+    base_path = base_folder(first, reporter)
     reporter.info(Text("Loading the model …"))
     dtype = answering_precision()
     _check_memory(base_path, first, settings)
@@ -60,6 +58,13 @@ def load_sides(chosen: Sequence[runs.Run], reporter: Reporter = TO_LOG) -> list[
         return [answering(model, ("base", *(str(run.path) for run in chosen)), rows)]
     paths = {"base": base_path, str(first.path): first.model_path}
     return [answering(load_base(path, dtype), (name,)) for name, path in paths.items()]
+
+
+def base_folder(run: runs.Run, reporter: Reporter = TO_LOG) -> Path:
+    """The folder of the run's base model, fetched again where it no longer lies where the training found it."""
+    config = run.trained_config()
+    path = Path(config["base_model"])
+    return path if (path / "config.json").is_file() else download.find(config["settings"]["model"], reporter)[0]
 
 
 def check_memory(chosen: Sequence[runs.Run]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sftdemo import files
 from sftdemo.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ CUTS = {r"\p{N}{1,3}": "llama-bpe", r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|": "qwen2",
 def check(folder: Path) -> None:
     """Raise UserError where the model in a folder can't be written as GGUF here; no weights are read."""
     _cut(_tokenizer(folder))
-    _architecture(json.loads((folder / "config.json").read_text("utf-8")))
+    _architecture(files.read_json(folder / "config.json"))
 
 
 def write(folder: Path, target: Path, kind: str, template: str, stop_ids: list[int], name: str) -> None:
@@ -34,7 +35,7 @@ def write(folder: Path, target: Path, kind: str, template: str, stop_ids: list[i
     """
     import gguf
 
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config = files.read_json(folder / "config.json")
     architecture = _architecture(config)
     writer = gguf.GGUFWriter(target, architecture)
     try:
@@ -142,13 +143,14 @@ def _tensors(
 
     arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     names = gguf.get_tensor_name_map(arch, config["num_hidden_layers"])
+    order = _order(architecture, config)
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118 (no mapping)
                 known = names.get_name(name, (".weight", ".bias"))
                 if known is None:
                     raise UserError("GGUF has no place for the tensor {name}; export it as merged instead.", name=name)
-                values = _order(architecture, config)(name, file.get_tensor(name).float()).numpy()
+                values = order(name, file.get_tensor(name).float()).numpy()
                 stored_as = _stored_as(known, values, kind)
                 yield known, gguf.quantize(values, stored_as), stored_as
 

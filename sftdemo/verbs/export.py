@@ -19,8 +19,9 @@ import torch
 from sftdemo import files, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import Text, UserError
+from sftdemo.inference.load_run import base_folder
 from sftdemo.log import TO_LOG, Reporter
-from sftdemo.model import download, gguf_export, loading
+from sftdemo.model import gguf_export, loading
 from sftdemo.system import resources
 from sftdemo.training.model_card import base_name, model_card
 from sftdemo.verbs import export_check
@@ -67,7 +68,7 @@ def export(
     form = _format(run, settings, config, merge)
     if to.exists() and (config.zip or not to.is_dir() or any(to.iterdir())):
         raise UserError("{path} is not an empty folder; give a new one.", path=to)
-    base = _base(run, settings, reporter) if settings.method == "lora" else None
+    base = base_folder(run, reporter) if settings.method == "lora" else None
     _check_room(run, base, to, form, config)
     if form.startswith("gguf"):
         gguf_export.check(base or run.model_path)
@@ -95,11 +96,6 @@ def _format(run: runs.Run, settings: TrainConfig, config: ExportConfig, merge: b
     if form == "adapter" and settings.method != "lora":
         raise UserError("Run {name} has full weights and no adapter; export it as merged or gguf.", name=run.name)
     return form
-
-
-def _base(run: runs.Run, settings: TrainConfig, reporter: Reporter) -> Path:
-    base = Path(run.trained_config()["base_model"])
-    return base if (base / "config.json").is_file() else download.find(settings.model, reporter)[0]
 
 
 def _check_room(run: runs.Run, base: Path | None, to: Path, form: str, config: ExportConfig) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sftdemo import files, runs
+from sftdemo.data.limits import MB
 from sftdemo.ui.parts import html
-
-MB = 1_000_000
 
 
 def folder() -> Path:

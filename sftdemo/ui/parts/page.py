@@ -37,9 +37,8 @@ class Page:
     timer: Any = None
     tick: Any = None  # the last thing done on a tick; tabs hang theirs after it, so that they see the same or later
     tabs: Any = None
-    address: Any = (
-        None  # the chosen run's name for the browser's address; by an event's js, what stands in that address
-    )
+    # The chosen run's name for the browser's address; by an event's js, what stands in that address.
+    address: Any = None
     travelled: Any = None  # follows the browser's Back and Forward, once tab and run are the address's
     preparing: dict[str, Any] = field(default_factory=dict)  # settings on Data and on Train, by name: Data's fields
 

@@ -104,9 +104,8 @@ class DataTab:
         self.settings = {"format": self.form, **self.reading, **self.wording, "clean": self.steps, **self.choices}
 
     def _build_sources(self) -> None:
-        self.upload = gr.File(
-            label=label("data_upload"), type="filepath", height=130, elem_id="upload"
-        )  # any type: the reader tells what it can't read, and on the page
+        # Of any type: the reader tells what it can't read, and on the page.
+        self.upload = gr.File(label=label("data_upload"), type="filepath", height=130, elem_id="upload")
         self.cards = picker(elem_id="samples")
         with gr.Accordion(label("data_more"), open=False) as self.elsewhere:
             self.source = gr.Textbox(
@@ -288,9 +287,8 @@ class DataTab:
         """A file was uploaded, or another source typed."""
         if path:
             uploads.read_by(path, rights.visitor(request), str(request.session_hash))
-            yield {
-                self.fault: html.block(say(language(request), "data_reading"), "muted")
-            }  # where a fault takes its place
+            reading = html.block(say(language(request), "data_reading"), "muted")
+            yield {self.fault: reading}  # where a fault takes its place
             yield from self.choose(path, request, preparing)
 
     def choose(self, name: str, request: gr.Request, preparing: Mapping[str, Any]) -> Iterator[dict[Any, Any]]:

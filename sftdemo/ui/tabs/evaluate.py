@@ -40,11 +40,13 @@ def proposed_rows(run: runs.Run) -> int | None:
 
 def download(run: runs.Run, name: str, kind: str) -> str:
     """The path of an evaluation's outputs as csv, judged by the leading metric, or as jsonl."""
-    file_name = f"{run.name}-{name}.{kind}"
+    path = downloads.folder() / f"{run.name}-{name}.{kind}"
     if kind == "csv":
         rows, _ = load(run, name, run.scores(name).get("leading", ""))
-        return downloads.write(file_name, BOM + outputs_table.as_csv(rows))
-    return downloads.write(file_name, files.jsonl(run.outputs(name)))
+        files.write_text(path, BOM + outputs_table.as_csv(rows))
+    elif not path.is_file():
+        files.write_text(path, files.jsonl(run.outputs(name)))
+    return str(path)
 
 
 def progress(current: work.Evaluation, lang: str) -> str:

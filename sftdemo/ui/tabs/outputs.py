@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -42,6 +42,10 @@ def judged_rows(run_name: str, metric: str) -> list[Row]:
     run = find_ready(run_name)
     name = latest_evaluation(run)
     return load(run, name, metric)[0] if name else []
+
+
+def filter_choices(names: Iterable[str], lang: str) -> list[tuple[str, str]]:
+    return [(say(lang, f"filter_{name}"), name) for name in names]
 
 
 def page_of(run_name: str, metric: str, sort: str, label: str, filter: str, search: str, at: int) -> OutputsPage:
@@ -250,7 +254,6 @@ class OutputsView:
         """The evaluation of that name from its first row on, by its leading metric."""
         leading = run.scores(name).get("leading", "")
         rows, metrics = load(run, name, leading)
-        filters = [(say(lang, f"filter_{key}"), key) for key in outputs.offered_filters(rows)]
         labels = sorted({row["label"] for row in rows if row.get("label")})
         offered = [(say(lang, "outputs_all"), ""), *((text, text) for text in labels)]
         return {
@@ -262,7 +265,7 @@ class OutputsView:
             ),
             self.label: gr.update(choices=offered, value="", visible=len(labels) > 1),
             self.sort: "row",
-            self.filter: gr.update(choices=filters, value="all"),
+            self.filter: gr.update(choices=filter_choices(outputs.offered_filters(rows), lang), value="all"),
             self.search: "",
             self.searched: "",
             self.box: gr.update(visible=True),
@@ -277,8 +280,10 @@ class OutputsView:
         offered = outputs.offered_filters(judged_rows(filters["run_name"], filters["metric"]))
         if filters["filter"] not in offered:
             filters["filter"] = "all"
-        choices = [(say(lang, f"filter_{key}"), key) for key in offered]
-        listed = {self.filter: gr.update(choices=choices, value=filters["filter"]), self.searched: filters["search"]}
+        listed = {
+            self.filter: gr.update(choices=filter_choices(offered, lang), value=filters["filter"]),
+            self.searched: filters["search"],
+        }
         return self.draw(page_of(at=at + step, **filters), lang) | self.closed | listed
 
     def leave_search(self, request: gr.Request, searched: str, **filters: Any) -> dict[Any, Any]:
