@@ -17,9 +17,10 @@ pytest.importorskip("gradio")
 
 from sftdemo.errors import UserError
 from sftdemo.ui import build
+from sftdemo.ui.parts.preference import headline
+from sftdemo.ui.parts.preference import verdict as evidence
 from sftdemo.ui.tabs import ballot
-from sftdemo.ui.tabs.vote_results import headline, metric_agreement, ranking, raters, reasons, trust
-from sftdemo.ui.tabs.vote_results import verdict as evidence
+from sftdemo.ui.tabs.vote_results import metric_agreement, ranking, raters, reasons, trust
 from sftdemo.ui.texts import say
 from sftdemo.votes import Store, Totals
 from tests.test_votes import EVALUATION, events, make_run, vote_for

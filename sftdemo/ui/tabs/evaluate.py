@@ -17,9 +17,10 @@ from sftdemo.ui import work
 from sftdemo.ui.access import private, rights
 from sftdemo.ui.parts import charts, downloads, forms, html, scores
 from sftdemo.ui.parts.address import RUN_AND_SEARCH_JS, Address
+from sftdemo.ui.parts.answers import load
 from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
-from sftdemo.ui.tabs.outputs import OutputsView, load
+from sftdemo.ui.tabs.outputs import OutputsView
 from sftdemo.ui.texts import duration, label, language, say
 from sftdemo.ui.texts.faults import in_words
 

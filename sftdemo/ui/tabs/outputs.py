@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,25 +15,12 @@ from sftdemo.evaluation.outputs_table import OutputsPage, Row
 from sftdemo.ui import work
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import html
+from sftdemo.ui.parts.answers import load, slots_listed, slots_named, verdict
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, latest_evaluation, picked, picker
 from sftdemo.ui.texts import label, language, number, say
 
 SIDES = ("base", "tuned")
-
-
-@functools.lru_cache(maxsize=4)
-def _judged(run: runs.Run, name: str, version: tuple[int, int, int], metric: str) -> tuple[list[Row], tuple[str, ...]]:
-    rows: list[Row] = [{**row} for row in run.outputs(name)]
-    metrics = outputs.metrics_for(rows)
-    metric = metric if metric in metrics else metrics[0]
-    labels = run.scores(name).get("labels") if rows[0].get("label") else None
-    return outputs.judged(rows, metric, labels), metrics
-
-
-def load(run: runs.Run, name: str, metric: str = "") -> tuple[list[Row], tuple[str, ...]]:
-    """An evaluation's judged rows and the metrics that fit them; kept while the file stays as it is."""
-    return _judged(run, name, run.outputs_stamp(name), metric)
 
 
 def judged_rows(run_name: str, metric: str) -> list[Row]:
@@ -94,40 +80,6 @@ def outputs_table(page: OutputsPage, lang: str, selected: int | None) -> str:
         cells.append(f'<span class="{row["mark"]}">{say(lang, "mark_" + row["mark"])}</span>')
         table_rows.append((str(row["row"]), cells, row["row"] == selected))
     return html.table(headers, table_rows)
-
-
-def verdict(row: Mapping[str, Any], side: str, lang: str) -> str:
-    """Whether an answer is right, else its score by the metric compared by; and whether it was cut."""
-    marks = []
-    if "right" in row:
-        kind = "right" if row["right"][side] else "wrong"
-        marks.append(f'<span class="{kind}" title="{say(lang, kind)}">{say(lang, f"mark_{kind}")}</span>')
-    elif "score" in row:
-        marks.append(f'<span class="muted num">{row["score"][side]:.3g}</span>')
-    if row.get(f"{side}_cut"):
-        marks.append(
-            f'<span class="chip plain" title="{say(lang, "answer_cut_help")}">{say(lang, "answer_cut")}</span>'
-        )
-    return f'<span class="judged">{" ".join(marks)}</span>' if marks else ""
-
-
-def slots_named(row: Mapping[str, Any], side: str, lang: str) -> str:
-    """The fields of a JSON answer that are missing, wrong or invented, by name; "" where there are none."""
-    paths_by_kind: dict[str, dict[str, None]] = {}
-    for slot in row.get("slots", {}).get(side, ()):
-        paths_by_kind.setdefault(slot.kind, {})[slot.path] = None
-    parts = [say(lang, f"slot_{kind}") + " " + ", ".join(filter(None, paths)) for kind, paths in paths_by_kind.items()]
-    return html.block(html.esc(" · ".join(part.strip() for part in parts)), "muted small slots") if parts else ""
-
-
-def slots_listed(row: Mapping[str, Any], side: str, lang: str) -> str:
-    """The same with their values, a line each."""
-    lines = []
-    for slot in row.get("slots", {}).get(side, ()):
-        values = " → ".join(html.esc(html.cut(value, 120)) for value in (slot.wanted, slot.actual) if value)
-        name = f"<b>{html.esc(slot.path)}</b>" if slot.path else ""
-        lines.append(f"<div>{say(lang, f'slot_{slot.kind}')} {name} {values}</div>")
-    return html.block("".join(lines), "small slots") if lines else ""
 
 
 def place(page: OutputsPage, lang: str) -> str:

@@ -10,53 +10,17 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.ui.access import rights
-from sftdemo.ui.parts import charts, downloads, html
+from sftdemo.ui.parts import downloads, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker
+from sftdemo.ui.parts.preference import headline, interval, percent
 from sftdemo.ui.tabs.ballot import link
 from sftdemo.ui.texts import label, language, number, say
-from sftdemo.votes import TYPED, Report, Store, Totals
-from sftdemo.votes.results import Ranked, Rate
+from sftdemo.votes import TYPED, Report, Store
+from sftdemo.votes.results import Ranked
 
 EXPORTS = {"csv": "csv", "jsonl": "jsonl", "dpo": "dpo.jsonl"}
 SOURCES = ("rows", "typed", "all")
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.0f}\xa0%"
-
-
-def interval(rate: Rate | Ranked) -> str:
-    return f"{100 * rate.low:.0f}–{100 * rate.high:.0f}\xa0%"
-
-
-def verdict(totals: Totals, lang: str) -> str:
-    """Whether there is evidence enough, or about how many more votes it takes, and whether there are rows for them."""
-    if totals.needed == 0:
-        side = "tuned" if (totals.win_rate or 0) > 0.5 else "base"
-        return say(lang, f"votes_{side}", e=f"{min(totals.e_value, 1e6):,.0f}")
-    if totals.needed is None:
-        return say(lang, "votes_even")
-    remaining = max(totals.rows - totals.prompts, 0)
-    more_needed = " " + say(lang, "votes_few_left", n=number(remaining)) if remaining < totals.needed else ""
-    return say(lang, "votes_more", n=number(totals.needed)) + more_needed
-
-
-def headline(totals: Totals, lang: str) -> str:
-    """The win rate with its interval, the verdict, and the bar."""
-    if not totals.n:
-        return html.empty(say(lang, "votes_empty"), say(lang, "votes_empty_text"))
-    bar = charts.vote_bar(totals.tuned, totals.tie, totals.bad, totals.base, lang)
-    if totals.win_rate is None or totals.low is None or totals.high is None:
-        heading = f'<div class="big">{say(lang, "votes_undecided")}</div>'
-    else:
-        rates = (f"{100 * value:.0f}" for value in (totals.win_rate, totals.low, totals.high))
-        rate, low, high = rates
-        heading = f'<div class="big">{say(lang, "votes_rate", rate=rate, low=low, high=high)}</div>'
-        heading += f'<p id="verdict-votes">{verdict(totals, lang)}</p>'
-    notes = say(lang, "votes_notes", n=number(totals.n), raters=totals.raters, skip=totals.skip, same=totals.same)
-    print_ = f'<p class="muted small"><br>{notes}<br>{say(lang, "votes_print")}</p>'
-    return html.block(heading + bar + print_, "sheet")
 
 
 def trust(report: Report, lang: str) -> str:

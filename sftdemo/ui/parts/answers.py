@@ -1,0 +1,61 @@
+"""An evaluation's judged answers, and what is said of one: right or wrong, cut, and where its JSON differs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from sftdemo import runs
+from sftdemo.evaluation import outputs_table as outputs
+from sftdemo.evaluation.outputs_table import Row
+from sftdemo.ui.parts import html
+from sftdemo.ui.texts import say
+
+
+@functools.lru_cache(maxsize=4)
+def _judged(run: runs.Run, name: str, version: tuple[int, int, int], metric: str) -> tuple[list[Row], tuple[str, ...]]:
+    rows: list[Row] = [{**row} for row in run.outputs(name)]
+    metrics = outputs.metrics_for(rows)
+    metric = metric if metric in metrics else metrics[0]
+    labels = run.scores(name).get("labels") if rows[0].get("label") else None
+    return outputs.judged(rows, metric, labels), metrics
+
+
+def load(run: runs.Run, name: str, metric: str = "") -> tuple[list[Row], tuple[str, ...]]:
+    """An evaluation's judged rows and the metrics that fit them; kept while the file stays as it is."""
+    return _judged(run, name, run.outputs_stamp(name), metric)
+
+
+def verdict(row: Mapping[str, Any], side: str, lang: str) -> str:
+    """Whether an answer is right, else its score by the metric compared by; and whether it was cut."""
+    marks = []
+    if "right" in row:
+        kind = "right" if row["right"][side] else "wrong"
+        marks.append(f'<span class="{kind}" title="{say(lang, kind)}">{say(lang, f"mark_{kind}")}</span>')
+    elif "score" in row:
+        marks.append(f'<span class="muted num">{row["score"][side]:.3g}</span>')
+    if row.get(f"{side}_cut"):
+        marks.append(
+            f'<span class="chip plain" title="{say(lang, "answer_cut_help")}">{say(lang, "answer_cut")}</span>'
+        )
+    return f'<span class="judged">{" ".join(marks)}</span>' if marks else ""
+
+
+def slots_named(row: Mapping[str, Any], side: str, lang: str) -> str:
+    """The fields of a JSON answer that are missing, wrong or invented, by name; "" where there are none."""
+    paths_by_kind: dict[str, dict[str, None]] = {}
+    for slot in row.get("slots", {}).get(side, ()):
+        paths_by_kind.setdefault(slot.kind, {})[slot.path] = None
+    parts = [say(lang, f"slot_{kind}") + " " + ", ".join(filter(None, paths)) for kind, paths in paths_by_kind.items()]
+    return html.block(html.esc(" · ".join(part.strip() for part in parts)), "muted small slots") if parts else ""
+
+
+def slots_listed(row: Mapping[str, Any], side: str, lang: str) -> str:
+    """The same with their values, a line each."""
+    lines = []
+    for slot in row.get("slots", {}).get(side, ()):
+        values = " → ".join(html.esc(html.cut(value, 120)) for value in (slot.wanted, slot.actual) if value)
+        name = f"<b>{html.esc(slot.path)}</b>" if slot.path else ""
+        lines.append(f"<div>{say(lang, f'slot_{slot.kind}')} {name} {values}</div>")
+    return html.block("".join(lines), "small slots") if lines else ""
