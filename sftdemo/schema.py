@@ -204,6 +204,9 @@ class Scores(TypedDict):
     """What an evaluation found; [metrics.md](metrics.md) says what each metric is."""
 
     n: Doc[int, "rows evaluated", ALWAYS]
+    groups: NotRequired[
+        Doc[int, "groups that the rows are of, where some share one: intervals and tests are over these"]
+    ]
     base: Doc[dict[str, float], "the base's score by metric", ALWAYS]
     tuned: Doc[dict[str, float], "the tuned model's", ALWAYS]
     difference: Doc[dict[str, Difference], "by metric, see below", ALWAYS]
@@ -263,6 +266,7 @@ class OutputRow(TypedDict):
     messages: Doc[list[Turn], "the conversation up to the answer", ALWAYS]
     references: Doc[list[str], "right answers", ALWAYS]
     label: Doc[str | None, "the right label, where there is one"]
+    group: NotRequired[Doc[str, "what keeps rows together that don't stand alone, resampled as one"]]
     tools: NotRequired[Doc[list[dict[str, Any]], "the functions that the conversation may call"]]
     answer: NotRequired[Doc[dict[str, Any], "the whole reference turn, where it has thoughts or calls"]]
     base: Doc[str, "the base's answer, its thoughts included", ALWAYS]

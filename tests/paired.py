@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sftdemo.evaluation import registry
+from sftdemo.evaluation import registry, row_statistics
 from sftdemo.evaluation.sides import Side, Targets
 from sftdemo.evaluation.significance import Difference, PairedStatistics, corrected, paired_differences
 
@@ -16,9 +16,8 @@ def means(
     base: Sequence[float], tuned: Sequence[float], limit: float = 100.0, binary: bool = False
 ) -> PairedStatistics:
     """The mean of one value a row."""
-    n = len(base)
-    columns = (np.asarray(side, np.float64)[:, None] for side in (base, tuned))
-    return PairedStatistics(*columns, lambda sums: sums[:, 0] / n, limit, binary)
+    columns = (row_statistics.with_count(np.asarray(side, np.float64)[:, None]) for side in (base, tuned))
+    return PairedStatistics(*columns, row_statistics.mean_scores, limit, binary)
 
 
 def paired_difference(base: Sequence[float], tuned: Sequence[float], **options: Any) -> Difference:

@@ -1,6 +1,7 @@
 """Simulated evaluations: what isn't there is claimed in at most 5 %, what is there is found; and sacrebleu's own tests agree."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,42 @@ def test_exchangeable_systems_are_told_apart_in_one_of_twenty_evaluations_at_mos
 def test_a_difference_of_15_points_on_200_rows_is_found(base: float) -> None:
     measures = answers_right(np.random.default_rng(3), FEW, 200, base, base + 0.15)
     assert claims(measures, 500) >= 0.8 * FEW
+
+
+def of_groups(rng: np.random.Generator, evaluations: int, sizes: list[int]) -> list[PairedStatistics]:
+    """Two systems as good as each other; the rows of a group share their fate."""
+    measures = answers_right(rng, evaluations, len(sizes), 0.6, 0.6)
+    return [replace(one, base=np.repeat(one.base, sizes, 0), tuned=np.repeat(one.tuned, sizes, 0)) for one in measures]
+
+
+@pytest.mark.parametrize("sizes", [[5] * 40, [1, 2, 3, 14] * 10], ids=["equal", "unequal"])
+def test_groups_that_share_their_fate_are_no_evidence_by_the_row(sizes: list[int]) -> None:
+    groups = np.repeat(range(len(sizes)), sizes).tolist()
+    measures = {str(k): one for k, one in enumerate(of_groups(np.random.default_rng(1), MANY, sizes))}
+
+    def clear(**options: object) -> int:
+        return sum(one.clear for one in paired_differences(measures, 7, 300, **options).values())  # type: ignore[arg-type]
+
+    assert clear(groups=groups) <= most(MANY) < clear()
+
+
+def test_groups_of_one_row_are_rows() -> None:
+    measures = {"": answers_right(np.random.default_rng(2), 1, 60, 0.4, 0.7)[0]}
+    alone, grouped = paired_differences(measures)[""], paired_differences(measures, groups=range(60))[""]
+    assert (alone.low, alone.high) == (grouped.low, grouped.high), "McNemar's p aside"
+
+
+def test_a_mean_over_groups_of_unlike_size_counts_rows() -> None:
+    """By hand: groups drawn whole, and the mean over the rows that came with them."""
+    rng = np.random.default_rng(4)
+    sizes = rng.integers(1, 9, 40)
+    base, tuned = (np.repeat(rng.uniform(0, 100, 40), sizes) for _ in range(2))
+    groups = np.repeat(range(40), sizes)
+    found = paired_differences({"": means(base, tuned)}, groups=groups.tolist())[""]
+    draws = (np.concatenate([np.flatnonzero(groups == g) for g in rng.integers(0, 40, 40)]) for _ in range(1000))
+    low, high = np.quantile([(tuned[rows] - base[rows]).mean() for rows in draws], [0.025, 0.975])
+    assert found.delta == pytest.approx((tuned - base).mean())
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.15 * (high - low))
 
 
 # Several metrics at once

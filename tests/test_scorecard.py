@@ -11,6 +11,7 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from sftdemo import files, runs
 from sftdemo.evaluation import answer_metrics, metrics, row_statistics
 from sftdemo.evaluation.scorecard import likeliest, score_outputs
+from sftdemo.verbs import evaluate
 from sftdemo.verbs.evaluate import rescore
 
 WORDS = [
@@ -170,6 +171,20 @@ def test_a_card_of_labels() -> None:
     for one in found["difference"].values():
         assert one["p"] <= one["p_holm"] <= 1
     assert json.loads(json.dumps(found)) == found == score_outputs(rows, ["bad", "good"], 42, {"bad": 60, "good": 30})
+
+
+def test_rows_of_a_group_are_resampled_together() -> None:
+    rows = [row | {"group": f"text {k // 5}"} for k, row in enumerate(moods(200))]
+    alone, grouped = (score_outputs(chosen, ["bad", "good"], 1) for chosen in (moods(200), rows))
+    assert "groups" not in alone and grouped["groups"] == 40 and "counts 40 groups" in grouped["summary"]["en"]
+    assert grouped["difference"]["accuracy"]["delta"] == pytest.approx(alone["difference"]["accuracy"]["delta"])
+    assert grouped["difference"]["accuracy"]["p"] >= 1 / 2001, "McNemar's test is of rows that stand alone"
+    few = score_outputs([row | {"group": f"text {k // 10}"} for k, row in enumerate(moods(200))], ["bad", "good"], 1)
+    assert "in 20 groups are too few" in few["summary"]["en"]
+    single = score_outputs([row | {"group": str(k)} for k, row in enumerate(moods(40))], ["bad", "good"], 1)
+    assert single == score_outputs(moods(40), ["bad", "good"], 1), "groups of one row each are rows"
+    example = {"messages": [{"role": "assistant", "content": "x"}], "meta": {"line": 1, "group": "a"}}
+    assert evaluate._rows([example])[0]["group"] == "a"  # type: ignore[list-item]
 
 
 def formed(base: list[str], tuned: list[str]) -> dict:

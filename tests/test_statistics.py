@@ -293,6 +293,24 @@ def test_summary():
         )
 
 
+def test_how_many_rows_would_show_it():
+    assert told(0.1, -0.05, 0.25, 0.2, n=40)["en"].endswith(
+        " If the difference is what it seems, about 180 rows would show it."
+    )
+    assert "约 180 行" in told(0.1, -0.05, 0.25, 0.2, n=40)["zh"]
+    for nothing_to_show in (told(0.0, -0.1, 0.1, 1.0), told(0.0001, -0.2, 0.2, 1.0), told(0.5, 0.4, 0.6, 0.001)):
+        assert "would show" not in nothing_to_show["en"]
+
+
+def test_rows_of_groups_are_said_to_be():
+    found = {"accuracy": {"delta": 0.5, "low": 0.4, "high": 0.6, "p": 0.001}}
+    sides = {"accuracy": 0.2}, {"accuracy": 0.7}
+    text = summary(found, "accuracy", 150, *sides, groups=40)
+    assert text["en"].endswith("40 groups of rows, not single rows.") and "40 组" in text["zh"]
+    few = summary(found, "accuracy", 150, *sides, groups=12)
+    assert "150 test rows in 12 groups are too few" in few["en"] and "12 组" in few["zh"]
+
+
 def test_few_rows_are_too_few():
     few = told(1.0, 1.0, 1.0, 1e-6, n=29)
     assert "29 test rows are too few to tell" in few["en"] and "29 行" in few["zh"]

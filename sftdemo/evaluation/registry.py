@@ -251,11 +251,9 @@ def paired(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Paire
 
 
 def _paired(metric: Metric, base: Any, tuned: Any) -> PairedStatistics:
-    n = base.shape[0]
-
-    def score(sums: Array) -> Array:
-        return metric.of_sums(sums, n)
-
+    score = metric.score or row_statistics.mean_scores
+    if metric.score is None:  # resampled groups are of unlike size: a mean needs its count
+        base, tuned = (row_statistics.with_count(values) for values in (base, tuned))
     limit = metric.scale or max(float(score(side.sum(axis=0, keepdims=True))[0]) for side in (base, tuned))
     return PairedStatistics(base, tuned, score, limit, metric.binary)
 

@@ -159,7 +159,20 @@ def label_rows(predicted: Sequence[int], true: Sequence[int], classes: int) -> A
     return csr_matrix((np.ones(len(ones)), (ones, columns)), shape=(len(truth), 3 * classes))
 
 
+def with_count(values: Array) -> Array:
+    """[value, 1] of each row, of (n, 1)."""
+    import numpy as np
+
+    return np.column_stack([values, np.ones(len(values))])
+
+
 # The score of a sum
+
+
+def mean_scores(sums: Array) -> Array:
+    """The mean, of sums [value, rows]: (k, 2) → (k,)."""
+    scores: Array = sums[:, 0] / sums[:, 1]
+    return scores
 
 
 def bleu_scores(sums: Array) -> Array:

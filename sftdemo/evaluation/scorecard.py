@@ -32,7 +32,8 @@ def score_outputs(
 ) -> dict[str, Any]:
     """The scores of saved outputs, thoughts aside: base, tuned, their paired difference, baselines, the sentence on it.
 
-    `trained` counts the labels of the training rows. Rows may carry {side}_nll (nats), answer_tokens and answer_bytes of
+    `trained` counts the labels of the training rows. Rows with the same `group` are resampled together, and `groups` says how
+    many there are. Rows may carry {side}_nll (nats), answer_tokens and answer_bytes of
     the reference answer, {side}_likelihood and {side}_likelihood_per_byte; and `task`, where several were mixed: then
     `by_task` says of each the same.
     """
@@ -48,16 +49,26 @@ def score_outputs(
     result: dict[str, Any] = {"n": len(outputs), "language": targets.language, "labels": labels, "signatures": signed}
     result |= _classes(sides) | _by_part(scores) | scores
     pairs = registry.paired(statistics["base"], statistics["tuned"])
-    result["difference"] = significance.corrected(significance.paired_differences(pairs, seed))
+    groups = _groups(outputs)
+    result |= {"groups": len(set(groups))} if groups else {}
+    result["difference"] = significance.corrected(significance.paired_differences(pairs, seed, groups=groups))
     result["baselines"] = _baselines(outputs, targets, trained or {})
     result["leading"] = registry.leading(targets)
     result["summary"] = summary.summary(
-        result["difference"], result["leading"], len(outputs), scores["base"], scores["tuned"]
+        result["difference"], result["leading"], len(outputs), scores["base"], scores["tuned"], result.get("groups")
     )
     tasks = sorted({row["task"] for row in outputs if row.get("task")})
     if len(tasks) > 1:
         result["by_task"] = {name: _task([row for row in outputs if row.get("task") == name], seed) for name in tasks}
     return result
+
+
+def _groups(outputs: Sequence[Row]) -> list[tuple[Any, ...]] | None:
+    """What names each row's group, its own place where it has none; None where every row stands alone."""
+    names = [
+        (number,) if row.get("group") is None else (row.get("task"), row["group"]) for number, row in enumerate(outputs)
+    ]
+    return names if len(set(names)) < len(names) else None
 
 
 def _targets(outputs: Sequence[Row], labels: list[str]) -> Targets:
@@ -103,7 +114,8 @@ def _task(rows: Sequence[Row], seed: int) -> dict[str, Any]:
     """One task of a mixed run; its labels are those of its own rows."""
     labels = sorted({row["label"] for row in rows if row["label"]}) if all(row["label"] for row in rows) else []
     scores = score_outputs([{**row, "task": None} for row in rows], labels, seed)
-    return {key: scores[key] for key in ("n", *SIDES, "difference", "summary", "leading")}
+    kept = ("n", "groups", *SIDES, "difference", "summary", "leading")
+    return {key: scores[key] for key in kept if key in scores}
 
 
 def _baselines(outputs: Sequence[Row], targets: Targets, trained: Mapping[str, int]) -> dict[str, dict[str, Any]]:

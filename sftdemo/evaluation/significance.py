@@ -1,14 +1,16 @@
 """Is the difference real? Intervals by bootstrap over rows, p by randomisation or McNemar, corrected by Holm.
 
 Both systems answered the same rows, so rows are resampled in pairs. A score is a function of sums over rows (matches
-and lengths for BLEU, the value itself for a mean): summing each resample is one matrix product.
+and lengths for BLEU, the value and 1 for a mean): summing each resample is one matrix product. Rows that share a group
+(questions on one text, say) don't vary independently: then whole groups are drawn and swapped (Davison and Hinkley 1997,
+section 3.8).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +73,17 @@ def wilson(successes: float, n: int, confidence: float = CONFIDENCE) -> tuple[fl
 
 
 # Resampling
+
+
+def _summed(pair: PairedStatistics, groups: Sequence[Hashable]) -> PairedStatistics:
+    """The statistics of whole groups, (groups, columns); rates of groups are no longer 0 or 1."""
+    import numpy as np
+    from scipy.sparse import csr_matrix
+
+    places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    entries = [places[group] for group in groups], range(len(groups))
+    of_group = csr_matrix((np.ones(len(groups)), entries), shape=(len(places), len(groups)))
+    return replace(pair, base=of_group @ pair.base, tuned=of_group @ pair.tuned, binary=False)
 
 
 def _chunks(total: int, n: int) -> Iterator[int]:
@@ -137,11 +150,14 @@ def _mcnemar(change: Any) -> float:
 
 
 def paired_differences(
-    pairs: Mapping[str, PairedStatistics], seed: int = 42, resamples: int = RESAMPLES
+    pairs: Mapping[str, PairedStatistics],
+    seed: int = 42,
+    resamples: int = RESAMPLES,
+    groups: Sequence[Hashable] | None = None,
 ) -> dict[str, Difference]:
     """Every metric's Difference; all have the same n ≥ 1 rows, and all see the same resamples.
 
-    p is (hits + 1) / (resamples + 1) over random swaps of the two systems, a tie being a hit. Metrics that are the
+    `groups` names each row's group where rows don't stand alone. p is (hits + 1) / (resamples + 1) over random swaps of the two systems, a tie being a hit. Metrics that are the
     same row by row have p = 1 and the interval (0, 0).
     """
     import numpy as np
@@ -150,6 +166,8 @@ def paired_differences(
     moving = {name: pair for name, pair in pairs.items() if abs(pair.tuned - pair.base).sum()}
     if not moving:
         return results
+    if groups is not None:
+        moving = {name: _summed(pair, groups) for name, pair in moving.items()}
     n = next(iter(moving.values())).base.shape[0]
     every = np.ones((1, n))
     sums = {name: (every @ pair.base, every @ pair.tuned) for name, pair in moving.items()}

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.evaluation.significance import CONFIDENCE, Difference
 
 FEW_ROWS = 30
+MOST_NEEDED = 100_000  # rows that anybody would collect
 
 
 Scores = Mapping[str, Any]
 
 
 def summary(
-    difference: Mapping[str, Mapping[str, float]], metric: str, n: int, base: Scores, tuned: Scores
+    difference: Mapping[str, Mapping[str, float]],
+    metric: str,
+    n: int,
+    base: Scores,
+    tuned: Scores,
+    groups: int | None = None,
 ) -> dict[str, str]:
     """{"en", "zh"}: the verdict on the leading metric over n rows in plain words; it claims a difference only where it is
-    clear. `base` and `tuned` are each side's scores by metric."""
-    if n < FEW_ROWS:
+    clear. `base` and `tuned` are each side's scores by metric, `groups` how many groups the rows are of, if they are."""
+    if (groups or n) < FEW_ROWS:
+        within, within_zh, of, of_zh = (
+            (f" in {groups} groups", f"（{groups} 组）", " groups", "组") if groups else ("", "", "", "行")
+        )
         return {
-            "en": f"{n} test rows are too few to tell. Evaluate on at least {FEW_ROWS}; if there are fewer, hold out more "
-            "and train again, or vote blind.",
-            "zh": f"只有 {n} 行测试数据，太少，无法判断。请至少用 {FEW_ROWS} 行评测；如果没有这么多，请留出更多测试行后重新训练，或进行盲评。",
+            "en": f"{n} test rows{within} are too few to tell. Evaluate on at least {FEW_ROWS}{of}; if there are fewer, hold "
+            "out more and train again, or vote blind.",
+            "zh": f"只有 {n} 行测试数据{within_zh}，太少，无法判断。请至少用 {FEW_ROWS} {of_zh}评测；如果没有这么多，请留出更多测试行后重新训练，或进行盲评。",
         }
     leading = _difference(difference[metric])
     form = _form(difference, metric, n, base, tuned)
@@ -35,12 +45,41 @@ def summary(
         verdict, verdict_zh = "Better", "更好"
     else:
         verdict, verdict_zh = "Worse", "更差"
-    also, also_zh = _others(difference, metric, bool(form.english))
     english, chinese = _figures(metric, leading, n, base[metric], tuned[metric])
+    further = [form[:2], _by_group(groups), _needed(leading, n), _others(difference, metric, bool(form.english))]
     return {
-        "en": f"{verdict}: {english}.{form.english}{also}",
-        "zh": f"{verdict_zh}：{chinese}。{form.chinese}{also_zh}",
+        "en": f"{verdict}: {english}." + "".join(sentence for sentence, _ in further),
+        "zh": f"{verdict_zh}：{chinese}。" + "".join(sentence for _, sentence in further),
     }
+
+
+def rows_to_show(difference: Difference, n: int) -> int | None:
+    """How many rows would show a difference of this size in four of five evaluations, by the interval over n rows; None
+    where there is none to show, it is clear already, or it takes more than MOST_NEEDED.
+
+    The usual formula: n grows with the square of (1.96 + 0.84) standard errors over the difference.
+    """
+    if difference.clear or not difference.delta:
+        return None
+    certain, power = (NormalDist().inv_cdf(share) for share in ((1 + CONFIDENCE) / 2, 0.8))
+    error = (difference.high - difference.low) / (2 * certain)
+    rows = n * ((certain + power) * error / difference.delta) ** 2
+    return round(float(f"{rows:.2g}")) if n < rows <= MOST_NEEDED else None
+
+
+def _needed(difference: Difference, n: int) -> tuple[str, str]:
+    if (rows := rows_to_show(difference, n)) is None:
+        return "", ""
+    return (
+        f" If the difference is what it seems, about {rows:,} rows would show it.",
+        f"如果差别确实如此，约 {rows:,} 行可以看出。",
+    )
+
+
+def _by_group(groups: int | None) -> tuple[str, str]:
+    if groups is None:
+        return "", ""
+    return f" The interval counts {groups} groups of rows, not single rows.", f"区间按 {groups} 组计算，而不是按单行。"
 
 
 def _figures(metric: str, difference: Difference, n: int, base: float, tuned: float) -> tuple[str, str]:

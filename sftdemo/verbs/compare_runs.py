@@ -60,7 +60,9 @@ def _paired(
 
 def _row(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """One question with the first run's answer on the base's side, and the second's on the tuned model's."""
-    row = {key: first.get(key) for key in ("messages", "references", "label", "answer", "tools") if key in first}
+    row = {
+        key: first.get(key) for key in ("messages", "references", "label", "group", "answer", "tools") if key in first
+    }
     row |= {"base": first["tuned"], "tuned": second["tuned"]}
     lengths = ("answer_tokens", "answer_bytes")
     # Another tokenizer cuts the answer otherwise; losses by token are then of different things.

@@ -174,7 +174,8 @@ def _rows(examples: list[Example]) -> list[dict[str, Any]]:
             "messages": example["messages"][:-1],
             "references": example.get("references") or [_answer_text(example["messages"][-1])],
             "label": example.get("label"),
-            **{key: example[key] for key in ("tools",) if example.get(key)},
+            **({"group": group} if (group := example.get("meta", {}).get("group")) else {}),
+            **({"tools": tools} if (tools := example.get("tools")) else {}),
             # Thoughts and calls are learned with the answer, so its likelihood is that of all.
             **({"answer": example["messages"][-1]} if _WHOLE & example["messages"][-1].keys() else {}),
         }
