@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sftdemo import __doc__ as about
 from sftdemo import __version__, log
-from sftdemo.cli import commands
+from sftdemo.cli import commands, run_commands
 from sftdemo.cli.flags import add_flags
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import UserError
@@ -40,7 +40,7 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
 
     def verb(name: str, help: str) -> argparse.ArgumentParser:
         added = verbs.add_parser(name, help=help, description=help, parents=[shared])
-        added.set_defaults(act=getattr(commands, "manage_runs" if name == "runs" else name))
+        added.set_defaults(act=getattr(commands, name, None))
         return added
 
     check = verb("check", "Read and validate data; exit status 1 if rows are at fault.")
@@ -81,9 +81,12 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     chat.add_argument("runs", nargs="+", metavar="RUN")
     add_flags(chat, GenerateConfig)
 
-    listed = verb("runs", "List, show, compare or delete runs.")
-    listed.add_argument("action", nargs="?", choices=("list", "show", "compare", "delete"), default="list")
+    listed = verb("runs", "List, show and compare runs, name, note and tag them, delete and restore them.")
+    listed.set_defaults(act=run_commands.manage_runs)
+    usage = "; ".join(f"{action} {needs}".strip() for action, needs in run_commands.ACTIONS.items())
+    listed.add_argument("action", nargs="?", choices=tuple(run_commands.ACTIONS), default="list", help=f"{usage}.")
     listed.add_argument("names", nargs="*", metavar="RUN")
+    listed.add_argument("--for-good", action="store_true", help="Delete without keeping it in the trash for a week.")
 
     votes = verb("votes", "The totals of the blind votes on a run, or the votes themselves.")
     votes.add_argument("run", metavar="RUN")

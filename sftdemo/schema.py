@@ -258,6 +258,14 @@ class Voting(TypedDict):
     evaluation: Doc[str, "the evaluation that is open for votes", ALWAYS]
 
 
+class RunNotes(TypedDict, total=False):
+    """notes.json: what the owner wrote about the run. The folder keeps its own name, which links, votes and exports use."""
+
+    display_name: Doc[str, "what the run is called where people read it; without one, the folder's name"]
+    notes: Doc[str, "for the owner alone"]
+    tags: Doc[list[str], "for the filter of the list"]
+
+
 class OutputRow(TypedDict):
     """One held-out row and what both sides answered."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -256,35 +255,6 @@ def _ask() -> str:
         return input("you: ").strip()
     except EOFError:
         return ""
-
-
-def manage_runs(options: argparse.Namespace) -> Result:
-    names = options.names
-    if options.action == "list":
-        listed = [runs.overview(run) for run in runs.list_runs()]
-        lines = [
-            f"{row['name']:<40} {row['state']:<10} "
-            + (row["error"] if row["state"] == "damaged" else f"{row['data'] or '':<24} {row['method'] or ''}")
-            for row in listed
-        ]
-        return Result(listed, "\n".join(lines) or "No runs yet; `python -m sftdemo train --data …` makes one.")
-    if not names:
-        raise UsageError("runs {action} needs the name of a run.", action=options.action)
-    chosen_runs = [runs.find(name) for name in names]
-    if options.action == "delete":
-        for run in chosen_runs:
-            run.delete()
-        return Result({"deleted": names}, f"Deleted: {', '.join(names)}.")
-    if options.action == "show":
-        details = [runs.details(run) for run in chosen_runs]
-        return Result(details[0] if len(details) == 1 else details, json.dumps(details, ensure_ascii=False, indent=1))
-    chosen_runs = list({run.path.resolve(): run for run in chosen_runs}.values())
-    if len(chosen_runs) < 2:
-        raise UsageError("runs compare needs two runs or more.")
-    from sftdemo.verbs.compare_runs import compare_runs
-
-    value = compare_runs(chosen_runs)
-    return Result(value, json.dumps(value, ensure_ascii=False, indent=1))
 
 
 def votes(options: argparse.Namespace) -> Result:

@@ -19,7 +19,18 @@ from sftdemo.config import TrainConfig
 from sftdemo.errors import Text, UserError
 from sftdemo.files import FULL, overwrite_json, parsed, read_json, read_jsonl, regular, stamp, write_json
 from sftdemo.runs.process import identity, is_alive, process_start
-from sftdemo.schema import ExampleRow, GeneralRow, MetricsRow, OutputRow, RunConfig, Scores, Status, Voting, problem_in
+from sftdemo.schema import (
+    ExampleRow,
+    GeneralRow,
+    MetricsRow,
+    OutputRow,
+    RunConfig,
+    RunNotes,
+    Scores,
+    Status,
+    Voting,
+    problem_in,
+)
 from sftdemo.settings import value_hint
 
 ACTIVE = ("queued", "running", "stopping")
@@ -136,10 +147,14 @@ class Run:
                 )
         return config
 
+    def notes(self) -> RunNotes:
+        """notes.json: what the owner wrote about the run; {} where nothing was written."""
+        return self._json("notes.json", RunNotes) if os.path.lexists(self.path / "notes.json") else {}
+
     def damage(self) -> Text | None:
         """What is wrong with the files in the folder, in one line, or None; of long files the first row alone is read."""
         try:
-            data, status = self.config().get("data", {}), self.status()
+            data, status, _ = self.config().get("data", {}), self.status(), self.notes()
             if "settings" not in self.config():
                 self.trained_config()
             if not os.path.lexists(self.path / "status.json"):
@@ -333,7 +348,7 @@ class Run:
         return name
 
     def delete(self) -> None:
-        """Remove the folder, or of a linked one the link alone; refused while it trains."""
+        """Remove the folder for good, or of a linked one the link alone; refused while it trains."""
         if self.state in ACTIVE:
             raise UserError("Run {name} is still training; stop it first.", name=self.name)
         if self.path.is_symlink():

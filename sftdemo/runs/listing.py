@@ -18,6 +18,8 @@ from typing import Any
 from sftdemo.errors import Text, UserError
 from sftdemo.files import stamp, write_json
 from sftdemo.runs.folder import ACTIVE, Run, dated, home, is_listed
+from sftdemo.runs.notes import MOST_NAME, one_line, same_key, title, write
+from sftdemo.schema import RunNotes
 
 _NAME = re.compile(r"[\w][\w.-]{0,99}", re.UNICODE)
 _LONGEST_NAME = 200  # bytes: file systems allow 255, and files are named after the run with a suffix
@@ -108,15 +110,38 @@ def named(name: str) -> Run:
 
 
 def find(name: str) -> Run:
-    """The run in that folder, or of that name; for the command line and Python, which may know of every run."""
+    """The run in that folder, of that name, or of that display name; for the command line and Python, which may know of
+    every run."""
     if os.sep in name and (Path(name) / "config.json").is_file():
         return Run(Path(name))
+    if is_listed(name) and os.path.lexists(home() / "runs" / name):
+        return named(name)
+    titled = [run for run in list_runs() if same_key(title(run)) == same_key(name.strip())]
+    if len(titled) == 1:
+        return titled[0]
+    if titled:
+        names = [run.name for run in titled]
+        raise UserError(
+            "{n} runs are called {name!r}: {names}; give one of these.", n=len(titled), name=_cut(name), names=names
+        )
     try:
         return named(name)
     except NoRun:
         known = [run.name for run in list_runs()[:5]] or Text("none yet")
         problem = "There is no run {name!r} in {folder}; the newest are: {known}."
         raise UserError(problem, name=_cut(name), folder=str(home() / "runs"), known=known) from None
+
+
+def rename(run: Run, name: str) -> RunNotes:
+    """Give a run another name to show; empty, or its folder's, takes it away. Raises UserError where another run has it."""
+    shown = one_line(name, Text("name"), MOST_NAME)
+    key = same_key(shown)
+    if key and shown != run.name:
+        others = (other for other in list_runs() if other.path != run.path)
+        if taken := next((other for other in others if key in (same_key(other.name), same_key(title(other)))), None):
+            problem = "Another run is called {name!r} ({folder}); give this one another name."
+            raise UserError(problem, name=shown, folder=taken.name)
+    return write(run, {"display_name": "" if shown == run.name else shown})
 
 
 def list_runs() -> list[Run]:

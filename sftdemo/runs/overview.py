@@ -13,7 +13,7 @@ from sftdemo.schema import Scores
 # The keys of a line in the list of runs.
 LINE = (
     "name", "data", "model", "method", "quantization", "state", "created", "eval_loss", "evaluation", "metric", "base",
-    "tuned", "error", "sha256",
+    "tuned", "error", "sha256", "display_name", "tags",
 )  # fmt: skip
 
 
@@ -43,6 +43,7 @@ def overview(run: Run) -> dict[str, Any]:
         settings, data = run.config().get("settings", {}), run.config().get("data", {})
         line |= {key: settings.get(key) for key in ("model", "method", "quantization")}
         line |= {"data": data.get("name") or source_name(settings.get("data") or ""), "sha256": data.get("sha256")}
+        line |= {"display_name": run.notes().get("display_name"), "tags": run.notes().get("tags", [])}
         status, evaluations = run.status(), run.evaluations()
         line |= {"state": status["state"], "eval_loss": status.get("eval_loss"), "error": status.get("error")}
         if evaluations:
@@ -71,6 +72,7 @@ def details(run: Run) -> dict[str, Any]:
         "path": str(run.path),
         "status": run.status(),
         "config": run.config(),
+        "notes": run.notes(),
         "evaluations": {name: run.scores(name) for name in run.evaluations()},
     }
 

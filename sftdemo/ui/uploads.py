@@ -18,6 +18,7 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.errors import Text
+from sftdemo.runs import trash
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import downloads
 from sftdemo.ui.texts import language
@@ -108,7 +109,8 @@ def leave(request: gr.Request) -> None:
 
 
 def sweep(now: float | None = None) -> None:
-    """Delete what was uploaded, or written for download, longer ago than uploads are kept."""
+    """Delete what was uploaded, or written for download, longer ago than uploads are kept, and old trash."""
+    trash.sweep(now)
     oldest = (now or time.time()) - 3600 * rights.policy().config.upload_hours
     downloads.sweep(oldest)
     earlier = [path for path in folder().parent.glob("*") if _EARLIER.fullmatch(path.name)]

@@ -147,7 +147,6 @@ WORK = {
     "There is a run named {name!r} already; choose another name, or delete it.": "已有名为 {name!r} 的运行；请换一个名称，或先删除它。",
     "Run {name} is still training; stop it first.": "运行 {name} 还在训练，请先停止。",
     "No run is chosen; fine-tune one first, or choose one under Runs.": "还没有选择运行；请先微调一个模型，或在“运行记录”中选择。",
-    "runs {action} needs the name of a run.": "runs {action} 需要一个运行名称。",
     "runs compare needs two runs or more.": "runs compare 需要两个以上的运行。",
     "No row fits into max_length {max_length}; raise it, or give shorter rows.": "没有一行能放进“最大长度”（{max_length}）；请调大它，或提供更短的行。",
     "The training process ended with exit status {code}: {reason}": "训练进程以退出码 {code} 结束：{reason}",

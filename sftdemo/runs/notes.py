@@ -1,0 +1,88 @@
+"""What the owner writes about a run: a name to show, notes and tags. Text is text; the folder keeps its own name."""
+
+from __future__ import annotations
+
+import contextlib
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from sftdemo.errors import Text, UserError
+from sftdemo.files import write_json
+from sftdemo.runs.folder import DamagedRun, Run
+from sftdemo.schema import RunNotes
+
+MOST_NAME, MOST_NOTES, MOST_TAG, MOST_TAGS = 80, 4_000, 30, 20  # characters, and tags
+_JOINERS = "\u200c\u200d"  # emoji and Persian have them inside words
+
+
+def title(run: Run) -> str:
+    """What the run is called where people read it: its display name, or its folder's name."""
+    with contextlib.suppress(DamagedRun):
+        return run.notes().get("display_name") or run.name
+    return run.name
+
+
+def same_key(name: str) -> str:
+    """What two names that look alike have in common."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(character for character in folded if character not in _JOINERS)
+
+
+def one_line(text: str, what: Text, most: int) -> str:
+    """A text of one line that shows as what it is. Raises UserError for what doesn't, or is longer than `most`."""
+    if not isinstance(text, str):
+        raise UserError("The {what} must be text.", what=what)
+    line = " ".join(unicodedata.normalize("NFC", text).split())
+    _refuse([character for character in line if not (character.isprintable() or character in _JOINERS)], what)
+    return _within(line, what, most)
+
+
+def several_lines(text: str, what: Text, most: int) -> str:
+    """The same of a text that may have several lines, and writing from right to left."""
+    if not isinstance(text, str):
+        raise UserError("The {what} must be text.", what=what)
+    lines = "\n".join(unicodedata.normalize("NFC", text).splitlines()).strip()
+    _refuse([sign for sign in lines if unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\n\t"], what)
+    return _within(lines, what, most)
+
+
+def _refuse(characters: Sequence[str], what: Text) -> None:
+    if characters:
+        code = f"U+{ord(characters[0]):04X}"
+        raise UserError("The {what} has a character that can't be shown ({code}); leave it out.", what=what, code=code)
+
+
+def _within(text: str, what: Text, most: int) -> str:
+    if len(text) > most:
+        raise UserError("The {what} has {n} characters; {most} at most.", what=what, n=len(text), most=most)
+    return text
+
+
+def tags_of(names: Sequence[str]) -> list[str]:
+    """Tags without blanks around them, each once."""
+    by_key: dict[str, str] = {}
+    for name in names:
+        if tag := one_line(name, Text("tag"), MOST_TAG):
+            by_key.setdefault(same_key(tag), tag)
+    if len(by_key) > MOST_TAGS:
+        raise UserError("{n} tags are too many; a run has {most} at most.", n=len(by_key), most=MOST_TAGS)
+    return list(by_key.values())
+
+
+def annotate(run: Run, notes: str | None = None, tags: Sequence[str] | None = None) -> RunNotes:
+    """Replace the notes, the tags, or both; what is None stays. An empty text or list takes them away."""
+    changes: dict[str, Any] = {}
+    if notes is not None:
+        changes["notes"] = several_lines(notes, Text("note"), MOST_NOTES)
+    if tags is not None:
+        changes["tags"] = tags_of(tags)
+    return write(run, changes)
+
+
+def write(run: Run, changes: dict[str, Any]) -> RunNotes:
+    """Put changes into notes.json, what is empty is left out of it; raises UserError where the run is gone."""
+    notes: Any = {key: value for key, value in {**run.notes(), **changes}.items() if value}
+    with run.unless_deleted():
+        write_json(run.path / "notes.json", notes, parents=False)
+    return notes  # type: ignore[no-any-return]

@@ -1,0 +1,3 @@
+"""The words of the Runs tab in English."""
+
+RUNS: dict[str, str] = {}
