@@ -252,10 +252,13 @@ class ExampleRow(TypedDict):
     meta: NotRequired[Doc[dict[str, Any], "where it comes from"]]
 
 
-class Voting(TypedDict):
+class Voting(TypedDict, total=False):
     """voting.json: what the owner decided about votes on the run."""
 
-    evaluation: Doc[str, "the evaluation that is open for votes", ALWAYS]
+    evaluation: Doc[str, "the evaluation that is open for votes"]
+    tell_each_vote: Doc[
+        bool, "whether raters are told after each vote which model wrote what, and not at the end alone"
+    ]
 
 
 class RunNotes(TypedDict, total=False):

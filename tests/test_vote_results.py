@@ -381,8 +381,8 @@ def test_an_older_file_opens_with_every_vote() -> None:
     with storage.connection(path) as db:
         query = "SELECT id, vote_id, kind, undoes, row, pair, choice, reason, ms, created FROM events ORDER BY id"
         assert [tuple(event) for event in db.execute(query)] == before
-        assert db.execute("PRAGMA user_version").fetchone()[0] == 2
-        assert db.execute("SELECT name FROM sqlite_master WHERE name = 'events_1'").fetchone() is None
+        assert db.execute("PRAGMA user_version").fetchone()[0] == 3
+        assert db.execute("SELECT name FROM sqlite_master WHERE name = 'events_before'").fetchone() is None
     assert (store.totals(run).tuned, store.totals(run).base) == (1, 0)
     assert row_of(next_pair(store, run)) == 2  # the open ballot
     assert store.vote("t2", "tie", "ann").winner == "tie"
@@ -396,7 +396,8 @@ def test_a_step_up_that_fails_leaves_the_old_file_as_it_was(monkeypatch: pytest.
     run = make_run(4)
     path = runs.home() / "votes.sqlite"
     before = old_file(path, run)
-    monkeypatch.setattr(storage, "OLD_IN", storage.OLD_IN.replace("DROP TABLE events_1", "DROP TABLE no_such_table"))
+    broken = storage.UPDATES[1][-1].replace("DROP TABLE events_before", "DROP TABLE no_such_table")
+    monkeypatch.setitem(storage.UPDATES, 1, (*storage.UPDATES[1][:-1], broken))
     with pytest.raises(UserError, match="no_such_table"):
         Store(path)
     monkeypatch.undo()

@@ -299,11 +299,8 @@ class Run:
             with contextlib.suppress(DamagedRun):
                 scores = self.scores(name)
                 sizes[name] = 0 if scores.get("by_visitor") else scores["n"]
-        with contextlib.suppress(DamagedRun):
-            if os.path.lexists(self.path / "voting.json"):
-                voting: Voting = self._json("voting.json", Voting)
-                if voting["evaluation"] in sizes:
-                    return voting["evaluation"]
+        if (opened := self._voting().get("evaluation", "")) in sizes:
+            return opened
         enough = max(min(ENOUGH_ROWS, max(sizes.values(), default=0)), 1)
         return next((name for name, rows in sizes.items() if rows >= enough), "")
 
@@ -316,7 +313,22 @@ class Run:
                 evaluation=str(evaluation)[:80],
                 known=known or Text("none yet"),
             )
-        write_json(self.path / "voting.json", {"evaluation": evaluation}, parents=False)
+        write_json(self.path / "voting.json", self._voting() | {"evaluation": evaluation}, parents=False)
+
+    def tells_each_vote(self) -> bool:
+        """Whether raters are told after each vote which model wrote what, and not at the end alone."""
+        return self._voting().get("tell_each_vote", False)
+
+    def tell_each_vote(self, each: bool) -> None:
+        """Tell raters from now on after each vote, or at the end."""
+        write_json(self.path / "voting.json", self._voting() | {"tell_each_vote": each}, parents=False)
+
+    def _voting(self) -> Voting:
+        """What the owner decided; nothing where the file is damaged."""
+        with contextlib.suppress(DamagedRun):
+            if os.path.lexists(self.path / "voting.json"):
+                return self._json("voting.json", Voting)  # type: ignore[no-any-return]
+        return Voting()
 
     def outputs_stamp(self, evaluation: str) -> tuple[int, int, int]:
         """What differs between two versions of an evaluation's outputs.jsonl."""

@@ -47,7 +47,8 @@ class Totals:
     `win_rate` is tuned's share of the votes for one side, with its 95 % interval by bootstrap over prompts; None without
     such votes. `e_value` is the evidence against one half, which may be watched live: it counts the first decisive vote on
     each of the `prompts`, of the `rows` that can be asked about. `needed` is about how many more such votes it takes: 0 is
-    enough, None too even to say.
+    enough, None too even to say. `unblinded` of the votes came after their raters had been told which model wrote which of
+    earlier answers.
     """
 
     base: int
@@ -65,6 +66,7 @@ class Totals:
     prompts: int
     e_value: float
     needed: int | None
+    unblinded: int = 0
 
     def to_json(self) -> dict[str, float | None]:
         return asdict(self)
@@ -72,7 +74,8 @@ class Totals:
 
 @dataclass(frozen=True)
 class Rater:
-    """One rater: votes (skips aside), the share for tuned and for the left answer, and how often a second look agreed."""
+    """One rater: votes (skips aside), the share for tuned and for the left answer, how often a second look agreed, and
+    how many votes came after the rater had been told sides."""
 
     name: str
     votes: int
@@ -80,6 +83,7 @@ class Rater:
     left: Rate
     again: Rate
     excluded: bool
+    unblinded: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ def totals(sheet: Sheet, votes: Votes) -> Totals:
         prompts=len(by_prompt),
         e_value=preference.e_value(*evidence),
         needed=preference.votes_needed(*evidence),
+        unblinded=unblinded(votes),
     )
 
 
@@ -160,7 +165,13 @@ def _rater(name: str, votes: Votes, excluded: bool) -> Rater:
     first = [vote for vote in votes if vote["look"] == 1]
     won = Counter(vote["winner"] for vote in first)
     tuned = Rate.of(won["tuned"], won["tuned"] + won["base"])
-    return Rater(name, len(first) - won["skip"], tuned, left_share(votes), steadiness(votes), excluded)
+    votes_cast = len(first) - won["skip"]
+    return Rater(name, votes_cast, tuned, left_share(votes), steadiness(votes), excluded, unblinded(first))
+
+
+def unblinded(votes: Votes) -> int:
+    """How many of the votes (skips aside) came after their rater had been told sides."""
+    return sum(bool(vote["unblinded"]) for vote in votes if vote["winner"] != "skip")
 
 
 def left_share(votes: Votes) -> Rate:

@@ -21,72 +21,94 @@ SUBJECT = ("run", "evaluation", "row", "pair", "rater", "side_a", "look")
 LONGEST_WAIT = 30.0  # seconds, for a lock
 
 # Statements end with ";" at a line's end. A ballot is a pair on its sides, given to a rater, and its token is the vote's
-# id. Events are only ever added. `look` is 2 where a rater sees a pair again, which tells how steady votes are.
+# id. Events are only ever added. `look` is 2 where a rater sees a pair again, which tells how steady votes are. `told` is 1
+# where an event told its rater which model wrote which answer: right after a vote, or at the end; the votes after it are
+# `unblinded`, since who has seen both models' ways may know them again.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS ballots (
     id INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE,
     run TEXT NOT NULL, evaluation TEXT NOT NULL, row INTEGER NOT NULL, pair TEXT NOT NULL, rater TEXT NOT NULL,
     side_a TEXT NOT NULL CHECK (side_a IN ('base', 'tuned')), created REAL NOT NULL, look INTEGER NOT NULL DEFAULT 1);
 CREATE INDEX IF NOT EXISTS ballots_of_rater ON ballots (run, evaluation, rater);
-CREATE TABLE typed (
+CREATE TABLE IF NOT EXISTS typed (
     id INTEGER PRIMARY KEY, pair TEXT NOT NULL UNIQUE, run TEXT NOT NULL, rater TEXT NOT NULL, messages TEXT NOT NULL,
     base TEXT NOT NULL, tuned TEXT NOT NULL, settings TEXT NOT NULL, created REAL NOT NULL);
-CREATE INDEX typed_of_run ON typed (run);
+CREATE INDEX IF NOT EXISTS typed_of_run ON typed (run);
 CREATE TABLE events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, vote_id TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL CHECK (kind IN ('vote', 'undo', 'exclude', 'include')),
+    kind TEXT NOT NULL CHECK (kind IN ('vote', 'undo', 'exclude', 'include', 'tell')),
     undoes TEXT UNIQUE REFERENCES events (vote_id), run TEXT NOT NULL, rater TEXT NOT NULL,
     evaluation TEXT, row INTEGER, pair TEXT, side_a TEXT CHECK (side_a IN ('base', 'tuned')),
     look INTEGER NOT NULL DEFAULT 1, choice TEXT CHECK (choice IN ('a', 'b', 'tie', 'bad', 'skip')),
     reason TEXT NOT NULL DEFAULT '', tags TEXT NOT NULL DEFAULT '[]', scales TEXT NOT NULL DEFAULT '{}', ms INTEGER,
-    created REAL NOT NULL, version TEXT NOT NULL,
-    CHECK (kind IN ('exclude', 'include') OR (evaluation IS NOT NULL AND pair IS NOT NULL AND side_a IS NOT NULL)));
+    created REAL NOT NULL, version TEXT NOT NULL, told INTEGER NOT NULL DEFAULT 0,
+    CHECK (kind IN ('exclude', 'include', 'tell') OR (evaluation IS NOT NULL AND pair IS NOT NULL AND side_a IS NOT NULL)));
 CREATE INDEX events_of_rater ON events (run, evaluation, rater);
+CREATE INDEX events_that_told ON events (run, rater) WHERE told = 1;
 CREATE TRIGGER events_keep BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER events_stay BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE VIEW votes AS SELECT *, strftime('%Y-%m-%dT%H:%M:%fZ', created, 'unixepoch') AS time,
-    CASE choice WHEN 'a' THEN side_a WHEN 'b' THEN iif(side_a = 'base', 'tuned', 'base') ELSE choice END AS winner
+    CASE choice WHEN 'a' THEN side_a WHEN 'b' THEN iif(side_a = 'base', 'tuned', 'base') ELSE choice END AS winner,
+    EXISTS (SELECT 1 FROM events AS earlier WHERE earlier.run = events.run AND earlier.rater = events.rater
+        AND earlier.told = 1 AND earlier.id < events.id) AS unblinded
     FROM events WHERE kind = 'vote';
 CREATE VIEW standing AS SELECT * FROM votes WHERE NOT EXISTS (SELECT 1 FROM events WHERE undoes = votes.vote_id);
 CREATE VIEW excluded AS SELECT run, rater FROM (
     SELECT run, rater, kind, max(id) FROM events WHERE kind IN ('exclude', 'include') GROUP BY run, rater)
     WHERE kind = 'exclude';
 CREATE VIEW counted AS SELECT * FROM standing WHERE (run, rater) NOT IN (SELECT run, rater FROM excluded);
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 """
-# Version 1 knew votes and undos alone.
-OLD_OUT = """
+# Version 1 knew votes and undos alone; version 2 told the sides right after each vote.
+OUT_1 = """
 DROP VIEW live;
 DROP VIEW votes;
 DROP TRIGGER events_keep;
 DROP TRIGGER events_stay;
-ALTER TABLE events RENAME TO events_1;
+ALTER TABLE events RENAME TO events_before;
 ALTER TABLE ballots ADD COLUMN look INTEGER NOT NULL DEFAULT 1;
 """
-OLD_IN = """
-INSERT INTO events (id, vote_id, kind, undoes, run, rater, evaluation, row, pair, side_a, choice, reason, ms, created,
-    version) SELECT id, vote_id, kind, undoes, run, rater, evaluation, row, pair, side_a, choice, reason, ms, created,
-    version FROM events_1 ORDER BY id;
-DROP TABLE events_1;
+OUT_2 = """
+DROP VIEW counted;
+DROP VIEW excluded;
+DROP VIEW standing;
+DROP VIEW votes;
+DROP TRIGGER events_keep;
+DROP TRIGGER events_stay;
+DROP INDEX events_of_rater;
+ALTER TABLE events RENAME TO events_before;
 """
+
+
+def _back(columns: str) -> str:
+    """Takes the events of an older version in again, with their ids."""
+    columns = f"id, vote_id, kind, undoes, run, rater, evaluation, row, pair, side_a, choice, reason, ms, created, version{columns}"
+    return f"""
+INSERT INTO events ({columns}, told) SELECT {columns}, kind = 'vote' FROM events_before ORDER BY id;
+DROP TABLE events_before;
+"""
+
+
+UPDATES = {0: (SCHEMA,), 1: (OUT_1, SCHEMA, _back("")), 2: (OUT_2, SCHEMA, _back(", look, tags, scales"))}
+VERSION = 3
 
 
 def prepare(path: Path) -> None:
     """Make the file, or bring an older one up to date, votes and all; nothing to do for a current one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with connection(path) as db:
-        if _version(db) == 2:
+        if _version(db) == VERSION:
             return
         _switch_to_wal(db)
     with transaction(path) as db:
         version = _version(db)  # another process may have been first
-        if version > 2:
+        if version > VERSION:
             raise UserError(
                 "{path} was written by a newer sftdemo (version {version} of the file); update sftdemo.",
                 path=path,
                 version=version,
             )
-        for script in {0: (SCHEMA,), 1: (OLD_OUT, SCHEMA, OLD_IN)}.get(version, ()):
+        for script in UPDATES.get(version, ()):
             for statement in script.strip().split(";\n"):
                 db.execute(statement)
 

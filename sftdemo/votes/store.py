@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from sftdemo.errors import Text, UserError
 from sftdemo.runs import DamagedRun, Run, find, home
 from sftdemo.votes import exports, pairing, results, storage
+from sftdemo.votes.hints import Hints, hints
 from sftdemo.votes.pairing import OTHER, TYPED, Pair, Sheet
 from sftdemo.votes.results import Report, Totals
 from sftdemo.votes.storage import CHOICES, SCALES, SUBJECT, TAGS
@@ -20,13 +22,27 @@ from sftdemo.votes.storage import CHOICES, SCALES, SUBJECT, TAGS
 ANSWERS = {"base": Text("base answer"), "tuned": Text("tuned answer")}
 
 
+ENOUGH_TIMED, MOST_TIMED, LONGEST_LOOK_MS = 5, 200, 600_000  # votes whose times are asked; who looks longer was away
+
+
 @dataclass(frozen=True)
 class Revealed:
-    """What a rater sees after the vote. `winner` is base, tuned, tie, bad or skip."""
+    """What a rater sees after the vote. `winner` is base, tuned, tie, bad or skip.
+
+    Both `base_side` and `winner` are "" while the rater isn't to be told the sides.
+    """
 
     base_side: str
     choice: str
     winner: str
+
+
+@dataclass(frozen=True)
+class OwnVote:
+    """A vote as its rater is shown it at the end."""
+
+    prompt: list[dict[str, str]]
+    revealed: Revealed
 
 
 class Store:
@@ -48,7 +64,7 @@ class Store:
     def _next(self, db: sqlite3.Connection, run: Run, evaluation: str, rater: str) -> Pair | None:
         place = (run.name, evaluation)
         typed = evaluation == TYPED
-        sheet = pairing.typed_sheet(db, run.name, rater) if typed else pairing.sheet(run, evaluation)
+        sheet = _sheet(db, run, evaluation, rater)
         asked = set(sheet.asked)
         where = "WHERE run = ? AND evaluation = ? AND rater = ? ORDER BY id"
         own = [vote for vote in db.execute(f"SELECT * FROM standing {where}", (*place, rater)) if vote["pair"] in asked]
@@ -108,10 +124,11 @@ class Store:
         ms: int | None = None,
         tags: Sequence[str] = (),
         scales: Mapping[str, Mapping[str, int]] | None = None,
+        told: bool = True,
     ) -> Revealed:
-        """Store the vote and, once it is on disk, tell the sides; a second post changes nothing and gets the first's answer.
+        """Store the vote and, once it is on disk, tell the sides; a second post changes no vote and gets the first's answer.
 
-        `ms` is how long the rater looked, in milliseconds; `tags` are of TAGS; `scales` is {"a" or "b": {one of SCALES: 1
+        With `told` False the rater isn't told the sides yet (see `tell`). `ms` is how long the rater looked, in milliseconds; `tags` are of TAGS; `scales` is {"a" or "b": {one of SCALES: 1
         to 5}}. Raises UserError for a ballot that isn't this rater's.
         """
         ballot, rater = _text(ballot, Text("ballot"), 1, 100), _text(rater, Text("rater's name"), 1, 100)
@@ -127,9 +144,48 @@ class Store:
                     "Ballot {ballot!r} was not given to {rater!r}; load the next pair.", ballot=ballot, rater=rater
                 )
             subject = {column: paper[column] for column in SUBJECT}
-            storage.append(db, "vote", ballot, choice=choice, **subject, **details)
+            storage.append(db, "vote", ballot, choice=choice, told=told, **subject, **details)
             first = db.execute("SELECT * FROM votes WHERE vote_id = ?", (ballot,)).fetchone()
-        return Revealed("a" if first["side_a"] == "base" else "b", first["choice"], first["winner"])
+            if told and not first["told"]:
+                _tell(db, paper["run"], rater)
+        return _revealed(first) if told else Revealed("", first["choice"], "")
+
+    def tell(self, run: Run, evaluation: str, rater: str) -> list[OwnVote]:
+        """The rater's votes that stand, with their sides, the oldest first; from now on the rater's votes on the run aren't blind."""
+        rater = _text(rater, Text("rater's name"), 1, 100)
+        with storage.transaction(self.path) as db:
+            sheet = _sheet(db, run, evaluation, rater)
+            query = "SELECT * FROM standing WHERE run = ? AND evaluation = ? AND rater = ? ORDER BY id"
+            votes = [v for v in db.execute(query, (run.name, evaluation, rater)) if v["pair"] in sheet.rows]
+            if votes:
+                _tell(db, run.name, rater)
+        return [OwnVote(sheet.rows[vote["pair"]]["messages"], _revealed(vote)) for vote in votes]
+
+    def hints(self, run: Run, ballot: str, rater: str) -> Hints:
+        """What the page may say of a pair before the vote; none on a ballot that isn't this rater's."""
+        with storage.connection(self.path) as db:
+            query = "SELECT * FROM ballots WHERE token = ? AND rater = ? AND run = ?"
+            paper = db.execute(query, (ballot, rater.strip(), run.name)).fetchone()
+            if not paper:
+                return Hints()
+            sheet = _sheet(db, run, paper["evaluation"], rater.strip())
+        return hints(sheet, paper["pair"], paper["side_a"]) if paper["pair"] in sheet.rows else Hints()
+
+    def pairs(self, run: Run, evaluation: str) -> int:
+        """How many pairs a new rater is asked about, about as many as come again included."""
+        asked = len(pairing.sheet(run, evaluation).asked)
+        return asked + asked // pairing.REPEAT_EVERY
+
+    def seconds_a_vote(self, run: Run) -> float | None:
+        """The median time of the latest votes on the run, or where it has too few, on all runs; None where too few are timed."""
+        query = "SELECT ms FROM standing WHERE ms BETWEEN 1 AND ? AND choice != 'skip' AND run = ifnull(?, run)"
+        query += " ORDER BY id DESC LIMIT ?"
+        with storage.connection(self.path) as db:
+            for name in (run.name, None):
+                times = [vote["ms"] for vote in db.execute(query, (LONGEST_LOOK_MS, name, MOST_TIMED))]
+                if len(times) >= ENOUGH_TIMED:
+                    return float(statistics.median(times)) / 1000
+        return None
 
     def raters_marked(self, mark: str) -> tuple[set[str], str | None]:
         """The raters with ballots whose names end with the mark, and the one of them that has voted."""
@@ -215,6 +271,22 @@ class Store:
                 rows |= part.rows
             votes = db.execute(f"SELECT * FROM {view} WHERE run = ? ORDER BY id", (run.name,)).fetchall()
         return Sheet.of(rows), [vote for vote in votes if vote["pair"] in rows]
+
+
+def _sheet(db: sqlite3.Connection, run: Run, evaluation: str, rater: str) -> Sheet:
+    """What this rater is asked about."""
+    return pairing.typed_sheet(db, run.name, rater) if evaluation == TYPED else pairing.sheet(run, evaluation)
+
+
+def _revealed(vote: sqlite3.Row) -> Revealed:
+    return Revealed("a" if vote["side_a"] == "base" else "b", vote["choice"], vote["winner"])
+
+
+def _tell(db: sqlite3.Connection, run: str, rater: str) -> None:
+    """Note that the rater knows some sides of the run from now on, unless that is noted already."""
+    query = "SELECT 1 FROM events WHERE run = ? AND rater = ? AND told = 1"
+    if not db.execute(query, (run, rater)).fetchone():
+        storage.append(db, "tell", secrets.token_hex(16), run=run, rater=rater, told=1)
 
 
 def _text(value: str, what: Text, least: int, most: int) -> str:
