@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from sftdemo import files, runs
-from sftdemo.runs import Run
+from sftdemo.runs import Run, voting
 from sftdemo.votes import Hints, Store, storage
 from tests.test_votes import EVALUATION, events, make_run, next_pair, side_of_base, vote_for
 
@@ -121,13 +121,13 @@ def test_the_time_of_a_vote_is_measured_where_enough_are_timed() -> None:
 
 def test_what_the_owner_decided_about_votes_stands_beside_what_is_open() -> None:
     run = make_run(3)
-    assert not run.tells_each_vote()
-    run.open_for_votes(EVALUATION)
-    run.tell_each_vote(True)
-    assert run.tells_each_vote() and run.open_evaluation() == EVALUATION
-    run.open_for_votes(EVALUATION)
-    assert run.tells_each_vote(), "opening an evaluation leaves the rest"
+    assert not voting.tells_each_vote(run)
+    voting.open_for_votes(run, EVALUATION)
+    voting.tell_each_vote(run, True)
+    assert voting.tells_each_vote(run) and voting.open_evaluation(run) == EVALUATION
+    voting.open_for_votes(run, EVALUATION)
+    assert voting.tells_each_vote(run), "opening an evaluation leaves the rest"
     (run.path / "voting.json").write_text(json.dumps({"tell_each_vote": "yes"}), encoding="utf-8")
-    assert not run.tells_each_vote() and run.open_evaluation() == EVALUATION
-    run.tell_each_vote(False)
-    assert not run.tells_each_vote() and runs.named(run.name).open_evaluation() == EVALUATION
+    assert not voting.tells_each_vote(run) and voting.open_evaluation(run) == EVALUATION
+    voting.tell_each_vote(run, False)
+    assert not voting.tells_each_vote(run) and voting.open_evaluation(runs.named(run.name)) == EVALUATION

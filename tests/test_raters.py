@@ -14,6 +14,7 @@ pytest.importorskip("gradio")
 from sftdemo import files, runs
 from sftdemo.__main__ import main
 from sftdemo.errors import UserError
+from sftdemo.runs import voting
 from sftdemo.ui import api
 from sftdemo.ui.access import rights
 from sftdemo.ui.access.settings import AppConfig
@@ -51,31 +52,31 @@ def add(run: runs.Run, name: str, rows: int, age: float, **more: Any) -> None:
 
 def test_a_small_new_evaluation_takes_no_pairs_away() -> None:
     run = make_run(13)
-    assert run.open_evaluation() == EVALUATION
+    assert voting.open_evaluation(run) == EVALUATION
     add(run, "one-row", 1, 0)
-    assert run.evaluations()[0] == "one-row" and run.open_evaluation() == EVALUATION
+    assert run.evaluations()[0] == "one-row" and voting.open_evaluation(run) == EVALUATION
     add(run, "by-visitor", 50, -1, by_visitor=True)
-    assert run.open_evaluation() == EVALUATION
+    assert voting.open_evaluation(run) == EVALUATION
     assert api.vote_next("words", "ann", visitor("a"))["total"] >= 13
     add(run, "large", 25, -2)
-    assert run.open_evaluation() == "large"
+    assert voting.open_evaluation(run) == "large"
     add(run, "larger", 40, -3)
     add(run, "enough", 20, -4)
-    assert run.open_evaluation() == "enough"
+    assert voting.open_evaluation(run) == "enough"
 
 
 def test_the_owner_opens_an_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(4)
     add(run, "new", 4, 0)
-    assert run.open_evaluation() == "new"
+    assert voting.open_evaluation(run) == "new"
     assert main(["votes", "words", "--open", EVALUATION]) == 0
-    assert run.open_evaluation() == EVALUATION
+    assert voting.open_evaluation(run) == EVALUATION
     with pytest.raises(UserError, match="no evaluation 'other'"):
-        run.open_for_votes("other")
+        voting.open_for_votes(run, "other")
     (run.path / "voting.json").write_text("[]", encoding="utf-8")
-    assert run.open_evaluation() == "new", "a damaged choice is none"
+    assert voting.open_evaluation(run) == "new", "a damaged choice is none"
     files.write_json(run.path / "voting.json", {"evaluation": "gone"})
-    assert run.open_evaluation() == "new"
+    assert voting.open_evaluation(run) == "new"
 
 
 def test_a_browser_is_one_rater_whatever_names_it_gives() -> None:

@@ -16,6 +16,7 @@ from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConf
 from sftdemo.errors import Fault, UsageError, UserError
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.log import LOG, Reporter
+from sftdemo.runs import voting
 from sftdemo.schema import Scores
 from sftdemo.ui.access.settings import AppConfig
 from sftdemo.verbs.export_config import ExportConfig
@@ -265,7 +266,7 @@ def votes(options: argparse.Namespace) -> Result:
         if rater:
             store.exclude(run, rater, excluded)
     if options.open:
-        run.open_for_votes(options.open)
+        voting.open_for_votes(run, options.open)
     if options.export:
         text = store.export(run, options.export)
         return Result({"format": options.export, "text": text}, text.rstrip("\n"))

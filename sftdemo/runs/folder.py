@@ -35,7 +35,6 @@ from sftdemo.settings import value_hint
 
 ACTIVE = ("queued", "running", "stopping")
 SPLITS = ("train", "validation", "test")
-ENOUGH_ROWS = 20  # of an evaluation for raters to be asked about it by itself
 MOST_LOG = 256 * 2**20  # bytes of metrics.jsonl
 
 
@@ -150,6 +149,10 @@ class Run:
     def notes(self) -> RunNotes:
         """notes.json: what the owner wrote about the run; {} where nothing was written."""
         return self._json("notes.json", RunNotes) if os.path.lexists(self.path / "notes.json") else {}
+
+    def voting(self) -> Voting:
+        """voting.json; nothing where the owner has decided nothing."""
+        return self._json("voting.json", Voting) if os.path.lexists(self.path / "voting.json") else Voting()
 
     def damage(self) -> Text | None:
         """What is wrong with the files in the folder, in one line, or None; of long files the first row alone is read."""
@@ -287,48 +290,6 @@ class Run:
             if not (rows := self._jsonl(file, OutputRow)):
                 raise ValueError(Text("has no rows"))
         return rows
-
-    def open_evaluation(self) -> str:
-        """The evaluation that raters are asked about, or "" without one.
-
-        It is the one that the owner opened; or else the newest with ENOUGH_ROWS rows (or as many as the largest has) that no
-        visitor asked for, so that nobody takes the raters' pairs away by a small new one.
-        """
-        sizes = {}
-        for name in self.evaluations():
-            with contextlib.suppress(DamagedRun):
-                scores = self.scores(name)
-                sizes[name] = 0 if scores.get("by_visitor") else scores["n"]
-        if (opened := self._voting().get("evaluation", "")) in sizes:
-            return opened
-        enough = max(min(ENOUGH_ROWS, max(sizes.values(), default=0)), 1)
-        return next((name for name, rows in sizes.items() if rows >= enough), "")
-
-    def open_for_votes(self, evaluation: str) -> None:
-        """Let raters be asked about this evaluation from now on, whatever others come."""
-        if evaluation not in (known := self.evaluations()):
-            raise UserError(
-                "Run {name} has no evaluation {evaluation!r}; it has: {known}.",
-                name=self.name,
-                evaluation=str(evaluation)[:80],
-                known=known or Text("none yet"),
-            )
-        write_json(self.path / "voting.json", self._voting() | {"evaluation": evaluation}, parents=False)
-
-    def tells_each_vote(self) -> bool:
-        """Whether raters are told after each vote which model wrote what, and not at the end alone."""
-        return self._voting().get("tell_each_vote", False)
-
-    def tell_each_vote(self, each: bool) -> None:
-        """Tell raters from now on after each vote, or at the end."""
-        write_json(self.path / "voting.json", self._voting() | {"tell_each_vote": each}, parents=False)
-
-    def _voting(self) -> Voting:
-        """What the owner decided; nothing where the file is damaged."""
-        with contextlib.suppress(DamagedRun):
-            if os.path.lexists(self.path / "voting.json"):
-                return self._json("voting.json", Voting)  # type: ignore[no-any-return]
-        return Voting()
 
     def outputs_stamp(self, evaluation: str) -> tuple[int, int, int]:
         """What differs between two versions of an evaluation's outputs.jsonl."""

@@ -11,6 +11,7 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
 from sftdemo.errors import UsageError, UserError
+from sftdemo.runs import voting
 from sftdemo.ui import work
 from sftdemo.ui.access import allowance, private, rights
 from sftdemo.ui.parts import forms
@@ -59,7 +60,7 @@ def list_runs() -> list[dict[str, Any]]:
 def vote_next(run: str, rater: str, request: gr.Request) -> dict[str, Any]:
     """The rater's next pair, without names: {"done", "ballot", "position", "total", "prompt", "answer_a", "answer_b"}."""
     chosen = find_ready(run)
-    name = chosen.open_evaluation()
+    name = voting.open_evaluation(chosen)
     if not name:
         raise UserError("Run {name} has no evaluation yet; evaluate it first.", name=chosen.name)
     return ballots.public(Store().next_pair(chosen, name, ballots.rater_of(rater, request)))

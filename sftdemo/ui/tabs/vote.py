@@ -15,6 +15,7 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.errors import UserError
+from sftdemo.runs import voting
 from sftdemo.ui import work
 from sftdemo.ui.access import allowance, rights
 from sftdemo.ui.parts import html
@@ -38,7 +39,7 @@ State = dict[str, Any]
 
 def evaluation_of(run: runs.Run, source: str) -> str:
     """Where the pairs come from: the evaluation that is open for votes, "" without one, or the typed prompts."""
-    return TYPED if source == "typed" else run.open_evaluation()
+    return TYPED if source == "typed" else voting.open_evaluation(run)
 
 
 def new_guest() -> str:

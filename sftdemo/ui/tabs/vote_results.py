@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
+from sftdemo.runs import voting
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import downloads, html
 from sftdemo.ui.parts.forms import wire
@@ -133,7 +134,7 @@ def ranking(places: Sequence[Ranked], chosen: str, lang: str) -> str:
 
 def evaluation_of(run: runs.Run, source: str) -> str | None:
     """The evaluation whose votes count, or all of them."""
-    return {"typed": TYPED, "rows": run.open_evaluation() or TYPED}.get(source)
+    return {"typed": TYPED, "rows": voting.open_evaluation(run) or TYPED}.get(source)
 
 
 def download(store: Store, run: runs.Run, kind: str, evaluation: str | None) -> str:
@@ -179,7 +180,7 @@ class VoteResults:
         evaluations = run.evaluations()
         drawn: dict[Any, Any] = {
             self.opened: gr.update(
-                choices=evaluations, value=run.open_evaluation() or None, visible=owner and len(evaluations) > 1
+                choices=evaluations, value=voting.open_evaluation(run) or None, visible=owner and len(evaluations) > 1
             ),
             self.head: headline(report.totals, lang),
             self.share: link(run.name, lang),
@@ -199,7 +200,7 @@ class VoteResults:
 
     def open_evaluation(self, run_name: str, evaluation: str, source: str, request: gr.Request) -> dict[Any, Any]:
         """Let raters be asked about this evaluation."""
-        find_ready(run_name).open_for_votes(evaluation)
+        voting.open_for_votes(find_ready(run_name), evaluation)
         return self.show(run_name, source, request)
 
     def toggle_rater(self, run_name: str, source: str, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
