@@ -11,7 +11,7 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from sftdemo import files, runs
 from sftdemo.evaluation import answer_metrics, metrics, row_statistics
 from sftdemo.evaluation.scorecard import likeliest, score_outputs
-from sftdemo.verbs import evaluate
+from sftdemo.verbs import evaluation_rows
 from sftdemo.verbs.evaluate import rescore
 
 WORDS = [
@@ -184,7 +184,7 @@ def test_rows_of_a_group_are_resampled_together() -> None:
     single = score_outputs([row | {"group": str(k)} for k, row in enumerate(moods(40))], ["bad", "good"], 1)
     assert single == score_outputs(moods(40), ["bad", "good"], 1), "groups of one row each are rows"
     example = {"messages": [{"role": "assistant", "content": "x"}], "meta": {"line": 1, "group": "a"}}
-    assert evaluate._rows([example])[0]["group"] == "a"  # type: ignore[list-item]
+    assert evaluation_rows.rows_of([example])[0]["group"] == "a"  # type: ignore[list-item]
 
 
 def formed(base: list[str], tuned: list[str]) -> dict:

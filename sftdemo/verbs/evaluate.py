@@ -10,27 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from sftdemo import data, files, runs
+from sftdemo import files, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig
-from sftdemo.data.types import turn_text
 from sftdemo.encoding import encode
-from sftdemo.encoding.chat_template import TemplateCostError
 from sftdemo.encoding.thoughts import answer_of
-from sftdemo.errors import DataError, Text, UserError
+from sftdemo.errors import Text, UserError
 from sftdemo.evaluation.scorecard import SIDES, likeliest, score_outputs
 from sftdemo.inference import load_run
 from sftdemo.log import TO_LOG, Reporter
 from sftdemo.schema import General, OutputRow, Scores, problem_in
 from sftdemo.verbs import forgetting
+from sftdemo.verbs.evaluation_rows import all_labels, choices_of, fits, held_out, rows_of, taken
 
 if TYPE_CHECKING:
-    from sftdemo.data import Example, Message
+    from sftdemo.data import Example
     from sftdemo.inference.side_by_side import SideBySide
 
 LONGEST_ANSWER = 256  # tokens, where the references would allow more
 SHORTEST_ROOM = 40  # tokens, where they would allow fewer: a base that answers a label with a sentence can end it
-_WHOLE = {"reasoning_content", "tool_calls"}
-END = 4  # tokens, at most, that a template writes behind an answer
 
 
 def evaluate(
@@ -49,11 +46,11 @@ def evaluate(
     run = runs.find(run) if isinstance(run, str) else run
     config = (config or EvaluateConfig()).check()
     began = time.perf_counter()
-    examples = _held_out(run, config, reporter)
-    choices = _choices([*cast("list[Example]", run.examples("train")), *examples])
+    examples = held_out(run, config, reporter)
+    choices = choices_of([*cast("list[Example]", run.examples("train")), *examples])
     pair = pair or load_run.load(run, reporter)
-    examples, refused = _taken(examples, pair, reporter)
-    fitting = [example for example in examples if _fits(example, pair)]
+    examples, refused = taken(examples, pair, reporter)
+    fitting = [example for example in examples if fits(example, pair)]
     if passing := len(examples) - len(fitting):
         reporter.info(
             Text(
@@ -67,129 +64,17 @@ def evaluate(
         raise UserError(
             "No row fits into the model's {context} tokens; give shorter ones with --data.", context=pair.context
         )
-    rows = _rows(fitting)
+    rows = rows_of(fitting)
     longest = config.max_new_tokens or _longest_answer(pair, rows)
     partial = Partial.of(run, rows, choices, longest)
     _answer(pair, rows, choices, longest, config.batch_size, partial, reporter)
     _say_unfinished(rows, longest, reporter)
     # Texts and labels in one set: only what can be said of all its rows is, and the rest of each task.
-    labels = _all_labels(choices) if all(row["label"] for row in rows) else []
+    labels = all_labels(choices) if all(row["label"] for row in rows) else []
     general = forgetting.measure(pair, config.batch_size, config.seed, reporter) if config.general else None
     result = _write(run, config, cast("list[OutputRow]", rows), labels, began, general, left_out, by_visitor)
     partial.path.unlink(missing_ok=True)
     return result
-
-
-def _held_out(run: runs.Run, config: EvaluateConfig, reporter: Reporter) -> list[Example]:
-    """The rows to evaluate on: the run's test split; or of other data the test split, else all."""
-    if config.data is None:
-        examples = cast("list[Example]", run.examples("test"))
-    else:
-        splits = _other_data(run, config, reporter).splits
-        examples = splits.get("test") or splits.get("validation") or splits["train"]
-    if not examples:
-        raise UserError("Run {name} has no held-out rows; give data to evaluate on with --data.", name=run.name)
-    if config.max_examples:
-        examples = data.take(examples, config.max_examples, config.seed)
-    return examples
-
-
-def _other_data(run: runs.Run, config: EvaluateConfig, reporter: Reporter) -> data.Dataset:
-    """Other data, asked in the very words of the training where it has the same layout."""
-    trained_config = run.trained_config()
-    trained = trained_config["data"]
-    options = {name: getattr(config, name) for name in ("encoding", "header", "sheet")}
-    options["system"] = trained_config["settings"].get("system")
-    source = config.data or ""
-    dataset = data.read(source, **options)
-    if dataset.format == trained["format"] and trained["instruction"]:
-        dataset = data.read(
-            source, columns=trained_config["settings"].get("columns"), instruction=trained["instruction"], **options
-        )
-    if dataset.faults:
-        raise DataError(dataset.faults)
-    for note in (*(warning.text for warning in dataset.warnings), *dataset.notes):
-        reporter.info(note)
-    return dataset
-
-
-def _task(example: Example) -> str | None:
-    """The set that an example comes from, where several are mixed."""
-    return example.get("meta", {}).get("source")
-
-
-def _taken(examples: list[Example], pair: SideBySide, reporter: Reporter) -> tuple[list[Example], int]:
-    """The rows that the model's template takes, and how many it refuses; UserError where it refuses all."""
-    accepted, first = [], None
-    for example in examples:
-        try:
-            encode.encode_prompt(pair.tokenizer, example["messages"][:-1], example.get("tools"))
-            accepted.append(example)
-        except TemplateCostError:
-            raise
-        except encode.TemplateError as error:
-            first = first or error
-    if first and not accepted:
-        raise first
-    if first:
-        reporter.info(
-            Text(
-                "Rows left out, since the model's chat template refuses them: {n}. {reason}",
-                n=len(examples) - len(accepted),
-                reason=first.text,
-            )
-        )
-    return accepted, len(examples) - len(accepted)
-
-
-def _fits(example: Example, pair: SideBySide) -> bool:
-    """Whether the prompt leaves room for an answer as long as the reference."""
-    tools = example.get("tools")
-    if not encode.may_exceed(example["messages"], pair.context, tools):
-        return True
-    *prompt, answer = example["messages"]
-    reference = len(pair.tokenizer(turn_text(answer), add_special_tokens=False)["input_ids"]) + END
-    return len(encode.encode_prompt(pair.tokenizer, prompt, tools)) + reference <= pair.context
-
-
-def _choices(examples: list[Example]) -> dict[str, list[str]]:
-    """The labels of each task, "" where there is one; no key for a task without labels."""
-    labels_of: dict[str, set[str]] = {}
-    for example in examples:
-        if label := example.get("label"):
-            labels_of.setdefault(_task(example) or "", set()).add(label)
-    return {task: sorted(labels) for task, labels in labels_of.items()}
-
-
-def _all_labels(choices: dict[str, list[str]]) -> list[str]:
-    return sorted({label for labels in choices.values() for label in labels})
-
-
-def _rows(examples: list[Example]) -> list[dict[str, Any]]:
-    """outputs.jsonl before it has answers: a row for each example, in their order."""
-    return [
-        {
-            "row": number,
-            "task": _task(example),
-            "messages": example["messages"][:-1],
-            "references": example.get("references") or [_answer_text(example["messages"][-1])],
-            "label": example.get("label"),
-            **({"group": group} if (group := example.get("meta", {}).get("group")) else {}),
-            **({"tools": tools} if (tools := example.get("tools")) else {}),
-            # Thoughts and calls are learned with the answer, so its likelihood is that of all.
-            **({"answer": example["messages"][-1]} if _WHOLE & example["messages"][-1].keys() else {}),
-        }
-        for number, example in enumerate(examples)
-    ]
-
-
-def _answer_text(message: Message) -> str:
-    """What an answer is compared by: its content, or the calls that stand instead."""
-    calls = [call["function"] for call in message.get("tool_calls", [])]
-    written = "\n".join(
-        json.dumps({"name": call["name"], "arguments": call.get("arguments")}, ensure_ascii=False) for call in calls
-    )
-    return message["content"] if message["content"].strip() else written
 
 
 def _reference_ids(pair: SideBySide, row: dict[str, Any]) -> list[int]:
@@ -250,7 +135,7 @@ def _answer(
         rows[number] |= row
     reporter.answered(len(done), len(rows))
     prompts = [row["messages"] for row in rows]
-    labels = _all_labels(choices)
+    labels = all_labels(choices)
     place = {label: number for number, label in enumerate(labels)}
     tools = [row.get("tools") for row in rows]
     label_ids = [encode.answer_ids(pair.tokenizer, prompts[0], label, tools[0]) for label in labels]
