@@ -10,6 +10,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from sftdemo import stages
+from sftdemo.stages import Stage
+
 LOG = logging.getLogger("sftdemo")
 PLAIN = "%(message)s"  # for a person at the command line
 FOR_OPERATORS = "%(asctime)s %(levelname)s %(message)s"
@@ -22,6 +25,12 @@ class Reporter:
     def info(self, text: str) -> None:
         """One line on what is being done or was found."""
         LOG.info(text)
+
+    def stage(self, name: Stage, done: int = 0, total: int = 0) -> None:
+        """Long work entered a stage, or is so far in it: `done` of `total` bytes, batches, steps or questions, or 0 where
+        that isn't known. By itself the beginning of a stage goes to the log."""
+        if not done:
+            LOG.info("%s …", stages.sentence(name, done, total))
 
     def prefilled(self, prompts: int) -> None:
         """So many prompts of an evaluation have been read: a big model reads for minutes before it answers."""
@@ -44,6 +53,9 @@ class Quiet(Reporter):
         self.other = other
 
     def info(self, text: str) -> None:
+        """Nothing."""
+
+    def stage(self, name: Stage, done: int = 0, total: int = 0) -> None:
         """Nothing."""
 
     def should_stop(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Annotated as Doc
 from typing import Any, Literal, NotRequired, TypedDict
 
 from sftdemo.errors import Text
+from sftdemo.stages import Stage
 
 State = Literal["queued", "running", "stopping", "finished", "stopped", "failed"]
 Side = Literal["base", "tuned"]
@@ -84,6 +85,19 @@ class Summary(TypedDict, total=False):
     resumed: Doc[list[int], "the steps from which an interrupted training went on"]
 
 
+class StageState(TypedDict):
+    """What the process is doing now, and how far it is with that."""
+
+    name: Doc[
+        Stage,
+        "`reading`, `fetching`, `converting`, `encoding`, `loading`, `first_validation`, `training`, `validating` or `saving`",
+        ALWAYS,
+    ]
+    done: Doc[int, "of `total` bytes (`fetching`, `loading`), batches (both validations) or steps (`training`)", ALWAYS]
+    total: Doc[int, "how many in all; 0 where that isn't known", ALWAYS]
+    began: Doc[float, "when the stage began, seconds since 1970", ALWAYS]
+
+
 class Status(Summary, total=False):
     """Replaced at each change; the process that writes it is the one named in it."""
 
@@ -93,6 +107,7 @@ class Status(Summary, total=False):
     boot_id: Doc[str, "which start of the machine that was; empty where the system doesn't say"]
     updated: Doc[float, "when this was written, seconds since 1970"]
     phase: Doc[str, "`preparing` or `training`"]
+    stage: Doc[StageState, "what it is doing, see below; in a run that has ended it is missing"]
     epoch: Doc[float, "this and the next three: as in the newest row of `metrics.jsonl`"]
     loss: Doc[float, ""]
     learning_rate: Doc[float, ""]

@@ -13,6 +13,7 @@ from conftest import label_rows
 
 from sftdemo import runs
 from sftdemo.config import TrainConfig
+from sftdemo.log import Reporter
 from sftdemo.training import budget, callback, signals
 from sftdemo.training.train import train
 
@@ -71,7 +72,7 @@ def test_a_budget_ends_finished_in_time_with_the_rate_at_its_end(settings, clock
 def test_a_resumed_run_goes_on_with_what_is_left_of_its_budget(settings, clock):
     run_path = Path(runs.home()) / "runs" / "r"
 
-    class Stop(callback.Reporter):
+    class Stop(Reporter):
         def trained(self, row: Any) -> None:
             assert row["eta_s"] <= 180
             if row["step"] == 6 and "loss" in row:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftdemo import runs
 from sftdemo.cli.flags import flags_given, from_flags
+from sftdemo.cli.progress_bar import Bar
 from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
 from sftdemo.errors import Fault, UsageError, UserError
 from sftdemo.evaluation.registry import METRICS
@@ -34,37 +33,6 @@ class Result:
     value: Any
     text: str = ""
     exit_code: int = 0
-
-
-class Bar(Reporter):
-    """A progress bar on stderr."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def _show(self, unit: str, done: int, total: int, **figures: str) -> None:
-        from tqdm import tqdm
-
-        if not total:
-            return
-        if self._bar is None:
-            self._bar = tqdm(total=total, unit=unit, file=sys.stderr, mininterval=1.0)
-        self._bar.set_postfix(figures, refresh=False)
-        self._bar.update(done - self._bar.n)
-        if done >= total:
-            self._bar.close()
-
-    def answered(self, rows: int, total: int) -> None:
-        self._show("row", rows, total)
-
-    def prefilled(self, prompts: int) -> None:
-        if self._bar is not None:
-            self._bar.set_postfix({"prompts read": prompts}, refresh=False)
-            self._bar.update(0)  # shown where a second has passed
-
-    def trained(self, row: Mapping[str, Any]) -> None:
-        figures = {"loss": f"{row['loss']:.3f}", "tok/s": f"{row['tokens_per_s']:.0f}"} if "loss" in row else {}
-        self._show("step", row["step"], row["total"], **figures)
 
 
 class Notes(Reporter):

@@ -20,7 +20,7 @@ from sftdemo.inference.side_by_side import SideBySide
 from sftdemo.log import TO_LOG, Reporter
 from sftdemo.model import download, last_layer, memory_estimate
 from sftdemo.model.adapter_routing import AdapterRouting
-from sftdemo.model.loading import add_adapter, load_base, tokenizer
+from sftdemo.model.loading import add_adapter, load_base, tokenizer, weights_bytes
 from sftdemo.system import malloc
 from sftdemo.system.compute import answering_precision, device, set_threads
 
@@ -50,7 +50,7 @@ def load_sides(chosen: Sequence[runs.Run], reporter: Reporter = TO_LOG) -> list[
     first = chosen[0]
     settings = TrainConfig.from_json(first.trained_config()["settings"])
     base_path = base_folder(first, reporter)
-    reporter.info(Text("Loading the model …"))
+    reporter.stage("loading", 0, weights_bytes(base_path))
     dtype = answering_precision()
     _check_memory(base_path, first, settings)
     if settings.method == "lora":

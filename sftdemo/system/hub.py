@@ -94,8 +94,10 @@ def download(
     folders: Sequence[Path],
     expected: int,
     variables: dict[str, str] | None = None,
+    arrived: Callable[[int], None] = lambda size: None,
 ) -> None:
-    """Run `python -m module` until it has written what it should into these folders, `expected` bytes or fewer.
+    """Run `python -m module` until it has written what it should into these folders, `expected` bytes or fewer; `arrived`
+    is told how many bytes there are.
 
     Raises UserError where the disk is too small, the download writes more than that, stands still or takes too long, and with
     the last line that the process wrote where it fails.
@@ -114,7 +116,7 @@ def download(
             start_new_session=True,
         )
         try:
-            _watch(child, lambda: written(folders) - before, expected, start)
+            _watch(child, lambda: written(folders) - before, expected, start, arrived)
         finally:
             _end(child)
         if child.returncode:
@@ -123,12 +125,15 @@ def download(
             raise UserError("{reason}", reason=re.sub(r"^[\w.]+(Error|Exception): ", "", lines[-1]).rstrip(".")[:300])
 
 
-def _watch(child: subprocess.Popen[bytes], size: Callable[[], int], expected: int, start: float) -> None:
+def _watch(
+    child: subprocess.Popen[bytes], size: Callable[[], int], expected: int, start: float, arrived: Callable[[int], None]
+) -> None:
     """Return when the child has ended; UserError once it takes too much."""
     last, seen = time.monotonic(), (0, 0.0)
     while child.poll() is None:
         time.sleep(POLL_SECONDS)
         now, progress = time.monotonic(), (size(), _work(child.pid))
+        arrived(progress[0])
         if progress[0] > expected + SPARE_BYTES:
             raise UserError("it is larger than the {count} MB that were announced", count=expected // 10**6)
         if progress[0] != seen[0] or progress[1] >= seen[1] + 1:

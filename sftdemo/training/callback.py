@@ -10,13 +10,13 @@ import torch
 from transformers import TrainerCallback
 
 from sftdemo import runs
-from sftdemo.log import Reporter
 from sftdemo.schema import Checkpoint, MetricsRow
 from sftdemo.system import resources
 from sftdemo.training.budget import Budget
+from sftdemo.training.progress import Progress
 from sftdemo.training.signals import Interruption
 
-STATUS_SECONDS = 0.5  # how often status.json is written at most
+STEPS_TO_TELL = 4  # before as many the time that is left can't be told: the first ones hold what is set up once
 LOST_SECONDS, LOST_SHARE = 60.0, 0.02  # as much of the time, the longer of both, may be lost at most
 
 
@@ -61,17 +61,17 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self,
         run: runs.Run,
         interruption: Interruption,
-        reporter: Reporter,
+        progress: Progress,
         checkpoint: Checkpoint | None,
         every: int,
         budget: Budget | None = None,
     ) -> None:
         """`checkpoint` is what the training goes on from, `every` how many steps lie between two checkpoints at most."""
-        self.run, self.interruption, self.reporter, self.every = run, interruption, reporter, every
+        self.run, self.interruption, self.progress, self.every = run, interruption, progress, every
         self.checkpoint, self.budget = checkpoint, budget
         self.tally = Tally.of(checkpoint) if checkpoint else Tally()
         self.trainer: Any = None
-        self.began = self._written = 0.0
+        self.began = 0.0
         self.ended = self.tally.training_seconds
         self.saved_at, self.saved_step = time.monotonic(), checkpoint["step"] if checkpoint else 0
         self.step_seconds = self.save_seconds = 0.0
@@ -98,7 +98,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         hurry = self.interruption.terminated or out_of_time
         late = time.monotonic() - self.saved_at >= max(LOST_SECONDS, LOST_SHARE * self.tally.elapsed)
         due = self.every > 0 and (late or self.run.save_asked)
-        asked = self.interruption.asked or self.run.stop_asked or self.reporter.should_stop()
+        asked = self.interruption.asked or self.run.stop_asked or self.progress.should_stop()
         return hurry or asked, hurry, due
 
     def pace(self, state: Any) -> tuple[float, bool, bool, bool]:
@@ -160,7 +160,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         if "loss" in logs:
             row["tokens_per_s"] = round(self.tokens_per_s, 1)
         self.run.append_metrics(row)
-        self.reporter.trained({**row, **self._course(state)})
+        self.progress.trained({**row, **self._course(state)})
         self._write(state, {**row})
 
     def total(self, state: Any) -> int:
@@ -170,7 +170,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
     def _course(self, state: Any) -> dict[str, Any]:
         done, total = state.global_step, state.max_steps
         a_step = (time.perf_counter() - self.began) / done if done and self.began else None
-        eta = a_step * (total - done) if a_step else None
+        eta = a_step * (total - done) if a_step and done >= STEPS_TO_TELL else None
         if self.budget:
             room = self.budget.room(self.save_seconds)
             total = min(total, done + round(room / a_step) if a_step else 0)
@@ -178,9 +178,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         return {"total": total, "eta_s": round(eta) if eta is not None else None}
 
     def _write(self, state: Any, row: dict[str, Any]) -> None:
-        if time.monotonic() - self._written > STATUS_SECONDS or state.global_step == state.max_steps or self.stopped:
-            self._written = time.monotonic()
-            resumed: dict[str, Any] = {"resumed": self.tally.resumed} if self.tally.resumed else {}
-            self.run.write_status(
-                "stopping" if self.stopped else "running", phase="training", **row, **self._course(state), **resumed
-            )
+        resumed: dict[str, Any] = {"resumed": self.tally.resumed} if self.tally.resumed else {}
+        values = {"phase": "training", **row, **self._course(state), **resumed}
+        word, is_last = "stopping" if self.stopped else "running", state.global_step == state.max_steps
+        self.progress.step(word, values, now=self.stopped or is_last)

@@ -57,6 +57,7 @@ class Prepared:
         """`precision` is what all processes of a training compute in, and why; else it is found here. `dataset` is what an
         interrupted run was trained on; else it is read."""
         self.config = config.check()
+        reporter.stage("reading")
         self.dataset = dataset or data.prepare(config, config.max_examples)
         splits = self.dataset.splits
         # From here on torch is needed; faults in the data have been told before its import.
@@ -70,6 +71,7 @@ class Prepared:
         reporter.info(f"Model: {config.model}, from: {self.model_source}.")
         support.check(self.base / "config.json", config.model)
         self.tokenizer = loading.tokenizer(self.base, thinking=config.thinking)
+        reporter.stage("encoding")
         mended = self._mend(reporter) if config.on_fault != "stop" else None
         validation_rows = min(MOST_VALIDATION, max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"]))))
         to_encode = {

@@ -16,6 +16,7 @@ from sftdemo.schema import Summary
 from sftdemo.system import distributed, malloc
 from sftdemo.training import checkpoints, lock, resume
 from sftdemo.training.prepare import Prepared
+from sftdemo.training.progress import Progress
 from sftdemo.training.signals import Interruption
 
 if TYPE_CHECKING:
@@ -45,12 +46,13 @@ def train(
         config = resume.settings(run)
     if not distributed.is_rank_zero():
         reporter = Quiet(reporter)
+    progress = Progress(reporter)
     try:
         with interruption.caught(), contextlib.ExitStack() as held:
             if distributed.count() > 1:
                 _meet()
             distributed.agree(lambda: held.enter_context(lock.alone(run)) if distributed.is_rank_zero() else None)
-            return _trained(config, run, interruption, reporter)
+            return _trained(config, run, interruption, progress)
     except BaseException as error:
         # Some libraries make an error of their own out of an interruption of their import.
         if isinstance(error, Exception) and interruption.asked and interruption.phase == "preparing":
@@ -68,7 +70,7 @@ def _trained(
     config: TrainConfig,
     run: runs.Run | None,
     interruption: Interruption,
-    reporter: Reporter,
+    reporter: Progress,
 ) -> Summary:
     start = distributed.from_rank_zero(lambda: resume.start(run) if run else resume.Start())
     try:
@@ -80,7 +82,7 @@ def _trained(
             prepared = distributed.agree(lambda: Prepared(config, reporter, precision, start.dataset))
             reporter.info(f"Compute dtype: {prepared.precision}.")
             if run is None:
-                run = runs.Run(distributed.from_rank_zero(lambda: _new_folder(prepared)))
+                run = runs.Run(distributed.from_rank_zero(lambda: _new_folder(prepared, reporter)))
                 listening.enter_context(interruption.hears(run.path / "stop"))
             _write_inputs(prepared, run, start, reporter)
             prepared.dataset.splits.clear()  # on disk now; token ids are all that training needs
@@ -96,7 +98,7 @@ def _trained(
         raise
 
 
-def _take_up(run: runs.Run, start: resume.Start, reporter: Reporter) -> None:
+def _take_up(run: runs.Run, start: resume.Start, reporter: Progress) -> None:
     """Say where the run begins or goes on, and leave nothing of what comes after that."""
     for note in start.notes:
         reporter.info(note)
@@ -109,7 +111,7 @@ def _take_up(run: runs.Run, start: resume.Start, reporter: Reporter) -> None:
         shutil.rmtree(run.path / ".model.part", ignore_errors=True)
         checkpoints.restore_metrics(run, start.checkpoint)
         step, total = (start.checkpoint.step, start.checkpoint.manifest["total"]) if start.checkpoint else (0, 0)
-        run.write_status("running", step=step, total=total, phase="preparing")
+        reporter.begin(run, {"step": step, "total": total, "phase": "preparing"})
 
     distributed.from_rank_zero(clear)
 
@@ -166,11 +168,11 @@ def _meet() -> None:
     distributed.join(cpu=compute.device().type == "cpu")
 
 
-def _new_folder(prepared: Prepared) -> Path:
+def _new_folder(prepared: Prepared, reporter: Progress) -> Path:
     """The folder of a new run, with its config."""
     config = prepared.config
     run = runs.create(config.name, f"{prepared.dataset.name}-{config.method}", prepared.run_config())
-    run.write_status("running", step=0, total=0, phase="preparing")
+    reporter.begin(run, {"step": 0, "total": 0, "phase": "preparing"})
     return run.path
 
 

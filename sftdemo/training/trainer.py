@@ -20,10 +20,11 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from sftdemo import files, runs
 from sftdemo.encoding import encode
 from sftdemo.encoding.packing import Collator, ShardedBatchSampler, batches
-from sftdemo.errors import Text, UserError
+from sftdemo.errors import UserError
 from sftdemo.log import Reporter
 from sftdemo.model import loading
 from sftdemo.schema import Checkpoint, Summary
+from sftdemo.stages import Stage
 from sftdemo.system import compute, distributed, malloc
 from sftdemo.training import checkpoints, fused_layers, loss, packed_attention
 from sftdemo.training.budget import Budget
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from sftdemo.config import TrainConfig
     from sftdemo.training.checkpoints import Saved
     from sftdemo.training.prepare import Prepared
-    from sftdemo.training.signals import Interruption
+    from sftdemo.training.progress import Progress
+from sftdemo.training.signals import Interruption
 
 EVALUATION_SHARE = 0.1  # of the training's cost, at most, goes into validation loss on the way
 FORWARD_SHARE = 3  # a forward pass costs a third of a training step
@@ -151,9 +153,12 @@ class SftTrainer(Trainer):  # type: ignore[misc]
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         began, model = time.monotonic(), self.model.eval()
+        stage: Stage = "validating" if self.watch.evaluated else "first_validation"
         total = weight = 0.0
         with torch.no_grad():
-            for inputs in self.get_eval_dataloader():
+            batches = self.get_eval_dataloader()
+            for number, inputs in enumerate(batches):
+                self.watch.progress.stage(stage, number, len(batches))
                 inputs.pop("row_tokens")
                 weight += _weight(inputs).item()
                 with self.accelerator.autocast():
@@ -182,7 +187,7 @@ def fit(
     prepared: Prepared,
     run: runs.Run,
     interruption: Interruption,
-    reporter: Reporter,
+    reporter: Progress,
     checkpoint: Saved | None = None,
 ) -> Summary:
     """Load, train, save; returns the `train` command's JSON and leaves it in the run's status."""
@@ -190,7 +195,7 @@ def fit(
     config = prepared.config
     budget = Budget.of(config.max_minutes, interruption.began, manifest.get("budget") if manifest else None)
     callback = RunCallback(run, interruption, reporter, manifest, config.checkpoint_every, budget)
-    reporter.info(Text("Loading the model …"))
+    reporter.stage("loading", 0, loading.weights_bytes(prepared.base))
     trainer, generation_config = _trainer(prepared, run, callback, reporter)
     tally, has_validation = callback.tally, trainer.eval_dataset is not None
     if has_validation and checkpoint is None:
@@ -201,7 +206,7 @@ def fit(
     if not steps:
         raise KeyboardInterrupt  # stopped before the first step
     interruption.phase = "saving"
-    reporter.info("Saving …")
+    reporter.stage("saving")
     seconds = tally.elapsed
     _save(trainer, prepared, run, generation_config)
     summary: Summary = {

@@ -20,7 +20,8 @@ from sftdemo.config import EvaluateConfig
 from sftdemo.errors import Text, UserError, unexpected
 from sftdemo.log import LOG, TO_LOG, Reporter
 from sftdemo.runs import DamagedRun, Run
-from sftdemo.schema import Scores
+from sftdemo.schema import Scores, StageState, Status
+from sftdemo.stages import Stage
 from sftdemo.system import zero_gpu
 from sftdemo.training import lock
 from sftdemo.ui.access import allowance, rights
@@ -169,11 +170,12 @@ class Evaluation(Job):
     updated: float = 0.0  # when the last one was
     scores: Scores | None = None
     note: str = ""
+    at: StageState | None = None  # while neither is read nor answered
     stop: threading.Event = field(default_factory=threading.Event)
 
     @property
     def share(self) -> float:
-        """How much of the work is done, where reading a prompt counts as much as answering it."""
+        """How much of the rows is done, where reading a prompt counts as much as answering it."""
         return (self.read + self.done) / (2 * self.total) if self.total else 0.0
 
     @property
@@ -188,8 +190,13 @@ class Evaluation(Job):
             self.note = text
         super().info(text)
 
+    def stage(self, name: Stage, done: int = 0, total: int = 0) -> None:
+        super().stage(name, done, total)
+        began = self.at["began"] if self.at and self.at["name"] == name else time.time()
+        self.at = {"name": name, "done": done, "total": total, "began": began}
+
     def answered(self, rows: int, total: int) -> None:
-        self.updated, self.note = time.monotonic(), ""
+        self.updated, self.note, self.at = time.monotonic(), "", None
         if self.resumed is None:
             self.resumed = self.read = rows
             self.started = self.updated
@@ -296,6 +303,7 @@ class Work:
     share: float
     eta_s: float | None
     state: str
+    stage: StageState | None = None  # what it is doing, where that isn't the steps or rows which are counted
 
     @property
     def key(self) -> str:
@@ -313,14 +321,20 @@ def running() -> list[Work]:
             continue
         step, total = status.get("step") or 0, status.get("total") or 0
         share = step / total if total else 0.0
-        items.append(Work("train", run.name, step, total, share, status.get("eta_s"), state_of(run)))
+        stage = stage_apart(status)
+        items.append(Work("train", run.name, step, total, share, status.get("eta_s"), state_of(run), stage))
     if _evaluation and _evaluation.active:
         state = "stopping" if _evaluation.stop.is_set() else "running"
         current = _evaluation
-        items.append(
-            Work("evaluate", current.run.name, current.done, current.total, current.share, current.eta_s, state)
-        )
+        counts = current.done, current.total, current.share, current.eta_s
+        items.append(Work("evaluate", current.run.name, *counts, state, current.at))
     return items
+
+
+def stage_apart(status: Status) -> StageState | None:
+    """What a training is doing that isn't training itself."""
+    stage = status.get("stage")
+    return stage if stage and stage["name"] != "training" else None
 
 
 def state_of(run: Run) -> str:

@@ -35,6 +35,7 @@ def ask(
     ids = [answer_ids(pair.tokenizer, prompt, text) for prompt, text in zip(prompts, wanted, strict=True)]
     config = GenerateConfig(max_new_tokens=LONGEST_ANSWER)
     done = 0
+    reporter.stage("forgetting", done, len(rows))
     for answers in pair.answers(prompts, config, batch_size, references=ids, reporter=Quiet(reporter)):
         for index, answer in answers.items():
             answered_rows[index] |= answer | {
@@ -42,6 +43,7 @@ def ask(
                 "answer_bytes": len(wanted[index].encode()),
             }
         done += len(answers)
+        reporter.stage("forgetting", done, len(rows))
     if done < len(rows):
         raise UserError("Stopped after {done} of {n} general questions.", done=done, n=len(rows))
     return answered_rows

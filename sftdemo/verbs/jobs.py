@@ -118,7 +118,8 @@ def spawn(run: Run, argv: list[str], **known: Any) -> int:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=YIELDING_THREADS | hub.environment(PYTHONUNBUFFERED="1", PYTHONPATH=os.pathsep.join(paths)),
+                env=YIELDING_THREADS
+                | hub.environment(PYTHONUNBUFFERED="1", TQDM_DISABLE="1", PYTHONPATH=os.pathsep.join(paths)),
             )
     except OSError as error:
         run.write_status("failed", error=Text("The training process could not start: {reason}.", reason=error))

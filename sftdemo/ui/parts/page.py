@@ -16,6 +16,8 @@ from sftdemo.ui.hosting import storage
 from sftdemo.ui.parts import address, html
 from sftdemo.ui.parts.address import Address
 from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.parts.progress import line as stage_line
+from sftdemo.ui.parts.progress import share as stage_share
 from sftdemo.ui.parts.style import HEADER_JS, PICK_JS
 from sftdemo.ui.texts import duration, label, language, say
 from sftdemo.ui.texts.faults import in_words
@@ -119,6 +121,8 @@ def work_line(lang: str, items: Sequence[work.Work], visitor: rights.Visitor = r
     for item in items:
         if item.state == "stopping":
             progress = say(lang, "work_stopping")
+        elif item.stage:
+            progress = html.esc(stage_line(item.stage, lang))
         elif item.state == "queued" or not item.total:
             progress = say(lang, "work_queued")
         else:
@@ -128,7 +132,7 @@ def work_line(lang: str, items: Sequence[work.Work], visitor: rights.Visitor = r
         name = html.cut_name(item.name, 30) if rights.may_stop(item.key, visitor) else say(lang, "work_others")
         title = say(lang, f"work_{item.kind}", name=html.esc(name))
         lines.append(
-            f'<div class="s workline"><b>{title}</b>{html.track(item.share)}<span class="num">{progress}</span></div>'
+            f'<div class="s workline"><b>{title}</b>{html.track(stage_share(item.stage) if item.stage else item.share)}<span class="num">{progress}</span></div>'
         )
     return "".join(lines)
 

@@ -20,6 +20,7 @@ from sftdemo.ui.parts.address import RUN_AND_SEARCH_JS, Address
 from sftdemo.ui.parts.answers import load
 from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
+from sftdemo.ui.parts.progress import big as stage_head
 from sftdemo.ui.tabs.outputs import OutputsView
 from sftdemo.ui.texts import duration, label, language, say
 from sftdemo.ui.texts.faults import in_words
@@ -52,6 +53,8 @@ def download(run: runs.Run, name: str, kind: str) -> str:
 
 def progress(current: work.Evaluation, lang: str) -> str:
     """What the running evaluation is doing."""
+    if current.at and not current.stop.is_set():
+        return html.block(stage_head(current.at, lang), "sheet")
     state = html.esc(private.shown(in_words(current.note, lang))) or say(lang, "evaluate_running")
     if current.stop.is_set():
         state = say(lang, "work_stopping")

@@ -1,0 +1,85 @@
+"""What a training is doing, or how it ended: its stage, its figures, its curve and its log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sftdemo import runs
+from sftdemo.schema import Status
+from sftdemo.ui import work
+from sftdemo.ui.parts import charts, html, progress
+from sftdemo.ui.texts import TEXTS, duration, say
+from sftdemo.ui.texts.faults import in_words
+
+LOG_BYTES = 20_000
+
+
+def live(run: runs.Run, lang: str) -> str:
+    """The state of one run: its figures and its curve, in words when it ended."""
+    status, metrics = run.status(), run.metrics()
+    state, step, total = work.state_of(run), status.get("step") or 0, status.get("total") or 0
+    curve = charts.curve(run.name, metrics)
+    chart = charts.loss_chart([curve], lang, total)
+    name = html.chip(run.name)
+    if state == "failed":
+        head = html.fault(say(lang, "train_failed", error=in_words(status.get("error") or "?", lang)))
+    elif state == "stopped" and not work.is_ready(run):
+        head = html.fault(say(lang, "train_stopped_empty"))
+    elif state in ("finished", "stopped"):
+        head = f'<div class="big" id="train-done">{done_sentence(status, curve, lang)}</div>'
+    else:
+        head = doing(state, status, lang)
+    figures = []
+    if total:
+        figures.append((f"{step} / {total}", say(lang, "figure_step")))
+    if curve.train:
+        figures.append((f"{charts.smoothed(curve.train)[-1][1]:.2f}", say(lang, "figure_loss")))
+    if curve.validation:
+        figures.append((f"{curve.validation[-1][1]:.2f}", say(lang, "figure_validation")))
+    speed = status.get("tokens_per_s") or next(
+        (row["tokens_per_s"] for row in reversed(metrics) if row.get("tokens_per_s")), None
+    )
+    if speed:
+        figures.append((f"{speed:,.0f}", say(lang, "figure_speed")))
+    if state == "running" and (seconds_left := status.get("eta_s")) is not None:
+        figures.append((duration(lang, seconds_left), say(lang, "figure_left")))
+    return html.block(f"<p>{name}</p>{head}{html.figures(figures)}{chart}", "sheet")
+
+
+def doing(state: str, status: Status, lang: str) -> str:
+    """What a training that runs is doing, and how far it is with that."""
+    step, total, stage = status.get("step") or 0, status.get("total") or 0, work.stage_apart(status)
+    if stage and state != "stopping":
+        return progress.big(stage, lang)
+    sentence = say(lang, "train_preparing" if state == "running" and not total else f"train_{state}")
+    return f'<div class="big">{sentence}</div>{html.track(step / total if total else 0)}'
+
+
+def done_sentence(status: Mapping[str, Any], curve: charts.Curve, lang: str) -> str:
+    """How long it took, what became of the validation loss, and which source served the model."""
+    spent = duration(lang, status["seconds"]) if status.get("seconds") else ""
+    sentences = [say(lang, "train_done_" + status["state"], t=spent)]
+    first = status.get("first_eval_loss")
+    if first is None and len(curve.validation) > 1:
+        first = curve.validation[0][1]
+    last = status.get("eval_loss")
+    if first is not None and last is not None:
+        sentences.append(say(lang, "train_losses", first=f"{first:.2f}", last=f"{last:.2f}"))
+    elif last is not None:
+        sentences.append(say(lang, "train_loss", last=f"{last:.2f}"))
+    source = f"source_{status.get('model_source', '').lower().replace(' ', '_')}"
+    if source in TEXTS[lang]:
+        sentences.append(say(lang, source))
+    return " ".join(sentences)
+
+
+def log_tail(run: runs.Run) -> str:
+    """The end of the training log, the last state of each progress line only."""
+    if not run.log_path.exists():
+        return ""
+    with run.log_path.open("rb") as file:
+        file.seek(max(run.log_path.stat().st_size - LOG_BYTES, 0))
+        text = file.read().decode("utf-8", "replace")
+    lines = [line.rsplit("\r", 1)[-1] for line in text.splitlines()[-200:]]
+    return f'<pre class="cmd log">{html.esc(chr(10).join(lines))}</pre>'
