@@ -84,6 +84,11 @@ class ReadConfig(FileConfig):
             "extraction",
         ),
     )
+    edits: str | None = setting(
+        None,
+        "A file of edits, JSONL: rows that are changed, left out or added as soon as the data is read; the data stays as it is.",
+        group="Data",
+    )
     columns: str | None = setting(
         None, "Column names where they differ, as role=column pairs: text=tweet,label=mood.", group="Data", high=20_000
     )

@@ -26,7 +26,7 @@ class DataConfig(TypedDict):
     name: Doc[str, "a short name for it"]
     format: Doc[str, "the layout that was found or asked for"]
     task: Doc[str, "`classification`, `translation`, `summarisation`, `generation` …"]
-    sha256: Doc[str, "of the bytes that were read"]
+    sha256: Doc[str, "of the bytes that were read; where rows were edited, of those and the edits"]
     labels: Doc[dict[str, int], "how many examples have each label"]
     mapping: Doc[dict[str, str], "the column behind each role"]
     instruction: Doc[str, "the template that user turns were written with, or empty"]
@@ -40,6 +40,28 @@ class DataConfig(TypedDict):
     cleaning: Doc[list[dict[str, Any]], "each step: `step`, `count`, `kinds`, `examples`"]
     balance: Doc[dict[str, Any], "`method`, `before`, `after`, where labels were balanced"]
     notes: Doc[list[str], "what a reader of the data should know"]
+
+
+class Edit(TypedDict):
+    """A line of `data/edits.jsonl`: one edit of the rows as they were read, in the order in which they were made."""
+
+    action: Doc[
+        Literal["change", "leave_out", "add", "undo"],
+        "`change` a value, `leave_out` or `add` a row, or `undo`: take back the last edit before it that still counts",
+        ALWAYS,
+    ]
+    file: NotRequired[Doc[str, "the file's name; where the data is one file it may be left out"]]
+    line: NotRequired[Doc[int, "the row's line, as faults name it; an added row gets one after the last"]]
+    nth: NotRequired[Doc[int, "which of the rows that begin on that line, from 1; where it isn't the first"]]
+    field: NotRequired[
+        Doc[str | list[str | int], 'the column, or the way to a value inside it, as `["messages", 1, "content"]`']
+    ]
+    old: NotRequired[
+        Doc[Any, "what stood there, the whole row where it is left out; with anything else there it is a fault"]
+    ]
+    new: NotRequired[Doc[Any, "what stands there now"]]
+    values: NotRequired[Doc[dict[str, Any], "the columns of an added row"]]
+    at: NotRequired[Doc[str, "when, in UTC"]]
 
 
 class RunConfig(TypedDict):

@@ -393,7 +393,7 @@ SETTINGS = [
     ),
     (
         {"seeds": 1},
-        "Unknown setting seeds; known are: balance, clean, columns, data, encoding, format, header, instruction, "
+        "Unknown setting seeds; known are: balance, clean, columns, data, edits, encoding, format, header, instruction, "
         "max_characters, min_characters, on_fault, seed, sheet, system, test_size, validation_size.",
     ),
 ]

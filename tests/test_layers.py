@@ -19,7 +19,7 @@ ORDER = (
 # The same inside a package that has packages of its own.
 INSIDE = {
     "data": (
-        "types", "limits", "stored_rows", "text", "files", "values", "layouts", "conversion", "cleaning", "hub", "recipes", "sources", "mixture",
+        "types", "limits", "stored_rows", "text", "files", "values", "layouts", "conversion", "cleaning", "hub", "recipes", "sources", "edits", "mixture",
         "splits", "reading", "pipeline",
     ),
 }  # fmt: skip

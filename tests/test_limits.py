@@ -126,6 +126,8 @@ def test_a_visitor_names_samples_and_uploads_alone(monkeypatch: Any, tmp_path: P
         sources.check(ReadConfig(data=source), visitor())
     with pytest.raises(UserError, match="can't be chosen here"):
         sources.check(TrainConfig(data="support_tickets", model=source), visitor())
+    with pytest.raises(UserError, match="can't be chosen here"):
+        sources.check(ReadConfig(data="support_tickets", edits=source), visitor())
     own, others = (uploads.folder_of(sender) for sender in (visitor(), visitor("bob", "203.0.113.9")))
     own.mkdir(parents=True)
     (own / "link.csv").symlink_to("/etc/hosts")

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo.config import ReadConfig
-from sftdemo.data import mixture, sources
+from sftdemo.data import edits, mixture, sources
 from sftdemo.data.cleaning import duplicates, steps
 from sftdemo.data.conversion import convert
+from sftdemo.data.files.table import Row
+from sftdemo.data.layouts.unfolding import opened
 from sftdemo.data.limits import OWNER, Limits, OverLimit
 from sftdemo.data.recipes import RECIPES, ROWS
-from sftdemo.data.types import Dataset, Example
+from sftdemo.data.types import Dataset, Example, Tally
 from sftdemo.errors import Fault, Text, UsageError, UserError
 
 
@@ -30,16 +32,33 @@ def read(source: str | os.PathLike[str] | ReadConfig, limits: Limits | None = No
         config = type(source).from_json({**source.to_json(), **settings})
     else:
         config = ReadConfig.from_json({"data": os.fspath(source), **settings})
-    limits = limits or OWNER
+    return read_rows(config, limits or OWNER)
+
+
+def read_rows(config: ReadConfig, limits: Limits, rows: list[Row] | None = None) -> Dataset:
+    """What `read` gives; into `rows` come the rows that it is made of, as they stand in the files, with their edits."""
     parts = mixture.parse(config.data)
     if len(parts) > limits.sources:
         raise UserError(str(OverLimit(limits, "sources", len(parts))))
+    reading = _Reading(config, limits, edits.Replay(config.edits), rows)
     if len(parts) == 1:
-        dataset = _convert(sources.resolve(parts[0].source, config, limits), config, limits)
+        dataset = reading.convert(sources.resolve(parts[0].source, config, limits), config)
         if parts[0].weight != 1:
             dataset = mixture.mix(parts, [dataset], config.data)
     else:
-        dataset = mixture.mix(parts, [_part(part.source, config, limits) for part in parts], config.data)
+        dataset = mixture.mix(parts, [reading.part(part.source) for part in parts], config.data)
+    if entries := reading.replay.entries:
+        faults, notes = reading.replay.finish()
+        dataset.faults += faults
+        dataset.notes += notes
+        dataset.sha256 = edits.fingerprint(dataset.sha256, entries)
+        dataset.unedited = read_rows(replace(config, edits=None), limits)
+    _finish(dataset, config, limits)
+    return dataset
+
+
+def _finish(dataset: Dataset, config: ReadConfig, limits: Limits) -> None:
+    """Clean what was read, and say what is to be said about all of it together."""
     steps.clean(dataset, config)
     convert.summarise(dataset, dataset.task)
     if len(dataset.labels) > limits.labels:
@@ -51,25 +70,46 @@ def read(source: str | os.PathLike[str] | ReadConfig, limits: Limits | None = No
     duplicates.count(dataset, first_time=True)
     for faults in (dataset.faults, dataset.warnings, dataset.dropped, dataset.fixed):
         faults.sort(key=lambda fault: (fault.file, fault.line))
-    return dataset
 
 
-def _part(source: str, config: ReadConfig, limits: Limits) -> Dataset:
-    """One of several sources; the settings are for each of them."""
-    try:
-        return _convert(sources.resolve(source, config, limits), replace(config, data=source), limits)
-    except UserError as error:
-        kind = UsageError if isinstance(error, UsageError) else UserError
-        raise kind(Text("In {source}: {problem}", source=source, problem=error.text)) from None
+@dataclass
+class _Reading:
+    """The sources of one reading, whose edits are one history; `rows` takes their rows where somebody wants them."""
+
+    config: ReadConfig
+    limits: Limits
+    replay: edits.Replay
+    rows: list[Row] | None
+
+    def part(self, source: str) -> Dataset:
+        """One of several sources; the settings are for each of them."""
+        try:
+            return self.convert(sources.resolve(source, self.config, self.limits), replace(self.config, data=source))
+        except UserError as error:
+            kind = UsageError if isinstance(error, UsageError) else UserError
+            raise kind(Text("In {source}: {problem}", source=source, problem=error.text)) from None
+
+    def convert(self, source: sources.Source, config: ReadConfig) -> Dataset:
+        """The examples of one source."""
+        tally = Tally()
+        rows = source.table.rows
+        if self.replay.entries:
+            rows = source.table.rows = opened(rows, tally)
+            rows = self.replay.apply(source.table, self.limits)
+        if self.rows is not None:
+            self.rows += opened(rows, Tally())
+        dataset = _convert(source, rows, config, self.limits)
+        dataset.notes += tally.notes()
+        return dataset
 
 
-def _convert(source: sources.Source, config: ReadConfig, limits: Limits) -> Dataset:
-    """The examples of one source, with its faults as `on_fault` wants them."""
+def _convert(source: sources.Source, rows: list[Row], config: ReadConfig, limits: Limits) -> Dataset:
+    """The examples of these rows of a source, with its faults as `on_fault` wants them."""
     dataset = Dataset(source=config.data, name=source.name, sha256=source.sha256, faults=source.table.faults)
     dataset.notes += source.table.notes
     dataset.warnings += source.table.warnings
-    if source.table.rows:
-        convert.convert(source.table.rows, config, dataset, limits)
+    if rows:
+        convert.convert(rows, config, dataset, limits)
     if config.on_fault != "stop":  # what `fix` could repair is repaired by now
         dataset.dropped = [fault for fault in dataset.faults if not fault.whole]
         dataset.faults = [fault for fault in dataset.faults if fault.whole]
@@ -114,7 +154,7 @@ def _sample(name: str, changed: tuple[float, ...]) -> Sample:
     card = sources.front_matter(card_path)
     # One row shows what a recipe makes; all of them would take seconds.
     source = sources.from_rows(name, islice(recipe(), 1)) if recipe else sources.resolve(name)
-    dataset = _convert(source, ReadConfig(data=name), OWNER)
+    dataset = _convert(source, source.table.rows, ReadConfig(data=name), OWNER)
     title = card.get("title", name)
     return Sample(
         name=name,

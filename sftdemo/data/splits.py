@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from sftdemo.data.cleaning import duplicates
 from sftdemo.data.types import SPLIT_NAMES, SPLITS, Dataset, Example, turn_text
@@ -35,7 +36,7 @@ def split(dataset: Dataset, seed: int, validation_size: float | None = None, tes
 
     Only train: 80/10/10. Train and test: validation is a tenth of train, at most 200 rows, at least one; a missing
     test is drawn likewise. The sizes change that: a share (below 1) or a count of the rows in train. What is there
-    already stays. Rows of one `group`, and rows that are the same but for case and punctuation, stay together; each
+    already stays, and of edited data each row that wasn't edited stays where it is without the edits. Rows of one `group`, and rows that are the same but for case and punctuation, stay together; each
     label keeps a row in train. Of mixed data each source is split for itself. Raises DataError where that can't be.
     """
     sizes = {"test": test_size, "validation": validation_size}
@@ -45,20 +46,53 @@ def split(dataset: Dataset, seed: int, validation_size: float | None = None, tes
         if size is not None and dataset.splits.get(name)
     ]
     keys: dict[int, str] | None = None
+    before = _before(dataset, seed, validation_size, test_size)
     if len(dataset.sources) > 1:
-        ordered = _each(dataset, seed, sizes, notes)
+        ordered = _each(dataset, seed, sizes, notes, before)
     else:
         examples = [example for part in dataset.splits.values() for example in part]
         keys = dict(zip(map(id, examples), duplicates.leak_keys(examples), strict=True))
         train_keys = [keys[id(example)] for example in dataset.splits.get("train", [])]
-        ordered = _divided(dataset, dict(dataset.splits), seed, sizes, notes, train_keys)
-    result = replace(dataset, splits=ordered, notes=[*dataset.notes, *notes, *_shared_groups(ordered)])
+        ordered = _divided(dataset, dict(dataset.splits), seed, sizes, notes, before, train_keys)
+    result = replace(dataset, splits=ordered, unedited=None, notes=[*dataset.notes, *notes, *_shared_groups(ordered)])
     in_order = None if keys is None else [keys[id(example)] for name in SPLITS for example in ordered[name]]
     duplicates.count(result, keys=in_order)
     return result
 
 
-def _each(dataset: Dataset, seed: int, sizes: dict[str, float | None], notes: list[Text]) -> dict[str, list[Example]]:
+def _before(dataset: Dataset, seed: int, validation_size: float | None, test_size: float | None) -> dict[int, str]:
+    """Where each row (by its id()) of edited data would be without the edits; rows that weren't there then are missing."""
+    if dataset.unedited is None:
+        return {}
+    keys = dict(zip(map(id, _rows(dataset.unedited)), _row_keys(dataset.unedited), strict=True))
+    try:
+        divided = split(dataset.unedited, seed, validation_size, test_size)
+    except DataError:  # as it was it couldn't be split
+        return {}
+    places = {keys[id(row)]: name for name, part in divided.splits.items() for row in part}
+    now = zip(_rows(dataset), _row_keys(dataset), strict=True)
+    return {id(row): places[key] for row, key in now if key in places}
+
+
+def _rows(dataset: Dataset) -> list[Example]:
+    return [row for part in dataset.splits.values() for row in part]
+
+
+def _row_keys(dataset: Dataset) -> list[tuple[Any, ...]]:
+    """For each row where it comes from, by which it is found again among the same rows edited."""
+    seen: Counter[tuple[Any, ...]] = Counter()
+    keys = []
+    for row in _rows(dataset):
+        meta = row.get("meta", {})
+        place = (meta.get("source"), meta.get("file", dataset.file), meta.get("line"), meta.get("nth"))
+        keys.append((*place, seen[place]))  # a row may hold several examples
+        seen[place] += 1
+    return keys
+
+
+def _each(
+    dataset: Dataset, seed: int, sizes: dict[str, float | None], notes: list[Text], before: dict[int, str]
+) -> dict[str, list[Example]]:
     """Every source split for itself; a train row that another source holds out is taken out."""
     joined: dict[str, list[Example]] = {name: [] for name in SPLITS}
     for part in dataset.sources:
@@ -66,7 +100,7 @@ def _each(dataset: Dataset, seed: int, sizes: dict[str, float | None], notes: li
             name: [example for example in rows if example["meta"]["source"] == part["name"]]
             for name, rows in dataset.splits.items()
         }
-        divided = _divided(replace(dataset, source=part["source"]), rows_of_split, seed, sizes, notes)
+        divided = _divided(replace(dataset, source=part["source"]), rows_of_split, seed, sizes, notes, before)
         for name, rows in divided.items():
             joined[name] += rows
     holders: dict[str, set[str]] = {}
@@ -89,6 +123,7 @@ def _divided(
     seed: int,
     sizes: dict[str, float | None],
     notes: list[Text],
+    before: dict[int, str],
     keys: Sequence[str] | None = None,
 ) -> dict[str, list[Example]]:
     train = parts.get("train", [])
@@ -107,12 +142,13 @@ def _divided(
             remedy = Text("Give at least {n}, of different groups and with different texts.", n=len(missing) + 1)
             raise DataError([fault(dataset, problem, remedy)])
         wanted = _wanted(dataset, len(train), missing, sizes)
-        placed = _place(train, units, wanted)
+        kept = any(id(row) in before for row in train)
+        placed = _keep_places(train, units, wanted, seed, before) if kept else _place(train, units, wanted)
         _fill_empty(dataset, train, units, placed, missing)
         for name in ("train", *missing):
             chosen = sorted(index for unit, place in zip(units, placed, strict=True) if place == name for index in unit)
             parts[name] = [train[index] for index in chosen]
-            if name != "train" and sizes[name] is not None and len(chosen) != wanted[name]:
+            if name != "train" and sizes[name] is not None and not kept and len(chosen) != wanted[name]:
                 notes.append(
                     Text(
                         "{split} has {n} rows, not {m}: what belongs together stays together.",
@@ -203,6 +239,56 @@ def _place(examples: Sequence[Example], units: list[list[int]], wanted: dict[str
         placed_rows[name] += len(unit)
         placed.append(name)
     return placed
+
+
+def _keep_places(
+    examples: Sequence[Example], units: list[list[int]], wanted: dict[str, int], seed: int, before: dict[int, str]
+) -> list[str]:
+    """A split for each unit of edited data: where its rows were before, those that weren't edited first.
+
+    An added row goes to train, a row that only an edit made readable where chance puts it; and a row moves to train where
+    the edits took the last of its label from there.
+    """
+    placed = [_kept_place([examples[index] for index in unit], wanted, len(examples), seed, before) for unit in units]
+    trained = {
+        examples[index].get("label", "")
+        for unit, name in zip(units, placed, strict=True)
+        if name == "train"
+        for index in unit
+    }
+    edited_first = sorted(range(len(units)), key=lambda place: not any(map(_edited, _of(examples, units[place]))))
+    for place in edited_first:
+        labels = {example.get("label", "") for example in _of(examples, units[place])}
+        if labels - trained:
+            placed[place] = "train"
+            trained |= labels
+    return placed
+
+
+def _kept_place(unit: list[Example], wanted: dict[str, int], rows: int, seed: int, before: dict[int, str]) -> str:
+    for group in ([row for row in unit if not _edited(row)], unit):
+        names = Counter(name for row in group if (name := before.get(id(row), "")) in ("train", *wanted))
+        if names:
+            return max(SPLITS, key=lambda name: names[name])
+        if any(id(row) in before for row in group):
+            return "train"  # it was held out by its split column, which was edited
+    if all(_edited(row) == "add" for row in unit):
+        return "train"
+    share = int.from_bytes(min(_rank(row, seed) for row in unit)) / 2 ** (8 * 16)
+    for name, count in wanted.items():
+        if share < count / rows:
+            return name
+        share -= count / rows
+    return "train"
+
+
+def _of(examples: Sequence[Example], unit: list[int]) -> list[Example]:
+    return [examples[index] for index in unit]
+
+
+def _edited(example: Example) -> str:
+    """What an edit made of the row, or ""."""
+    return str(example.get("meta", {}).get("edited", ""))
 
 
 def _fill_empty(

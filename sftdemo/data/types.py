@@ -37,8 +37,9 @@ class Example(TypedDict):
 
     `tools` are the functions the assistant may call, as OpenAI function schemas.
 
-    `weight` multiplies the row's loss. `meta` has `line`, and where they are known `file`, `group`, and, in data mixed
-    of several sources, `source` and `task`.
+    `weight` multiplies the row's loss. `meta` has `line`, and where they are known `file`, `group`, `nth` (of
+    several rows on one line), `edited` ("change" or "add", where an edit made the row), and, in data mixed of several
+    sources, `source` and `task`.
     """
 
     messages: list[Message]
@@ -139,6 +140,9 @@ class Dataset:
     instruction: str = ""
     preview: Preview | None = None
     file: str = ""  # where rows come from whose meta names none
+    unedited: Dataset | None = (
+        None  # the same without edits, until it is split: rows that weren't edited stay in their split
+    )
 
     @property
     def examples(self) -> int:

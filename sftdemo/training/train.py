@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sftdemo import files, runs
 from sftdemo.config import TrainConfig
+from sftdemo.data import edits
 from sftdemo.errors import Text, UserError, unexpected
 from sftdemo.log import TO_LOG, Quiet, Reporter
 from sftdemo.model import download
@@ -78,6 +80,9 @@ def _trained(
             if run:
                 listening.enter_context(interruption.hears(run.path / "stop"))
                 _take_up(run, start, reporter)
+            if run and config.edits and start.dataset is None:
+                kept = run.path / "data" / "edits.jsonl"  # a copy from when the run was asked for
+                config = replace(config, edits=str(kept)) if kept.is_file() else config
             precision = _precision(config, run, start, reporter)
             prepared = distributed.agree(lambda: Prepared(config, reporter, precision, start.dataset))
             reporter.info(f"Compute dtype: {prepared.precision}.")
@@ -127,6 +132,8 @@ def _write_inputs(prepared: Prepared, run: runs.Run, start: resume.Start, report
         config = prepared.run_config()
         if start.dataset:  # begins anew; how its data were made is known to its first beginning alone
             config["data"] = run.config()["data"]
+        elif prepared.config.edits:
+            edits.keep(prepared.config.edits, run.path)
         files.write_json(run.path / "config.json", config)
         for split, examples in prepared.dataset.splits.items():
             files.write_jsonl(run.path / "data" / f"{split}.jsonl", examples)

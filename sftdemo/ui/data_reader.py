@@ -18,6 +18,7 @@ from sftdemo.data.limits import OWNER, VISITOR, Limits, OverLimit
 from sftdemo.data.sources import sample_names
 from sftdemo.data.stored_rows import File, StoredRows
 from sftdemo.errors import Superseded, UserError
+from sftdemo.files import stamp
 from sftdemo.runs import home
 from sftdemo.system import bounded
 from sftdemo.ui.access import rights
@@ -53,7 +54,7 @@ class _Key:
 
     session: str
     config: ReadConfig
-    changed: tuple[float, ...]
+    changed: tuple[tuple[int, int, int], ...]
 
 
 @dataclass
@@ -187,15 +188,16 @@ def _session() -> str:
 
 
 def _key(config: ReadConfig) -> _Key:
-    changed = tuple(_changed(part.source) for part in mixture.parse(config.data))
+    named = [part.source for part in mixture.parse(config.data)] + [config.edits or ""]
+    changed = tuple(map(_changed, filter(None, named)))
     shared = _is_sample(config) and config == ReadConfig(data=config.data)
     return _Key("" if shared else _session(), config, changed)
 
 
-def _changed(source: str) -> float:
-    """When the source last changed, so that a file saved anew is read anew."""
+def _changed(source: str) -> tuple[int, int, int]:
+    """What differs between two versions of a source, so that a file saved anew is read anew."""
     path = Path(source).expanduser()
-    return path.stat().st_mtime if path.exists() else 0.0
+    return stamp(path.stat()) if path.exists() else (0, 0, 0)
 
 
 def _forget() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from sftdemo import files, runs
 from sftdemo.config import TrainConfig
+from sftdemo.data import edits
 from sftdemo.errors import Text, UsageError, UserError
 from sftdemo.log import LOG
 from sftdemo.runs import ACTIVE, DamagedRun, Run, error_keys
@@ -37,9 +38,13 @@ def start(config: TrainConfig) -> Run:
     """
     if not config.check().data:
         raise UsageError("data is empty; give a file, a folder, the name of a sample set, or a Hub id.")
+    if config.edits:
+        edits.read(config.edits)  # a fault in them is told before there is a run
     with lock.alone():
         hint = f"{Path(config.data).stem}-{config.method}"
         run = runs.create(config.name, hint, {"settings": config.to_json()})
+        if config.edits:  # the page may change its own until the training reads them
+            edits.keep(config.edits, run.path)
         _spawn_training(run)
     return run
 

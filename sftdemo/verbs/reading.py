@@ -34,7 +34,16 @@ def read(config: ReadConfig, limits: Limits, folder: str) -> dict[str, Any]:
         name: [numbers[id(row["messages"])] for row in part] for name, part in prepared.splits.items()
     }
     splits_before = {name: len(part) for name, part in dataset.splits.items()}
-    bare = replace(dataset, splits={}, faults=[], warnings=[], dropped=[], fixed=[], columns=dataset.columns[:COLUMNS])
+    bare = replace(
+        dataset,
+        splits={},
+        unedited=None,
+        faults=[],
+        warnings=[],
+        dropped=[],
+        fixed=[],
+        columns=dataset.columns[:COLUMNS],
+    )
     return {"dataset": bare, "summary": shortened(summary), "splits": splits_before, "prepared": trained}
 
 

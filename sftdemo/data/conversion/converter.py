@@ -184,6 +184,10 @@ class Converter(Fields):
                 example["weight"] = weight
         else:
             example["meta"] = {"line": row.line}
+        if row.nth > 1:
+            example["meta"]["nth"] = row.nth
+        if row.edited:
+            example["meta"]["edited"] = row.edited
         group = self.value(row, "group")
         if group is not None and group != "":
             example["meta"]["group"] = str(group)

@@ -18,12 +18,15 @@ _SPLITS = {
 
 
 class Row(NamedTuple):
-    """One record and where it stands: `line` counts from 1 (in Parquet and workbooks it is the row's number)."""
+    """One record and where it stands: `line` counts from 1 (in Parquet and workbooks it is the row's number), `nth` tells rows
+    that begin on one line apart. `edited` is what an edit made of it, "change" or "add"."""
 
     file: str
     line: int
     values: dict[str, Any]
     split: str | None = None
+    nth: int = 1
+    edited: str = ""
 
 
 KINDS = {
@@ -62,7 +65,8 @@ class Table:
                 over = OverLimit(self.limits, "depth", 1 + depth(value, 10 * self.limits.depth))
                 self.fault(line, over.problem, over.remedy)
                 return
-        self.rows.append(Row(self.file, line, values, self.split))
+        nth = self.rows[-1].nth + 1 if self.rows and self.rows[-1].line == line else 1
+        self.rows.append(Row(self.file, line, values, self.split, nth))
 
     def fault(self, line: int, problem: Text, remedy: Text, whole: bool = False) -> None:
         if len(self.faults) >= self.limits.faults:

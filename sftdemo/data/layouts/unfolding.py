@@ -65,16 +65,22 @@ def _reader_of(values: Values, readers: Iterable[Reader]) -> Reader | None:
     return next((reader for reader in readers if reader.needs(values.keys()) and reader.fits(values)), None)
 
 
+def opened(rows: list[Row], tally: Tally) -> list[Row]:
+    """The rows inside a file's one object, numbered from 1; all other rows as they are."""
+    if len(rows) != 1 or _reader_of(rows[0].values, READERS) or not (inside := nested.opened(rows[0].values)):
+        return rows
+    first = rows[0]
+    beside = (column for column, value in first.values.items() if not isinstance(value, list | dict) and value)
+    tally.unused += map(repr, beside)
+    return [Row(first.file, at, values, first.split or split) for at, (values, split) in enumerate(inside, 1)]
+
+
 def unfold(rows: list[Row], tally: Tally, faults: list[Fault]) -> list[Row]:
     """The rows with plain columns; rows that are plain stay as they are, and what is left out is counted.
 
     A nested row that can't be read is added to the faults.
     """
-    if len(rows) == 1 and not _reader_of(rows[0].values, READERS) and (nested_rows := nested.opened(rows[0].values)):
-        first = rows[0]
-        beside = (column for column, value in first.values.items() if not isinstance(value, list | dict) and value)
-        tally.unused += map(repr, beside)
-        rows = [Row(first.file, at, values, first.split or split) for at, (values, split) in enumerate(nested_rows, 1)]
+    rows = opened(rows, tally)
     rows = entities.sentences(rows) or rows
     candidates: dict[tuple[str, ...], list[Reader]] = {}
     plain: list[Row] = []

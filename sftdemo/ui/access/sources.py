@@ -25,6 +25,9 @@ def check(config: Settings, visitor: rights.Visitor) -> None:
     for source in parts(data or ""):
         if source not in sample_names() and not uploads.is_own(source, visitor):
             check_named(source, visitor)
+    edits = config.edits if isinstance(config, ReadConfig) else None
+    if edits and not uploads.is_own(edits, visitor):
+        check_named(edits, visitor)
     if isinstance(config, TrainConfig) and config.model != DEFAULT_MODEL:
         check_named(config.model, visitor)
 

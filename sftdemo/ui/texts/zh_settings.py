@@ -13,6 +13,8 @@ SETTINGS = {
     "help_header": "表格的表头：auto 自动识别，yes 是第一行，no 没有表头，数字表示第几行。",
     "set_sheet": "工作表",
     "help_sheet": "Excel 的工作表，名称或序号；默认是第一个有数据的。",
+    "set_edits": "编辑记录",
+    "help_edits": "记录编辑的 JSONL 文件：读取后修改、略过或新增的行；数据文件本身不变。",
     "set_columns": "列对应",
     "help_columns": "列名不同时，写成 角色=列名：text=tweet,label=mood。",
     "set_instruction": "指令",
