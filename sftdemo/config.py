@@ -253,6 +253,23 @@ class TrainConfig(ReadConfig):
         group="Run",
         low=0,
     )
+    evaluate_every: int | None = setting(
+        None,
+        "Measure the validation loss every so many steps; default: up to eight times, for a tenth of the time at most.",
+        group="Run",
+        low=1,
+    )
+    keep_best: bool = setting(
+        False,
+        "Keep the model of the step with the lowest validation loss, in place of the last step's.",
+        group="Run",
+    )
+    patience: int | None = setting(
+        None,
+        "Stop early once the validation loss has not fallen for so many measurements in a row, and keep the best model.",
+        group="Run",
+        low=1,
+    )
     resume: str | None = setting(
         None,
         "Go on with this run, which was interrupted or stopped, from its last checkpoint; its own settings stay.",
@@ -266,6 +283,14 @@ class TrainConfig(ReadConfig):
                 Text(
                     "method full can't train {kind} weights; use method lora, or quantization none.",
                     kind=self.quantization,
+                )
+            )
+        if self.keeps_best and self.checkpoint_every == 0:
+            name = "keep_best" if self.keep_best else "patience"
+            problems.append(
+                Text(
+                    "{name} keeps the best model in a checkpoint, and checkpoint_every is 0; set it to 1 or more.",
+                    name=Text(name),
                 )
             )
         changed = [spec.name for spec in dataclasses.fields(self) if getattr(self, spec.name) != spec.default]
@@ -289,6 +314,11 @@ class TrainConfig(ReadConfig):
         if self.max_steps is not None:
             return self.max_steps * self.batch_size * self.gradient_accumulation
         return math.inf if self.max_minutes is not None else rows * self.epochs
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the model of the lowest validation loss is kept; stopping early without that would keep a worse one."""
+        return self.keep_best or self.patience is not None
 
     @property
     def peak_learning_rate(self) -> float:

@@ -105,6 +105,8 @@ class Summary(TypedDict, total=False):
     estimated_memory: Doc[int, "bytes that were expected"]
     lora_targets: Doc[list[str], "the names of the layers that LoRA was put beside; with `full`, none"]
     resumed: Doc[list[int], "the steps from which an interrupted training went on"]
+    best_step: Doc[int | None, "with `keep_best` or `patience`: the step whose model was kept; `eval_loss` is its loss"]
+    early_stopped: Doc[bool, "`patience` ended it"]
 
 
 class StageState(TypedDict):
@@ -171,6 +173,7 @@ class Checkpoint(TypedDict):
     peak_memory: Doc[int, "bytes that a process took at most so far"]
     resumed: Doc[list[int], "the steps from which the training went on before"]
     budget: NotRequired[Doc[BudgetState, "with `max_minutes`"]]
+    best_step: NotRequired[Doc[int, "with `keep_best` or `patience`: the step of lowest validation loss so far"]]
     files: Doc[dict[str, str], "SHA-256 of each file in the folder"]
 
 

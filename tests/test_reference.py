@@ -86,9 +86,9 @@ assert dataset.splits["train"][0]["messages"][0]["content"] == "Review this code
 import pathlib
 from sftdemo import TrainConfig
 from sftdemo.__main__ import parser
-assert parser().parse_args(["train", "--data", "x", "--max-grad-norm", "0.5"]).max_grad_norm == 0.5
-assert TrainConfig().max_grad_norm == 1.0
-assert any("config.max_grad_norm" in path.read_text() for path in pathlib.Path("sftdemo").rglob("*.py"))
+assert parser().parse_args(["train", "--data", "x", "--adam-epsilon", "1e-6"]).adam_epsilon == 1e-6
+assert TrainConfig().adam_epsilon == 1e-8
+assert any("config.adam_epsilon" in path.read_text() for path in pathlib.Path("sftdemo").rglob("*.py"))
 """,
 }
 

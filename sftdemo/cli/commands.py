@@ -127,6 +127,9 @@ def train(options: argparse.Namespace) -> Result:
     )
     if summary["eval_loss"] is not None:
         text += f" Validation loss {summary['first_eval_loss']:.3f} → {summary['eval_loss']:.3f}."
+    if summary["best_step"] is not None:
+        early = "Stopped early, as the loss no longer fell. " if summary["early_stopped"] else ""
+        text += f" {early}Kept: the model of step {summary['best_step']}."
     if summary["status"] == "stopped":
         text += f" It goes on with: python -m sftdemo train --resume {shlex.quote(summary['run'])}"
     return Result(summary, text, 130 if summary["status"] == "stopped" else 0)

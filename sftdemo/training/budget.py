@@ -52,10 +52,12 @@ class Budget:
         whole = trained + self.room(saving)
         return min((trained + step) / whole, 1.0) if whole > 0 else 1.0
 
-    def evaluation_due(self, share: float) -> bool:
-        """Whether the next of the validations on the way, spread evenly over the time, lies before this share."""
+    def evaluation_due(self, share: float, all_of_them: bool) -> bool:
+        """Whether the next of the validations on the way, spread evenly over the time, lies before this share.
+
+        There are fewer where they would take long, unless `all_of_them` are wanted."""
         between = int(EVALUATION_SHARE * self.seconds / self.evaluation) - 2 if self.evaluation > 0 else 0
-        parts = min(EVALUATIONS, max(between, 0)) + 1
+        parts = (EVALUATIONS if all_of_them else min(EVALUATIONS, max(between, 0))) + 1
         return share < 1 and int(share * parts) > int(self.share * parts)
 
     def log_due(self, share: float) -> bool:

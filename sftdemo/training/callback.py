@@ -10,9 +10,11 @@ import torch
 from transformers import TrainerCallback
 
 from sftdemo import runs
+from sftdemo.config import TrainConfig
 from sftdemo.schema import Checkpoint, MetricsRow
 from sftdemo.system import resources
 from sftdemo.training.budget import Budget
+from sftdemo.training.early_stopping import BestStep
 from sftdemo.training.progress import Progress
 from sftdemo.training.signals import Interruption
 
@@ -63,23 +65,25 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         interruption: Interruption,
         progress: Progress,
         checkpoint: Checkpoint | None,
-        every: int,
-        budget: Budget | None = None,
+        config: TrainConfig,
     ) -> None:
-        """`checkpoint` is what the training goes on from, `every` how many steps lie between two checkpoints at most."""
-        self.run, self.interruption, self.progress, self.every = run, interruption, progress, every
-        self.checkpoint, self.budget = checkpoint, budget
+        """`checkpoint` is what the training goes on from."""
+        self.run, self.interruption, self.progress, self.checkpoint = run, interruption, progress, checkpoint
+        self.config, self.every = config, config.checkpoint_every  # steps between two checkpoints at most
+        self.budget = Budget.of(
+            config.max_minutes, interruption.began, checkpoint.get("budget") if checkpoint else None
+        )
         self.tally = Tally.of(checkpoint) if checkpoint else Tally()
         self.trainer: Any = None
         self.began = 0.0
         self.ended = self.tally.training_seconds
         self.saved_at, self.saved_step = time.monotonic(), checkpoint["step"] if checkpoint else 0
         self.step_seconds = self.save_seconds = 0.0
-        measured = (
-            [(row["step"], row["eval_loss"]) for row in run.metrics() if "eval_loss" in row] if checkpoint else []
-        )
+        metrics = run.metrics() if checkpoint else []
+        self.best = BestStep.of(config, metrics)
+        measured = [(row["step"], row["eval_loss"]) for row in metrics if "eval_loss" in row]
         self.evaluated = measured[-1] if measured else None  # the newest validation loss, with its step
-        self.stopped = self.cut_off = False
+        self.stopped = self.cut_off = self.early_stopped = False
 
     @property
     def training_seconds(self) -> float:
@@ -115,8 +119,18 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             share,
             over,
             budget.log_due(share),
-            self.trainer.eval_dataset is not None and budget.evaluation_due(share),
+            self._validates_by_clock and budget.evaluation_due(share, self.best is not None),
         )
+
+    @property
+    def _validates_by_clock(self) -> bool:
+        return self.trainer.eval_dataset is not None and self.config.evaluate_every is None
+
+    def has_waited_enough(self, state: Any) -> bool:
+        """Whether to stop early; all processes know the same losses."""
+        if self.best and self.best.patience_over and state.global_step < state.max_steps:
+            self.early_stopped = True
+        return self.early_stopped
 
     def stop(self, state: Any, hurry: bool) -> None:
         self.stopped, self.cut_off = True, hurry
@@ -143,9 +157,18 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         by_step = self.every > 0 and state.global_step % self.every == 0
         # After the last step the model itself is saved.
         if self.budget:
-            control.should_log, control.should_evaluate = self.trainer.log_due, self.trainer.evaluation_due
+            control.should_log = self.trainer.log_due
+            control.should_evaluate = control.should_evaluate or self.trainer.evaluation_due
         control.should_save = self.trainer.save_due or (by_step and state.global_step < state.max_steps)
         return control
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        """The best so far is kept as a checkpoint; the last step's model is at hand."""
+        lowest = self.best and metrics and self.best.measure(state.global_step, metrics["eval_loss"])
+        if lowest and state.global_step < state.max_steps:
+            control.should_save = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         logs = logs or {}

@@ -79,13 +79,23 @@ def commit(run: Run, written: Path, manifest: Checkpoint) -> None:
 
 
 def _remove_older(run: Run, newest: Path) -> None:
-    """The one before the newest stays too where the disk has plenty of room, should the newest get damaged."""
+    """The one before the newest stays too where the disk has plenty of room, should the newest get damaged; and of each
+    that stays the best one until then, whose model may be kept in the end."""
     older = [path for path in _by_step(run) if path != newest]
     free = shutil.disk_usage(newest).free
+    kept = [newest]
     if older and _problem(older[0], hashed=False) is None and _size(older[0]) < OLDER_SHARE * free:
-        older = older[1:]
+        kept.append(older[0])
+    best = {read_json(path / MANIFEST).get("best_step") for path in kept}
     for path in older:
-        shutil.rmtree(path, ignore_errors=True)
+        if path not in kept and _step(path) not in best:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def of_step(run: Run, step: int) -> tuple[Path, Text | None]:
+    """The checkpoint of a step, and why it isn't whole, if it isn't."""
+    path = folder(run) / f"checkpoint-{step}"
+    return path, _problem(path)
 
 
 def newest(run: Run) -> tuple[Saved | None, list[Text]]:
@@ -119,14 +129,18 @@ def _by_step(run: Run) -> list[Path]:
     """The folders of checkpoints, the newest first."""
     paths = folder(run).glob("checkpoint-*")
     numbered = [path for path in paths if path.name.rpartition("-")[2].isdecimal() and path.is_dir()]
-    return sorted(numbered, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    return sorted(numbered, key=_step, reverse=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])
 
 
 def _problem(path: Path, hashed: bool = True) -> Text | None:
     """Why a folder isn't a whole checkpoint, or None."""
     try:
         manifest = read_json(path / MANIFEST)
-        if manifest["step"] != int(path.name.rpartition("-")[2]):
+        if manifest["step"] != _step(path):
             return Text("its manifest is another step's")
         for name, digest in manifest["files"].items():
             if not (path / name).is_file():

@@ -55,6 +55,9 @@ def model_card(run: Run, summary: Mapping[str, Any], form: str = "", check: str 
     loss = ""
     if summary.get("eval_loss") is not None and summary.get("first_eval_loss") is not None:
         loss = f"Validation loss {summary['first_eval_loss']:.3f} → {summary['eval_loss']:.3f}. "
+    if (step := summary.get("best_step")) is not None:
+        early = "Stopped early, as the validation loss no longer fell. " if summary.get("early_stopped") else ""
+        loss += f"{early}This is the model of step {step}, kept for its validation loss. "
     targets = f" LoRA on the layers {', '.join(names)}." if (names := summary.get("lora_targets")) else ""
     quantization = "" if settings["quantization"] == "none" else f", base weights in {settings['quantization']}"
     scores = _newest_scores(run)

@@ -97,6 +97,13 @@ class Prepared:
                 "No row fits into max_length {max_length}; raise it, or give shorter rows.",
                 max_length=config.max_length,
             )
+        asked = {"keep_best": config.keep_best, "patience": config.patience, "evaluate_every": config.evaluate_every}
+        if not self.rows["validation"] and (names := [name for name, value in asked.items() if value]):
+            raise UserError(
+                "{name} needs validation rows, and none fits into max_length {max_length}; raise it, or leave {name} out.",
+                name=Text(names[0]),
+                max_length=config.max_length,
+            )
         for split, fit in fitted.items():
             if sentence := fit.sentence(config):
                 reporter.info(f"In {split}: {sentence}")
@@ -109,7 +116,7 @@ class Prepared:
         self.memory, memory_note = memory_estimate.check_training(model, config, sizes, self.dtype.itemsize)
         reporter.info(memory_note)
         # A checkpoint of full tuning holds weights and two moments; the next one is written beside it, and then the model.
-        kept = 7 if config.checkpoint_every else 1
+        kept = 1 + 3 * (2 + config.keeps_best) if config.checkpoint_every else 1
         weights = kept * loading.weights_bytes(self.base) if config.method == "full" else 0
         resources.check_disk(runs.home(), weights + 200_000_000, Text("The run"))
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,19 +13,19 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer
 
 from sftdemo import files, runs
 from sftdemo.encoding import encode
 from sftdemo.encoding.packing import Collator, ShardedBatchSampler, batches
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 from sftdemo.log import Reporter
 from sftdemo.model import loading
 from sftdemo.schema import Checkpoint, Summary
 from sftdemo.stages import Stage
-from sftdemo.system import compute, distributed, malloc
+from sftdemo.system import distributed, malloc
 from sftdemo.training import checkpoints, fused_layers, loss, packed_attention
-from sftdemo.training.budget import Budget
+from sftdemo.training.arguments import has_experts, keeps_inputs, planned_steps, training_arguments
 from sftdemo.training.callback import RunCallback
 from sftdemo.training.model_card import model_card
 
@@ -40,10 +38,6 @@ if TYPE_CHECKING:
     from sftdemo.training.progress import Progress
 from sftdemo.training.signals import Interruption
 
-EVALUATION_SHARE = 0.1  # of the training's cost, at most, goes into validation loss on the way
-FORWARD_SHARE = 3  # a forward pass costs a third of a training step
-MOST_STEPS = 10**9  # where the clock ends it
-MOST_LOGGED = 1000  # points of a curve
 WARMED = 0.85  # of what a step's activations will take; the rest of the heap's slack comes with time
 
 
@@ -86,7 +80,7 @@ class SftTrainer(Trainer):  # type: ignore[misc]
         weight, tokens, stop, hurry, due, share, over, log, evaluate = self._over_all(
             weight, tokens, *self.watch.words(), *self.watch.pace(self.state)
         )
-        if over and not stop:
+        if (over or self.watch.has_waited_enough(self.state)) and not stop:
             self.state.max_steps = self.state.global_step
         if stop or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
@@ -127,6 +121,8 @@ class SftTrainer(Trainer):  # type: ignore[misc]
     def _manifest(self, pending_loss: float) -> Checkpoint:
         tally, budget = self.watch.tally, self.watch.budget
         kept: dict[str, Any] = {"budget": budget.state()} if budget else {}
+        if self.watch.best and self.watch.best.step is not None:
+            kept["best_step"] = self.watch.best.step
         return {
             "step": self.state.global_step,
             "total": self.watch.total(self.state),
@@ -192,9 +188,7 @@ def fit(
 ) -> Summary:
     """Load, train, save; returns the `train` command's JSON and leaves it in the run's status."""
     manifest = checkpoint.manifest if checkpoint else None
-    config = prepared.config
-    budget = Budget.of(config.max_minutes, interruption.began, manifest.get("budget") if manifest else None)
-    callback = RunCallback(run, interruption, reporter, manifest, config.checkpoint_every, budget)
+    callback = RunCallback(run, interruption, reporter, manifest, prepared.config)
     reporter.stage("loading", 0, loading.weights_bytes(prepared.base))
     trainer, generation_config = _trainer(prepared, run, callback, reporter)
     tally, has_validation = callback.tally, trainer.eval_dataset is not None
@@ -208,13 +202,16 @@ def fit(
     interruption.phase = "saving"
     reporter.stage("saving")
     seconds = tally.elapsed
+    best_step, eval_loss = _keep_best(trainer, callback, interruption) if callback.best else (None, None)
     _save(trainer, prepared, run, generation_config)
+    if has_validation and not callback.best:
+        eval_loss = _last_eval_loss(trainer, callback, interruption)
     summary: Summary = {
         "run": run.name,
         "status": "stopped" if callback.stopped else "finished",
         "steps": steps,
         "train_loss": result.training_loss,
-        "eval_loss": _last_eval_loss(trainer, callback, interruption) if has_validation else None,
+        "eval_loss": eval_loss,
         "first_eval_loss": tally.first_eval_loss,
         "tokens_per_s": round(callback.tokens_per_s, 1),
         "seconds": round(seconds, 1),
@@ -223,6 +220,8 @@ def fit(
         "estimated_memory": prepared.memory.peak,
         "lora_targets": _targets(trainer.model),
         "resumed": tally.resumed,
+        "best_step": best_step,
+        "early_stopped": callback.early_stopped,
     }
     if trainer.is_world_process_zero():
         files.write_text(run.path / "README.md", model_card(run, summary))
@@ -231,6 +230,27 @@ def fit(
         if not callback.stopped:
             shutil.rmtree(run.path / "checkpoints", ignore_errors=True)  # the way there is not needed any more
     return summary
+
+
+def _keep_best(trainer: SftTrainer, callback: RunCallback, interruption: Interruption) -> tuple[int, float | None]:
+    """Take the model back to the step of lowest validation loss, the last one included; returns that step and its loss."""
+    last_loss, step = _last_eval_loss(trainer, callback, interruption), trainer.state.global_step
+    best = callback.best
+    assert best
+    if (kept := best.step) is not None and kept != step:
+        path, problem = distributed.from_rank_zero(lambda: checkpoints.of_step(callback.run, kept))
+        if problem is None:
+            trainer.state.best_model_checkpoint = str(path)
+            trainer._load_best_model()
+            return kept, best.loss
+        callback.progress.info(
+            Text(
+                "{name}, the best, is damaged: {problem}. The model of the last step is kept.",
+                name=path.name,
+                problem=problem,
+            )
+        )
+    return step, last_loss
 
 
 def _last_eval_loss(trainer: SftTrainer, callback: RunCallback, interruption: Interruption) -> float | None:
@@ -260,9 +280,9 @@ def _trainer(prepared: Prepared, run: runs.Run, callback: RunCallback, reporter:
     trained, packed = trainable(model, config)
     if not packed:
         reporter.info("This model keeps its own attention; rows are padded instead of packed.")
-    if config.gradient_checkpointing and _keeps_inputs(config):
+    if config.gradient_checkpointing and keeps_inputs(config):
         trained.enable_input_require_grads()  # else no gradient comes back through a reentrant checkpoint
-    arguments = _arguments(prepared, run, full and prepared.dtype == torch.bfloat16, _has_experts(model))
+    arguments = training_arguments(prepared, run, full and prepared.dtype == torch.bfloat16, has_experts(model))
     trainer = SftTrainer(
         model=trained,
         args=arguments,
@@ -290,68 +310,6 @@ def trainable(model: PreTrainedModel, config: TrainConfig) -> tuple[Any, bool]:
     trained = loading.add_lora(model, config)
     fused_layers.fuse(trained)
     return trained, packed
-
-
-def _has_experts(model: torch.nn.Module) -> bool:
-    """Whether a step may leave weights out: several processes then have to look for those without a gradient."""
-    return any("expert" in name for name, _ in model.named_modules())
-
-
-def _keeps_inputs(config: TrainConfig) -> bool:
-    """Whether linear layers keep their inputs outside of autograd's saved tensors, as bitsandbytes' in 8 bits do.
-
-    A checkpoint then frees them only if its first pass makes no graph at all.
-    """
-    return config.quantization == "int8"
-
-
-def _arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse: bool) -> TrainingArguments:
-    config, rows, held_out = prepared.config, len(prepared.rows["train"]), len(prepared.rows["validation"])
-    steps = planned_steps(rows, config.epochs, config.batch_size * distributed.count(), config.gradient_accumulation)
-    by_clock = config.max_minutes is not None  # RunCallback says when to log and to validate, and when it is over
-    if config.max_steps is not None or by_clock:
-        steps = config.max_steps or MOST_STEPS
-    seen = min(config.rows_seen(rows), MOST_STEPS)
-    affordable = FORWARD_SHARE * EVALUATION_SHARE * seen / held_out if held_out and not by_clock else 0
-    # The first and the last validation loss are always measured; these are the ones between.
-    evaluations_between = min(8, max(0, int(affordable) - 2))
-    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # what the launcher says of it; --precision decides, below
-    arguments = TrainingArguments(
-        output_dir=str(checkpoints.part(run)),
-        num_train_epochs=config.epochs,
-        max_steps=-1 if config.max_steps is None and not by_clock else steps,
-        learning_rate=config.peak_learning_rate,
-        per_device_train_batch_size=config.batch_size,
-        per_device_eval_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation,
-        activation_checkpointing=config.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": _keeps_inputs(config)},
-        lr_scheduler_type="linear",
-        warmup_steps=round(config.warmup_ratio * steps),
-        weight_decay=config.weight_decay,
-        bf16=autocast,
-        logging_strategy="no" if by_clock else "steps",
-        logging_steps=max(1, steps // MOST_LOGGED),
-        eval_strategy="steps" if evaluations_between else "no",
-        eval_steps=max(1, steps // (evaluations_between + 1)) if evaluations_between else None,
-        save_strategy="no",  # RunCallback says when
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        ddp_find_unused_parameters=sparse,
-        use_cpu=compute.device().type == "cpu",
-        seed=config.seed,
-        log_level="error",
-    )
-    if arguments.n_gpu > 1:
-        # Started plainly on several GPUs it would split a packed batch over them; `accelerate launch` uses them all.
-        arguments._n_gpu = 1
-    return arguments
-
-
-def planned_steps(rows: int, epochs: float, batch: int, accumulation: int) -> int:
-    """How many optimizer steps the Trainer will make; `batch` is over all processes."""
-    return math.ceil(epochs * math.ceil(math.ceil(rows / batch) / accumulation))
 
 
 def _save(trainer: SftTrainer, prepared: Prepared, run: runs.Run, generation_config: Any) -> None:

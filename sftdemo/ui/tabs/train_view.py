@@ -68,6 +68,10 @@ def done_sentence(status: Mapping[str, Any], curve: charts.Curve, lang: str) -> 
         sentences.append(say(lang, "train_losses", first=f"{first:.2f}", last=f"{last:.2f}"))
     elif last is not None:
         sentences.append(say(lang, "train_loss", last=f"{last:.2f}"))
+    if status.get("early_stopped"):
+        sentences.append(say(lang, "train_early_stopped"))
+    if status.get("best_step") is not None:
+        sentences.append(say(lang, "train_kept", step=status["best_step"], steps=status.get("steps", "?")))
     source = f"source_{status.get('model_source', '').lower().replace(' ', '_')}"
     if source in TEXTS[lang]:
         sentences.append(say(lang, source))

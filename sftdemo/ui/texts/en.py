@@ -84,6 +84,8 @@ EN = {
     "source_python_package": "The model came from its Python package, as the Hub did not answer.",
     "train_losses": "Validation loss {first} → {last}.",
     "train_loss": "Validation loss {last}.",
+    "train_early_stopped": "Stopped early: the validation loss no longer fell.",
+    "train_kept": "Kept: the model of step {step} of {steps}, which had the lowest validation loss.",
     "figure_step": "step",
     "figure_loss": "training loss",
     "figure_validation": "validation loss",

@@ -84,6 +84,8 @@ ZH = {
     "source_python_package": "Hub 没有回应，模型取自 Python 包。",
     "train_losses": "验证损失 {first} → {last}。",
     "train_loss": "验证损失 {last}。",
+    "train_early_stopped": "验证损失不再下降，已提前停止。",
+    "train_kept": "保留的是第 {step} 步（共 {steps} 步）的模型，它的验证损失最低。",
     "figure_step": "步",
     "figure_loss": "训练损失",
     "figure_validation": "验证损失",

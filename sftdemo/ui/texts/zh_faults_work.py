@@ -28,6 +28,9 @@ WORK = {
     "chunk_overlap is {n}; half of max_length ({limit}) is the most.": "“分段重叠”是 {n}，最多为“最大长度”（{limit}）的一半。",
     "data is empty; give a file, a folder, the name of a sample set, or a Hub id.": "没有指定数据；请提供文件、文件夹、样例名称或 Hub 数据集 ID。",
     "thinking is {value!r}, but the model's chat template has no switch for thoughts; leave it at auto.": "“思考”设为 {value!r}，但模型的对话模板没有思考开关；请保持 auto。",
+    "{name} keeps the best model in a checkpoint, and checkpoint_every is 0; set it to 1 or more.": "“{name}”需要用检查点保存最佳模型，而“检查点间隔”是 0；请设为 1 或更大。",
+    "{name} needs validation rows, and none fits into max_length {max_length}; raise it, or leave {name} out.": "“{name}”需要验证集，但没有验证行能放进“最大长度”{max_length}；请调大它，或不设“{name}”。",
+    "{name}, the best, is damaged: {problem}. The model of the last step is kept.": "最佳检查点 {name} 已损坏：{problem}。保留的是最后一步的模型。",
     # 对话模板。
     "This model has no chat template; choose a chat (instruct) model.": "该模型没有对话模板；请换用对话（instruct）模型。",
     "The model's chat template refuses this conversation: {reason}.": "模型的对话模板不接受这段对话：{reason}。",

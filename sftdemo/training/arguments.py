@@ -1,0 +1,91 @@
+"""The Trainer's arguments from our settings: how long, at which rate, and when to log and to validate."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import TrainingArguments
+
+from sftdemo import runs
+from sftdemo.system import compute, distributed
+from sftdemo.training import checkpoints
+from sftdemo.training.budget import EVALUATION_SHARE, EVALUATIONS
+
+if TYPE_CHECKING:
+    from sftdemo.config import TrainConfig
+    from sftdemo.training.prepare import Prepared
+
+FORWARD_SHARE = 3  # a forward pass costs a third of a training step
+MOST_STEPS = 10**9  # where the clock ends it
+MOST_LOGGED = 1000  # points of a curve
+
+
+def has_experts(model: torch.nn.Module) -> bool:
+    """Whether a step may leave weights out: several processes then have to look for those without a gradient."""
+    return any("expert" in name for name, _ in model.named_modules())
+
+
+def keeps_inputs(config: TrainConfig) -> bool:
+    """Whether linear layers keep their inputs outside of autograd's saved tensors, as bitsandbytes' in 8 bits do.
+
+    A checkpoint then frees them only if its first pass makes no graph at all.
+    """
+    return config.quantization == "int8"
+
+
+def training_arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse: bool) -> TrainingArguments:
+    """What the Trainer is told; `autocast` to bfloat16, `sparse` where a step may leave weights out."""
+    config, rows, held_out = prepared.config, len(prepared.rows["train"]), len(prepared.rows["validation"])
+    steps = planned_steps(rows, config.epochs, config.batch_size * distributed.count(), config.gradient_accumulation)
+    by_clock = config.max_minutes is not None  # RunCallback says when to log and to validate, and when it is over
+    if config.max_steps is not None or by_clock:
+        steps = config.max_steps or MOST_STEPS
+    seen = min(config.rows_seen(rows), MOST_STEPS)
+    affordable = FORWARD_SHARE * EVALUATION_SHARE * seen / held_out if held_out and not by_clock else 0
+    # The first and the last validation loss are always measured; these are the ones between.
+    evaluations_between = min(EVALUATIONS, max(0, int(affordable) - 2))
+    if config.keeps_best and held_out and not by_clock:
+        evaluations_between = EVALUATIONS  # whatever they cost: what is best has to be known
+    evaluate_every = max(1, steps // (evaluations_between + 1)) if evaluations_between else None
+    if config.evaluate_every is not None and held_out:
+        evaluate_every = config.evaluate_every
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # what the launcher says of it; --precision decides, below
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints.part(run)),
+        num_train_epochs=config.epochs,
+        max_steps=-1 if config.max_steps is None and not by_clock else steps,
+        learning_rate=config.peak_learning_rate,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation,
+        activation_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": keeps_inputs(config)},
+        lr_scheduler_type="linear",
+        warmup_steps=round(config.warmup_ratio * steps),
+        weight_decay=config.weight_decay,
+        bf16=autocast,
+        logging_strategy="no" if by_clock else "steps",
+        logging_steps=max(1, steps // MOST_LOGGED),
+        eval_strategy="steps" if evaluate_every else "no",
+        eval_steps=evaluate_every,
+        save_strategy="no",  # RunCallback says when
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=sparse,
+        use_cpu=compute.device().type == "cpu",
+        seed=config.seed,
+        log_level="error",
+    )
+    if arguments.n_gpu > 1:
+        # Started plainly on several GPUs it would split a packed batch over them; `accelerate launch` uses them all.
+        arguments._n_gpu = 1
+    return arguments
+
+
+def planned_steps(rows: int, epochs: float, batch: int, accumulation: int) -> int:
+    """How many optimizer steps the Trainer will make; `batch` is over all processes."""
+    return math.ceil(epochs * math.ceil(math.ceil(rows / batch) / accumulation))
