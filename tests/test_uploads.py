@@ -18,7 +18,7 @@ from sftdemo import runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.ui import build, server, uploads
-from sftdemo.ui.access import rights, sources
+from sftdemo.ui.access import cookies, rights, sources
 from sftdemo.ui.access.settings import AppConfig
 
 CONTENT = b'{"text": "good", "label": "a"}\n' * 3
@@ -98,6 +98,27 @@ def test_what_a_visitor_keeps_has_a_limit(url: str) -> None:
     assert reply.status_code == 411, "how much is coming isn't said"
 
 
+def test_an_upload_stays_while_a_page_has_it_and_its_browser_is_known_after_a_restart(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = browser(url)
+    (path,) = send(ann, ("a.jsonl", CONTENT)).json()
+    visitor = visitor_of(ann)
+    uploads.read_by(path, visitor, "before")
+    uploads.leave(SimpleNamespace(session_hash="before"))
+    uploads.read_by(path, visitor, "loaded again")
+    uploads.sweep(time.time() + uploads.LEFT_S + 1)
+    assert Path(path).exists()
+    cookies._browser_key.cache_clear()  # as a new process has it
+    monkeypatch.setattr(cookies, "_owner_key", b"another")
+    assert visitor_of(ann) == visitor and visitor.browser and uploads.is_own(path, visitor_of(ann))
+    key = runs.home() / "browsers.key"
+    assert key.stat().st_mode & 0o777 == 0o600 and list(runs.home().glob(".browsers*")) == []
+    uploads.leave(SimpleNamespace(session_hash="loaded again"))
+    uploads.sweep(time.time() + uploads.LEFT_S + 1)
+    assert not Path(path).exists()
+
+
 def test_uploads_go_with_their_page_and_in_time(url: str) -> None:
     ann = browser(url)
     first, second, third = (send(ann, (f"{name}.jsonl", CONTENT)).json()[0] for name in "abc")
@@ -108,6 +129,9 @@ def test_uploads_go_with_their_page_and_in_time(url: str) -> None:
     run.write_status("queued")
     for page in ("page 1", "page 2", "page 3"):
         uploads.leave(SimpleNamespace(session_hash=page))
+    uploads.sweep()
+    assert Path(first).exists(), "the page may be loaded again"
+    uploads.sweep(time.time() + uploads.LEFT_S + 1)
     assert [Path(path).exists() for path in (first, second, third)] == [False, True, True], (
         "the second is being trained on"
     )

@@ -27,7 +27,11 @@ from sftdemo.ui.texts.faults import in_words
 MIB = 2**20
 _EARLIER = re.compile("[0-9a-f]{64}")  # where Gradio itself puts an upload
 
+LEFT_S = 600.0  # a page that is closed may be one that is loaded again, in another language or after a restart
+SWEEP_S = 60.0
+
 _pages: dict[str, set[Path]] = {}  # by page, the uploads that it has read
+_left: dict[Path, float] = {}  # uploads whose pages are closed, and when the last one was
 _guard = threading.Lock()
 
 
@@ -94,24 +98,26 @@ def kept_apart(receive_upload: Callable[..., Awaitable[Any]]) -> Callable[..., A
 
 
 def read_by(path: str, visitor: rights.Visitor, page: str) -> None:
-    """Note that a page works with an upload, which goes when the page is closed; the owner's stay their time."""
+    """Note that a page works with an upload, which goes a while after the page is closed; the owner's stay their time."""
     if not visitor.owner and is_own(path, visitor):
         with _guard:
             _pages.setdefault(page, set()).add(_place(Path(path)))
+            _left.pop(_place(Path(path)), None)
 
 
 def leave(request: gr.Request) -> None:
     """A page was closed."""
     with _guard:
-        places = _pages.pop(str(request.session_hash), set())
-    if rights.policy().config.uploads_end_with_page:
-        _delete(places)
+        places = _pages.pop(str(request.session_hash), set()) - set[Path]().union(*_pages.values())
+        _left.update(dict.fromkeys(places, time.time()))
 
 
 def sweep(now: float | None = None) -> None:
     """Delete what was uploaded, or written for download, longer ago than uploads are kept, and old trash."""
     trash.sweep(now)
-    oldest = (now or time.time()) - 3600 * rights.policy().config.upload_hours
+    now = now or time.time()
+    _sweep_left(now)
+    oldest = now - 3600 * rights.policy().config.upload_hours
     downloads.sweep(oldest)
     earlier = [path for path in folder().parent.glob("*") if _EARLIER.fullmatch(path.name)]
     _delete({path for path in (*folder().glob("*/*"), *earlier) if path.stat().st_mtime < oldest})
@@ -120,11 +126,22 @@ def sweep(now: float | None = None) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def _sweep_left(now: float) -> None:
+    """Delete the uploads whose pages have been closed for a while."""
+    if rights.policy().config.uploads_end_with_page:
+        with _guard:
+            closed = {place for place, since in _left.items() if since < now - LEFT_S}
+        _delete(closed)
+    with _guard:
+        for place in [place for place in _left if not place.exists()]:
+            del _left[place]
+
+
 def sweep_forever() -> None:
     while True:
         with contextlib.suppress(FileNotFoundError):  # a page was closed meanwhile, and its uploads went
             sweep()
-        time.sleep(600)
+        time.sleep(SWEEP_S)
 
 
 def _place(path: Path) -> Path:

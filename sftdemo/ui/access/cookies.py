@@ -8,16 +8,21 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import cookie_parser
 
+from sftdemo.log import LOG
+from sftdemo.runs import home
 from sftdemo.ui.access.hosts import headers
 
 BROWSER, OWNER = "sftdemo_visitor", "sftdemo_owner"  # the cookies
 LIFETIME_S = {BROWSER: 365 * 24 * 3600, OWNER: 24 * 3600}
 
-_key = secrets.token_bytes(32)  # a restarted app lets the owner sign in again
+KEY_BYTES = 32
+_owner_key = secrets.token_bytes(KEY_BYTES)  # a restarted app lets the owner sign in again
 _ended: dict[str, float] = {}  # values signed out before their time, and when they expire
 
 
@@ -28,7 +33,24 @@ def signed(cookie: str) -> str:
 
 
 def _signature(cookie: str, text: str) -> str:
-    return hmac.new(_key, f"{cookie}={text}".encode(), hashlib.sha256).hexdigest()
+    key = _owner_key if cookie == OWNER else _browser_key(home() / "browsers.key")
+    return hmac.new(key, f"{cookie}={text}".encode(), hashlib.sha256).hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _browser_key(path: Path) -> bytes:
+    """The key of this home, which a restarted app reads again: a browser stays the visitor whose uploads lie here."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file() or path.stat().st_size != KEY_BYTES:
+            part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(KEY_BYTES))
+            part.rename(path)
+        return path.read_bytes()
+    except OSError as error:
+        LOG.warning("Browsers are forgotten at a restart of the app: %s", error)
+        return _owner_key
 
 
 def identity(cookie: str, scope: Mapping[str, Any]) -> str:

@@ -71,7 +71,7 @@ class AppConfig(Settings):
         24.0, "Hours until an upload, or a file written for download, is deleted.", group="Limits", low=0.01
     )
     uploads_end_with_page: bool = setting(
-        True, "A visitor's uploads are deleted when the page that read them is closed.", group="Limits"
+        True, "A visitor's uploads are deleted ten minutes after the page that read them is closed.", group="Limits"
     )
     visitor_waiting: int = setting(5, "Requests of a visitor to the model at one time.", group="Limits", low=1)
     all_waiting: int = setting(100, "Requests to the model in all at one time.", group="Limits", low=1)
