@@ -18,7 +18,7 @@ from sftdemo.ui import chosen_data
 from sftdemo.ui.parts import charts
 from sftdemo.ui.parts.page import Page
 from sftdemo.ui.tabs import data as data_tab
-from sftdemo.ui.tabs import data_views
+from sftdemo.ui.tabs import data_columns, data_views
 from sftdemo.verbs import check
 
 ROWS = [
@@ -129,7 +129,7 @@ def test_a_failing_template_is_told_with_its_reason(tmp_path):
     ],
 )
 def test_menus_become_the_setting_columns(menus, mapping, expected):
-    assert data_tab.columns("text_label", menus, mapping) == expected
+    assert data_columns.columns("text_label", menus, mapping) == expected
     named = {role: column for role, column in menus.items() if column}
     assert parse_columns(expected).items() <= named.items()
 

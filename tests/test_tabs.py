@@ -24,7 +24,8 @@ from sftdemo.ui import build, work
 from sftdemo.ui.parts.page import Header, Page
 from sftdemo.ui.parts.stopping import SessionStop
 from sftdemo.ui.tabs.chat import SIDES, ChatTab
-from sftdemo.ui.tabs.data import EVERY_ROLE, DataTab
+from sftdemo.ui.tabs.data import DataTab
+from sftdemo.ui.tabs.data_columns import EVERY_ROLE
 from sftdemo.ui.tabs.evaluate import EvaluateTab
 from sftdemo.ui.tabs.outputs import OutputsView
 from sftdemo.ui.tabs.rate import RatePage

@@ -27,8 +27,7 @@ from sftdemo.inference.line import MOST_WAITING
 from sftdemo.ui import build, work
 from sftdemo.ui.parts import charts, forms, html
 from sftdemo.ui.parts.page import chip_text
-from sftdemo.ui.tabs import ballot, data_views, exchange, vote_results
-from sftdemo.ui.tabs import data as data_tab
+from sftdemo.ui.tabs import ballot, data_columns, data_views, exchange, vote_results
 from sftdemo.ui.tabs import evaluate as evaluate_tab
 from sftdemo.ui.tabs import outputs as outputs_view
 from sftdemo.ui.tabs import runs as runs_tab
@@ -118,7 +117,7 @@ def test_keys_put_together_from_parts_exist() -> None:
     keys = {f"state_{state}" for state in (*runs.ACTIVE, "finished", "stopped", "failed")}
     keys |= {f"train_{state}" for state in runs.ACTIVE} | {f"preset_{name}" for name in train_tab.PRESETS}
     keys |= {f"metric_{m}" for m in METRICS} | {f"why_{m}" for m in METRICS}
-    keys |= {f"role_{role}" for role in data_tab.EVERY_ROLE} | {f"clean_{step}" for step in CLEANING}
+    keys |= {f"role_{role}" for role in data_columns.EVERY_ROLE} | {f"clean_{step}" for step in CLEANING}
     keys |= {f"check_{name}" for name in encode.CHECKS} | {f"list_{kind}" for kind in data_views.LISTS}
     keys |= {f"long_{policy}" for policy in ("fits", "drop", "cut", "chunk")} | {f"split_{name}" for name in SPLITS}
     keys |= {f"filter_{name}" for name in outputs_table.FILTERS} | {f"vote_{choice}" for choice in vote_tab.BUTTONS}

@@ -10,7 +10,6 @@ import gradio as gr
 
 from sftdemo import data
 from sftdemo.config import CLEANING, ReadConfig, TrainConfig
-from sftdemo.data.layouts.recognition import COMMON, LAYOUTS, parse_columns, write_columns
 from sftdemo.errors import UserError
 from sftdemo.evaluation.summary import FEW_ROWS
 from sftdemo.ui import chosen_data, uploads
@@ -29,25 +28,12 @@ WORDING = ("instruction", "system")
 READING = ("encoding", "header", "sheet")
 CHOICES = ("on_fault", "balance", "min_characters", "max_characters", "validation_size", "test_size")
 PREPARING = ("model", "thinking", "max_length", "on_long", "chunk_overlap")
-ROLES = {layout.name: [*layout.roles, *layout.optional, *COMMON] for layout in LAYOUTS}
-EVERY_ROLE = list(dict.fromkeys(sorted((role for roles in ROLES.values() for role in roles), key=COMMON.__contains__)))
 
 
 def first_choice() -> dict[str, Any]:
     """What is chosen when the page opens."""
     names = [sample.name for sample in data.samples()]
     return {"data": data_views.FIRST_SAMPLE if data_views.FIRST_SAMPLE in names else (names or [""])[0]}
-
-
-def layout_of(summary: Mapping[str, Any], format: str) -> str:
-    """The layout whose roles have menus: the one that was found, or asked for."""
-    return summary["format"] if summary["format"] in ROLES else format
-
-
-def columns(layout: str, menus: Mapping[str, str | None], mapping: Mapping[str, str]) -> str:
-    """The setting `columns` that the menus describe; "" where they say what was found without it."""
-    mapped = {role: column for role in ROLES.get(layout, []) if (column := menus.get(role))}
-    return write_columns(mapped) if mapped and mapped != dict(mapping) else ""
 
 
 def xray(config: TrainConfig, row: int, lang: str) -> str:
@@ -74,16 +60,6 @@ def chosen_of(looked: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[st
 def default_of(name: str) -> Any:
     """What the field of a setting holds before anything is set."""
     return [] if name == "clean" else ReadConfig.__dataclass_fields__[name].default or ""
-
-
-def menu_of(role: str, layout: str, summary: Mapping[str, Any], config: ReadConfig) -> Any:
-    """The menu of a role: the data's columns, and the one that plays it."""
-    if role not in ROLES.get(layout, ()) or not summary["columns"]:
-        return gr.update(visible=False, value=None)
-    column = summary["mapping"].get(role) or parse_columns(config.columns).get(role)
-    # Where nothing is known yet, what the user may just have picked is left alone.
-    value = {"value": column} if column or summary["mapping"] else {}
-    return gr.update(visible=True, choices=summary["columns"], **value)
 
 
 class DataTab:
@@ -122,7 +98,7 @@ class DataTab:
                     role: gr.Dropdown(
                         [], label=label(f"role_{role}"), visible=False, min_width=170, elem_id=f"role-{role}"
                     )
-                    for role in EVERY_ROLE
+                    for role in data_columns.EVERY_ROLE
                 }
             self.wording = {name: forms.field(ReadConfig, name, lines=2, max_lines=6) for name in WORDING}
             self.placeholders = gr.HTML("", elem_id="placeholders")
@@ -187,7 +163,7 @@ class DataTab:
         dataset, summary = chosen_data.dataset(of_file(config)), description(of_file(config))
         good = summary["split_sizes"] is not None
         rows = [example for rows in dataset.splits.values() for example in rows[: data_views.SHOWN_EXAMPLES]]
-        layout = layout_of(summary, config.format)
+        layout = data_columns.layout_of(summary, config.format)
         looked: dict[str, Any] = {"data": config.data, "columns": config.columns or "", "layout": layout}
         looked |= {"mapping": summary["mapping"], "suggested": summary["suggested"]}
         looked |= {"labels": list(dataset.preview.labels) if dataset.preview else []}
@@ -245,7 +221,7 @@ class DataTab:
         return {
             self.placeholders: html.block(placeholders, "muted small") if names else "",
             **(unset if fresh else {}),
-            **{menu: menu_of(role, layout, summary, config) for role, menu in self.menus.items()},
+            **{menu: data_columns.menu_of(role, layout, summary, config) for role, menu in self.menus.items()},
             self.wording["instruction"]: gr.update(placeholder=summary["instruction"], **empty),
         }
 
@@ -310,8 +286,8 @@ class DataTab:
 
     def map_columns(self, request: gr.Request, looked: Any, row: Any, **values: Any) -> Iterator[dict[Any, Any]]:
         """A menu changed: the column plays another role."""
-        menus = {role: values.pop(f"role_{role}") for role in EVERY_ROLE}
-        pairs = columns(looked.get("layout", ""), menus, looked.get("mapping", {}))
+        menus = {role: values.pop(f"role_{role}") for role in data_columns.EVERY_ROLE}
+        pairs = data_columns.columns(looked.get("layout", ""), menus, looked.get("mapping", {}))
         yield from self.show(chosen_of({**looked, "columns": pairs}, values), int(row or 1), language(request))
 
     def pick_pair(

@@ -1,11 +1,14 @@
-"""The first rows of a file as a table, and the two columns that matter: the prompt and the answer."""
+"""Which column plays which role: the first rows of a file as a table, the two columns that matter, and the menus of all."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from sftdemo.data.layouts.recognition import LAYOUTS, write_columns
+import gradio as gr
+
+from sftdemo.config import ReadConfig
+from sftdemo.data.layouts.recognition import COMMON, LAYOUTS, parse_columns, write_columns
 from sftdemo.data.types import Preview
 from sftdemo.errors import UserError
 from sftdemo.ui.parts import html
@@ -17,6 +20,29 @@ PAIRS = {
     for layout in LAYOUTS
     if layout.name in ("text_label", "prompt_completion", "instruction", "source_target", "summary")
 }
+ROLES = {layout.name: [*layout.roles, *layout.optional, *COMMON] for layout in LAYOUTS}
+EVERY_ROLE = list(dict.fromkeys(sorted((role for roles in ROLES.values() for role in roles), key=COMMON.__contains__)))
+
+
+def layout_of(summary: Mapping[str, Any], format: str) -> str:
+    """The layout whose roles have menus: the one that was found, or asked for."""
+    return summary["format"] if summary["format"] in ROLES else format
+
+
+def columns(layout: str, menus: Mapping[str, str | None], mapping: Mapping[str, str]) -> str:
+    """The setting `columns` that the menus describe; "" where they say what was found without it."""
+    mapped = {role: column for role in ROLES.get(layout, []) if (column := menus.get(role))}
+    return write_columns(mapped) if mapped and mapped != dict(mapping) else ""
+
+
+def menu_of(role: str, layout: str, summary: Mapping[str, Any], config: ReadConfig) -> Any:
+    """The menu of a role: the data's columns, and the one that plays it."""
+    if role not in ROLES.get(layout, ()) or not summary["columns"]:
+        return gr.update(visible=False, value=None)
+    column = summary["mapping"].get(role) or parse_columns(config.columns).get(role)
+    # Where nothing is known yet, what the user may just have picked is left alone.
+    value = {"value": column} if column or summary["mapping"] else {}
+    return gr.update(visible=True, choices=summary["columns"], **value)
 
 
 def chosen_pair(summary: Mapping[str, Any], preview: Preview | None) -> tuple[str, str] | None:
