@@ -12,8 +12,9 @@ import pytest
 from sftdemo import runs, stages
 from sftdemo.cli.progress_bar import Bar
 from sftdemo.config import EvaluateConfig, TrainConfig
+from sftdemo.json_types import problem_in
 from sftdemo.log import Reporter
-from sftdemo.schema import Status, problem_in
+from sftdemo.schema import Status
 from sftdemo.stages import Stage
 from sftdemo.system import hub
 from sftdemo.training.train import train

@@ -13,7 +13,8 @@ from sftdemo.data.files.table import Row, Table
 from sftdemo.data.limits import Limits, OverLimit, depth
 from sftdemo.errors import Fault, Text, UserError
 from sftdemo.files import MOST_JSON, parsed, regular, write_jsonl
-from sftdemo.schema import Edit, problem_in
+from sftdemo.json_types import problem_in
+from sftdemo.schema import Edit
 
 NEEDED = {
     "change": ("line", "field", "old", "new"),

@@ -18,6 +18,7 @@ from typing import Any
 from sftdemo.config import TrainConfig
 from sftdemo.errors import Text, UserError
 from sftdemo.files import FULL, overwrite_json, parsed, read_json, read_jsonl, regular, stamp, write_json
+from sftdemo.json_types import problem_in
 from sftdemo.runs.process import identity, is_alive, process_start
 from sftdemo.schema import (
     ExampleRow,
@@ -29,7 +30,6 @@ from sftdemo.schema import (
     Scores,
     Status,
     Voting,
-    problem_in,
 )
 from sftdemo.settings import value_hint
 

@@ -17,8 +17,9 @@ from sftdemo.encoding.thoughts import answer_of
 from sftdemo.errors import Text, UserError
 from sftdemo.evaluation.scorecard import SIDES, likeliest, score_outputs
 from sftdemo.inference import load_run
+from sftdemo.json_types import problem_in
 from sftdemo.log import TO_LOG, Reporter
-from sftdemo.schema import General, OutputRow, Scores, problem_in
+from sftdemo.schema import General, OutputRow, Scores
 from sftdemo.verbs import forgetting
 from sftdemo.verbs.evaluation_rows import all_labels, choices_of, fits, held_out, rows_of, taken
 
