@@ -21,10 +21,11 @@ from sftdemo import __doc__ as about
 from sftdemo import __version__, log
 from sftdemo.cli import commands, run_commands
 from sftdemo.cli.flags import add_flags
-from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.evaluation.words import LANGUAGES
 from sftdemo.files import disk_fault
+from sftdemo.read_config import ReadConfig
 from sftdemo.system import distributed
 from sftdemo.ui.access.settings import SECRET, AppConfig
 from sftdemo.verbs.export_config import ExportConfig

@@ -8,8 +8,9 @@ import pytest
 
 from sftdemo.__main__ import parser
 from sftdemo.cli.flags import from_flags
-from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
 from sftdemo.errors import UsageError
+from sftdemo.read_config import ReadConfig
 
 CONFIGS = [ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig]
 

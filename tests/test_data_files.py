@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from test_data_hostile import PIECES
 
 from sftdemo.__main__ import main
-from sftdemo.config import ReadConfig
 from sftdemo.data import read
 from sftdemo.data.files import encodings
 from sftdemo.data.files.readers import SUFFIXES, read_table
 from sftdemo.data.files.table import Table
 from sftdemo.data.limits import OWNER
 from sftdemo.errors import UsageError
+from sftdemo.read_config import ReadConfig
 
 PAIRS = [{"prompt": f"q {number}", "completion": f"a {number}"} for number in range(6)]
 LINES = [json.dumps(pair) for pair in PAIRS]

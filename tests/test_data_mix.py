@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from sftdemo import runs
-from sftdemo.config import ReadConfig, TrainConfig
+from sftdemo.config import TrainConfig
 from sftdemo.data import Dataset, mixture, prepare, read
 from sftdemo.errors import DataError, UsageError, UserError
+from sftdemo.read_config import ReadConfig
 
 
 @pytest.fixture

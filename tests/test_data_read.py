@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sftdemo.config import ReadConfig, TrainConfig
+from sftdemo.config import TrainConfig
 from sftdemo.data import Dataset, read, split
 from sftdemo.errors import DataError, UsageError, UserError
+from sftdemo.read_config import ReadConfig
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
 

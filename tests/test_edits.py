@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from sftdemo import data, files, runs
-from sftdemo.config import ReadConfig, TrainConfig
+from sftdemo.config import TrainConfig
 from sftdemo.data import Dataset, edits, prepare
 from sftdemo.data.limits import OWNER
 from sftdemo.data.reading import read_rows
 from sftdemo.errors import UserError
+from sftdemo.read_config import ReadConfig
 from sftdemo.verbs import jobs
 
 CHAT = {"messages": [{"role": "user", "content": "几点了？"}, {"role": "assistant", "content": "三点。"}]}

@@ -14,8 +14,9 @@ import pytest
 pytest.importorskip("gradio")
 
 from sftdemo import runs
-from sftdemo.config import GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.config import GenerateConfig, TrainConfig
 from sftdemo.errors import UserError
+from sftdemo.read_config import ReadConfig
 from sftdemo.ui import uploads, work
 from sftdemo.ui.access import allowance, rights, sources, started
 from sftdemo.ui.access.ledger import MOST_KEPT, Ledger, Limit

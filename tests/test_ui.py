@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("gradio")
 
 from sftdemo import files, runs
-from sftdemo.config import CLEANING, EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
 from sftdemo.data.sources import READABLE
 from sftdemo.data.types import SPLITS
 from sftdemo.encoding import encode
@@ -24,6 +24,7 @@ from sftdemo.evaluation import outputs_table
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.inference.engine import MOST_ANSWERED
 from sftdemo.inference.line import MOST_WAITING
+from sftdemo.read_config import CLEANING, ReadConfig
 from sftdemo.ui import build, work
 from sftdemo.ui.parts import charts, forms, html
 from sftdemo.ui.parts.page import chip_text

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from sftdemo import runs
 from sftdemo.cli.flags import flags_given, from_flags
 from sftdemo.cli.progress_bar import Bar
-from sftdemo.config import EvaluateConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
 from sftdemo.errors import Fault, UsageError, UserError
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.log import LOG, Reporter
+from sftdemo.read_config import ReadConfig
 from sftdemo.runs import voting
 from sftdemo.schema import Scores
 from sftdemo.ui.access.settings import AppConfig

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from sftdemo.config import ReadConfig
 from sftdemo.data import mixture, splits
 from sftdemo.data.cleaning import duplicates, steps
 from sftdemo.data.reading import read
 from sftdemo.data.types import Dataset, Example, account
 from sftdemo.errors import DataError, Text, UserError
+from sftdemo.read_config import ReadConfig
 
 
 def prepare(config: ReadConfig, max_examples: int | None = None, dataset: Dataset | None = None) -> Dataset:

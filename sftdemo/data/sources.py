@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sftdemo.config import ReadConfig
 from sftdemo.data import hub
 from sftdemo.data.files import archives
 from sftdemo.data.files.readers import PACKED, SUFFIXES, Table, over_limit, read_table, suffix_of
@@ -16,6 +15,7 @@ from sftdemo.data.files.table import split_name
 from sftdemo.data.limits import OWNER, Limits, OverLimit
 from sftdemo.data.recipes import RECIPES, recipe_rows
 from sftdemo.errors import Fault, Text, UserError
+from sftdemo.read_config import ReadConfig
 
 READABLE = (*SUFFIXES, *PACKED)
 _PACKAGE = Path(__file__).parents[1]

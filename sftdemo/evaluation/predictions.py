@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sftdemo.config import ReadConfig
 from sftdemo.data import sources
 from sftdemo.data.text.literals import parsed_list
 from sftdemo.errors import DataError, Fault, Text, UserError
 from sftdemo.evaluation.scoring import ROLES, checked, columns
 from sftdemo.log import TO_LOG, Reporter
+from sftdemo.read_config import ReadConfig
 
 
 def read_predictions(

@@ -8,11 +8,12 @@ from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
-from sftdemo.config import DEFAULT_MODEL, ReadConfig, TrainConfig
+from sftdemo.config import DEFAULT_MODEL, TrainConfig
 from sftdemo.data import Dataset
 from sftdemo.errors import UserError
 from sftdemo.log import TO_LOG, Reporter
 from sftdemo.model import download
+from sftdemo.read_config import ReadConfig
 from sftdemo.ui import data_reader, work
 from sftdemo.ui.data_reader import Reading
 from sftdemo.ui.parts import forms

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sftdemo.config import ReadConfig
 from sftdemo.data import Dataset, mixture, sources
 from sftdemo.data.limits import OWNER, VISITOR, Limits, OverLimit
 from sftdemo.data.sources import sample_names
 from sftdemo.data.stored_rows import File, StoredRows
 from sftdemo.errors import Superseded, UserError
 from sftdemo.files import stamp
+from sftdemo.read_config import ReadConfig
 from sftdemo.runs import home
 from sftdemo.system import bounded
 from sftdemo.ui.access import rights

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo import data
-from sftdemo.config import ReadConfig
 from sftdemo.data import stored_rows
 from sftdemo.data.limits import Limits
 from sftdemo.data.pipeline import prepare_if_fit
 from sftdemo.encoding.encode import most_tokens
 from sftdemo.errors import UserError
+from sftdemo.read_config import ReadConfig
 from sftdemo.verbs import check
 
 FAULTS, COLUMNS, LABELS = 1000, 200, 1000  # of these no more are passed on

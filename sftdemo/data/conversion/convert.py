@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from sftdemo.config import ReadConfig
 from sftdemo.data.conversion.converter import Converter, no_instruction
 from sftdemo.data.files.table import Row
 from sftdemo.data.layouts import choices, recognition, roles
@@ -17,6 +16,7 @@ from sftdemo.data.values import transcripts
 from sftdemo.data.values.columns import at_path, flag, flattened, key, unused
 from sftdemo.data.values.preview import likely_pair, preview
 from sftdemo.errors import Fault, Text
+from sftdemo.read_config import ReadConfig
 
 _TRANSCRIPTS = (
     "text",

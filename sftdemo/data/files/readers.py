@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sftdemo.config import ReadConfig
 from sftdemo.data.files import conll, delimited, headers, json_rows, workbooks
 from sftdemo.data.files.decoding import Undecodable, decode
 from sftdemo.data.files.table import Row, Table, kind
 from sftdemo.data.limits import OWNER, Limits, OverLimit
 from sftdemo.errors import Fault, Text
+from sftdemo.read_config import ReadConfig
 
 __all__ = ["PACKED", "SUFFIXES", "Row", "Table", "kind", "read_table", "suffix_of"]
 

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from collections.abc import Mapping as Names
 from dataclasses import dataclass, field
 
-from sftdemo.config import ReadConfig
 from sftdemo.data.files.table import Row
 from sftdemo.data.layouts import roles
 from sftdemo.data.text.languages import language
 from sftdemo.data.values.columns import Columns, flag, guess, key
 from sftdemo.errors import Fault, Text, UsageError, UserError
+from sftdemo.read_config import ReadConfig
 
 
 @dataclass(frozen=True)

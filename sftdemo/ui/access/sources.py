@@ -6,9 +6,10 @@ import os
 import re
 from pathlib import Path
 
-from sftdemo.config import DEFAULT_MODEL, EvaluateConfig, ReadConfig, TrainConfig
+from sftdemo.config import DEFAULT_MODEL, EvaluateConfig, TrainConfig
 from sftdemo.data.sources import sample_names
 from sftdemo.errors import UserError
+from sftdemo.read_config import ReadConfig
 from sftdemo.settings import Settings
 from sftdemo.ui import uploads
 from sftdemo.ui.access import rights

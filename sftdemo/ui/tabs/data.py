@@ -9,9 +9,10 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import data
-from sftdemo.config import CLEANING, ReadConfig, TrainConfig
+from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.evaluation.summary import FEW_ROWS
+from sftdemo.read_config import CLEANING, ReadConfig
 from sftdemo.ui import chosen_data, uploads
 from sftdemo.ui.access import rights
 from sftdemo.ui.chosen_data import FROM_FILE, chosen_config, description, have_tokenizer, of_file, summarize

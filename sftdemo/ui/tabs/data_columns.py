@@ -7,10 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from sftdemo.config import ReadConfig
 from sftdemo.data.layouts.recognition import COMMON, LAYOUTS, parse_columns, write_columns
 from sftdemo.data.types import Preview
 from sftdemo.errors import UserError
+from sftdemo.read_config import ReadConfig
 from sftdemo.ui.parts import html
 from sftdemo.ui.texts import number, say
 

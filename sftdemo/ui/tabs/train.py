@@ -12,9 +12,10 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
-from sftdemo.config import DEFAULT_MODEL, ReadConfig, TrainConfig
+from sftdemo.config import DEFAULT_MODEL, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.model import download, memory_estimate
+from sftdemo.read_config import ReadConfig
 from sftdemo.system import compute
 from sftdemo.ui import chosen_data, work
 from sftdemo.ui.access import private, rights

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sftdemo.config import EvaluateConfig, FileConfig, GenerateConfig, ReadConfig, TrainConfig
+from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
 from sftdemo.evaluation.registry import METRICS
+from sftdemo.read_config import FileConfig, ReadConfig
 from sftdemo.ui.texts import en, en_access, en_data, en_votes, zh, zh_access, zh_data, zh_settings, zh_votes
 
 OWNERS = (ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig)
