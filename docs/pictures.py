@@ -53,7 +53,7 @@ def walk(page: Any, table: Path) -> None:
     page.locator("#chat-input textarea").fill("Third day of rain, and the tent leaks. Best holiday ever!")
     page.click("#chat-send")
     for side in ("base", "tuned"):
-        expect(page.locator(f"#head-{side}")).to_contain_text("tokens/s", timeout=REAL_MS)
+        expect(page.locator(f"#chat-now .{side}-side .under")).to_contain_text("tokens:", timeout=REAL_MS)
     expect(page.locator("#chat-send")).to_be_visible(timeout=REAL_MS)
     shoot(page, "chat")
     go(page, "vote")

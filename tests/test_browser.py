@@ -323,10 +323,10 @@ def test_the_whole_walk(open_page: Callable[..., Any], tiny: str, labelled: str,
     expect(page.locator("#chat-input textarea")).not_to_be_empty()
     page.click("#chat-send")
     for side in ("base", "tuned"):
-        expect(page.locator(f"#head-{side}")).to_contain_text("tokens/s", timeout=SLOW_MS)
+        expect(page.locator(f"#chat-now .{side}-side .under")).to_contain_text("tokens:", timeout=SLOW_MS)
     expect(page.locator("#chat-send")).to_be_visible(timeout=SLOW_MS)
     page.click("#chat-clear")
-    expect(page.locator("#chat-tuned .bot")).to_have_count(0)
+    expect(page.locator("#chat-now .answer")).to_have_count(0, timeout=SLOW_MS)
 
     go(page, "vote")
     if page.locator("#vote-view .answer").count():
@@ -373,7 +373,7 @@ def test_a_newcomer_with_the_shipped_model(shipped_home: Path, browser: Any, mon
         page.locator("#chat-input textarea").fill("My parcel never came.")
         page.click("#chat-send")
         for side in ("base", "tuned"):
-            expect(page.locator(f"#head-{side}")).to_contain_text("tokens/s", timeout=REAL_MS)
+            expect(page.locator(f"#chat-now .{side}-side .under")).to_contain_text("tokens:", timeout=REAL_MS)
 
         go(page, "vote")
         expect(page.locator("#vote-view .answer").first).to_be_visible(timeout=REAL_MS)

@@ -12,11 +12,12 @@ pytest.importorskip("gradio")
 import gradio as gr
 
 from sftdemo.errors import UserError
-from sftdemo.ui.parts import html
+from sftdemo.ui.parts import html, style
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page
 from sftdemo.ui.tabs.chat import ChatTab
-from sftdemo.ui.tabs.exchange import folded
+from sftdemo.ui.tabs.conversation import BASE, Answer, Conversation, Turn
+from sftdemo.ui.tabs.transcript import View
 from tests.test_browser import CHROMIUM, QUIET, SLOW_MS
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed")
@@ -39,16 +40,21 @@ def url() -> Iterator[str]:
         drawn, fault = gr.HTML(elem_id="drawn"), gr.HTML(elem_id="fault")
 
         def show() -> Iterator[dict[Any, Any]]:
-            turns = [
-                {"role": "user", "content": TEXT},
-                {"role": "assistant", "content": TEXT, "reasoning_content": TEXT},
-            ]
+            answers = {name: Answer(f"<think>{TEXT}</think>{TEXT}", finish_reason="stop") for name in (BASE, "run")}
+            turn = Turn(TEXT, asked={"run": f"asked {TEXT}"}, answers=answers, expected=TEXT)
+            shown = chat.draw(Conversation([turn]), View([BASE, "run"], "en"))
             bubbles = html.bubbles([{"role": "user", "content": TEXT}])
-            yield {chat.body: gr.update(visible=True), chat.columns["base"]: folded(turns, "en"), drawn: bubbles}
+            yield {chat.body: gr.update(visible=True), drawn: bubbles, **shown}
             raise UserError("There is no run {name!r}.", name=TEXT)
 
-        wire(blocks.load, show, None, [chat.body, chat.columns["base"], drawn], fault)
-    _, url, _ = blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False)
+        wire(blocks.load, show, None, [chat.body, chat.past, chat.now, drawn], fault)
+    _, url, _ = blocks.launch(
+        server_name="127.0.0.1",
+        prevent_thread_lock=True,
+        quiet=True,
+        ssr_mode=False,
+        css_paths=[style.CSS_PATH],
+    )
     yield url
     blocks.close()
 
@@ -61,12 +67,12 @@ def test_nothing_written_is_run_drawn_or_fetched(url: str) -> None:
         page.on("request", lambda request: asked.append(request.url))
         page.goto(url)
         page.locator(".toast-body").first.wait_for(timeout=SLOW_MS)
-        page.locator("#chat-base .message").nth(1).wait_for(timeout=SLOW_MS)
-        places = ("#chat-base", "#drawn", "#fault", ".toast-body")
+        page.locator("#chat-now .answer").nth(1).wait_for(timeout=SLOW_MS)
+        places = ("#chat-now", "#drawn", "#fault", ".toast-body")
         for place in places:
             shown = page.locator(place).first.inner_text()
             assert f"<img src={AWAY}/a.png>" in shown and "</iframe>" in shown, f"{place} shows the text"
-            assert "a < b && c\n&amp; d" in shown or place != "#chat-base", "also its lines"
+            assert "a < b && c\n&amp; d" in shown or place != "#chat-now", "also its lines"
             for element in ("form", "iframe", "script", "b", "strong", f"img[src*='{AWAY}']", f"a[href*='{AWAY}']"):
                 assert page.locator(f"{place} {element}:not(label b)").count() == 0, f"{element} in {place}"
         assert "run" not in page.title()

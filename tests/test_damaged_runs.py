@@ -25,7 +25,7 @@ from sftdemo.errors import UserError
 from sftdemo.ui import work
 from sftdemo.ui.parts import charts, scores
 from sftdemo.ui.parts.page import Page
-from sftdemo.ui.tabs import chat, train
+from sftdemo.ui.tabs import chat_prompts, chat_setup, train
 from sftdemo.ui.tabs import evaluate as evaluate_tab
 from sftdemo.ui.tabs import outputs as outputs_tab
 from sftdemo.ui.tabs.runs import PAGE_ROWS, RunsTab, comparison
@@ -72,8 +72,8 @@ def looks(run: runs.Run) -> list[Callable[[], Any]]:
         lambda: runs.same_base(run, runs.named("good")),
         lambda: train.live(run, "en"),
         lambda: evaluate_tab.held_out(run),
-        lambda: chat.example_prompts(run),
-        lambda: chat.companions(run),
+        lambda: chat_prompts.example_prompts(run),
+        lambda: chat_setup.companions(run),
         lambda: comparison([run, runs.named("good")], "zh"),
         lambda: [charts.score_rows(run.scores(name), "en") for name in run.evaluations()],
         lambda: [scores.claim(run.scores(name), "en") for name in run.evaluations()],
@@ -100,7 +100,7 @@ def check_all(tab: RunsTab, capsys: pytest.CaptureFixture[str], reason: bool | N
     assert bad["state"] != "damaged" or (bad["error"] and str(runs.home()) not in bad["error"])
     assert work.running() == [] and work.newest_ready()
     train.measured_speed(TrainConfig(data="d"))
-    assert set(chat.companions(runs.named("good"))) <= {"bad"}
+    assert set(chat_setup.companions(runs.named("good"))) <= {"bad"}
     Store().ranking(runs.named("good"))
     shown = tab.list_runs("", PAGE_ROWS, "", "good", request())[tab.table]
     assert "good" in shown and "bad" in shown and shown.encode()

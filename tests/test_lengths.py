@@ -10,7 +10,7 @@ from listener import Listener
 
 from sftdemo.config import TrainConfig
 from sftdemo.data import Dataset
-from sftdemo.data.conversion.templates import around, frame
+from sftdemo.data.conversion.templates import frame
 from sftdemo.encoding import truncation
 from sftdemo.encoding.encode import encode
 from sftdemo.errors import UsageError
@@ -154,18 +154,3 @@ def test_check_and_training_say_the_same(babbler, tmp_path, capsys):
     split = {name: sum(counts[name] for counts in prepared.lengths.values()) for name in ("over", "split", "chunks")}
     assert split["over"] <= 3 and prepared.run_config()["data"]["lengths"] == prepared.lengths
     assert any("on_long chunk" in line for line in listener.notes) or split["over"] == 0
-
-
-@pytest.mark.parametrize(
-    ("template", "question"),
-    [
-        ("Classify {{x}}.\n\n{text}\nOne word.", "Classify {x}.\n\nhi\nOne word."),
-        ("{text}", "hi"),
-        ("{text} and {pair}", "hi"),  # what the second would be isn't known
-        ("Say something.", "hi"),
-        ("", "hi"),
-    ],
-)
-def test_a_typed_text_is_asked_as_the_rows_were(template, question):
-    assert around(template, "hi") == question
-    assert around(template, question) == question, "once only"

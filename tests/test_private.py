@@ -15,7 +15,7 @@ from sftdemo.errors import UserError
 from sftdemo.ui import api
 from sftdemo.ui.access import private, rights
 from sftdemo.ui.parts import forms, html
-from sftdemo.ui.tabs import evaluate, exchange
+from sftdemo.ui.tabs import evaluate
 from tests.test_ui import made_run
 
 VISITOR = rights.Visitor("visitor", "v")
@@ -92,17 +92,3 @@ def test_a_toast_is_text() -> None:
         with pytest.raises(gr.Error) as error:
             run()
         assert "<" not in error.value.message and "&lt;img" in error.value.message
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["<b>x</b> &amp; &lt;b", "a < b && c", "&amp;lt;b", "&&amp;amp;", "<<b", "&lt;", "1 <2", "<!-- -->", "&#60;b", ""],
-)
-def test_what_a_chat_shows_comes_back_as_it_was(text: str) -> None:
-    """The page's own value is the next question's history."""
-    turns = [
-        {"role": "user", "content": text},
-        {"role": "assistant", "content": text or "x", "reasoning_content": text},
-    ]
-    assert exchange.messages(exchange.folded(turns[:1], "en")) == turns[:1]
-    assert exchange.from_text(exchange.as_text(text)) == text and "<b" not in exchange.as_text(text)

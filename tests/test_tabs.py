@@ -23,7 +23,8 @@ from sftdemo.errors import UserError
 from sftdemo.ui import build, work
 from sftdemo.ui.parts.page import Header, Page
 from sftdemo.ui.parts.stopping import SessionStop
-from sftdemo.ui.tabs.chat import SIDES, ChatTab
+from sftdemo.ui.tabs import chat_prompts
+from sftdemo.ui.tabs.chat import ChatTab
 from sftdemo.ui.tabs.data import DataTab
 from sftdemo.ui.tabs.data_columns import EVERY_ROLE
 from sftdemo.ui.tabs.evaluate import EvaluateTab
@@ -283,44 +284,62 @@ def test_rows_are_listed_turned_and_opened(page: Page, monkeypatch: pytest.Monke
 # Chat
 
 
-def test_a_question_in_every_column_and_the_last_one_again(page: Page) -> None:
+def test_nothing_is_asked_without_a_question(page: Page) -> None:
     tab = ChatTab(page, gr.Tab())
     made_run("r")
-    shown: dict[str, Any] = {side: [] for side in SIDES} | asdict(GenerateConfig())
-    for retry, problem in ((False, "Type a question first"), (True, "no answer to make again")):
+    for handler, problem in (
+        (lambda: tab.ask(request(), " ", None, **on_page()), "Type a question first"),
+        (lambda: tab.regenerate(request(), [], **on_page()), "no answer to make again"),
+        (lambda: tab.act(request(), pick("edit:0"), **on_page()), "reload the page"),
+        (lambda: tab.ask(request(), "x", None, **on_page(talks={"r": {"now": 1}})), "can't be read"),
+    ):
         with pytest.raises(UserError, match=problem):
-            last(tab.answer(request(), "r", [], " ", "", retry, **shown))
-    cleared = tab.start_over(request(), "r", ["other"])
-    assert [cleared[tab.places[side]]["visible"] for side in SIDES] == [True, True, True, False]
-    assert "other" in cleared[tab.heads["second"]] and cleared[tab.columns["base"]] == []
+            last(handler())
     assert tab.take_prompt([{"text": "Hm?", "system": ""}], pick("0")) == {tab.text: "Hm?"}
     for wrong in ("1", "-1", "x", None):
         with pytest.raises(UserError, match="reload the page"):
             tab.take_prompt([{"text": "Hm?", "system": ""}], pick(wrong))
 
 
-def test_a_model_answers_in_chat_in_the_vote_and_says_why(page: Page, tiny: str, labelled: str) -> None:
+def on_page(run_name: str = "r", beside: list[str] | None = None, talks: Any = None, **changed: Any) -> dict[str, Any]:
+    """What the chat's fields hold."""
+    fields = {"run_name": run_name, "beside": beside, "talks": talks, "system": "", "as_trained": True, "wording": None}
+    return fields | asdict(GenerateConfig(max_new_tokens=4)) | changed
+
+
+def test_a_conversation_goes_on_is_edited_and_taken_back(page: Page, tiny: str, labelled: str) -> None:
     train(TrainConfig(data=labelled, model=tiny, name="r", epochs=0.1, max_examples=16))
     chat = ChatTab(page, gr.Tab())
-    shown: dict[str, Any] = {side: [] for side in SIDES} | asdict(GenerateConfig(max_new_tokens=4, temperature=0.5))
-    first, *_, ended = each(chat.answer(request(), "r", None, "the film was good and nice", "", False, **shown))
+    row = chat_prompts.example_prompts(runs.named("r"))[0]["text"]
+    first, *_, ended = each(chat.ask(request(), row, None, **on_page()))
     assert first[chat.text] == "" and first[chat.stop]["visible"] and ended[chat.send]["visible"]
-    assert chat.refresh("r", request())[chat.columns["base"]] == []
-    talk = last(chat.answer(request(), "r", None, "the film was good and nice", "", False, **shown))
-    columns = {side: talk[chat.columns[side]] for side in SIDES[:2]}
-    assert all(len(history) == 2 and history[1]["role"] == "assistant" for history in columns.values())
-    asked, plain = (
-        last(chat.answer(request(), "r", None, "the film was good", "", False, as_trained, **shown))[
-            chat.columns["base"]
-        ][0]["content"]
-        for as_trained in (True, False)
-    )
-    assert asked.endswith("Answer with the label only.\n\nthe film was good") and plain == "the film was good"
-    assert chat.refresh("r", request())[chat.as_trained]["visible"]
-    again = last(chat.answer(request(), "r", None, "", "", True, **shown | columns))
-    assert again[chat.settings["seed"]] == GenerateConfig().seed + 1
-    assert [len(again[chat.columns[side]]) for side in SIDES[:2]] == [2, 2]
+    talk = ended[chat.talks]
+    (turn,) = talk["r"]["now"]["turns"]
+    assert turn["text"] == row and turn["asked"]["r"].endswith("Answer with the label only.\n\n" + row)
+    assert turn["expected"] in ("good", "bad") and {turn["answers"][name]["right"] for name in ("", "r")} <= {
+        True,
+        False,
+    }
+    assert f'<div class="says user">{row}</div>' in ended[chat.now] and turn["expected"] in ended[chat.now]
+    bare = last(chat.ask(request(), "the film was good", None, **on_page(talks=talk, as_trained=False)))
+    assert [turn["asked"] for turn in bare[chat.talks]["r"]["now"]["turns"]][1] == {} and row in bare[chat.past]
 
+    edited = last(chat.ask(request(), "the film was bad", 0, **on_page(talks=bare[chat.talks])))
+    assert [turn["text"] for turn in edited[chat.talks]["r"]["now"]["turns"]] == ["the film was bad"]
+    back = chat.take_back(request(), **on_page(talks=edited[chat.talks]))
+    assert back[chat.talks]["r"]["now"] == bare[chat.talks]["r"]["now"]
+    shown = chat.refresh("r", back[chat.talks], request())
+    assert row in shown[chat.past] and "the film was good" in shown[chat.now], "a reload finds it again"
+    assert chat.refresh("r", {}, request())[chat.now] == chat.start_over(request(), **on_page(talks=talk))[chat.now]
+
+    same = last(chat.regenerate(request(), [], **on_page(talks=talk)))
+    assert "the same" in same[chat.note] and same[chat.warmer]["visible"] and chat.talks not in same
+    again = last(chat.act(request(), pick("again:r"), **on_page(talks=talk, temperature=0.5)))
+    (other,) = again[chat.talks]["r"]["now"]["turns"]
+    assert other["answers"][""] == turn["answers"][""] and other["answers"]["r"]["seed"] == GenerateConfig().seed + 1
+    assert again[chat.settings["seed"]] == GenerateConfig().seed + 1
+
+    # The same run in the vote, and why it answers so.
     vote = VoteTab(page)
     asked = last(vote.ask_both("r", "the film was bad and sad", "ann", request()))
     assert "film was bad" in asked[vote.view] or say("en", "typed_same") in asked[vote.view]

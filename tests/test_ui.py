@@ -34,6 +34,7 @@ from sftdemo.ui.tabs import outputs as outputs_view
 from sftdemo.ui.tabs import runs as runs_tab
 from sftdemo.ui.tabs import train as train_tab
 from sftdemo.ui.tabs import vote as vote_tab
+from sftdemo.ui.tabs.conversation import Answer
 from sftdemo.ui.texts import TEXTS, duration, language, say
 from sftdemo.votes import SCALES, TAGS, Store
 
@@ -226,29 +227,6 @@ def test_differences_mark_only_the_words_that_differ() -> None:
     assert html.differences("same", "same") == ("same", "same")
 
 
-def test_chatbot_contents_are_flattened() -> None:
-    blocks = [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]
-    assert exchange.messages(blocks) == [{"role": "user", "content": "ab"}]
-    assert exchange.messages(None) == []
-
-
-def test_thoughts_are_folded_and_come_back_as_thoughts():
-    asked, thinking = {"role": "user", "content": "a"}, exchange.Side([{"role": "user", "content": "a"}], "<think>\nhm")
-    first, folded = thinking.shown("en")
-    assert (
-        first == asked
-        and folded["content"] == "hm"
-        and folded["metadata"] == {"title": "Thoughts", "status": "pending"}
-    )
-    done = exchange.Side([asked], "<think>\nhm</think>\n\nb", finish_reason="stop").shown("zh")
-    assert [turn["content"] for turn in done] == ["a", "hm", "b"] and done[1]["metadata"]["status"] == "done"
-    history = [asked, {"role": "assistant", "content": "b", "reasoning_content": "hm"}]
-    assert exchange.messages(done) == history and exchange.folded(history, "zh") == done
-    assert exchange.without_last_answer(exchange.messages(done)) == [asked]
-    cut = exchange.Side([asked], "<think>\nhm", finish_reason="length").shown("en")
-    assert exchange.messages(cut) == [asked, {"role": "assistant", "content": "", "reasoning_content": "hm"}]
-
-
 # Charts
 
 
@@ -312,9 +290,11 @@ def test_a_spreadsheet_runs_nothing() -> None:
 
 def test_coalesced_updates_lose_no_text() -> None:
     chunks = [
-        SimpleNamespace(side=s, text=t, tokens_per_s=1.0, finish_reason=None) for s in ("base", "tuned") for t in "abc"
+        SimpleNamespace(side=s, text=t, tokens=1, tokens_per_s=1.0, finish_reason=None)
+        for s in ("base", "tuned")
+        for t in "abc"
     ]
-    both = exchange.Exchange({side: exchange.Side([]) for side in ("base", "tuned")})
+    both = exchange.Exchange({side: Answer() for side in ("base", "tuned")})
 
     async def events() -> AsyncIterator[SimpleNamespace]:
         for chunk in chunks:
@@ -324,7 +304,7 @@ def test_coalesced_updates_lose_no_text() -> None:
         return [update async for update in exchange.coalesced(events(), both, every=60)][-1]
 
     last = asyncio.run(last_update())
-    assert {side: state.text for side, state in last.sides.items()} == {"base": "abc", "tuned": "abc"}
+    assert {side: answer.text for side, answer in last.answers.items()} == {"base": "abc", "tuned": "abc"}
 
 
 def test_settings_that_differ() -> None:

@@ -118,21 +118,18 @@ def _literal(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def around(template: str, text: str) -> str:
-    """The question that a template of one column makes of a text; the text itself where it is that question already, or
-    where the template shows several columns or none."""
-    if sum(is_name for _, is_name in _parse(template)) != 1:
-        return text
-    before, after = frame(template)
-    return text if text.startswith(before) and text.endswith(after) else f"{before}{text}{after}"
+@lru_cache(maxsize=64)
+def pieces(template: str) -> list[tuple[str, bool]]:
+    """(text, False) and (column or role, True) in turn, empty texts left out."""
+    return [(piece, is_name) for piece, is_name in _parse(template) if piece or is_name]
 
 
 @lru_cache(maxsize=64)
 def frame(template: str) -> tuple[str, str]:
     """The words of a template before its first and after its last placeholder; without one, nothing is fixed."""
-    pieces = list(_parse(template))
-    names = [at for at, (_, is_name) in enumerate(pieces) if is_name]
+    parts = pieces(template)
+    names = [at for at, (_, is_name) in enumerate(parts) if is_name]
     if not names:
         return "", ""
-    before, after = pieces[: names[0]], pieces[names[-1] + 1 :]
+    before, after = parts[: names[0]], parts[names[-1] + 1 :]
     return "".join(piece for piece, _ in before), "".join(piece for piece, _ in after)

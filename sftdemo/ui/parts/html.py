@@ -61,17 +61,6 @@ def last_paragraph(text: str) -> str:
     return text.strip().rsplit("\n\n", 1)[-1]
 
 
-def plain(content: object) -> str:
-    """The text of a message's content: Gradio sends a list of blocks, everyone else a string."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, Mapping):
-        return str(content.get("text") or "")
-    if isinstance(content, Iterable):
-        return "".join(plain(part) for part in content)
-    return ""
-
-
 def bubbles(messages: Iterable[Mapping[str, Any]]) -> str:
     """A conversation as chat bubbles; the assistant's side, which is learned, in the accent."""
     rows = (f'<div class="says {esc(m["role"])}">{esc(turn_text(m))}</div>' for m in messages)

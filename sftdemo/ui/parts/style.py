@@ -112,6 +112,36 @@ element.addEventListener('keydown', (event) => {
   if (event.key === 'Enter' && event.target.matches('tr[data-pick]')) send(event);
 });
 """
+# A conversation: its buttons, copying an answer as its text, and the last question kept in sight together with the answers
+# that grow below it, until the reader scrolls elsewhere.
+TALK_JS = (
+    PICK_JS
+    + """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-copy]');
+  if (!button) return;
+  const selection = getSelection();
+  selection.selectAllChildren(button.closest('.answer').querySelector('.text'));
+  document.execCommand('copy');
+  selection.removeAllRanges();
+  button.textContent = button.dataset.copy;
+});
+let question = '', following = true;
+for (const moved of ['wheel', 'touchmove']) addEventListener(moved, () => { following = false; }, {passive: true});
+watch('value', () => {
+  const turn = element.querySelector('.turn'), bar = document.getElementById('chat-bottom');
+  if (!turn || !bar || element.closest('#chat-now') === null) return;
+  const asked = turn.dataset.turn + turn.querySelector('.says').textContent;
+  if (asked !== question) { question = asked; following = true; }
+  const hidden = turn.getBoundingClientRect().bottom - bar.getBoundingClientRect().top, room = turn.getBoundingClientRect().top;
+  if (following && hidden > 0 && room > 0) scrollBy(0, Math.min(hidden, room));
+});
+"""
+)
+SEND_JS = (
+    "(text) => ({__type__: 'update', interactive: Boolean(text && text.trim())})"  # nothing typed, nothing to send
+)
+MARKS_JS = "(on) => { document.body.classList.toggle('no-marks', !on); }"
 HEADER_JS = """
 element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-do]');

@@ -18,7 +18,7 @@ from sftdemo.errors import UserError
 from sftdemo.ui import work
 from sftdemo.ui.access import allowance, rights
 from sftdemo.ui.parts import html
-from sftdemo.ui.tabs.exchange import conversation, system_prompt
+from sftdemo.ui.tabs.exchange import system_prompt, with_system
 from sftdemo.ui.texts import say
 from sftdemo.votes import Store
 
@@ -98,7 +98,7 @@ async def answers(
 ) -> tuple[list[dict[str, str]], dict[str, str]]:
     """What was asked and both whole answers, greedy as in an evaluation; nothing of them is seen before both have ended."""
     served, system = await work.served(name), system_prompt(runs.named(name))
-    messages = conversation([{"role": "user", "content": prompt}], system)
+    messages = with_system([{"role": "user", "content": prompt}], system)
     texts = {"base": "", "tuned": ""}
     with allowance.answering(rights.current(), GenerateConfig(), len(texts)) as answered:
         async with aclosing(served.events(messages, GenerateConfig(), asker, stopped)) as events:

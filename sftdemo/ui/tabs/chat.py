@@ -1,9 +1,9 @@
-"""4 Chat: one question, all answers at the same moment, each side with its own history."""
+"""4 Chat: one question, all answers to it side by side."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import fields, replace
 from functools import partial
@@ -13,117 +13,45 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.config import GenerateConfig
+from sftdemo.data.conversion.wording import wordings_of
 from sftdemo.errors import UserError
 from sftdemo.ui import work
 from sftdemo.ui.access import rights
-from sftdemo.ui.parts import forms, html
+from sftdemo.ui.parts import forms, html, style
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker, waits
 from sftdemo.ui.parts.stopping import SessionStop
-from sftdemo.ui.tabs.exchange import (
-    SIDES,
-    Exchange,
-    Side,
-    folded,
-    has_instruction,
-    histories_to_answer,
-    messages,
-    question,
-    spells_control_tokens,
-    stream,
-    system_prompt,
-)
-from sftdemo.ui.texts import duration, label, language, say
+from sftdemo.ui.tabs import conversation as talk_of
+from sftdemo.ui.tabs.chat_prompts import chips, example_prompts, expected_row, judged
+from sftdemo.ui.tabs.chat_setup import MOST_BESIDE, Setup, companions, in_line
+from sftdemo.ui.tabs.conversation import Answer, Conversation, Talk, Turn, columns_of
+from sftdemo.ui.tabs.exchange import Exchange, has_instruction, spells_control_tokens, stream, system_prompt
+from sftdemo.ui.tabs.transcript import View, past_and_now, title
+from sftdemo.ui.texts import label, language, say
 
-PROMPTS = 4
-
-
-def example_prompts(run: runs.Run) -> list[dict[str, str]]:
-    """A few questions from the held-out rows, different ones, with the system prompt they came with."""
-    prompts: dict[str, dict[str, str]] = {}
-    for row in run.examples("test") or run.examples("validation"):
-        questions = [message for message in row["messages"][:-1] if message["role"] == "user"]
-        system = row["messages"][0]["content"] if row["messages"][0]["role"] == "system" else ""
-        if len(questions) == 1 and questions[0]["content"] not in prompts:
-            prompts[questions[0]["content"]] = {
-                "text": questions[0]["content"],
-                "system": system,
-                "label": row.get("label", ""),
-            }
-    rows, by_label = list(prompts.values()), dict[str, dict[str, str]]()
-    for row in rows:
-        by_label.setdefault(row["label"], row)
-    varied = list(by_label.values())
-    return (varied + [row for row in rows if row not in varied])[:PROMPTS]
-
-
-def companions(run: runs.Run) -> list[str]:
-    """The other runs that can answer in one batch with this one: LoRA on the same base."""
-    if not _is_lora(run):
-        return []
-    others = [other for other in runs.list_runs() if other.name != run.name and work.is_ready(other)]
-    return [other.name for other in others if _is_lora(other) and runs.same_base(run, other)]
-
-
-def _is_lora(run: runs.Run) -> bool:
-    return bool(run.config().get("settings", {}).get("method") == "lora")
-
-
-def prompt_chips(prompts: Sequence[Mapping[str, str]], lang: str) -> str:
-    if not prompts:
-        return ""
-    last_lines = [html.last_paragraph(prompt["text"]) for prompt in prompts]
-    chips = "".join(html.card(str(i), html.esc(html.cut(text, 60)), False) for i, text in enumerate(last_lines))
-    return html.block(f'<div class="prompts">{chips}</div>')
-
-
-def head(side: str, lang: str, state: Side | None = None, note: str = "", name: str = "") -> str:
-    """The name of a column, and how fast it answers; why it ended only where that needs a word."""
-    notes = [note] if note else []
-    if state and state.tokens_per_s:
-        notes.append(say(lang, "chat_speed", n=f"{state.tokens_per_s:.1f}"))
-    if state and state.finish_reason in ("length", "stopped"):
-        notes.append(say(lang, f"chat_{state.finish_reason}"))
-    title = html.cut_name(name, 28) if name else say(lang, "name_" + side)
-    kind = "base" if side == "base" else "tuned"
-    return html.block(f'{html.chip(title, kind)} <span class="muted small num">{" · ".join(notes)}</span>')
-
-
-def in_line(place: Any, lang: str) -> str:
-    """Where a question stands in line, and about how long it will take until it is answered."""
-    where = say(lang, "chat_line", n=place.ahead)
-    return (
-        where if place.seconds is None else f"{where}, {say(lang, 'chat_line_time', t=duration(lang, place.seconds))}"
-    )
-
-
-def column_name(side: str, run_names: Sequence[str]) -> str:
-    """What stands over a column instead of "base" or "tuned": its run, where there are several."""
-    return ["", *run_names][SIDES.index(side)] if len(run_names) > 1 else ""
+WARMER = 0.7  # offered where an answer at temperature 0 is to be made again
 
 
 class ChatTab:
-    """Columns side by side, one question for all of them; the models are loaded when the tab is opened."""
+    """The conversation, one field for all who answer, and what they are asked with; the page holds the conversations."""
 
     def __init__(self, page: Page, tab: Any) -> None:
         self.page, self.tab = page, tab
         self.gate = gr.HTML("", elem_id="chat-gate")
-        self.prompts = gr.State([])
-        self.columns: dict[str, Any] = {}
-        self.heads: dict[str, Any] = {}
-        self.places: dict[str, Any] = {}
+        self.prompts, self.editing, self.pending = gr.State([]), gr.State(None), gr.State([])
+        self.talks = gr.BrowserState({}, storage_key="sftdemo-chats", secret="only this browser has it")
         with gr.Column(visible=False) as self.body:
-            with gr.Row(elem_id="chat-columns", elem_classes="columns"):
-                for side in SIDES:
-                    self._build_column(side)
+            with gr.Column(elem_id="chat-talk"):
+                self.past = gr.HTML("", elem_id="chat-past", js_on_load=style.TALK_JS)
+                self.now = gr.HTML("", elem_id="chat-now", js_on_load=style.TALK_JS)
             self.fault = gr.HTML("", elem_id="chat-fault")
-            self._build_bottom()
+            self._build_bar()
+            self._build_tools()
             self.beside = gr.Dropdown(
                 [],
                 multiselect=True,
-                max_choices=len(SIDES) - 2,
+                max_choices=MOST_BESIDE,
                 label=label("chat_beside"),
-                info=label("chat_beside_help"),
                 visible=False,
                 elem_id="chat-beside",
             )
@@ -136,27 +64,16 @@ class ChatTab:
                         spec.name: forms.field(GenerateConfig, spec.name, min_width=180)
                         for spec in fields(GenerateConfig)
                     }
+        self.parts = [self.past, self.now, self.talks]
 
-    def _build_column(self, side: str) -> None:
-        visible = side in SIDES[:2]
-        with gr.Column(visible=visible, min_width=240) as self.places[side]:
-            self.heads[side] = gr.HTML(head(side, "en") if visible else "", elem_id=f"head-{side}")
-            self.columns[side] = gr.Chatbot(
-                show_label=False,
-                height=340,
-                buttons=["copy"],
-                feedback_options=None,
-                render_markdown=False,  # answers and what visitors write are text: nothing in them is drawn or fetched
-                layout="bubble",
-                elem_id=f"chat-{side}",
-                elem_classes="chat-base" if side == "base" else "chat-tuned",
-                placeholder=label("chat_placeholder"),
-            )
-
-    def _build_bottom(self) -> None:
+    def _build_bar(self) -> None:
+        with gr.Row(elem_classes="small-row"):
+            self.note = gr.HTML("", elem_id="chat-note")
+            self.warmer = gr.Button(label("chat_warmer"), size="sm", visible=False, elem_id="chat-warmer")
+            self.leave_edit = gr.Button(label("chat_edit_cancel"), size="sm", visible=False, elem_id="chat-edit-cancel")
         with gr.Column(elem_id="chat-bottom"):
             self.chips = picker(elem_id="chat-prompts")
-            with gr.Row():
+            with gr.Row(elem_id="chat-ask"):
                 self.text = gr.Textbox(
                     "",
                     show_label=False,
@@ -167,120 +84,247 @@ class ChatTab:
                     max_lines=6,
                     scale=6,
                     elem_id="chat-input",
-                    min_width=200,
+                    min_width=120,
                 )
                 width = {"scale": 1, "min_width": 90}
-                self.send = gr.Button(label("chat_send"), variant="primary", elem_id="chat-send", **width)
-                self.stop = gr.Button(label("chat_stop"), visible=False, elem_id="chat-stop", **width)
-            with gr.Row(elem_classes="small-row"):
-                self.again = gr.Button(label("chat_again"), size="sm", elem_id="chat-again", min_width=90)
-                self.clear = gr.Button(label("chat_clear"), size="sm", elem_id="chat-clear", min_width=90)
-                self.as_trained = gr.Checkbox(
-                    True,
-                    label=label("as_trained"),
-                    visible=False,
-                    container=False,
-                    elem_id="chat-as-trained",
-                    min_width=200,
+                self.send = gr.Button(
+                    label("chat_send"), variant="primary", interactive=False, elem_id="chat-send", **width
                 )
+                self.stop = gr.Button(label("chat_stop"), visible=False, elem_id="chat-stop", **width)
         self.stopping = SessionStop(self.stop)
+
+    def _build_tools(self) -> None:
+        with gr.Row(elem_id="chat-tools", elem_classes="small-row"):
+            self.again = gr.Button(label("chat_again"), size="sm", elem_id="chat-again", min_width=90)
+            self.clear = gr.Button(label("chat_clear"), size="sm", elem_id="chat-clear", min_width=90)
+            self.undo = gr.Button(label("chat_undo"), size="sm", elem_id="chat-undo", interactive=False, min_width=90)
+            self.as_trained = self._switch("as_trained", "chat-as-trained", visible=False)
+            self.marks = self._switch("chat_marks", "chat-marks")
+        self.wording = gr.Dropdown([], label=label("chat_wording"), visible=False, elem_id="chat-wording")
+
+    def _switch(self, key: str, elem_id: str, **options: Any) -> Any:
+        return gr.Checkbox(True, label=label(key), container=False, elem_id=elem_id, min_width=160, **options)
 
     # What is shown
 
-    def draw(self, exchange: Exchange, lang: str, run_names: Sequence[str]) -> dict[Any, Any]:
-        if exchange.place:
-            note = in_line(exchange.place, lang)
-            return {
-                self.heads[side]: head(side, lang, None, note, column_name(side, run_names)) for side in exchange.sides
-            }
-        drawn: dict[Any, Any] = {}
-        for side, state in exchange.sides.items():
-            drawn[self.columns[side]] = state.shown(lang)
-            drawn[self.heads[side]] = head(side, lang, state, name=column_name(side, run_names))
-        return drawn
+    def draw(self, conversation: Conversation, view: View) -> dict[Any, Any]:
+        past, now = past_and_now(conversation, view)
+        empty = html.block(say(view.lang, "chat_placeholder"), "state empty")
+        return {self.past: past, self.now: now or empty}
 
-    def buttons(self, streaming: bool) -> dict[Any, Any]:
+    def buttons(self, streaming: bool, talk: Talk) -> dict[Any, Any]:
+        idle = not streaming
         return {
-            self.send: gr.update(visible=not streaming),
+            self.send: gr.update(visible=idle),
             self.stop: gr.update(visible=streaming, interactive=True),
-            self.again: gr.update(interactive=not streaming),
-            self.clear: gr.update(interactive=not streaming),
+            self.again: gr.update(interactive=idle and bool(talk.now.turns)),
+            self.clear: gr.update(interactive=idle and bool(talk.now.turns)),
+            self.undo: gr.update(interactive=idle and talk.before is not None),
         }
 
-    def waiting(
-        self, histories: Mapping[str, Any], config: GenerateConfig, lang: str, run_names: Sequence[str]
-    ) -> dict[Any, Any]:
-        """The page until the first token comes."""
-        note = say(lang, "chat_reading" if work.is_loaded(*run_names) else "chat_loading")
+    def shown(self, setup: Setup, talk: Talk) -> dict[Any, Any]:
+        """The conversation at rest, and kept."""
         return {
-            **{self.columns[side]: folded(history, lang) for side, history in histories.items()},
-            **{self.heads[side]: head(side, lang, None, note, column_name(side, run_names)) for side in histories},
-            **self.buttons(True),
-            self.text: "",
-            self.settings["seed"]: config.seed,
+            **self.draw(talk.now, View(setup.names, setup.lang)),
+            self.talks: talk_of.talks_with(setup.talks, setup.run_names[0], talk),
+            **self.buttons(False, talk),
         }
+
+    def quiet(self, note: str = "") -> dict[Any, Any]:
+        """A note above the field, and nothing that waits for a decision."""
+        hidden = gr.update(visible=False)
+        return {self.note: note, self.warmer: hidden, self.leave_edit: hidden, self.editing: None, self.pending: []}
 
     # Handlers
 
-    async def answer(
+    def setup(self, request: gr.Request, **page: Any) -> Setup:
+        run_names = [find_ready(page["run_name"]).name, *(page["beside"] or [])[:MOST_BESIDE]]
+        config = forms.config(GenerateConfig, {name: page[name] for name in self.settings})
+        talk = talk_of.talk_with(page["talks"], run_names[0])
+        return Setup(
+            run_names,
+            talk,
+            page["talks"],
+            page["system"] or "",
+            config,
+            bool(page["as_trained"]),
+            page["wording"] or "",
+            language(request),
+        )
+
+    async def ask(
+        self, request: gr.Request, text: str, editing: int | None, **page: Any
+    ) -> AsyncGenerator[dict[Any, Any], None]:
+        """What was typed to all, as a new turn or in the place of an earlier one, behind which everything is dropped."""
+        if not text.strip():
+            raise UserError("Type a question first.")
+        setup = self.setup(request, **page)
+        asked, unsure = setup.asked(text)
+        kept = setup.talk.now if editing is None else setup.talk.now.up_to(editing)
+        conversation = replace(kept, system=setup.system).and_turn(Turn(text, asked))
+        note = html.block(html.esc(self.bare(unsure, setup)), "muted small") if unsure else ""
+        before: dict[Any, Any] = self.quiet(note) | {self.text: ""}
+        async with aclosing(self.respond(request, setup, conversation, setup.names, before)) as updates:
+            try:
+                async for update in updates:
+                    yield update
+            except UserError:
+                yield {self.text: text, self.editing: editing, self.note: ""}
+                raise
+        if await spells_control_tokens(setup.run_names, [text, setup.system]):
+            gr.Info(say(setup.lang, "chat_control"))
+
+    def bare(self, names: Sequence[str], setup: Setup) -> str:
+        """Who is asked the text as it stands, and how it would have to be typed."""
+        name = names[0]
+        patterns = [wording.pattern for wording in wordings_of(runs.named(name).config())]
+        key = "chat_bare_several" if len(patterns) > 1 else "chat_bare_pattern"
+        named = html.cut_name(name, 28)
+        return say(setup.lang, key, name=named, pattern=patterns[0].replace("\n", " ⏎ "))
+
+    async def regenerate(
+        self, request: gr.Request, which: list[str], warmer: bool = False, **page: Any
+    ) -> AsyncGenerator[dict[Any, Any], None]:
+        """The last answers once more with the next seed: of those named, or of all."""
+        setup = self.setup(request, **page)
+        if not setup.talk.now.turns:
+            raise UserError("There is no answer to make again yet.")
+        which = [name for name in which if name in setup.names] or setup.names
+        if not setup.config.temperature and not warmer and self.is_complete(setup, which):
+            note = html.block(say(setup.lang, "chat_same_again"), "muted small")
+            yield self.quiet(note) | {self.warmer: gr.update(visible=True), self.pending: which}
+            return
+        temperature = WARMER if warmer else setup.config.temperature
+        setup = replace(setup, config=replace(setup.config, temperature=temperature, seed=setup.config.seed + 1))
+        *earlier, last = setup.talk.now.turns
+        others = {name: answer for name, answer in last.answers.items() if name not in which}
+        conversation = replace(setup.talk.now, turns=[*earlier, replace(last, answers=others)], system=setup.system)
+        before: dict[Any, Any] = self.quiet() | {
+            self.settings["seed"]: setup.config.seed,
+            self.settings["temperature"]: temperature,
+        }
+        async with aclosing(self.respond(request, setup, conversation, which, before)) as updates:
+            async for update in updates:
+                yield update
+
+    def is_complete(self, setup: Setup, which: Sequence[str]) -> bool:
+        """Whether each of them has answered to the end, with the greatest probability throughout."""
+        answers = [setup.talk.now.turns[-1].answers.get(name) for name in which]
+        return all(answer and answer.finish_reason != "stopped" and not answer.temperature for answer in answers)
+
+    async def respond(
         self,
         request: gr.Request,
-        run_name: str,
-        beside: list[str] | None,
-        text: str,
-        system: str,
-        retry: bool,
-        as_trained: bool = True,
-        **values: Any,
-    ) -> AsyncIterator[dict[Any, Any]]:
-        """Stream all columns' answers; `values` holds the columns' values by side and the settings by name."""
-        lang, run_names = language(request), [run_name, *(beside or [])]
-        before = {side: messages(values[side]) for side in SIDES[: 1 + len(run_names)]}
-        config: GenerateConfig = forms.config(GenerateConfig, {name: values[name] for name in self.settings})
-        asked = question(find_ready(run_name), text, as_trained) if text.strip() else text
-        histories = histories_to_answer(before, asked, retry)
-        if retry and config.temperature:
-            config = replace(config, seed=config.seed + 1)
+        setup: Setup,
+        conversation: Conversation,
+        answering: Sequence[str],
+        before: Mapping[Any, Any],
+    ) -> AsyncGenerator[dict[Any, Any], None]:
+        """Stream these models' answers to the last question; a fault puts back what was there."""
+        run, *_ = setup.run_names
+        *earlier, last = conversation.turns
+        talk = setup.talk.changed(replace(conversation, turns=[*earlier, last]))
+        row = await work.in_thread(partial(expected_row, runs.named(run), last.question(run)))
+        last = replace(last, expected=row["references"][0] if row else None)
+
+        def turn(answers: Mapping[str, Answer]) -> Conversation:
+            return replace(conversation, turns=[*earlier, replace(last, answers={**last.answers, **answers})])
+
+        note = say(setup.lang, "chat_reading" if work.is_loaded(*setup.run_names) else "chat_loading")
+        view = View(setup.names, setup.lang, dict.fromkeys(answering, note), streaming=True)
+        begun = turn(dict.fromkeys(answering, Answer()))
+        yield {
+            **before,
+            **self.draw(begun, view),
+            **self.buttons(True, talk),
+            self.talks: talk_of.talks_with(setup.talks, run, talk),
+        }
+        exchange = Exchange()
         with self.stopping.running(request) as stopped:
-            yield self.waiting(histories, config, lang, run_names)
+            asked = stream(
+                setup.run_names, conversation, answering, setup.config, rights.asker(request), stopped.is_set
+            )
             try:
-                asker = rights.asker(request)
-                async with aclosing(stream(run_names, histories, system, config, asker, stopped.is_set)) as exchanges:
+                async with aclosing(asked) as exchanges:
                     async for exchange in exchanges:
-                        yield self.draw(exchange, lang, run_names)
-                if await spells_control_tokens(run_names, [text, system]):
-                    gr.Info(say(lang, "chat_control"))
-                yield self.buttons(False)
+                        notes = dict.fromkeys(answering, in_line(exchange.place, setup.lang)) if exchange.place else {}
+                        drawn = past_and_now(turn(exchange.answers), replace(view, notes=notes))
+                        yield {self.now: drawn[1]}
             except UserError:
-                restored = {self.columns[side]: folded(history, lang) for side, history in before.items()}
-                yield restored | {self.text: text} | self.buttons(False)
+                yield self.shown(setup, setup.talk)
                 raise
+        answers = exchange.answers
+        if row:
+            answers = await work.in_thread(partial(judged, runs.named(run), row, {**last.answers, **answers}))
+        yield self.shown(setup, replace(talk, now=turn(answers)))
 
-    def start_over(self, request: gr.Request, run_name: str, beside: list[str] | None) -> dict[Any, Any]:
-        """Empty columns, as many as there are models."""
-        lang, run_names = language(request), [run_name, *(beside or [])]
-        drawn: dict[Any, Any] = {self.columns[side]: [] for side in SIDES}
-        for index, side in enumerate(SIDES):
-            used = index <= len(run_names)
-            drawn[self.places[side]] = gr.update(visible=used)
-            drawn[self.heads[side]] = head(side, lang, name=column_name(side, run_names)) if used else ""
-        return drawn
+    async def act(self, request: gr.Request, event: gr.EventData, **page: Any) -> AsyncGenerator[dict[Any, Any], None]:
+        """A button in the transcript: an earlier question into the field, or one answer once more."""
+        what, _, which = picked(event).partition(":")
+        setup = self.setup(request, **page)
+        if what == "again" and which in setup.names:
+            async with aclosing(self.regenerate(request, [which], **page)) as updates:
+                async for update in updates:
+                    yield update
+        elif what == "edit" and which.isdecimal() and int(which) < len(setup.talk.now.turns):
+            number = int(which)
+            note = html.block(say(setup.lang, "chat_editing", n=number + 1), "muted small")
+            text = setup.talk.now.turns[number].text
+            yield self.quiet(note) | {self.leave_edit: gr.update(visible=True), self.editing: number, self.text: text}
+        else:
+            raise UserError("That turn isn't there any more; reload the page.")
 
-    def refresh(self, run_name: str, request: gr.Request) -> dict[Any, Any]:
+    def leave_editing(self) -> dict[Any, Any]:
+        return self.quiet() | {self.text: ""}
+
+    def start_over(self, request: gr.Request, **page: Any) -> dict[Any, Any]:
+        setup = self.setup(request, **page)
+        return self.shown(setup, setup.talk.changed(Conversation())) | self.quiet()
+
+    def take_back(self, request: gr.Request, **page: Any) -> dict[Any, Any]:
+        """The conversation as it was before the last change; once more brings that change back."""
+        setup = self.setup(request, **page)
+        before = setup.talk.before
+        return (self.shown(setup, setup.talk.changed(before)) if before is not None else {}) | self.quiet()
+
+    def change_columns(self, request: gr.Request, **page: Any) -> dict[Any, Any]:
+        """The conversation goes on with these models; who joins takes over what the first run has answered so far."""
+        setup = self.setup(request, **page)
+        turns = setup.talk.now.turns
+        joining = [name for name in setup.run_names if turns and name not in turns[-1].answers]
+        view = View(setup.names, setup.lang)
+        notes = [
+            say(setup.lang, "chat_joins", name=html.cut_name(name, 28), first=title(setup.run_names[0], view))
+            for name in joining
+        ]
+        drawn = self.draw(setup.talk.now, view)
+        return drawn | {self.note: html.block("<br>".join(map(html.esc, notes)), "muted small") if notes else ""}
+
+    def refresh(self, run_name: str, talks: Any, request: gr.Request) -> dict[Any, Any]:
+        """The run's prompts and wording, and the conversation that this browser keeps of it."""
         lang = language(request)
         if not run_name:
             return {self.gate: waits(lang, "wait_run"), self.body: gr.update(visible=False)}
         run = runs.named(run_name)
-        prompts, others = example_prompts(run), companions(run)
+        prompts, others, talk = example_prompts(run), companions(run), talk_of.talk_with(talks, run_name)
+        names = talk.now.turns[-1].answers if talk.now.turns else ()
+        beside = [name for name in others if name in names][:MOST_BESIDE]
+        wordings = wordings_of(run.config())
+        choices = [(wording.source or say(lang, "chat_wording"), wording.template) for wording in wordings]
         return {
             self.gate: "",
             self.body: gr.update(visible=True),
             self.prompts: prompts,
-            self.chips: prompt_chips(prompts, lang),
-            self.system: system_prompt(run),
+            self.chips: chips(prompts),
+            self.system: system_prompt(run) if talk.now.system is None else talk.now.system,
             self.as_trained: gr.update(visible=has_instruction(run)),
-            self.beside: gr.update(choices=others, value=[], visible=bool(others)),
-            **self.start_over(request, run_name, []),
+            self.wording: gr.update(
+                choices=choices, value=choices[0][1] if choices else None, visible=len(choices) > 1
+            ),
+            self.beside: gr.update(choices=others, value=beside, visible=bool(others)),
+            **self.draw(talk.now, View(columns_of([run_name, *beside]), lang)),
+            **self.buttons(False, talk),
+            **self.quiet(),
         }
 
     def take_prompt(self, prompts: list[dict[str, str]], event: gr.EventData) -> dict[Any, Any]:
@@ -295,36 +339,29 @@ class ChatTab:
 
     def wire(self) -> None:
         page, fault = self.page, self.fault
-        asked = {"run_name": page.run, "beside": self.beside, "text": self.text, "system": self.system}
-        asked |= {"as_trained": self.as_trained, **self.columns, **self.settings}
-        drawn = [*self.columns.values(), *self.heads.values()]
-        answered = [*drawn, self.text, self.send, self.stop, self.again, self.clear, self.settings["seed"]]
+        state = {"run_name": page.run, "beside": self.beside, "system": self.system, "talks": self.talks}
+        state |= {"as_trained": self.as_trained, "wording": self.wording, **self.settings}
+        noted = [self.note, self.warmer, self.leave_edit, self.editing, self.pending]
+        drawn = [*self.parts, self.send, self.stop, self.again, self.clear, self.undo, *noted]
+        answered = [*drawn, self.text, self.settings["seed"], self.settings["temperature"]]
         sent = partial(gr.on, [self.send.click, self.text.submit])
-        for trigger, retry in ((sent, False), (self.again.click, True)):
-            wire(
-                trigger,
-                self.answer,
-                {**asked, "retry": gr.State(retry)},
-                answered,
-                fault,
-                needs="chat",
-                **MODEL_CLICK,
-            )
+        typed = {"text": self.text, "editing": self.editing}
+        options: dict[str, Any] = {"needs": "chat", **MODEL_CLICK}
+        wire(sent, self.ask, {**state, **typed}, answered, fault, **options)
+        wire(self.again.click, self.regenerate, {**state, "which": gr.State([])}, answered, fault, **options)
+        warmer = {**state, "which": self.pending, "warmer": gr.State(True)}
+        wire(self.warmer.click, self.regenerate, warmer, answered, fault, **options)
+        for part in (self.past, self.now):
+            wire(part.select, self.act, state, answered, fault, **options)
+        wire(self.text.change, None, [self.text], [self.send], js=style.SEND_JS)
+        wire(self.marks.change, None, [self.marks], None, js=style.MARKS_JS)
         self.stopping.wire()
-        emptied = [*drawn, *self.places.values()]
-        for trigger in (self.clear.click, self.beside.change):
-            wire(trigger, self.start_over, [page.run, self.beside], emptied)
+        wire(self.leave_edit.click, self.leave_editing, None, [*noted, self.text])
+        wire(self.clear.click, self.start_over, state, drawn, fault)
+        wire(self.undo.click, self.take_back, state, drawn, fault)
+        wire(self.beside.input, self.change_columns, state, [self.past, self.now, self.note], fault)
         wire(self.chips.select, self.take_prompt, [self.prompts], [self.text, self.system], fault, **EACH_PICK)
-        refreshed = [
-            self.gate,
-            self.body,
-            self.prompts,
-            self.chips,
-            self.system,
-            self.as_trained,
-            self.beside,
-            *emptied,
-        ]
-        wire(page.run.change, self.refresh, [page.run], refreshed, fault)
+        refreshed = [self.gate, self.body, self.prompts, self.chips, self.system, self.as_trained, self.wording]
+        wire(page.run.change, self.refresh, [page.run, self.talks], [*refreshed, self.beside, *drawn], fault)
         wire(self.tab.select, self.preload, [page.run], needs="chat")
         page.blocks.unload(rights.guarded(self.stopping.leave, "look"))

@@ -11,7 +11,19 @@ from typing import Any
 from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.read_config import FileConfig, ReadConfig
-from sftdemo.ui.texts import en, en_access, en_data, en_votes, zh, zh_access, zh_data, zh_settings, zh_votes
+from sftdemo.ui.texts import (
+    en,
+    en_access,
+    en_chat,
+    en_data,
+    en_votes,
+    zh,
+    zh_access,
+    zh_chat,
+    zh_data,
+    zh_settings,
+    zh_votes,
+)
 
 OWNERS = (ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig)
 
@@ -44,8 +56,24 @@ def _of_metrics(lang: int) -> dict[str, str]:
 
 
 TEXTS: dict[str, dict[str, str]] = {
-    "en": {**_of_settings(), **_of_metrics(0), **en.EN, **en_data.DATA, **en_votes.VOTES, **en_access.ACCESS},
-    "zh": {**zh_settings.SETTINGS, **_of_metrics(1), **zh.ZH, **zh_data.DATA, **zh_votes.VOTES, **zh_access.ACCESS},
+    "en": {
+        **_of_settings(),
+        **_of_metrics(0),
+        **en.EN,
+        **en_chat.CHAT,
+        **en_data.DATA,
+        **en_votes.VOTES,
+        **en_access.ACCESS,
+    },
+    "zh": {
+        **zh_settings.SETTINGS,
+        **_of_metrics(1),
+        **zh.ZH,
+        **zh_chat.CHAT,
+        **zh_data.DATA,
+        **zh_votes.VOTES,
+        **zh_access.ACCESS,
+    },
 }
 
 

@@ -225,6 +225,8 @@ WORK = {
     "The memory is taken by a model that is still answering; ask again in a minute.": "内存正被另一个还在回答的模型占用；请过一分钟再试。",
     "The prompt is empty; give some text.": "提示是空的，请输入内容。",
     "That example isn't there any more; reload the page.": "这个示例已经不在了，请刷新页面。",
+    "That turn isn't there any more; reload the page.": "这一轮对话已经不在了，请刷新页面。",
+    "The conversation that was sent can't be read; reload the page.": "无法读取发来的对话，请刷新页面。",
     "Run {name} has no model to export; finish a training first.": "运行 {name} 没有可以导出的模型；请先完成一次训练。",
     "{path} is not an empty folder; give a new one.": "{path} 不是空文件夹；请指定新的文件夹。",
     "A model of kind {kind} can't be written as GGUF here, only {known}; export it as merged instead.": "这里不能把 {kind} 类模型写成 GGUF，只支持 {known}；请改用 merged 格式导出。",
