@@ -25,9 +25,14 @@ _SCALARS: dict[Any, tuple[tuple[type, ...], Text]] = {
 _hints = functools.cache(functools.partial(typing.get_type_hints, include_extras=True))  # slow
 
 
+@functools.cache
+def _shape(kind: Any) -> tuple[Any, tuple[Any, ...], bool]:
+    return typing.get_origin(kind), typing.get_args(kind), typing.is_typeddict(kind)
+
+
 def problem_in(value: Any, kind: Any, key: str = "") -> Text | None:
     """Why a JSON value isn't of a type, as "state is 7, not a text"; None where it is. Unknown keys are let be."""
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    origin, parts, is_typed = _shape(kind)
     if kind is Any:
         return None
     if origin in (typing.Annotated, NotRequired):
@@ -41,11 +46,11 @@ def problem_in(value: Any, kind: Any, key: str = "") -> Text | None:
         if not isinstance(value, list):
             return _is_not(value, Text("a list"), key)
         return _first(problem_in(item, parts[0], f"{key}[{place}]") for place, item in enumerate(value))
-    if not isinstance(value, dict) and (origin is dict or typing.is_typeddict(kind)):
+    if not isinstance(value, dict) and (origin is dict or is_typed):
         return _is_not(value, Text("an object"), key)
     if origin is dict:
         return _first(problem_in(item, parts[1], _inside(key, name)) for name, item in value.items())
-    if typing.is_typeddict(kind):
+    if is_typed:
         return _first(_problem_in_key(value, name, hint, _inside(key, name)) for name, hint in _hints(kind).items())
     return _problem_in_scalar(value, kind, key)
 

@@ -28,7 +28,8 @@ from sftdemo.ui.parts.page import Page
 from sftdemo.ui.tabs import chat_prompts, chat_setup, train
 from sftdemo.ui.tabs import evaluate as evaluate_tab
 from sftdemo.ui.tabs import outputs as outputs_tab
-from sftdemo.ui.tabs.runs import PAGE_ROWS, RunsTab, comparison
+from sftdemo.ui.tabs.runs import RunsTab, comparison
+from sftdemo.ui.tabs.runs_table import ORDERS
 from sftdemo.votes import Store
 from tests.test_old_run import OLD
 
@@ -102,9 +103,11 @@ def check_all(tab: RunsTab, capsys: pytest.CaptureFixture[str], reason: bool | N
     train.measured_speed(TrainConfig(data="d"))
     assert set(chat_setup.companions(runs.named("good"))) <= {"bad"}
     Store().ranking(runs.named("good"))
-    shown = tab.list_runs("", PAGE_ROWS, "", "good", request())[tab.table]
+    shown = tab.list_runs(request(), run_name="good")[tab.table]
+    for order in ORDERS:
+        assert "bad" in tab.list_runs(request(), order=order, search="a" if order == "size-up" else "")[tab.table]
     assert "good" in shown and "bad" in shown and shown.encode()
-    picked = tab.pick_run("", PAGE_ROWS, "good", SimpleNamespace(value="bad"), request())
+    picked = tab.pick(SimpleNamespace(value="bad"), request(), run_name="good")
     assert (bad["state"] == "damaged") == ("folder is damaged:" in picked[tab.info])
     for look in looks(runs.named("bad")):
         try:
@@ -173,7 +176,7 @@ def test_a_damaged_file(bad: runs.Run, tab: RunsTab, capsys: pytest.CaptureFixtu
     if line["state"] == "damaged":
         assert file in line["error"]
     if kind in ("half", "a link to nowhere"):
-        tab.delete_run("", PAGE_ROWS, "bad", "good", request())
+        tab.delete_run(request(), focus="bad", run_name="good")
     else:
         assert main(["runs", "delete", "bad"]) == 0
     assert [run.name for run in runs.list_runs()] == ["good"] and os.listdir(bad.path.parent) == ["good"]

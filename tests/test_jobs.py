@@ -262,7 +262,7 @@ def test_a_run_that_was_cut_off_is_offered_on_the_page_and_goes_on(run: Run) -> 
     wait_for(lambda: run.status().get("cut_off"), "the kill")
     shown = tab.open_page(request())
     assert shown[tab.watched] == "first" and shown[tab.resume]["visible"]
-    assert listed.pick_run("", 9, "", pick("first"), request())[listed.resume]["visible"]
+    assert listed.pick(pick("first"), request())[listed.resume]["visible"]
     shown = tab.resume_run("first", request())
     assert not shown[tab.resume]["visible"] and shown[tab.stop]["visible"]
     wait_for_state(run, "failed")

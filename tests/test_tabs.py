@@ -417,14 +417,20 @@ def test_a_run_is_picked_compared_and_deleted(page: Page) -> None:
     for name in ("one", "two", "three", "four"):
         made_run(name)
     made_run("bad", "failed")
-    shown = tab.pick_run("", 25, "", pick("one"), request())
+    shown = tab.pick(pick("one"), request())
     assert shown[tab.focus] == shown[page.run] == "one" and shown[tab.to_evaluate]["visible"]
-    assert page.run not in tab.pick_run("", 25, "one", pick("bad"), request()), "it has no model to be chosen for"
-    assert tab.confirm_delete()[tab.sure]["visible"] and not tab.keep_run()[tab.sure]["visible"]
-    shown = tab.delete_run("", 25, "one", "one", request())
+    assert page.run not in tab.pick(pick("bad"), request(), run_name="one"), "it has no model to be chosen for"
+    shown = tab.delete_run(request(), focus="one", run_name="one")
     assert shown[page.run] == work.newest_ready() != "one" and not (runs.home() / "runs" / "one").exists()
+    assert (
+        shown[tab.trash.undo_row]["visible"]
+        and 'data-pick="one"' not in shown[tab.table]
+        and "one" in shown[tab.trash.note]
+    )
+    shown = tab.undo_delete(request(), shown[tab.trash.deleted], run_name="two")
+    assert shown[tab.focus] == "one" and page.run not in shown and not shown[tab.trash.undo_row]["visible"]
     assert "two" in tab.compare(["two", "three"], request())[tab.compare_view]
     assert tab.compare([], request()) == {tab.compare_view: ""}
     with pytest.raises(UserError, match=f"at most {MOST_COMPARED}"):
         tab.compare(["two", "three", "four", "bad"], request())
-    assert tab.list_more("t", 1, "", "", request())[tab.shown] > 25
+    assert tab.list_more(request(), search="t", shown=1)[tab.shown] > 25

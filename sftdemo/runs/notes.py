@@ -70,6 +70,12 @@ def tags_of(names: Sequence[str]) -> list[str]:
     return list(by_key.values())
 
 
+def check(text: str, tags: Sequence[str]) -> None:
+    """Raise UserError for notes or tags that can't be kept."""
+    several_lines(text, Text("note"), MOST_NOTES)
+    tags_of(tags)
+
+
 def annotate(run: Run, notes: str | None = None, tags: Sequence[str] | None = None) -> RunNotes:
     """Replace the notes, the tags, or both; what is None stays. An empty text or list takes them away."""
     changes: dict[str, Any] = {}

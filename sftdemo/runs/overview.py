@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sftdemo.runs.folder import DamagedRun, Run
+from sftdemo.errors import Text
+from sftdemo.files import stamp, tree_bytes
+from sftdemo.runs.folder import ACTIVE, SPLITS, DamagedRun, Run
 from sftdemo.runs.listing import created
 from sftdemo.schema import Scores
 
 # The keys of a line in the list of runs.
 LINE = (
     "name", "data", "model", "method", "quantization", "state", "created", "eval_loss", "evaluation", "metric", "base",
-    "tuned", "error", "sha256", "display_name", "tags",
+    "tuned", "error", "sha256", "display_name", "tags", "seconds",
 )  # fmt: skip
+Version = tuple[Any, ...]
 
 
 def same_base(first: Run, second: Run) -> bool:
@@ -36,8 +42,23 @@ def overview(run: Run) -> dict[str, Any]:
     """One line of the list of runs: what it is, how it stands, and the leading figure of its newest evaluation.
 
     Of a damaged run its state is `damaged` and `error` the reason; what can't be read is None. `error` is also why a run
-    failed.
+    failed. Files that haven't changed since the last call aren't read again.
     """
+    version = _version(run.path)
+    summary = _known(str(run.path), version)
+    if summary["state"] in ACTIVE:  # as long as its process lives
+        summary = _summary(run)
+    reason = None if summary["state"] == "damaged" else _damage(str(run.path), version)
+    return {**summary, **({"state": "damaged", "error": reason} if reason else {})}
+
+
+def outline(run: Run) -> dict[str, Any]:
+    """The same without a look at the long files: of many runs, to sort and filter them by."""
+    summary = _known(str(run.path), _version(run.path))
+    return dict(summary) if summary["state"] not in ACTIVE else _summary(run)
+
+
+def _summary(run: Run) -> dict[str, Any]:
     line: dict[str, Any] = dict.fromkeys(LINE) | {"name": run.name, "created": created(run.path)}
     try:
         settings, data = run.config().get("settings", {}), run.config().get("data", {})
@@ -45,13 +66,51 @@ def overview(run: Run) -> dict[str, Any]:
         line |= {"data": data.get("name") or source_name(settings.get("data") or ""), "sha256": data.get("sha256")}
         line |= {"display_name": run.notes().get("display_name"), "tags": run.notes().get("tags", [])}
         status, evaluations = run.status(), run.evaluations()
-        line |= {"state": status["state"], "eval_loss": status.get("eval_loss"), "error": status.get("error")}
+        line |= {key: status.get(key) for key in ("state", "eval_loss", "error", "seconds")}
         if evaluations:
             line |= {"evaluation": evaluations[0]} | _leading_scores(run.scores(evaluations[0]))
     except DamagedRun as damaged:
         return line | {"state": "damaged", "error": damaged.reason}
-    reason = run.damage()
-    return line | ({"state": "damaged", "error": reason} if reason else {})
+    return line
+
+
+@lru_cache(maxsize=8192)
+def _known(path: str, version: Version) -> dict[str, Any]:
+    return _summary(Run(Path(path)))
+
+
+@lru_cache(maxsize=8192)
+def _damage(path: str, version: Version) -> Text | None:
+    return Run(Path(path)).damage()
+
+
+@lru_cache(maxsize=8192)
+def _bytes(path: str, version: Version) -> int:
+    return tree_bytes(path)
+
+
+def disk_bytes(run: Run) -> int:
+    """How much of the disk a run takes."""
+    folders = [run.path, run.model_path, run.path / "checkpoints"]
+    return _bytes(str(run.path), (*_version(run.path), *map(_stamp, map(str, folders))))
+
+
+def _version(folder: Path) -> Version:
+    """What differs whenever a file that the list tells of has changed."""
+    names = ["config.json", "status.json", "notes.json", "metrics.jsonl", *(f"data/{split}.jsonl" for split in SPLITS)]
+    stamps: list[Any] = [_stamp(f"{folder}/{name}") for name in names]
+    with contextlib.suppress(OSError), os.scandir(folder / "evaluations") as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            stamps += [entry.name, *(_stamp(f"{entry.path}/{name}") for name in ("scores.json", "outputs.jsonl"))]
+    return tuple(stamps)
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return *stamp(status), status.st_ctime_ns
 
 
 def source_name(source: str) -> str:

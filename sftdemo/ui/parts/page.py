@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,7 @@ class Page:
     run: Any  # gr.State: the chosen run's name, "" without one, None until the page has loaded
     data: Any = None  # gr.State: the chosen data as ReadConfig's values, or {}
     timer: Any = None
+    chip: Any = None  # the button in the header with the chosen run's name
     tick: Any = None  # the last thing done on a tick; tabs hang theirs after it, so that they see the same or later
     tabs: Any = None
     # The chosen run's name for the browser's address; by an event's js, what stands in that address.
@@ -107,7 +109,19 @@ def brand(lang: str) -> str:
 
 
 def chip_text(lang: str, name: str) -> str:
-    return say(lang, "chip_run", name=html.cut_name(name, CHIP_LENGTH)) if name else say(lang, "chip_none")
+    return say(lang, "chip_run", name=html.cut_name(title_of(name), CHIP_LENGTH)) if name else say(lang, "chip_none")
+
+
+def title_of(name: str) -> str:
+    """What the run of that name is called; one that is gone has its folder's name."""
+    with contextlib.suppress(UserError):
+        return runs.title(runs.named(name))
+    return name
+
+
+def show_title(name: str | None, request: gr.Request) -> Any:
+    """The chosen run's name in the header's button, as an update."""
+    return gr.update(value=chip_text(language(request), name or ""))
 
 
 def waits(lang: str, key: str) -> str:
@@ -129,7 +143,9 @@ def work_line(lang: str, items: Sequence[work.Work], visitor: rights.Visitor = r
             progress = f"{item.done}/{item.total}" + (
                 f" · {say(lang, 'work_left', t=duration(lang, item.eta_s))}" if item.eta_s else ""
             )
-        name = html.cut_name(item.name, 30) if rights.may_stop(item.key, visitor) else say(lang, "work_others")
+        name = (
+            html.cut_name(title_of(item.name), 30) if rights.may_stop(item.key, visitor) else say(lang, "work_others")
+        )
         title = say(lang, f"work_{item.kind}", name=html.esc(name))
         lines.append(
             f'<div class="s workline"><b>{title}</b>{html.track(stage_share(item.stage) if item.stage else item.share)}<span class="num">{progress}</span></div>'
@@ -157,7 +173,7 @@ class Header:
         self.page = page
         with gr.Row(elem_id="head"):
             self.brand = gr.HTML(brand("en"), elem_id="brand")
-            self.chip = gr.Button(label("chip_none"), elem_id="run-chip", size="sm")
+            self.chip = page.chip = gr.Button(label("chip_none"), elem_id="run-chip", size="sm")
             if storage.on_space():
                 gr.DuplicateButton(size="sm", elem_id="duplicate")
             self.switches = gr.HTML(header("en"), elem_id="switches", js_on_load=HEADER_JS)
@@ -171,7 +187,7 @@ class Header:
         self.look = gr.Button("", visible="hidden", elem_id="look-for-work")
 
     def show_run(self, name: str | None, request: gr.Request) -> dict[Any, Any]:
-        return {self.chip: gr.update(value=chip_text(language(request), name or "")), self.page.address: name or ""}
+        return {self.chip: show_title(name, request), self.page.address: name or ""}
 
     def refresh_bar(self, request: gr.Request) -> dict[Any, Any]:
         items, visitor = work.running(), rights.visitor(request)

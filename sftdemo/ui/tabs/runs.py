@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,71 +10,46 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.errors import UserError
-from sftdemo.evaluation.registry import METRICS
-from sftdemo.evaluation.summary import gained
 from sftdemo.ui import work
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import charts, html
 from sftdemo.ui.parts.forms import wire
-from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker
+from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, show_title
 from sftdemo.ui.tabs.export import ExportPanel
-from sftdemo.ui.texts import label, language, number, say
+from sftdemo.ui.tabs.run_notes import NotesPanel
+from sftdemo.ui.tabs.run_trash import TrashPanel
+from sftdemo.ui.tabs.runs_table import (
+    NEWEST,
+    PAGE_ROWS,
+    SORT,
+    all_tags,
+    filtered,
+    gain,
+    order_choices,
+    ordered,
+    runs_table,
+    turned,
+)  # fmt: skip
+from sftdemo.ui.texts import label, language, say
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import jobs
 
-PAGE_ROWS = 25
 MOST_COMPARED = 3
-OFFERED = 200  # run names in the menu of the comparison
-
-
-def matching(text: str) -> list[runs.Run]:
-    """The runs whose name holds the text, newest first."""
-    wanted = text.strip().casefold()
-    return [run for run in runs.list_runs() if wanted in run.name.casefold()]
-
-
-def gain(row: Mapping[str, Any], lang: str) -> str:
-    if row["metric"] not in METRICS:
-        return '<span class="muted">–</span>'
-    delta = row["tuned"] - row["base"]
-    better = gained(row["metric"], delta)
-    css = "better" if better > 0 else "worse" if better < 0 else "same"
-    name = say(lang, "metric_" + row["metric"])
-    return f'{name} {charts.shown(row["metric"], row["tuned"])} <span class="{css}">{charts.gained(row["metric"], delta)}</span>'
-
-
-def runs_table(matches: Sequence[runs.Run], shown: int, chosen: str, lang: str) -> str:
-    """One page of runs; only the rows shown are read from disk."""
-    if not matches:
-        return html.empty(say(lang, "runs_empty"), say(lang, "wait_run_text"))
-    headers = [say(lang, f"column_{name}") for name in ("run", "data", "method", "when", "state", "metric")]
-    rows = []
-    for run in matches[:shown]:
-        row = runs.overview(run)
-        method = say(lang, f"method_{row['method']}") if row["method"] in ("lora", "full") else ""
-        if (row["quantization"] or "none") != "none":
-            method += f" {html.esc(row['quantization'])}"
-        cells = [
-            f"<b>{html.esc(row['name'])}</b>",
-            html.esc(html.cut(str(row["data"] or "").rsplit("/", 1)[-1], 28)),
-            method,
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"])),
-            say(lang, f"state_{row['state']}"),
-            gain(row, lang),
-        ]
-        rows.append((run.name, cells, run.name == chosen))
-    count = f'<p class="muted small">{say(lang, "runs_count", k=number(min(shown, len(matches))), n=number(len(matches)))}</p>'
-    return html.block(html.table(headers, rows) + count, "sheet")
+OFFERED = 200  # runs in the menu of the comparison
 
 
 def details(run: runs.Run, lang: str, owner: bool = True) -> str:
-    """Where the run is, for the owner, and if it failed or is damaged, why."""
+    """What the run is called, and why it failed or is damaged; for the owner, notes and where it is."""
     line = runs.overview(run)
     error = html.fault(in_words(line["error"] or "", lang)) if line["state"] == "failed" else ""
     if line["state"] == "damaged":
         error = html.fault(say(lang, "runs_damaged", reason=in_words(line["error"], lang)))
+    tags = "".join(html.chip(tag) for tag in line["tags"] or ())
+    noted = ""
+    if owner and line["state"] != "damaged" and (text := run.notes().get("notes")):
+        noted = f'<p class="note" dir="auto">{html.esc(text)}</p>'
     path = f'<p class="muted small">{say(lang, "runs_folder")}</p><pre class="cmd">{html.esc(run.path.resolve())}</pre>'
-    return html.sheet(error + (path if owner else ""), run.name)
+    return html.sheet(f"{error}{tags}{noted}{path if owner else ''}", line["display_name"] or run.name)
 
 
 def setting_differences(chosen: Sequence[runs.Run]) -> list[tuple[str, list[str]]]:
@@ -110,97 +84,138 @@ class RunsTab:
     def __init__(self, page: Page, tab: Any) -> None:
         self.page, self.tab = page, tab
         self.shown, self.focus = gr.State(PAGE_ROWS), gr.State("")  # rows listed; the run picked
-        self.search = gr.Textbox(
-            "",
-            label=label("runs_search"),
-            show_label=False,
-            placeholder=label("runs_search"),
-            container=False,
-            elem_id="runs-search",
-        )
+        with gr.Row(elem_id="runs-filters"):
+            self.search = gr.Textbox("", label=label("runs_search"), placeholder=label("runs_search_help"), elem_id="runs-search", max_lines=1)  # fmt: skip
+            self.tags = gr.Dropdown([], value=[], multiselect=True, label=label("notes_tags"), visible=False, elem_id="runs-tags")  # fmt: skip
+            self.order = gr.Dropdown(order_choices("en"), value=NEWEST, label=label("runs_order"), elem_id="runs-order")
         self.fault = gr.HTML("", elem_id="runs-fault")
+        self.trash = TrashPanel()
         self.table = picker(elem_id="runs-table")
         self.more = gr.Button(label("runs_more"), size="sm", visible=False)
-        self.info = gr.HTML("")
+        self.info = gr.HTML("", elem_id="runs-info")
         with gr.Row(visible=False, elem_classes="small-row") as self.actions:
             self.to_evaluate = gr.Button(label("train_evaluate"), size="sm", elem_id="runs-evaluate")
             self.resume = gr.Button(label("train_resume"), size="sm", visible=False, elem_id="runs-resume")
             self.delete = gr.Button(label("runs_delete"), size="sm", elem_id="runs-delete")
-            self.sure = gr.Button(label("runs_sure"), size="sm", variant="stop", visible=False, elem_id="runs-sure")
-            self.keep = gr.Button(label("runs_keep"), size="sm", visible=False)
+        self.notes = NotesPanel()
         self.export = ExportPanel(self.focus)
         self.compared = gr.Dropdown(
             [], multiselect=True, max_choices=MOST_COMPARED, label=label("compare_pick"), elem_id="compare"
         )
         self.compare_view = gr.HTML("")
+        self.trash.build_list()
 
-    def list_runs(self, search: str, shown: int, focus: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
-        """The runs whose name holds the text searched for; the one picked, or else the chosen one, is marked."""
-        matches = matching(search)
-        return {
-            self.table: runs_table(matches, shown, focus or run_name, language(request)),
-            self.more: gr.update(visible=len(matches) > shown),
-            self.compared: gr.update(choices=[run.name for run in matches[:OFFERED]]),
-        }
-
-    def list_more(self, search: str, shown: int, focus: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
-        more = shown + PAGE_ROWS
-        return {self.shown: more, **self.list_runs(search, more, focus, run_name, request)}
-
-    def confirming(self, confirming: bool) -> dict[Any, Any]:
-        return {
-            self.delete: gr.update(visible=not confirming and rights.current().owner),
-            self.sure: gr.update(visible=confirming),
-            self.keep: gr.update(visible=confirming),
-        }
-
-    def confirm_delete(self) -> dict[Any, Any]:
-        return self.confirming(True)
-
-    def keep_run(self) -> dict[Any, Any]:
-        return self.confirming(False)
-
-    def pick_run(
-        self, search: str, shown: int, run_name: str, event: gr.EventData, request: gr.Request
+    def list_runs(
+        self,
+        request: gr.Request,
+        search: str = "",
+        tags: Sequence[str] | None = None,
+        order: str | None = NEWEST,
+        shown: int = PAGE_ROWS,
+        focus: str = "",
+        run_name: str | None = "",
     ) -> dict[Any, Any]:
-        """Show a run, and choose it for the other tabs if it has a model."""
-        run = runs.named(picked(event))
-        ready = work.is_ready(run)
+        """The runs with the text and the tags, in their order; the one picked, or else the chosen one, is marked."""
+        lang, owner = language(request), rights.visitor(request).owner
+        order, known_tags = order or NEWEST, all_tags()
+        matches = filtered(search, tags or [], owner)
+        listed = ordered(matches, order)
+        return {
+            self.table: runs_table(listed, shown, focus or run_name or "", lang, order),
+            self.more: gr.update(visible=len(listed) > shown),
+            self.compared: gr.update(choices=[(runs.title(run), run.name) for run in matches[:OFFERED]]),
+            self.tags: gr.update(choices=known_tags, visible=bool(known_tags or tags)),
+            self.order: gr.update(choices=order_choices(lang), value=order),
+        }
+
+    def open_tab(self, request: gr.Request, **listing: Any) -> dict[Any, Any]:
+        return {**self.list_runs(request, **listing), **self.trash.show(language(request))}
+
+    def list_more(self, request: gr.Request, shown: int = PAGE_ROWS, **listing: Any) -> dict[Any, Any]:
+        more = shown + PAGE_ROWS
+        return {self.shown: more, **self.list_runs(request, shown=more, **listing)}
+
+    def pick(self, event: gr.EventData, request: gr.Request, **listing: Any) -> dict[Any, Any]:
+        """Sort by the column whose head was picked, or show the run that was; one with a model is chosen for the other tabs."""
+        value = picked(event)
+        if value.startswith(SORT):
+            return self.list_runs(
+                request, **listing | {"order": turned(listing.get("order") or NEWEST, value.removeprefix(SORT))}
+            )
+        run = runs.named(value)
+        chosen = {self.page.run: run.name} if work.is_ready(run) else {}
+        return {**self.show_run(run, request), **chosen, **self.list_runs(request, **listing | {"focus": run.name})}
+
+    def show_run(self, run: runs.Run, request: gr.Request) -> dict[Any, Any]:
+        """A run and what can be done with it."""
+        lang, owner = language(request), rights.visitor(request).owner
         return {
             self.focus: run.name,
-            self.info: details(run, language(request), rights.visitor(request).owner),
+            self.info: details(run, lang, owner),
             self.actions: gr.update(visible=True),
-            self.to_evaluate: gr.update(visible=ready),
-            self.resume: gr.update(visible=rights.current().owner and jobs.can_resume(run)),
-            **({self.page.run: run.name} if ready else {}),
-            **self.export.show(run, language(request)),
-            **self.confirming(False),
-            **self.list_runs(search, shown, run.name, run_name, request),
+            self.to_evaluate: gr.update(visible=work.is_ready(run)),
+            self.resume: gr.update(visible=owner and jobs.can_resume(run)),
+            self.delete: gr.update(visible=owner),
+            **self.notes.show(run),
+            **self.export.show(run, lang),
         }
 
-    def resume_run(self, search: str, shown: int, focus: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
+    def resume_run(self, request: gr.Request, focus: str = "", **listing: Any) -> dict[Any, Any]:
         """Go on with the run that was picked; the bar at the top shows how far it is."""
         work.release()
         jobs.resume(runs.named(focus))
         return {
             self.resume: gr.update(visible=False),
             self.page.timer: gr.Timer(active=True),
-            **self.list_runs(search, shown, focus, run_name, request),
+            **self.list_runs(request, focus=focus, **listing),
         }
 
-    def delete_run(self, search: str, shown: int, focus: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
-        runs.named(focus).delete()
+    def save_notes(
+        self, request: gr.Request, name: str, written_tags: str, text: str, focus: str = "", **listing: Any
+    ) -> dict[Any, Any]:
+        """Write name, notes and tags of the run that was picked, and show them as they were kept."""
+        run = runs.named(focus)
+        self.notes.write(run, name, written_tags, text)
+        return {**self.show_run(run, request), **self.list_runs(request, focus=focus, **listing)}
+
+    def show_title(self, run_name: str | None, request: gr.Request) -> dict[Any, Any]:
+        """The chosen run may have another name now."""
+        return {self.page.chip: show_title(run_name, request)}
+
+    def delete_run(
+        self, request: gr.Request, focus: str = "", run_name: str | None = "", **listing: Any
+    ) -> dict[Any, Any]:
+        """Move the run that was picked to the trash."""
+        discarded = self.trash.discard(runs.named(focus), language(request))
         work.release()
         chosen = run_name if run_name != focus else work.newest_ready()
         return {
+            **discarded,
             self.focus: "",
             self.page.run: chosen,
             self.actions: gr.update(visible=False),
             self.info: "",
+            **self.notes.hide(),
             **self.export.hide(),
-            **self.confirming(False),
-            **self.list_runs(search, shown, "", chosen, request),
+            **self.list_runs(request, run_name=chosen, **listing),
         }
+
+    def undo_delete(self, request: gr.Request, deleted: str, **listing: Any) -> dict[Any, Any]:
+        """Bring back what was deleted last on this page."""
+        return self.restored(f"restore/{deleted}", deleted, request, listing)
+
+    def pick_deleted(self, event: gr.EventData, request: gr.Request, deleted: str, **listing: Any) -> dict[Any, Any]:
+        """A button in the trash: restore, or delete for good, which is asked once more."""
+        return self.restored(picked(event), deleted, request, listing)
+
+    def restored(self, pick: str, deleted: str, request: gr.Request, listing: dict[str, Any]) -> dict[Any, Any]:
+        run, shown = self.trash.act(pick, language(request))
+        if pick.endswith(f"/{deleted}") and not pick.startswith("ask/"):
+            shown |= self.trash.undone()
+        if run is None:
+            return shown
+        chosen = {self.page.run: run.name} if work.is_ready(run) and not listing.get("run_name") else {}
+        return {**shown, **self.show_run(run, request), **chosen, **self.list_runs(request, **listing | {"focus": run.name})}  # fmt: skip
 
     def compare(self, names: list[str], request: gr.Request) -> dict[Any, Any]:
         if len(names) > MOST_COMPARED:
@@ -210,30 +225,28 @@ class RunsTab:
 
     def wire(self) -> None:
         page, fault = self.page, self.fault
-        list_state = [self.search, self.shown, self.focus, page.run]
-        listed, confirming = [self.table, self.more, self.compared], [self.delete, self.sure, self.keep]
-        picked_run = [self.focus, page.run, self.info, self.actions, *confirming, *listed]
-        wire(
-            partial(gr.on, [self.tab.select, self.search.input, page.run.change]),
-            self.list_runs,
-            list_state,
-            listed,
-            fault,
-        )
-        wire(self.more.click, self.list_more, list_state, [self.shown, *listed], fault)
-        wire(
-            self.table.select,
-            self.pick_run,
-            [self.search, self.shown, page.run],
-            [*picked_run, self.to_evaluate, self.resume, *self.export.parts],
-            fault,
-            **EACH_PICK,
-        )
+        listing = {"search": self.search, "tags": self.tags, "order": self.order, "shown": self.shown}
+        listing |= {"focus": self.focus, "run_name": page.run}
+        listed = [self.table, self.more, self.compared, self.tags, self.order]
+        shown_run = [self.focus, self.info, self.actions, self.to_evaluate, self.resume, self.delete, *self.notes.parts]
+        shown_run += self.export.parts
+        changes = [self.search.input, self.tags.input, self.order.input, page.run.change]
+        wire(partial(gr.on, changes), self.list_runs, listing, listed, fault)
+        wire(self.tab.select, self.open_tab, listing, [*listed, *self.trash.parts], fault)
+        wire(self.more.click, self.list_more, listing, [self.shown, *listed], fault)
+        wire(self.table.select, self.pick, listing, [page.run, *shown_run, *listed], fault, **EACH_PICK)
         resumed = [self.resume, page.timer, *listed]
-        wire(self.resume.click, self.resume_run, list_state, resumed, fault, needs="manage")
-        wire(self.delete.click, self.confirm_delete, None, confirming, needs="manage")
-        wire(self.keep.click, self.keep_run, None, confirming, needs="manage")
-        wire(self.sure.click, self.delete_run, list_state, [*picked_run, self.export.panel], fault, needs="manage")
+        wire(self.resume.click, self.resume_run, listing, resumed, fault, needs="manage")
+        written = {"name": self.notes.name, "written_tags": self.notes.tags, "text": self.notes.text}
+        saved = wire(
+            self.notes.save.click, self.save_notes, {**written, **listing}, [*shown_run, *listed], fault, needs="manage"
+        )
+        wire(saved.then, self.show_title, [page.run], [page.chip])
+        changed = [*self.trash.parts, page.run, *shown_run, *listed]
+        wire(self.delete.click, self.delete_run, listing, changed, fault, needs="manage", trigger_mode="once")
+        undoing = {"deleted": self.trash.deleted, **listing}
+        wire(self.trash.undo.click, self.undo_delete, undoing, changed, fault, needs="manage", trigger_mode="once")
+        wire(self.trash.list.select, self.pick_deleted, undoing, changed, fault, needs="manage", **EACH_PICK)
         self.export.wire()
         page.opens(self.to_evaluate.click, "evaluate")
         wire(self.compared.change, self.compare, [self.compared], [self.compare_view], fault)

@@ -21,7 +21,7 @@ def live(run: runs.Run, lang: str) -> str:
     state, step, total = work.state_of(run), status.get("step") or 0, status.get("total") or 0
     curve = charts.curve(run.name, metrics)
     chart = charts.loss_chart([curve], lang, total)
-    name = html.chip(run.name)
+    name = html.chip(runs.title(run))
     if state == "failed":
         head = html.fault(say(lang, "train_failed", error=in_words(status.get("error") or "?", lang)))
     elif state == "stopped" and not work.is_ready(run):

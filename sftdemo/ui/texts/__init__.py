@@ -16,11 +16,13 @@ from sftdemo.ui.texts import (
     en_access,
     en_chat,
     en_data,
+    en_runs,
     en_votes,
     zh,
     zh_access,
     zh_chat,
     zh_data,
+    zh_runs,
     zh_settings,
     zh_votes,
 )
@@ -64,6 +66,7 @@ TEXTS: dict[str, dict[str, str]] = {
         **en_data.DATA,
         **en_votes.VOTES,
         **en_access.ACCESS,
+        **en_runs.RUNS,
     },
     "zh": {
         **zh_settings.SETTINGS,
@@ -73,6 +76,7 @@ TEXTS: dict[str, dict[str, str]] = {
         **zh_data.DATA,
         **zh_votes.VOTES,
         **zh_access.ACCESS,
+        **zh_runs.RUNS,
     },
 }
 
