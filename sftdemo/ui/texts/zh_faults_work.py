@@ -312,6 +312,7 @@ WORK = {
     "Type a question first.": "请先输入问题。",
     "There is no answer to make again yet.": "还没有可以重新生成的回答。",
     "Run {name} is being exported; wait until that is done.": "正在导出运行 {name}；请等它完成。",
+    "{path} can't be a report; give a file name that ends in .html.": "无法把报告写入 {path}；请给出以 .html 结尾的文件名。",
     "{n} runs are chosen; compare at most {most}.": "选择了 {n} 个运行，最多可对比 {most} 个。",
     "An evaluation of {name} is running; wait for it, or stop it first.": "正在评测 {name}；请等它结束，或先停止它。",
     "{name} is {value!r}; give a number.": "{name}的值是 {value!r}，应为数字。",
