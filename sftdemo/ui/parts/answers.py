@@ -51,10 +51,13 @@ def verdict(row: Mapping[str, Any], side: str, lang: str) -> str:
     elif "score" in row:
         marks.append(f'<span class="muted num">{row["score"][side]:.3g}</span>')
     if row.get(f"{side}_cut"):
-        marks.append(
-            f'<span class="chip plain" title="{say(lang, "answer_cut_help")}">{say(lang, "answer_cut")}</span>'
-        )
+        marks.append(cut_chip(lang))
     return f'<span class="judged">{" ".join(marks)}</span>' if marks else ""
+
+
+def cut_chip(lang: str) -> str:
+    """The mark of an answer that ended at the token limit."""
+    return f'<span class="chip plain" title="{say(lang, "answer_cut_help")}">{say(lang, "answer_cut")}</span>'
 
 
 def slots_named(row: Mapping[str, Any], side: str, lang: str) -> str:

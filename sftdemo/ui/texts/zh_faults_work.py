@@ -302,9 +302,11 @@ WORK = {
     "{kind!r} is no kind of export; choose csv, jsonl or dpo.": "不支持导出为 {kind!r}；请选择 csv、jsonl 或 dpo。",
     "{path} was written by a newer sftdemo (version {version} of the file); update sftdemo.": "{path} 由更新版本的 sftdemo 写成（文件版本 {version}）；请升级 sftdemo。",
     "{path}: {reason}. Nothing was saved; check the disk, then try again.": "{path}：{reason}。没有保存任何内容；请检查磁盘后重试。",
+    "There is no vote yet; vote on a pair first.": "还没有投票，请先评一对。",
+    "{value!r} is no time to tell names; choose each or end.": "{value!r} 不是揭晓的时间，请选 each 或 end。",
     "There is no open pair; press Next pair.": "没有待评的一对，请点“下一对”。",
     "The address asks for run {name!r}, and there is no model of that name.": "网址指定的运行 {name!r} 不存在或还没有模型。",
-    "There is no run {name!r} to rate. Ask whoever gave you the link for the right one.": "没有可评的运行 {name!r}。请向给您链接的人要正确的链接。",
+    "There is no run {name!r} to rate. Ask whoever gave you the link for the right one.": "没有可评的运行 {name!r}。请向发给你链接的人索取正确的链接。",
     "Run {name} has no evaluation yet; evaluate it first.": "运行 {name} 还没有评测，请先评测。",
     # 页面与权限。
     "No data is chosen; pick a sample, upload a file, or give a Hub id.": "还没有选择数据；请选择样例、上传文件，或填写 Hub 数据集 ID。",
