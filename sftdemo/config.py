@@ -11,6 +11,8 @@ from sftdemo.read_config import LARGEST_SEED, FileConfig, ReadConfig
 from sftdemo.settings import Settings, setting
 
 DEFAULT_MODEL = "smollm2-135m"
+SGD_RATE = 200  # times Adam's: then a step clipped to norm 1, with momentum, is about as long as one of Adam's
+GPU_OPTIMIZERS = ("adamw_8bit", "paged_adamw", "paged_adamw_8bit")
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,17 @@ class TrainConfig(ReadConfig):
         high=10**9,
     )
     learning_rate: float | None = setting(
-        None, "The peak learning rate; default: 5e-4 for lora, 5e-5 for full.", group="Optimizer", low=1e-8, high=1
+        None,
+        "The peak learning rate; default: 5e-4 for lora, 5e-5 for full, and with sgd two hundred times as much.",
+        group="Optimizer",
+        low=1e-8,
+        high=1,
+    )
+    schedule: str = setting(
+        "linear",
+        "How the learning rate falls after the warm-up: linear or cosine to 0 at the end; constant stays at its peak.",
+        group="Optimizer",
+        choices=("linear", "cosine", "constant"),
     )
     batch_size: int = setting(8, "Rows in one forward pass.", group="Optimizer", low=1, high=1024)
     gradient_accumulation: int = setting(
@@ -83,7 +95,54 @@ class TrainConfig(ReadConfig):
     warmup_ratio: float = setting(
         0.05, "The share of steps over which the learning rate warms up.", group="Optimizer", low=0, high=1
     )
-    weight_decay: float = setting(0.0, "Weight decay of AdamW.", group="Optimizer", low=0, high=1)
+    warmup_steps: int | None = setting(
+        None,
+        "Steps over which the learning rate warms up, in place of warmup_ratio.",
+        group="Optimizer",
+        low=0,
+        high=10**9,
+    )
+    optimizer: str = setting(
+        "adamw",
+        "adamw suits most; sgd and adafactor take less memory; those in 8 bits or paged need a GPU.",
+        group="Optimizer",
+        choices=("adamw", "adam", "sgd", "adafactor", *GPU_OPTIMIZERS),
+    )
+    beta1: float = setting(
+        0.9, "Decay of the mean gradient in Adam and AdamW; the momentum of sgd.", group="Optimizer", low=0, high=0.9999
+    )
+    beta2: float = setting(
+        0.999, "Decay of the mean squared gradient in Adam and AdamW.", group="Optimizer", low=0, high=0.999999
+    )
+    weight_decay: float = setting(
+        0.0,
+        "Pulls weights towards zero: apart from the gradient in AdamW and Adafactor, as a part of it in Adam and SGD.",
+        group="Optimizer",
+        low=0,
+        high=1,
+    )
+    max_grad_norm: float = setting(
+        1.0, "Gradients are scaled down to this norm where theirs is larger; 0 never.", group="Optimizer", low=0
+    )
+    label_smoothing: float = setting(
+        0.0,
+        "Share of the target's probability spread over all tokens, in training; the validation loss is without it.",
+        group="Optimizer",
+        low=0,
+        high=0.9,
+    )
+    neftune_alpha: float = setting(
+        0.0,
+        "NEFTune: noise on the embeddings in training, 5 to 15 as published; 0 is none.",
+        group="Optimizer",
+        low=0,
+        high=1000,
+    )
+    packing: bool = setting(
+        True,
+        "Rows of a batch stand end to end without padding; off pads them: the same loss, slower.",
+        group="Optimizer",
+    )
     lora_r: int = setting(16, "The rank of the LoRA matrices.", group="LoRA", low=1, high=256)
     lora_alpha: int = setting(
         32, "LoRA's scale: what the adapter adds is multiplied by lora_alpha / lora_r.", group="LoRA", low=1, high=1024
@@ -132,6 +191,18 @@ class TrainConfig(ReadConfig):
                     kind=self.quantization,
                 )
             )
+        unused = {"sgd": ("beta2",), "adafactor": ("beta1", "beta2")}.get(self.optimizer, ())
+        defaults = {spec.name: spec.default for spec in dataclasses.fields(self)}
+        problems += [
+            Text(
+                "optimizer {optimizer} has no {name}; leave it at {default}.",
+                optimizer=self.optimizer,
+                name=Text(name),
+                default=defaults[name],
+            )
+            for name in unused
+            if getattr(self, name) != defaults[name]
+        ]
         if self.keeps_best and self.checkpoint_every == 0:
             name = "keep_best" if self.keep_best else "patience"
             problems.append(
@@ -171,7 +242,7 @@ class TrainConfig(ReadConfig):
     def peak_learning_rate(self) -> float:
         if self.learning_rate is not None:
             return self.learning_rate
-        return 5e-4 if self.method == "lora" else 5e-5
+        return (5e-4 if self.method == "lora" else 5e-5) * (SGD_RATE if self.optimizer == "sgd" else 1)
 
 
 @dataclass(frozen=True)

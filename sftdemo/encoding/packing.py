@@ -69,9 +69,13 @@ class Collator:
     The batch has input_ids and position_ids [B, T] (B = 1 when packed), `logits_to_keep` [B, T] true where the next token
     is learned, and `labels` [K]: those next tokens, with their rows' `weights` [K] where these differ from 1. A row's last
     learned token is only a label, and what follows it is left out. `row_tokens` counts all of the rows' tokens.
+
+    For a `noisy` training each row has tokens of its own, none shared, and `row_lengths` [B, T] says of each how many its
+    row has.
     """
 
     packed: bool
+    noisy: bool = False
 
     def __call__(self, rows: list[Encoded]) -> dict[str, Any]:
         batch = self._pack(rows) if self.packed else self._pad(rows)
@@ -83,6 +87,10 @@ class Collator:
             "labels": torch.tensor([token for _, token in learned]),
             "row_tokens": sum(len(row.ids) for row in rows if row.weight),
         }
+        if self.noisy:
+            counts = torch.tensor([len(row.inputs) for row in rows])
+            lengths = counts.repeat_interleave(counts)[None] if self.packed else counts[:, None]
+            batch["row_lengths"] = lengths.expand_as(batch["input_ids"])
         if any(row.weight != 1 for row in rows):
             # Learned tokens stand in the order of their rows, packed or padded; a row's first token is never learned.
             batch["weights"] = torch.tensor([row.weight for row in rows for learned in row.supervised[1:] if learned])
@@ -90,7 +98,7 @@ class Collator:
 
     def _pack(self, rows: list[Encoded]) -> dict[str, Any]:
         # The first token of a row's own part isn't learned, else the prefix's last token would need a label for each row.
-        sharable = min(row.prompt_length for row in rows) - 1
+        sharable = 0 if self.noisy else min(row.prompt_length for row in rows) - 1
         ids, positions, packing = pack([row.inputs for row in rows], sharable)
         prefix = packing[0]
         following: list[int | None] = [None] * prefix

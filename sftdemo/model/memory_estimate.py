@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Change = dict[str, Any]
 
+ONE_MOMENT = ("sgd", "adafactor", "adamw_8bit", "paged_adamw_8bit")  # as large as the weights at most; Adam has two
 GIB = 2**30
 # Resident once torch, transformers and peft are imported and a model's classes are loaded (Linux, CPU build of torch 2.13).
 IMPORTS = 590 * 2**20
@@ -148,9 +149,13 @@ class LengthStatistics:
         draw, size = random.Random(config.seed), min(config.batch_size, len(self.lengths))
         for _ in range(math.ceil(min(DRAWS, config.rows_seen(len(self.lengths)) / size))):
             chosen = draw.sample(range(len(self.lengths)), size)
-            prefix = self.prefix if size > 1 else 0
+            learned = sum(self.learned[row] for row in chosen)
+            if not config.packing:
+                yield Batch([(max(self.lengths[row] for row in chosen), 0)] * size, learned)
+                continue
+            prefix = self.prefix if size > 1 and not config.neftune_alpha else 0
             spans = [(self.lengths[row] - prefix, prefix) for row in chosen]
-            yield Batch([(prefix, 0), *spans] if prefix else spans, sum(self.learned[row] for row in chosen))
+            yield Batch([(prefix, 0), *spans] if prefix else spans, learned)
 
 
 @dataclass(frozen=True)
@@ -251,9 +256,10 @@ def estimate(
     # Moments come with the first step, gradients stay from one pass to the next only where they are gathered.
     trained = 4 * model.trained(config)
     passes = config.rows_seen(len(rows.lengths)) / config.batch_size
-    held = (0 if full else trained) + (2 * trained if passes > config.gradient_accumulation else 0)
+    moments = (1 if config.optimizer in ONE_MOMENT else 2) * trained
+    held = (0 if full else trained) + (moments if passes > config.gradient_accumulation else 0)
     gathered = trained if config.gradient_accumulation > 1 else 0
-    optimizer = (3 if full else 4) * trained
+    optimizer = moments + (1 if full else 2) * trained
     peak = base + weights + max(optimizer, held + gathered + activations + logits)
     peak = max(peak, base + loading(model, 4 if full else size, config.quantization, gpu))
     return Estimate(base, weights, optimizer, round(activations), round(logits), round(peak))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainingArguments
@@ -13,6 +12,7 @@ from sftdemo import runs
 from sftdemo.system import compute, distributed
 from sftdemo.training import checkpoints
 from sftdemo.training.budget import EVALUATION_SHARE, EVALUATIONS
+from sftdemo.training.prepare import planned_steps
 
 if TYPE_CHECKING:
     from sftdemo.config import TrainConfig
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 FORWARD_SHARE = 3  # a forward pass costs a third of a training step
 MOST_STEPS = 10**9  # where the clock ends it
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}  # transformers' names
+# Of bitsandbytes' the embeddings' moments stay in 32 bits.
+OPTIMIZERS = {"adafactor": "adafactor", "adamw_8bit": "adamw_8bit", "paged_adamw": "paged_adamw_32bit", "paged_adamw_8bit": "paged_adamw_8bit"}  # fmt: skip
 MOST_LOGGED = 1000  # points of a curve
 
 
@@ -53,6 +56,7 @@ def training_arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse
     if config.evaluate_every is not None and held_out:
         evaluate_every = config.evaluate_every
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # what the launcher says of it; --precision decides, below
+    optimizer = {"optim": OPTIMIZERS[config.optimizer]} if config.optimizer in OPTIMIZERS else {}
     arguments = TrainingArguments(
         output_dir=str(checkpoints.part(run)),
         num_train_epochs=config.epochs,
@@ -63,9 +67,12 @@ def training_arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse
         gradient_accumulation_steps=config.gradient_accumulation,
         activation_checkpointing=config.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": keeps_inputs(config)},
-        lr_scheduler_type="linear",
-        warmup_steps=round(config.warmup_ratio * steps),
+        lr_scheduler_type=SCHEDULES[config.schedule],
+        warmup_steps=round(config.warmup_ratio * steps) if config.warmup_steps is None else config.warmup_steps,
         weight_decay=config.weight_decay,
+        adam_beta1=config.beta1,
+        adam_beta2=config.beta2,
+        max_grad_norm=config.max_grad_norm,
         bf16=autocast,
         logging_strategy="no" if by_clock else "steps",
         logging_steps=max(1, steps // MOST_LOGGED),
@@ -79,6 +86,7 @@ def training_arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse
         use_cpu=compute.device().type == "cpu",
         seed=config.seed,
         log_level="error",
+        **optimizer,
     )
     if arguments.n_gpu > 1:
         # Started plainly on several GPUs it would split a packed batch over them; `accelerate launch` uses them all.
@@ -86,6 +94,11 @@ def training_arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse
     return arguments
 
 
-def planned_steps(rows: int, epochs: float, batch: int, accumulation: int) -> int:
-    """How many optimizer steps the Trainer will make; `batch` is over all processes."""
-    return math.ceil(epochs * math.ceil(math.ceil(rows / batch) / accumulation))
+def own_optimizer(config: TrainConfig) -> tuple[type[torch.optim.Optimizer], dict[str, Any]] | None:
+    """The optimizers that transformers doesn't make by name with what they need, as class and keywords."""
+    rate = {"lr": config.peak_learning_rate}
+    if config.optimizer == "adam":
+        return torch.optim.Adam, {**rate, "betas": (config.beta1, config.beta2)}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD, {**rate, "momentum": config.beta1}
+    return None

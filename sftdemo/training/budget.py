@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
+from sftdemo.config import TrainConfig
 from sftdemo.schema import BudgetState
 
 LEAST_RATE = 0.1  # of the peak, at the start of the warm-up: no step is spent on a rate of 0
@@ -64,9 +66,17 @@ class Budget:
         """Whether the curve's next point lies before this share."""
         return self.share == 0 or share >= 1 or int(share * POINTS) > int(self.share * POINTS)
 
-    def rate(self, warmup: float) -> float:
-        """The factor of the peak learning rate: up over the share `warmup`, then straight down to 0 at the end."""
-        share = self.share
+    def rate(self, config: TrainConfig, step: int) -> float:
+        """The factor of the peak learning rate: up over a share of the time, or so many steps, then as the schedule falls."""
+        share, warmup = self.share, config.warmup_ratio
+        if config.warmup_steps is not None:  # how much of the time they take isn't known before
+            warmed = step / config.warmup_steps if step < config.warmup_steps else 1.0
+            return max(LEAST_RATE, warmed) * _falling(config.schedule, share)
         if share < warmup:
             return max(LEAST_RATE, share / warmup)
-        return (1.0 - share) / (1.0 - warmup) if warmup < 1 else 1.0
+        return _falling(config.schedule, (share - warmup) / (1.0 - warmup) if warmup < 1 else 0.0)
+
+
+def _falling(schedule: str, progress: float) -> float:
+    """The factor after the share `progress` of the way from the peak to the end."""
+    return {"linear": 1.0 - progress, "cosine": (1.0 + math.cos(math.pi * progress)) / 2, "constant": 1.0}[schedule]

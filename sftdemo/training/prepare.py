@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import math
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from sftdemo import data, files, runs
-from sftdemo.config import TrainConfig
+from sftdemo.config import GPU_OPTIMIZERS, TrainConfig
 from sftdemo.errors import DataError, Text, UserError
 from sftdemo.log import Reporter
 from sftdemo.model import download
 from sftdemo.schema import Checkpoint, RunConfig
+from sftdemo.system import distributed
 from sftdemo.training.checkpoints import weights_fingerprint
 
 if TYPE_CHECKING:
@@ -39,6 +41,11 @@ class Fingerprint(TypedDict):
 def versions() -> dict[str, str]:
     """Of the libraries that decide the outcome."""
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def planned_steps(rows: int, epochs: float, batch: int, accumulation: int) -> int:
+    """How many optimizer steps the Trainer will make; `batch` is over all processes."""
+    return math.ceil(epochs * math.ceil(math.ceil(rows / batch) / accumulation))
 
 
 class Prepared:
@@ -69,6 +76,11 @@ class Prepared:
         compute.set_threads()
         self.base, self.model_source = download.find(config.model, reporter)
         reporter.info(f"Model: {config.model}, from: {self.model_source}.")
+        if config.optimizer in GPU_OPTIMIZERS and not resources.on_gpu():
+            raise UserError(
+                "optimizer {name} needs a GPU, and there is none; choose adamw, adam, sgd or adafactor.",
+                name=config.optimizer,
+            )
         support.check(self.base / "config.json", config.model)
         self.tokenizer = loading.tokenizer(self.base, thinking=config.thinking)
         reporter.stage("encoding")
@@ -104,6 +116,7 @@ class Prepared:
                 name=Text(names[0]),
                 max_length=config.max_length,
             )
+        self._check_steps(reporter)
         for split, fit in fitted.items():
             if sentence := fit.sentence(config):
                 reporter.info(f"In {split}: {sentence}")
@@ -119,6 +132,29 @@ class Prepared:
         kept = 1 + 3 * (2 + config.keeps_best) if config.checkpoint_every else 1
         weights = kept * loading.weights_bytes(self.base) if config.method == "full" else 0
         resources.check_disk(runs.home(), weights + 200_000_000, Text("The run"))
+
+    def _check_steps(self, reporter: Reporter) -> None:
+        """Raise UserError for a warm-up that would outlast the training; tell of measurements that never come."""
+        config, rows = self.config, len(self.rows["train"])
+        batch = config.batch_size * distributed.count()
+        steps = config.max_steps or planned_steps(rows, config.epochs, batch, config.gradient_accumulation)
+        if config.max_minutes is not None and config.max_steps is None:
+            return
+        if (warmup := config.warmup_steps) and warmup >= steps:
+            raise UserError(
+                "warmup_steps is {warmup}, and the training has {steps} steps; give fewer, or train for longer.",
+                warmup=warmup,
+                steps=steps,
+            )
+        if config.evaluate_every is not None and config.evaluate_every > steps:
+            reporter.info(
+                Text(
+                    "evaluate_every is {every}, and the training has {steps} steps: the validation loss is measured "
+                    "before the first and after the last.",
+                    every=config.evaluate_every,
+                    steps=steps,
+                )
+            )
 
     def _mend(self, reporter: Reporter) -> EncodingResult:
         """Leave out or repair, in every split, the rows that the chat template refuses; returns what became of train."""

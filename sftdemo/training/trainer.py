@@ -6,6 +6,7 @@ import itertools
 import shutil
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,11 @@ from sftdemo.schema import Checkpoint, Summary
 from sftdemo.stages import Stage
 from sftdemo.system import distributed, malloc
 from sftdemo.training import checkpoints, fused_layers, loss, packed_attention
-from sftdemo.training.arguments import has_experts, keeps_inputs, planned_steps, training_arguments
+from sftdemo.training.arguments import has_experts, keeps_inputs, own_optimizer, training_arguments
 from sftdemo.training.callback import RunCallback
+from sftdemo.training.embedding_noise import EmbeddingNoise
 from sftdemo.training.model_card import model_card
+from sftdemo.training.prepare import planned_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -96,9 +99,9 @@ class SftTrainer(Trainer):  # type: ignore[misc]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """By steps, or with a budget by the share of its time that is over."""
-        budget, warmup = self.watch.budget, self.prepared.config.warmup_ratio
+        budget, config = self.watch.budget, self.prepared.config
         if budget and self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda _: budget.rate(warmup))
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, partial(budget.rate, config))
         return super().create_scheduler(num_training_steps, optimizer)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -278,7 +281,7 @@ def _trainer(prepared: Prepared, run: runs.Run, callback: RunCallback, reporter:
     if model.device.type == "cpu":  # now that what loading took is free again
         malloc.warm_heap(round(WARMED * prepared.memory.activations))
     trained, packed = trainable(model, config)
-    if not packed:
+    if config.packing and not packed:
         reporter.info("This model keeps its own attention; rows are padded instead of packed.")
     if config.gradient_checkpointing and keeps_inputs(config):
         trained.enable_input_require_grads()  # else no gradient comes back through a reentrant checkpoint
@@ -288,8 +291,9 @@ def _trainer(prepared: Prepared, run: runs.Run, callback: RunCallback, reporter:
         args=arguments,
         train_dataset=prepared.rows["train"],
         eval_dataset=prepared.rows["validation"] or None,
-        data_collator=Collator(packed),
+        data_collator=Collator(packed, noisy=config.neftune_alpha > 0),
         callbacks=[callback],
+        optimizer_cls_and_kwargs=own_optimizer(config),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.watch, trainer.prepared, callback.trainer = callback, prepared, trainer
@@ -303,8 +307,9 @@ def _targets(model: Any) -> list[str]:
 
 def trainable(model: PreTrainedModel, config: TrainConfig) -> tuple[Any, bool]:
     """The model with our attention, loss and, for LoRA, its added matrices; and whether its rows are packed, else padded."""
-    packed = packed_attention.enable(model)
-    loss.enable(model)
+    packed = config.packing and packed_attention.enable(model)
+    noise = EmbeddingNoise(model.get_input_embeddings(), config.neftune_alpha) if config.neftune_alpha else None
+    loss.enable(model, config.label_smoothing, noise)
     if config.method == "full":
         return model, packed
     trained = loading.add_lora(model, config)
