@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sftdemo.inference.load_run import load as load
     from sftdemo.log import Reporter as Reporter
     from sftdemo.training.train import train as train
+    from sftdemo.ui.report.document import report as report
     from sftdemo.verbs.compare import compare as compare
     from sftdemo.verbs.evaluate import evaluate as evaluate
     from sftdemo.verbs.export import export as export
@@ -32,6 +33,7 @@ _HOMES = {
     "load": "inference.load_run",
     "compare": "verbs.compare",
     "score": "evaluation.scoring",
+    "report": "ui.report.document",
     "Reporter": "log",
 }
 __all__ = list(_HOMES)

@@ -104,6 +104,11 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     export.add_argument("--merge", action="store_true", help="The same as --format merged.")
     add_flags(export, ExportConfig)
 
+    report = verb("report", "Write a run, or several compared, as one HTML file that needs no network.")
+    report.add_argument("runs", nargs="+", metavar="RUN")
+    report.add_argument("--to", required=True, metavar="FILE", help="The file; its name ends in .html.")
+    report.add_argument("--language", choices=("en", "zh"), default="en")
+
     app = verb("app", "Serve the web app.")
     add_flags(app, AppConfig, skip=SECRET)
 

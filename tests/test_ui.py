@@ -28,15 +28,15 @@ from sftdemo.read_config import CLEANING, ReadConfig
 from sftdemo.ui import build, work
 from sftdemo.ui.parts import charts, forms, html
 from sftdemo.ui.parts.page import chip_text
-from sftdemo.ui.tabs import ballot, data_columns, data_views, exchange, runs_table, vote_results
+from sftdemo.ui.tabs import ballot, ballot_form, data_columns, data_views, exchange, runs_table, vote_results
 from sftdemo.ui.tabs import evaluate as evaluate_tab
 from sftdemo.ui.tabs import outputs as outputs_view
 from sftdemo.ui.tabs import runs as runs_tab
 from sftdemo.ui.tabs import train as train_tab
-from sftdemo.ui.tabs import vote as vote_tab
 from sftdemo.ui.tabs.conversation import Answer
 from sftdemo.ui.texts import TEXTS, duration, language, say
-from sftdemo.votes import SCALES, TAGS, Store
+from sftdemo.votes import SCALES, TAGS, WINNERS, Store
+from sftdemo.votes.hints import BOTH
 
 UI = Path(forms.__file__).parents[1]
 
@@ -122,7 +122,10 @@ def test_keys_put_together_from_parts_exist() -> None:
     keys |= {f"role_{role}" for role in data_columns.EVERY_ROLE} | {f"clean_{step}" for step in CLEANING}
     keys |= {f"check_{name}" for name in encode.CHECKS} | {f"list_{kind}" for kind in data_views.LISTS}
     keys |= {f"long_{policy}" for policy in ("fits", "drop", "cut", "chunk")} | {f"split_{name}" for name in SPLITS}
-    keys |= {f"filter_{name}" for name in outputs_table.FILTERS} | {f"vote_{choice}" for choice in vote_tab.BUTTONS}
+    keys |= {f"filter_{name}" for name in outputs_table.FILTERS} | {f"vote_{choice}" for choice in ballot_form.BUTTONS}
+    keys |= {f"vote_{both}" for both in BOTH} | {
+        f"own_{winner}" for winner in (*WINNERS, "tie_short", "bad_short", "skip_short")
+    }
     keys |= {f"voted_{winner}" for winner in ("base", "tuned", "tie", "bad", "skip")}
     keys |= {f"tag_{tag}" for tag in TAGS} | {f"mark_{side}_{scale}" for side in "ab" for scale in SCALES}
     keys |= {f"scale_{scale}" for scale in SCALES} | {f"source_{name}" for name in vote_results.SOURCES}
@@ -393,10 +396,11 @@ def test_a_pair_to_vote_on_tells_no_names() -> None:
     run = made_run()
     add_evaluation(run)
     pair = ballot.public(Store().next_pair(run, "one", "me"))
-    shown = ballot.cards(pair, "en")
+    shown = ballot.cards(pair, {"cut_a": True, "both": "both_wrong"}, "en")
+    assert say("en", "answer_cut") in shown and say("en", "vote_both_wrong") in shown
     assert not {"tuned", "base"} & set(shown.replace('"', " ").replace("-", " ").split())
     revealed = {"base_side": "a", "choice": "b", "winner": "tuned"}
-    assert "base" in ballot.cards(pair, "en", revealed)
+    assert "base" in ballot.cards(pair, {}, "en", revealed)
     assert ballot.public(None) == {"done": True}
 
 

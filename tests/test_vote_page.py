@@ -167,8 +167,8 @@ def totals(**values: Any) -> Totals:
 
 
 def test_the_verdict_says_enough_more_or_too_even() -> None:
-    assert evidence(totals(), "en") == say("en", "votes_tuned", e="51")
-    assert evidence(totals(win_rate=0.1), "zh") == say("zh", "votes_base", e="51")
+    assert evidence(totals(), "en") == say("en", "votes_tuned", who="one rater", e="51")
+    assert evidence(totals(win_rate=0.1, raters=3), "zh") == say("zh", "votes_base", who="3 位评审", e="51")
     assert evidence(totals(needed=None), "en") == say("en", "votes_even")
     assert evidence(totals(needed=12), "en") == say("en", "votes_more", n="12")
     assert "51 prompts are still undecided" in evidence(totals(needed=200), "en")

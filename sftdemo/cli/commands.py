@@ -257,6 +257,13 @@ def export(options: argparse.Namespace) -> Result:
     return Result(value, "\n".join([f"Exported to {exported.path}.", *([exported.sentence] if exported.check else [])]))
 
 
+def report(options: argparse.Namespace) -> Result:
+    from sftdemo.ui.report.document import report
+
+    path = report(options.runs, options.to, options.language)
+    return Result({"path": str(path)}, f"The report is in {path}.")
+
+
 def backup(options: argparse.Namespace) -> Result:
     from sftdemo.verbs.backup import backup
 

@@ -39,10 +39,10 @@ def build() -> Any:
     from sftdemo.ui import api
     from sftdemo.ui.blocks import Blocks
     from sftdemo.ui.parts.page import TICK_S, Header, Page
-    from sftdemo.ui.tabs import ballot
     from sftdemo.ui.tabs.chat import ChatTab
     from sftdemo.ui.tabs.data import DataTab
     from sftdemo.ui.tabs.evaluate import EvaluateTab
+    from sftdemo.ui.tabs.invitation import RATE_PATH
     from sftdemo.ui.tabs.rate import RatePage
     from sftdemo.ui.tabs.runs import RunsTab
     from sftdemo.ui.tabs.train import TrainTab
@@ -69,7 +69,7 @@ def build() -> Any:
                 parts.append(RunsTab(page, runs))
         for part in parts:
             part.wire()
-    with blocks.route("Vote", ballot.RATE_PATH, show_in_navbar=False):
+    with blocks.route("Vote", RATE_PATH, show_in_navbar=False):
         RatePage(blocks).wire()
     return blocks
 

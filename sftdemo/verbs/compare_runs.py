@@ -30,6 +30,17 @@ def compare_runs(compared: Sequence[Run]) -> dict[str, Any]:
     return runs.differences(list(compared)) | {"between": between}
 
 
+def shared_rows(evaluated: Sequence[Run]) -> list[dict[str, Mapping[str, Any]]]:
+    """The questions that the newest evaluation of each of these runs has answers to, in the first one's order: {run: row}."""
+    answers = {run.name: _answers(run) for run in evaluated}
+    first = answers[evaluated[0].name]
+    return [
+        {name: rows[asked] for name, rows in answers.items()}
+        for asked in first
+        if all(asked in rows for rows in answers.values())
+    ]
+
+
 def _answers(run: Run) -> dict[tuple[str, int], Mapping[str, Any]]:
     """The rows of the newest evaluation by what was asked; of a question that stands twice, each by its turn."""
     turns: Counter[str] = Counter()

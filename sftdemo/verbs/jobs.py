@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo import files, runs
-from sftdemo.config import TrainConfig
+from sftdemo.config import EvaluateConfig, TrainConfig
 from sftdemo.data import edits
 from sftdemo.errors import Text, UsageError, UserError
 from sftdemo.log import LOG
@@ -174,7 +174,12 @@ def stop(run: Run) -> None:
 
 def command(config: TrainConfig) -> str:
     """The command line that does the same, with only the settings that aren't their defaults."""
-    arguments = ["python", "-m", "sftdemo", "train"]
+    return shlex.join(["python", "-m", "sftdemo", "train", *flags(config)])
+
+
+def flags(config: TrainConfig | EvaluateConfig) -> list[str]:
+    """The settings that aren't their defaults, as arguments of the command line."""
+    arguments = []
     for spec in dataclasses.fields(config):
         value = getattr(config, spec.name)
         if value != spec.default:
@@ -184,4 +189,4 @@ def command(config: TrainConfig) -> str:
                 continue
             # A value that looks like a flag has to be joined to its own.
             arguments += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
-    return shlex.join(arguments)
+    return arguments

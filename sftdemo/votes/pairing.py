@@ -85,6 +85,7 @@ def typed_sheet(db: sqlite3.Connection, run: str, rater: str | None = None) -> S
                 "label": None,
                 "base": prompt["base"],
                 "tuned": prompt["tuned"],
+                **{name: value for name, value in json.loads(prompt["settings"]).items() if name.endswith("_cut")},
             }
             for prompt in prompts
         }

@@ -8,9 +8,9 @@ from typing import Any
 
 from sftdemo import runs
 from sftdemo.evaluation import outputs_table as outputs
-from sftdemo.evaluation.outputs_table import Row
+from sftdemo.evaluation.outputs_table import OutputsPage, Row
 from sftdemo.ui.parts import html
-from sftdemo.ui.texts import say
+from sftdemo.ui.texts import number, say
 
 
 @functools.lru_cache(maxsize=4)
@@ -27,6 +27,21 @@ def load(run: runs.Run, name: str, metric: str = "") -> tuple[list[Row], tuple[s
     return _judged(run, name, run.outputs_stamp(name), metric)
 
 
+def counted(page: OutputsPage, lang: str) -> str:
+    """How many rows got better, worse, or are as good as before, as a bar and in words."""
+    cells = "".join(
+        f'<div class="{css}" style="flex:{page.counts[mark]}"></div>'
+        for mark, css in (("better", "w"), *((mark, "t") for mark in outputs.MARKS[2:]), ("worse", "l"))
+        if page.counts[mark]
+    )
+    words = " · ".join(
+        f'<span class="{mark}">{say(lang, "count_" + mark, n=number(page.counts[mark]))}</span>'
+        for mark in outputs.MARKS
+        if page.counts[mark] or mark in ("better", "worse")
+    )
+    return html.block(f'<div class="wtl thin" aria-hidden="true">{cells}</div><div class="small">{words}</div>')
+
+
 def verdict(row: Mapping[str, Any], side: str, lang: str) -> str:
     """Whether an answer is right, else its score by the metric compared by; and whether it was cut."""
     marks = []
@@ -36,10 +51,13 @@ def verdict(row: Mapping[str, Any], side: str, lang: str) -> str:
     elif "score" in row:
         marks.append(f'<span class="muted num">{row["score"][side]:.3g}</span>')
     if row.get(f"{side}_cut"):
-        marks.append(
-            f'<span class="chip plain" title="{say(lang, "answer_cut_help")}">{say(lang, "answer_cut")}</span>'
-        )
+        marks.append(cut_chip(lang))
     return f'<span class="judged">{" ".join(marks)}</span>' if marks else ""
+
+
+def cut_chip(lang: str) -> str:
+    """The mark of an answer that ended at the token limit."""
+    return f'<span class="chip plain" title="{say(lang, "answer_cut_help")}">{say(lang, "answer_cut")}</span>'
 
 
 def slots_named(row: Mapping[str, Any], side: str, lang: str) -> str:

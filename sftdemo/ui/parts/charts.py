@@ -193,6 +193,25 @@ def lane(metric: str, value: float, side: str, name: str, interval: tuple[float,
     )
 
 
+def score_figures(metric: str, scores: Mapping[str, Any], lang: str) -> str:
+    """One metric of an evaluation: two bars and what was gained, with its interval."""
+    base, tuned = scores["base"][metric], scores["tuned"][metric]
+    gain = scores.get("difference", {}).get(metric) or {}
+    known = gain.get("low") is not None and gain.get("high") is not None
+    interval = (base + gain["low"], base + gain["high"]) if known else None
+    if not METRICS[metric].higher_is_better:  # no bars: a longer one would look better
+        sides = (("base", base), ("tuned", tuned))
+        pair = "".join(
+            f'<div class="plain-lane">{say(lang, "name_" + side)} {shown(metric, v)}</div>' for side, v in sides
+        )
+    else:
+        pair = lane(metric, base, "base", say(lang, "name_base"), None)
+        pair += lane(metric, tuned, "tuned", say(lang, "name_tuned"), interval)
+    spread = " … ".join(gained(metric, gain[end]) for end in ("low", "high")) if known else ""
+    spread = f'<span class="ci">{spread}</span>' if known else ""
+    return f'<div class="pair">{pair}</div><div class="gain">{gained(metric, tuned - base)}{spread}</div>'
+
+
 def score_rows(scores: Mapping[str, Any], lang: str) -> str:
     """Every metric as two bars, base grey and tuned accent; the whisker is the interval of the gain. Metrics whose bars
     would be identical share them."""
@@ -202,20 +221,7 @@ def score_rows(scores: Mapping[str, Any], lang: str) -> str:
         base, tuned = scores["base"].get(metric), scores["tuned"].get(metric)
         if base is None or tuned is None:
             continue
-        gain = scores.get("difference", {}).get(metric) or {}
-        known = gain.get("low") is not None and gain.get("high") is not None
-        interval = (base + gain["low"], base + gain["high"]) if known else None
-        if not METRICS[metric].higher_is_better:  # no bars: a longer one would look better
-            sides = (("base", base), ("tuned", tuned))
-            pair = "".join(
-                f'<div class="plain-lane">{say(lang, "name_" + side)} {shown(metric, v)}</div>' for side, v in sides
-            )
-        else:
-            pair = lane(metric, base, "base", say(lang, "name_base"), None)
-            pair += lane(metric, tuned, "tuned", say(lang, "name_tuned"), interval)
-        spread = " … ".join(gained(metric, gain[end]) for end in ("low", "high")) if known else ""
-        spread = f'<span class="ci">{spread}</span>' if known else ""
-        figures = f'<div class="pair">{pair}</div><div class="gain">{gained(metric, tuned - base)}{spread}</div>'
+        figures = score_figures(metric, scores, lang)
         names_by_figures.setdefault(figures, []).append(metric)
     rows = []
     for figures, names in names_by_figures.items():

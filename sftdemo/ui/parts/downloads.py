@@ -11,6 +11,16 @@ from sftdemo import files, runs
 from sftdemo.data.limits import MB
 from sftdemo.ui.parts import html
 
+# Saves the text that came with the reply as a file of that name, and empties both fields.
+SAVE_JS = """(name, text) => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], {type: "text/html"}));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  return ["", ""];
+}"""
+
 
 def folder() -> Path:
     return runs.home() / "tmp" / "exports"

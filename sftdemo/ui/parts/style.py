@@ -87,6 +87,10 @@ html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointe
     }
     sessionStorage.setItem(held, JSON.stringify(kept));
   });
+  // The second click of a double click would be a vote on the next pair, unread.
+  document.addEventListener("click", (event) => {
+    if (event.detail > 1 && event.target.closest?.("#vote-buttons")) { event.preventDefault(); event.stopPropagation(); }
+  }, true);
   // The keys of the vote: never while typing, while an input method composes, held down or with a modifier.
   const keys = {1: "vote-a", 2: "vote-b", 3: "vote-tie", 4: "vote-bad", s: "vote-skip", u: "vote-undo", Enter: "vote-next"};
   document.addEventListener("keydown", (event) => {

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import quote
 
 import regex
 
@@ -18,19 +18,14 @@ from sftdemo.errors import UserError
 from sftdemo.ui import work
 from sftdemo.ui.access import allowance, rights
 from sftdemo.ui.parts import html
+from sftdemo.ui.parts.answers import cut_chip
 from sftdemo.ui.tabs.exchange import system_prompt, with_system
 from sftdemo.ui.texts import say
-from sftdemo.votes import Store
+from sftdemo.votes import WINNERS, OwnVote, Store
 
-RATE_PATH = "rate"
 MOST_NAMES = 5  # that a browser may try before its first vote
 # Spaces, controls and format characters, marks, and letters that are drawn as nothing.
 UNSEEN = regex.compile(r"[\p{Z}\p{C}\p{M}\p{Default_Ignorable_Code_Point}\u2800]+")
-
-
-def link(name: str, lang: str) -> str:
-    """The way to the raters' page of a run."""
-    return html.block(f'<a href="{RATE_PATH}?run={quote(name)}" target="_blank">{say(lang, "rate_link")}</a>', "small")
 
 
 def account(request: Any) -> str:
@@ -65,8 +60,10 @@ def _of_session(name: str, key: str) -> str:
     return name + mark if name else ""
 
 
-def cards(pair: Mapping[str, Any], lang: str, revealed: Mapping[str, Any] | None = None) -> str:
-    """The prompt and the two answers, drawn alike; with `revealed`, who was who."""
+def cards(
+    pair: Mapping[str, Any], hints: Mapping[str, Any], lang: str, revealed: Mapping[str, Any] | None = None
+) -> str:
+    """The prompt and the two answers, drawn alike, and how to vote where both are alike; with `revealed`, who was who."""
     drawn = []
     for side in ("a", "b"):
         heading, css = f"<b>{side.upper()}</b>", "plain-side"
@@ -74,13 +71,43 @@ def cards(pair: Mapping[str, Any], lang: str, revealed: Mapping[str, Any] | None
             name = "base" if revealed["base_side"] == side else "tuned"
             heading, css = f"<b>{side.upper()}</b> {html.chip(say(lang, 'name_' + name), name)}", f"{name}-side"
         text = html.esc(pair[f"answer_{side}"]) or f'<span class="muted">{say(lang, "vote_no_answer")}</span>'
+        if hints.get(f"cut_{side}"):
+            text += f"… {cut_chip(lang)}"
         drawn.append(f'<div class="answer {css}"><span class="who">{heading}</span>{text}</div>')
     position = say(lang, "vote_place", n=pair["position"], total=pair["total"])
     share = html.track((pair["position"] - 1) / max(pair["total"], 1))
+    both = hints.get("both") if not revealed else ""
+    advice = f'<p class="small" id="vote-advice">{say(lang, f"vote_{both}")}</p>' if both else ""
     return html.block(
-        f'<div class="workline muted small"><span class="num">{position}</span>{share}</div><br>'
-        f'{html.bubbles(pair["prompt"])}<div class="two">{"".join(drawn)}</div>'
+        f'<div class="workline muted small"><span class="num">{position}</span>{share}</div>'
+        f'{html.bubbles(pair["prompt"])}<div class="two">{"".join(drawn)}</div>{advice}'
     )
+
+
+def at_the_end(votes: Sequence[OwnVote], left: int, lang: str) -> str:
+    """Which model the rater chose how often, and vote by vote; `left` pairs aren't voted on yet."""
+    if not votes:
+        return ""
+    chosen = Counter(vote.revealed.winner for vote in votes)
+    counts = " · ".join(say(lang, f"own_{winner}", n=chosen[winner]) for winner in WINNERS if chosen[winner])
+    rows = [
+        (
+            None,
+            [
+                html.esc(html.cut(html.last_paragraph(vote.prompt[-1]["content"]), 60)),
+                vote.revealed.choice.upper() if vote.revealed.choice in ("a", "b") else "–",
+                html.chip(say(lang, f"name_{vote.revealed.winner}"), vote.revealed.winner)
+                if vote.revealed.winner in ("base", "tuned")
+                else say(lang, f"own_{vote.revealed.winner}_short"),
+            ],
+            False,
+        )
+        for vote in votes
+    ]
+    headers = [say(lang, f"own_{column}") for column in ("prompt", "choice", "model")]
+    go_on = f"<p>{say(lang, 'own_left', n=left)}</p>" if left else ""
+    heading = f'<div class="big" id="revealed">{say(lang, "own_title")}</div><p>{counts}</p>{go_on}'
+    return html.block(heading + html.folded(say(lang, "own_each"), html.table(headers, rows)), "sheet")
 
 
 def verdict(revealed: Mapping[str, Any], lang: str) -> str:
@@ -95,15 +122,17 @@ def public(pair: Any) -> dict[str, Any]:
 
 async def answers(
     name: str, prompt: str, asker: tuple[str, str], stopped: Callable[[], bool]
-) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """What was asked and both whole answers, greedy as in an evaluation; nothing of them is seen before both have ended."""
+) -> tuple[list[dict[str, str]], dict[str, str], dict[str, bool]]:
+    """What was asked, both whole answers, greedy as in an evaluation, and by "base_cut" and "tuned_cut" which ended at the
+    token limit; nothing of them is seen before both have ended."""
     served, system = await work.served(name), system_prompt(runs.named(name))
     messages = with_system([{"role": "user", "content": prompt}], system)
-    texts = {"base": "", "tuned": ""}
+    texts, cut = {"base": "", "tuned": ""}, {"base_cut": False, "tuned_cut": False}
     with allowance.answering(rights.current(), GenerateConfig(), len(texts)) as answered:
         async with aclosing(served.events(messages, GenerateConfig(), asker, stopped)) as events:
             async for event in events:
                 if hasattr(event, "side"):
                     texts[event.side] += event.text
+                    cut[f"{event.side}_cut"] |= event.finish_reason == "length"
         answered += texts.values()
-    return messages, {side: without_empty_thoughts(text) for side, text in texts.items()}
+    return messages, {side: without_empty_thoughts(text) for side, text in texts.items()}, cut

@@ -22,6 +22,7 @@ from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
 from sftdemo.ui.parts.progress import big as stage_head
 from sftdemo.ui.tabs.outputs import OutputsView
+from sftdemo.ui.tabs.report import ReportButton
 from sftdemo.ui.texts import duration, label, language, say
 from sftdemo.ui.texts.faults import in_words
 
@@ -117,6 +118,7 @@ class EvaluateTab:
             with gr.Row(elem_classes="small-row"):
                 self.csv_file = gr.DownloadButton(label("download_csv"), size="sm", visible=False)
                 self.jsonl_file = gr.DownloadButton(label("download_jsonl"), size="sm", visible=False)
+                self.report = ReportButton("evaluate-report")
             self.small_print = gr.HTML("")
 
     def _build_start(self) -> None:
@@ -131,7 +133,8 @@ class EvaluateTab:
 
     def show_nothing(self) -> dict[Any, Any]:
         drawn = dict.fromkeys((self.claim, self.bars, self.confusions, self.general, self.small_print), "")
-        hidden = dict.fromkeys((self.next_row, self.csv_file, self.jsonl_file), gr.update(visible=False))
+        parts = (self.next_row, self.csv_file, self.jsonl_file, self.report.button)
+        hidden = dict.fromkeys(parts, gr.update(visible=False))
         return drawn | hidden | {self.start: gr.update(variant="primary"), **self.outputs.hide()}
 
     def show_answers(self, run: runs.Run, lang: str) -> dict[Any, Any]:
@@ -157,6 +160,7 @@ class EvaluateTab:
             self.general: scores.forgotten(measured, lang),
             self.start: gr.update(variant="secondary"),
             self.next_row: gr.update(visible=True),
+            self.report.button: gr.update(visible=True),
             self.to_chat: gr.update(visible=visitor.may("chat")),
             self.to_vote: gr.update(visible=visitor.may("vote")),
         }
@@ -248,7 +252,7 @@ class EvaluateTab:
     def wire(self) -> None:
         page, fault, answers = self.page, self.fault, [self.csv_file, self.jsonl_file, *self.outputs.parts]
         results = [self.claim, self.bars, self.confusions, self.general, self.small_print, self.next_row]
-        results += [self.to_chat, self.to_vote, self.start, *answers]
+        results += [self.to_chat, self.to_vote, self.report.button, self.start, *answers]
         views = [self.gate, self.body, self.rows, self.progress, self.stop, *results]
         refreshed = wire(page.run.change, self.refresh, [page.run], views, fault)
         addressed: Any = ([page.run, page.address], answers, fault)
@@ -279,3 +283,4 @@ class EvaluateTab:
         page.opens(self.to_chat.click, "chat")
         page.opens(self.to_vote.click, "vote")
         self.outputs.wire()
+        self.report.wire(page.run, fault)

@@ -15,7 +15,7 @@ from sftdemo.evaluation.outputs_table import OutputsPage, Row
 from sftdemo.ui import work
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import html
-from sftdemo.ui.parts.answers import load, slots_listed, slots_named, verdict
+from sftdemo.ui.parts.answers import counted, load, slots_listed, slots_named, verdict
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, latest_evaluation, picked, picker
 from sftdemo.ui.texts import label, language, number, say
@@ -44,21 +44,6 @@ def find_row(run_name: str, metric: str, number: object) -> Row:
     if row is None:
         raise UserError("That row isn't in this evaluation any more; reload the page.")
     return row
-
-
-def counted(page: OutputsPage, lang: str) -> str:
-    """How many rows got better, worse, or are as good as before, as a bar and in words."""
-    cells = "".join(
-        f'<div class="{css}" style="flex:{page.counts[mark]}"></div>'
-        for mark, css in (("better", "w"), *((mark, "t") for mark in outputs.MARKS[2:]), ("worse", "l"))
-        if page.counts[mark]
-    )
-    words = " · ".join(
-        f'<span class="{mark}">{say(lang, "count_" + mark, n=number(page.counts[mark]))}</span>'
-        for mark in outputs.MARKS
-        if page.counts[mark] or mark in ("better", "worse")
-    )
-    return html.block(f'<div class="wtl thin" aria-hidden="true">{cells}</div><div class="small">{words}</div>')
 
 
 def outputs_table(page: OutputsPage, lang: str, selected: int | None) -> str:

@@ -7,15 +7,18 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 from sftdemo.ui import work
 from sftdemo.ui.access import rights
+from sftdemo.ui.parts import html
 from sftdemo.ui.parts.address import READY_JS
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page, brand, header
 from sftdemo.ui.parts.style import HEADER_JS
+from sftdemo.ui.tabs.invitation import instruction
 from sftdemo.ui.tabs.vote import VoteTab
 from sftdemo.ui.texts import language
+from sftdemo.ui.texts.faults import in_words
 
 
 class RatePage:
@@ -26,22 +29,27 @@ class RatePage:
             self.brand = gr.HTML(brand("en"), elem_id="brand")
             self.switches = gr.HTML(header("en"), elem_id="switches", js_on_load=HEADER_JS)
         self.fault = gr.HTML("")
+        self.instruction = gr.HTML("", elem_id="rate-instruction")
         self.page = Page(blocks, run=gr.State(None))
         self.voting = VoteTab(self.page)
 
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
-        lang, run_name = language(request), request.query_params.get("run")
+        """The header, and what to do; or why there is nothing to vote on here."""
+        lang, visitor, run_name = language(request), rights.visitor(request), request.query_params.get("run")
+        head = {self.brand: brand(lang), self.switches: header(lang, visitor)}
         try:
             name = runs.named(run_name).name if run_name else work.newest_ready()
+            told = instruction(runs.named(name), lang) if name and visitor.may("vote") else ""
         except UserError:  # its text, for whoever runs the app, names folders and other runs
-            raise UserError(
+            missing = Text(
                 "There is no run {name!r} to rate. Ask whoever gave you the link for the right one.",
                 name=str(run_name)[:60],
-            ) from None
-        return {self.brand: brand(lang), self.switches: header(lang, rights.visitor(request)), self.page.run: name}
+            )
+            return head | {self.fault: html.fault(in_words(missing, lang))}
+        return head | {self.instruction: html.block(told), self.page.run: name}
 
     def wire(self) -> None:
         self.voting.wire()
-        opened = [self.brand, self.switches, self.page.run]
-        arrived = wire(self.page.blocks.load, self.open_page, None, opened, self.fault)
+        opened = [self.brand, self.switches, self.fault, self.instruction, self.page.run]
+        arrived = wire(self.page.blocks.load, self.open_page, None, opened)
         wire(arrived.then, None, None, None, js=READY_JS)

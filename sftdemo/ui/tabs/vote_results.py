@@ -9,13 +9,14 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
+from sftdemo.errors import UserError
 from sftdemo.runs import voting
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import downloads, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker
 from sftdemo.ui.parts.preference import headline, interval, percent
-from sftdemo.ui.tabs.ballot import link
+from sftdemo.ui.tabs.invitation import COPY_JS, invitation
 from sftdemo.ui.texts import label, language, number, say
 from sftdemo.votes import TYPED, Report, Store
 from sftdemo.votes.results import Ranked
@@ -24,8 +25,9 @@ EXPORTS = {"csv": "csv", "jsonl": "jsonl", "dpo": "dpo.jsonl"}
 SOURCES = ("rows", "typed", "all")
 
 
-def trust(report: Report, lang: str) -> str:
-    """What the votes rest on: agreement between raters and with oneself, and any leaning to one place on the screen."""
+def trust(report: Report, lang: str, owner: bool = True) -> str:
+    """What the votes rest on: agreement between raters and with oneself, any leaning to one place on the screen, and who knew
+    the sides of earlier pairs; names are for the owner."""
     alpha = "–" if report.alpha is None else f"{report.alpha:.2f}"
     figures = html.figures(
         [
@@ -39,9 +41,22 @@ def trust(report: Report, lang: str) -> str:
         notes.append(say(lang, "trust_leaning"))
     if report.alpha is not None and report.alpha < 0.667:
         notes.append(say(lang, "trust_low_alpha"))
+    if report.totals.unblinded:
+        who = unblinded_names(report, lang) if owner else say(lang, "trust_some_raters")
+        notes.append(say(lang, "trust_unblinded", who=who, n=report.totals.unblinded, total=number(report.totals.n)))
     if report.changed:
         notes.append(say(lang, "trust_changed", n=report.changed))
     return html.sheet(figures + "".join(f"<p>{note}</p>" for note in notes), say(lang, "trust_title"))
+
+
+def unblinded_names(report: Report, lang: str) -> str:
+    """The raters who voted after they had been told sides, with how many of their votes came after that."""
+    named = [
+        say(lang, "trust_rater", name=html.esc(html.cut(rater_name(r.name, lang), 24)), n=r.unblinded, total=r.votes)
+        for r in report.by_rater
+        if r.unblinded and not r.excluded
+    ]
+    return say(lang, "trust_comma").join(named)
 
 
 def rater_name(name: str, lang: str) -> str:
@@ -166,7 +181,15 @@ class VoteResults:
             self.files = {
                 kind: gr.DownloadButton(label(f"export_{kind}"), size="sm", visible=False) for kind in EXPORTS
             }
-        self.share = gr.HTML("", elem_id="vote-share")
+        self.share = gr.HTML("", elem_id="vote-share", js_on_load=COPY_JS)
+        self.telling = gr.Radio(
+            [(label("telling_end"), "end"), (label("telling_each"), "each")],
+            value="end",
+            label=label("telling"),
+            info=label("telling_help"),
+            visible=False,
+            elem_id="vote-telling",
+        )
         self.ranking = gr.HTML("", elem_id="vote-ranking")
         self.trust = gr.HTML("", elem_id="vote-trust")
         self.reasons = gr.HTML("", elem_id="vote-reasons")
@@ -183,7 +206,8 @@ class VoteResults:
                 choices=evaluations, value=voting.open_evaluation(run) or None, visible=owner and len(evaluations) > 1
             ),
             self.head: headline(report.totals, lang),
-            self.share: link(run.name, lang),
+            self.share: invitation(run, getattr(self.page.blocks, "root_path", None), request, lang),
+            self.telling: gr.update(value="each" if voting.tells_each_vote(run) else "end", visible=owner),
             self.ranking: ranking(store.ranking(run), run.name, lang),
         }
         for kind, button in self.files.items():
@@ -192,7 +216,7 @@ class VoteResults:
         if not report.by_rater:
             return drawn | dict.fromkeys((self.trust, self.reasons, self.metrics, self.raters), "")
         return drawn | {
-            self.trust: trust(report, lang),
+            self.trust: trust(report, lang, owner),
             self.reasons: reasons(report, lang),
             self.metrics: metric_agreement(report, lang),
             self.raters: raters(report, lang) if owner else "",
@@ -201,6 +225,13 @@ class VoteResults:
     def open_evaluation(self, run_name: str, evaluation: str, source: str, request: gr.Request) -> dict[Any, Any]:
         """Let raters be asked about this evaluation."""
         voting.open_for_votes(find_ready(run_name), evaluation)
+        return self.show(run_name, source, request)
+
+    def choose_telling(self, run_name: str, telling: str, source: str, request: gr.Request) -> dict[Any, Any]:
+        """Let raters be told who was who after each vote, or at the end."""
+        if telling not in ("each", "end"):
+            raise UserError("{value!r} is no time to tell names; choose each or end.", value=str(telling)[:80])
+        voting.tell_each_vote(find_ready(run_name), telling == "each")
         return self.show(run_name, source, request)
 
     def toggle_rater(self, run_name: str, source: str, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
@@ -212,10 +243,12 @@ class VoteResults:
 
     def wire(self) -> None:
         where = {"run_name": self.page.run, "source": self.source}
-        views = [self.opened, self.head, *self.files.values(), self.share, self.ranking]
+        views = [self.opened, self.head, *self.files.values(), self.share, self.telling, self.ranking]
         views += [self.trust, self.reasons, self.metrics, self.raters]
         wire(self.tab.select, self.show, where, views, self.fault)
         wire(self.source.change, self.show, where, views, self.fault)
         opened = {**where, "evaluation": self.opened}
         wire(self.opened.input, self.open_evaluation, opened, views, self.fault, needs="manage")
+        told = {**where, "telling": self.telling}
+        wire(self.telling.input, self.choose_telling, told, views, self.fault, needs="manage")
         wire(self.raters.select, self.toggle_rater, where, views, self.fault, needs="manage", **EACH_PICK)

@@ -16,17 +16,20 @@ from sftdemo.ui.texts import (
     en_access,
     en_chat,
     en_data,
+    en_report,
     en_runs,
     en_votes,
     zh,
     zh_access,
     zh_chat,
     zh_data,
+    zh_report,
     zh_runs,
     zh_settings,
     zh_votes,
 )
 
+ON_SERVER = ("report_", "between_")  # keys of texts that the browser never fills in
 OWNERS = (ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig)
 
 
@@ -67,6 +70,7 @@ TEXTS: dict[str, dict[str, str]] = {
         **en_votes.VOTES,
         **en_access.ACCESS,
         **en_runs.RUNS,
+        **en_report.REPORT,
     },
     "zh": {
         **zh_settings.SETTINGS,
@@ -77,6 +81,7 @@ TEXTS: dict[str, dict[str, str]] = {
         **zh_votes.VOTES,
         **zh_access.ACCESS,
         **zh_runs.RUNS,
+        **zh_report.REPORT,
     },
 }
 
@@ -86,7 +91,11 @@ def i18n() -> Any:
     """The same words for Gradio's labels; the page calls every Chinese locale zh-CN (see parts/style.py)."""
     import gradio as gr
 
-    return gr.I18n(**{"en": TEXTS["en"], "zh-CN": TEXTS["zh"]})
+    of_page = {
+        lang: {key: text for key, text in texts.items() if not key.startswith(ON_SERVER)}
+        for lang, texts in TEXTS.items()
+    }
+    return gr.I18n(**{"en": of_page["en"], "zh-CN": of_page["zh"]})
 
 
 def label(key: str) -> Any:

@@ -1,0 +1,37 @@
+"""The button that has a report made of what is shown, and saves it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from sftdemo import runs
+from sftdemo.ui.parts.downloads import SAVE_JS
+from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.report.document import document
+from sftdemo.ui.texts import label, language
+
+# Several at once would keep the page waiting; a comparison resamples its rows.
+ONE_BY_ONE: dict[str, Any] = {"concurrency_id": "report", "concurrency_limit": 1, "trigger_mode": "once"}
+
+
+class ReportButton:
+    """The report is made at the click, in the page's language, for whoever may look at the runs; the browser saves it from
+    the reply, so that no file of it stays here."""
+
+    def __init__(self, elem_id: str) -> None:
+        self.button = gr.Button(label("download_report"), size="sm", visible=False, elem_id=elem_id)
+        self.name, self.text = (gr.Textbox("", visible="hidden", label=label("download_report")) for _ in range(2))
+
+    def make(self, names: str | list[str], request: gr.Request) -> dict[Any, Any]:
+        """The report on a run, or on several compared."""
+        chosen = [runs.named(name) for name in ([names] if isinstance(names, str) else names)]
+        name = "-".join(run.name for run in chosen)[:100]
+        return {self.name: f"{name}.html", self.text: document(chosen, language(request))}
+
+    def wire(self, chosen: Any, fault: Any) -> None:
+        """`chosen` holds the name of a run, or a list of names."""
+        file = [self.name, self.text]
+        made = wire(self.button.click, self.make, [chosen], file, fault, **ONE_BY_ONE)
+        wire(made.success, None, file, file, js=SAVE_JS)
