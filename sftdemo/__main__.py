@@ -57,6 +57,9 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     add_flags(source, TrainConfig, only=("data", "resume"))
     source.add_argument("--run", metavar="FOLDER", help=argparse.SUPPRESS)  # how the app starts a run it has made
     add_flags(train, TrainConfig, skip=("data", "resume"))
+    train.add_argument(
+        "--no-wait", action="store_true", help="While another run trains, end with exit status 1 instead of waiting."
+    )
 
     evaluate = verb("evaluate", "Measure base and tuned on the same held-out rows.")
     evaluate.add_argument("run", metavar="RUN")

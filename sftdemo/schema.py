@@ -132,6 +132,11 @@ class Status(Summary, total=False):
     step: Doc[int, "optimizer steps done"]
     total: Doc[int, "optimizer steps in all"]
     eta_s: Doc[float | None, "seconds left, about"]
+    turn: Doc[int, "of a run that is queued: the lowest of all goes first"]
+    expected_s: Doc[float | None, "of a run that is queued: how many seconds it will train, where that is known"]
+    before: Doc[
+        Any, "of a run that is queued to be resumed: its status before, which it has again where it is cancelled"
+    ]
     error: Doc[str, "why it failed or was stopped before its first step, in one line"]
     error_key: Doc[Any, "the template of `error`, by which the page finds it in another language"]
     error_values: Doc[Any, "what the template was filled with; what is a text itself is `{text, key, values}`"]

@@ -119,13 +119,13 @@ def test_a_child_that_dies_before_its_first_word_reads_as_failed(run: Run) -> No
 
 def test_a_child_quicker_than_its_parent_keeps_its_word(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the child has written is not overwritten, however late the parent comes to it."""
-    status = Run.status
+    hand_over = jobs.turns.hand_over
 
-    def late(self: Run) -> dict[str, object]:
-        wait_for(lambda: files.read_json(self.path / "status.json")["state"] == "finished", "the child's word")
-        return status(self)
+    def late(run: Run, pid: int, by: int) -> None:
+        wait_for(lambda: files.read_json(run.path / "status.json")["state"] == "finished", "the child's word")
+        hand_over(run, pid, by)
 
-    monkeypatch.setattr(Run, "status", late)
+    monkeypatch.setattr(jobs.turns, "hand_over", late)
     spawn(run, CHILD.split("for step")[0] + "run.write_status('finished', steps=5)")
     assert (run.status()["state"], run.status()["steps"]) == ("finished", 5)
 
@@ -178,11 +178,23 @@ def test_a_program_that_is_not_there_is_said(run: Run) -> None:
     assert run.status()["state"] == "failed" and "no-such-program" in run.status()["error"]
 
 
-def test_only_one_run_at_a_time(run: Run, home: Path) -> None:
+def test_a_run_started_while_another_trains_waits_and_is_cancelled_without_a_trace(run: Run) -> None:
     spawn(run)
-    with pytest.raises(UserError, match="Run first is still training"):
-        jobs.start(TrainConfig(data="tickets"))
-    assert [path.name for path in (home / "runs").iterdir()] == ["first"]
+    wait_for_state(run, "running")
+    second = jobs.start(TrainConfig(data="no such file.jsonl", name="second"), expected_s=60.0)
+    assert runs.waiting() == [second] and runs.training() == [run] and runs.ahead(second) == [run]
+    assert runs.overview(second)["place"] == 1 and runs.overview(run)["place"] is None
+    wait_for(lambda: "place 1 in the queue, behind first" in second.log_path.read_text(), "its place in the log")
+    with pytest.raises(UserError, match=r"second waits for its turn already \(process"):
+        jobs.resume(second)
+    with pytest.raises(UserError, match="second waits for its turn; cancel it first"):
+        second.delete()
+    jobs.stop(second)
+    wait_for(lambda: not second.path.exists(), "the end of the wait")
+    again = jobs.start(TrainConfig(data="no such file.jsonl", name="second"))
+    jobs.stop(run)
+    wait_for_state(again, "failed")
+    assert "There is no file" in again.status()["error"] and run.state == "stopped"
 
 
 @pytest.mark.parametrize(
@@ -278,4 +290,4 @@ def test_at_start_the_app_goes_on_with_what_was_cut_off_if_it_is_told_to(
     run.write_status("stopped", cut_off=True)
     jobs.resume_cut_off()
     wait_for(lambda: "There is no file" in run.status().get("error", ""), "the child's word")
-    assert jobs.cut_off() is None
+    assert runs.cut_off() == []

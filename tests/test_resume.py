@@ -128,7 +128,7 @@ def test_a_killed_training_goes_on_to_the_same_curve(moods, tiny, run, whole, ki
     settings = config(moods, tiny, kind)
     assert forked(lambda: train(settings, reporter=at_step(14, signal_self(signal.SIGKILL)))) == -signal.SIGKILL
     assert run.status()["state"] == "failed" and run.status()["cut_off"]
-    assert jobs.cut_off() == run and jobs.can_resume(run)
+    assert runs.cut_off() == [run] and jobs.can_resume(run)
     listener = Listener()
     summary = train(TrainConfig(resume="r"), reporter=listener)
     assert "Run r goes on after step 12 of 18." in listener.notes and summary["resumed"] == [12]
@@ -330,8 +330,8 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_and_a_word(moods, tiny,
 
 def test_a_stop_is_heard_while_the_model_loads(moods, tiny, run):
     class Loading(Listener):
-        def info(self, text: str) -> None:
-            if text.startswith("Loading"):
+        def stage(self, name: str, done: int = 0, total: int = 0) -> None:
+            if name == "loading":
                 run.ask_to_stop()
                 time.sleep(30)
 
@@ -360,14 +360,14 @@ def test_an_interruption_that_a_library_takes_for_an_error_is_one(moods, tiny, m
 
 
 def test_one_training_at_a_time_in_a_home(moods, tiny, home, run):
-    """Whoever asks: while the other reads its data, and while it trains."""
+    """A process that trains can't wait for itself, and nobody waits who said that they won't."""
     heard: list[str] = []
 
     def ask(row: Mapping[str, Any]) -> None:
         if len(heard) < 2:
-            for start in (jobs.start, train):
+            for wait in (True, False):
                 with pytest.raises(UserError) as caught:
-                    start(config(moods, tiny, name="other"))
+                    train(config(moods, tiny, name="other"), wait=wait)
                 heard.append(str(caught.value))
 
     train(config(moods, tiny, epochs=0.2), reporter=Listener(ask))

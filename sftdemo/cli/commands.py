@@ -121,7 +121,7 @@ def train(options: argparse.Namespace) -> Result:
         config = settings(run)
     else:
         config = from_flags(options, TrainConfig)
-    summary = train(config, run, Bar())
+    summary = train(config, run, Bar(), wait=not options.no_wait)
     text = (
         f"Run {summary['run']}: {summary['status']} after {summary['steps']} steps in {summary['seconds']:.0f} s, "
         f"{summary['tokens_per_s']:.0f} tokens/s."

@@ -52,7 +52,7 @@ def manage_runs(options: argparse.Namespace) -> Result:
 def _list() -> Result:
     listed = [runs.overview(run) for run in runs.list_runs()]
     lines = [
-        f"{row['name']:<40} {row['state']:<10} "
+        f"{row['name']:<40} {row['state'] + (' ' + str(row['place']) if row['place'] else ''):<10} "
         + (row["error"] if row["state"] == "damaged" else f"{row['data'] or '':<24} {row['method'] or ''}")
         + (f"  {row['display_name']}" if row["display_name"] else "")
         + "".join(f"  #{tag}" for tag in row["tags"] or ())

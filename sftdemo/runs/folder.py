@@ -267,6 +267,11 @@ class Run:
         """Leave the word for the training process to write a checkpoint after its step; it takes the word away then."""
         (self.path / "save").touch()
 
+    def clear_words(self) -> None:
+        """Forget who asked before."""
+        for word in ("stop", "save"):
+            (self.path / word).unlink(missing_ok=True)
+
     @property
     def save_asked(self) -> bool:
         return (self.path / "save").exists()
@@ -320,10 +325,16 @@ class Run:
                     break
         return name
 
-    def delete(self) -> None:
-        """Remove the folder for good, or of a linked one the link alone; refused while it trains."""
+    def require_ended(self) -> None:
+        """Raise UserError while it trains or waits for that."""
+        if self.state == "queued":
+            raise UserError("Run {name} waits for its turn; cancel it first.", name=self.name)
         if self.state in ACTIVE:
             raise UserError("Run {name} is still training; stop it first.", name=self.name)
+
+    def delete(self) -> None:
+        """Remove the folder for good, or of a linked one the link alone; refused while it trains or waits for that."""
+        self.require_ended()
         if self.path.is_symlink():
             self.path.unlink()
             return

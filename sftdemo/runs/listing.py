@@ -11,13 +11,12 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sftdemo.errors import Text, UserError
-from sftdemo.files import stamp, write_json
-from sftdemo.runs.folder import ACTIVE, Run, dated, home, is_listed
+from sftdemo.files import write_json
+from sftdemo.runs.folder import ACTIVE, Run, home, is_listed
 from sftdemo.runs.notes import MOST_NAME, one_line, same_key, title, write
 from sftdemo.schema import RunNotes
 
@@ -165,15 +164,3 @@ def created(folder: Path) -> float:
         return (folder / "config.json").stat().st_mtime
     except OSError:
         return folder.lstat().st_mtime
-
-
-def active() -> list[Run]:
-    """The runs that train now, or are about to, newest first."""
-    # Asked for at every tick of every page: of a run that has ended nothing but its file's date is looked at.
-    waiting = (path for stat, path in dated(home() / "runs", "status.json") if not _has_ended(path, stamp(stat)))
-    return [run for run in map(Run, map(Path, waiting)) if run.state in ACTIVE]
-
-
-@lru_cache(maxsize=4096)
-def _has_ended(path: str, version: tuple[int, int, int]) -> bool:
-    return Run(Path(path)).state not in ACTIVE

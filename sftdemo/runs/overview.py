@@ -13,11 +13,12 @@ from sftdemo.errors import Text
 from sftdemo.files import stamp, tree_bytes
 from sftdemo.runs.folder import ACTIVE, SPLITS, DamagedRun, Run
 from sftdemo.runs.listing import created
+from sftdemo.runs.queue import place
 from sftdemo.schema import Scores
 
 # The keys of a line in the list of runs.
 LINE = (
-    "name", "data", "model", "method", "quantization", "state", "created", "eval_loss", "evaluation", "metric", "base",
+    "name", "data", "model", "method", "quantization", "state", "place", "created", "eval_loss", "evaluation", "metric", "base",
     "tuned", "error", "sha256", "display_name", "tags", "seconds",
 )  # fmt: skip
 Version = tuple[Any, ...]
@@ -42,7 +43,8 @@ def overview(run: Run) -> dict[str, Any]:
     """One line of the list of runs: what it is, how it stands, and the leading figure of its newest evaluation.
 
     Of a damaged run its state is `damaged` and `error` the reason; what can't be read is None. `error` is also why a run
-    failed. Files that haven't changed since the last call aren't read again.
+    failed, and `place` a queued run's place in the queue, from 1. Files that haven't changed since the last call aren't read
+    again.
     """
     version = _version(run.path)
     summary = _known(str(run.path), version)
@@ -67,6 +69,7 @@ def _summary(run: Run) -> dict[str, Any]:
         line |= {"display_name": run.notes().get("display_name"), "tags": run.notes().get("tags", [])}
         status, evaluations = run.status(), run.evaluations()
         line |= {key: status.get(key) for key in ("state", "eval_loss", "error", "seconds")}
+        line["place"] = place(run) if status["state"] == "queued" else None
         if evaluations:
             line |= {"evaluation": evaluations[0]} | _leading_scores(run.scores(evaluations[0]))
     except DamagedRun as damaged:

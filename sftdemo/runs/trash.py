@@ -14,7 +14,7 @@ from typing import Any
 
 from sftdemo.errors import UserError
 from sftdemo.files import tree_bytes
-from sftdemo.runs.folder import ACTIVE, Run, home
+from sftdemo.runs.folder import Run, home
 
 KEPT_DAYS = 7
 
@@ -54,8 +54,7 @@ def is_in_home(run: Run) -> bool:
 
 def discard(run: Run) -> Deleted:
     """Move a run of this home to the trash in one step; refused while it trains."""
-    if run.state in ACTIVE:
-        raise UserError("Run {name} is still training; stop it first.", name=run.name)
+    run.require_ended()
     sweep()
     place = folder() / f"{time.time_ns()}-{secrets.token_hex(4)}"
     place.mkdir(parents=True)

@@ -35,12 +35,17 @@ class Interruption:
     """
 
     def __init__(self, time_limit: float | None = None) -> None:
-        """`time_limit` is in seconds from now."""
+        """`time_limit` is in seconds from `begin`."""
         self.signals = 0
-        self.began = time.monotonic()
         self.terminated = False  # by SIGTERM, after which little time is left
         self.phase = "preparing"  # then "training", "saving"
-        self.ends = None if time_limit is None else time.monotonic() + time_limit
+        self.time_limit = time_limit
+        self.begin()
+
+    def begin(self) -> None:
+        """It is this training's turn: its time counts from now on."""
+        self.began = time.monotonic()
+        self.ends = None if self.time_limit is None else self.began + self.time_limit
 
     @property
     def asked(self) -> bool:

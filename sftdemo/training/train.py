@@ -16,7 +16,7 @@ from sftdemo.log import TO_LOG, Quiet, Reporter
 from sftdemo.model import download
 from sftdemo.schema import Summary
 from sftdemo.system import distributed, malloc
-from sftdemo.training import checkpoints, lock, resume
+from sftdemo.training import checkpoints, lock, resume, turns
 from sftdemo.training.prepare import Prepared
 from sftdemo.training.progress import Progress
 from sftdemo.training.signals import Interruption
@@ -33,10 +33,12 @@ def train(
     run: runs.Run | None = None,
     reporter: Reporter = TO_LOG,
     time_limit: float | None = None,
+    wait: bool = True,
 ) -> Summary:
     """Fine-tune and return the `train` command's JSON. Without `run` a folder is made once the data proved good.
 
-    A `run` that was interrupted, or the one that `config.resume` names, goes on from its last checkpoint, with its own
+    While another process trains it waits in the home's queue, in a folder of its own already; where several processes make
+    one training, or `wait` is False, UserError says who trains. A `run` that was interrupted, or the one that `config.resume` names, goes on from its last checkpoint, with its own
     settings, to the same curve. Interrupted by a signal or by `Run.ask_to_stop`, or after `time_limit` seconds, it keeps
     what was learned and reports status "stopped"; the next call goes on. Raises UserError for what the user can mend; a run
     that exists then says "failed" with the reason.
@@ -45,15 +47,21 @@ def train(
     interruption = Interruption(time_limit)
     if config.resume is not None:
         run = runs.find(config.check().resume or "")
+        turns.require_ended(run)
+        resume.check(run)
         config = resume.settings(run)
     if not distributed.is_rank_zero():
         reporter = Quiet(reporter)
     progress = Progress(reporter)
     try:
         with interruption.caught(), contextlib.ExitStack() as held:
-            if distributed.count() > 1:
-                _meet()
-            distributed.agree(lambda: held.enter_context(lock.alone(run)) if distributed.is_rank_zero() else None)
+            if distributed.count() == 1 and wait:
+                run = turns.take(config, run, held, interruption, reporter)
+                interruption.begin()
+            else:
+                if distributed.count() > 1:
+                    _meet()
+                distributed.agree(lambda: held.enter_context(lock.alone(run)) if distributed.is_rank_zero() else None)
             return _trained(config, run, interruption, progress)
     except BaseException as error:
         # Some libraries make an error of their own out of an interruption of their import.
@@ -74,7 +82,7 @@ def _trained(
     interruption: Interruption,
     reporter: Progress,
 ) -> Summary:
-    start = distributed.from_rank_zero(lambda: resume.start(run) if run else resume.Start())
+    start = distributed.from_rank_zero(lambda: _start(run) if run else resume.Start())
     try:
         with contextlib.ExitStack() as listening:
             if run:
@@ -103,14 +111,24 @@ def _trained(
         raise
 
 
+def _start(run: runs.Run) -> resume.Start:
+    """Where the run begins or goes on; where it can't, it is left as it was."""
+    if run.state != "queued":  # who asks a queued run to stop means this training
+        run.clear_words()
+    try:
+        return resume.start(run)
+    except UserError as error:
+        if run.state == "queued":
+            turns.leave(run, error.text)
+        raise
+
+
 def _take_up(run: runs.Run, start: resume.Start, reporter: Progress) -> None:
     """Say where the run begins or goes on, and leave nothing of what comes after that."""
     for note in start.notes:
         reporter.info(note)
 
     def clear() -> None:
-        for word in ("stop", "save"):
-            (run.path / word).unlink(missing_ok=True)
         run.remove_unfinished()
         checkpoints.discard_part(run)
         shutil.rmtree(run.path / ".model.part", ignore_errors=True)

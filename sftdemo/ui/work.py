@@ -312,9 +312,9 @@ class Work:
 
 
 def running() -> list[Work]:
-    """All that runs now: training found in the run folders, evaluations of this process."""
+    """All that runs now: training found in the run folders, or else what is next; evaluations of this process."""
     items = []
-    for run in runs.active():
+    for run in runs.training() or runs.waiting()[:1]:
         try:
             status = run.status()
         except DamagedRun:

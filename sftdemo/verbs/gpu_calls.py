@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig
 from sftdemo.errors import Text, UserError
-from sftdemo.log import LOG, Reporter
+from sftdemo.log import LOG, TO_LOG, Reporter
 from sftdemo.system.zero_gpu import CALL_SECONDS, MARGIN_SECONDS, gpu_call
+from sftdemo.training import turns
+from sftdemo.training.signals import Interruption
 
 if TYPE_CHECKING:
     from sftdemo.schema import Scores
@@ -27,15 +30,17 @@ def train_slice(path: str, seconds: float) -> str:
     from sftdemo.training.train import train
 
     run = runs.Run(Path(path))
+    turn = run.written_status().get("turn", 0)  # kept until its last slice, so that nobody comes between
     try:
-        train(resume.settings(run), run, time_limit=seconds)
+        train(resume.settings(run), run, time_limit=seconds, wait=False)
     except UserError as error:
         return str(error)  # it stands in the run's status too; a package's own error would hide it
     except KeyboardInterrupt:
         LOG.info("Run %s: the GPU call ended before a step.", run.name)
     if goes_on(run):  # at once, so that nobody takes it for stopped
         status = run.status()
-        run.write_status("queued", os.getppid(), step=status.get("step") or 0, total=status.get("total") or 0)
+        step, total = status.get("step") or 0, status.get("total") or 0
+        run.write_status("queued", os.getppid(), turn=turn, step=step, total=total)
     return ""
 
 
@@ -45,8 +50,14 @@ def goes_on(run: runs.Run) -> bool:
 
 
 def train_in_slices(run: runs.Run, seconds: float = CALL_SECONDS - MARGIN_SECONDS) -> None:
-    """Train a run to its end, call by call. Between two calls it is queued; where no GPU is given it can be resumed."""
+    """Train a run to its end, call by call, when it is its turn. Between two calls it is queued; where no GPU is given it can be resumed."""
     idle = 0
+    try:
+        with contextlib.ExitStack() as held:
+            turns.wait(run, held, Interruption(), TO_LOG)
+    except KeyboardInterrupt:  # cancelled
+        turns.leave(run)
+        return
     while True:
         before = run.status().get("step") or 0
         try:

@@ -12,18 +12,16 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from sftdemo import files, runs
 from sftdemo.config import EvaluateConfig, TrainConfig
-from sftdemo.data import edits
 from sftdemo.errors import Text, UsageError, UserError
 from sftdemo.log import LOG
 from sftdemo.runs import ACTIVE, DamagedRun, Run, error_keys
 from sftdemo.schema import Status
 from sftdemo.system import hub, zero_gpu
 from sftdemo.system.compute import YIELDING_THREADS
-from sftdemo.training import checkpoints, lock
+from sftdemo.training import checkpoints, turns
 from sftdemo.training import resume as resumption
 from sftdemo.verbs import gpu_calls
 
@@ -31,44 +29,32 @@ SAVING_S = 8.0  # a container gives its processes ten
 CHILD_NICENESS = 10  # a tenth of the weight of what isn't nice
 
 
-def start(config: TrainConfig) -> Run:
-    """Make the run and begin to train it in the background.
+def start(config: TrainConfig, expected_s: float | None = None) -> Run:
+    """Make the run, and train it in the background when it is its turn; `expected_s` is how long that will take, if known.
 
-    Raises UserError while another run is active, when the name is taken, or for a setting that is wrong.
+    Raises UserError when the name is taken, or for a setting that is wrong.
     """
     if not config.check().data:
         raise UsageError("data is empty; give a file, a folder, the name of a sample set, or a Hub id.")
-    if config.edits:
-        edits.read(config.edits)  # a fault in them is told before there is a run
-    with lock.alone():
-        hint = f"{Path(config.data).stem}-{config.method}"
-        run = runs.create(config.name, hint, {"settings": config.to_json()})
-        if config.edits:  # the page may change its own until the training reads them
-            edits.keep(config.edits, run.path)
-        _spawn_training(run)
+    run = turns.new_run(config)
+    _spawn_training(run, expected_s)
     return run
 
 
 def resume(run: Run) -> None:
-    """Go on with a run that was interrupted or stopped, in the background.
+    """Go on with a run that was interrupted or stopped, in the background, when it is its turn.
 
-    Raises UserError while another run is active, and where there is nothing that it could go on from; the run is then
-    left as it is.
+    Raises UserError where it waits or trains already, or there is nothing that it could go on from; the run is then left
+    as it is.
     """
-    with lock.alone():
-        resumption.start(run)
-        status = run.status()
-        _spawn_training(run, step=status.get("step") or 0, total=status.get("total") or 0)
-
-
-def cut_off() -> Run | None:
-    """The newest run, if it was ended from outside: killed, or told to leave by a machine that went down."""
-    return next((run for run in runs.list_runs()[:1] if _status(run).get("cut_off")), None)
+    turns.require_ended(run)
+    resumption.start(run)
+    _spawn_training(run)
 
 
 def resume_cut_off() -> None:
-    """Go on with it, if there is one; why it can't is in the log."""
-    if run := cut_off():
+    """Go on with what was cut off, if anything was; why it can't is in the log."""
+    for run in runs.cut_off():
         try:
             resume(run)
         except UserError as error:
@@ -99,20 +85,17 @@ def save_checkpoints() -> None:
         time.sleep(0.05)
 
 
-def _spawn_training(run: Run, **known: Any) -> None:
+def _spawn_training(run: Run, expected_s: float | None = None) -> None:
     if zero_gpu.is_here():  # a process of its own would have no GPU
-        run.write_status("queued", **known)
+        turns.join(run, expected_s)
         threading.Thread(target=gpu_calls.train_in_slices, args=(run,), name=f"train {run.name}", daemon=True).start()
         return
-    spawn(run, [sys.executable, "-m", "sftdemo", "train", "--run", str(run.path.resolve())], **known)
+    spawn(run, [sys.executable, "-m", "sftdemo", "train", "--run", str(run.path.resolve())], expected_s)
 
 
-def spawn(run: Run, argv: list[str], **known: Any) -> int:
-    """Start the run's process, which outlives this one; return its pid. Its output goes to the log.
-
-    `known` goes into the status until the process writes its own.
-    """
-    run.write_status("queued", **known)
+def spawn(run: Run, argv: list[str], expected_s: float | None = None) -> int:
+    """Put the run into the queue and start its process, which outlives this one; return its pid. Its output goes to the log."""
+    turns.join(run, expected_s)
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
@@ -127,15 +110,14 @@ def spawn(run: Run, argv: list[str], **known: Any) -> int:
                 | hub.environment(PYTHONUNBUFFERED="1", TQDM_DISABLE="1", PYTHONPATH=os.pathsep.join(paths)),
             )
     except OSError as error:
-        run.write_status("failed", error=Text("The training process could not start: {reason}.", reason=error))
+        turns.leave(run, Text("The training process could not start: {reason}.", reason=error))
         raise UserError("The training process could not start: {reason}.", reason=error) from error
     # The page comes first. Its threads are yet to begin, and inherit it.
     with contextlib.suppress(OSError, AttributeError):  # gone already; a system without priorities of this kind
         os.setpriority(os.PRIO_PROCESS, child.pid, CHILD_NICENESS)
     # The child writes the status itself from its first word on; until then its pid must stand there, not ours.
-    if run.status().get("pid") == os.getpid():
-        run.write_status("queued", pid=child.pid, **known)
-    LOG.info("Run %s: training began, process %d.", run.name, child.pid)
+    turns.hand_over(run, child.pid, by=os.getpid())
+    LOG.info("Run %s: process %d trains it when it is its turn.", run.name, child.pid)
     # Someone must wait for a child, or it stays in the process table when it ends.
     threading.Thread(target=_await_end, args=(run, child), name=f"end of {run.name}", daemon=True).start()
     return child.pid
@@ -147,7 +129,10 @@ def _await_end(run: Run, child: subprocess.Popen[bytes]) -> None:
     try:
         status = run.written_status()
     except DamagedRun as damaged:
-        status = {"state": "queued", "error": str(damaged)}
+        status = {"state": "queued", "error": str(damaged), "pid": child.pid}
+    if status.get("pid") != child.pid:
+        LOG.info("Run %s: process %d has left the queue.", run.name, child.pid)  # the folder may be of a new run by now
+        return
     if status["state"] not in ACTIVE:
         LOG.info("Run %s: %s. %s", run.name, status["state"], status.get("error") or "")
         return
@@ -167,7 +152,7 @@ def _await_end(run: Run, child: subprocess.Popen[bytes]) -> None:
 
 
 def stop(run: Run) -> None:
-    """Ask a run that is active to stop after its step and keep what it has learned."""
+    """Ask a run that is active to stop after its step and keep what it has learned, or one that waits to leave the queue."""
     if run.state in ACTIVE:
         run.ask_to_stop()
 

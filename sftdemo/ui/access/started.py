@@ -15,6 +15,8 @@ from sftdemo.ui import work
 from sftdemo.ui.access import allowance, rights
 from sftdemo.verbs import jobs
 
+POLL_S = 1.0
+
 
 def start_training(config: TrainConfig, visitor: rights.Visitor, rows: int) -> Run:
     """Train on `rows` rows in the background, a visitor no longer than a visitor may; raises UserError."""
@@ -28,23 +30,48 @@ def start_training(config: TrainConfig, visitor: rights.Visitor, rows: int) -> R
     with allowance.reserved(visitor, "steps", steps) as booked:
         allowance.spend(visitor, "minutes", minutes)
         try:
-            work.release()
             run = jobs.start(config)
         except UserError:
             allowance.refund(visitor, "minutes", minutes)
             raise
         booked.used = steps
     rights.started(f"train {run.name}", visitor)
-    if not visitor.owner:
-        threading.Thread(target=_end_in_time, args=(run, visitor, minutes), name="limit", daemon=True).start()
+    threading.Thread(target=_attend, args=(run, visitor, steps, minutes), name="limit", daemon=True).start()
     return run
 
 
-def _end_in_time(run: Run, visitor: rights.Visitor, minutes: float) -> None:
-    """Stop a training when its minutes are over; give back those that it didn't need."""
+def resume_training(run: Run) -> None:
+    """Go on with a run in the background; raises UserError."""
+    jobs.resume(run)
+    threading.Thread(target=_make_room, args=(run,), name="room", daemon=True).start()
+
+
+def _make_room(run: Run) -> bool:
+    """When it is a run's turn, give it the memory of the models; returns whether its turn came."""
+    while waits(run):
+        time.sleep(POLL_S)
+    if run.state not in runs.ACTIVE:
+        return False
+    work.release()
+    return True
+
+
+def waits(run: Run) -> bool:
+    """Whether a run is queued behind another."""
+    return run.path.exists() and run.state == "queued" and bool(runs.ahead(run))
+
+
+def _attend(run: Run, visitor: rights.Visitor, steps: int, minutes: float) -> None:
+    """Make room for a training when its turn comes, and stop a visitor's when its minutes are over; give back what it didn't
+    need."""
+    came = _make_room(run)
     begin = time.monotonic()
+    if visitor.owner:
+        return
     while run.path.exists() and run.state in runs.ACTIVE:
         if time.monotonic() - begin > 60 * minutes:
             jobs.stop(run)
-        time.sleep(1)
+        time.sleep(POLL_S)
     allowance.refund(visitor, "minutes", max(minutes - (time.monotonic() - begin) / 60, 0))
+    if not came and not run.path.exists():  # cancelled
+        allowance.refund(visitor, "steps", steps)

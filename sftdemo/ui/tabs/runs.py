@@ -12,6 +12,7 @@ from sftdemo import runs
 from sftdemo.errors import UserError
 from sftdemo.ui import work
 from sftdemo.ui.access import rights
+from sftdemo.ui.access.started import resume_training
 from sftdemo.ui.parts import charts, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, show_title
@@ -162,8 +163,7 @@ class RunsTab:
 
     def resume_run(self, request: gr.Request, focus: str = "", **listing: Any) -> dict[Any, Any]:
         """Go on with the run that was picked; the bar at the top shows how far it is."""
-        work.release()
-        jobs.resume(runs.named(focus))
+        resume_training(runs.named(focus))
         return {
             self.resume: gr.update(visible=False),
             self.page.timer: gr.Timer(active=True),

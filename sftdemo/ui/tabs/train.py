@@ -19,7 +19,7 @@ from sftdemo.read_config import ReadConfig
 from sftdemo.system import compute
 from sftdemo.ui import chosen_data, work
 from sftdemo.ui.access import private, rights
-from sftdemo.ui.access.started import start_training
+from sftdemo.ui.access.started import resume_training, start_training
 from sftdemo.ui.parts import forms, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page, waits
@@ -243,8 +243,7 @@ class TrainTab:
 
     def resume_run(self, watched: str, request: gr.Request) -> dict[Any, Any]:
         """Go on with the run that is shown."""
-        work.release()
-        jobs.resume(runs.named(watched))
+        resume_training(runs.named(watched))
         timer = {self.page.timer: gr.Timer(active=True)}
         return {self.started: watched, **timer, **self.show_run(watched, language(request))}
 
@@ -261,8 +260,8 @@ class TrainTab:
         """A run that is training is watched from the start; to the owner one that was cut off is shown, to go on with."""
         visitor = rights.visitor(request)
         busy = [run for run in runs.active() if rights.may_stop(f"train {run.name}", visitor)]
-        if not busy and visitor.owner and (run := jobs.cut_off()):
-            busy = [run]
+        if not busy and visitor.owner:
+            busy = runs.cut_off()[:1]
         model = {self.fields["model"]: gr.update(interactive=visitor.owner)}
         if not busy:
             return model | {self.watched: ""}

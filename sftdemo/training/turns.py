@@ -1,0 +1,157 @@
+"""Runs take turns, whoever started them: each waits in a process of its own, and a process that is gone waits no more."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from sftdemo import files, runs
+from sftdemo.config import TrainConfig
+from sftdemo.data import edits
+from sftdemo.errors import Text, UserError
+from sftdemo.log import Reporter
+from sftdemo.runs import ACTIVE, Run, error_keys
+from sftdemo.schema import Status
+from sftdemo.training import lock
+from sftdemo.training.signals import Interruption
+
+POLL_S = 0.5
+PLACE_S = 5.0  # the places of all are looked up at most so often
+
+
+KEPT = ("turn", "expected_s", "before", "step", "total")  # of a queued run's status, whoever writes it
+
+
+def new_run(config: TrainConfig) -> Run:
+    """The folder of a run whose data nobody has read yet."""
+    if config.edits:
+        edits.read(config.edits)  # a fault in them is told before there is a run
+    run = runs.create(config.name, f"{Path(config.data).stem}-{config.method}", {"settings": config.to_json()})
+    if config.edits:  # the page may change its own until the training reads them
+        edits.keep(config.edits, run.path)
+    return run
+
+
+def require_ended(run: Run) -> None:
+    """Raise UserError where a run waits or trains, in whatever process."""
+    status = run.status()
+    if status["state"] == "queued":
+        raise UserError("Run {name} waits for its turn already (process {pid}).", name=run.name, pid=status.get("pid"))
+    if status["state"] in ACTIVE:
+        raise UserError("Run {name} is training now, in process {pid}.", name=run.name, pid=status.get("pid"))
+
+
+def join(run: Run, expected_s: float | None = None) -> None:
+    """Put a run at the end of the queue; `expected_s` is how many seconds it will train, where that is known.
+
+    Raises UserError where it waits or trains already.
+    """
+    with lock.queue_lock():
+        require_ended(run)
+        run.clear_words()
+        status = run.status()
+        values: dict[str, Any] = {key: status.get(key) or 0 for key in ("step", "total")}
+        if (run.path / "status.json").exists():
+            values["before"] = files.read_json(run.path / "status.json")
+        run.write_status("queued", turn=runs.next_turn(), expected_s=expected_s, **values)
+
+
+def hand_over(run: Run, pid: int, by: int | None = None) -> None:
+    """Let that process wait for the run's turn from now on; with `by` only if that one has waited so far."""
+    with lock.queue_lock():
+        status = run.written_status()
+        if status["state"] == "queued" and by in (None, status.get("pid")):
+            run.write_status("queued", pid, **_kept(status))
+
+
+def _kept(status: Status) -> dict[str, Any]:
+    return {key: value for key, value in status.items() if key in KEPT}
+
+
+def leave(run: Run, error: Text | None = None) -> None:
+    """Take a queued run out: one that was to be resumed is as it was before, and says `error` where that is why it can't go
+    on; a new one is gone, and its name is free."""
+    before = run.written_status().get("before")
+    if before is not None:
+        run.clear_words()
+        files.write_json(run.path / "status.json", before | (error_keys(error) if error else {}), parents=False)
+        return
+    run.write_status("failed" if error else "stopped", error=error or Text("Cancelled while it waited for its turn."))
+    if not error:
+        run.delete()
+
+
+def take(
+    config: TrainConfig,
+    run: Run | None,
+    held: contextlib.ExitStack,
+    interruption: Interruption,
+    reporter: Reporter,
+) -> Run | None:
+    """Wait for the turn of a training and let `held` hold the home's lock; returns the run, made here if it had to wait.
+
+    A word to stop takes it out of the queue and raises KeyboardInterrupt; after SIGTERM it stays there as cut off. Raises
+    lock.Busy where this very process trains.
+    """
+    if run is None or run.state != "queued":
+        if not runs.waiting():
+            with contextlib.suppress(lock.Busy):
+                held.enter_context(lock.attempt(run))
+                return run
+        if any(other.status().get("pid") == os.getpid() for other in runs.training()):
+            held.enter_context(lock.alone(run))
+        run = run or new_run(config)
+        join(run)
+    else:
+        hand_over(run, os.getpid())
+    try:
+        wait(run, held, interruption, reporter)
+    except KeyboardInterrupt:
+        if interruption.terminated:
+            error = Text("It was ended while it waited for its turn.")
+            run.write_status("failed", error=error, cut_off=True, **_kept(run.written_status()))
+        else:
+            interruption.phase = "saving"  # a second signal changes nothing
+            leave(run)
+        raise
+    return run
+
+
+def wait(run: Run, held: contextlib.ExitStack, interruption: Interruption, reporter: Reporter) -> None:
+    """Wait for the turn of a queued run; raises KeyboardInterrupt where it is asked to stop."""
+    said: Text | None = None
+    looked = 0.0
+    while not _has_turn(run, held):
+        if time.monotonic() - looked > PLACE_S or not looked:
+            looked = time.monotonic()
+            if (sentence := _place(run)) != said:
+                said = sentence
+                reporter.info(sentence)
+        time.sleep(POLL_S)
+        # A signal that comes amid the clearing away of an object is noted, and what it raises is lost.
+        if interruption.asked or run.stop_asked or not run.path.exists():
+            raise KeyboardInterrupt
+
+
+def _has_turn(run: Run, held: contextlib.ExitStack) -> bool:
+    """Whether nobody trains and nobody waits before it; the lock is held then."""
+    with contextlib.ExitStack() as attempt, contextlib.suppress(lock.Busy):
+        attempt.enter_context(lock.attempt(run))
+        if not runs.ahead(run):
+            held.enter_context(attempt.pop_all())
+            return True
+    return False
+
+
+def _place(run: Run) -> Text:
+    before = runs.ahead(run)
+    busy = before[0].name if before else Text("another process")
+    return Text(
+        "Run {name} waits for its turn: place {place} in the queue, behind {other}.",
+        name=run.name,
+        place=runs.place(run) or 1,
+        other=busy,
+    )
