@@ -172,3 +172,10 @@ def test_what_is_right_to_the_letter_stays_right(labels: list[str], data: st.Dat
 )
 def test_form_is_taken_away(label: str, form: str) -> None:
     assert given_by(form.format(label), MOODS) == label and given_by(form.format(label).upper(), MOODS) == label
+
+
+@pytest.mark.parametrize("syllable", ["nice", "ss", "ffi", "ǰ", "no ", "label of ", "好", "<b", "*a", "("])
+def test_an_answer_that_repeats_itself_is_read_at_once(syllable: str) -> None:
+    """A small model that babbles: "nicenicenice…" once took a time that grew with every letter."""
+    assert given_by(syllable * 400, MOODS) is None
+    assert given_by(f"The label of {syllable * 400} is not positive", MOODS) in (None, *MOODS)
