@@ -12,6 +12,7 @@ from sftdemo.settings import Settings, setting
 
 DEFAULT_MODEL = "smollm2-135m"
 SGD_RATE = 200  # times Adam's: then a step clipped to norm 1, with momentum, is about as long as one of Adam's
+LORA_ONLY = ("lora_targets", "rslora", "pissa", "lora_plus_ratio")
 GPU_OPTIMIZERS = ("adamw_8bit", "paged_adamw", "paged_adamw_8bit")
 
 
@@ -150,6 +151,28 @@ class TrainConfig(ReadConfig):
     lora_dropout: float = setting(
         0.0, "Dropout on the inputs of the LoRA matrices, in training.", group="LoRA", low=0, high=0.9
     )
+    lora_targets: str | None = setting(
+        None,
+        "Only these linear layers get LoRA, by the ends of their names: q_proj,v_proj; default: all.",
+        group="LoRA",
+    )
+    rslora: bool = setting(
+        False,
+        "rsLoRA: multiply by lora_alpha / sqrt(lora_r), so that a high rank learns as fast as a low one.",
+        group="LoRA",
+    )
+    pissa: bool = setting(
+        False,
+        "PiSSA: begin with the principal parts of the weights in place of noise and zeros; saved as LoRA of twice the rank.",
+        group="LoRA",
+    )
+    lora_plus_ratio: float = setting(
+        1.0,
+        "LoRA+: the learning rate of the second matrix over that of the first; 16 as published, 1 is plain LoRA.",
+        group="LoRA",
+        low=1,
+        high=1000,
+    )
     memory_limit: float | None = setting(
         None, "The most memory the training may take, in GiB; default: what is free.", group="Run", low=0.1
     )
@@ -184,6 +207,13 @@ class TrainConfig(ReadConfig):
 
     def problems(self) -> list[Text]:
         problems = super().problems()
+        if self.pissa and self.quantization != "none":
+            problems.append(
+                Text(
+                    "pissa takes the weights apart, and {kind} weights can't be; use quantization none.",
+                    kind=self.quantization,
+                )
+            )
         if self.method == "full" and self.quantization != "none":
             problems.append(
                 Text(
@@ -191,8 +221,14 @@ class TrainConfig(ReadConfig):
                     kind=self.quantization,
                 )
             )
-        unused = {"sgd": ("beta2",), "adafactor": ("beta1", "beta2")}.get(self.optimizer, ())
         defaults = {spec.name: spec.default for spec in dataclasses.fields(self)}
+        if self.method == "full":
+            problems += [
+                Text("{name} is for method lora; leave it out, or choose lora.", name=Text(name))
+                for name in LORA_ONLY
+                if getattr(self, name) != defaults[name]
+            ]
+        unused = {"sgd": ("beta2",), "adafactor": ("beta1", "beta2")}.get(self.optimizer, ())
         problems += [
             Text(
                 "optimizer {optimizer} has no {name}; leave it at {default}.",

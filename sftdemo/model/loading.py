@@ -115,7 +115,9 @@ def add_lora(model: PreTrainedModel, config: TrainConfig) -> Any:
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=targets(model),
+        use_rslora=config.rslora,
+        init_lora_weights="pissa_niter_4" if config.pissa else True,
+        target_modules=targets(model, config.lora_targets),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, spec)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from sftdemo.errors import UserError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
 ROUTERS = {"router", "gate", "shared_expert_gate"}  # names of what chooses and weighs experts
 
 
-def targets(model: PreTrainedModel) -> list[str]:
+def targets(model: PreTrainedModel, asked: str | None = None) -> list[str]:
     """The names of the linear layers that LoRA is put beside: all in the decoder but routers of experts, Mamba's layers
-    whose weights its kernels read themselves, and layers that PEFT takes for experts."""
+    whose weights its kernels read themselves, and layers that PEFT takes for experts.
+
+    Of these only the `asked` ones, by the ends of their names; raises UserError for one that no layer bears."""
     from peft import LoraConfig
     from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
     from transformers.pytorch_utils import Conv1D
@@ -35,7 +39,17 @@ def targets(model: PreTrainedModel) -> list[str]:
     # them all, where shared experts or dense layers bear these names.
     probe = LoraConfig(target_modules=names)
     convert_peft_config_for_transformers(probe, model, None)
-    return [name for name in names if name in probe.target_modules]
+    names = [name for name in names if name in probe.target_modules]
+    if asked is None:
+        return names
+    ends = [end.strip().strip(".") for end in asked.split(",") if end.strip()]
+    chosen = {end: [name for name in names if f".{name}".endswith(f".{end}")] for end in ends}
+    if unknown := [end for end in ends if not chosen[end]] or ([] if ends else [asked]):
+        known = sorted({name.rpartition(".")[2] for name in names})
+        raise UserError(
+            "lora_targets names {names}; the model's linear layers are: {known}.", names=unknown, known=known
+        )
+    return [name for name in names if any(name in group for group in chosen.values())]
 
 
 def _read_by_kernels(module: nn.Module) -> set[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft.optimizers import create_loraplus_optimizer
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -25,7 +26,7 @@ from sftdemo.model import loading
 from sftdemo.schema import Checkpoint, Summary
 from sftdemo.stages import Stage
 from sftdemo.system import distributed, malloc
-from sftdemo.training import checkpoints, fused_layers, loss, packed_attention
+from sftdemo.training import checkpoints, fused_layers, loss, packed_attention, pissa
 from sftdemo.training.arguments import has_experts, keeps_inputs, own_optimizer, training_arguments
 from sftdemo.training.callback import RunCallback
 from sftdemo.training.embedding_noise import EmbeddingNoise
@@ -51,9 +52,11 @@ class SftTrainer(Trainer):  # type: ignore[misc]
     loss_is_scaled_for_ga = True
     save_due = log_due = evaluation_due = False
     control: Any
+    optimizer: Any
     lr_scheduler: Any
     watch: RunCallback
     prepared: Prepared
+    pissa_start: dict[str, Tensor] | None
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return self._batches(self.train_dataset, self.args.per_device_train_batch_size, self.args.seed)
@@ -96,6 +99,21 @@ class SftTrainer(Trainer):  # type: ignore[misc]
             self.watch.budget.share, self.log_due, self.evaluation_due = share, log > 0, evaluate > 0
         self.watch.tally.row_tokens += round(tokens)
         return step_batches, weight or 1.0
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """The one that was asked for; with LoRA+ the two matrices have rates of their own."""
+        config = self.prepared.config
+        if config.lora_plus_ratio == 1 or self.optimizer is not None:
+            return super().create_optimizer(model)
+        kind, options = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        self.optimizer = create_loraplus_optimizer(
+            model=self.model,
+            optimizer_cls=kind,
+            loraplus_lr_ratio=config.lora_plus_ratio,
+            loraplus_weight_decay=config.weight_decay,
+            **options,
+        )
+        return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """By steps, or with a budget by the share of its time that is over."""
@@ -297,6 +315,7 @@ def _trainer(prepared: Prepared, run: runs.Run, callback: RunCallback, reporter:
     )
     trainer.remove_callback(PrinterCallback)
     trainer.watch, trainer.prepared, callback.trainer = callback, prepared, trainer
+    trainer.pissa_start = pissa.start_of(trained) if config.pissa else None
     return trainer, model.generation_config
 
 
@@ -331,6 +350,8 @@ def _save(trainer: SftTrainer, prepared: Prepared, run: runs.Run, generation_con
             "The weights were left in parts under {folder}; let accelerate's config gather them when saving.",
             folder=part,
         )
+    if trainer.pissa_start:
+        pissa.make_plain(part, trainer.pissa_start)
     prepared.tokenizer.save_pretrained(part)
     generation_config.eos_token_id = sorted(encode.stop_ids(prepared.tokenizer, generation_config))
     generation_config.save_pretrained(part)

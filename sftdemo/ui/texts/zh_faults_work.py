@@ -35,6 +35,9 @@ WORK = {
     "optimizer {name} needs a GPU, and there is none; choose adamw, adam, sgd or adafactor.": "优化器 {name} 需要 GPU，而这里没有；请选 adamw、adam、sgd 或 adafactor。",
     "warmup_steps is {warmup}, and the training has {steps} steps; give fewer, or train for longer.": "“预热步数”是 {warmup}，而训练共 {steps} 步；请减少预热，或延长训练。",
     "evaluate_every is {every}, and the training has {steps} steps: the validation loss is measured before the first and after the last.": "“验证间隔”是 {every}，而训练共 {steps} 步：只在第一步之前和最后一步之后测验证损失。",
+    "{name} is for method lora; leave it out, or choose lora.": "“{name}”只用于 lora；请不要设置它，或改用 lora。",
+    "lora_targets names {names}; the model's linear layers are: {known}.": "“LoRA 目标层”中的 {names} 不存在；模型的线性层有：{known}。",
+    "pissa takes the weights apart, and {kind} weights can't be; use quantization none.": "PiSSA 要分解权重，而 {kind} 量化的权重不能分解；请不量化（none）。",
     # 对话模板。
     "This model has no chat template; choose a chat (instruct) model.": "该模型没有对话模板；请换用对话（instruct）模型。",
     "The model's chat template refuses this conversation: {reason}.": "模型的对话模板不接受这段对话：{reason}。",

@@ -1,0 +1,119 @@
+"""Kinds of LoRA: each trains as PEFT has it, and its model answers side by side as it does alone under plain PEFT."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import label_rows
+from safetensors.torch import load_file
+from test_resume import at_step
+
+from sftdemo import runs
+from sftdemo.config import GenerateConfig, TrainConfig
+from sftdemo.encoding.encode import encode_prompt
+from sftdemo.encoding.examples import encode_all
+from sftdemo.encoding.packing import Collator
+from sftdemo.errors import UsageError, UserError
+from sftdemo.files import read_json
+from sftdemo.inference.load_run import load
+from sftdemo.model.fresh_answers import greedy
+from sftdemo.model.loading import add_adapter, load_base, tokenizer
+from sftdemo.training import loss, trainer
+from sftdemo.training.train import train
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tiny: str) -> dict[str, Any]:
+    path = tmp_path / "moods.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in label_rows(60)), encoding="utf-8")
+    return {"data": str(path), "model": tiny, "name": "r", "precision": "float32", "learning_rate": 5e-3, "lora_r": 4}
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "rslora": {"rslora": True, "lora_targets": "q_proj, down_proj"},
+    "pissa": {"pissa": True, "rslora": True},
+    "lora_plus": {"lora_plus_ratio": 16.0},
+}
+
+
+def eval_loss(run: runs.Run, base: str) -> float:
+    """Of the run's model under plain PEFT, in nats a token of its validation rows."""
+    model = load_base(Path(base), torch.float32)
+    loss.enable(model)
+    rows = encode_all(run.examples("validation"), tokenizer(Path(base)), "stop", "").rows
+    batch = Collator(packed=False)(list(rows))
+    batch.pop("row_tokens")
+    with torch.no_grad():
+        return float(add_adapter(model, run.model_path).eval()(**batch)) / len(batch["labels"])
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "pissa")) for kind in KINDS])
+def test_it_answers_side_by_side_as_under_plain_peft_and_goes_on_after_a_stop(settings, tiny, kind):
+    config = TrainConfig(**settings | KINDS[kind], max_steps=5)
+    summary = train(config)
+    run = runs.find("r")
+    losses = [row.get("loss", row.get("eval_loss")) for row in run.metrics()]
+    weights = load_file(run.model_path / "adapter_model.safetensors")
+    names = tokenizer(Path(tiny))
+    messages = [{"role": "user", "content": "the soup 3 was fine and good"}]
+    ids = encode_prompt(names, messages)
+    model = add_adapter(load_base(Path(tiny), torch.float32), run.model_path).eval()
+    (tokens,), _ = greedy(model, [ids], [names.eos_token_id], 12)
+    (base_tokens,), _ = greedy(load_base(Path(tiny), torch.float32).eval(), [ids], [names.eos_token_id], 12)
+    (answers,) = load("r").complete([messages], GenerateConfig(max_new_tokens=12))
+    assert answers["tuned"] == names.decode(tokens, skip_special_tokens=True)
+    assert answers["base"] == names.decode(base_tokens, skip_special_tokens=True) != answers["tuned"]
+    assert eval_loss(run, tiny) == pytest.approx(summary["eval_loss"], rel=1e-4), (
+        "it has the loss that training measured"
+    )
+    run.delete()
+    train(config, reporter=at_step(3, lambda: runs.find("r").ask_to_stop()))
+    assert train(TrainConfig(resume="r"))["resumed"] == [3]
+    assert [row.get("loss", row.get("eval_loss")) for row in runs.find("r").metrics()] == losses
+    again = load_file(runs.find("r").model_path / "adapter_model.safetensors")
+    assert again.keys() == weights.keys() and all(torch.equal(again[key], weights[key]) for key in again)
+
+
+def test_what_is_trained_and_how_fast_is_as_it_was_set(settings, monkeypatch):
+    made, create = [], trainer.SftTrainer.create_optimizer
+    monkeypatch.setattr(
+        trainer.SftTrainer, "create_optimizer", lambda *arguments: made.append(create(*arguments)) or made[-1]
+    )
+    chosen = {"lora_targets": "q_proj, mlp.down_proj", "lora_plus_ratio": 8.0, "rslora": True, "weight_decay": 0.1}
+    summary = train(TrainConfig(**settings | chosen, max_steps=1))
+    assert summary["lora_targets"] == ["down_proj", "q_proj"]
+    adapter = read_json(runs.find("r").model_path / "adapter_config.json")
+    assert adapter["use_rslora"] and adapter["r"] == 4
+    rates = {group["initial_lr"] for group in made[0].param_groups for _ in group["params"]}
+    assert rates == {5e-3, 4e-2}
+    assert {group["weight_decay"] for group in made[0].param_groups if group["params"]} == {0.1}
+
+
+def test_pissa_begins_at_the_base_and_is_saved_as_plain_lora(settings):
+    first = train(TrainConfig(**settings | {"name": "plain"}, max_steps=1))["first_eval_loss"]
+    summary = train(TrainConfig(**settings, pissa=True, rslora=True, max_steps=1))
+    assert summary["first_eval_loss"] == pytest.approx(first, rel=1e-4)
+    adapter = read_json(runs.find("r").model_path / "adapter_config.json")
+    assert (adapter["r"], adapter["use_rslora"], adapter["init_lora_weights"]) == (8, False, True)
+    assert adapter["lora_alpha"] / 8 == pytest.approx(32 / math.sqrt(4))
+
+
+def test_what_cannot_be_is_one_line(settings):
+    for changes, fault in (
+        ({"method": "full", "rslora": True}, "rslora is for method lora; leave it out, or choose lora"),
+        ({"quantization": "nf4", "pissa": True}, "pissa takes the weights apart, and nf4 weights can't be"),
+    ):
+        with pytest.raises(UsageError, match=fault):
+            TrainConfig(**settings | changes).check()
+    for names, unknown in (("q_proj,nothing", "nothing"), (" , ", " , ")):
+        with pytest.raises(
+            UserError, match=f"lora_targets names '?{unknown}'?; the model's linear layers are: .*q_proj"
+        ):
+            train(TrainConfig(**settings, lora_targets=names))
+        assert runs.find("r").status()["state"] == "failed" and not runs.find("r").model_path.exists()
+        runs.find("r").delete()
