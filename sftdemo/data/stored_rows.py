@@ -7,15 +7,16 @@ import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, overload
 
 from sftdemo.data.types import Example
 
 ROWS, INDEX = "rows.jsonl", "index.bin"
+LISTED = "listed"  # a folder beside them: the rows as they stand in the file
 
 
-def write(folder: Path, examples: Iterable[Example], size: Callable[[Example], int]) -> None:
-    """The examples as a file, with an index of where each begins, and its size."""
+def write(folder: Path, examples: Iterable[Any], size: Callable[[Any], int]) -> None:
+    """The examples, or other objects, as a file, with an index of where each begins, and its size."""
     places, sizes, at = array("Q"), array("Q"), 0
     with (folder / ROWS).open("wb") as file:
         for example in examples:
@@ -45,9 +46,12 @@ class File:
     def bytes(self) -> int:
         return self.places[-1]
 
-    def read(self, row: int) -> Example:
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def read(self, row: int) -> Any:
         start, end = self.places[row], self.places[row + 1]
-        return cast(Example, json.loads(os.pread(self._descriptor, end - start, start)))
+        return json.loads(os.pread(self._descriptor, end - start, start))
 
 
 class StoredRows(Sequence[Example]):

@@ -15,7 +15,7 @@ from typing import Any
 from sftdemo.data import Dataset, mixture, sources
 from sftdemo.data.limits import OWNER, VISITOR, Limits, OverLimit
 from sftdemo.data.sources import sample_names
-from sftdemo.data.stored_rows import File, StoredRows
+from sftdemo.data.stored_rows import LISTED, File, StoredRows
 from sftdemo.errors import Superseded, UserError
 from sftdemo.files import stamp
 from sftdemo.read_config import ReadConfig
@@ -42,7 +42,12 @@ class Reading:
     summary: dict[str, Any]
     prepared: Dataset | None
     rows: File
+    listed: File | None = None  # the rows as they stand in the file, see verbs.row_records
     read_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def bytes(self) -> int:
+        return self.rows.bytes + (self.listed.bytes if self.listed else 0)
 
     def most_tokens(self) -> list[int]:
         return list(self.rows.sizes)
@@ -142,6 +147,7 @@ def _read(config: ReadConfig, cancelled: threading.Event) -> Reading:
             *("read", config, limits, str(folder)), seconds=limits.seconds, memory=limits.memory, cancelled=cancelled
         )
         rows = File(folder)
+        listed = File(folder / LISTED) if (folder / LISTED).is_dir() else None
     except bounded.OutOfTime:
         raise _over(limits, "seconds") from None
     except bounded.OutOfMemory:
@@ -151,7 +157,7 @@ def _read(config: ReadConfig, cancelled: threading.Event) -> Reading:
     finally:
         _slots.release()
         shutil.rmtree(folder, ignore_errors=True)  # the open file stays readable
-    return _reading(answer, rows)
+    return _reading(answer, rows, listed)
 
 
 def _over(limits: Limits, name: str) -> UserError:
@@ -159,7 +165,7 @@ def _over(limits: Limits, name: str) -> UserError:
     return UserError("{first} {rest}", first=over.problem, rest=over.remedy)
 
 
-def _reading(answer: dict[str, Any], rows: File) -> Reading:
+def _reading(answer: dict[str, Any], rows: File, listed: File | None) -> Reading:
     splits, start = {}, 0
     for name, count in answer["splits"].items():
         splits[name] = StoredRows(rows, range(start, start + count))
@@ -167,7 +173,7 @@ def _reading(answer: dict[str, Any], rows: File) -> Reading:
     prepared = answer["prepared"]
     dataset: Dataset = replace(answer["dataset"], splits=splits)
     trained = prepared and {name: StoredRows(rows, numbers) for name, numbers in prepared.items()}
-    return Reading(dataset, answer["summary"], replace(dataset, splits=trained) if trained else None, rows)
+    return Reading(dataset, answer["summary"], replace(dataset, splits=trained) if trained else None, rows, listed)
 
 
 def fetch(config: ReadConfig) -> None:
@@ -208,11 +214,11 @@ def _forget() -> None:
     for key in reversed(list(_kept)):
         reading = _kept[key]
         by_session[key.session] = by_session.get(key.session, 0) + 1
-        count, size = count + 1, size + reading.rows.bytes
+        count, size = count + 1, size + reading.bytes
         crowded = key.session and by_session[key.session] > KEPT_BY_SESSION
         if crowded or count > KEPT or (size > KEPT_BYTES and count > 1) or now - reading.read_at > KEPT_S:
             del _kept[key]
-            count, size = count - 1, size - reading.rows.bytes
+            count, size = count - 1, size - reading.bytes
 
 
 def _folder() -> Path:

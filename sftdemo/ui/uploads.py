@@ -59,15 +59,20 @@ def refusal(visitor: rights.Visitor, headers: Mapping[str, str]) -> tuple[int, T
     if not (length := headers.get("content-length", "")).isdecimal():
         return 411, Text("The size of the upload isn't said; send it with a Content-Length.")
     config = rights.policy().config
-    files = [path for path in folder_of(visitor).rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files) + int(length)
-    if not visitor.owner and size > config.visitor_kept_mb * MIB:
-        return 413, Text(
-            "A visitor may keep {most} MB of uploads here; this would be more.", most=config.visitor_kept_mb
-        )
-    if not visitor.owner and len(files) >= config.visitor_kept_files:
+    if too_much := no_room(visitor, int(length)):
+        return 413, too_much
+    if not visitor.owner and sum(1 for _ in folder_of(visitor).glob("*/*/*")) >= config.visitor_kept_files:
         return 413, Text("A visitor may keep {most} uploads here; this would be more.", most=config.visitor_kept_files)
     return None
+
+
+def no_room(visitor: rights.Visitor, more: int) -> Text | None:
+    """Why so many more bytes are more than the visitor may keep here; None for the owner, or where they aren't."""
+    most = rights.policy().config.visitor_kept_mb
+    size = sum(path.stat().st_size for path in folder_of(visitor).rglob("*") if path.is_file())
+    if visitor.owner or size + more <= most * MIB:
+        return None
+    return Text("A visitor may keep {most} MB of uploads here; this would be more.", most=most)
 
 
 def kept_apart(receive_upload: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -101,8 +106,8 @@ def read_by(path: str, visitor: rights.Visitor, page: str) -> None:
     """Note that a page works with an upload, which goes a while after the page is closed; the owner's stay their time."""
     if not visitor.owner and is_own(path, visitor):
         with _guard:
-            _pages.setdefault(page, set()).add(_place(Path(path)))
-            _left.pop(_place(Path(path)), None)
+            _pages.setdefault(page, set()).add(place_of(Path(path)))
+            _left.pop(place_of(Path(path)), None)
 
 
 def leave(request: gr.Request) -> None:
@@ -144,7 +149,7 @@ def sweep_forever() -> None:
         time.sleep(SWEEP_S)
 
 
-def _place(path: Path) -> Path:
+def place_of(path: Path) -> Path:
     """The folder of one upload, which a path leads into."""
     return folder() / Path(*path.resolve().relative_to(folder().resolve()).parts[:2])
 

@@ -8,25 +8,33 @@ from typing import Any
 
 from sftdemo import data
 from sftdemo.data import stored_rows
+from sftdemo.data.files.table import Row
 from sftdemo.data.limits import Limits
 from sftdemo.data.pipeline import prepare_if_fit
+from sftdemo.data.reading import read_rows
 from sftdemo.encoding.encode import most_tokens
 from sftdemo.errors import UserError
 from sftdemo.read_config import ReadConfig
-from sftdemo.verbs import check
+from sftdemo.verbs import check, row_records
 
 FAULTS, COLUMNS, LABELS = 1000, 200, 1000  # of these no more are passed on
 
 
 def read(config: ReadConfig, limits: Limits, folder: str) -> dict[str, Any]:
     """{"dataset": the data set without its rows, "summary": what `check` says without a tokenizer, "splits": how many rows
-    each split has, "prepared": which rows each has in training, or None}; the rows are written to the folder."""
-    dataset = data.read(config, limits)
+    each split has, "prepared": which rows each has in training, or None}; the rows are written to the folder.
+
+    The rows as they stand in the file go into its folder `stored_rows.LISTED`, unless they are too many or of several sources."""
+    file_rows: list[Row] = []
+    dataset = read_rows(config, limits, file_rows)
     outlook, prepared = prepare_if_fit(config, dataset)
     summary = check.describe(dataset) | outlook
     rows = [example for split in dataset.splits.values() for example in split]
     try:
         stored_rows.write(Path(folder), rows, lambda row: most_tokens(row["messages"], row.get("tools")))
+        if len(file_rows) <= row_records.MOST_ROWS and not dataset.sources:
+            (Path(folder) / stored_rows.LISTED).mkdir()
+            stored_rows.write(Path(folder) / stored_rows.LISTED, row_records.records(file_rows, dataset), lambda _: 0)
     except OSError as error:
         raise UserError("The rows can't be kept: {reason}; make room on the disk.", reason=error.strerror) from None
     numbers = {id(example["messages"]): number for number, example in enumerate(rows)}

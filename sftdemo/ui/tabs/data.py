@@ -13,7 +13,7 @@ from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.evaluation.summary import FEW_ROWS
 from sftdemo.read_config import CLEANING, ReadConfig
-from sftdemo.ui import chosen_data, uploads
+from sftdemo.ui import chosen_data, row_edits, uploads
 from sftdemo.ui.access import rights
 from sftdemo.ui.chosen_data import FROM_FILE, chosen_config, description, have_tokenizer, of_file, summarize
 from sftdemo.ui.parts import forms, html
@@ -21,6 +21,7 @@ from sftdemo.ui.parts.address import READY_JS
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, tabs_for
 from sftdemo.ui.tabs import data_columns, data_views
+from sftdemo.ui.tabs.data_edit import RowsView
 from sftdemo.ui.texts import label, language, say
 from sftdemo.ui.texts.faults import in_words
 
@@ -55,7 +56,8 @@ def xray(config: TrainConfig, row: int, lang: str) -> str:
 def chosen_of(looked: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """The data looked at and the form's settings as TrainConfig's values."""
     clean = ",".join(settings["clean"] or ())
-    return {"data": looked.get("data", ""), "columns": looked.get("columns", ""), **settings, "clean": clean}
+    of_data = {name: looked.get(name, "") for name in ("data", "columns", "edits")}
+    return {**of_data, **settings, "clean": clean}
 
 
 def default_of(name: str) -> Any:
@@ -68,7 +70,8 @@ class DataTab:
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        # What is looked at, which may not be fit to be trained on: {"data", "columns", "layout", "mapping"}
+        # What is looked at, which may not be fit to be trained on: {"data", "columns", "edits", "layout", "mapping"}, and
+        # "read", all settings that it was read with
         self.looked = gr.State({})
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=4, min_width=280):
@@ -78,6 +81,7 @@ class DataTab:
             with gr.Column(scale=6, min_width=320):
                 self._build_views()
                 self._build_xray()
+        self.rows = RowsView(page)
         self.settings = {"format": self.form, **self.reading, **self.wording, "clean": self.steps, **self.choices}
 
     def _build_sources(self) -> None:
@@ -165,7 +169,8 @@ class DataTab:
         good = summary["split_sizes"] is not None
         rows = [example for rows in dataset.splits.values() for example in rows[: data_views.SHOWN_EXAMPLES]]
         layout = data_columns.layout_of(summary, config.format)
-        looked: dict[str, Any] = {"data": config.data, "columns": config.columns or "", "layout": layout}
+        looked: dict[str, Any] = {"data": config.data, "columns": config.columns or "", "edits": config.edits or ""}
+        looked |= {"layout": layout, "read": of_file(config).to_json()}
         looked |= {"mapping": summary["mapping"], "suggested": summary["suggested"]}
         looked |= {"labels": list(dataset.preview.labels) if dataset.preview else []}
         yield {
@@ -176,6 +181,7 @@ class DataTab:
             self.mapping: data_views.mapping(summary, lang),
             **self.show_pair(summary, dataset, lang),
             **self.show_remedies(summary, config, lang),
+            **self.rows.show(config, lang),
             self.cleaning: data_views.cleaning(summary, lang),
             self.examples: data_views.examples(rows, lang),
             **self.update_form(summary, layout, config, lang, fresh),
@@ -269,12 +275,18 @@ class DataTab:
             yield from self.choose(path, request, preparing)
 
     def choose(self, name: str, request: gr.Request, preparing: Mapping[str, Any]) -> Iterator[dict[Any, Any]]:
-        """Other data: what was set for the data before it doesn't count."""
-        yield from self.show({"data": name, **preparing}, 1, language(request), fresh=True)
+        """Other data: what was set for the data before it doesn't count; of an upload its edits do."""
+        chosen = {"data": name, "edits": row_edits.kept(name, rights.visitor(request)), **preparing}
+        yield from self.show(chosen, 1, language(request), fresh=True)
 
     def apply(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> Iterator[dict[Any, Any]]:
         """The settings changed, and the data is read again with them."""
         yield from self.show(chosen_of(looked, settings), int(row or 1), language(request))
+
+    def show_edited(
+        self, looked: Mapping[str, Any], settings: Mapping[str, Any], row: int, lang: str
+    ) -> Iterator[dict[Any, Any]]:
+        yield from self.show(chosen_of(looked, settings), row, lang)
 
     def apply_wording(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> Iterator[dict[Any, Any]]:
         """As `apply`, while it is still being typed: what isn't whole yet is said without a toast."""
@@ -341,6 +353,7 @@ class DataTab:
             self.preview,
         ]
         views += [self.xray, self.show_tokens, self.to_train, self.columns_box, self.placeholders]
+        views += self.rows.views
         views += [page.data, self.looked, self.cards, self.row, *self.settings.values(), *self.menus.values()]
         fields = [self.upload, self.elsewhere, preparing["model"]]
         opened = wire(page.blocks.load, self.open_page, None, [*fields, *views], fault)
@@ -365,6 +378,7 @@ class DataTab:
         wire(typed, self.apply_wording, form, views, fault)
         wire(settled_any(self.row, *preparing.values()), self.look_at_row, form, views, fault)
         wire(self.show_tokens.click, self.fetch_tokenizer, form, views, fault)
+        self.rows.wire(form, views, self.show_edited, fault)
         page.opens(self.to_train.click, "train")
 
 

@@ -1,4 +1,35 @@
-"""编辑数据行时的提示。"""
+"""编辑数据行：界面文字和提示。"""
+
+EDITS = {
+    "rows_title": "查看和编辑数据行",
+    "rows_show": "显示",
+    "rows_show_all": "所有行",
+    "rows_show_problems": "有问题的行",
+    "rows_show_edited": "编辑过的行",
+    "rows_show_disagree": "模型最不同意的行",
+    "rows_none": "没有符合的行。“模型最不同意的行”需要先评测用这份数据训练的模型。",
+    "rows_remarks": "备注",
+    "rows_value": "内容",
+    "rows_line": "第 {n} 行",
+    "rows_change": "已编辑",
+    "rows_add": "新增",
+    "rows_model_says": "微调模型的回答：{answer}",
+    "rows_label_help": "选择一个，或输入新的标签。",
+    "rows_save": "保存",
+    "rows_leave_out": "略过这一行",
+    "rows_new": "新增一行",
+    "rows_new_help": "它会加入训练数据。",
+    "rows_undo": "撤销上一次编辑",
+    "rows_download": "下载",
+    "rows_edits": "编辑：{n} 处",
+    "rows_edit_change": "第 {line} 行：{old} → {new}",
+    "rows_edit_leave_out": "第 {line} 行：已略过",
+    "rows_edit_add": "第 {line} 行：新增",
+    "download_rows_jsonl": "编辑后的数据，JSONL",
+    "download_rows_csv": "编辑后的数据，CSV",
+    "download_trained_jsonl": "清理并划分后用于训练的数据，JSONL",
+    "download_history": "编辑记录，供命令行的 --edits 使用",
+}
 
 FAULTS = {
     "There is no file of edits {path!r}.": "没有编辑记录文件 {path!r}。",
@@ -15,4 +46,10 @@ FAULTS = {
     "The edit is of line {line} of {file}, where no row begins.": "这条编辑针对 {file} 的第 {line} 行，但那里没有数据行。",
     "The edit doesn't say which of the files it is of.": "这条编辑没有说明属于哪个文件。",
     "The edit is of {file!r}, which isn't among the files.": "这条编辑针对 {file!r}，但数据中没有这个文件。",
+    "These rows can't be edited here: upload a file, and edit its rows.": "这里不能编辑这些行：请上传文件，再编辑其中的行。",
+    "There are {most} edits of this data already, which is the most; download the rows as edited, and go on with that file.": "这份数据已有 {most} 处编辑，达到上限；请下载编辑后的数据，用该文件继续。",
+    "There is no edit to take back.": "没有可撤销的编辑。",
+    "That row isn't there any more; list the rows anew.": "这一行已不在；请重新列出。",
+    "A new row needs a prompt and an answer.": "新增的行需要提示和答案。",
+    "A row can't be added to data of this layout; add it to the file.": "这种格式的数据不能在这里新增行；请在文件中添加。",
 }

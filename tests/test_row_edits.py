@@ -1,0 +1,232 @@
+"""Editing rows on the page: opened, changed, relabelled, left out, added, taken back; by whom, and in every kind of file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio")
+
+import gradio as gr
+from test_edits import CHAT, workbook
+from test_ui import made_run
+
+from sftdemo import data, files
+from sftdemo.errors import UserError
+from sftdemo.read_config import ReadConfig
+from sftdemo.ui import row_edits, uploads
+from sftdemo.ui.access import rights
+from sftdemo.ui.access.settings import AppConfig
+from sftdemo.ui.parts.page import Page
+from sftdemo.ui.tabs import data_edit
+from sftdemo.ui.tabs.data import DataTab, default_of
+
+
+@pytest.fixture
+def tab() -> Iterator[DataTab]:
+    with gr.Blocks() as blocks:
+        made = DataTab(Page(blocks, run=gr.State(""), data=gr.State({})))
+        made.rows.editing = data_edit.Editing(made.rows, made.looked, made.show_edited)
+        yield made
+
+
+class Session:
+    """What a page holds: the values of the tab's components after each event."""
+
+    def __init__(self, tab: DataTab, path: str, **chosen: Any) -> None:
+        self.tab, self.rows = tab, tab.rows
+        self.values: dict[Any, Any] = {}
+        self.take(tab.show({"data": path, **chosen}, 1, "en"))
+
+    def take(self, updates: Any) -> None:
+        for update in [updates] if isinstance(updates, dict) else updates:
+            self.values |= update
+
+    def value(self, component: Any) -> Any:
+        value = self.values.get(component)
+        return value.get("value") if isinstance(value, dict) and "__type__" in value else value
+
+    @property
+    def looked(self) -> dict[str, Any]:
+        return self.values[self.tab.looked]
+
+    def asked(self, **filters: Any) -> dict[str, Any]:
+        return {"show": "all", "of_label": "", "search": "", "run_name": "", **filters}
+
+    def list(self, **filters: Any) -> str:
+        self.take(self.rows.list_rows(None, self.looked, **self.asked(**filters)))
+        return str(self.values[self.rows.table])
+
+    def open(self, place: int) -> None:
+        event = SimpleNamespace(value=str(place))
+        self.take(self.rows.open_row(None, event, self.looked, ""))
+
+    def pick(self, field: int) -> None:
+        event = SimpleNamespace(value=str(field))
+        self.take(self.rows.pick_field(None, event, self.looked, self.values[self.rows.key], ""))
+
+    def _rest(self) -> dict[str, Any]:
+        settings = {name: default_of(name) for name in self.tab.settings}
+        return {**settings, "at": 0, "row": 1, **self.asked()}
+
+    def save(self, **typed: Any) -> None:
+        names = {"key": self.rows.key, "field": self.rows.field, "text": self.rows.text, "own_label": self.rows.label}
+        held = {name: self.value(part) for name, part in names.items()} | {"prompt": ""}
+        self.take(self.rows.editing.save(None, self.looked, **{**held, **typed}, **self._rest()))
+
+    def leave_out(self) -> None:
+        self.take(self.rows.editing.leave_out(None, self.looked, self.values[self.rows.key], **self._rest()))
+
+    def undo(self) -> None:
+        self.take(self.rows.editing.undo(None, self.looked, **self._rest()))
+
+    def dataset(self) -> data.Dataset:
+        """What the command line makes of the same data and edits."""
+        return data.read(ReadConfig.from_json(self.looked["read"]))
+
+
+def table(folder: Path) -> str:
+    path = folder / "rows.csv"
+    lines = [f"text <b>number</b> {i * 7} of it,{'ab'[i % 2]}" for i in range(30)]
+    path.write_text("\n".join(["text,label", *lines, "one without a label,"]) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def test_a_row_is_relabelled_changed_left_out_added_and_all_taken_back(tab, tmp_path):
+    session = Session(tab, table(tmp_path))
+    before = session.dataset()
+    listed = session.list()
+    assert session.values[tab.rows.box]["visible"] and listed.count("data-pick") == 20
+    assert "text &lt;b&gt;number&lt;/b&gt; 0 of it" in listed and "<b>number" not in listed
+    assert session.list(search="number</b> 203").count("data-pick") == 1
+    assert session.list(of_label="a").count("data-pick") == 15
+    assert session.list(show="problems").count("data-pick") == 1
+    session.open(30)  # the one without a label
+    assert "is empty" in session.values[tab.rows.opened] and not session.values[tab.to_train]["interactive"]
+    session.save(own_label="b")
+    assert session.values[tab.to_train]["interactive"] and session.dataset().labels == {"a": 15, "b": 16}
+    assert session.values[tab.page.data]["edits"] == session.looked["edits"]
+    session.open(0)
+    assert session.value(tab.rows.text) == "text <b>number</b> 0 of it" and session.value(tab.rows.label) == "a"
+    session.save(text="another text", own_label="b")
+    session.open(1)
+    session.leave_out()
+    session.take(tab.rows.begin_row(None, session.looked))
+    session.save(prompt="a new text", own_label="c", key=[])
+    dataset = session.dataset()
+    assert dataset.labels == {"a": 14, "b": 16, "c": 1} and not dataset.faults
+    assert "another text" in session.list(show="edited") and session.list(show="edited").count("data-pick") == 3
+    assert session.values[tab.rows.made].count("<li>") == 5
+    for _ in range(5):
+        session.undo()
+    assert session.dataset().sha256 == before.sha256 and len(row_edits.history(session.looked["edits"])) == 10
+    with pytest.raises(UserError, match="no edit to take back"):
+        session.undo()
+
+
+def test_the_downloads_are_the_rows_as_edited(tab, tmp_path):
+    session = Session(tab, table(tmp_path))
+    session.open(30)
+    session.save(own_label="=1+1")
+    paths = data_edit.written(data_edit.read(session.looked), session.looked)
+    rows = list(files.read_jsonl(paths["rows_jsonl"]))
+    assert len(rows) == 31 and rows[30] == {"text": "one without a label", "label": "=1+1"}
+    assert paths["rows_csv"].read_text(encoding="utf-8-sig").splitlines()[-1] == "one without a label,'=1+1"
+    assert {row["split"] for row in files.read_jsonl(paths["trained_jsonl"])} == {"train", "validation", "test"}
+    again = data.read(table(tmp_path), edits=str(paths["history"]))
+    assert again.sha256 == session.dataset().sha256
+    assert "edits.jsonl" in tab.rows.offer(None, session.looked)[tab.rows.files]
+
+
+NESTED = [{"input": {"text": f"text number {i * 3}"}, "meta": {"kind": i % 2}} for i in range(6)]
+KINDS: list[tuple[str, list[Any] | None, dict[str, Any], int, dict[str, Any], dict[str, Any]]] = [
+    ("chat.jsonl", [CHAT] * 3, {}, 3, {"text": "四点。"}, {"text": "一句", "prompt": "问题"}),
+    ("rows.xlsx", None, {"columns": "text=评论,label=标签"}, 0, {"own_label": "差"}, {"own_label": "好", "prompt": "问题"}),
+    ("n.jsonl", NESTED, {"columns": "text=input.text,label=meta.kind"}, 0, {"own_label": "1"}, {"own_label": "1", "prompt": "问题"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "rows", "settings", "field", "typed", "new"), KINDS, ids=[kind[0] for kind in KINDS])
+def test_other_kinds_of_rows_are_edited_and_added_alike(tab, tmp_path, name, rows, settings, field, typed, new):
+    path = tmp_path / name
+    workbook(path) if rows is None else path.write_text(files.jsonl(rows), encoding="utf-8")
+    session = Session(tab, str(path), **settings)
+    count = session.dataset().examples
+    session.open(0)
+    session.pick(field)
+    session.save(**typed)
+    session.take(tab.rows.begin_row(None, session.looked))
+    session.save(**new, key=[])
+    dataset = session.dataset()
+    assert not dataset.faults and dataset.examples == count + 1
+    edited = {row["meta"]["edited"]: row for row in dataset.splits["train"] if "edited" in row["meta"]}
+    assert edited["change"]["messages"][-1]["content"] == next(iter(typed.values()))
+    assert edited["add"]["messages"][-1]["content"] == (new.get("text") or new["own_label"])
+    assert edited["add"]["messages"][-2]["content"].endswith("问题")
+    assert len(dataset.labels) in (0, 2)
+
+
+def test_a_line_that_cannot_be_read_is_left_out(tab, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(files.jsonl([CHAT] * 3) + "{broken\n", encoding="utf-8")
+    session = Session(tab, str(path))
+    assert session.list(show="problems").count("data-pick") == 1
+    session.open(3)
+    session.leave_out()
+    assert not session.dataset().faults and session.list(show="problems").count("data-pick") == 0
+
+
+def test_rows_that_the_model_disagrees_on_most_come_first(tab, tmp_path):
+    session = Session(tab, table(tmp_path), on_fault="drop")
+    held_out = session.dataset().splits["train"][:4]
+    said = [("a", 0.1), ("b", 0.5), ("b", 2.5), ("a", 4.0)]  # the labels are a, b, a, b
+    outputs = [
+        {
+            "row": number,
+            "messages": row["messages"][:-1],
+            "references": [row["label"]],
+            "label": row["label"],
+            "base": "",
+            "tuned": answer,
+            "tuned_likelihood": answer,
+            "tuned_nll": nll,
+            "answer_tokens": 1,
+        }
+        for number, (row, (answer, nll)) in enumerate(zip(held_out, said, strict=True))
+    ]
+    folder = made_run("r").path / "evaluations" / "one"
+    files.write_jsonl(folder / "outputs.jsonl", outputs)
+    files.write_json(folder / "scores.json", {"n": 4, "base": {}, "tuned": {}, "difference": {}})
+    listed = session.list(show="disagree", run_name="r")
+    assert [int(line.split("<")[0]) for line in listed.split('muted num">')[1:]] == [5, 4]
+    session.open(3)
+    session.save(own_label="a")  # as the model says: no more to disagree on
+    assert session.list(show="disagree", run_name="r").count("data-pick") == 1
+
+
+def test_visitors_edit_their_own_uploads_alone(tab, tmp_path):
+    rights.use(AppConfig(visitors_own_data=True), "0.0.0.0")
+    try:
+        ann, bob = (rights.Visitor("visitor", key, address="1.2.3.4", browser=True) for key in ("ann", "bob"))
+        upload = uploads.folder_of(ann) / "t" / "h" / "rows.csv"
+        upload.parent.mkdir(parents=True)
+        upload.write_text(Path(table(tmp_path)).read_text(encoding="utf-8"), encoding="utf-8")
+        edit = {"action": "add", "file": "rows.csv", "line": 99, "values": {"text": "x", "label": "a"}}
+        path = row_edits.add("", str(upload), [edit], ann)
+        assert Path(path).parent == upload.parents[1] and row_edits.kept(str(upload), ann) == path
+        for data_path, visitor in ((str(upload), bob), ("support_tickets", ann), (table(tmp_path), ann)):
+            assert not row_edits.may_edit(data_path, visitor) and row_edits.kept(data_path, visitor) == ""
+            with pytest.raises(UserError, match="can't be edited here"):
+                row_edits.add("", data_path, [edit], visitor)
+        rights.use(AppConfig(visitors_own_data=True, visitor_kept_mb=1), "0.0.0.0")
+        with pytest.raises(UserError, match="may keep 1 MB"):
+            row_edits.add(
+                path, str(upload), [{**edit, "line": 100, "values": {"text": "x" * 2**20, "label": "a"}}], ann
+            )
+        assert len(row_edits.history(path)) == 1
+    finally:
+        rights.use(AppConfig(), "127.0.0.1")
