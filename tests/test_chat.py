@@ -1,13 +1,22 @@
-"""Chat: how a typed text is put, what is sent of a conversation, and how it is drawn."""
+"""Chat: how a typed text is put, what is sent of a conversation, how it is drawn, kept, shared and exported."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Iterator
 
 import pytest
 
 pytest.importorskip("gradio")
 
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
 from sftdemo.data.conversion.wording import put_as, wordings_of
 from sftdemo.errors import UserError
+from sftdemo.ui.access import rights
+from sftdemo.ui.access.settings import AppConfig
+from sftdemo.ui.tabs import chat_files, chat_store, shared_chat
 from sftdemo.ui.tabs.conversation import BASE, Answer, Conversation, Talk, Turn, as_messages, talk_with, talks_with
 from sftdemo.ui.tabs.transcript import View, past_and_now
 
@@ -83,3 +92,81 @@ def test_a_transcript_shows_what_was_typed_and_tells_what_was_asked() -> None:
     assert "again:" not in past and "Not answered yet" in now
     live = past_and_now(Conversation([turn]), View([BASE, "a"], "en", streaming=True))[1]
     assert "<mark>" not in live and "data-pick" not in live
+
+
+# Kept and shared
+
+
+OWNER = rights.Visitor("owner", "o")
+ANN, BOB = (rights.Visitor("visitor", key * 16, browser=True) for key in "ab")
+TALK = Conversation([Turn("<img src=//evil/x>", {"r": "Q: ?"}, {BASE: Answer("```\n<b>no</b>"), "r": Answer("yes")})])
+
+
+@pytest.fixture
+def visitors_share() -> Iterator[None]:
+    rights.use(AppConfig(password="secret", visitors_share=True, visitor_chats=2), "::")
+    yield
+    rights.use(AppConfig(), "127.0.0.1")
+
+
+def test_a_kept_chat_is_its_keepers(visitors_share: None) -> None:
+    kept = chat_store.keep(ANN, "  my\nchat ", ["r"], TALK)
+    assert (kept.name, chat_store.find(ANN, kept.id).conversation) == ("my chat", TALK)
+    assert chat_store.listed(BOB) == [] and chat_store.listed(OWNER) == []
+    for visitor, chat_id in ((BOB, kept.id), (ANN, "../" + kept.id), (ANN, "\0" * 24), (ANN, "x" * 24), (ANN, "")):
+        for act in (chat_store.find, chat_store.delete, chat_store.change):
+            with pytest.raises(UserError, match="isn't kept here"):
+                act(visitor, chat_id)
+    assert chat_store.change(ANN, kept.id, name="other").name == chat_store.listed(ANN)[0].name == "other"
+    assert chat_store.shared(kept.id) is None
+    chat_store.change(ANN, kept.id, shared=True)
+    assert chat_store.shared(kept.id).name == chat_store.listed(OWNER)[0].name == "other", "the owner may delete it"
+    rights.use(AppConfig(password="secret"), "::")
+    assert chat_store.shared(kept.id) is None, "nothing of visitors where they may not share"
+    chat_store.delete(OWNER, kept.id)
+    assert chat_store.listed(ANN) == []
+
+
+def test_kept_chats_are_few_and_small(visitors_share: None) -> None:
+    for problem, visitor, name, talk in (
+        ("ask something first", ANN, "x", Conversation()),
+        ("no cookies", rights.Visitor("visitor", "c"), "x", TALK),
+        ("Give the chat a name", ANN, " \n", TALK),
+        ("81 characters", ANN, "x" * 81, TALK),
+        ("bytes", ANN, "x", Conversation([Turn("x" * 300_000)])),
+    ):
+        with pytest.raises(UserError, match=problem):
+            chat_store.keep(visitor, name, ["r"], talk)
+    for _ in range(2):
+        chat_store.keep(ANN, "x", ["r"], TALK)
+    with pytest.raises(UserError, match="2 chats are kept"):
+        chat_store.keep(ANN, "x", ["r"], TALK)
+    damaged = chat_store.listed(ANN)[0]
+    (chat_store.folder() / ANN.key / f"{damaged.id}.json").write_text("{", encoding="utf-8")
+    assert len(chat_store.listed(ANN)) == 1
+    with pytest.raises(UserError, match="damaged"):
+        chat_store.find(ANN, damaged.id)
+
+
+def test_a_shared_chat_is_a_page_of_text() -> None:
+    kept = chat_store.keep(OWNER, "<i>name</i>", ["r"], TALK)
+    client = TestClient(Starlette(routes=shared_chat.ROUTES))
+    for address in (f"/shared/{kept.id}", "/shared/nothing", "/shared/" + "x" * 24):
+        assert client.get(address).status_code == 404
+    chat_store.change(OWNER, kept.id, shared=True)
+    page = client.get(f"/shared/{kept.id}", headers={"accept-language": "zh"})
+    assert page.status_code == 200 and "default-src 'none'" in page.headers["content-security-policy"]
+    assert "&lt;img src=//evil/x&gt;" in page.text and "&lt;i&gt;name" in page.text and "基础模型" in page.text
+    body = page.text.partition("</style>")[2]
+    assert not [tag for tag in ("<img", "<script", "<button", "data-pick", "<b>") if tag in body]
+
+
+def test_a_conversation_is_exported_as_messages_and_to_read() -> None:
+    file = json.loads(chat_files.exported(TALK, "jsonl", "a/b: c"))
+    rows = [json.loads(line) for line in file["text"].splitlines()]
+    assert file["name"] == "a-b-c.jsonl" and [row["model"] for row in rows] == ["base", "r"]
+    assert [message["content"] for message in rows[1]["messages"]] == ["Q: ?", "yes"]
+    text = json.loads(chat_files.exported(TALK, "md", "x"))["text"]
+    assert "````text\n```\n<b>no</b>\n````" in text, "no viewer draws it"
+    with pytest.raises(UserError, match="no conversation to export"):
+        chat_files.exported(Conversation(), "md", "x")

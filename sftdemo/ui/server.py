@@ -156,11 +156,12 @@ def app_options(blocks: Any) -> dict[str, Any]:
     from sftdemo.ui.access import guard, rights, sign_in
     from sftdemo.ui.hosting import monitoring
     from sftdemo.ui.parts import style
+    from sftdemo.ui.tabs import shared_chat
 
     gradio.routes.upload_fn = uploads.kept_apart(gradio.route_utils.upload_fn)
     gradio.routes.CustomCORSMiddleware = guard.WithoutCors  # type: ignore[assignment,misc]
     middleware = [Middleware(guard.Guard), Middleware(Calm), Middleware(EarlyScript, script=style.HEAD)]
-    routes = [*monitoring.routes(blocks), *sign_in.ROUTES]
+    routes = [*monitoring.routes(blocks), *sign_in.ROUTES, *shared_chat.ROUTES]
     if rights.policy().config.openai:
         routes += openai_api.ROUTES
     return {"middleware": middleware, "routes": routes, "openapi_url": None}
@@ -176,8 +177,15 @@ class EarlyScript:
         self.app = app
         self.script = script.encode()
 
+    @staticmethod
+    def is_ours(scope: Message) -> bool:
+        """Whether Gradio's page is asked for; others, as that of a shared chat, have no script."""
+        from sftdemo.ui.access import guard
+
+        return (scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/") or "/") in guard.PAGES
+
     async def __call__(self, scope: Message, receive: Any, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET":
+        if scope["type"] != "http" or scope["method"] != "GET" or not self.is_ours(scope):
             await self.app(scope, receive, send)
             return
         start_message: Message | None = None

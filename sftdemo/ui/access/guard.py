@@ -32,6 +32,7 @@ ROUTES: dict[str, rights.Action] = {
     **dict.fromkeys((API + "call/", API + "run/", API + "api/", API + "queue/join", API + "queue/data"), "look"),
     **dict.fromkeys((API + "queue/status", API + "cancel", API + "reset", API + "heartbeat/"), "look"),
     "/v1/": "look",  # asks for its key itself
+    "/shared/": "look",  # whoever has the link of a chat
     API + "upload": "own_data",
     API + "upload_progress": "own_data",
 }

@@ -22,12 +22,13 @@ from sftdemo.ui.access.ledger import MOST_KEPT, Ledger, Limit
 from sftdemo.ui.access.settings import AppConfig
 
 # "manage" is for the owner alone: stop and delete others' work, export, exclude raters, paths, server folders, Hub ids.
-Action = Literal["look", "chat", "vote", "evaluate", "train", "own_data", "manage"]
+Action = Literal["look", "chat", "share", "vote", "evaluate", "train", "own_data", "manage"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
 REFUSED: dict[Action, Text] = {
     "look": Text("This app can't be used from here."),
     "chat": Text("Only the owner of this app may chat; sign in as its owner."),
+    "share": Text("Only the owner of this app may share chats; sign in as its owner."),
     "vote": Text("Only the owner of this app may vote; sign in as its owner."),
     "evaluate": Text("Only the owner of this app may evaluate; sign in as its owner."),
     "train": Text("Only the owner of this app may train; sign in as its owner."),

@@ -49,6 +49,7 @@ class AppConfig(Settings):
         None, "The key for /v1; without one, only the owner on this machine may use it.", group="Server"
     )
     visitors_chat: bool = setting(True, "Visitors may chat.", group="Visitors")
+    visitors_share: bool = setting(False, "Visitors may share their chats as a link.", group="Visitors")
     visitors_vote: bool = setting(True, "Visitors may vote.", group="Visitors")
     visitors_evaluate: bool = setting(False, "Visitors may evaluate.", group="Visitors")
     visitors_train: bool = setting(False, "Visitors may train.", group="Visitors")
@@ -73,6 +74,8 @@ class AppConfig(Settings):
     uploads_end_with_page: bool = setting(
         True, "A visitor's uploads are deleted ten minutes after the page that read them is closed.", group="Limits"
     )
+    visitor_chats: int = setting(20, "Chats kept for a visitor at one time.", group="Limits", low=1)
+    all_chats: int = setting(1_000, "Chats kept for all visitors at one time.", group="Limits", low=1)
     visitor_waiting: int = setting(5, "Requests of a visitor to the model at one time.", group="Limits", low=1)
     all_waiting: int = setting(100, "Requests to the model in all at one time.", group="Limits", low=1)
 

@@ -142,6 +142,29 @@ watch('value', () => {
 });
 """
 )
+# Saves the file that the server has written into a field, as {"name", "text"}.
+SAVE_JS = """
+(file) => {
+  const {name, text} = JSON.parse(file), link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([text], {type: 'text/plain;charset=utf-8'}));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+"""
+LINK_JS = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-link]');
+  if (!button) return;
+  const field = document.createElement('textarea');  // also where the page has no clipboard, as without https
+  field.value = new URL(button.dataset.link, location.href.split('?')[0]).href;
+  document.body.append(field);
+  field.select();
+  document.execCommand('copy');
+  field.remove();
+  button.textContent = button.dataset.done;
+});
+"""
 SEND_JS = (
     "(text) => ({__type__: 'update', interactive: Boolean(text && text.trim())})"  # nothing typed, nothing to send
 )

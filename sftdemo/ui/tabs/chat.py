@@ -26,6 +26,7 @@ from sftdemo.ui.tabs.chat_prompts import chips, example_prompts, expected_row, j
 from sftdemo.ui.tabs.chat_setup import MOST_BESIDE, Setup, companions, in_line
 from sftdemo.ui.tabs.conversation import Answer, Conversation, Talk, Turn, columns_of
 from sftdemo.ui.tabs.exchange import Exchange, has_instruction, spells_control_tokens, stream, system_prompt
+from sftdemo.ui.tabs.kept_chats import KeptChats
 from sftdemo.ui.tabs.transcript import View, past_and_now, title
 from sftdemo.ui.texts import label, language, say
 
@@ -64,6 +65,7 @@ class ChatTab:
                         spec.name: forms.field(GenerateConfig, spec.name, min_width=180)
                         for spec in fields(GenerateConfig)
                     }
+            self.kept = KeptChats(page, self.talks, self.beside)
         self.parts = [self.past, self.now, self.talks]
 
     def _build_bar(self) -> None:
@@ -362,6 +364,7 @@ class ChatTab:
         wire(self.beside.input, self.change_columns, state, [self.past, self.now, self.note], fault)
         wire(self.chips.select, self.take_prompt, [self.prompts], [self.text, self.system], fault, **EACH_PICK)
         refreshed = [self.gate, self.body, self.prompts, self.chips, self.system, self.as_trained, self.wording]
-        wire(page.run.change, self.refresh, [page.run, self.talks], [*refreshed, self.beside, *drawn], fault)
+        for trigger in (page.run.change, self.kept.wire().success):
+            wire(trigger, self.refresh, [page.run, self.talks], [*refreshed, self.beside, *drawn], fault)
         wire(self.tab.select, self.preload, [page.run], needs="chat")
         page.blocks.unload(rights.guarded(self.stopping.leave, "look"))

@@ -15,6 +15,7 @@ ACCESS = {
 FAULTS = {
     "This app can't be used from here.": "不能从这里使用此应用。",
     "Only the owner of this app may chat; sign in as its owner.": "只有此应用的所有者可以对话；请以所有者身份登录。",
+    "Only the owner of this app may share chats; sign in as its owner.": "只有此应用的所有者可以分享对话；请以所有者身份登录。",
     "Only the owner of this app may vote; sign in as its owner.": "只有此应用的所有者可以投票；请以所有者身份登录。",
     "Only the owner of this app may evaluate; sign in as its owner.": "只有此应用的所有者可以评测；请以所有者身份登录。",
     "Only the owner of this app may train; sign in as its owner.": "只有此应用的所有者可以训练；请以所有者身份登录。",
