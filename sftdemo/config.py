@@ -24,23 +24,12 @@ class TrainConfig(ReadConfig):
     method: str = setting(
         "lora", "lora trains small added matrices; full trains every weight.", group="Model", choices=("lora", "full")
     )
-    quantization: str = setting(
-        "none",
-        "Keep the frozen weights in 8 bits (int8) or 4 bits (nf4) to save memory; lora only.",
-        group="Model",
-        choices=("none", "int8", "nf4"),
-    )
-    precision: str = setting(
-        "auto",
-        "The compute dtype; auto takes bfloat16 where the processor is faster in it.",
-        group="Model",
-        choices=("auto", "float32", "bfloat16"),
-    )
     thinking: str = setting(
         "auto",
         "Models that answer with or without thoughts: on asks for thoughts, off for none, auto as the model's template "
         "does; in training and in chat.",
         group="Model",
+        rare=True,
         choices=("auto", "on", "off"),
     )
     name: str | None = setting(None, "The run's name; default: data, method and time.", group="Run")
@@ -55,21 +44,40 @@ class TrainConfig(ReadConfig):
         group="Data",
         choices=("drop", "cut", "chunk"),
     )
-    chunk_overlap: int = setting(64, "Tokens that two neighbouring chunks share.", group="Data", low=0)
-    epochs: float = setting(1.0, "How many times each row is seen.", group="Optimizer", low=0.001, high=100)
+    chunk_overlap: int = setting(64, "Tokens that two neighbouring chunks share.", group="Data", rare=True, low=0)
+    epochs: float = setting(1.0, "How many times each row is seen.", group="Length", low=0.001, high=100)
     max_minutes: float | None = setting(
         None,
         "Train for so many minutes, loading and saving included, in place of epochs; the learning rate falls with the time.",
-        group="Optimizer",
+        group="Length",
         low=0.1,
         high=100_000,
     )
     max_steps: int | None = setting(
         None,
         "Train for so many optimizer steps in place of epochs; with max_minutes, for whichever is over first.",
-        group="Optimizer",
+        group="Length",
+        rare=True,
         low=1,
         high=10**9,
+    )
+    patience: int | None = setting(
+        None,
+        "Stop early once the validation loss has not fallen for so many measurements in a row, and keep the best model.",
+        group="Length",
+        low=1,
+    )
+    keep_best: bool = setting(
+        False,
+        "Keep the model of the step with the lowest validation loss, in place of the last step's.",
+        group="Length",
+    )
+    evaluate_every: int | None = setting(
+        None,
+        "Measure the validation loss every so many steps; default: up to eight times, for a tenth of the time at most.",
+        group="Length",
+        rare=True,
+        low=1,
     )
     learning_rate: float | None = setting(
         None,
@@ -84,15 +92,6 @@ class TrainConfig(ReadConfig):
         group="Optimizer",
         choices=("linear", "cosine", "constant"),
     )
-    batch_size: int = setting(8, "Rows in one forward pass.", group="Optimizer", low=1, high=1024)
-    gradient_accumulation: int = setting(
-        1, "Batches whose gradients are accumulated before one optimizer step.", group="Optimizer", low=1, high=1024
-    )
-    gradient_checkpointing: bool = setting(
-        False,
-        "Recompute activations in the backward pass instead of storing them: a third slower, much less memory.",
-        group="Optimizer",
-    )
     warmup_ratio: float = setting(
         0.05, "The share of steps over which the learning rate warms up.", group="Optimizer", low=0, high=1
     )
@@ -100,6 +99,7 @@ class TrainConfig(ReadConfig):
         None,
         "Steps over which the learning rate warms up, in place of warmup_ratio.",
         group="Optimizer",
+        rare=True,
         low=0,
         high=10**9,
     )
@@ -109,12 +109,6 @@ class TrainConfig(ReadConfig):
         group="Optimizer",
         choices=("adamw", "adam", "sgd", "adafactor", *GPU_OPTIMIZERS),
     )
-    beta1: float = setting(
-        0.9, "Decay of the mean gradient in Adam and AdamW; the momentum of sgd.", group="Optimizer", low=0, high=0.9999
-    )
-    beta2: float = setting(
-        0.999, "Decay of the mean squared gradient in Adam and AdamW.", group="Optimizer", low=0, high=0.999999
-    )
     weight_decay: float = setting(
         0.0,
         "Pulls weights towards zero: apart from the gradient in AdamW and Adafactor, as a part of it in Adam and SGD.",
@@ -122,13 +116,34 @@ class TrainConfig(ReadConfig):
         low=0,
         high=1,
     )
+    beta1: float = setting(
+        0.9,
+        "Decay of the mean gradient in Adam and AdamW; the momentum of sgd.",
+        group="Optimizer",
+        rare=True,
+        low=0,
+        high=0.9999,
+    )
+    beta2: float = setting(
+        0.999,
+        "Decay of the mean squared gradient in Adam and AdamW.",
+        group="Optimizer",
+        rare=True,
+        low=0,
+        high=0.999999,
+    )
     max_grad_norm: float = setting(
-        1.0, "Gradients are scaled down to this norm where theirs is larger; 0 never.", group="Optimizer", low=0
+        1.0,
+        "Gradients are scaled down to this norm where theirs is larger; 0 never.",
+        group="Optimizer",
+        rare=True,
+        low=0,
     )
     label_smoothing: float = setting(
         0.0,
         "Share of the target's probability spread over all tokens, in training; the validation loss is without it.",
         group="Optimizer",
+        rare=True,
         low=0,
         high=0.9,
     )
@@ -136,13 +151,9 @@ class TrainConfig(ReadConfig):
         0.0,
         "NEFTune: noise on the embeddings in training, 5 to 15 as published; 0 is none.",
         group="Optimizer",
+        rare=True,
         low=0,
         high=1000,
-    )
-    packing: bool = setting(
-        True,
-        "Rows of a batch stand end to end without padding; off pads them: the same loss, slower.",
-        group="Optimizer",
     )
     lora_r: int = setting(16, "The rank of the LoRA matrices.", group="LoRA", low=1, high=256)
     lora_alpha: int = setting(
@@ -160,44 +171,63 @@ class TrainConfig(ReadConfig):
         False,
         "rsLoRA: multiply by lora_alpha / sqrt(lora_r), so that a high rank learns as fast as a low one.",
         group="LoRA",
+        rare=True,
     )
     pissa: bool = setting(
         False,
         "PiSSA: begin with the principal parts of the weights in place of noise and zeros; saved as LoRA of twice the rank.",
         group="LoRA",
+        rare=True,
     )
     lora_plus_ratio: float = setting(
         1.0,
         "LoRA+: the learning rate of the second matrix over that of the first; 16 as published, 1 is plain LoRA.",
         group="LoRA",
+        rare=True,
         low=1,
         high=1000,
     )
+    batch_size: int = setting(8, "Rows in one forward pass.", group="Memory", low=1, high=1024)
+    gradient_accumulation: int = setting(
+        1, "Batches whose gradients are accumulated before one optimizer step.", group="Memory", low=1, high=1024
+    )
+    gradient_checkpointing: bool = setting(
+        False,
+        "Recompute activations in the backward pass instead of storing them: a third slower, much less memory.",
+        group="Memory",
+    )
+    quantization: str = setting(
+        "none",
+        "Keep the frozen weights in 8 bits (int8) or 4 bits (nf4) to save memory; lora only.",
+        group="Memory",
+        choices=("none", "int8", "nf4"),
+    )
+    precision: str = setting(
+        "auto",
+        "The compute dtype; auto takes bfloat16 where the processor is faster in it.",
+        group="Memory",
+        rare=True,
+        choices=("auto", "float32", "bfloat16"),
+    )
+    packing: bool = setting(
+        True,
+        "Rows of a batch stand end to end without padding; off pads them: the same loss, slower.",
+        group="Memory",
+        rare=True,
+    )
     memory_limit: float | None = setting(
-        None, "The most memory the training may take, in GiB; default: what is free.", group="Run", low=0.1
+        None,
+        "The most memory the training may take, in GiB; default: what is free.",
+        group="Memory",
+        rare=True,
+        low=0.1,
     )
     checkpoint_every: int = setting(
         100,
         "Save a checkpoint every so many steps, and after a minute or 2 % of the time at the latest; 0 saves none.",
         group="Run",
+        rare=True,
         low=0,
-    )
-    evaluate_every: int | None = setting(
-        None,
-        "Measure the validation loss every so many steps; default: up to eight times, for a tenth of the time at most.",
-        group="Run",
-        low=1,
-    )
-    keep_best: bool = setting(
-        False,
-        "Keep the model of the step with the lowest validation loss, in place of the last step's.",
-        group="Run",
-    )
-    patience: int | None = setting(
-        None,
-        "Stop early once the validation loss has not fallen for so many measurements in a row, and keep the best model.",
-        group="Run",
-        low=1,
     )
     resume: str | None = setting(
         None,

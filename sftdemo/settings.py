@@ -22,9 +22,14 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
+    rare: bool = False,
 ) -> Any:
-    """A dataclass field that carries its own help text, bounds (inclusive; of a text in characters) and choices."""
-    return field(default=default, metadata={"help": help, "group": group, "low": low, "high": high, "choices": choices})
+    """A dataclass field that carries its own help text, bounds (inclusive; of a text in characters) and choices.
+
+    In a form the settings of a `group` stand together; a `rare` one is folded away.
+    """
+    about = {"help": help, "group": group, "low": low, "high": high, "choices": choices, "rare": rare}
+    return field(default=default, metadata=about)
 
 
 LONGEST = 4096  # characters of a text setting, unless it says otherwise

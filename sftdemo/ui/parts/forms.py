@@ -28,11 +28,11 @@ EVALUATION_QUEUE: dict[str, Any] = {"concurrency_id": "evaluation", "concurrency
 EVALUATION_CLICK: dict[str, Any] = {**EVALUATION_QUEUE, "trigger_mode": "once"}
 
 
-def groups(owner: type[Settings], leave_out: set[str]) -> dict[str, list[dataclasses.Field[Any]]]:
-    """The settings of a config class by their group, in the order they are declared."""
+def groups(owner: type[Settings], leave_out: set[str], rare: bool) -> dict[str, list[dataclasses.Field[Any]]]:
+    """The usual or the rare settings of a config class by their group, in the order they are declared."""
     by_group: dict[str, list[dataclasses.Field[Any]]] = {}
     for spec in dataclasses.fields(owner):  # type: ignore[arg-type]
-        if spec.name not in leave_out:
+        if spec.name not in leave_out and spec.metadata["rare"] == rare:
             by_group.setdefault(spec.metadata["group"], []).append(spec)
     return by_group
 

@@ -157,7 +157,9 @@ class TrainTab:
             choices, value=DEFAULT_PRESET, label=label("presets"), show_label=False, container=False, elem_id="presets"
         )
         with gr.Accordion(label("train_settings"), open=False, elem_id="train-settings"):
-            self.fields = self._build_fields()
+            self.fields = self._build_fields(rare=False)
+            with gr.Accordion(label("more_settings"), open=False, elem_id="more-settings"):
+                self.fields |= self._build_fields(rare=True)
             gr.Markdown(label("train_command"), elem_classes="group")
             self.command = gr.HTML("", elem_id="train-command")
         self.fault = gr.HTML("", elem_id="train-fault")
@@ -173,11 +175,11 @@ class TrainTab:
         with gr.Accordion(label("train_log"), open=False, visible=False) as self.log_box:
             self.log = gr.HTML("")
 
-    def _build_fields(self) -> dict[str, Any]:
-        """The settings' fields by name, set to the default preset."""
+    def _build_fields(self, rare: bool) -> dict[str, Any]:
+        """The fields of the usual or the rare settings by name, set to the default preset."""
         fields = {}
         preset = PRESETS[DEFAULT_PRESET]
-        for group, specs in forms.groups(TrainConfig, NO_FIELD).items():
+        for group, specs in forms.groups(TrainConfig, NO_FIELD, rare).items():
             gr.Markdown(label(f"group_{group}"), elem_classes="group")
             with gr.Row():
                 for spec in specs:

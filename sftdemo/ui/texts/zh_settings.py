@@ -134,6 +134,8 @@ SETTINGS = {
     "group_Data": "数据",
     "group_Model": "模型",
     "group_Optimizer": "优化",
+    "group_Length": "时长与停止",
+    "group_Memory": "内存",
     "group_LoRA": "LoRA",
     "group_Run": "运行",
     "group_Answer": "回答",
