@@ -53,10 +53,19 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     )
 
     train = verb("train", "Fine-tune; Ctrl-C stops and keeps what was learned.")
-    source = train.add_mutually_exclusive_group(required=True)
+    source = train.add_mutually_exclusive_group()
     add_flags(source, TrainConfig, only=("data", "resume"))
     source.add_argument("--run", metavar="FOLDER", help=argparse.SUPPRESS)  # how the app starts a run it has made
     add_flags(train, TrainConfig, skip=("data", "resume"))
+    train.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="Settings from YAML or JSON, also a run's config.json; flags stand above the file.",
+    )
+    train.add_argument(
+        "--save-config", type=Path, metavar="FILE", help="Write the settings to this YAML file, and train nothing."
+    )
     train.add_argument(
         "--no-wait", action="store_true", help="While another run trains, end with exit status 1 instead of waiting."
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftdemo import runs
+from sftdemo import config_file, runs
 from sftdemo.cli.flags import flags_given, from_flags
 from sftdemo.cli.progress_bar import Bar
 from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
@@ -120,7 +120,13 @@ def train(options: argparse.Namespace) -> Result:
         run = runs.find(options.run)
         config = settings(run)
     else:
-        config = from_flags(options, TrainConfig)
+        from_file = config_file.read(options.config, TrainConfig) if options.config else {}
+        config = TrainConfig.from_json({**from_file, **flags_given(options, TrainConfig)})
+        if options.save_config:
+            config_file.write(config, options.save_config)
+            return Result(config.to_json(), f"The settings are in {options.save_config}.")
+        if not config.data and not config.resume:
+            raise UsageError("data is empty; give a file, a folder, the name of a sample set, or a Hub id.")
     summary = train(config, run, Bar(), wait=not options.no_wait)
     text = (
         f"Run {summary['run']}: {summary['status']} after {summary['steps']} steps in {summary['seconds']:.0f} s, "

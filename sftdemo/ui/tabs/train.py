@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -11,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from sftdemo import runs
+from sftdemo import config_file, runs
 from sftdemo.config import DEFAULT_MODEL, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.model import download, memory_estimate
@@ -144,6 +145,14 @@ def config_of(chosen: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainCo
     return config
 
 
+def command(config: TrainConfig, lang: str) -> str:
+    """The command line that does the same, and its settings as a file to save."""
+    settings = base64.b64encode(private.shown(config_file.to_yaml(config)).encode()).decode()
+    link = f'<a class="download" href="data:application/yaml;base64,{settings}" download="settings.yaml">'
+    note = html.esc(say(lang, "train_yaml"))
+    return f'<pre class="cmd">{html.esc(private.shown(jobs.command(config)))}</pre>{link}{note}</a>'
+
+
 class TrainTab:
     """Plan, settings, one button, and what the run it started is doing."""
 
@@ -198,7 +207,7 @@ class TrainTab:
         rows = chosen_data.read(chosen).splits.get("train", [])
         return {
             self.plan: plan(config, rows, lang),
-            self.command: f'<pre class="cmd">{html.esc(private.shown(jobs.command(config)))}</pre>',
+            self.command: command(config, lang),
             self.start: gr.update(interactive=bool(rows)),
         }
 

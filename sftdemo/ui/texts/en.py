@@ -64,6 +64,7 @@ EN = {
     "method_lora": "LoRA",
     "method_full": "full weights",
     "train_settings": "Settings",
+    "train_yaml": "Save these settings as YAML, for train --config",
     "more_settings": "Rarely needed",
     "train_command": "The same from the command line",
     "train_go": "Fine-tune",

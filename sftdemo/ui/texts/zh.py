@@ -64,6 +64,7 @@ ZH = {
     "method_lora": "LoRA",
     "method_full": "全参数",
     "train_settings": "设置",
+    "train_yaml": "将这些设置存为 YAML，供 train --config 使用",
     "more_settings": "不常用",
     "train_command": "等价的命令行",
     "train_go": "开始微调",

@@ -38,6 +38,12 @@ WORK = {
     "{name} is for method lora; leave it out, or choose lora.": "“{name}”只用于 lora；请不要设置它，或改用 lora。",
     "lora_targets names {names}; the model's linear layers are: {known}.": "“LoRA 目标层”中的 {names} 不存在；模型的线性层有：{known}。",
     "pissa takes the weights apart, and {kind} weights can't be; use quantization none.": "PiSSA 要分解权重，而 {kind} 量化的权重不能分解；请不量化（none）。",
+    "{path} holds no settings; give lines such as 'epochs: 2'.": "{path} 里没有设置；请写成“epochs: 2”这样的行。",
+    "{path}: there is no setting {name} (its value is {value}). {hint}": "{path}：没有名为 {name} 的设置（值为 {value}）。{hint}",
+    "Did you mean {name}?": "是指 {name} 吗？",
+    "Leave it out.": "请去掉它。",
+    "{path} is larger than {most} bytes, so it isn't a file of settings.": "{path} 超过 {most} 字节，不会是设置文件。",
+    "The settings in {path} can't be read: {reason}.": "无法读取 {path} 中的设置：{reason}。",
     # 对话模板。
     "This model has no chat template; choose a chat (instruct) model.": "该模型没有对话模板；请换用对话（instruct）模型。",
     "The model's chat template refuses this conversation: {reason}.": "模型的对话模板不接受这段对话：{reason}。",
