@@ -123,7 +123,7 @@ def test_a_reader_that_has_had_enough_is_no_fault(home):
     assert "Broken" not in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("words", [["frobnicate"], ["train"], ["train", "--data", "x", "--method", "magic"], []])
+@pytest.mark.parametrize("words", [["frobnicate"], ["train", "--data", "x", "--method", "magic"], []])
 def test_wrong_usage_exits_with_2(words):
     with pytest.raises(SystemExit) as caught:
         main(words)

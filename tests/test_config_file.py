@@ -94,6 +94,7 @@ def test_flags_stand_above_the_file_and_can_be_saved(tmp_path, capsys):
     path, saved = written(tmp_path, "data: rows.csv\nepochs: 3\nlora_r: 4\n"), tmp_path / "new" / "saved.yaml"
     assert main(["train", "--config", str(path), "--epochs", "0.5", "--save-config", str(saved)]) == 0
     assert saved.read_text() == "data: rows.csv\nepochs: 0.5\nlora_r: 4\n"
+    assert main(["train"]) == 2 and "data is empty; give a file" in capsys.readouterr().err
     with pytest.raises(UsageError, match="data is empty; give a file"):
         commands.train(parser().parse_args(["train", "--config", str(written(tmp_path, "epochs: 3"))]))
     with pytest.raises(UsageError, match="own settings; leave out lora_r"):
