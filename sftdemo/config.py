@@ -343,3 +343,10 @@ class EvaluateConfig(FileConfig):
     general: bool = setting(
         False, "Also ask both models general questions, to see what was forgotten; takes a minute more.", group="Data"
     )
+    against: str | None = setting(
+        None,
+        "Other systems on the same rows, as a list: majority, copy, linear (a linear model of words), base+8 (the base shown "
+        "8 training rows; base+8:nearest the nearest), run:NAME, file:PATH (predictions), api:MODEL@URL (an OpenAI-compatible "
+        "endpoint; SFTDEMO_ENDPOINT_KEY is its key).",
+        group="Data",
+    )

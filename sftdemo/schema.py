@@ -238,6 +238,20 @@ class General(TypedDict):
     summary: Doc[Sentence, "what that means", ALWAYS]
 
 
+class SystemScores(TypedDict):
+    """Another system on the rows of an evaluation (`evaluate --against`)."""
+
+    scores: Doc[dict[str, float], "by metric", ALWAYS]
+    difference: Doc[dict[str, Difference], "tuned minus the system; `p_holm` is corrected over the systems", ALWAYS]
+    summary: Doc[Sentence, "whether the tuned model is better", ALWAYS]
+    key: Doc[str, "a hash of what decides its answers: with the same one they are taken from here", ALWAYS]
+    answers: Doc[str, "its file of answers, under `evaluations/`: `row`, `answer`", ALWAYS]
+    ms_per_answer: NotRequired[Doc[float, "milliseconds an answer, in the batches that it was answered in"]]
+    training_seconds: NotRequired[Doc[float, "that it was trained"]]
+    bytes: NotRequired[Doc[int, "of the model; of a run with LoRA of the adapter"]]
+    tokens: NotRequired[Doc[dict[str, int], "that an endpoint counted: `prompt_tokens`, `completion_tokens`"]]
+
+
 class Scores(TypedDict):
     """What an evaluation found; [metrics.md](metrics.md) says what each metric is."""
 
@@ -259,6 +273,8 @@ class Scores(TypedDict):
     fields: NotRequired[Doc[FieldsBySide, "of JSON answers, by side: `f1` and `support` of each field"]]
     entities: NotRequired[Doc[FieldsBySide, "the same of each kind of entity"]]
     by_task: NotRequired[Doc[dict[str, TaskScores], "the same for each part of a mixture"]]
+    systems: NotRequired[Doc[dict[str, SystemScores], "by the name of each other system, see below"]]
+    ms_per_answer: NotRequired[Doc[float, "milliseconds an answer of one side took, both answered in one batch"]]
     general: NotRequired[
         Doc[General, "what was forgotten: `n`, `base`, `tuned`, `difference`, `kinds`, `forgotten`, `summary`"]
     ]

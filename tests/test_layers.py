@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "sftdemo"
 # Each may import what stands before it, and its own files.
 ORDER = (
     "errors", "stages", "settings", "read_config", "config", "files", "config_file", "log", "json_types", "schema", "runs", "system", "data", "encoding", "evaluation", "votes", "model",
-    "inference", "training", "verbs", "ui", "cli", "__main__",
+    "inference", "systems", "training", "verbs", "ui", "cli", "__main__",
 )  # fmt: skip
 # The same inside a package that has packages of its own.
 INSIDE = {

@@ -17,7 +17,7 @@ from sftdemo.evaluation.registry import METRICS
 from sftdemo.log import LOG, Reporter
 from sftdemo.read_config import ReadConfig
 from sftdemo.runs import voting
-from sftdemo.schema import Scores
+from sftdemo.schema import Scores, SystemScores
 from sftdemo.ui.access.settings import AppConfig
 from sftdemo.verbs.export_config import ExportConfig
 
@@ -178,7 +178,33 @@ def table(scores: Scores) -> str:
         lines.append(f"{task}: {task_scores['summary']['en']}")
     if "general" in scores:
         lines.append(scores["general"]["summary"]["en"])
-    return "\n".join([*lines, scores["summary"]["en"]])
+    if systems := scores.get("systems"):
+        lines += ["", *_systems(scores, systems), ""]
+    return "\n".join(
+        [*lines, scores["summary"]["en"], *(system["summary"]["en"] for system in (systems or {}).values())]
+    )
+
+
+def _systems(scores: Scores, systems: dict[str, SystemScores]) -> list[str]:
+    """Each system's score by the leading metric, what the tuned model has more, and what it costs."""
+    metric, digits = scores["leading"], METRICS[scores["leading"]].digits
+    lines = [f"{'system':<30} {metric:>12} {'tuned − it':>12}   95 % interval       Holm   training s   ms an answer"]
+    for name in ("base", "tuned"):
+        ms = scores.get("ms_per_answer")
+        lines.append(f"{name:<30} {scores[name][metric]:>12.{digits}f} {_cost('', None):>47} {_cost('.2f', ms):>14}")
+    for name, system in systems.items():
+        values = system["difference"][metric]
+        low, high = (f"{values[end]:+.{digits}f}" for end in ("low", "high"))
+        lines.append(
+            f"{name:<30} {system['scores'][metric]:>12.{digits}f} {values['delta']:>+12.{digits}f}   {low:>8} to {high:<8}"
+            f" {values['p_holm']:>6.4f} {_cost('.1f', system.get('training_seconds')):>12}"
+            f" {_cost('.2f', system.get('ms_per_answer')):>14}"
+        )
+    return lines
+
+
+def _cost(form: str, value: float | None) -> str:
+    return "–" if value is None else f"{value:{form}}"
 
 
 def compare(options: argparse.Namespace) -> Result:

@@ -38,7 +38,7 @@ def score_outputs(
     `by_task` says of each the same.
     """
     outputs = [answers_only(row) for row in outputs]
-    targets = _targets(outputs, labels)
+    targets = targets_of(outputs, labels)
     sides = {name: _side(outputs, targets, name) for name in SIDES}
     statistics = {name: registry.statistics(side) for name, side in sides.items()}
     # Of two sides that aren't told by the same metrics (TER, where one is too long) only what both have is said.
@@ -49,7 +49,7 @@ def score_outputs(
     result: dict[str, Any] = {"n": len(outputs), "language": targets.language, "labels": labels, "signatures": signed}
     result |= _classes(sides) | _by_part(scores) | scores
     pairs = registry.paired(statistics["base"], statistics["tuned"])
-    groups = _groups(outputs)
+    groups = groups_of(outputs)
     result |= {"groups": len(set(groups))} if groups else {}
     result["difference"] = significance.corrected(significance.paired_differences(pairs, seed, groups=groups))
     result["baselines"] = _baselines(outputs, targets, trained or {})
@@ -63,7 +63,7 @@ def score_outputs(
     return result
 
 
-def _groups(outputs: Sequence[Row]) -> list[tuple[Any, ...]] | None:
+def groups_of(outputs: Sequence[Row]) -> list[tuple[Any, ...]] | None:
     """What names each row's group, its own place where it has none; None where every row stands alone."""
     names = [
         (number,) if row.get("group") is None else (row.get("task"), row["group"]) for number, row in enumerate(outputs)
@@ -71,7 +71,8 @@ def _groups(outputs: Sequence[Row]) -> list[tuple[Any, ...]] | None:
     return names if len(set(names)) < len(names) else None
 
 
-def _targets(outputs: Sequence[Row], labels: list[str]) -> Targets:
+def targets_of(outputs: Sequence[Row], labels: list[str]) -> Targets:
+    """What the answers to the rows are compared with; without declared `labels` as texts."""
     references = [row["references"] for row in outputs]
     return Targets(
         references,

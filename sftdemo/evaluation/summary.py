@@ -35,7 +35,7 @@ def summary(
             "out more and train again, or vote blind.",
             "zh": f"只有 {n} 行测试数据{within_zh}，太少，无法判断。请至少用 {FEW_ROWS} {of_zh}评测；如果没有这么多，请留出更多测试行后重新训练，或进行盲评。",
         }
-    leading = _difference(difference[metric])
+    leading = difference_of(difference[metric])
     form = _form(difference, metric, n, base, tuned)
     if not leading.clear:
         verdict, verdict_zh = "No clear difference", "没有明显差别"
@@ -85,17 +85,17 @@ def _by_group(groups: int | None) -> tuple[str, str]:
 def _figures(metric: str, difference: Difference, n: int, base: float, tuned: float) -> tuple[str, str]:
     """Both scores and their difference with its interval: as counts of right rows where each row is right or wrong."""
     about = METRICS[metric]
-    spread, spread_zh = _spread(metric, difference)
+    points, points_zh = spread(metric, difference)
     if about.binary:
         after, before = round(tuned * n), round(base * n)
         return (
-            f"{about.counted[0]} {_counted(after, 'none')} of {n} rows, the base on {_counted(before, 'none')} ({spread})",
-            f"{n} 行中{about.counted[1]} {after} 行，基础模型 {before} 行（{spread_zh}）",
+            f"{about.counted[0]} {_counted(after, 'none')} of {n} rows, the base on {_counted(before, 'none')} ({points})",
+            f"{n} 行中{about.counted[1]} {after} 行，基础模型 {before} 行（{points_zh}）",
         )
     shown, shown_base = (f"{100 * x:.1f} %" if about.is_rate else f"{x:.{about.digits}f}" for x in (tuned, base))
     return (
-        f"{about.names[0]} {shown} on {n} rows, the base {shown_base} ({spread})",
-        f"{n} 行上{about.names[1]}为 {shown}，基础模型为 {shown_base}（{spread_zh}）",
+        f"{about.names[0]} {shown} on {n} rows, the base {shown_base} ({points})",
+        f"{n} 行上{about.names[1]}为 {shown}，基础模型为 {shown_base}（{points_zh}）",
     )
 
 
@@ -103,7 +103,7 @@ def _counted(rows: int, none: str) -> str:
     return str(rows) if rows else none
 
 
-def _spread(metric: str, difference: Difference) -> tuple[str, str]:
+def spread(metric: str, difference: Difference) -> tuple[str, str]:
     """The difference and its interval: a rate in points of percent, without decimals where the interval is wide."""
     about = METRICS[metric]
     factor, digits = (100, 0 if difference.high - difference.low >= 0.05 else 1) if about.is_rate else (1, about.digits)
@@ -134,10 +134,10 @@ class _Form(NamedTuple):
 
 def _form(difference: Mapping[str, Mapping[str, float]], metric: str, n: int, base: Scores, tuned: Scores) -> _Form:
     """What the lenient twin of the leading metric says of its difference."""
-    strict, twin = _difference(difference[metric]), METRICS[metric].lenient
+    strict, twin = difference_of(difference[metric]), METRICS[metric].lenient
     if not strict.clear or twin not in difference:
         return _Form()
-    lenient = _difference(difference[twin])
+    lenient = difference_of(difference[twin])
     agrees = lenient.clear and lenient.delta * strict.delta > 0
     if agrees and abs(lenient.delta) >= abs(strict.delta) / 2:
         return _Form()
@@ -158,7 +158,8 @@ def _form(difference: Mapping[str, Mapping[str, float]], metric: str, n: int, ba
     )
 
 
-def _difference(values: Mapping[str, float]) -> Difference:
+def difference_of(values: Mapping[str, float]) -> Difference:
+    """What scores.json says of a metric, as it was before it became JSON."""
     return Difference(*(values[name] for name in ("delta", "low", "high", "p")))
 
 
@@ -169,12 +170,12 @@ def gained(metric: str, delta: float) -> float:
 
 def _others(difference: Mapping[str, Mapping[str, float]], leading: str, of_form: bool) -> tuple[str, str]:
     """A second sentence, only where other metrics say something else than the leading one, after Holm's correction."""
-    leader = _difference(difference[leading])
+    leader = difference_of(difference[leading])
     direction = (leader.delta > 0) - (leader.delta < 0) if leader.clear else 0
     covered = {leading, METRICS[leading].lenient if of_form else leading}
     sides: dict[int, list[str]] = {1: [], -1: []}
     for name, values in difference.items():
-        clear = _difference(values).clear and values.get("p_holm", 1.0) < 1 - CONFIDENCE
+        clear = difference_of(values).clear and values.get("p_holm", 1.0) < 1 - CONFIDENCE
         side = 1 if gained(name, values["delta"]) > 0 else -1
         if name not in covered and name in METRICS and clear and side != direction:
             sides[side].append(name)

@@ -20,7 +20,9 @@ from sftdemo.inference import load_run
 from sftdemo.json_types import problem_in
 from sftdemo.log import TO_LOG, Reporter
 from sftdemo.schema import General, OutputRow, Scores
-from sftdemo.verbs import forgetting
+from sftdemo.systems import spec
+from sftdemo.systems.system import Task
+from sftdemo.verbs import forgetting, rivals
 from sftdemo.verbs.evaluation_rows import all_labels, choices_of, fits, held_out, rows_of, taken
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def evaluate(
     run = runs.find(run) if isinstance(run, str) else run
     config = (config or EvaluateConfig()).check()
     began = time.perf_counter()
+    systems = spec.parse(config.against, run)
     examples = held_out(run, config, reporter)
     choices = choices_of([*cast("list[Example]", run.examples("train")), *examples])
     pair = pair or load_run.load(run, reporter)
@@ -67,15 +70,22 @@ def evaluate(
         )
     rows = rows_of(fitting)
     longest = config.max_new_tokens or _longest_answer(pair, rows)
-    partial = Partial.of(run, rows, choices, longest)
-    _answer(pair, rows, choices, longest, config.batch_size, partial, reporter)
-    _say_unfinished(rows, longest, reporter)
     # Texts and labels in one set: only what can be said of all its rows is, and the rest of each task.
     labels = all_labels(choices) if all(row["label"] for row in rows) else []
+    train = cast("list[Example]", run.examples("train"))
+    for system in systems:
+        system.check(labels, train)
+    partial = Partial.of(run, rows, choices, longest)
+    ms_per_answer = _answer(pair, rows, choices, longest, config.batch_size, partial, reporter)
+    _say_unfinished(rows, longest, reporter)
     general = forgetting.measure(pair, config.batch_size, config.seed, reporter) if config.general else None
-    result = _write(run, config, cast("list[OutputRow]", rows), labels, began, general, left_out, by_visitor)
+    more: dict[str, Any] = {"left_out": left_out, **({"by_visitor": True} if by_visitor else {})}
+    more |= {"ms_per_answer": ms_per_answer} if ms_per_answer else {}
+    result = _write(run, config, cast("list[OutputRow]", rows), labels, began, general, more)
     partial.path.unlink(missing_ok=True)
-    return result
+    validation = cast("list[Example]", run.examples("validation"))
+    task = Task(rows, train, validation, labels, longest, config.batch_size, config.seed, pair, reporter)
+    return rivals.add_systems(run, result["evaluation"], systems, task) if systems else result
 
 
 def _reference_ids(pair: SideBySide, row: dict[str, Any]) -> list[int]:
@@ -129,9 +139,14 @@ def _answer(
     batch_size: int,
     partial: Partial,
     reporter: Reporter,
-) -> None:
-    """Fill in both sides' answers, what each holds likeliest among a task's labels, and the likelihood of the reference."""
+) -> float | None:
+    """Fill in both sides' answers, what each holds likeliest among a task's labels, and the likelihood of the reference.
+
+    Returns the milliseconds that an answer of one side took, None where all were there before.
+    """
+    began = time.perf_counter()
     done = partial.read()
+    before = len(done)
     for number, row in done.items():
         rows[number] |= row
     reporter.answered(len(done), len(rows))
@@ -168,6 +183,8 @@ def _answer(
             done=len(done),
             n=len(rows),
         )
+    new = len(SIDES) * (len(done) - before)
+    return 1000 * (time.perf_counter() - began) / new if new else None
 
 
 def _longest_answer(pair: SideBySide, rows: list[dict[str, Any]]) -> int:
@@ -209,10 +226,9 @@ def _write(
     labels: list[str],
     began: float,
     general: dict[str, Any] | None,
-    left_out: int,
-    by_visitor: bool,
+    more: dict[str, Any],
 ) -> Scores:
-    """Score, and save both files; outputs first, so that scores.json says the evaluation is whole."""
+    """Score, and save both files, outputs first, so that scores.json says the evaluation is whole; with `more` of its keys."""
     task = run.trained_config()["data"]["task"]
     name = run.new_evaluation()
     folder = run.path / "evaluations" / name
@@ -223,8 +239,7 @@ def _write(
         "run": run.name,
         "task": task,
         "settings": config.to_json(),
-        "left_out": left_out,
-        **({"by_visitor": True} if by_visitor else {}),
+        **more,
         "seconds": round(time.perf_counter() - began, 1),
     }
     with run.unless_deleted():
@@ -256,6 +271,8 @@ def rescore(run: runs.Run | str, name: str) -> Scores:
     scores = score_outputs(run.outputs(name), old.get("labels", []), seed, trained_labels(run))
     result = cast("Scores", {**old, **scores})
     folder = run.path / "evaluations" / name
+    if systems := old.get("systems"):
+        result = rivals.compared(run, name, result, systems)
     if general := run.general_outputs(name):
         result["general"] = cast("General", forgetting.judge(cast("list[dict[str, Any]]", general), seed))
     files.write_json(folder / "scores.json", result)

@@ -21,6 +21,7 @@ from sftdemo.ui.parts.answers import load
 from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
 from sftdemo.ui.parts.progress import big as stage_head
+from sftdemo.ui.parts.scores import system_name
 from sftdemo.ui.tabs.outputs import OutputsView
 from sftdemo.ui.tabs.report import ReportButton
 from sftdemo.ui.texts import duration, label, language, say
@@ -64,6 +65,13 @@ def progress(current: work.Evaluation, lang: str) -> str:
     remaining = f" · {say(lang, 'work_left', t=duration(lang, current.eta_s))}" if current.eta_s else ""
     count = f'<p class="muted num">{current.done} / {current.total}{remaining}</p>' if current.read else ""
     return html.block(f'<div class="big">{state}</div>{count}{html.track(current.share)}', "sheet")
+
+
+def rival_choices(run: runs.Run, lang: str) -> list[tuple[str, str]]:
+    """The other systems that can be asked from the page; those of labels where the run has labels."""
+    labelled = run.config().get("data", {}).get("task") == "classification"
+    names = [*(("linear", "majority") if labelled else ("copy",)), "base+4", "base+8"]
+    return [(system_name(name, lang), name) for name in names]
 
 
 def public_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,6 +121,7 @@ class EvaluateTab:
                 self.to_vote = gr.Button(label("evaluate_vote"), elem_id="to-vote", **loud)
             self.bars = gr.HTML("", elem_id="evaluate-bars")
             self.general = gr.HTML("", elem_id="evaluate-general")
+            self.systems = gr.HTML("", elem_id="evaluate-systems")
             self.confusions = gr.HTML("")
             self.outputs = OutputsView(page, self.fault)
             with gr.Row(elem_classes="small-row"):
@@ -130,9 +139,17 @@ class EvaluateTab:
             main = {"elem_classes": "main-button", "scale": 4, "min_width": 160}
             self.start = gr.Button(label("evaluate_go"), variant="primary", elem_id="evaluate", **main)
             self.stop = gr.Button(label("evaluate_stop"), visible=False, elem_id="evaluate-stop", **main)
+        with gr.Accordion(
+            label("evaluate_rivals"), open=False, visible=False, elem_id="evaluate-rivals"
+        ) as self.rivals:
+            self.against = gr.CheckboxGroup(
+                [], label=label("evaluate_against"), info=label("evaluate_against_help"), elem_id="evaluate-against"
+            )
 
     def show_nothing(self) -> dict[Any, Any]:
-        drawn = dict.fromkeys((self.claim, self.bars, self.confusions, self.general, self.small_print), "")
+        drawn = dict.fromkeys(
+            (self.claim, self.bars, self.systems, self.confusions, self.general, self.small_print), ""
+        )
         parts = (self.next_row, self.csv_file, self.jsonl_file, self.report.button)
         hidden = dict.fromkeys(parts, gr.update(visible=False))
         return drawn | hidden | {self.start: gr.update(variant="primary"), **self.outputs.hide()}
@@ -155,6 +172,7 @@ class EvaluateTab:
         return {
             self.claim: scores.claim(measured, lang),
             self.bars: html.sheet(bars, say(lang, "scores_title")),
+            self.systems: scores.systems(measured, lang, visitor.owner),
             self.confusions: scores.confusions(measured, lang) + scores.fields(measured, lang),
             self.small_print: scores.small_print(measured, lang),
             self.general: scores.forgotten(measured, lang),
@@ -184,6 +202,8 @@ class EvaluateTab:
             self.gate: "",
             self.body: gr.update(visible=True),
             self.rows: proposed_rows(run),
+            self.rivals: gr.update(visible=rights.current().owner),
+            self.against: gr.update(choices=rival_choices(run, lang), value=[]),
             self.progress: progress(current, lang) if current and running else "",
             **self.outputs.hide(),
             **merged(self.show_scores(run, lang), self.buttons(running)),
@@ -202,9 +222,14 @@ class EvaluateTab:
         """The answers once the run is another one, or Back was pressed, while this tab is open."""
         return self.open_tab(run_name, search, request) if Address.parse(search).tab == "evaluate" else {}
 
-    def evaluate(self, run_name: str, rows: Any, general: bool, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def evaluate(
+        self, run_name: str, rows: Any, general: bool, against: list[str], request: gr.Request
+    ) -> Iterator[dict[Any, Any]]:
         lang, run = language(request), find_ready(run_name)
-        config = forms.config(EvaluateConfig, {"max_examples": rows, "general": general})
+        if against and not rights.current().owner:
+            raise UserError("Other systems are the owner's to ask.")
+        asked = {"max_examples": rows, "general": general, "against": ",".join(against) or None}
+        config = forms.config(EvaluateConfig, asked)
         total = min(config.max_examples or held_out(run), held_out(run))
         yield {self.progress: html.block(say(lang, "evaluate_waiting"), "sheet")}
         try:
@@ -220,7 +245,7 @@ class EvaluateTab:
         """Evaluate the run that Train shows; what stands in the fields here may still be another run's."""
         rows = proposed_rows(find_ready(trained))
         yield {self.page.run: trained, self.rows: rows}
-        yield from self.evaluate(trained, rows, general, request)
+        yield from self.evaluate(trained, rows, general, [], request)
 
     def show_results(self, run_name: str, request: gr.Request) -> dict[Any, Any]:
         """Scores and answers of the chosen run, which may have changed while another one was evaluated."""
@@ -252,14 +277,14 @@ class EvaluateTab:
     def wire(self) -> None:
         page, fault, answers = self.page, self.fault, [self.csv_file, self.jsonl_file, *self.outputs.parts]
         results = [self.claim, self.bars, self.confusions, self.general, self.small_print, self.next_row]
-        results += [self.to_chat, self.to_vote, self.report.button, self.start, *answers]
-        views = [self.gate, self.body, self.rows, self.progress, self.stop, *results]
+        results += [self.systems, self.to_chat, self.to_vote, self.report.button, self.start, *answers]
+        views = [self.gate, self.body, self.rows, self.rivals, self.against, self.progress, self.stop, *results]
         refreshed = wire(page.run.change, self.refresh, [page.run], views, fault)
         addressed: Any = ([page.run, page.address], answers, fault)
         wire(self.tab.select, self.open_tab, *addressed, js=RUN_AND_SEARCH_JS)
         for moved in (refreshed, page.travelled):
             wire(moved.then, self.follow_address, *addressed, js=RUN_AND_SEARCH_JS)
-        settings = [page.run, self.rows, self.ask_general]
+        settings = [page.run, self.rows, self.ask_general, self.against]
         evaluated = [*views, page.timer, self.watching]
         started = wire(
             self.start.click, self.evaluate, settings, evaluated, fault, needs="evaluate", **EVALUATION_CLICK

@@ -2,7 +2,9 @@
 
 SETTINGS = {
     "set_general": "检查遗忘",
+    "set_against": "其他系统",
     "help_EvaluateConfig_general": "同时向两个模型提通用问题，看微调后忘了什么；多用约一分钟。",
+    "help_EvaluateConfig_against": "在相同的行上再比较其他系统，用逗号分隔：majority、copy、linear（词的线性模型）、base+8（给基础模型看 8 行训练数据；base+8:nearest 取最近的）、run:名称、file:路径（已有的回答）、api:模型@网址（兼容 OpenAI 的接口，密钥用 SFTDEMO_ENDPOINT_KEY）。",
     "set_data": "数据",
     "help_data": "文件、文件夹、样例名称或 Hub 数据集 ID（owner/name:subset:split）；多份数据可加权混合：“support_tickets*2 + house_style”。",
     "set_format": "格式",

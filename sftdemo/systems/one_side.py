@@ -1,0 +1,28 @@
+"""Answers of one side alone of loaded models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sftdemo.config import GenerateConfig
+from sftdemo.errors import UserError
+from sftdemo.systems.system import Task
+
+if TYPE_CHECKING:
+    from sftdemo.inference.side_by_side import SideBySide
+
+
+def answer_alone(pair: SideBySide, side: str, conversations: Sequence[Any], task: Task, system: str) -> list[str]:
+    """Greedy answers of `side` to a conversation for each row. Raises UserError when the reporter says stop."""
+    alone = replace(pair, sides=[each for each in pair.sides if side in each.names], names=(side,))
+    texts: dict[int, str] = {}
+    config = GenerateConfig(max_new_tokens=task.longest)
+    tools = [row.get("tools") for row in task.rows]
+    for answers in alone.answers(conversations, config, task.batch_size, reporter=task.reporter, tools=tools):
+        texts |= {index: answer[side] for index, answer in answers.items()}
+        task.reporter.answered(len(texts), len(task.rows))
+    if len(texts) < len(task.rows):
+        raise UserError("Stopped while {name} answered; the evaluation itself is saved.", name=system)
+    return [texts[place] for place in range(len(task.rows))]

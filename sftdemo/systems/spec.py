@@ -1,0 +1,69 @@
+"""What `--against` asks for: names of systems, as linear,base+8,run:other,file:predictions.jsonl."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sftdemo import runs
+from sftdemo.errors import UsageError, UserError
+from sftdemo.systems.endpoint import Endpoint
+from sftdemo.systems.few_shot import FewShot
+from sftdemo.systems.linear import Linear
+from sftdemo.systems.other_run import OtherRun
+from sftdemo.systems.simple import Copy, Majority, PredictionFile
+from sftdemo.systems.system import System
+
+MOST_SHOWN = 64  # examples before a question
+SIMPLE: dict[str, Callable[[], System]] = {"majority": Majority, "copy": Copy, "linear": Linear}
+FORMS = (*SIMPLE, "base+8", "base+8:nearest", "run:NAME", "file:PATH", "api:MODEL@URL")
+
+
+def parse(against: str | None, run: runs.Run) -> list[System]:
+    """The systems that a list names, to be compared with a run; one that is named twice counts once.
+
+    Raises UsageError or UserError for what is no system, a run or a file that isn't there, or the run itself.
+    """
+    parts = [part.strip() for part in next(csv.reader([against or ""], skipinitialspace=True), [])]
+    systems = [_system(part, run) for part in parts if part]
+    return list({system.name: system for system in systems}.values())
+
+
+def _system(name: str, run: runs.Run) -> System:
+    kind, colon, rest = name.partition(":")
+    if name in SIMPLE:
+        return SIMPLE[name]()
+    if shots := re.fullmatch(r"base\+(\d{1,4})(:nearest)?", name):
+        count = int(shots[1])
+        if not 1 <= count <= MOST_SHOWN:
+            raise UsageError("{name} shows {n} examples; ask for 1 to {most}.", name=name, n=count, most=MOST_SHOWN)
+        return FewShot(count, bool(shots[2]))
+    if kind == "run" and rest:
+        other = runs.find(rest)
+        if other.path == run.path:
+            raise UsageError("Run {name} can't be compared with itself; name another run.", name=run.name)
+        return OtherRun(other)
+    if kind == "file" and rest:
+        path = Path(rest).expanduser()
+        if not path.is_file():
+            raise UserError("There is no file {path}; give one with predictions, as `score` reads it.", path=path)
+        return PredictionFile(path)
+    if kind == "api" and colon:
+        return _endpoint(name, rest)
+    raise UsageError("{name!r} is no system to compare with; there are: {forms}.", name=name, forms=list(FORMS))
+
+
+def _endpoint(name: str, rest: str) -> Endpoint:
+    written = re.fullmatch(r"(.+?)@(https?://\S+)", rest)
+    model, url = written.groups() if written else ("", "")
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise UsageError("{name!r} names no endpoint; write it as api:MODEL@http://127.0.0.1:8000/v1.", name=name)
+    if parts.username or parts.password:
+        raise UsageError(
+            "The address of {model} has a password in it; give the key by SFTDEMO_ENDPOINT_KEY.", model=model
+        )
+    return Endpoint(model, url)

@@ -1,0 +1,66 @@
+"""What a system is: something that answers the rows of an evaluation, and what it may learn from before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sftdemo.data.types import turn_text
+from sftdemo.log import Reporter
+
+if TYPE_CHECKING:
+    from sftdemo.data import Example
+    from sftdemo.inference.side_by_side import SideBySide
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """The `rows` of outputs.jsonl that every system answers, and the run's own training and validation rows.
+
+    `labels` are those that are declared, none where rows are scored as text; `longest` is an answer's limit in tokens; `pair`
+    are the run's loaded models.
+    """
+
+    rows: Sequence[Row]
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    labels: Sequence[str]
+    longest: int
+    batch_size: int
+    seed: int
+    pair: SideBySide
+    reporter: Reporter
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A text a row, and what they cost: seconds for all rows, seconds of training, bytes of the model, tokens of a service."""
+
+    texts: list[str]
+    seconds: float | None = None
+    training_seconds: float | None = None
+    size: int | None = None
+    tokens: dict[str, int] = field(default_factory=dict)
+
+
+class System(Protocol):
+    """Something that answers rows. `name` is what it is asked for by."""
+
+    @property
+    def name(self) -> str: ...
+
+    def check(self, labels: Sequence[str], train: Sequence[Example]) -> None:
+        """Raise UserError where it can't answer rows like these; nothing is computed."""
+
+    def identity(self) -> Any:
+        """What decides its answers beside the rows and the run's training data, as JSON."""
+
+    def answer(self, task: Task) -> Answers: ...
+
+
+def prompt_text(messages: Sequence[Row]) -> str:
+    """A conversation up to its answer as one text."""
+    return "\n".join(turn_text(message) for message in messages)  # type: ignore[arg-type]

@@ -1,0 +1,27 @@
+"""与其他系统比较时的提示。"""
+
+FAULTS = {
+    "Asking {name} …": "正在让 {name} 作答……",
+    "{name} has answered these rows before.": "{name} 以前已回答过这些行。",
+    "Stopped while {name} answered; the evaluation itself is saved.": "在 {name} 作答时停止；评测本身已保存。",
+    "Other systems are the owner's to ask.": "只有所有者可以让其他系统作答。",
+    "names a file outside of the run: {path}": "引用了运行文件夹之外的文件：{path}",
+    "{name!r} is no system to compare with; there are: {forms}.": "没有可比较的系统 {name!r}；可用的有：{forms}。",
+    "{name} shows {n} examples; ask for 1 to {most}.": "{name} 要展示 {n} 个示例；请取 1 到 {most} 个。",
+    "Run {name} can't be compared with itself; name another run.": "运行 {name} 不能与自己比较；请指定另一次运行。",
+    "There is no file {path}; give one with predictions, as `score` reads it.": "没有文件 {path}；请给出 `score` 能读取的、含有回答的文件。",
+    "{name!r} names no endpoint; write it as api:MODEL@http://127.0.0.1:8000/v1.": "{name!r} 不是接口；请写成 api:模型@http://127.0.0.1:8000/v1。",
+    "The address of {model} has a password in it; give the key by SFTDEMO_ENDPOINT_KEY.": "{model} 的网址中含有密码；请用 SFTDEMO_ENDPOINT_KEY 提供密钥。",
+    "{name} needs rows with labels, and these have texts as answers; leave it out.": "{name} 需要带标签的行，而这些行的答案是文本；请去掉它。",
+    "linear needs training rows of two labels or more, and these have one; leave it out.": "linear 需要至少两种标签的训练行，而这里只有一种；请去掉它。",
+    "linear finds nothing in the training rows that tells them apart; leave it out.": "linear 在训练行中找不到可以区分它们的内容；请去掉它。",
+    "{name} needs {count} training rows, and the run has {n}.": "{name} 需要 {count} 行训练数据，而这次运行只有 {n} 行。",
+    "{name} makes prompts of up to {tokens} tokens, and the model takes {context} with the answer; show it fewer examples.": "{name} 的提示最长有 {tokens} 个 token，而模型连同回答只能处理 {context} 个；请减少示例。",
+    "{path} has no predictions.": "{path} 中没有回答。",
+    "{path} has {n} predictions, and the evaluation has {rows} rows; give one for each row of outputs.jsonl, in its order.": "{path} 有 {n} 个回答，而评测有 {rows} 行；请按 outputs.jsonl 的顺序，每行给出一个。",
+    "{path}: prediction {number} is for {given!r}, and row {number} of the evaluation for {wanted!r}; give the predictions in the order of outputs.jsonl.": "{path}：第 {number} 个回答对应 {given!r}，而评测的第 {number} 行是 {wanted!r}；请按 outputs.jsonl 的顺序给出回答。",
+    "it can't be reached ({error})": "无法连接（{error}）",
+    "it answered {status}: {text}": "它回复了 {status}：{text}",
+    "{name} doesn't answer: {problem}. Look at its address, its model and {key}; the evaluation itself is saved.": "{name} 没有作答：{problem}。请检查它的网址、模型和 {key}；评测本身已保存。",
+    "{name} answers in another form than OpenAI's chat completions: {text}": "{name} 的回答不是 OpenAI 聊天接口的格式：{text}",
+}
