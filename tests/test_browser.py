@@ -48,9 +48,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def serve(home: Path) -> tuple[str, subprocess.Popen[bytes]]:
-    """Start `python app.py` on a free port and wait until it answers."""
-    port = free_port()
+def serve(home: Path, port: int | None = None) -> tuple[str, subprocess.Popen[bytes]]:
+    """Start `python app.py`, on a free port unless one is given, and wait until it answers."""
+    port = port or free_port()
     environment = {**os.environ, "SFTDEMO_HOME": str(home), "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
     home.mkdir(parents=True, exist_ok=True)
     with (home / "app.log").open("wb") as log:
@@ -162,7 +162,9 @@ def test_a_step_that_must_wait_says_for_what(open_page: Callable[..., Any]) -> N
     page = open_page()
     for tab in ("evaluate", "chat", "vote"):
         go(page, tab)
-        expect(page.locator(f"#{tab}-gate")).to_contain_text("Waits for a tuned model")
+        expect(page.locator(f"#{tab}-gate")).to_contain_text("No tuned model yet")
+    page.locator("#vote-gate .go").click()
+    expect(page.locator("#fine-tune")).to_be_visible()
 
 
 def test_every_sample_can_be_looked_at(open_page: Callable[..., Any]) -> None:

@@ -34,17 +34,7 @@ def find(model: str, reporter: Reporter = TO_LOG) -> tuple[Path, str]:
     if any((Path(model) / name).is_file() for name in ("config.json", "adapter_config.json")):
         validation.check_kind(Path(model), model)
         return Path(model).resolve(), "local folder"
-    if Path(model).exists():
-        raise UserError(
-            "{model!r} holds no config.json, so it is no model; give the folder that save_pretrained wrote.",
-            model=model,
-        )
-    if model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise UserError(
-            "There is no model {model!r}; give a folder that exists, a Hub id (owner/name), or {default}.",
-            model=model,
-            default=DEFAULT_MODEL,
-        )
+    check_name(model)
     if cached := _cached(model):
         return cached, "cache"
     try:
@@ -52,11 +42,52 @@ def find(model: str, reporter: Reporter = TO_LOG) -> tuple[Path, str]:
     except UserError:
         raise
     except Exception as error:
+        raise _not_given(model, error) from error
+
+
+def check_name(model: str) -> None:
+    """Raise UserError for what can't be a model, without asking the Hub."""
+    if model == DEFAULT_MODEL or here(model):
+        return
+    if Path(model).exists():
         raise UserError(
-            "The Hub did not give {model!r} ({reason}); check the name and the network, or give a local folder.",
+            "{model!r} holds no config.json, so it is no model; give the folder that save_pretrained wrote.",
             model=model,
-            reason=_short(error),
-        ) from error
+        )
+    if model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise _no_model(model)
+
+
+def check_exists(model: str) -> None:
+    """Raise UserError where there is no such model, and where the Hub would have to be asked and doesn't answer in time."""
+    check_name(model)
+    if model == DEFAULT_MODEL or here(model):
+        return
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        hub.within(hub.ANSWER_SECONDS, lambda: HfApi(token=hub.token()).model_info(model, timeout=hub.ANSWER_SECONDS))
+    except (HFValidationError, RepositoryNotFoundError) as error:
+        raise _no_model(model) from error
+    except Exception as error:
+        raise _not_given(model, error) from error
+
+
+def _no_model(model: str) -> UserError:
+    return UserError(
+        "There is no model {model!r}; give a folder that exists, a Hub id (owner/name), or {default}.",
+        model=model,
+        default=DEFAULT_MODEL,
+    )
+
+
+def _not_given(model: str, error: Exception) -> UserError:
+    return UserError(
+        "The Hub did not give {model!r} ({reason}); check the name and the network, or give a local folder.",
+        model=model,
+        reason=_short(error),
+    )
 
 
 def is_here(model: str) -> bool:

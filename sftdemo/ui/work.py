@@ -9,7 +9,7 @@ import importlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,7 @@ LIBRARIES = (
 )
 # Loading waits here, and disks and tokenizers that the web server's loop must not wait for.
 _threads = ThreadPoolExecutor(4, thread_name_prefix="work")
+LOOK_S = 1.0  # between two looks at what is loaded
 
 _lock = threading.RLock()
 _importing = threading.Lock()
@@ -91,6 +92,18 @@ async def served(*names: str) -> Any:
     return await in_thread(lambda: _models().open(chosen))
 
 
+async def loading(*names: str) -> AsyncGenerator[StageState, None]:
+    """Load these runs, and yield about once a second how far that is; nothing where they can answer at once."""
+    if is_loaded(*names):
+        return
+    chosen, heard = _ready(names), Staged()
+    begun: StageState = {"name": "loading", "done": 0, "total": 0, "began": time.time()}
+    loaded = asyncio.ensure_future(in_thread(lambda: _models().open(chosen, heard)))
+    while not (await asyncio.wait([loaded], timeout=LOOK_S))[0]:
+        yield heard.at or begun
+    loaded.result()
+
+
 async def in_thread(work: Callable[[], Any]) -> Any:
     """What a function returns that may take a while; few run at once, and the web server's loop goes on meanwhile."""
     return await asyncio.get_running_loop().run_in_executor(_threads, contextvars.copy_context().run, work)
@@ -125,7 +138,19 @@ def release() -> None:
 
 
 @dataclass
-class Job(Reporter):
+class Staged(Reporter):
+    """Keeps the stage that work has told last, as `at`."""
+
+    at: StageState | None = field(default=None, init=False)
+
+    def stage(self, name: Stage, done: int = 0, total: int = 0) -> None:
+        super().stage(name, done, total)
+        began = self.at["began"] if self.at and self.at["name"] == name else time.time()
+        self.at = {"name": name, "done": done, "total": total, "began": began}
+
+
+@dataclass
+class Job(Staged):
     """Work on a run's model in a thread of its own, so that a closed page loses nothing."""
 
     run: Run
@@ -170,7 +195,6 @@ class Evaluation(Job):
     updated: float = 0.0  # when the last one was
     scores: Scores | None = None
     note: str = ""
-    at: StageState | None = None  # while neither is read nor answered
     stop: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -189,11 +213,6 @@ class Evaluation(Job):
         if not self.started:  # later the page shows how far it is
             self.note = text
         super().info(text)
-
-    def stage(self, name: Stage, done: int = 0, total: int = 0) -> None:
-        super().stage(name, done, total)
-        began = self.at["began"] if self.at and self.at["name"] == name else time.time()
-        self.at = {"name": name, "done": done, "total": total, "began": began}
 
     def answered(self, rows: int, total: int) -> None:
         self.updated, self.note, self.at = time.monotonic(), "", None

@@ -28,9 +28,10 @@ def sheet(content: str, title: str = "") -> str:
     return block((f"<h3>{esc(title)}</h3>" if title else "") + content, "sheet")
 
 
-def empty(title: str, text: str) -> str:
-    """The state of a screen that waits for something: what, and how to get it."""
-    return block(f"<b>{esc(title)}</b>{esc(text)}", "state empty")
+def empty(title: str, text: str, tab: str = "", button: str = "") -> str:
+    """The state of a screen that waits for something: what, how to get it, and a button to the tab where it is got."""
+    way = f'<p><button class="go" data-go="{esc(tab)}">{esc(button)}</button></p>' if tab else ""
+    return block(f"<b>{esc(title)}</b>{esc(text)}{way}", "state empty")
 
 
 def fault(text: str) -> str:

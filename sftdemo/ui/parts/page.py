@@ -124,9 +124,20 @@ def show_title(name: str | None, request: gr.Request) -> Any:
     return gr.update(value=chip_text(language(request), name or ""))
 
 
-def waits(lang: str, key: str) -> str:
-    """The state of a screen that waits for something: the text of `key`, and how to get it."""
-    return html.empty(say(lang, key), say(lang, f"{key}_text"))
+# The tabs where that is got for which a screen waits.
+WAYS = {"wait_data": "data", "wait_run": "train", "vote_waits": "evaluate"}
+
+
+def waits(lang: str, key: str, then: str = "") -> str:
+    """The state of a screen that waits for something: the text of `key`, how to get it, and with the key `then` what will
+    be there. Who may not get it is told to wait for the owner."""
+    tab, visitor = WAYS.get(key, ""), rights.current()
+    closed = tab == "train" and not visitor.may("train")
+    texts = [f"{key}_closed" if closed else f"{key}_text", *([then] if then else [])]
+    text = say(lang, "space").join(say(lang, name) for name in texts)
+    if not tab or closed or not tabs_for(visitor)[tab]:
+        return html.empty(say(lang, key), text)
+    return html.empty(say(lang, key), text, tab, say(lang, f"go_{tab}"))
 
 
 def work_line(lang: str, items: Sequence[work.Work], visitor: rights.Visitor = rights.LOCAL) -> str:

@@ -67,8 +67,22 @@ html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointe
   };
   setInterval(look, 15000);
   document.addEventListener("visibilitychange", look);
+  // What was chosen and set outlives them, too (see browser_store.py); nothing is kept before what was kept is back.
+  const key = (name) => `sftdemo-kept-${name}`, back = new Set();
+  Object.assign(window.sftdemo, {
+    keep(name, text) { if (text) sessionStorage.setItem(key(name), text); },
+    kept: (name) => sessionStorage.getItem(key(name)) || "",
+    keepValues(name, names, values) {
+      if (back.has(name)) this.keep(name, JSON.stringify(Object.fromEntries(names.map((name, i) => [name, values[i]]))));
+    },
+    keptValues(name, names, values) {
+      const kept = JSON.parse(this.kept(name) || "{}");
+      back.add(name);
+      return names.map((name, i) => name in kept ? kept[name] : values[i]);
+    },
+  });
   // What was typed and not sent outlives a reload and the switch of languages.
-  const texts = ["chat-input", "vote-input", "source"], held = "sftdemo-texts";
+  const texts = ["chat-input", "vote-input", "source", "ReadConfig-instruction", "ReadConfig-system"], held = "sftdemo-texts";
   const boxes = (id) => document.querySelector(`#${id} textarea, #${id} input`);
   const kept = JSON.parse(sessionStorage.getItem(held) || "{}");
   const restore = setInterval(() => {
@@ -91,6 +105,11 @@ html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointe
   document.addEventListener("click", (event) => {
     if (event.detail > 1 && event.target.closest?.("#vote-buttons")) { event.preventDefault(); event.stopPropagation(); }
   }, true);
+  // A screen that waits has a button to the tab where that is got for which it waits.
+  document.addEventListener("click", (event) => {
+    const way = event.target.closest?.("[data-go]");
+    if (way) document.getElementById(`tab-${way.dataset.go}-button`)?.click();
+  });
   // The keys of the vote: never while typing, while an input method composes, held down or with a modifier.
   const keys = {1: "vote-a", 2: "vote-b", 3: "vote-tie", 4: "vote-bad", s: "vote-skip", u: "vote-undo", Enter: "vote-next"};
   document.addEventListener("keydown", (event) => {

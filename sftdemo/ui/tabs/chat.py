@@ -20,6 +20,7 @@ from sftdemo.ui.access import rights
 from sftdemo.ui.parts import forms, html, style
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker, waits
+from sftdemo.ui.parts.progress import line as stage_line
 from sftdemo.ui.parts.stopping import SessionStop
 from sftdemo.ui.tabs import conversation as talk_of
 from sftdemo.ui.tabs.chat_prompts import chips, example_prompts, expected_row, judged
@@ -247,6 +248,10 @@ class ChatTab:
                 setup.run_names, conversation, answering, setup.config, rights.asker(request), stopped.is_set
             )
             try:
+                async with aclosing(work.loading(*setup.run_names)) as stages:
+                    async for stage in stages:
+                        notes = dict.fromkeys(answering, stage_line(stage, setup.lang))
+                        yield {self.now: past_and_now(begun, replace(view, notes=notes))[1]}
                 async with aclosing(asked) as exchanges:
                     async for exchange in exchanges:
                         notes = dict.fromkeys(answering, in_line(exchange.place, setup.lang)) if exchange.place else {}
@@ -306,7 +311,7 @@ class ChatTab:
         """The run's prompts and wording, and the conversation that this browser keeps of it."""
         lang = language(request)
         if not run_name:
-            return {self.gate: waits(lang, "wait_run"), self.body: gr.update(visible=False)}
+            return {self.gate: waits(lang, "wait_run", "then_chat"), self.body: gr.update(visible=False)}
         run = runs.named(run_name)
         prompts, others, talk = example_prompts(run), companions(run), talk_of.talk_with(talks, run_name)
         names = talk.now.turns[-1].answers if talk.now.turns else ()

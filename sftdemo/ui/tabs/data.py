@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -10,59 +11,35 @@ import gradio as gr
 
 from sftdemo import data
 from sftdemo.config import TrainConfig
-from sftdemo.errors import UserError
+from sftdemo.errors import Superseded, UserError
 from sftdemo.evaluation.summary import FEW_ROWS
+from sftdemo.model import download
 from sftdemo.read_config import CLEANING, ReadConfig
 from sftdemo.ui import chosen_data, row_edits, uploads
 from sftdemo.ui.access import rights
 from sftdemo.ui.chosen_data import FROM_FILE, chosen_config, description, have_tokenizer, of_file, summarize
-from sftdemo.ui.parts import forms, html
+from sftdemo.ui.parts import browser_store, forms, html
 from sftdemo.ui.parts.address import READY_JS
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, tabs_for
 from sftdemo.ui.tabs import data_columns, data_views
 from sftdemo.ui.tabs.data_edit import RowsView
+from sftdemo.ui.tabs.data_form import (
+    CHOICES,
+    KEPT,
+    PREPARING,
+    READING,
+    WORDING,
+    chosen_of,
+    default_of,
+    field_values,
+    first_choice,
+    xray,
+)
 from sftdemo.ui.texts import label, language, say
 from sftdemo.ui.texts.faults import in_words
 
 LIVE_ROWS = 5000  # up to here every key typed into the instruction is worked on
-WORDING = ("instruction", "system")
-READING = ("encoding", "header", "sheet")
-CHOICES = ("on_fault", "balance", "min_characters", "max_characters", "validation_size", "test_size")
-PREPARING = ("model", "thinking", "max_length", "on_long", "chunk_overlap")
-
-
-def first_choice() -> dict[str, Any]:
-    """What is chosen when the page opens."""
-    names = [sample.name for sample in data.samples()]
-    return {"data": data_views.FIRST_SAMPLE if data_views.FIRST_SAMPLE in names else (names or [""])[0]}
-
-
-def xray(config: TrainConfig, row: int, lang: str) -> str:
-    """The tokens of a row as they are trained on; only with the tokenizer at hand."""
-    if (tokenizer := chosen_data.tokenizer(config)) is None:
-        return html.block(say(lang, "xray_ask"), "muted small")
-    from sftdemo.encoding.xray import xray
-
-    dataset = chosen_data.dataset(of_file(config))
-    if not dataset.examples:
-        return ""
-    try:
-        return data_views.xray(xray(dataset, row, tokenizer, config), row, lang)
-    except UserError as error:
-        return html.fault(in_words(error, lang))
-
-
-def chosen_of(looked: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The data looked at and the form's settings as TrainConfig's values."""
-    clean = ",".join(settings["clean"] or ())
-    of_data = {name: looked.get(name, "") for name in ("data", "columns", "edits")}
-    return {**of_data, **settings, "clean": clean}
-
-
-def default_of(name: str) -> Any:
-    """What the field of a setting holds before anything is set."""
-    return [] if name == "clean" else ReadConfig.__dataclass_fields__[name].default or ""
 
 
 class DataTab:
@@ -73,6 +50,7 @@ class DataTab:
         # What is looked at, which may not be fit to be trained on: {"data", "columns", "edits", "layout", "mapping"}, and
         # "read", all settings that it was read with
         self.looked = gr.State({})
+        self.kept = gr.Textbox("", visible="hidden", label=label("step_data"))  # what the browser keeps of it
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=4, min_width=280):
                 self._build_sources()
@@ -87,6 +65,7 @@ class DataTab:
     def _build_sources(self) -> None:
         # Of any type: the reader tells what it can't read, and on the page.
         self.upload = gr.File(label=label("data_upload"), type="filepath", height=130, elem_id="upload")
+        self.chosen_name = gr.HTML("", elem_id="chosen-data")
         self.cards = picker(elem_id="samples")
         with gr.Accordion(label("data_more"), open=False) as self.elsewhere:
             self.source = gr.Textbox(
@@ -174,9 +153,11 @@ class DataTab:
         looked |= {"mapping": summary["mapping"], "suggested": summary["suggested"]}
         looked |= {"labels": list(dataset.preview.labels) if dataset.preview else []}
         yield {
+            self.kept: json.dumps(dict(chosen)),
             self.page.data: {name: value for name, value in chosen.items() if name in FROM_FILE} if good else gr.skip(),
             self.looked: looked,
             self.cards: data_views.sample_cards(lang, config.data),
+            self.chosen_name: data_views.chosen_name(config.data, lang),
             self.verdict: data_views.verdict(summary, lang),
             self.mapping: data_views.mapping(summary, lang),
             **self.show_pair(summary, dataset, lang),
@@ -248,8 +229,9 @@ class DataTab:
 
     # Handlers
 
-    def open_page(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        visitor = rights.visitor(request)
+    def open_page(self, request: gr.Request, kept: str | None = None) -> Iterator[dict[Any, Any]]:
+        """What the browser kept of this page before it was loaded again, else the first sample."""
+        visitor, lang = rights.visitor(request), language(request)
         if not tabs_for(visitor)["data"]:
             yield {self.page.data: {}}
             return
@@ -258,7 +240,27 @@ class DataTab:
             self.elsewhere: gr.update(visible=visitor.owner),
             self.page.preparing["model"]: gr.update(interactive=visitor.owner),
         }
-        yield from self.show(first_choice(), 1, language(request))
+        if chosen := browser_store.values(kept, KEPT):
+            try:
+                yield from self.restore(chosen, request)
+                return
+            except Superseded:
+                raise
+            except UserError as error:
+                gone = html.fault(say(lang, "data_gone", reason=in_words(error, lang)))
+        for update in self.show(first_choice(), 1, lang):
+            yield {**update, **({self.fault: gone} if chosen else {})}
+
+    def restore(self, chosen: Mapping[str, Any], request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """Data and settings as they were chosen before; UserError where they can't be read any more."""
+        uploads.read_by(str(chosen.get("data")), rights.visitor(request), str(request.session_hash))
+        form = {**self.settings, **self.page.preparing}
+        values = {form[name]: value for name, value in field_values(chosen).items() if name in form}
+        asked = self.wording["instruction"]
+        for number, update in enumerate(self.show(chosen, 1, language(request))):
+            # The fields once; the instruction keeps the placeholder that the data give it.
+            placeholder = {asked: {**update[asked], "value": values.get(asked, "")}} if not number else {}
+            yield {**update, **({} if number else values), **placeholder}
 
     def pick_sample(self, event: gr.EventData, request: gr.Request, **preparing: Any) -> Iterator[dict[Any, Any]]:
         name = picked(event)
@@ -330,6 +332,7 @@ class DataTab:
 
     def look_at_row(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> dict[Any, Any]:
         """Another row, model or limit."""
+        download.check_exists(forms.config(TrainConfig, {"model": settings["model"]}).model)
         return self.with_tokens(chosen_config(chosen_of(looked, settings)), int(row or 1), language(request))
 
     def fetch_tokenizer(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> Iterator[dict[Any, Any]]:
@@ -353,10 +356,12 @@ class DataTab:
             self.preview,
         ]
         views += [self.xray, self.show_tokens, self.to_train, self.columns_box, self.placeholders]
-        views += self.rows.views
-        views += [page.data, self.looked, self.cards, self.row, *self.settings.values(), *self.menus.values()]
-        fields = [self.upload, self.elsewhere, preparing["model"]]
-        opened = wire(page.blocks.load, self.open_page, None, [*fields, *views], fault)
+        views += [*self.rows.views, page.data, self.looked, self.kept, self.chosen_name, self.cards, self.row]
+        views += [*self.settings.values(), *self.menus.values()]
+        fields = [self.upload, self.elsewhere, *preparing.values()]
+        kept, read = {"kept": self.kept}, browser_store.read_js("data")
+        opened = wire(page.blocks.load, self.open_page, kept, [*fields, *views], fault, js=read)
+        wire(self.kept.change, None, [self.kept], None, js=browser_store.write_js("data"))
         wire(opened.then, None, None, None, js=READY_JS)
         wire(self.cards.select, self.pick_sample, preparing, views, fault, **EACH_PICK)
         uploaded, typed_source = {"path": self.upload, **preparing}, {"path": self.source, **preparing}

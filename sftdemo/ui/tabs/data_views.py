@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sftdemo import data
+from sftdemo import data, runs
 from sftdemo.evaluation.summary import FEW_ROWS
 from sftdemo.ui.parts import charts, html
 from sftdemo.ui.tabs.data_columns import PAIRS
@@ -28,6 +28,13 @@ def named(lang: str, key: str, otherwise: str) -> str:
 def total(summary: Summary, name: str) -> int:
     """How many there are of what the summary lists the first of."""
     return int(summary.get("more", {}).get(name, len(summary[name])))
+
+
+def chosen_name(source: str, lang: str) -> str:
+    """What is chosen, where no card says it: an upload's own field is empty once the page was loaded again."""
+    if source in [sample.name for sample in data.samples()]:
+        return ""
+    return html.block(html.esc(say(lang, "data_chosen", name=runs.source_name(source))), "muted small")
 
 
 def sample_cards(lang: str, chosen: str) -> str:

@@ -194,7 +194,10 @@ class EvaluateTab:
     def refresh(self, run_name: str, request: gr.Request) -> dict[Any, Any]:
         lang = language(request)
         if not run_name:
-            return self.show_nothing() | {self.gate: waits(lang, "wait_run"), self.body: gr.update(visible=False)}
+            return self.show_nothing() | {
+                self.gate: waits(lang, "wait_run", "then_evaluate"),
+                self.body: gr.update(visible=False),
+            }
         run = runs.named(run_name)
         current = work.evaluation()
         running = bool(current and current.active)
@@ -207,7 +210,12 @@ class EvaluateTab:
             self.progress: progress(current, lang) if current and running else "",
             **self.outputs.hide(),
             **merged(self.show_scores(run, lang), self.buttons(running)),
+            **(self.without_waiting(run) if current and running and current.run.path == run.path else {}),
         }
+
+    def without_waiting(self, run: runs.Run) -> dict[Any, Any]:
+        """ "Not measured yet" goes while it is being measured."""
+        return {} if latest_evaluation(run) else {self.claim: ""}
 
     def open_tab(self, run_name: str, search: str, request: gr.Request) -> dict[Any, Any]:
         """The answers, and in full the row that the page's address names."""
@@ -231,7 +239,7 @@ class EvaluateTab:
         asked = {"max_examples": rows, "general": general, "against": ",".join(against) or None}
         config = forms.config(EvaluateConfig, asked)
         total = min(config.max_examples or held_out(run), held_out(run))
-        yield {self.progress: html.block(say(lang, "evaluate_waiting"), "sheet")}
+        yield {self.progress: html.block(say(lang, "evaluate_waiting"), "sheet"), **self.without_waiting(run)}
         try:
             for current in follow(run, config, total):
                 timer = {self.page.timer: gr.Timer(active=True)}
@@ -266,7 +274,8 @@ class EvaluateTab:
         if not (current and run_name) or not (current.active or watching):
             return {self.progress: gr.skip()}
         if current.active:
-            return {self.progress: progress(current, lang), self.watching: True, **self.buttons(True)}
+            waited = self.without_waiting(current.run) if current.run.name == run_name else {}
+            return {self.progress: progress(current, lang), self.watching: True, **waited, **self.buttons(True)}
         ended = {
             self.progress: html.fault(in_words(current.error, lang)),
             self.watching: False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -21,11 +22,12 @@ from sftdemo.system import compute
 from sftdemo.ui import chosen_data, work
 from sftdemo.ui.access import private, rights
 from sftdemo.ui.access.started import resume_training, start_training
-from sftdemo.ui.parts import forms, html
+from sftdemo.ui.parts import browser_store, forms, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page, waits
 from sftdemo.ui.tabs.train_view import live, log_tail
 from sftdemo.ui.texts import duration, label, language, number, say
+from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import jobs
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -160,6 +162,9 @@ class TrainTab:
         self.page = page
         self.watched = gr.State("")  # the name of the run that is shown
         self.started = gr.State("")  # the name of the run that was started on this page
+        self.kept = gr.Textbox(
+            "", visible="hidden", label=label("step_train")
+        )  # the run that is shown, for the browser
         self.plan = gr.HTML("", elem_id="train-plan")
         choices = [(label(f"preset_{name}"), name) for name in PRESETS]
         self.preset = gr.Radio(
@@ -204,6 +209,10 @@ class TrainTab:
         if not chosen:
             return {self.plan: waits(lang, "wait_data"), self.start: gr.update(interactive=False)}
         config = config_of(chosen, settings)
+        try:
+            download.check_name(config.model)
+        except UserError as error:  # while it is being typed, without a toast
+            return {self.plan: html.fault(in_words(error, lang)), self.start: gr.update(interactive=False)}
         rows = chosen_data.read(chosen).splits.get("train", [])
         return {
             self.plan: plan(config, rows, lang),
@@ -218,6 +227,7 @@ class TrainTab:
         visitor = rights.current()
         own = rights.may_stop(f"train {name}", visitor)
         return {
+            self.kept: name,
             self.view: live(run, lang),
             self.start: gr.update(
                 visible=not running,
@@ -237,6 +247,7 @@ class TrainTab:
         if not chosen:
             raise UserError("No data is chosen; pick a sample, upload a file, or give a Hub id.")
         config = config_of(chosen, settings)
+        download.check_exists(config.model)
         visitor = rights.visitor(request)
         rows = 0 if visitor.owner else len(chosen_data.read(chosen).splits.get("train", []))
         run = start_training(config, visitor, rows)
@@ -267,12 +278,16 @@ class TrainTab:
         choice = {self.page.run: watched, self.started: ""} if taken else {}
         return {**self.show_run(watched, language(request)), **choice}
 
-    def open_page(self, request: gr.Request) -> dict[Any, Any]:
-        """A run that is training is watched from the start; to the owner one that was cut off is shown, to go on with."""
+    def open_page(self, request: gr.Request, kept: str | None = None) -> dict[Any, Any]:
+        """The run that this page showed before it was loaded again; else one that is training, and to the owner one that was
+        cut off, to go on with."""
         visitor = rights.visitor(request)
         busy = [run for run in runs.active() if rights.may_stop(f"train {run.name}", visitor)]
         if not busy and visitor.owner:
             busy = runs.cut_off()[:1]
+        if kept and rights.may_stop(f"train {kept}", visitor):
+            with contextlib.suppress(UserError):  # deleted meanwhile, or no run's name at all
+                busy = [run for run in [runs.named(kept)] if not run.damage()] or busy
         model = {self.fields["model"]: gr.update(interactive=visitor.owner)}
         if not busy:
             return model | {self.watched: ""}
@@ -294,7 +309,7 @@ class TrainTab:
         # The fields' own change events can come between two fields; this one sees them all.
         wire(preset_taken.then, self.describe, settings, described, fault)
         buttons = [self.start, self.stop, self.resume, self.evaluate]
-        views = [self.watched, self.view, *buttons, self.log_box, self.log]
+        views = [self.watched, self.kept, self.view, *buttons, self.log_box, self.log]
         began = [*views, self.started, page.timer]
         wire(self.start.click, self.fine_tune, settings, began, fault, needs="train", trigger_mode="once")
         wire(self.stop.click, self.stop_run, [self.watched], views, fault, needs="train")
@@ -302,7 +317,18 @@ class TrainTab:
         page.tick = wire(
             page.tick.then, self.tick, [self.watched, self.started, page.run], [*views, self.started, page.run], fault
         )
-        wire(page.blocks.load, self.open_page, None, [*views, fields["model"]])
+        opened = [*views, fields["model"]]
+        wire(page.blocks.load, self.open_page, {"kept": self.kept}, opened, js=browser_store.read_js("watched"))
+        wire(self.kept.change, None, [self.kept], None, js=browser_store.write_js("watched"))
+        self._wire_store()
+
+    def _wire_store(self) -> None:
+        """The form outlives a reload, in the browser alone."""
+        form = {"preset": self.preset, **self.fields}
+        parts = list(form.values())
+        wire(self.page.blocks.load, None, parts, parts, js=browser_store.read_values_js("train", form))
+        changed = partial(gr.on, [part.change for part in parts])
+        wire(changed, None, parts, None, js=browser_store.write_values_js("train", form))
 
 
 def pass_on(field: Any, twin: Any) -> None:

@@ -168,7 +168,7 @@ class VoteTab:
             return {self.gate: html.empty(closed, ""), self.body: gr.update(visible=False)}
         user, rater = account(request), rater or new_guest()
         if not run_name:
-            gate = waits(lang, "wait_run" if self.tab else "vote_waits_rater")
+            gate = waits(lang, "wait_run", "then_vote") if self.tab else waits(lang, "vote_waits_rater")
             return {self.gate: gate, self.body: gr.update(visible=False), self.rater: rater}
         name_shown = user or ("" if rater.startswith("guest-") else rater)
         return {

@@ -5,6 +5,8 @@ DATA = {
     "data_columns": "Columns and wording",
     "data_choices": "Problem rows, cleaning, test size",
     "data_reading": "Reading …",
+    "data_chosen": "Chosen: {name}",
+    "data_gone": "What was chosen before isn't here any more: {reason}",
     "data_examples": "As the model sees it",
     "data_labels": "Labels",
     "data_labels_train": "Labels; in the accent, the rows trained on",

@@ -5,6 +5,8 @@ DATA = {
     "data_columns": "列与提问方式",
     "data_choices": "问题行、清洗与划分",
     "data_reading": "正在读取……",
+    "data_chosen": "已选择：{name}",
+    "data_gone": "之前选择的数据已不可用：{reason}",
     "data_examples": "模型看到的样子",
     "data_labels": "标签",
     "data_labels_train": "标签（彩色为实际参与训练的行）",

@@ -1,0 +1,109 @@
+"""What the browser keeps of a page is put back when it is loaded again, checked as anything that a browser sends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio")
+
+import gradio as gr
+
+from sftdemo.config import EvaluateConfig
+from sftdemo.errors import UserError
+from sftdemo.ui import work
+from sftdemo.ui.parts import browser_store
+from sftdemo.ui.parts.page import Page
+from sftdemo.ui.tabs.data import DataTab
+from sftdemo.ui.tabs.evaluate import EvaluateTab
+from sftdemo.ui.tabs.train import TrainTab
+from sftdemo.ui.texts import say
+from tests.test_tabs import form_of, last, request
+from tests.test_ui import made_run
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with gr.Blocks() as blocks:
+        yield Page(blocks, run=gr.State(None), data=gr.State({}), timer=gr.Timer(active=False), tabs=gr.Tabs())
+
+
+def odd_file(folder: Path) -> Path:
+    path = folder / "odd.csv"
+    rows = [f"number {number} it is,{'ab'[number % 2]}" for number in range(60)]
+    path.write_text("\n".join(["remark,mood", *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_data_columns_and_settings_come_back(page: Page, tmp_path: Path) -> None:
+    tab, path = DataTab(page), odd_file(tmp_path)
+    form = form_of(tab, clean=["whitespace"], validation_size="7", instruction="Which mood? {remark}", max_length=77)
+    looked = {"data": str(path)}
+    kept = last(tab.pick_pair(request(), looked, 1, "remark", "mood", **form))[tab.kept]
+    shown = last(tab.open_page(request(), kept))
+    assert shown[page.data]["data"] == str(path) and "remark" in shown[page.data]["columns"]
+    assert shown[tab.choices["validation_size"]] == "7" and shown[tab.steps] == ["whitespace"]
+    assert shown[tab.wording["instruction"]]["value"] == "Which mood? {remark}"
+    assert shown[page.preparing["max_length"]] == 77 and "odd.csv" in shown[tab.chosen_name]
+    assert str(tmp_path) not in shown[tab.chosen_name] and not shown.get(tab.fault)
+    path.unlink()
+    shown = last(tab.open_page(request(), kept))
+    assert shown[page.data]["data"] == "support_tickets"
+    assert "t here any more: There is no file" in shown[tab.fault]
+
+
+@pytest.mark.parametrize(
+    "kept", [None, "", "[" * 100_000, '{"data": ["x"]}', '{"data": 7, "x": {}}', '"x"', "[1]", "\ud83d", 7]
+)
+def test_what_a_browser_sends_is_no_more_than_a_wish(page: Page, kept: Any) -> None:
+    shown = last(DataTab(page).open_page(request(), kept))
+    assert shown[page.data]["data"] == "support_tickets"
+
+
+def test_values_are_those_that_were_asked_for() -> None:
+    text = json.dumps({"data": "a", "evil": 1})
+    assert browser_store.values(text, ("data", "columns")) == {"data": "a"}
+    assert browser_store.values(" " * browser_store.MOST_CHARACTERS + text, ("data",)) == {}
+
+
+def test_the_run_that_was_shown_comes_back_and_an_unknown_model_is_said(page: Page) -> None:
+    DataTab(page)
+    tab = TrainTab(page)
+    run = made_run("done", "finished")
+    assert tab.show_run("done", "en")[tab.kept] == "done"
+    shown = tab.open_page(request(), "done")
+    assert shown[tab.watched] == "done" and "train-done" in shown[tab.view]
+    for name in ("gone", "../done", "\0", "x" * 5000):
+        assert tab.open_page(request(), name)[tab.watched] == ""
+    (run.path / "status.json").write_text("[")
+    assert tab.open_page(request(), "done")[tab.watched] == ""
+    settings = {name: field.value for name, field in tab.fields.items()}
+    shown = tab.describe(request(), {"data": "support_tickets"}, **settings | {"model": "nope"})
+    assert "There is no model" in shown[tab.plan] and not shown[tab.start]["interactive"]
+    with pytest.raises(UserError, match="The Hub did not give 'nope/nope'"):
+        tab.fine_tune(request(), {"data": "support_tickets"}, **settings | {"model": "nope/nope"})
+
+
+def test_an_unknown_model_is_said_with_the_data(page: Page) -> None:
+    tab = DataTab(page)
+    for model, words in (("nope", "There is no model 'nope'"), ("nope/nope", "The Hub did not give 'nope/nope'")):
+        with pytest.raises(UserError, match=words):
+            tab.look_at_row(request(), {"data": "support_tickets"}, 1, **form_of(tab, model=model))
+
+
+def test_not_measured_yet_goes_while_it_is_measured(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    tab = EvaluateTab(page, gr.Tab(), gr.Button(), gr.State(""))
+    run = made_run("r")
+
+    class Running(work.Evaluation):
+        active = True
+
+    monkeypatch.setattr(work, "_evaluation", Running(run, EvaluateConfig(), 2))
+    assert tab.refresh("r", request())[tab.claim] == "" == tab.tick("r", False, request())[tab.claim]
+    made_run("other")
+    assert say("en", "evaluate_empty") in tab.refresh("other", request())[tab.claim]
+    assert tab.claim not in tab.tick("other", False, request())
