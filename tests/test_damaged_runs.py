@@ -25,10 +25,10 @@ from sftdemo.errors import UserError
 from sftdemo.ui import work
 from sftdemo.ui.parts import charts, scores
 from sftdemo.ui.parts.page import Page
-from sftdemo.ui.tabs import chat_prompts, chat_setup, train
+from sftdemo.ui.tabs import chat_prompts, chat_setup, run_comparison, train
 from sftdemo.ui.tabs import evaluate as evaluate_tab
 from sftdemo.ui.tabs import outputs as outputs_tab
-from sftdemo.ui.tabs.runs import RunsTab, comparison
+from sftdemo.ui.tabs.runs import RunsTab
 from sftdemo.ui.tabs.runs_table import ORDERS
 from sftdemo.votes import Store
 from tests.test_old_run import OLD
@@ -75,7 +75,15 @@ def looks(run: runs.Run) -> list[Callable[[], Any]]:
         lambda: evaluate_tab.held_out(run),
         lambda: chat_prompts.example_prompts(run),
         lambda: chat_setup.companions(run),
-        lambda: comparison([run, runs.named("good")], "zh"),
+        *(
+            lambda draw=draw: draw([run, runs.named("good")])
+            for draw in (
+                lambda both: run_comparison.curves(both, "loss", "zh"),
+                lambda both: run_comparison.settings(both, "zh"),
+                lambda both: run_comparison.scores(both, "zh"),
+                lambda both: run_comparison.answers(both, False, 9, "zh"),
+            )
+        ),
         lambda: [charts.score_rows(run.scores(name), "en") for name in run.evaluations()],
         lambda: [scores.claim(run.scores(name), "en") for name in run.evaluations()],
         lambda: [scores.under_scores(run.scores(name), "en") for name in run.evaluations()],

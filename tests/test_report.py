@@ -243,7 +243,7 @@ def test_runs_compared_are_told_apart_in_words_by_pictures_and_by_their_answers(
     first = evaluated(trained("first"), rows_of_each_kind())
     better = evaluated(trained("better", lora_r=64), [{**each, "tuned": "ham"} for each in rows_of_each_kind()])
     text = document([first, better, first], "en")
-    assert "<b>better is better than first</b>" in text and text.count('<path class="l2"') == 1
+    assert "<b>better is better than first</b>" in text and text.count('<path class="l2 p1"') == 2  # and the key
     assert '<td><span class="ask">64</span></td>' in text and "16 tell them apart" in text
     assert "<b>better is worse than first</b>" not in text
     assert "<b>first is worse than better</b>" in document([better, first], "en")

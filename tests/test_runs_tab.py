@@ -106,7 +106,7 @@ def test_a_run_is_named_and_noted_on_the_page(tab: RunsTab) -> None:
     shown = tab.save_notes(request(), "Best", "a, b，c", "line\nline <i>", focus="one")
     assert run.notes() == {"display_name": "Best", "notes": "line\nline <i>", "tags": ["a", "b", "c"]}
     assert shown[tab.notes.tags] == "a, b, c" and "&lt;i&gt;" in shown[tab.info] and "Best" in shown[tab.table]
-    assert ("Best", "one") in shown[tab.compared]["choices"]
+    assert ("Best", "one") in shown[tab.comparison.runs]["choices"]
     for wrong in (("two", "", ""), ("x", "t" * 31, ""), ("x", "", "\x07")):
         with pytest.raises(UserError):
             tab.save_notes(request(), *wrong, focus="one")

@@ -32,7 +32,7 @@ from sftdemo.ui.tabs.data_columns import EVERY_ROLE
 from sftdemo.ui.tabs.evaluate import EvaluateTab
 from sftdemo.ui.tabs.outputs import OutputsView
 from sftdemo.ui.tabs.rate import RatePage
-from sftdemo.ui.tabs.runs import MOST_COMPARED, RunsTab
+from sftdemo.ui.tabs.runs import RunsTab
 from sftdemo.ui.tabs.train import TrainTab
 from sftdemo.ui.tabs.vote import VoteTab
 from sftdemo.ui.tabs.vote_results import VoteResults
@@ -485,8 +485,4 @@ def test_a_run_is_picked_compared_and_deleted(page: Page) -> None:
     )
     shown = tab.undo_delete(request(), shown[tab.trash.deleted], run_name="two")
     assert shown[tab.focus] == "one" and page.run not in shown and not shown[tab.trash.undo_row]["visible"]
-    assert "two" in tab.compare(["two", "three"], request())[tab.compare_view]
-    assert tab.compare([], request()) == {tab.compare_view: ""}
-    with pytest.raises(UserError, match=f"at most {MOST_COMPARED}"):
-        tab.compare(["two", "three", "four", "bad"], request())
     assert tab.list_more(request(), search="t", shown=1)[tab.shown] > 25

@@ -26,12 +26,11 @@ from sftdemo.inference.engine import MOST_ANSWERED
 from sftdemo.inference.line import MOST_WAITING
 from sftdemo.read_config import CLEANING, ReadConfig
 from sftdemo.ui import build, work
-from sftdemo.ui.parts import charts, forms, html
+from sftdemo.ui.parts import charts, forms, html, line_chart
 from sftdemo.ui.parts.page import chip_text
 from sftdemo.ui.tabs import ballot, ballot_form, data_columns, data_views, exchange, runs_table, vote_results
 from sftdemo.ui.tabs import evaluate as evaluate_tab
 from sftdemo.ui.tabs import outputs as outputs_view
-from sftdemo.ui.tabs import runs as runs_tab
 from sftdemo.ui.tabs import train as train_tab
 from sftdemo.ui.tabs.conversation import Answer
 from sftdemo.ui.texts import TEXTS, duration, language, say
@@ -240,9 +239,9 @@ def test_curves_leave_out_what_is_no_number() -> None:
 
 def test_a_long_curve_is_thinned_and_keeps_its_end() -> None:
     points = [(float(i), 1.0) for i in range(12_345)]
-    thin = charts.thinned(points)
+    thin = line_chart.thinned(points)
     assert len(thin) <= 402 and thin[0] == points[0] and thin[-1] == points[-1]
-    assert charts.thinned([]) == []
+    assert line_chart.thinned([]) == []
 
 
 def test_smoothing_has_no_pull_to_zero() -> None:
@@ -251,18 +250,8 @@ def test_smoothing_has_no_pull_to_zero() -> None:
 
 @pytest.mark.parametrize("high", [0.0, 0.004, 1.0, 3.7, 12_000.0])
 def test_ticks_reach_the_highest_value(high: float) -> None:
-    marks = charts.ticks(high)
+    marks = line_chart.ticks(high)
     assert marks[0] == 0 and marks[-1] >= high and 2 <= len(marks) <= 7
-
-
-def test_no_run_of_a_comparison_has_the_grey_of_the_base():
-    curves = [charts.Curve(name, train=[(1, 2.0), (2, 1.0)]) for name in ("a", "b", "c")]
-    drawn, alone = charts.loss_chart(curves, "en"), charts.loss_chart(curves[:1], "en")
-    style = (Path(charts.__file__).parent / "style.css").read_text()
-    assert '"l0' not in drawn and '"k0' not in drawn and '"l1"' in alone
-    for hue in (1, 2, 3):
-        assert f'"l{hue}"' in drawn and f"path.l{hue} " in style and f".legend .k{hue} " in style
-    assert len({style.split(f"path.l{hue} {{ stroke: ")[1].split(";")[0] for hue in (1, 2, 3)} | {"var(--base)"}) == 4
 
 
 def test_charts_draw_nothing_from_nothing() -> None:
@@ -308,12 +297,6 @@ def test_coalesced_updates_lose_no_text() -> None:
 
     last = asyncio.run(last_update())
     assert {side: answer.text for side, answer in last.answers.items()} == {"base": "abc", "tuned": "abc"}
-
-
-def test_settings_that_differ() -> None:
-    chosen = [made_run("one"), made_run("two", lora_r=8)]
-    assert runs_tab.setting_differences(chosen) == [("lora_r", ["16", "8"])]
-    assert "one" in runs_tab.comparison(chosen, "en")
 
 
 def test_a_run_without_a_model_is_not_offered() -> None:

@@ -30,6 +30,11 @@ def compare_runs(compared: Sequence[Run]) -> dict[str, Any]:
     return runs.differences(list(compared)) | {"between": between}
 
 
+def paired(first: Run, second: Run) -> dict[str, Any]:
+    """One of `between`: the second run's newest evaluation against the first's. Both have one; raises DamagedRun."""
+    return _paired(first, second, _answers(first), _answers(second))
+
+
 def shared_rows(evaluated: Sequence[Run]) -> list[dict[str, Mapping[str, Any]]]:
     """The questions that the newest evaluation of each of these runs has answers to, in the first one's order: {run: row}."""
     answers = {run.name: _answers(run) for run in evaluated}

@@ -9,10 +9,10 @@ from typing import Any
 
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.ui.parts.html import cut, esc
+from sftdemo.ui.parts.line_chart import Line, Point, downloads, key, letter, line_chart
 from sftdemo.ui.texts import number, say
 
 SHOWN = 7  # metrics in sight; the others are a click away
-Point = tuple[float, float]
 
 
 @dataclass
@@ -26,19 +26,7 @@ class Curve:
 
 def curve(name: str, metrics: Sequence[Mapping[str, Any]]) -> Curve:
     """The curve in the rows of a run's metrics.jsonl; rows may hold a loss, an eval_loss, or both."""
-    losses = Curve(name)
-    for row in metrics:
-        for key, points in (("loss", losses.train), ("eval_loss", losses.validation)):
-            value = row.get(key)
-            if value is not None and math.isfinite(value):
-                points.append((float(row["step"]), float(value)))
-    return losses
-
-
-def thinned(points: Sequence[Point], most: int = 400) -> list[Point]:
-    """At most about `most` of the points, the last always among them."""
-    stride = max(1, math.ceil(len(points) / most))
-    return [*points[:-1:stride], points[-1]] if points else []
+    return Curve(name, values(metrics, "loss"), values(metrics, "eval_loss"))
 
 
 def smoothed(points: Sequence[Point], weight: float = 0.7) -> list[Point]:
@@ -50,58 +38,36 @@ def smoothed(points: Sequence[Point], weight: float = 0.7) -> list[Point]:
     return means
 
 
-def ticks(high: float, count: int = 4) -> list[float]:
-    """Round numbers from 0 to at least `high`."""
-    high = max(high, 1e-9)
-    raw = high / count
-    power = 10 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
-    return [step * i for i in range(math.ceil(high / step - 1e-9) + 1)]
+def values(metrics: Sequence[Mapping[str, Any]], key: str) -> list[Point]:
+    """The (step, value) points of one key in the rows of metrics.jsonl."""
+    points = ((float(row["step"]), row.get(key)) for row in metrics)
+    return [(step, float(value)) for step, value in points if value is not None and math.isfinite(value)]
 
 
-def loss_chart(curves: Sequence[Curve], lang: str, total: float | None = None) -> str:
-    """Training (faint, with its running mean) and validation loss over the steps. The first run has the accent."""
-    points = [point for drawn in curves for point in (*drawn.train, *drawn.validation)]
-    if not points:
+def loss_chart(curves: Sequence[Curve], lang: str, total: float | None = None, save: bool = False) -> str:
+    """Training and validation loss over the steps: of one run also each step, faint; several runs by colour, dashes and
+    letter. With `save` there are links that save chart and figures."""
+    alone, lines, legend = len(curves) == 1, [], []
+    for place, drawn in enumerate(curves):
+        mark = "" if alone else letter(place)
+        mean = Line(drawn.name if not alone else say(lang, "chart_train"), smoothed(drawn.train), place, mark)
+        if alone:
+            lines.append(Line("", drawn.train, place, kind="faint"))
+        name = say(lang, "chart_validation") if alone else f"{drawn.name}, {say(lang, 'chart_validation')}"
+        validation = Line(name, drawn.validation, place, kind="dashed" if alone else "faint", dots=True)
+        lines += [mean, validation]
+        legend.append(key(mean, mean.name))
+        if alone and drawn.validation:
+            legend.append(key(validation, validation.name))
+    if not alone and any(drawn.validation for drawn in curves):
+        legend.append(f"<span>{say(lang, 'chart_dots')}</span>")
+    if alone and curves[0].train:
+        legend.append(f"<span>{say(lang, 'chart_smoothed')}</span>")
+    svg = line_chart(say(lang, "chart_loss"), lines, lang, total)
+    if not svg:
         return ""
-    width, height, left, bottom = 760, 230, 34, 22
-    x_high = max(total or 0, *(step for step, _ in points), 1)
-    y_marks = ticks(max(loss for _, loss in points) * 1.05)
-    y_high = y_marks[-1]
-
-    def path(line: Sequence[Point], classes: str) -> str:
-        spots = [
-            (left + (width - left) * s / x_high, (height - bottom) * (1 - loss / y_high)) for s, loss in thinned(line)
-        ]
-        return f'<path class="{classes}" d="M{" L".join(f"{x:.1f},{y:.1f}" for x, y in spots)}"/>' if spots else ""
-
-    parts = []
-    for mark in y_marks:
-        y = (height - bottom) * (1 - mark / y_high)
-        parts.append(f'<line class="grid" x1="{left}" x2="{width}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{mark:g}</text>')
-    parts.append(f'<text x="{left}" y="{height - 4}">0</text>')
-    parts.append(
-        f'<text x="{width}" y="{height - 4}" text-anchor="end">{say(lang, "chart_step", step=f"{x_high:g}")}</text>'
-    )
-    legend = []
-    for hue, drawn in enumerate(curves, start=1):  # 0 is the base's grey, which no run has
-        parts.append(path(drawn.train, f"l{hue} faint") + path(smoothed(drawn.train), f"l{hue}"))
-        parts.append(path(drawn.validation, f"l{hue} dashed"))
-        for step, loss in drawn.validation[-1:]:
-            x, y = left + (width - left) * step / x_high, (height - bottom) * (1 - loss / y_high)
-            parts.append(f'<circle class="d{hue}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
-        label = say(lang, "chart_train") if len(curves) == 1 else esc(drawn.name)
-        legend.append(f'<span><i class="k{hue}"></i>{label}</span>')
-        if drawn.validation and len(curves) == 1:
-            legend.append(f'<span><i class="k{hue} dash"></i>{say(lang, "chart_validation")}</span>')
-    if len(curves) > 1:
-        legend.append(f"<span>{say(lang, 'chart_dashed')}</span>")
-    title = say(lang, "chart_loss")
-    return (
-        f'<svg class="chart" viewBox="0 -8 {width} {height + 8}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
-        f'<div class="legend">{"".join(legend)}</div>'
-    )
+    saving = downloads(svg, f"loss-{curves[0].name}", "loss", lines, lang) if save else ""
+    return f'{svg}<div class="legend">{"".join(legend)}{saving}</div>'
 
 
 def histogram(binned: Mapping[str, Any] | None, title: str, limit: str = "") -> str:

@@ -9,14 +9,14 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
-from sftdemo.errors import UserError
 from sftdemo.ui import work
 from sftdemo.ui.access import rights
 from sftdemo.ui.access.started import resume_training
-from sftdemo.ui.parts import charts, html
+from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, show_title
 from sftdemo.ui.tabs.export import ExportPanel
+from sftdemo.ui.tabs.run_comparison import ComparePanel
 from sftdemo.ui.tabs.run_notes import NotesPanel
 from sftdemo.ui.tabs.run_trash import TrashPanel
 from sftdemo.ui.tabs.runs_table import (
@@ -25,7 +25,6 @@ from sftdemo.ui.tabs.runs_table import (
     SORT,
     all_tags,
     filtered,
-    gain,
     order_choices,
     ordered,
     runs_table,
@@ -35,7 +34,6 @@ from sftdemo.ui.texts import label, language, say
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import jobs
 
-MOST_COMPARED = 3
 OFFERED = 200  # runs in the menu of the comparison
 
 
@@ -51,32 +49,6 @@ def details(run: runs.Run, lang: str, owner: bool = True) -> str:
         noted = f'<p class="note" dir="auto">{html.esc(text)}</p>'
     path = f'<p class="muted small">{say(lang, "runs_folder")}</p><pre class="cmd">{html.esc(run.path.resolve())}</pre>'
     return html.sheet(f"{error}{tags}{noted}{path if owner else ''}", line["display_name"] or run.name)
-
-
-def setting_differences(chosen: Sequence[runs.Run]) -> list[tuple[str, list[str]]]:
-    """The settings but the name in which the runs differ, with each run's value."""
-    by_setting = runs.differences(list(chosen))["settings"]
-    return [
-        (name, ["–" if value is None else str(value) for value in by_run.values()])
-        for name, by_run in by_setting.items()
-        if name != "name"
-    ]
-
-
-def comparison(chosen: Sequence[runs.Run], lang: str) -> str:
-    """Curves over each other and the settings that differ."""
-    curves = [charts.curve(run.name, run.metrics()) for run in chosen]
-    rows = [
-        (None, [say(lang, f"set_{name}"), *map(html.esc, values)], False)
-        for name, values in setting_differences(chosen)
-    ]
-    scores = [gain(runs.overview(run), lang) for run in chosen]
-    rows.append((None, [say(lang, "column_metric"), *scores], False))
-    return html.sheet(
-        charts.loss_chart(curves, lang)
-        + html.table([say(lang, "column_setting"), *(run.name for run in chosen)], rows),
-        say(lang, "compare_title"),
-    )
 
 
 class RunsTab:
@@ -100,10 +72,7 @@ class RunsTab:
             self.delete = gr.Button(label("runs_delete"), size="sm", elem_id="runs-delete")
         self.notes = NotesPanel()
         self.export = ExportPanel(self.focus)
-        self.compared = gr.Dropdown(
-            [], multiselect=True, max_choices=MOST_COMPARED, label=label("compare_pick"), elem_id="compare"
-        )
-        self.compare_view = gr.HTML("")
+        self.comparison = ComparePanel()
         self.trash.build_list()
 
     def list_runs(
@@ -124,7 +93,7 @@ class RunsTab:
         return {
             self.table: runs_table(listed, shown, focus or run_name or "", lang, order),
             self.more: gr.update(visible=len(listed) > shown),
-            self.compared: gr.update(choices=[(runs.title(run), run.name) for run in matches[:OFFERED]]),
+            **self.comparison.offer(matches[:OFFERED]),
             self.tags: gr.update(choices=known_tags, visible=bool(known_tags or tags)),
             self.order: gr.update(choices=order_choices(lang), value=order),
         }
@@ -217,17 +186,11 @@ class RunsTab:
         chosen = {self.page.run: run.name} if work.is_ready(run) and not listing.get("run_name") else {}
         return {**shown, **self.show_run(run, request), **chosen, **self.list_runs(request, **listing | {"focus": run.name})}  # fmt: skip
 
-    def compare(self, names: list[str], request: gr.Request) -> dict[Any, Any]:
-        if len(names) > MOST_COMPARED:
-            raise UserError("{n} runs are chosen; compare at most {most}.", n=len(names), most=MOST_COMPARED)
-        chosen = [runs.named(name) for name in names]
-        return {self.compare_view: comparison(chosen, language(request)) if chosen else ""}
-
     def wire(self) -> None:
         page, fault = self.page, self.fault
         listing = {"search": self.search, "tags": self.tags, "order": self.order, "shown": self.shown}
         listing |= {"focus": self.focus, "run_name": page.run}
-        listed = [self.table, self.more, self.compared, self.tags, self.order]
+        listed = [self.table, self.more, self.comparison.runs, self.tags, self.order]
         shown_run = [self.focus, self.info, self.actions, self.to_evaluate, self.resume, self.delete, *self.notes.parts]
         shown_run += self.export.parts
         changes = [self.search.input, self.tags.input, self.order.input, page.run.change]
@@ -249,4 +212,4 @@ class RunsTab:
         wire(self.trash.list.select, self.pick_deleted, undoing, changed, fault, needs="manage", **EACH_PICK)
         self.export.wire()
         page.opens(self.to_evaluate.click, "evaluate")
-        wire(self.compared.change, self.compare, [self.compared], [self.compare_view], fault)
+        self.comparison.wire()

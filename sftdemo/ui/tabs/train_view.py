@@ -20,7 +20,7 @@ def live(run: runs.Run, lang: str) -> str:
     status, metrics = run.status(), run.metrics()
     state, step, total = work.state_of(run), status.get("step") or 0, status.get("total") or 0
     curve = charts.curve(run.name, metrics)
-    chart = charts.loss_chart([curve], lang, total)
+    chart = charts.loss_chart([curve], lang, total, save=True)
     name = html.chip(runs.title(run))
     if state == "failed":
         head = html.fault(say(lang, "train_failed", error=in_words(status.get("error") or "?", lang)))

@@ -58,7 +58,6 @@ EN = {
     "chart_loss": "Loss by step",
     "chart_train": "training loss",
     "chart_validation": "validation loss",
-    "chart_dashed": "dashed: validation",
     "presets": "How thoroughly to train",
     "preset_quick": "Quick look",
     "preset_balanced": "Balanced",

@@ -58,7 +58,6 @@ ZH = {
     "chart_loss": "各步损失",
     "chart_train": "训练损失",
     "chart_validation": "验证损失",
-    "chart_dashed": "虚线：验证",
     "presets": "训练程度",
     "preset_quick": "快速看看",
     "preset_balanced": "均衡",

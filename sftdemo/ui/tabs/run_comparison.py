@@ -1,0 +1,258 @@
+"""Runs beside each other: their curves, scores with paired intervals, the settings that differ, and answers to the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from sftdemo import runs
+from sftdemo.data.types import turn_text
+from sftdemo.encoding.thoughts import answers_only
+from sftdemo.errors import UserError
+from sftdemo.evaluation import outputs_table
+from sftdemo.evaluation.registry import METRICS
+from sftdemo.evaluation.significance import Difference
+from sftdemo.evaluation.summary import gained
+from sftdemo.runs import Run
+from sftdemo.ui.access import private
+from sftdemo.ui.parts import between, charts, html
+from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.parts.line_chart import Line, downloads, key, letter, line_chart
+from sftdemo.ui.texts import label, language, number, say
+from sftdemo.verbs.compare_runs import paired, shared_rows
+
+CURVES = {
+    "loss": "loss", "validation": "eval_loss", "learning_rate": "learning_rate", "grad_norm": "grad_norm",
+    "tokens_per_s": "tokens_per_s",
+}  # fmt: skip
+MOST_COMPARED = 26  # each has a letter
+SMOOTHED = ("loss", "grad_norm")
+ROWS_SHOWN = 10
+SCORES_SHOWN = 4
+UNTOLD = ("name",)  # settings that differ anyhow
+
+
+def chosen_runs(names: Sequence[str] | None) -> list[Run]:
+    """The runs of these names, each once."""
+    if len(unique := list(dict.fromkeys(names or ()))) > MOST_COMPARED:
+        raise UserError("{n} runs are chosen; compare at most {most}.", n=len(unique), most=MOST_COMPARED)
+    return [runs.named(name) for name in unique]
+
+
+def title(run: Run, length: int = 36) -> str:
+    return html.cut_name(runs.title(run), length)
+
+
+def lettered(place: int, run: Run, length: int = 26) -> str:
+    """A run as a column's head: its letter in its colour, and its name."""
+    return f"{letter(place)} · {title(run, length)}"
+
+
+def curves(chosen: Sequence[Run], curve: str, lang: str) -> str:
+    """One curve of every run over the others, with its key and what saves it."""
+    kind = curve if curve in CURVES else "loss"
+    lines = []
+    for place, run in enumerate(chosen):
+        points = charts.values(run.metrics(), CURVES[kind])
+        if kind in SMOOTHED:
+            points = charts.smoothed(points)
+        lines.append(Line(title(run), points, place, letter(place), dots=kind == "validation"))
+    legend = "".join(key(line, line.name) for line in lines)
+    name = say(lang, f"curve_{kind}")
+    if not (svg := line_chart(name, lines, lang)):
+        return f'<div class="legend">{legend}</div><p class="muted">{say(lang, "curve_none")}</p>'
+    note = f"<span>{say(lang, 'chart_mean')}</span>" if kind in SMOOTHED else ""
+    saving = downloads(svg, f"compared-{kind}", CURVES[kind], lines, lang)
+    return f'<div class="legend keys">{legend}</div>{svg}<div class="legend">{note}{saving}</div>'
+
+
+def settings(chosen: Sequence[Run], lang: str) -> str:
+    """The settings in which the runs differ, with each run's value."""
+    rows = [
+        (None, [say(lang, f"set_{name}"), *(html.esc(shown_value(value)) for value in by_run.values())], False)
+        for name, by_run in runs.differences(list(chosen))["settings"].items()
+        if name not in UNTOLD
+    ]
+    if not rows:
+        return f'<p class="muted">{say(lang, "compare_same_settings")}</p>'
+    heads = [lettered(place, run) for place, run in enumerate(chosen)]
+    return html.table([say(lang, "column_setting"), *heads], rows)
+
+
+def shown_value(value: Any) -> str:
+    """A setting's value, for visitors without paths."""
+    return "–" if value is None else html.cut(private.shown(str(value)), 60)
+
+
+def pair_of(first: Run, second: Run) -> Mapping[str, Any]:
+    """The paired differences of two runs' newest evaluations, second minus first."""
+    versions = [
+        (str(run.path), run.evaluations()[0], run.outputs_stamp(run.evaluations()[0])) for run in (first, second)
+    ]
+    return _pair(*versions)
+
+
+@lru_cache(maxsize=512)
+def _pair(first: tuple[str, str, Any], second: tuple[str, str, Any]) -> Mapping[str, Any]:
+    return paired(Run(Path(first[0])), Run(Path(second[0])))
+
+
+def scores(chosen: Sequence[Run], lang: str) -> str:
+    """Every metric of each run's newest evaluation; of all but the first also what it gained on it, paired, with interval."""
+    evaluated = [(place, run) for place, run in enumerate(chosen) if run.evaluations()]
+    if not evaluated:
+        return f'<p class="muted">{say(lang, "compare_unmeasured")}</p>'
+    measured = [run.scores(run.evaluations()[0]) for _, run in evaluated]
+    first = evaluated[0][1]
+    pairs = [pair_of(first, run) for _, run in evaluated[1:]]
+    names = {run.name: f"{letter(place)} ({title(run)})" for place, run in evaluated}
+    said = "".join(
+        f"<p>{between.sentence({**pair, 'first': names[pair['first']], 'second': names[pair['second']]}, lang)}</p>"
+        for pair in pairs
+    )
+    leading = measured[0].get("leading")
+    metrics = [name for name in METRICS if any(name in each["tuned"] for each in measured)]
+    metrics.sort(key=lambda name: name != leading)
+    rows = [(None, [say(lang, "column_rows"), *_counts(measured, pairs, lang)], False)]
+    for name in metrics:
+        cells = [_score(name, each["tuned"].get(name)) for each in measured]
+        gains = ["", *(_gain(name, pair["difference"].get(name)) for pair in pairs)]
+        rows.append((None, [say(lang, f"metric_{name}"), *map("".join, zip(cells, gains, strict=True))], False))
+    heads = [say(lang, "column_metric"), *(lettered(place, run) for place, run in evaluated)]
+    more = ""
+    if len(rows) > SCORES_SHOWN + 1:
+        rest = html.table(heads, rows[SCORES_SHOWN + 1 :])
+        more = html.folded(say(lang, "scores_more", n=len(rows) - SCORES_SHOWN - 1), rest)
+    note = say(lang, "compare_note", first=html.esc(names[first.name])) if pairs else ""
+    return f'{said}{html.table(heads, rows[: SCORES_SHOWN + 1])}{more}<p class="muted small">{note}</p>'
+
+
+def _counts(measured: Sequence[Any], pairs: Sequence[Mapping[str, Any]], lang: str) -> list[str]:
+    """How many rows each was measured on, and how many of them are the first run's too."""
+    shared = ["", *(say(lang, "compare_shared", n=number(pair["n"])) for pair in pairs)]
+    return [
+        f'{number(each["n"])} <span class="muted small">{text}</span>'
+        for each, text in zip(measured, shared, strict=True)
+    ]
+
+
+def _score(metric: str, value: float | None) -> str:
+    return "–" if value is None else charts.shown(metric, value)
+
+
+def _gain(metric: str, gain: Mapping[str, Any] | None) -> str:
+    """A difference with its interval; blue or amber where chance alone is unlikely to give it."""
+    if not gain:
+        return ""
+    difference = Difference(*(gain[part] for part in ("delta", "low", "high", "p")))
+    css = "same" if not difference.clear else "better" if gained(metric, difference.delta) > 0 else "worse"
+    low, high = (charts.gained(metric, gain[end]) for end in ("low", "high"))
+    return f' <span class="{css}">{charts.gained(metric, gain["delta"])}</span> <span class="muted small">{low} … {high}</span>'
+
+
+def answers(chosen: Sequence[Run], differing: bool, shown: int, lang: str) -> tuple[str, int]:
+    """A page of the rows that all evaluated runs answered, with every answer and its mark; and how many such rows there are."""
+    evaluated = [(place, run) for place, run in enumerate(chosen) if run.evaluations()]
+    shared = shared_rows([run for _, run in evaluated]) if len(evaluated) > 1 else []
+    if not shared:
+        return f'<p class="muted">{say(lang, "compare_no_rows")}</p>', 0
+    first = evaluated[0][1]
+    rows = [row[first.name] for row in shared]
+    metrics = outputs_table.metrics_for(rows)
+    leading = first.scores(first.evaluations()[0]).get("leading", "")
+    metric = leading if leading in metrics else metrics[0]
+    judged = [outputs_table.judged([{**row[run.name]} for row in shared], metric) for _, run in evaluated]
+    places = [
+        place
+        for place in range(len(shared))
+        if not differing or len({answers_only(each[place])["tuned"] for each in judged}) > 1
+    ]
+    table_rows = []
+    for place in places[:shown]:
+        prompt = html.last_paragraph(turn_text(rows[place]["messages"][-1]))
+        cells = [prompt, " / ".join(rows[place]["references"])]
+        drawn = [f'<div class="cut">{html.esc(html.cut(text, 300))}</div>' for text in cells]
+        drawn += [_answer(each[place], lang) for each in judged]
+        table_rows.append((None, drawn, False))
+    heads = [
+        say(lang, "column_prompt"),
+        say(lang, "column_reference"),
+        *(lettered(place, run, 20) for place, run in evaluated),
+    ]
+    count = say(lang, "runs_of_rows", k=number(min(shown, len(places))), n=number(len(places)), all=number(len(shared)))
+    return f'{html.table(heads, table_rows)}<p class="muted small">{count}</p>', len(places)
+
+
+def _answer(row: Mapping[str, Any], lang: str) -> str:
+    """What a run answered, and whether that is right where the metric says so."""
+    mark = ""
+    if row.get("right") is not None:
+        mark = "right" if row["right"]["tuned"] else "wrong"
+        mark = f'<span class="{mark}" title="{say(lang, mark)}">{say(lang, f"mark_{mark}")}</span> '
+    text = answers_only(row)["tuned"]
+    return f'<div class="cut">{mark}{html.esc(html.cut(text, 300))}</div>'
+
+
+class ComparePanel:
+    """Under the list of runs: which to compare, and what they come to."""
+
+    def __init__(self) -> None:
+        self.runs = gr.Dropdown(
+            [], multiselect=True, label=label("compare_pick"), info=label("compare_help"), elem_id="compare"
+        )
+        self.fault = gr.HTML("", elem_id="compare-fault")
+        with gr.Column(visible=False, elem_id="compare-body") as self.body:
+            choices = [(label(f"curve_{name}"), name) for name in CURVES]
+            self.curve = gr.Radio(choices, value="loss", label=label("compare_curve"), elem_id="compare-curve")
+            self.view = gr.HTML("", elem_id="compare-view")
+            self.measured = gr.HTML("", elem_id="compare-measured")
+            self.differing = gr.Checkbox(True, label=label("compare_differing"), elem_id="compare-differing")
+            self.answers = gr.HTML("", elem_id="compare-answers")
+            self.more = gr.Button(label("runs_more"), size="sm", visible=False, elem_id="compare-more")
+        self.shown = gr.State(ROWS_SHOWN)
+
+    def offer(self, listed: Sequence[Run]) -> dict[Any, Any]:
+        return {self.runs: gr.update(choices=[(runs.title(run), run.name) for run in listed])}
+
+    def draw_curves(self, names: list[str] | None, curve: str, request: gr.Request) -> dict[Any, Any]:
+        chosen = chosen_runs(names)
+        return {self.view: html.sheet(curves(chosen, curve, language(request))) if chosen else ""}
+
+    def compare(
+        self, names: list[str] | None, curve: str, differing: bool, request: gr.Request
+    ) -> Iterator[dict[Any, Any]]:
+        """The curves at once; then scores and answers, which take a moment."""
+        lang, chosen = language(request), chosen_runs(names)
+        if not chosen:
+            yield {self.body: gr.update(visible=False), self.view: "", self.measured: "", self.answers: ""}
+            return
+        differ = f"<h3>{say(lang, 'compare_settings')}</h3>{settings(chosen, lang)}" if len(chosen) > 1 else ""
+        begun = {self.body: gr.update(visible=True), self.shown: ROWS_SHOWN}
+        yield {**begun, **self.draw_curves(names, curve, request), self.measured: html.sheet(differ) if differ else ""}
+        measured = f"<h3>{say(lang, 'scores_title')}</h3>{scores(chosen, lang)}{differ}"
+        yield {self.measured: html.sheet(measured), **self.draw_answers(names, differing, ROWS_SHOWN, request)}
+
+    def draw_answers(self, names: list[str] | None, differing: bool, shown: int, request: gr.Request) -> dict[Any, Any]:
+        lang = language(request)
+        drawn, total = answers(chosen_runs(names), differing, shown, lang)
+        return {
+            self.answers: html.sheet(drawn, say(lang, "compare_answers")),
+            self.more: gr.update(visible=total > shown),
+        }
+
+    def more_answers(self, names: list[str] | None, differing: bool, shown: int, request: gr.Request) -> dict[Any, Any]:
+        more = shown + ROWS_SHOWN
+        return {self.shown: more, **self.draw_answers(names, differing, more, request)}
+
+    def wire(self) -> None:
+        rows = [self.runs, self.differing, self.shown]
+        outputs = [self.body, self.view, self.measured, self.answers, self.more, self.shown]
+        compared = [self.runs, self.curve, self.differing]
+        wire(self.runs.change, self.compare, compared, outputs, self.fault)
+        wire(self.curve.input, self.draw_curves, [self.runs, self.curve], [self.view], self.fault)
+        wire(self.differing.input, self.draw_answers, rows, [self.answers, self.more], self.fault)
+        wire(self.more.click, self.more_answers, rows, [self.answers, self.more, self.shown], self.fault)

@@ -1,0 +1,121 @@
+"""Runs beside each other on the page: curves told apart without colour, paired scores, settings, answers; nothing of HTML."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+import pytest
+
+pytest.importorskip("gradio")
+
+import itertools
+
+import gradio as gr
+
+from sftdemo import files, runs
+from sftdemo.errors import UserError
+from sftdemo.runs import Run
+from sftdemo.ui.parts import charts, line_chart
+from sftdemo.ui.parts.line_chart import Line
+from sftdemo.ui.tabs import run_comparison
+from sftdemo.ui.tabs.run_comparison import MOST_COMPARED, ROWS_SHOWN, ComparePanel
+from tests.test_compare_runs import evaluated, row
+from tests.test_tabs import request
+
+
+def trained(name: str, right: int, seed: int = 1, rows: int = 40) -> Run:
+    """A run with 40 logged steps, two validations, and an evaluation that has `right` rows right."""
+    run = evaluated(name, [row(k, right=k < right) for k in range(rows)], seed)
+    run.write_status("finished")
+    for step in range(1, 41):
+        run.append_metrics({"step": step, "epoch": step / 40, "loss": 2 / step, "learning_rate": 1e-4})
+    for step in (0, 40):
+        run.append_metrics({"step": step, "epoch": 0.0, "eval_loss": 2 - step / 40})
+    return run
+
+
+def test_lines_are_told_apart_by_more_than_colour_and_none_is_the_grey_of_the_base() -> None:
+    places = range(2 * line_chart.HUES)
+    lines = [Line(f"run {place}", [(1, 2.0), (2, 1.0)], place, line_chart.letter(place)) for place in places]
+    drawn = line_chart.line_chart("t", lines, "en")
+    style = (Path(charts.__file__).parent / "style.css").read_text()
+    looks = re.findall('<path class="(.*?)"', drawn)
+    assert len(set(looks)) == len(lines) and not any("l0" in look for look in looks) and looks[0] == "l1"
+    assert re.findall('<text class="letter t\\d" [^>]*>(.)<', drawn) == [line.letter for line in lines]
+    for hue in range(1, line_chart.HUES + 1):
+        assert f"path.l{hue} {{ stroke: var(--run{hue})" in style and style.count(f"--run{hue}: ") == 2
+    heights = [float(y) for y in re.findall('<text class="letter[^>]* y="([^"]*)"', drawn)]
+    assert all(after - before >= line_chart.LETTER_GAP for before, after in itertools.pairwise(heights))
+
+
+def test_two_validations_are_no_line_and_every_band_tells_its_figures() -> None:
+    def chart(points: list[tuple[float, float]]) -> str:
+        return line_chart.line_chart("t", [Line("v", points, dots=True)], "en")
+
+    two, three = chart([(0, 2.0), (9, 1.0)]), chart([(0, 2.0), (5, 1.5), (9, 1.0)])
+    assert two.count("<circle") == 2 and "<path" not in two and three.count("<circle") == 3 and "<path" in three
+    assert "step 9\nv: 1</title>" in two and chart([]) == "" and two.count('class="band"') == 2
+
+
+def test_a_chart_is_saved_as_it_stands_and_its_figures_with_it() -> None:
+    lines = [Line("=cmd <b>", [(1, 0.5), (2, 0.25)], 1, "B")]
+    svg = line_chart.line_chart("t", lines, "en")
+    links = line_chart.downloads(svg, "x", "loss", lines, "en")
+    saved = [unquote(text) for text in re.findall('href="data:[^,]*,([^"]*)"', links)]
+    drawn = ElementTree.fromstring(saved[0])
+    assert drawn.tag.endswith("svg") and "var(" not in saved[0] and "#b45309" in saved[0]
+    assert list(csv.reader(io.StringIO(saved[1].removeprefix("\ufeff")))) == [
+        ["run", "step", "loss"], ["'=cmd <b>", "1", "0.5"], ["'=cmd <b>", "2", "0.25"],
+    ]  # fmt: skip
+
+
+def test_scores_are_paired_with_the_first_run() -> None:
+    good, poor, bare = (
+        trained("good", 38),
+        trained("poor", 10, seed=2),
+        runs.create("bare", "", {"settings": {"seed": 1}}),
+    )
+    runs.rename(good, "The <best>")
+    drawn = run_comparison.scores([good, poor, bare], "en")
+    assert "B (poor) is worse than A (The &lt;best&gt;)" in drawn and "<best>" not in drawn
+    assert "-70.0" in drawn and "95.0 %" in drawn and "40 of them shared" in drawn
+    assert "<b>" in run_comparison.scores([poor, good], "zh") and "C" not in re.findall("<th>(.) ·", drawn)
+    assert "evaluated" in run_comparison.scores([bare], "en")
+    assert re.findall("<td>(.*?)</td>", run_comparison.settings([good, poor], "en"))[1:] == ["1", "2"]
+
+
+def test_answers_stand_side_by_side_with_marks() -> None:
+    good, poor = trained("good", 40), trained("poor", 20)
+    drawn, total = run_comparison.answers([good, poor], True, ROWS_SHOWN, "en")
+    assert total == 20 and drawn.count("<tr>") == ROWS_SHOWN + 1 and drawn.count('class="wrong"') == ROWS_SHOWN
+    assert run_comparison.answers([good, poor], False, 99, "en")[1] == 40
+    other = evaluated("other", [row(k, right=True, asked=f"else {k}") for k in range(9)])
+    assert run_comparison.answers([good, other], False, 9, "en")[1] == 0
+    assert run_comparison.answers([good], False, 9, "zh")[1] == 0
+
+
+def test_the_panel_draws_any_number_of_runs_and_refuses_more_than_there_are_letters() -> None:
+    with gr.Blocks():
+        panel = ComparePanel()
+    names = [trained(f"run{number}", 5 * number, rows=30).name for number in range(5)]
+    *_, first, last = panel.compare(names, "loss", True, request())
+    assert first[panel.body]["visible"] and "no run" not in last[panel.measured] and last[panel.answers]
+    assert len(set(re.findall('path class="(l[^"]*)"', first[panel.view]))) == 5
+    for curve in (*run_comparison.CURVES, "nonsense"):
+        assert "run4" in panel.draw_curves(names, curve, request())[panel.view]
+    assert next(iter(panel.compare([], "loss", True, request())))[panel.body]["visible"] is False
+    with pytest.raises(UserError, match=f"at most {MOST_COMPARED}"):
+        run_comparison.chosen_runs([str(number) for number in range(MOST_COMPARED + 1)])
+    assert [run.name for run in run_comparison.chosen_runs([names[0], names[0]])] == [names[0]]
+
+
+def test_a_rewritten_evaluation_is_paired_anew() -> None:
+    first, second = trained("first", 30), trained("second", 30)
+    assert run_comparison.pair_of(first, second)["difference"]["accuracy"]["delta"] == 0
+    files.write_jsonl(second.path / "evaluations" / "E" / "outputs.jsonl", [row(k, right=False) for k in range(40)])
+    assert run_comparison.pair_of(first, second)["difference"]["accuracy"]["delta"] == -0.75
