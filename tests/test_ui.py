@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import dataclasses
 import string
 from collections.abc import AsyncIterator
 from dataclasses import fields
@@ -408,3 +409,17 @@ def test_the_public_endpoints_are_exactly_these() -> None:
     assert len(model) >= 4 and all(fn.concurrency_limit > MOST_WAITING + MOST_ANSWERED for fn in model)
     assert {fn.concurrency_limit for fn in blocks.fns.values() if fn.concurrency_id == "evaluation"} == {1}
     assert not list(UI.rglob("*.pyi"))
+
+
+def test_choices_are_said_in_words_and_sent_as_values() -> None:
+    """Every choice that has words is one of the setting's, and the form sends the setting's own value."""
+    from sftdemo.config import TrainConfig
+    from sftdemo.ui.parts import forms
+    from sftdemo.ui.texts.choices import CHOICES
+
+    specs = {spec.name: spec.metadata["choices"] for spec in dataclasses.fields(TrainConfig)}
+    for name, words in CHOICES.items():
+        assert words.keys() <= set(specs[name]), name
+        shown = forms.field(TrainConfig, name).choices
+        assert [value for _, value in shown] == list(specs[name])
+        assert all("choice_" in str(text) for text, value in shown if value in words), "filled in by the browser"

@@ -9,7 +9,7 @@ import gradio as gr
 from sftdemo.errors import Text, UserError
 from sftdemo.log import LOG
 from sftdemo.ui.access import rights
-from sftdemo.ui.texts import language
+from sftdemo.ui.texts import language, say
 from sftdemo.ui.texts.faults import in_words
 
 MISFIT = Text("What was sent doesn't fit this endpoint; see its description under the page's API link.")
@@ -24,7 +24,8 @@ class Blocks(gr.Blocks):  # type: ignore[misc]
         try:
             rights.require(request, getattr(event.fn, "needs", "look"))  # what has none is a component's own
         except UserError as error:
-            raise gr.Error(in_words(error, language(request)), print_exception=False) from None
+            lang = language(request)
+            raise gr.Error(in_words(error, lang), title=say(lang, "toast_title"), print_exception=False) from None
         return await super().process_api(block_fn, inputs, *arguments, **named)
 
     async def preprocess_data(self, *arguments: Any, **named: Any) -> Any:

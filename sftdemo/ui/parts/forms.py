@@ -18,7 +18,7 @@ from sftdemo.settings import Settings, value_type
 from sftdemo.ui import handlers
 from sftdemo.ui.access import private, rights, sources
 from sftdemo.ui.parts import html
-from sftdemo.ui.texts import help_key, label, language
+from sftdemo.ui.texts import TEXTS, choices, help_key, label, language, say
 from sftdemo.ui.texts.faults import in_words
 
 # Questions wait in the engine's line, by its rules; more than it takes at once come through to be refused with its words.
@@ -45,7 +45,9 @@ def field(owner: type[Settings], name: str, **options: Any) -> Any:
     options = {"label": label(f"set_{name}"), "info": label(help_key(owner, name)), "value": spec.default} | options
     options.setdefault("elem_id", f"{owner.__name__}-{name}")
     if meta["choices"]:
-        return gr.Dropdown(choices=list(meta["choices"]), **options)
+        shown = ((choices.key(name, value), value) for value in meta["choices"])
+        named = [(label(key) if key in TEXTS["en"] else value, value) for key, value in shown]
+        return gr.Dropdown(choices=named, **options)
     if kind is bool:
         return gr.Checkbox(**options)
     # Gradio turns an empty number field into 0 as soon as it is shown, so numbers that may be empty are typed as text.
@@ -105,12 +107,17 @@ def config(owner: type[Settings], fields: Mapping[str, Any]) -> Any:
 
 def toast(sentence: str) -> gr.Error:
     """The error that Gradio sends; it draws a toast as HTML, and texts of visitors and files are in it."""
-    return gr.Error(sentence.replace("&", "&amp;").replace("<", "&lt;"), print_exception=False)
+    title = say(_asked_language(), "toast_title")
+    return gr.Error(sentence.replace("&", "&amp;").replace("<", "&lt;"), title=title, print_exception=False)
+
+
+def _asked_language() -> str:
+    return language(LocalContext.request.get(None))
 
 
 def explained(error: Exception) -> str:
     """One line on an error in the visitor's language; one that nobody foresaw goes to the log with its traceback."""
-    lang = language(LocalContext.request.get(None))
+    lang = _asked_language()
     if isinstance(error, UserError):
         return private.shown(in_words(error, lang))
     LOG.error("An event of the page failed.", exc_info=error)

@@ -12,6 +12,7 @@ from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.read_config import FileConfig, ReadConfig
 from sftdemo.ui.texts import (
+    choices,
     en,
     en_access,
     en_chat,
@@ -66,6 +67,7 @@ TEXTS: dict[str, dict[str, str]] = {
     "en": {
         **_of_settings(),
         **_of_metrics(0),
+        **choices.texts(0),
         **en.EN,
         **en_chat.CHAT,
         **en_data.DATA,
@@ -78,6 +80,7 @@ TEXTS: dict[str, dict[str, str]] = {
     "zh": {
         **zh_settings.SETTINGS,
         **_of_metrics(1),
+        **choices.texts(1),
         **zh.ZH,
         **zh_chat.CHAT,
         **zh_data.DATA,

@@ -162,6 +162,7 @@ EN = {
     "answer_cut_help": "This answer was cut at the token limit.",
     "row_close": "Close row",
     "row_title": "Row {n}",
+    "toast_title": "That didn't work",
     "evaluate_general": "Check for forgetting too",
     "evaluate_rivals": "Better than what?",
     "evaluate_against": "Compare with other systems on the same rows",

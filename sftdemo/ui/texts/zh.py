@@ -162,6 +162,7 @@ ZH = {
     "answer_cut_help": "此回答达到 token 上限，被截断。",
     "row_close": "关闭此行",
     "row_title": "第 {n} 行",
+    "toast_title": "没有成功",
     "evaluate_general": "同时检查遗忘",
     "evaluate_rivals": "比什么更好？",
     "evaluate_against": "与其他系统在相同的行上比较",
