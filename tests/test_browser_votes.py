@@ -42,14 +42,16 @@ def rate(app_home: Path, url: str, browser: Any, monkeypatch: pytest.MonkeyPatch
         context.close()
 
 
+def place(page: Any) -> str:
+    """Which pair is shown, as "2 of 14"."""
+    return str(page.locator("#vote-view .workline .num").inner_text())
+
+
 def press(page: Any, key: str) -> None:
+    """One key is a vote, and the next pair is there."""
+    before = place(page)
     page.keyboard.press(key)
-    expect(page.locator("#revealed")).to_be_visible(timeout=SLOW_MS)
-
-
-def onward(page: Any) -> None:
-    page.keyboard.press("Enter")
-    expect(page.locator("#vote-a")).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#vote-view .workline .num")).not_to_have_text(before, timeout=SLOW_MS)
 
 
 def votes(name: str) -> int:
@@ -82,6 +84,9 @@ def test_no_response_tells_the_sides_before_the_vote(rate: Any) -> None:
     assert telling, "the pair came in some response"
     assert not [body for body in telling if re.search(r"\b(base|tuned|row_?\d*|held-out)\b", body.split("i18n")[0])]
     press(page, "1")
+    assert not re.search(r"\b(base|tuned)\b", page.locator("#vote-view").inner_html()), "names are told at the end"
+    page.click("#vote-finish")
+    expect(page.locator("#revealed")).to_be_visible(timeout=SLOW_MS)
     assert re.search(r"\btuned\b", page.locator("#vote-view").inner_html())
 
 
@@ -91,9 +96,7 @@ def test_two_browsers_vote_at_once_on_the_same_evaluation(rate: Any) -> None:
         for page in (ann, bob):
             page.keyboard.press("12"[turn % 2])
         for page in (ann, bob):
-            expect(page.locator("#revealed")).to_be_visible(timeout=SLOW_MS)
-        for page in (ann, bob):
-            onward(page)
+            expect(page.locator("#vote-view .workline .num")).to_contain_text(f"{turn + 2} of", timeout=SLOW_MS)
     totals = Store().totals("both")
     assert (totals.n, totals.raters) == (6, 2)
 
@@ -112,12 +115,8 @@ def test_keys_vote_but_not_while_typing_or_composing(rate: Any) -> None:
     name.fill("")
     name.blur()
     page.locator("#vote-tags label").first.click()  # a chip has the focus; the keys go on
-    press(page, "3")
-    onward(page)
-    press(page, "4")
-    page.keyboard.press("u")
-    expect(page.locator("#vote-a")).to_be_visible(timeout=SLOW_MS)
-    page.keyboard.press("s")
+    for key in "34us":
+        press(page, key)
     expect(page.locator("#vote-view")).to_contain_text("3 of", timeout=SLOW_MS)
     records = Store().export(runs.named("keys"), "jsonl")
     assert [re.search(r'"choice": "(\w+)"', line)[1] for line in records.splitlines()] == ["tie", "skip"]  # type: ignore[index]
@@ -132,11 +131,11 @@ def test_a_vote_that_cannot_be_saved_stays_and_is_saved_later(rate: Any, app_hom
     page.keyboard.press("2")
     expect(page.locator("#vote-fault")).to_contain_text("Nothing was saved", timeout=SLOW_MS)
     expect(page.locator("#vote-next")).to_have_text("Save the vote again")
-    assert page.locator("#vote-view .answer").count() == 2 and page.locator("#revealed").count() == 0
+    assert page.locator("#vote-view .answer").count() == 2 and place(page).startswith("1 of")
     file.rmdir()
     aside.rename(file)
     page.click("#vote-next")
-    expect(page.locator("#revealed")).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#vote-view .workline .num")).to_contain_text("2 of", timeout=SLOW_MS)
     expect(page.locator("#vote-fault .fault")).to_have_count(0)
     assert Store().export(runs.named("disk"), "jsonl").count('"choice": "b"') == 1
 
@@ -147,9 +146,15 @@ def test_one_thumb_reaches_every_button_on_a_phone(rate: Any) -> None:
         box = page.locator(f"#{name}").bounding_box()
         assert box["height"] >= 44 and box["y"] > 422 and box["y"] + box["height"] <= 844, name
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.tap("#vote-b")
-    expect(page.locator("#revealed")).to_be_visible(timeout=SLOW_MS)
-    assert page.locator("#vote-next").bounding_box()["height"] >= 44
+    answer_b = page.locator("#vote-view .answer").nth(1).bounding_box()
+    assert answer_b["y"] + answer_b["height"] <= page.locator("#vote-a").bounding_box()["y"], (
+        "both answers are in sight"
+    )
+    assert "14 pairs, about" in page.locator("#rate-instruction").inner_text()
+    page.locator("#vote-b").dblclick()  # the second click of a double click is no vote on the next pair
+    expect(page.locator("#vote-view .workline .num")).to_contain_text("2 of", timeout=SLOW_MS)
+    assert page.locator("#vote-finish").bounding_box()["height"] >= 44
+    assert votes("phone") == 1
 
 
 def test_a_wrong_link_tells_a_rater_neither_folders_nor_runs(rate: Any, url: str) -> None:  # noqa: F811

@@ -73,14 +73,14 @@ def cards(
         text = html.esc(pair[f"answer_{side}"]) or f'<span class="muted">{say(lang, "vote_no_answer")}</span>'
         if hints.get(f"cut_{side}"):
             text += f"… {cut_chip(lang)}"
-        drawn.append(f'<div class="answer {css}"><span class="who">{heading}</span>{text}</div>')
+        drawn.append(f'<div class="answer {css}" tabindex="0"><span class="who">{heading}</span>{text}</div>')
     position = say(lang, "vote_place", n=pair["position"], total=pair["total"])
     share = html.track((pair["position"] - 1) / max(pair["total"], 1))
     both = hints.get("both") if not revealed else ""
     advice = f'<p class="small" id="vote-advice">{say(lang, f"vote_{both}")}</p>' if both else ""
     return html.block(
         f'<div class="workline muted small"><span class="num">{position}</span>{share}</div>'
-        f'{html.bubbles(pair["prompt"])}<div class="two">{"".join(drawn)}</div>{advice}'
+        f'<div class="vote-asked" tabindex="0">{html.bubbles(pair["prompt"])}</div><div class="two">{"".join(drawn)}</div>{advice}'
     )
 
 
