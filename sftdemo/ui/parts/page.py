@@ -125,7 +125,7 @@ def show_title(name: str | None, request: gr.Request) -> Any:
 
 
 # The tabs where that is got for which a screen waits.
-WAYS = {"wait_data": "data", "wait_run": "train", "vote_waits": "evaluate"}
+WAYS = {"wait_data": "data", "wait_run": "train", "runs_empty": "train", "vote_waits": "evaluate"}
 
 
 def waits(lang: str, key: str, then: str = "") -> str:
@@ -133,7 +133,8 @@ def waits(lang: str, key: str, then: str = "") -> str:
     be there. Who may not get it is told to wait for the owner."""
     tab, visitor = WAYS.get(key, ""), rights.current()
     closed = tab == "train" and not visitor.may("train")
-    texts = [f"{key}_closed" if closed else f"{key}_text", *([then] if then else [])]
+    how = "wait_run_closed" if closed else "wait_run_text" if tab == "train" else f"{key}_text"
+    texts = [how, *([then] if then else [])]
     text = say(lang, "space").join(say(lang, name) for name in texts)
     if not tab or closed or not tabs_for(visitor)[tab]:
         return html.empty(say(lang, key), text)

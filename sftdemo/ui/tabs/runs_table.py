@@ -12,6 +12,7 @@ from sftdemo.evaluation.registry import METRICS
 from sftdemo.evaluation.summary import gained
 from sftdemo.runs.trash import Deleted
 from sftdemo.ui.parts import charts, html
+from sftdemo.ui.parts.page import waits
 from sftdemo.ui.texts import duration, number, say
 
 PAGE_ROWS = 25
@@ -156,7 +157,8 @@ def cells(run: runs.Run, lang: str) -> dict[str, str]:
 def runs_table(matches: Sequence[runs.Run], shown: int, chosen: str, lang: str, order: str = NEWEST) -> str:
     """One page of runs; only the rows shown are read whole."""
     if not matches:
-        return html.empty(say(lang, "runs_empty"), say(lang, "wait_run_text"))
+        nothing = next(iter(runs.list_runs()), None) is None
+        return waits(lang, "runs_empty", "then_runs") if nothing else html.empty(say(lang, "runs_empty"), "")
     by, _, way = order.partition("-")
     heads = []
     for column in COLUMNS:
