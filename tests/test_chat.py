@@ -162,11 +162,11 @@ def test_a_shared_chat_is_a_page_of_text() -> None:
 
 
 def test_a_conversation_is_exported_as_messages_and_to_read() -> None:
-    file = json.loads(chat_files.exported(TALK, "jsonl", "a/b: c"))
-    rows = [json.loads(line) for line in file["text"].splitlines()]
-    assert file["name"] == "a-b-c.jsonl" and [row["model"] for row in rows] == ["base", "r"]
+    name, lines = chat_files.exported(TALK, "jsonl", "a/b: c")
+    rows = [json.loads(line) for line in lines.splitlines()]
+    assert name == "a-b-c.jsonl" and [row["model"] for row in rows] == ["base", "r"]
     assert [message["content"] for message in rows[1]["messages"]] == ["Q: ?", "yes"]
-    text = json.loads(chat_files.exported(TALK, "md", "x"))["text"]
+    _, text = chat_files.exported(TALK, "md", "x")
     assert "````text\n```\n<b>no</b>\n````" in text, "no viewer draws it"
     with pytest.raises(UserError, match="no conversation to export"):
         chat_files.exported(Conversation(), "md", "x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl
 
 from sftdemo import runs
@@ -23,6 +24,14 @@ ARRIVED_JS = """() => {
   return [];
 }"""
 READY_JS = "() => { window.sftdemo.shown(['arrived', 'ready']); return []; }"
+
+
+def absolute(path: str, root_path: str | None, request: Any) -> str:
+    """A path of the app as the browser reaches it; without a request, as in a call from Python, it stays relative."""
+    from gradio.route_utils import get_root_url
+
+    asked = getattr(request, "request", None)
+    return f"{get_root_url(asked, asked.url.path, root_path)}/{path}" if asked else path
 
 
 def tab_shown_js(tab: str) -> str:

@@ -14,7 +14,7 @@ from sftdemo.ui.parts import html
 # Saves the text that came with the reply as a file of that name, and empties both fields.
 SAVE_JS = """(name, text) => {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], {type: "text/html"}));
+  link.href = URL.createObjectURL(new Blob([text], {type: "application/octet-stream"}));
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);

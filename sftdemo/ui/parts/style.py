@@ -81,6 +81,17 @@ html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointe
       return names.map((name, i) => name in kept ? kept[name] : values[i]);
     },
   });
+  // A fault is said once: where it stands on the page, if that can be seen; else in the toast.
+  const said = (text) => [...document.querySelectorAll(".state.fault")].find((box) => box.offsetParent && box.textContent === text);
+  new MutationObserver(() => {
+    for (const toast of document.querySelectorAll(".toast-body.error")) {
+      const boxes = [...toast.querySelectorAll("[data-testid=toast-text]")].map((part) => said(part.textContent));
+      if (!boxes.length || !boxes.every(Boolean)) continue;
+      boxes[0].scrollIntoView({block: "nearest"});
+      toast.style.display = "none";
+      toast.querySelector("[data-testid=toast-close]").click();
+    }
+  }).observe(document, {childList: true, subtree: true});
   // What was typed and not sent outlives a reload and the switch of languages.
   const texts = ["chat-input", "vote-input", "source", "ReadConfig-instruction", "ReadConfig-system"], held = "sftdemo-texts";
   const boxes = (id) => document.querySelector(`#${id} textarea, #${id} input`);
@@ -135,20 +146,26 @@ element.addEventListener('keydown', (event) => {
   if (event.key === 'Enter' && event.target.matches('tr[data-pick]')) send(event);
 });
 """
-# A conversation: its buttons, copying an answer as its text, and the last question kept in sight together with the answers
-# that grow below it, until the reader scrolls elsewhere.
-TALK_JS = (
-    PICK_JS
-    + """
+# Copies, as text, what the selector in `data-from` finds nearest to the button, also where the page has no clipboard.
+COPY_JS = """
 element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-copy]');
   if (!button) return;
+  let place = button;
+  while (!place.querySelector(button.dataset.from)) place = place.parentElement;
   const selection = getSelection();
-  selection.selectAllChildren(button.closest('.answer').querySelector('.text'));
+  selection.selectAllChildren(place.querySelector(button.dataset.from));
   document.execCommand('copy');
   selection.removeAllRanges();
   button.textContent = button.dataset.copy;
 });
+"""
+# A conversation: its buttons, and the last question kept in sight together with the answers that grow below it, until the
+# reader scrolls elsewhere.
+TALK_JS = (
+    PICK_JS
+    + COPY_JS
+    + """
 let question = '', following = true;
 for (const moved of ['wheel', 'touchmove']) addEventListener(moved, () => { following = false; }, {passive: true});
 watch('value', () => {
@@ -161,29 +178,6 @@ watch('value', () => {
 });
 """
 )
-# Saves the file that the server has written into a field, as {"name", "text"}.
-SAVE_JS = """
-(file) => {
-  const {name, text} = JSON.parse(file), link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([text], {type: 'text/plain;charset=utf-8'}));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-}
-"""
-LINK_JS = """
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('[data-link]');
-  if (!button) return;
-  const field = document.createElement('textarea');  // also where the page has no clipboard, as without https
-  field.value = new URL(button.dataset.link, location.href.split('?')[0]).href;
-  document.body.append(field);
-  field.select();
-  document.execCommand('copy');
-  field.remove();
-  button.textContent = button.dataset.done;
-});
-"""
 SEND_JS = (
     "(text) => ({__type__: 'update', interactive: Boolean(text && text.trim())})"  # nothing typed, nothing to send
 )

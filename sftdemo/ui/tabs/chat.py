@@ -46,7 +46,6 @@ class ChatTab:
             with gr.Column(elem_id="chat-talk"):
                 self.past = gr.HTML("", elem_id="chat-past", js_on_load=style.TALK_JS)
                 self.now = gr.HTML("", elem_id="chat-now", js_on_load=style.TALK_JS)
-            self.fault = gr.HTML("", elem_id="chat-fault")
             self._build_bar()
             self._build_tools()
             self.beside = gr.Dropdown(
@@ -75,6 +74,7 @@ class ChatTab:
             self.warmer = gr.Button(label("chat_warmer"), size="sm", visible=False, elem_id="chat-warmer")
             self.leave_edit = gr.Button(label("chat_edit_cancel"), size="sm", visible=False, elem_id="chat-edit-cancel")
         with gr.Column(elem_id="chat-bottom"):
+            self.fault = gr.HTML("", elem_id="chat-fault")
             self.chips = picker(elem_id="chat-prompts")
             with gr.Row(elem_id="chat-ask"):
                 self.text = gr.Textbox(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 from sftdemo import files
@@ -14,12 +13,12 @@ FORMATS = ("jsonl", "md")
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 
-def exported(conversation: Conversation, form: str, name: str) -> str:
-    """{"name", "text"} of the file as JSON, for the browser to save; `form` is one of FORMATS."""
+def exported(conversation: Conversation, form: str, name: str) -> tuple[str, str]:
+    """The file's name and text, for the browser to save; `form` is one of FORMATS."""
     if not any(turn.answers for turn in conversation.turns):
         raise UserError("There is no conversation to export yet; ask something first.")
     text = as_jsonl(conversation) if form == "jsonl" else as_markdown(conversation, name)
-    return json.dumps({"name": f"{_UNSAFE.sub('-', name).strip('-.') or 'chat'}.{form}", "text": text})
+    return f"{_UNSAFE.sub('-', name).strip('-.') or 'chat'}.{form}", text
 
 
 def as_jsonl(conversation: Conversation) -> str:

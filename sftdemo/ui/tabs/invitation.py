@@ -5,37 +5,22 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from gradio.route_utils import get_root_url
-
 from sftdemo import runs
 from sftdemo.runs import voting
 from sftdemo.ui.access import rights
 from sftdemo.ui.access.hosts import hostname, is_loopback
 from sftdemo.ui.parts import html
+from sftdemo.ui.parts.address import absolute
 from sftdemo.ui.texts import say
 from sftdemo.votes import Store
 
 RATE_PATH = "rate"
 USUAL_SECONDS = 12.0  # a vote, until enough have been timed
-# Works without a secure context, too, where the browser has no clipboard for pages.
-COPY_JS = """
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('[data-copy]');
-  if (!button) return;
-  const selection = getSelection();
-  selection.selectAllChildren(element.querySelector('.link'));
-  document.execCommand('copy');
-  selection.removeAllRanges();
-  button.textContent = button.dataset.copy;
-});
-"""
 
 
 def address(run_name: str, root_path: str | None, request: Any) -> str:
     """The address of the raters' page, as the browser reaches the app."""
-    page = f"{RATE_PATH}?run={quote(run_name, safe='')}"
-    asked = getattr(request, "request", None)  # without one, as in a call from Python, the address is relative
-    return f"{get_root_url(asked, asked.url.path, root_path)}/{page}" if asked else page
+    return absolute(f"{RATE_PATH}?run={quote(run_name, safe='')}", root_path, request)
 
 
 def qr_code(text: str) -> str:
@@ -61,7 +46,8 @@ def invitation(run: runs.Run, root_path: str | None, request: Any, lang: str) ->
     """The link with its button and code, what raters are to do, and where the link leads nowhere, why."""
     url = address(run.name, root_path, request)
     button = (
-        f'<button class="small-button" data-copy="{say(lang, "invite_copied")}">{say(lang, "invite_copy")}</button>'
+        f'<button class="small-button" data-copy="{say(lang, "invite_copied")}" data-from=".link">{say(lang, "invite_copy")}'
+        "</button>"
     )
     link = f'<a class="link" href="{html.esc(url)}" target="_blank">{html.esc(url)}</a>'
     text = f"<p>{say(lang, 'invite_text')} {instruction(run, lang)}</p>"

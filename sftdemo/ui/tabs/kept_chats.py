@@ -10,6 +10,8 @@ import gradio as gr
 
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import html, style
+from sftdemo.ui.parts.address import absolute
+from sftdemo.ui.parts.downloads import SAVE_JS
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker
 from sftdemo.ui.tabs import chat_store, shared_chat
@@ -34,14 +36,12 @@ def kept_table(chats: Sequence[KeptChat], chosen: str, lang: str) -> str:
     return html.table(headers, rows)
 
 
-def shared_link(chat: KeptChat | None, lang: str) -> str:
-    """The way to a shared chat, for others."""
-    if chat is None or not chat.shared:
-        return ""
-    address = shared_chat.link(chat)
-    copy = f'<button class="small-button" data-link="{address}" data-done="{say(lang, "chat_copied")}">{say(lang, "kept_copy")}</button>'
-    open_it = f'<a href="{address}" target="_blank" rel="noopener">{say(lang, "kept_open_link")}</a>'
-    return html.block(f'{open_it} {copy} <span class="muted">{say(lang, "kept_link_note")}</span>', "small")
+def shared_link(chat: KeptChat, root_path: str | None, request: gr.Request) -> str:
+    """The address of a shared chat, for others, with a button that copies it."""
+    lang, url = language(request), html.esc(absolute(shared_chat.link(chat), root_path, request))
+    copy = f'<button class="small-button" data-copy="{say(lang, "chat_copied")}" data-from=".link">{say(lang, "kept_copy")}</button>'
+    link = f'<a class="link" href="{url}" target="_blank" rel="noopener">{url}</a>'
+    return html.block(f'{link} {copy}<p class="muted">{say(lang, "kept_link_note")}</p>', "small")
 
 
 class KeptChats:
@@ -65,8 +65,8 @@ class KeptChats:
                 self.share = self._button("kept_share", "kept-share")
                 self.unshare = self._button("kept_unshare", "kept-unshare")
                 self.delete = self._button("kept_delete", "kept-delete")
-            self.link = gr.HTML("", elem_id="kept-link", js_on_load=style.LINK_JS)
-            self.file = gr.Textbox("", visible="hidden", label=label("kept_title"))
+            self.link = gr.HTML("", elem_id="kept-link", js_on_load=style.COPY_JS)
+            self.file = [gr.Textbox("", visible="hidden", label=label("kept_title")) for _ in range(2)]  # name, text
 
     def _button(self, key: str, elem_id: str) -> Any:
         return gr.Button(label(key), size="sm", elem_id=elem_id, scale=1, min_width=100)
@@ -76,14 +76,14 @@ class KeptChats:
         lang, visitor = language(request), rights.visitor(request)
         chats = chat_store.listed(visitor)
         chat = next((chat for chat in chats if chat.id == chosen), None)
-        may_share = visitor.may("share")
+        may_share, root_path = visitor.may("share"), getattr(self.page.blocks, "root_path", None)
         return {
             self.table: kept_table(chats, chosen, lang),
             self.chosen: chosen if chat else "",
             self.actions: gr.update(visible=chat is not None),
             self.share: gr.update(visible=may_share and chat is not None and not chat.shared),
             self.unshare: gr.update(visible=chat is not None and chat.shared),
-            self.link: shared_link(chat, lang),
+            self.link: shared_link(chat, root_path, request) if chat and chat.shared else "",
         }
 
     def keep_it(
@@ -97,7 +97,8 @@ class KeptChats:
         return self.listed(request, chat.id) | {self.name: ""}
 
     def save(self, run_name: str, talks: Any, name: str, form: str) -> dict[Any, Any]:
-        return {self.file: exported(talk_with(talks, run_name).now, form, name or run_name)}
+        file = exported(talk_with(talks, run_name).now, form, name or run_name)
+        return dict(zip(self.file, file, strict=True))
 
     def choose(self, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
         return self.listed(request, picked(event))
@@ -134,8 +135,8 @@ class KeptChats:
         wire(self.keep.click, self.keep_it, kept, [*listed, self.name], fault, **chat)
         for form, button in self.files.items():
             saved = {"run_name": self.page.run, "talks": self.talks, "name": self.name, "form": gr.State(form)}
-            written = wire(button.click, self.save, saved, [self.file], fault, **chat)
-            wire(written.success, None, [self.file], None, js=style.SAVE_JS)
+            written = wire(button.click, self.save, saved, self.file, fault, **chat)
+            wire(written.success, None, self.file, self.file, js=SAVE_JS)
         wire(self.table.select, self.choose, None, listed, fault, **chat, **EACH_PICK)
         wire(self.rename.click, self.rename_it, [self.chosen, self.name], [*listed, self.name], fault, **chat)
         wire(self.share.click, self.share_it, [self.chosen], listed, fault, needs="share")

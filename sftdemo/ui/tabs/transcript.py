@@ -120,7 +120,7 @@ def answer_drawn(turn: Turn, number: int, name: str, text: str, is_last: bool, v
 
 
 def answer_tools(number: int, name: str, is_last: bool, lang: str) -> str:
-    copy = f'<button class="quiet" data-copy="{say(lang, "chat_copied")}">{say(lang, "chat_copy")}</button>'
+    copy = f'<button class="quiet" data-copy="{say(lang, "chat_copied")}" data-from=".text">{say(lang, "chat_copy")}</button>'
     return copy + (action("again", name, say(lang, "chat_again_one")) if is_last else "")
 
 

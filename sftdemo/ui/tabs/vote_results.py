@@ -12,11 +12,11 @@ from sftdemo import runs
 from sftdemo.errors import UserError
 from sftdemo.runs import voting
 from sftdemo.ui.access import rights
-from sftdemo.ui.parts import downloads, html
+from sftdemo.ui.parts import downloads, html, style
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker
 from sftdemo.ui.parts.preference import headline, interval, percent
-from sftdemo.ui.tabs.invitation import COPY_JS, invitation
+from sftdemo.ui.tabs.invitation import invitation
 from sftdemo.ui.texts import label, language, number, say
 from sftdemo.votes import TYPED, Report, Store
 from sftdemo.votes.results import Ranked
@@ -181,7 +181,7 @@ class VoteResults:
             self.files = {
                 kind: gr.DownloadButton(label(f"export_{kind}"), size="sm", visible=False) for kind in EXPORTS
             }
-        self.share = gr.HTML("", elem_id="vote-share", js_on_load=COPY_JS)
+        self.share = gr.HTML("", elem_id="vote-share", js_on_load=style.COPY_JS)
         self.telling = gr.Radio(
             [(label("telling_end"), "end"), (label("telling_each"), "each")],
             value="end",

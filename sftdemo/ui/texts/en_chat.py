@@ -55,7 +55,6 @@ CHAT = {
     "kept_unshare": "Stop sharing",
     "kept_delete": "Delete",
     "kept_copy": "Copy link",
-    "kept_open_link": "The shared page",
     "kept_link_note": "Whoever has the link may read it; nobody can change it.",
     "shared_about": "A shared chat, read only. Run: {runs}",
 }

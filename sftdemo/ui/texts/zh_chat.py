@@ -55,7 +55,6 @@ CHAT = {
     "kept_unshare": "停止分享",
     "kept_delete": "删除",
     "kept_copy": "复制链接",
-    "kept_open_link": "分享的页面",
     "kept_link_note": "有链接的人都可查看，但不能修改。",
     "shared_about": "分享的对话，只读。运行：{runs}",
 }
