@@ -12,7 +12,7 @@ from sftdemo.settings import Settings, setting
 
 DEFAULT_MODEL = "smollm2-135m"
 SGD_RATE = 200  # times Adam's: then a step clipped to norm 1, with momentum, is about as long as one of Adam's
-LORA_ONLY = ("lora_targets", "rslora", "pissa", "lora_plus_ratio")
+LORA_ONLY = ("lora_targets", "rslora", "dora", "pissa", "lora_plus_ratio")
 GPU_OPTIMIZERS = ("adamw_8bit", "paged_adamw", "paged_adamw_8bit")
 
 
@@ -173,6 +173,12 @@ class TrainConfig(ReadConfig):
         group="LoRA",
         rare=True,
     )
+    dora: bool = setting(
+        False,
+        "DoRA: LoRA turns the weights, and each output's size is learned apart; often better at low rank, much slower.",
+        group="LoRA",
+        rare=True,
+    )
     pissa: bool = setting(
         False,
         "PiSSA: begin with the principal parts of the weights in place of noise and zeros; saved as LoRA of twice the rank.",
@@ -237,6 +243,10 @@ class TrainConfig(ReadConfig):
 
     def problems(self) -> list[Text]:
         problems = super().problems()
+        if self.dora and self.quantization == "int8":  # PEFT can't read such weights back once they were used
+            problems.append(Text("dora can't learn beside int8 weights; use quantization nf4 or none."))
+        if self.pissa and self.dora:
+            problems.append(Text("pissa changes the weights whose sizes dora learns; choose one of them."))
         if self.pissa and self.quantization != "none":
             problems.append(
                 Text(

@@ -432,7 +432,8 @@ class Block(torch.nn.Module):
         self.rows = AdapterRouting([None, None])
         linear = torch.nn.Linear
         self.first = RoutedLinear(linear(8, 6, bias=False), [adapter(8, 6, 2), adapter(8, 6, 3)], self.rows)
-        self.second = RoutedLinear(linear(8, 4), [adapter(8, 4, 2), None], self.rows)
+        turned = (torch.rand(4, generator=draw), torch.randn(4, generator=draw))
+        self.second = RoutedLinear(linear(8, 4), [adapter(8, 4, 2), None], self.rows, [turned, None])
         self.third = RoutedLinear(linear(8, 6, bias=False), [adapter(8, 6, 2), adapter(8, 6, 3)], self.rows)
         self.last = RoutedLinear(linear(16, 8, bias=False), [None, adapter(16, 8, 3)], self.rows)
         self.device = torch.device("cpu")

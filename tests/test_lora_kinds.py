@@ -13,7 +13,7 @@ from conftest import label_rows
 from safetensors.torch import load_file
 from test_resume import at_step
 
-from sftdemo import runs
+from sftdemo import ExportConfig, export, runs
 from sftdemo.config import GenerateConfig, TrainConfig
 from sftdemo.encoding.encode import encode_prompt
 from sftdemo.encoding.examples import encode_all
@@ -36,6 +36,8 @@ def settings(tmp_path: Path, tiny: str) -> dict[str, Any]:
 
 KINDS: dict[str, dict[str, Any]] = {
     "rslora": {"rslora": True, "lora_targets": "q_proj, down_proj"},
+    "dora": {"dora": True, "lora_dropout": 0.1},
+    "dora_nf4": {"dora": True, "quantization": "nf4"},
     "pissa": {"pissa": True, "rslora": True},
     "lora_plus": {"lora_plus_ratio": 16.0},
 }
@@ -43,7 +45,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def eval_loss(run: runs.Run, base: str) -> float:
     """Of the run's model under plain PEFT, in nats a token of its validation rows."""
-    model = load_base(Path(base), torch.float32)
+    model = load_base(Path(base), torch.float32, run.config()["settings"]["quantization"])
     loss.enable(model)
     rows = encode_all(run.examples("validation"), tokenizer(Path(base)), "stop", "").rows
     batch = Collator(packed=False)(list(rows))
@@ -52,7 +54,9 @@ def eval_loss(run: runs.Run, base: str) -> float:
         return float(add_adapter(model, run.model_path).eval()(**batch)) / len(batch["labels"])
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "pissa")) for kind in KINDS])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in ("pissa", "dora"))) for kind in KINDS]
+)
 def test_it_answers_side_by_side_as_under_plain_peft_and_goes_on_after_a_stop(settings, tiny, kind):
     config = TrainConfig(**settings | KINDS[kind], max_steps=5)
     summary = train(config)
@@ -62,9 +66,9 @@ def test_it_answers_side_by_side_as_under_plain_peft_and_goes_on_after_a_stop(se
     names = tokenizer(Path(tiny))
     messages = [{"role": "user", "content": "the soup 3 was fine and good"}]
     ids = encode_prompt(names, messages)
-    model = add_adapter(load_base(Path(tiny), torch.float32), run.model_path).eval()
-    (tokens,), _ = greedy(model, [ids], [names.eos_token_id], 12)
-    (base_tokens,), _ = greedy(load_base(Path(tiny), torch.float32).eval(), [ids], [names.eos_token_id], 12)
+    base = load_base(Path(tiny), torch.float32, config.quantization).eval()
+    (base_tokens,), _ = greedy(base, [ids], [names.eos_token_id], 12)
+    (tokens,), _ = greedy(add_adapter(base, run.model_path).eval(), [ids], [names.eos_token_id], 12)
     (answers,) = load("r").complete([messages], GenerateConfig(max_new_tokens=12))
     assert answers["tuned"] == names.decode(tokens, skip_special_tokens=True)
     assert answers["base"] == names.decode(base_tokens, skip_special_tokens=True) != answers["tuned"]
@@ -106,6 +110,8 @@ def test_pissa_begins_at_the_base_and_is_saved_as_plain_lora(settings):
 def test_what_cannot_be_is_one_line(settings):
     for changes, fault in (
         ({"method": "full", "rslora": True}, "rslora is for method lora; leave it out, or choose lora"),
+        ({"dora": True, "quantization": "int8"}, "dora can't learn beside int8 weights; use quantization nf4"),
+        ({"dora": True, "pissa": True}, "pissa changes the weights whose sizes dora learns"),
         ({"quantization": "nf4", "pissa": True}, "pissa takes the weights apart, and nf4 weights can't be"),
     ):
         with pytest.raises(UsageError, match=fault):
@@ -117,3 +123,12 @@ def test_what_cannot_be_is_one_line(settings):
             train(TrainConfig(**settings, lora_targets=names))
         assert runs.find("r").status()["state"] == "failed" and not runs.find("r").model_path.exists()
         runs.find("r").delete()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "form"), [("dora", "merged")])
+def test_it_leaves_as_it_answers(settings, tmp_path, kind, form):
+    """The export is opened again in a process of its own, and every token has to be the run's."""
+    train(TrainConfig(**settings | KINDS[kind], max_steps=8))
+    exported = export("r", tmp_path / "out", config=ExportConfig(format=form, dtype="float32"))
+    assert exported.check and exported.check.exact

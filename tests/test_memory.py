@@ -114,9 +114,10 @@ def saved_bytes(model: torch.nn.Module, rows: list[Encoded]) -> int:
     return sum(tensor.untyped_storage().nbytes() for where, tensor in kept.items() if where not in own)
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_activations_are_the_tensors_that_autograd_keeps(model, babbler, method):
-    config = TrainConfig(method=method, batch_size=3)
+@pytest.mark.parametrize("kind", ["lora", "full", "dora"])
+def test_activations_are_the_tensors_that_autograd_keeps(model, babbler, kind):
+    method = "full" if kind == "full" else "lora"
+    config = TrainConfig(method=method, batch_size=3, dora=kind == "dora")
     rows, lengths = batch_of([60, 70, 80])
     assert (lengths.lengths, lengths.learned, lengths.prefix) == ([59, 69, 79], [3, 3, 3], 6)
     found = []
@@ -128,7 +129,8 @@ def test_activations_are_the_tensors_that_autograd_keeps(model, babbler, method)
             fused_layers.fuse(loaded)
         found.append(saved_bytes(loaded.train(), rows))
     estimated = sum(memory_estimate.kept_by_layer(model, config, next(lengths.batches(config)), 4))
-    assert estimated == pytest.approx(found[1] - found[0], rel=0.01)
+    # What PEFT keeps for DoRA is counted on the safe side.
+    assert estimated == pytest.approx(found[1] - found[0], rel=0.1 if kind == "dora" else 0.01)
 
 
 def test_checkpointing_gives_the_same_loss_and_gradients(babbler):

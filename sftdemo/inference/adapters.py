@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,26 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-class RoutedLinear(nn.Module):
-    """base(x), plus each adapter's product in its rows: y = xW + (alpha / r) xAB (Hu et al. 2021, eq. 3)."""
+Rescaling = tuple[Tensor, Tensor]
+"""What DoRA does to a base's output [out]: a factor and a summand, so that a bias stays as it is."""
 
-    def __init__(self, base: nn.Module, adapters: list[tuple[Tensor, Tensor] | None], rows: AdapterRouting) -> None:
-        """adapters[k] is a [in, r] and b [r, out] with the scaling in it, or None where adapter k has none here."""
+
+class RoutedLinear(nn.Module):
+    """base(x), plus each adapter's product in its rows: y = xW + (alpha / r) xAB (Hu et al. 2021, eq. 3).
+
+    With DoRA an adapter's rows have y = g (xW + (alpha / r) xAB), g = m / norm(W + (alpha / r) AB) (Liu et al. 2024, eq. 5).
+    """
+
+    def __init__(
+        self,
+        base: nn.Module,
+        adapters: list[tuple[Tensor, Tensor] | None],
+        rows: AdapterRouting,
+        rescalings: list[Rescaling | None] | None = None,
+    ) -> None:
+        """adapters[k] is a [in, r] and b [r, out] with the scaling in it, g too, or None where adapter k has none here."""
         super().__init__()
+        self.rescalings = rescalings or [None] * len(adapters)
         self.base = base
         self.rows = rows
         self.adapters = adapters
@@ -44,9 +58,13 @@ class RoutedLinear(nn.Module):
         if not any(self.adapters):  # the last layer, which is given what is asked for
             return y
         tokens, into = x.reshape(-1, x.shape[-1]), y.view(-1, y.shape[-1])
-        for chosen, adapter in zip(self.rows.among(len(tokens)), self.adapters, strict=True):
+        for chosen, adapter, rescaling in zip(
+            self.rows.among(len(tokens)), self.adapters, self.rescalings, strict=True
+        ):
             if adapter is None or chosen is None:
                 continue
+            if rescaling is not None:
+                into[chosen] = into[chosen] * rescaling[0] + rescaling[1]
             a, b = adapter
             part = tokens[chosen].to(a.dtype) @ a
             if isinstance(chosen, Tensor):
@@ -71,14 +89,21 @@ class Stack:
         self.rows, self.places = layers[0].rows, len(layers)
         self.outputs = _spans(weights, 0)
         parts = list(weights)
-        # For each adapter of each layer that it has: where xA stands, where the layer's output does, and B.
-        self.adapters: list[list[tuple[slice, slice, Tensor]]] = []
-        for layer_adapters in zip(*(layer.adapters for layer in layers), strict=True):
+        # For each adapter of each layer that it has: where xA stands, where the layer's output does, B, and DoRA's part.
+        self.adapters: list[list[tuple[slice, slice, Tensor, Rescaling | None]]] = []
+        all_rescalings = zip(*(layer.rescalings for layer in layers), strict=True)
+        for layer_adapters, rescalings in zip(
+            zip(*(layer.adapters for layer in layers), strict=True), all_rescalings, strict=True
+        ):
             low = [a.t() for a, _ in filter(None, layer_adapters)]
             inner = iter(_spans(low, sum(map(len, parts))))
             parts += low
             self.adapters.append(
-                [(next(inner), out, pair[1]) for out, pair in zip(self.outputs, layer_adapters, strict=True) if pair]
+                [
+                    (next(inner), out, pair[1], rescaling)
+                    for out, pair, rescaling in zip(self.outputs, layer_adapters, rescalings, strict=True)
+                    if pair
+                ]
             )
         # Laid out [in, out]: as fast as [out, in] for two rows, and faster for many.
         self.weight = torch.cat([part.t() for part in parts], 1, out=room.view(parts[0].shape[1], -1)).t()
@@ -103,7 +128,9 @@ class Stack:
         for chosen, adapter in zip(self.rows.among(len(flat)), self.adapters, strict=True):
             if chosen is None:
                 continue
-            for inner, out, high in adapter:
+            for inner, out, high, rescaling in adapter:
+                if rescaling is not None:
+                    flat[chosen, out] = flat[chosen, out] * rescaling[0] + rescaling[1]
                 if isinstance(chosen, slice):
                     flat[chosen, out].addmm_(flat[chosen, inner], high)
                 else:
@@ -164,9 +191,9 @@ def route_adapters(model: PeftModel, names: list[str], dtype: torch.dtype) -> Ad
     rows = AdapterRouting([None] * len(names))
     for name in names:
         config = model.peft_config[name]
-        if config.use_dora or config.bias != "none" or config.modules_to_save or config.target_parameters:
+        if config.bias != "none" or config.modules_to_save or config.target_parameters:
             raise UserError(
-                "This adapter uses DoRA, biases, whole saved modules or experts; only LoRA beside linear layers can answer "
+                "This adapter uses biases, whole saved modules or experts; only LoRA beside linear layers can answer "
                 "together with its base."
             )
     base = model.get_base_model()
@@ -174,8 +201,13 @@ def route_adapters(model: PeftModel, names: list[str], dtype: torch.dtype) -> Ad
         if not isinstance(layer, LoraLayer):
             continue
         adapters = [_transposed(layer, name, dtype) if name in layer.lora_A else None for name in names]
+        rescalings = [
+            _rescale(layer, name, adapter, dtype) if adapter and model.peft_config[name].use_dora else None
+            for name, adapter in zip(names, adapters, strict=True)
+        ]
         parent, _, attribute = path.rpartition(".")
-        setattr(base.get_submodule(parent), attribute, RoutedLinear(layer.get_base_layer(), adapters, rows))
+        routed = RoutedLinear(layer.get_base_layer(), adapters, rows, rescalings)
+        setattr(base.get_submodule(parent), attribute, routed)
     head = base.get_output_embeddings()
     if type(head) is nn.Linear:
         base.set_output_embeddings(RoutedLinear(head, [None] * len(names), rows))
@@ -185,6 +217,23 @@ def route_adapters(model: PeftModel, names: list[str], dtype: torch.dtype) -> Ad
 def _transposed(layer: nn.Module, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     a, b = (getattr(layer, part)[name].weight.detach().float() for part in ("lora_A", "lora_B"))
     return a.t().contiguous().to(dtype), (b * layer.scaling[name]).t().contiguous().to(dtype)  # type: ignore[index]
+
+
+@torch.no_grad()
+def _rescale(layer: Any, name: str, adapter: tuple[Tensor, Tensor], dtype: torch.dtype) -> Rescaling:
+    """What DoRA does to the base's output; it does the same to the adapter's B, in place."""
+    from peft.utils.integrations import dequantize_module_weight
+
+    weight = dequantize_module_weight(layer.get_base_layer()).float()
+    if getattr(layer, "fan_in_fan_out", False):
+        weight = weight.t()
+    low, high = (layer.lora_A[name].weight.float(), layer.lora_B[name].weight.float())
+    norm = torch.linalg.norm(weight + layer.scaling[name] * (high @ low), dim=1)
+    factor = layer.lora_magnitude_vector[name].weight.float() / norm
+    adapter[1].mul_(factor.to(dtype))
+    bias = layer.get_base_layer().bias
+    summand = torch.zeros_like(factor) if bias is None else bias.float() * (1 - factor)
+    return factor.to(dtype), summand.to(dtype)
 
 
 @torch.no_grad()

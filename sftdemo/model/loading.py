@@ -116,6 +116,7 @@ def add_lora(model: PreTrainedModel, config: TrainConfig) -> Any:
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         use_rslora=config.rslora,
+        use_dora=config.dora,
         init_lora_weights="pissa_niter_4" if config.pissa else True,
         target_modules=targets(model, config.lora_targets),
         task_type="CAUSAL_LM",

@@ -188,7 +188,7 @@ def kept_by_layer(model: Model, config: TrainConfig, batch: Batch, size: int, gp
     Held to autograd's own saved tensors by tests/test_memory.py.
     """
     lora, queries, keys = config.method == "lora", model.heads * model.head, model.key_heads * model.head
-    plain = lora and not config.lora_dropout and config.quantization == "none"
+    plain = lora and not config.lora_dropout and not config.dora and config.quantization == "none"
     inputs = [model.hidden, queries, model.hidden, model.wide]  # of q k v, of o, of gate and up, of down
     # With dropout each LoRA input is a tensor of its own, beside its mask; a cast makes one for each linear layer too.
     alone = [model.hidden] * 5 + [queries, model.wide]
@@ -202,6 +202,8 @@ def kept_by_layer(model: Model, config: TrainConfig, batch: Batch, size: int, gp
     held += [(model.hidden, size)] * 2 if lora else [(model.hidden, 4)] * 4
     held += [(model.wide, size)] * (2 if plain else 3)  # gate, up, and the activation between them
     held += [(queries, size), (keys, size), (keys, size)]
+    if config.dora:  # each linear layer's output, before and after its size is changed
+        held += [(width, 4) for width in [queries, keys, keys, model.hidden, model.wide, model.wide, model.hidden] * 3]
     if lora:
         held += [(config.lora_r, 4)] * LORA_TARGETS
     # Attention keeps its weights, and the keys and values that stand behind a copy of the prefix. FlashAttention keeps only

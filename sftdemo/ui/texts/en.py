@@ -78,6 +78,7 @@ EN = {
     "set_lora_dropout": "LoRA dropout",
     "set_lora_targets": "LoRA targets",
     "set_rslora": "rsLoRA",
+    "set_dora": "DoRA",
     "set_pissa": "PiSSA",
     "set_lora_plus_ratio": "LoRA+ ratio",
     "set_neftune_alpha": "NEFTune alpha",

