@@ -157,9 +157,9 @@ def test_when_a_turn_is_expected_is_said_only_where_it_is_known(begin):
         assert runs.place(run) == place
     busy = runs.create("busy", "", {"settings": {}})
     busy.write_status("running", step=1, total=2)
-    assert [runs.starts_in(run) for run in runs.waiting()] == [None, None, None]
+    assert [seconds for _, seconds in runs.expected()] == [None, None, None]
     busy.write_status("running", step=1, total=2, eta_s=30)
-    assert [runs.starts_in(run) for run in runs.waiting()] == [30, 90, None]
+    assert [(run.name, seconds) for run, seconds in runs.expected()] == [("first", 30), ("second", 90), ("third", None)]
 
 
 def test_an_export_and_a_training_that_reads_its_data_are_waited_for(begin, monkeypatch):

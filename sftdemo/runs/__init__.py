@@ -5,11 +5,11 @@ from sftdemo.runs.listing import create, find, list_runs, named, rename, valid_n
 from sftdemo.runs.notes import annotate, title
 from sftdemo.runs.overview import details, differences, disk_bytes, outline, overview, same_base, source_name
 from sftdemo.runs.process import boot_id, identity, is_alive, process_start
-from sftdemo.runs.queue import active, ahead, cut_off, next_turn, place, starts_in, training, waiting
+from sftdemo.runs.queue import active, ahead, cut_off, expected, next_turn, place, training, waiting
 
 __all__ = [
     "ACTIVE", "SPLITS", "DamagedRun", "Run", "active", "ahead", "annotate", "boot_id", "create", "cut_off", "details",
-    "differences", "disk_bytes", "error_keys", "find", "home", "identity", "is_alive", "list_runs", "named", "next_turn", "outline",
-    "overview", "place", "process_start", "rename", "same_base", "source_name", "starts_in", "title", "training", "valid_name",
+    "differences", "disk_bytes", "error_keys", "expected", "find", "home", "identity", "is_alive", "list_runs", "named", "next_turn", "outline",
+    "overview", "place", "process_start", "rename", "same_base", "source_name", "title", "training", "valid_name",
     "waiting",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,8 +31,7 @@ def training() -> list[Run]:
 
 def waiting() -> list[Run]:
     """The runs that are queued, in the order of their turns; whose process is gone isn't among them."""
-    queued = [(status["turn"], run) for run, status in _statuses(active()) if status["state"] == "queued"]
-    return [run for _, run in sorted(queued, key=lambda pair: (pair[0], pair[1].name))]
+    return [run for run, _ in sorted((pair for pair in _statuses(active()) if pair[1]["state"] == "queued"), key=_turn)]
 
 
 def next_turn() -> int:
@@ -57,15 +57,25 @@ def _index(run: Run, line: list[Run]) -> int | None:
     return paths.index(run.path.resolve()) if run.path.resolve() in paths else None
 
 
-def starts_in(run: Run) -> float | None:
-    """In how many seconds a queued run's turn is expected, or None where nobody knows how long the others take."""
-    seconds = 0.0
-    for _, status in _statuses(ahead(run)):
-        expected = status.get("expected_s") if status["state"] == "queued" else status.get("eta_s")
-        if expected is None:
-            return None
-        seconds += expected
-    return seconds
+def expected() -> list[tuple[Run, float | None]]:
+    """The runs that wait, in the order of their turns, and in how many seconds each is expected to begin; None where nobody
+    knows how long those before it take."""
+    statuses = _statuses(active())
+    seconds = _sum(status.get("eta_s") for _, status in statuses if status["state"] != "queued")
+    begins = []
+    for run, status in sorted((pair for pair in statuses if pair[1]["state"] == "queued"), key=_turn):
+        begins.append((run, seconds))
+        seconds = _sum((seconds, status.get("expected_s")))
+    return begins
+
+
+def _sum(seconds: Iterable[float | None]) -> float | None:
+    known = list(seconds)
+    return sum(value for value in known if value is not None) if None not in known else None
+
+
+def _turn(pair: tuple[Run, Status]) -> tuple[int, str]:
+    return pair[1]["turn"], pair[0].name
 
 
 def cut_off() -> list[Run]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from pathlib import Path
@@ -54,6 +55,8 @@ def join(run: Run, expected_s: float | None = None) -> None:
         run.clear_words()
         status = run.status()
         values: dict[str, Any] = {key: status.get(key) or 0 for key in ("step", "total")}
+        if (steps := status.get("steps")) and (seconds := status.get("seconds")):
+            expected_s = expected_s or seconds / steps * max(values["total"] - steps, 0)
         if (run.path / "status.json").exists():
             values["before"] = files.read_json(run.path / "status.json")
         run.write_status("queued", turn=runs.next_turn(), expected_s=expected_s, **values)
@@ -104,7 +107,7 @@ def take(
         if any(other.status().get("pid") == os.getpid() for other in runs.training()):
             held.enter_context(lock.alone(run))
         run = run or new_run(config)
-        join(run)
+        join(run, config.max_minutes and 60 * config.max_minutes)
     else:
         hand_over(run, os.getpid())
     try:
@@ -122,14 +125,15 @@ def take(
 
 def wait(run: Run, held: contextlib.ExitStack, interruption: Interruption, reporter: Reporter) -> None:
     """Wait for the turn of a queued run; raises KeyboardInterrupt where it is asked to stop."""
-    said: Text | None = None
-    looked = 0.0
+    said: list[str] = []
+    looked = -PLACE_S
     while not _has_turn(run, held):
-        if time.monotonic() - looked > PLACE_S or not looked:
+        if time.monotonic() - looked >= PLACE_S:
             looked = time.monotonic()
-            if (sentence := _place(run)) != said:
-                said = sentence
-                reporter.info(sentence)
+            before = [each.name for each in runs.ahead(run)]
+            if before != said or not said:
+                said = before or [""]
+                reporter.info(_place(run, before))
         time.sleep(POLL_S)
         # A signal that comes amid the clearing away of an object is noted, and what it raises is lost.
         if interruption.asked or run.stop_asked or not run.path.exists():
@@ -146,12 +150,21 @@ def _has_turn(run: Run, held: contextlib.ExitStack) -> bool:
     return False
 
 
-def _place(run: Run) -> Text:
-    before = runs.ahead(run)
-    busy = before[0].name if before else Text("another process")
+def _place(run: Run, before: list[str]) -> Text:
+    """What is said to who waits; `before` are the names of the runs that come first."""
+    place, other = runs.place(run) or 1, before[0] if before else Text("another process")
+    seconds = next((seconds for each, seconds in runs.expected() if each.name == run.name), None)
+    if seconds and before:
+        return Text(
+            "Run {name} waits for its turn: place {place} in the queue, behind {other}; about {minutes} min.",
+            name=run.name,
+            place=place,
+            other=other,
+            minutes=math.ceil(seconds / 60),
+        )
     return Text(
         "Run {name} waits for its turn: place {place} in the queue, behind {other}.",
         name=run.name,
-        place=runs.place(run) or 1,
-        other=busy,
+        place=place,
+        other=other,
     )

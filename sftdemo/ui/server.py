@@ -40,6 +40,7 @@ def build() -> Any:
     from sftdemo.ui.blocks import Blocks
     from sftdemo.ui.parts.page import TICK_S, Header, Page
     from sftdemo.ui.tabs.chat import ChatTab
+    from sftdemo.ui.tabs.clone import Clone
     from sftdemo.ui.tabs.data import DataTab
     from sftdemo.ui.tabs.evaluate import EvaluateTab
     from sftdemo.ui.tabs.invitation import RATE_PATH
@@ -56,7 +57,7 @@ def build() -> Any:
         parts: list[Any] = [Header(page)]
         with gr.Tabs(selected="data", elem_id="steps", overflow_behavior="wrap") as page.tabs:
             with gr.Tab(label("step_data"), id="data", elem_id="tab-data"):
-                parts.append(DataTab(page))
+                parts.append(data := DataTab(page))
             with gr.Tab(label("step_train"), id="train", elem_id="tab-train"):
                 parts.append(train := TrainTab(page))
             with gr.Tab(label("step_evaluate"), id="evaluate", elem_id="tab-evaluate") as evaluate:
@@ -66,7 +67,8 @@ def build() -> Any:
             with gr.Tab(label("step_vote"), id="vote", elem_id="tab-vote") as vote:
                 parts.append(VoteTab(page, vote))
             with gr.Tab(label("step_runs"), id="runs", elem_id="tab-runs", alignment="right") as runs:
-                parts.append(RunsTab(page, runs))
+                parts.append(listed := RunsTab(page, runs))
+        parts.append(Clone(page, data, train, listed))
         for part in parts:
             part.wire()
     with blocks.route("Vote", RATE_PATH, show_in_navbar=False):

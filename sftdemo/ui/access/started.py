@@ -18,8 +18,11 @@ from sftdemo.verbs import jobs
 POLL_S = 1.0
 
 
-def start_training(config: TrainConfig, visitor: rights.Visitor, rows: int) -> Run:
-    """Train on `rows` rows in the background, a visitor no longer than a visitor may; raises UserError."""
+def start_training(config: TrainConfig, visitor: rights.Visitor, rows: int, expected_s: float | None = None) -> Run:
+    """Train on `rows` rows in the background, when it is its turn, a visitor no longer than a visitor may; raises UserError.
+
+    What a visitor uses is booked now; `expected_s` is how many seconds it will take, if known.
+    """
     seen = config.rows_seen(min(rows, config.max_examples or rows))
     if visitor.owner:
         seen = min(seen, sys.maxsize)  # nothing is booked for the owner
@@ -30,7 +33,7 @@ def start_training(config: TrainConfig, visitor: rights.Visitor, rows: int) -> R
     with allowance.reserved(visitor, "steps", steps) as booked:
         allowance.spend(visitor, "minutes", minutes)
         try:
-            run = jobs.start(config)
+            run = jobs.start(config, expected_s)
         except UserError:
             allowance.refund(visitor, "minutes", minutes)
             raise
@@ -73,5 +76,5 @@ def _attend(run: Run, visitor: rights.Visitor, steps: int, minutes: float) -> No
             jobs.stop(run)
         time.sleep(POLL_S)
     allowance.refund(visitor, "minutes", max(minutes - (time.monotonic() - begin) / 60, 0))
-    if not came and not run.path.exists():  # cancelled
+    if not came and not run.metrics():  # cancelled, or killed while it waited
         allowance.refund(visitor, "steps", steps)

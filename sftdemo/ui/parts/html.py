@@ -43,6 +43,11 @@ def chip(text: str, kind: str = "plain") -> str:
     return f'<span class="chip {kind}">{esc(text)}</span>'
 
 
+def pick_button(pick: str, text: str) -> str:
+    """A small button inside a `picker`; a click on it picks `pick`."""
+    return f'<button class="small-button" data-pick="{esc(pick)}">{esc(text)}</button>'
+
+
 def cut(text: str, length: int) -> str:
     """The text on one line, shortened to `length` characters."""
     line = " ".join(text.split())

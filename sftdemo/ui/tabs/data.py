@@ -385,6 +385,7 @@ class DataTab:
         wire(self.show_tokens.click, self.fetch_tokenizer, form, views, fault)
         self.rows.wire(form, views, self.show_edited, fault)
         page.opens(self.to_train.click, "train")
+        self.read_again = partial(wire, handler=self.apply, inputs=form, outputs=views, place=fault)
 
 
 def settled_any(*fields: Any) -> Any:

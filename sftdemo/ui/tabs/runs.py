@@ -69,6 +69,8 @@ class RunsTab:
         with gr.Row(visible=False, elem_classes="small-row") as self.actions:
             self.to_evaluate = gr.Button(label("train_evaluate"), size="sm", elem_id="runs-evaluate")
             self.resume = gr.Button(label("train_resume"), size="sm", visible=False, elem_id="runs-resume")
+            self.clone = gr.Button(label("runs_clone"), size="sm", visible=False, elem_id="runs-clone")
+            self.again = gr.Button(label("runs_again"), size="sm", visible=False, elem_id="runs-again")
             self.delete = gr.Button(label("runs_delete"), size="sm", elem_id="runs-delete")
         self.notes = NotesPanel()
         self.export = ExportPanel(self.focus)
@@ -125,6 +127,8 @@ class RunsTab:
             self.actions: gr.update(visible=True),
             self.to_evaluate: gr.update(visible=work.is_ready(run)),
             self.resume: gr.update(visible=owner and jobs.can_resume(run)),
+            self.clone: gr.update(visible=owner),
+            self.again: gr.update(visible=owner),
             self.delete: gr.update(visible=owner),
             **self.notes.show(run),
             **self.export.show(run, lang),
@@ -191,8 +195,8 @@ class RunsTab:
         listing = {"search": self.search, "tags": self.tags, "order": self.order, "shown": self.shown}
         listing |= {"focus": self.focus, "run_name": page.run}
         listed = [self.table, self.more, self.comparison.runs, self.tags, self.order]
-        shown_run = [self.focus, self.info, self.actions, self.to_evaluate, self.resume, self.delete, *self.notes.parts]
-        shown_run += self.export.parts
+        shown_run = [self.focus, self.info, self.actions, self.to_evaluate, self.resume, self.clone, self.again]
+        shown_run += [self.delete, *self.notes.parts, *self.export.parts]
         changes = [self.search.input, self.tags.input, self.order.input, page.run.change]
         wire(partial(gr.on, changes), self.list_runs, listing, listed, fault)
         wire(self.tab.select, self.open_tab, listing, [*listed, *self.trash.parts], fault)

@@ -185,18 +185,14 @@ def trash_table(deleted: Sequence[Deleted], asking: str, lang: str) -> str:
         size = say(lang, "trash_size", size=f"{entry.to_json()['bytes'] / MB:,.1f} MB", until=moment(entry.until))
         name = f'<b>{html.esc(html.cut_name(entry.name, NAME_LENGTH))}</b> <span class="muted small">{size}</span>'
         restore, remove = (say(lang, key) for key in ("trash_restore", "trash_remove"))
-        restoring = _button(f"restore/{entry.id}", restore)
+        restoring = html.pick_button(f"restore/{entry.id}", restore)
         # Where a second click of a double one lands there is another button.
-        buttons = f"{restoring}{_button(f'ask/{entry.id}', remove)}"
+        buttons = f"{restoring}{html.pick_button(f'ask/{entry.id}', remove)}"
         if entry.id == asking:
-            name = f'<b class="wrong">{say(lang, "trash_sure", name=html.esc(html.cut_name(entry.name, 30)))}</b> {_button(f"remove/{entry.id}", remove)}'  # fmt: skip
-            buttons = f"{restoring}{_button('keep/', say(lang, 'runs_keep'))}"
+            name = f'<b class="wrong">{say(lang, "trash_sure", name=html.esc(html.cut_name(entry.name, 30)))}</b> {html.pick_button(f"remove/{entry.id}", remove)}'  # fmt: skip
+            buttons = f"{restoring}{html.pick_button('keep/', say(lang, 'runs_keep'))}"
         rows.append(f'<div class="trash-row"><div>{name}</div><div class="trash-buttons">{buttons}</div></div>')
     return html.block("".join(rows) or f'<p class="muted">{say(lang, "trash_empty")}</p>', "sheet")
-
-
-def _button(pick: str, text: str) -> str:
-    return f'<button class="small-button" data-pick="{html.esc(pick)}">{text}</button>'
 
 
 def moment(seconds: float) -> str:

@@ -24,7 +24,8 @@ from sftdemo.ui.access import private, rights
 from sftdemo.ui.access.started import resume_training, start_training
 from sftdemo.ui.parts import browser_store, forms, html
 from sftdemo.ui.parts.forms import wire
-from sftdemo.ui.parts.page import Page, waits
+from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, waits
+from sftdemo.ui.tabs import queue
 from sftdemo.ui.tabs.train_view import live, log_tail
 from sftdemo.ui.texts import duration, label, language, number, say
 from sftdemo.ui.texts.faults import in_words
@@ -185,6 +186,7 @@ class TrainTab:
             self.evaluate = gr.Button(
                 label("train_evaluate"), variant="primary", visible=False, elem_id="to-evaluate", **main
             )
+        self.queue = picker(elem_id="train-queue")
         self.view = gr.HTML("", elem_id="train-view")
         with gr.Accordion(label("train_log"), open=False, visible=False) as self.log_box:
             self.log = gr.HTML("")
@@ -221,42 +223,46 @@ class TrainTab:
         }
 
     def show_run(self, name: str, lang: str) -> dict[Any, Any]:
-        run = runs.named(name)
-        state = work.state_of(run)
-        running, ready = state in runs.ACTIVE, work.is_ready(run)
+        """The run of that name, if there is one, and the queue."""
         visitor = rights.current()
-        own = rights.may_stop(f"train {name}", visitor)
-        return {
-            self.kept: name,
-            self.view: live(run, lang),
-            self.start: gr.update(
-                visible=not running,
-                variant="secondary" if ready else "primary",
-                value=label("train_again" if ready else "train_go"),
-            ),
-            self.stop: gr.update(visible=running and own, interactive=state != "stopping"),
-            self.resume: gr.update(visible=visitor.owner and jobs.can_resume(run)),
+        listed = {self.watched: name, self.kept: name, self.queue: queue.queue_list(name, visitor, lang)}
+        try:
+            run = runs.named(name) if name else None
+        except UserError:  # it left the queue, or was deleted
+            run, listed[self.watched], listed[self.kept] = None, "", ""
+        state, ready = (work.state_of(run), work.is_ready(run)) if run else ("", False)
+        can_resume = run is not None and jobs.can_resume(run)
+        running = state in runs.ACTIVE
+        stop = label("queue_cancel" if state == "queued" else "stop_keep")
+        own = running and rights.may_stop(f"train {name}", visitor)
+        return listed | {
+            self.view: live(run, lang) if run else "",
+            self.start: gr.update(**queue.start_label(ready)),
+            self.stop: gr.update(visible=own, interactive=state != "stopping", value=stop),
+            self.resume: gr.update(visible=visitor.owner and can_resume),
             self.evaluate: gr.update(visible=ready and visitor.may("evaluate")),
-            self.log_box: gr.update(visible=visitor.owner),
-            self.log: log_tail(run) if visitor.owner else "",
+            self.log_box: gr.update(visible=bool(run) and visitor.owner),
+            self.log: log_tail(run) if run and visitor.owner else "",
         }
 
-    def fine_tune(self, request: gr.Request, chosen: dict[str, Any], **settings: Any) -> dict[Any, Any]:
-        """Start a run, and watch it."""
-        lang = language(request)
+    def fine_tune(
+        self, request: gr.Request, chosen: dict[str, Any], watched: str = "", **settings: Any
+    ) -> dict[Any, Any]:
+        """Start a run, or put it into the queue, and watch it unless another one is watched that still goes on."""
         if not chosen:
             raise UserError("No data is chosen; pick a sample, upload a file, or give a Hub id.")
         config = config_of(chosen, settings)
         download.check_exists(config.model)
-        visitor = rights.visitor(request)
-        rows = 0 if visitor.owner else len(chosen_data.read(chosen).splits.get("train", []))
-        run = start_training(config, visitor, rows)
-        return {
-            self.watched: run.name,
-            self.started: run.name,
-            self.page.timer: gr.Timer(active=True),
-            **self.show_run(run.name, lang),
-        }
+        rows = chosen_data.read(chosen).splits.get("train", [])
+        speed = measured_speed(config)
+        timed = speed is not None or config.max_minutes is not None
+        run = start_training(
+            config, rights.visitor(request), len(rows), estimate(config, rows, speed) if timed else None
+        )
+        timer = {self.page.timer: gr.Timer(active=True)}
+        if watched in (other.name for other in runs.active()):
+            return {**timer, **self.show_run(watched, language(request))}
+        return {self.started: run.name, **timer, **self.show_run(run.name, language(request))}
 
     def stop_run(self, watched: str, request: gr.Request) -> dict[Any, Any]:
         rights.require_own(f"train {watched}", rights.visitor(request))
@@ -269,29 +275,31 @@ class TrainTab:
         timer = {self.page.timer: gr.Timer(active=True)}
         return {self.started: watched, **timer, **self.show_run(watched, language(request))}
 
+    def pick_queued(self, watched: str, event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
+        """A button in the queue: show a run, cancel one that waits, go on with one that was interrupted."""
+        name = queue.act(picked(event), rights.visitor(request))
+        timer = {self.page.timer: gr.Timer(active=True)}
+        return {**({self.started: name} if name else {}), **timer, **self.show_run(name or watched, language(request))}
+
     def tick(self, watched: str, started: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
         """The watched run as it is now; with a model it becomes the chosen run where it was started, or no other is chosen."""
-        if not watched:
-            return {self.view: gr.skip()}
-        ended = work.is_ready(runs.named(watched))
+        shown = self.show_run(watched, language(request))
+        if watched and not shown[self.watched]:
+            shown = self.show_run(queue.own_work(rights.visitor(request)), language(request))
+        ended = watched and shown[self.watched] == watched and work.is_ready(runs.named(watched))
         taken = ended and (started == watched or not run_name)
-        choice = {self.page.run: watched, self.started: ""} if taken else {}
-        return {**self.show_run(watched, language(request)), **choice}
+        return {**shown, **({self.page.run: watched, self.started: ""} if taken else {})}
 
     def open_page(self, request: gr.Request, kept: str | None = None) -> dict[Any, Any]:
         """The run that this page showed before it was loaded again; else one that is training, and to the owner one that was
         cut off, to go on with."""
         visitor = rights.visitor(request)
-        busy = [run for run in runs.active() if rights.may_stop(f"train {run.name}", visitor)]
-        if not busy and visitor.owner:
-            busy = runs.cut_off()[:1]
+        own = queue.own_work(visitor) or next((run.name for run in runs.cut_off() if visitor.owner), "")
         if kept and rights.may_stop(f"train {kept}", visitor):
             with contextlib.suppress(UserError):  # deleted meanwhile, or no run's name at all
-                busy = [run for run in [runs.named(kept)] if not run.damage()] or busy
+                own = kept if not runs.named(kept).damage() else own
         model = {self.fields["model"]: gr.update(interactive=visitor.owner)}
-        if not busy:
-            return model | {self.watched: ""}
-        return model | {self.watched: busy[0].name, **self.show_run(busy[0].name, language(request))}
+        return model | self.show_run(own, language(request))
 
     def wire(self) -> None:
         page, fields, fault = self.page, self.fields, self.fault
@@ -309,11 +317,13 @@ class TrainTab:
         # The fields' own change events can come between two fields; this one sees them all.
         wire(preset_taken.then, self.describe, settings, described, fault)
         buttons = [self.start, self.stop, self.resume, self.evaluate]
-        views = [self.watched, self.kept, self.view, *buttons, self.log_box, self.log]
+        views = [self.watched, self.kept, self.queue, self.view, *buttons, self.log_box, self.log]
         began = [*views, self.started, page.timer]
-        wire(self.start.click, self.fine_tune, settings, began, fault, needs="train", trigger_mode="once")
+        started = {**settings, "watched": self.watched}
+        wire(self.start.click, self.fine_tune, started, began, fault, needs="train", trigger_mode="once")
         wire(self.stop.click, self.stop_run, [self.watched], views, fault, needs="train")
         wire(self.resume.click, self.resume_run, [self.watched], began, fault, needs="manage")
+        wire(self.queue.select, self.pick_queued, [self.watched], began, fault, needs="train", **EACH_PICK)
         page.tick = wire(
             page.tick.then, self.tick, [self.watched, self.started, page.run], [*views, self.started, page.run], fault
         )

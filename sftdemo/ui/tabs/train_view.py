@@ -9,6 +9,7 @@ from sftdemo import runs
 from sftdemo.schema import Status
 from sftdemo.ui import work
 from sftdemo.ui.parts import charts, html, progress
+from sftdemo.ui.tabs.queue import waiting_sentence
 from sftdemo.ui.texts import TEXTS, duration, say
 from sftdemo.ui.texts.faults import in_words
 
@@ -28,6 +29,8 @@ def live(run: runs.Run, lang: str) -> str:
         head = html.fault(say(lang, "train_stopped_empty"))
     elif state in ("finished", "stopped"):
         head = f'<div class="big" id="train-done">{done_sentence(status, curve, lang)}</div>'
+    elif run.state == "queued" and (sentence := waiting_sentence(run, lang)):
+        head = f'<div class="big" id="train-waits">{html.esc(sentence)}</div>'
     else:
         head = doing(state, status, lang)
     figures = []

@@ -22,6 +22,8 @@ RUNS = {
     "column_size": "Size",
     "column_setting": "Setting",
     "notes_title": "Name, notes and tags",
+    "runs_clone": "Clone with changes",
+    "runs_again": "Run again with other data",
     "notes_name": "Name",
     "notes_name_help": "Shown on the page; links, votes and exports keep the folder's name. Empty: the folder's name.",
     "notes_tags": "Tags",

@@ -204,6 +204,7 @@ WORK = {
     "Run {name} waits for its turn; cancel it first.": "运行 {name} 正在排队，请先取消排队。",
     "Run {name} waits for its turn already (process {pid}).": "运行 {name} 已在排队（进程 {pid}）。",
     "Run {name} waits for its turn: place {place} in the queue, behind {other}.": "运行 {name} 正在排队：第 {place} 位，前面是 {other}。",
+    "Run {name} waits for its turn: place {place} in the queue, behind {other}; about {minutes} min.": "运行 {name} 正在排队：第 {place} 位，前面是 {other}，约需等待 {minutes} 分钟。",
     "another process": "另一个进程",
     "Cancelled while it waited for its turn.": "排队时被取消。",
     "It was ended while it waited for its turn.": "排队时进程被终止。",

@@ -22,6 +22,8 @@ RUNS = {
     "column_size": "大小",
     "column_setting": "设置",
     "notes_title": "名称、备注和标签",
+    "runs_clone": "复制并修改",
+    "runs_again": "换数据重新训练",
     "notes_name": "名称",
     "notes_name_help": "在页面上显示；链接、投票和导出仍使用文件夹名。留空则显示文件夹名。",
     "notes_tags": "标签",

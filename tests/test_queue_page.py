@@ -1,0 +1,160 @@
+"""The queue on the page: what waits is listed with place and start, shown, cancelled, gone on with; runs are cloned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio")
+
+import gradio as gr
+
+from sftdemo import runs
+from sftdemo.config import TrainConfig
+from sftdemo.errors import UserError
+from sftdemo.runs import Run
+from sftdemo.training import turns
+from sftdemo.ui import work
+from sftdemo.ui.access import rights, started
+from sftdemo.ui.access.settings import AppConfig
+from sftdemo.ui.parts.page import Page
+from sftdemo.ui.tabs.clone import Clone
+from sftdemo.ui.tabs.data import DataTab
+from sftdemo.ui.tabs.queue import act, queue_list
+from sftdemo.ui.tabs.runs import RunsTab
+from sftdemo.ui.tabs.train import TrainTab
+from sftdemo.ui.texts import say
+from tests.test_queue import wait_for
+from tests.test_tabs import last, pick, request
+
+ANN = rights.Visitor("visitor", "ann", address="198.41.0.4")
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with gr.Blocks() as blocks:
+        yield Page(blocks, run=gr.State(None), data=gr.State({}), timer=gr.Timer(active=False), tabs=gr.Tabs())
+
+
+def queued(name: str, expected_s: float | None = None) -> Run:
+    run = runs.create(name, "", {"settings": TrainConfig(data="d").to_json()})
+    turns.join(run, expected_s)
+    return run
+
+
+def training(name: str, **values: Any) -> Run:
+    run = runs.create(name, "", {"settings": TrainConfig(data="d").to_json()})
+    run.write_status("running", step=1, total=9, **values)
+    return run
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_queue_says_place_and_start_and_names_nobodys_runs_to_others(lang: str) -> None:
+    assert queue_list("", rights.LOCAL, lang) == ""
+    first = training("first", eta_s=90)
+    assert queue_list("first", rights.LOCAL, lang) == ""
+    queued("second", 60.0)
+    queued("third")
+    queued("fourth")
+    shown = queue_list("first", rights.LOCAL, lang)
+    for number, start in (
+        (1, "1 min 30 s" if lang == "en" else "1 分 30 秒"),
+        (2, "2 min" if lang == "en" else "2 分"),
+    ):
+        assert f"{say(lang, 'queue_place', n=number)} · " in shown and start in shown, shown
+    assert f"{say(lang, 'queue_place', n=3)} · {say(lang, 'queue_unknown')}" in shown
+    assert shown.count('data-pick="cancel/') == 3 and 'data-pick="show/first"' not in shown
+    rights.started("train third", ANN)
+    others = queue_list("", ANN, lang)
+    assert "third" in others and "second" not in others and "first" not in others
+    assert others.count("data-pick") == 2  # show and cancel its own
+    assert [item.name for item in work.running()] == ["first"], "the bar's Stop doesn't empty the queue"
+    first.write_status("failed", cut_off=True, error=None)
+    assert 'data-pick="resume/first"' in queue_list("", rights.LOCAL, lang) not in queue_list("", ANN, lang)
+
+
+def test_nobody_shows_cancels_or_resumes_what_others_started() -> None:
+    training("first")
+    run = queued("second")
+    for asked in ("show/second", "cancel/second", "show/first", "cancel/nobody", "cancel/../x", "junk", ""):
+        with pytest.raises(UserError, match="Only who started it"):
+            act(asked, ANN)
+    with pytest.raises(UserError, match="Only the owner"):
+        act("resume/second", ANN)
+    assert not run.stop_asked and run.state == "queued"
+    rights.started("train second", ANN)
+    assert act("show/second", ANN) == "second" and act("cancel/second", ANN) == "" and run.stop_asked
+
+
+def test_fine_tune_while_another_trains_joins_the_queue_and_cancel_leaves_it(page: Page) -> None:
+    tab = TrainTab(page)
+    settings = {name: field.value for name, field in tab.fields.items()}
+    busy = training("busy", eta_s=200)
+    shown = tab.open_page(request())
+    assert shown[tab.watched] == "busy" and shown[tab.start]["value"].key == "train_add"
+    shown = tab.fine_tune(request(), {"data": "support_tickets"}, "busy", **settings | {"name": "mine"})
+    mine = runs.named("mine")
+    assert shown[tab.watched] == "busy" and tab.started not in shown and "mine" in shown[tab.queue]
+    assert runs.waiting() == [mine] and mine.status()["expected_s"] is None
+    shown = tab.pick_queued("busy", pick("show/mine"), request())
+    assert shown[tab.watched] == shown[tab.started] == "mine"
+    assert "place 1, starts in about 3 min" in shown[tab.view] and shown[tab.stop]["value"].key == "queue_cancel"
+    shown = tab.stop_run("mine", request())
+    assert not shown[tab.stop]["interactive"] or not shown[tab.watched]
+    wait_for(lambda: not mine.path.exists(), "the wait to end")
+    shown = tab.tick("mine", "mine", "", request())
+    assert shown[tab.watched] == "busy" and shown[tab.queue] == "" and shown[tab.stop]["value"].key == "stop_keep"
+    busy.write_status("finished")
+    assert tab.tick("", "", "", request())[tab.start]["value"].key == "train_go"
+
+
+def test_what_a_visitor_queues_is_booked_at_once_and_given_back_where_it_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(started, "POLL_S", 0.01)
+    rights.use(AppConfig(visitors_train=True, visitor_steps=10, visitor_minutes=2), "0.0.0.0")
+    try:
+        training("busy")
+        config = TrainConfig(data="support_tickets", batch_size=8, epochs=2, name="hers")
+        run = started.start_training(config, ANN, 32)
+        with pytest.raises(UserError, match="takes 8 training steps, and a visitor has 10 an hour"):
+            started.start_training(replace(config, name="more"), ANN, 32)
+        assert runs.waiting() == [run]
+        act("cancel/hers", ANN)
+        wait_for(lambda: not run.path.exists(), "the wait to end")
+
+        def given_back() -> bool:
+            ledger, limit = rights.ledger(), started.allowance.limits(ANN, "steps")[0]
+            return ledger._level("steps", limit) > 9.9
+
+        wait_for(given_back, "the steps")
+    finally:
+        rights.use(AppConfig(), "127.0.0.1")
+
+
+def test_a_clone_fills_the_forms_and_reads_the_runs_data(page: Page, tmp_path: Any) -> None:
+    data, train, listed = DataTab(page), TrainTab(page), RunsTab(page, gr.Tab())
+    clone = Clone(page, data, train, listed)
+    config = TrainConfig(
+        data="support_tickets", name="old", epochs=3.0, learning_rate=3e-4, lora_r=8, clean="html,leaks"
+    )
+    runs.create("old", "", {"settings": config.to_json()})
+    assert listed.show_run(runs.named("old"), request())[listed.clone]["visible"]
+    shown = last(clone.clone("old", request()))
+    form = {name: shown[field] for name, field in train.fields.items()}
+    assert form["name"] == "" and shown[page.tabs].selected == "train" and shown[train.preset] is None
+    assert (form["epochs"], form["learning_rate"], form["lora_r"]) == (3.0, 3e-4, 8)
+    assert shown[data.looked] == {"data": "support_tickets", "columns": "", "edits": ""}
+    assert shown[data.steps] == ["html", "leaks"] and shown[page.preparing["model"]] == config.model
+    read = {name: shown[field] for name, field in {**page.preparing, **data.settings}.items()}
+    chosen = last(data.apply(request(), shown[data.looked], 1, **read))[page.data]
+    again = train.describe(request(), chosen, **form)
+    assert "--epochs 3.0 " in again[train.command] and "--clean html,leaks" in again[train.command]
+    shown = clone.other_data("old")
+    assert shown[page.tabs].selected == "data" and shown[train.fields["lora_r"]] == 8 and data.looked not in shown
+    gone = replace(config, data=str(tmp_path / "gone.csv"))
+    runs.create("lost", "", {"settings": gone.to_json()})
+    assert last(clone.clone("lost", request()))[page.tabs].selected == "data"
