@@ -77,6 +77,7 @@ def test_the_list_is_filtered_by_text_and_tags() -> None:
     assert names(filtered("tickets <2", [], False)) == names(filtered("KEPT alpha", [], False)) == ["alpha"]
     assert names(filtered("", ["good"], False)) == ["alpha", "beta"] and not filtered("", ["good", "gone"], False)
     assert names(filtered("secret", [], True)) == ["alpha"] and not filtered("secret", [], False)
+    assert "No run matches" in runs_table([], 25, "", "en")
     assert names(filtered("b.csv", [], False)) == ["beta"] and not filtered("somewhere", [], False)
     shown = runs_table(runs.list_runs(), 25, "alpha", "en")
     assert "Tickets &lt;2&gt;" in shown and "<2>" not in shown and 'aria-sort="descending"' in shown
@@ -125,7 +126,9 @@ def test_a_column_is_sorted_by_its_head(tab: RunsTab) -> None:
 def test_the_trash_restores_and_deletes_for_good(tab: RunsTab) -> None:
     for name in ("one", "two"):
         made(name, 1)
-    deleted = tab.delete_run(request(), focus="one")[tab.trash.deleted]
+    shown = tab.delete_run(request(), focus="one", compared=["one", "two"])
+    assert shown[tab.comparison.runs]["value"] == ["two"], "what is gone is compared no more"
+    deleted = shown[tab.trash.deleted]
     other = tab.delete_run(request(), focus="two")[tab.trash.deleted]
     asked = tab.pick_deleted(pick(f"ask/{deleted}"), request(), other)[tab.trash.list]
     # Where the button was that asks there is another one now.

@@ -43,12 +43,19 @@ def chosen_runs(names: Sequence[str] | None) -> list[Run]:
     return [runs.named(name) for name in unique]
 
 
+def is_there(name: str) -> bool:
+    try:
+        return runs.named(name).name == name
+    except UserError:
+        return False
+
+
 def title(run: Run, length: int = 36) -> str:
     return html.cut_name(runs.title(run), length)
 
 
-def lettered(place: int, run: Run, length: int = 26) -> str:
-    """A run as a column's head: its letter in its colour, and its name."""
+def lettered(place: int, run: Run, length: int = 18) -> str:
+    """A run as a column's head: its letter and its name, which the key above the chart has in full."""
     return f"{letter(place)} · {title(run, length)}"
 
 
@@ -122,7 +129,7 @@ def scores(chosen: Sequence[Run], lang: str) -> str:
         cells = [_score(name, each["tuned"].get(name)) for each in measured]
         gains = ["", *(_gain(name, pair["difference"].get(name)) for pair in pairs)]
         rows.append((None, [say(lang, f"metric_{name}"), *map("".join, zip(cells, gains, strict=True))], False))
-    heads = [say(lang, "column_metric"), *(lettered(place, run) for place, run in evaluated)]
+    heads = [say(lang, "outputs_metric"), *(lettered(place, run) for place, run in evaluated)]
     more = ""
     if len(rows) > SCORES_SHOWN + 1:
         rest = html.table(heads, rows[SCORES_SHOWN + 1 :])
@@ -181,7 +188,7 @@ def answers(chosen: Sequence[Run], differing: bool, shown: int, lang: str) -> tu
     heads = [
         say(lang, "column_prompt"),
         say(lang, "column_reference"),
-        *(lettered(place, run, 20) for place, run in evaluated),
+        *(lettered(place, run) for place, run in evaluated),
     ]
     count = say(lang, "runs_of_rows", k=number(min(shown, len(places))), n=number(len(places)), all=number(len(shared)))
     return f'{html.table(heads, table_rows)}<p class="muted small">{count}</p>', len(places)
@@ -215,8 +222,14 @@ class ComparePanel:
             self.more = gr.Button(label("runs_more"), size="sm", visible=False, elem_id="compare-more")
         self.shown = gr.State(ROWS_SHOWN)
 
-    def offer(self, listed: Sequence[Run]) -> dict[Any, Any]:
-        return {self.runs: gr.update(choices=[(runs.title(run), run.name) for run in listed])}
+    def offer(self, listed: Sequence[Run], compared: Sequence[str] | None) -> dict[Any, Any]:
+        """The runs to choose from, beside those that are chosen; a deleted one is chosen no more. Of one run, nothing."""
+        names = {run.name: runs.title(run) for run in listed}
+        left = [name for name in compared or () if name in names or is_there(name)]
+        names |= {name: names.get(name, name) for name in left}
+        changed = {} if left == (compared or []) else {"value": left}
+        choices = [(text, name) for name, text in names.items()]
+        return {self.runs: gr.update(choices=choices, visible=len(names) > 1, **changed)}
 
     def draw_curves(self, names: list[str] | None, curve: str, request: gr.Request) -> dict[Any, Any]:
         chosen = chosen_runs(names)

@@ -86,6 +86,7 @@ class RunsTab:
         shown: int = PAGE_ROWS,
         focus: str = "",
         run_name: str | None = "",
+        compared: Sequence[str] | None = None,
     ) -> dict[Any, Any]:
         """The runs with the text and the tags, in their order; the one picked, or else the chosen one, is marked."""
         lang, owner = language(request), rights.visitor(request).owner
@@ -95,7 +96,7 @@ class RunsTab:
         return {
             self.table: runs_table(listed, shown, focus or run_name or "", lang, order),
             self.more: gr.update(visible=len(listed) > shown),
-            **self.comparison.offer(matches[:OFFERED]),
+            **self.comparison.offer(matches[:OFFERED], compared),
             self.tags: gr.update(choices=known_tags, visible=bool(known_tags or tags)),
             self.order: gr.update(choices=order_choices(lang), value=order),
         }
@@ -193,7 +194,7 @@ class RunsTab:
     def wire(self) -> None:
         page, fault = self.page, self.fault
         listing = {"search": self.search, "tags": self.tags, "order": self.order, "shown": self.shown}
-        listing |= {"focus": self.focus, "run_name": page.run}
+        listing |= {"focus": self.focus, "run_name": page.run, "compared": self.comparison.runs}
         listed = [self.table, self.more, self.comparison.runs, self.tags, self.order]
         shown_run = [self.focus, self.info, self.actions, self.to_evaluate, self.resume, self.clone, self.again]
         shown_run += [self.delete, *self.notes.parts, *self.export.parts]

@@ -156,9 +156,10 @@ def cells(run: runs.Run, lang: str) -> dict[str, str]:
 
 def runs_table(matches: Sequence[runs.Run], shown: int, chosen: str, lang: str, order: str = NEWEST) -> str:
     """One page of runs; only the rows shown are read whole."""
+    if not matches and runs.list_runs():
+        return html.empty(say(lang, "runs_no_match"), say(lang, "runs_no_match_text"))
     if not matches:
-        nothing = next(iter(runs.list_runs()), None) is None
-        return waits(lang, "runs_empty", "then_runs") if nothing else html.empty(say(lang, "runs_empty"), "")
+        return waits(lang, "runs_empty", "then_runs")
     by, _, way = order.partition("-")
     heads = []
     for column in COLUMNS:

@@ -6,6 +6,8 @@ RUNS = {
     "runs_order": "Sort by",
     "runs_more": "Show more",
     "runs_empty": "No runs here",
+    "runs_no_match": "No run matches",
+    "runs_no_match_text": "Change the search or the tags.",
     "runs_count": "{k} of {n} runs",
     "runs_folder": "The folder of this run",
     "runs_delete": "Delete",

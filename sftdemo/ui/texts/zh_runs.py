@@ -6,6 +6,8 @@ RUNS = {
     "runs_order": "排序",
     "runs_more": "显示更多",
     "runs_empty": "还没有训练记录",
+    "runs_no_match": "没有符合的运行",
+    "runs_no_match_text": "请修改搜索内容或标签。",
     "runs_count": "{k} / {n} 个运行",
     "runs_folder": "运行所在文件夹",
     "runs_delete": "删除",
