@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,7 @@ from sftdemo.data.conversion.wording import put_as, wordings_of
 from sftdemo.errors import UserError
 from sftdemo.ui.access import rights
 from sftdemo.ui.access.settings import AppConfig
+from sftdemo.ui.parts import html, word_diff
 from sftdemo.ui.tabs import chat_files, chat_store, shared_chat
 from sftdemo.ui.tabs.conversation import BASE, Answer, Conversation, Talk, Turn, as_messages, talk_with, talks_with
 from sftdemo.ui.tabs.transcript import View, past_and_now
@@ -74,6 +76,25 @@ def test_a_browser_keeps_a_conversation_a_run_and_few_of_them() -> None:
     for strange in ({"r": 1}, {"r": {"now": {"turns": [{"text": 1}]}}}, {"r": {"now": {"turns": {}}}}):
         with pytest.raises(UserError, match="can't be read"):
             talk_with(strange, "r")
+
+
+def test_words_that_differ_are_as_few_as_can_be_and_found_at_once() -> None:
+    draw = random.Random(0)
+    for _ in range(200):
+        old, new = ([draw.choice("abc") for _ in range(draw.randrange(9))] for _ in range(2))
+        pieces = list(word_diff.pieces(old, new))
+        assert [word for _, a, b, *_ in pieces for word in old[a:b]] == old
+        assert [word for *_, a, b in pieces for word in new[a:b]] == new
+        equal = [(old[a:b], new[c:d]) for kind, a, b, c, d in pieces if kind == "equal"]
+        longest = [[0] * (len(new) + 1) for _ in range(len(old) + 1)]
+        for i, first in enumerate(old):
+            for j, second in enumerate(new):
+                longest[i + 1][j + 1] = (
+                    longest[i][j] + 1 if first == second else max(longest[i][j + 1], longest[i + 1][j])
+                )
+        assert all(one == other for one, other in equal) and len(equal) == longest[-1][-1]
+    # difflib compares these in a quarter of a minute.
+    assert html.differences("a b " * 2_500, "b a a " * 1_700)
 
 
 def test_a_transcript_shows_what_was_typed_and_tells_what_was_asked() -> None:

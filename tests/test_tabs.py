@@ -19,7 +19,7 @@ pytest.importorskip("gradio")
 
 import gradio as gr
 
-from sftdemo import runs, train
+from sftdemo import files, runs, train
 from sftdemo.config import GenerateConfig, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.runs import voting
@@ -31,6 +31,7 @@ from sftdemo.ui.tabs.chat import ChatTab
 from sftdemo.ui.tabs.data import DataTab
 from sftdemo.ui.tabs.data_columns import EVERY_ROLE
 from sftdemo.ui.tabs.evaluate import EvaluateTab
+from sftdemo.ui.tabs.exchange import question
 from sftdemo.ui.tabs.outputs import OutputsView
 from sftdemo.ui.tabs.rate import RatePage
 from sftdemo.ui.tabs.runs import RunsTab
@@ -317,6 +318,23 @@ def on_page(run_name: str = "r", beside: list[str] | None = None, talks: Any = N
     """What the chat's fields hold."""
     fields = {"run_name": run_name, "beside": beside, "talks": talks, "system": "", "as_trained": True, "wording": None}
     return fields | asdict(GenerateConfig(max_new_tokens=4)) | changed
+
+
+def test_each_run_is_asked_in_its_own_wording(page: Page) -> None:
+    for name, instruction in (("first", "A: {text}"), ("second", "B: {text}"), ("pairs", "Say.\n1: {text}\n2: {pair}")):
+        run = made_run(name)
+        config = run.config()
+        files.write_json(run.path / "config.json", {**config, "data": {**config["data"], "instruction": instruction}})
+    tab = ChatTab(page, gr.Tab())
+    setup = tab.setup(request(), **on_page("first", ["second", "pairs"]))
+    assert setup.asked("hi") == ({"": "A: hi", "first": "A: hi", "second": "B: hi"}, ["pairs"])
+    assert "pairs was asked your text as it stands" in tab.bare(["pairs"], setup) and "1: … ⏎ 2: …" in tab.bare(
+        ["pairs"], setup
+    )
+    assert tab.setup(request(), **on_page("first", as_trained=False)).asked("hi") == ({}, [])
+    assert question(runs.named("pairs"), "1: a\n2: b") == "Say.\n1: a\n2: b"
+    with pytest.raises(UserError, match="several parts"):
+        question(runs.named("pairs"), "hi")
 
 
 def test_a_conversation_goes_on_is_edited_and_taken_back(page: Page, tiny: str, labelled: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import html
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from sftdemo.data.types import turn_text
 from sftdemo.evaluation.words import HAN_KANA, NO_SPACES, pattern
 from sftdemo.ui.access import private
+from sftdemo.ui.parts import word_diff
 
 # gr.HTML reads ${…} and {{…}} as templates, so text from data and models must not contain them.
 _TEMPLATE = str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;"})
@@ -118,8 +118,7 @@ def differences(old: str, new: str) -> tuple[str, str]:
     """Both texts as HTML with the words that only one has marked: del in the old, ins in the new."""
     a, b = words(old), words(new)
     left, right = [], []
-    matcher = difflib.SequenceMatcher(None, [w.strip() for w in a], [w.strip() for w in b], autojunk=False)
-    for tag, a0, a1, b0, b1 in matcher.get_opcodes():
+    for tag, a0, a1, b0, b1 in word_diff.pieces([w.strip() for w in a], [w.strip() for w in b]):
         gone, came = esc("".join(a[a0:a1])), esc("".join(b[b0:b1]))
         left.append(gone if tag == "equal" or not gone else f"<del>{gone}</del>")
         right.append(came if tag == "equal" or not came else f"<ins>{came}</ins>")
@@ -130,8 +129,7 @@ def against(reference: str, answer: str) -> str:
     """An answer as its reference corrected: what the reference has and it lacks struck out, what it adds marked."""
     a, b = words(reference), words(answer)
     pieces = []
-    matcher = difflib.SequenceMatcher(None, [w.strip() for w in a], [w.strip() for w in b], autojunk=False)
-    for tag, a0, a1, b0, b1 in matcher.get_opcodes():
+    for tag, a0, a1, b0, b1 in word_diff.pieces([w.strip() for w in a], [w.strip() for w in b]):
         gone, came = esc("".join(a[a0:a1])), esc("".join(b[b0:b1]))
         pieces.append(
             came if tag == "equal" else (f"<del>{gone}</del>" if gone else "") + (f"<ins>{came}</ins>" if came else "")

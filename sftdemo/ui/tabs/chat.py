@@ -28,7 +28,7 @@ from sftdemo.ui.tabs.chat_setup import MOST_BESIDE, Setup, companions, in_line
 from sftdemo.ui.tabs.conversation import Answer, Conversation, Talk, Turn, columns_of
 from sftdemo.ui.tabs.exchange import Exchange, has_instruction, spells_control_tokens, stream, system_prompt
 from sftdemo.ui.tabs.kept_chats import KeptChats
-from sftdemo.ui.tabs.transcript import View, past_and_now, title
+from sftdemo.ui.tabs.transcript import View, last_turn, past_and_now, title
 from sftdemo.ui.texts import label, language, say
 
 WARMER = 0.7  # offered where an answer at temperature 0 is to be made again
@@ -238,7 +238,7 @@ class ChatTab:
         begun = turn(dict.fromkeys(answering, Answer()))
         yield {
             **before,
-            **self.draw(begun, view),
+            **await work.in_thread(partial(self.draw, begun, view)),
             **self.buttons(True, talk),
             self.talks: talk_of.talks_with(setup.talks, run, talk),
         }
@@ -251,19 +251,18 @@ class ChatTab:
                 async with aclosing(work.loading(*setup.run_names)) as stages:
                     async for stage in stages:
                         notes = dict.fromkeys(answering, stage_line(stage, setup.lang))
-                        yield {self.now: past_and_now(begun, replace(view, notes=notes))[1]}
+                        yield {self.now: last_turn(begun, replace(view, notes=notes))}
                 async with aclosing(asked) as exchanges:
                     async for exchange in exchanges:
                         notes = dict.fromkeys(answering, in_line(exchange.place, setup.lang)) if exchange.place else {}
-                        drawn = past_and_now(turn(exchange.answers), replace(view, notes=notes))
-                        yield {self.now: drawn[1]}
+                        yield {self.now: last_turn(turn(exchange.answers), replace(view, notes=notes))}
             except UserError:
-                yield self.shown(setup, setup.talk)
+                yield await work.in_thread(partial(self.shown, setup, setup.talk))
                 raise
         answers = exchange.answers
         if row:
             answers = await work.in_thread(partial(judged, runs.named(run), row, {**last.answers, **answers}))
-        yield self.shown(setup, replace(talk, now=turn(answers)))
+        yield await work.in_thread(partial(self.shown, setup, replace(talk, now=turn(answers))))
 
     async def act(self, request: gr.Request, event: gr.EventData, **page: Any) -> AsyncGenerator[dict[Any, Any], None]:
         """A button in the transcript: an earlier question into the field, or one answer once more."""

@@ -12,6 +12,7 @@ from sftdemo import runs
 from sftdemo.config import GenerateConfig
 from sftdemo.data.conversion.wording import put_as, wordings_of
 from sftdemo.encoding.control_tokens import control_tokens
+from sftdemo.errors import UserError
 from sftdemo.ui import work
 from sftdemo.ui.access import allowance, rights
 from sftdemo.ui.tabs.conversation import Answer, Conversation, columns_of
@@ -57,9 +58,23 @@ def system_prompt(run: runs.Run) -> str:
 
 
 def question(run: runs.Run, text: str, as_trained: bool = True) -> str:
-    """What was typed, or with `as_trained` what the run's rows would make of it: its instruction around it."""
-    worded = put_as(wordings_of(run.config()), text) if as_trained else None
-    return text if worded is None else worded
+    """What was typed, or with `as_trained` what the run's rows would make of it: its instruction around it.
+
+    Raises UserError where that can't be told.
+    """
+    wordings = wordings_of(run.config())
+    worded = put_as(wordings, text) if as_trained else text
+    if worded is not None:
+        return worded
+    if len(wordings) > 1:
+        raise UserError(
+            "The run was trained on several kinds of questions; type the whole question, or switch off “Ask it the way it was "
+            "trained”."
+        )
+    raise UserError(
+        "The run's questions have several parts; type them as {pattern!r}, or switch off “Ask it the way it was trained”.",
+        pattern=wordings[0].pattern,
+    )
 
 
 def has_instruction(run: runs.Run) -> bool:

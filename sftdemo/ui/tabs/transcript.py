@@ -34,6 +34,11 @@ def past_and_now(conversation: Conversation, view: View) -> tuple[str, str]:
     return "".join(turns[:-1]), "".join(turns[-1:])
 
 
+def last_turn(conversation: Conversation, view: View) -> str:
+    """The last turn alone, as it is while it is answered."""
+    return turn_drawn(conversation.turns[-1], len(conversation.turns) - 1, conversation, view)
+
+
 def turn_drawn(turn: Turn, number: int, conversation: Conversation, view: View) -> str:
     lang, is_last = view.lang, number == len(conversation.turns) - 1
     shown = [name for name in view.names if name in turn.answers]

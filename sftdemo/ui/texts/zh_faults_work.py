@@ -258,6 +258,8 @@ WORK = {
     "The file of this chat is damaged; delete the chat.": "这个对话的文件已损坏，请删除。",
     "There is no conversation to export yet; ask something first.": "还没有可导出的对话，请先提问。",
     "There is no shared chat at this address; it may have been deleted or is no longer shared.": "这个地址没有分享的对话；可能已删除或不再分享。",
+    "The run was trained on several kinds of questions; type the whole question, or switch off “Ask it the way it was trained”.": "这次运行用几种提问方式训练过；请输入完整的问题，或关闭“按训练时的提问方式提问”。",
+    "The run's questions have several parts; type them as {pattern!r}, or switch off “Ask it the way it was trained”.": "这次运行的问题由几部分组成；请按 {pattern!r} 输入，或关闭“按训练时的提问方式提问”。",
     "That turn isn't there any more; reload the page.": "这一轮对话已经不在了，请刷新页面。",
     "The conversation that was sent can't be read; reload the page.": "无法读取发来的对话，请刷新页面。",
     "Run {name} has no model to export; finish a training first.": "运行 {name} 没有可以导出的模型；请先完成一次训练。",
