@@ -40,7 +40,7 @@ assert set(STAGES) == set(get_args(Stage))
 def sentence(stage: Stage, done: int = 0, total: int = 0) -> Text:
     """How far a stage is: "Fetching the model, 43 of 98 MB"; at its start, or where only its size is known, that size."""
     kind = STAGES[stage]
-    if kind.unit is None or not total:
+    if kind.unit is None or not _count(total, kind):
         return kind.name
     if not done:
         return Text("{stage} ({total:,} {unit})", stage=kind.name, total=_count(total, kind), unit=kind.unit)

@@ -139,3 +139,13 @@ def test_a_log_gets_lines_and_no_bars(caplog: pytest.LogCaptureFixture, monkeypa
     assert lines[0] == "Fetching the model (98 MB) …" and "Fetching the model, 98 of 98 MB" in lines
     assert "Training, 40 of 40 steps, loss 2.000, tok/s 300" in lines and len(lines) <= 21
     assert stderr.getvalue() == ""
+
+
+def test_what_has_come_never_shrinks() -> None:
+    from sftdemo.model.download import _fetching
+
+    heard = Stages()
+    arrived = _fetching(98, heard)
+    for size in (0, 40, 98, 30, 160, 98):
+        arrived(size)
+    assert heard.told == [("fetching", done, 98) for done in (0, 40, 98)]

