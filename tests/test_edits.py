@@ -200,7 +200,7 @@ def test_several_sources_share_one_history(tmp_path):
 
 def test_a_run_keeps_its_edits(tmp_path, monkeypatch):
     monkeypatch.setenv("SFTDEMO_HOME", str(tmp_path))
-    monkeypatch.setattr(jobs, "_spawn_training", lambda run: None)
+    monkeypatch.setattr(jobs, "_spawn_training", lambda *_: None)
     path = written(tmp_path, change(2, "label", "bad", "good"))
     run = jobs.start(TrainConfig(data=str(table(tmp_path)), edits=path))
     assert edits.read(str(run.path / "data" / "edits.jsonl")) == edits.read(path)

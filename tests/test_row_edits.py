@@ -13,6 +13,7 @@ pytest.importorskip("gradio")
 
 import gradio as gr
 from test_edits import CHAT, workbook
+from test_tabs import request
 from test_ui import made_run
 
 from sftdemo import data, files
@@ -22,8 +23,11 @@ from sftdemo.ui import row_edits, uploads
 from sftdemo.ui.access import rights
 from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.parts.page import Page
-from sftdemo.ui.tabs import data_edit
+from sftdemo.ui.tabs import data_edit, row_leads
+from sftdemo.ui.tabs.chat import ChatTab
+from sftdemo.ui.tabs.conversation import Answer, Conversation, Talk, Turn, talks_with
 from sftdemo.ui.tabs.data import DataTab, default_of
+from sftdemo.ui.tabs.outputs import OutputsView
 
 
 @pytest.fixture
@@ -132,7 +136,7 @@ def test_the_downloads_are_the_rows_as_edited(tab, tmp_path):
     session = Session(tab, table(tmp_path))
     session.open(30)
     session.save(own_label="=1+1")
-    paths = data_edit.written(data_edit.read(session.looked), session.looked)
+    paths = data_edit.written(data_edit.read(session.looked), session.looked, rights.LOCAL)
     rows = list(files.read_jsonl(paths["rows_jsonl"]))
     assert len(rows) == 31 and rows[30] == {"text": "one without a label", "label": "=1+1"}
     assert paths["rows_csv"].read_text(encoding="utf-8-sig").splitlines()[-1] == "one without a label,'=1+1"
@@ -208,6 +212,16 @@ def test_rows_that_the_model_disagrees_on_most_come_first(tab, tmp_path):
     assert session.list(show="disagree", run_name="r").count("data-pick") == 1
 
 
+def test_the_edits_that_a_run_keeps_are_never_written_to(tmp_path):
+    path = table(tmp_path)
+    edit = {"action": "add", "file": "rows.csv", "line": 99, "values": {"text": "x", "label": "a"}}
+    files.write_jsonl(tmp_path / "run" / "data" / "edits.jsonl", [edit])
+    kept = str(tmp_path / "run" / "data" / "edits.jsonl")
+    new = row_edits.add(kept, path, [{**edit, "line": 100}], rights.LOCAL)
+    assert new != kept and len(row_edits.history(kept)) == 1 and len(row_edits.history(new)) == 2
+    assert row_edits.add(new, path, [{**edit, "line": 101}], rights.LOCAL) == new
+
+
 def test_visitors_edit_their_own_uploads_alone(tab, tmp_path):
     rights.use(AppConfig(visitors_own_data=True), "0.0.0.0")
     try:
@@ -230,3 +244,61 @@ def test_visitors_edit_their_own_uploads_alone(tab, tmp_path):
         assert len(row_edits.history(path)) == 1
     finally:
         rights.use(AppConfig(), "127.0.0.1")
+
+
+def evaluated(dataset: data.Dataset, source: str, **settings: Any) -> str:
+    """A run of that data with an evaluation of two of its rows."""
+    run = made_run(Path(source).stem, **settings)
+    config = run.config()
+    files.write_json(run.path / "config.json", {**config, "settings": {**config["settings"], "data": source}})
+    rows = dataset.splits["train"][:2]
+    outputs = [
+        {"row": number, "messages": row["messages"][:-1], "references": [row["label"]], "label": row["label"]}
+        | {"base": "x", "tuned": "b"}
+        for number, row in enumerate(rows)
+    ]
+    files.write_jsonl(run.path / "evaluations" / "one" / "outputs.jsonl", outputs)
+    files.write_json(
+        run.path / "evaluations" / "one" / "scores.json", {"n": 2, "base": {}, "tuned": {}, "difference": {}}
+    )
+    return run.name
+
+
+def leads(tab: DataTab) -> row_leads.RowLeads:
+    page = tab.page
+    page.tabs = gr.Tabs()
+    return row_leads.RowLeads(page, tab, OutputsView(page, gr.HTML()), ChatTab(page, gr.Tab()))
+
+
+def test_a_wrong_label_in_the_outputs_leads_to_its_row(tab, tmp_path):
+    session = Session(tab, table(tmp_path), on_fault="drop")
+    source = session.looked["data"]
+    lead = leads(tab)
+    name = evaluated(session.dataset(), source, on_fault="drop")
+    elsewhere = Session(tab, "house_style")
+    for where in (session, elsewhere):  # the data is looked at, or chosen as the run was made with it
+        where.take(lead.relabel(request(), where.looked, name, "", 1))
+        assert where.looked["data"] == source and where.looked["read"]["on_fault"] == "drop"
+        assert where.values[tab.page.tabs].selected == "data" and where.values[tab.rows.box]["open"]
+        assert where.value(tab.rows.label) == "b" and "number&lt;/b&gt; 7 of it" in where.values[tab.rows.opened]
+    assert elsewhere.values[tab.choices["on_fault"]] == "drop"  # or the next setting would read it otherwise
+    elsewhere.save(own_label="a")
+    assert elsewhere.dataset().labels == {"a": 16, "b": 14}
+    with pytest.raises(UserError, match="isn't in data that you can edit"):
+        gone = evaluated(session.dataset(), str(tmp_path / "gone.csv"))
+        list(lead.relabel(request(), Session(tab, "house_style").looked, gone, "", 0))
+
+
+def test_an_answer_of_the_chat_becomes_a_training_row(tab, tmp_path):
+    lead = leads(tab)
+    session = Session(tab, table(tmp_path), on_fault="drop")
+    name = made_run("r").name
+    turn = Turn("what I typed", {name: "Which?\n\nwhat I typed"}, {name: Answer(" c\n")})
+    talks = talks_with({}, name, Talk(Conversation(turns=[turn])))
+    session.take(lead.teach(None, session.looked, name, talks))
+    assert session.values[tab.page.tabs].selected == "data"
+    session.save(prompt=session.value(tab.rows.prompt), own_label=session.value(tab.rows.label))
+    new = next(row for row in session.dataset().splits["train"] if row["meta"].get("edited") == "add")
+    assert new["label"] == "c" and new["messages"][-2]["content"].endswith("what I typed")
+    with pytest.raises(UserError, match="ask something first"):
+        lead.teach(None, session.looked, name, {})

@@ -148,15 +148,11 @@ def _divided(
         for name in ("train", *missing):
             chosen = sorted(index for unit, place in zip(units, placed, strict=True) if place == name for index in unit)
             parts[name] = [train[index] for index in chosen]
-            if name != "train" and sizes[name] is not None and not kept and len(chosen) != wanted[name]:
-                notes.append(
-                    Text(
-                        "{split} has {n} rows, not {m}: what belongs together stays together.",
-                        split=SPLIT_NAMES[name],
-                        n=len(chosen),
-                        m=wanted[name],
-                    )
-                )
+            if name != "train" and sizes[name] is not None and len(chosen) != wanted[name]:
+                counts = {"split": SPLIT_NAMES[name], "n": len(chosen), "m": wanted[name]}
+                together = Text("{split} has {n} rows, not {m}: what belongs together stays together.", **counts)
+                unmoved = Text("{split} has {n} rows, not {m}: rows that weren't edited stay where they are.", **counts)
+                notes.append(unmoved if kept else together)
     return {name: parts[name] for name in SPLITS}
 
 

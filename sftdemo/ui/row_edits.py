@@ -54,11 +54,15 @@ def add(path: str, data: str, new: Sequence[Edit], visitor: rights.Visitor) -> s
     """Add edits to the history, at "" to a new one; its path. Raises UserError for who may not, or for too many."""
     if not may_edit(data, visitor):
         raise UserError("These rows can't be edited here: upload a file, and edit its rows.")
-    own = uploads.is_own(data, visitor)
-    place = Path(path) if path else _beside(data) if own else uploads.folder_of(visitor) / secrets.token_hex(16) / "edits.jsonl"  # fmt: skip
+    beside = _beside(data) if uploads.is_own(data, visitor) else None
+    before = path or kept(data, visitor)
+    if before and uploads.is_own(before, visitor):
+        place = Path(before)
+    else:  # one that isn't the page's, as the copy that a run keeps, is left as it is
+        place = beside if beside and not beside.is_file() else uploads.folder_of(visitor) / secrets.token_hex(16) / "edits.jsonl"  # fmt: skip
     stamped: list[Edit] = [{**edit, "at": datetime.now(UTC).isoformat(timespec="seconds")} for edit in new]
     with _writing:
-        whole = [*history(str(place) if place.is_file() else ""), *stamped]
+        whole = [*history(before), *stamped]
         edits.effective(whole)
         if len(whole) > MOST_EDITS:
             raise UserError("There are {most} edits of this data already, which is the most; download the rows as edited, and go on with that file.", most=MOST_EDITS)  # fmt: skip

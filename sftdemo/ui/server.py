@@ -45,6 +45,7 @@ def build() -> Any:
     from sftdemo.ui.tabs.evaluate import EvaluateTab
     from sftdemo.ui.tabs.invitation import RATE_PATH
     from sftdemo.ui.tabs.rate import RatePage
+    from sftdemo.ui.tabs.row_leads import RowLeads
     from sftdemo.ui.tabs.runs import RunsTab
     from sftdemo.ui.tabs.train import TrainTab
     from sftdemo.ui.tabs.vote import VoteTab
@@ -61,14 +62,15 @@ def build() -> Any:
             with gr.Tab(label("step_train"), id="train", elem_id="tab-train"):
                 parts.append(train := TrainTab(page))
             with gr.Tab(label("step_evaluate"), id="evaluate", elem_id="tab-evaluate") as evaluate:
-                parts.append(EvaluateTab(page, evaluate, train.evaluate, train.watched))
+                parts.append(judge := EvaluateTab(page, evaluate, train.evaluate, train.watched))
             with gr.Tab(label("step_chat"), id="chat", elem_id="tab-chat") as chat:
-                parts.append(ChatTab(page, chat))
+                parts.append(talk := ChatTab(page, chat))
             with gr.Tab(label("step_vote"), id="vote", elem_id="tab-vote") as vote:
                 parts.append(VoteTab(page, vote))
             with gr.Tab(label("step_runs"), id="runs", elem_id="tab-runs", alignment="right") as runs:
                 parts.append(listed := RunsTab(page, runs))
         parts.append(Clone(page, data, train, listed))
+        parts.append(RowLeads(page, data, judge.outputs, talk))
         for part in parts:
             part.wire()
     with blocks.route("Vote", RATE_PATH, show_in_navbar=False):

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sftdemo import files, runs
-from sftdemo.data.limits import MB
+from sftdemo.data import limits
 from sftdemo.ui.parts import html
 
 # Saves the text that came with the reply as a file of that name, and empties both fields.
@@ -40,10 +40,10 @@ def new_place(name: str) -> Path:
 
 def link(path: Path, text: str) -> str:
     """A link that saves a file as it lies here; Gradio's own button would copy it first, and a model is large."""
-    size = path.stat().st_size / MB
+    size = limits.size(path.stat().st_size)
     return (
         f'<a class="download" href="gradio_api/file={html.esc(quote(str(path.resolve())))}" download="{html.esc(path.name)}">'
-        f"{html.esc(text)} ({size:,.1f} MB)</a>"
+        f"{html.esc(text)} ({size})</a>"
     )
 
 

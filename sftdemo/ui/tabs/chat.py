@@ -101,6 +101,7 @@ class ChatTab:
             self.again = gr.Button(label("chat_again"), size="sm", elem_id="chat-again", min_width=90)
             self.clear = gr.Button(label("chat_clear"), size="sm", elem_id="chat-clear", min_width=90)
             self.undo = gr.Button(label("chat_undo"), size="sm", elem_id="chat-undo", interactive=False, min_width=90)
+            self.teach = gr.Button(label("chat_teach"), size="sm", elem_id="chat-teach", min_width=90)
             self.as_trained = self._switch("as_trained", "chat-as-trained", visible=False)
             self.marks = self._switch("chat_marks", "chat-marks")
         self.wording = gr.Dropdown([], label=label("chat_wording"), visible=False, elem_id="chat-wording")
@@ -324,6 +325,7 @@ class ChatTab:
             self.chips: chips(prompts),
             self.system: system_prompt(run) if talk.now.system is None else talk.now.system,
             self.as_trained: gr.update(visible=has_instruction(run)),
+            self.teach: gr.update(visible=rights.visitor(request).may("own_data")),
             self.wording: gr.update(
                 choices=choices, value=choices[0][1] if choices else None, visible=len(choices) > 1
             ),
@@ -367,8 +369,8 @@ class ChatTab:
         wire(self.undo.click, self.take_back, state, drawn, fault)
         wire(self.beside.input, self.change_columns, state, [self.past, self.now, self.note], fault)
         wire(self.chips.select, self.take_prompt, [self.prompts], [self.text, self.system], fault, **EACH_PICK)
-        refreshed = [self.gate, self.body, self.prompts, self.chips, self.system, self.as_trained, self.wording]
+        refreshed = [self.gate, self.body, self.prompts, self.chips, self.system, self.as_trained, self.teach]
         for trigger in (page.run.change, self.kept.wire().success):
-            wire(trigger, self.refresh, [page.run, self.talks], [*refreshed, self.beside, *drawn], fault)
+            wire(trigger, self.refresh, [page.run, self.talks], [*refreshed, self.wording, self.beside, *drawn], fault)
         wire(self.tab.select, self.preload, [page.run], needs="chat")
         page.blocks.unload(rights.guarded(self.stopping.leave, "look"))

@@ -59,7 +59,7 @@ class DataTab:
             with gr.Column(scale=6, min_width=320):
                 self._build_views()
                 self._build_xray()
-        self.rows = RowsView(page)
+        self.rows = RowsView(page, self.edit)
         self.settings = {"format": self.form, **self.reading, **self.wording, "clean": self.steps, **self.choices}
 
     def _build_sources(self) -> None:
@@ -111,6 +111,7 @@ class DataTab:
         with gr.Row():
             self.repair = gr.Button(label("data_repair"), visible=False, elem_id="repair-rows")
             self.leave_out = gr.Button(label("data_leave_out"), visible=False, elem_id="leave-out-rows")
+            self.edit = gr.Button(label("rows_open"), visible=False, elem_id="edit-rows")
         self.few = gr.HTML("", elem_id="data-few")
         self.hold_out = gr.Button(label("data_hold_out"), visible=False, elem_id="hold-out")
 
@@ -383,6 +384,7 @@ class DataTab:
         wire(typed, self.apply_wording, form, views, fault)
         wire(settled_any(self.row, *preparing.values()), self.look_at_row, form, views, fault)
         wire(self.show_tokens.click, self.fetch_tokenizer, form, views, fault)
+        self.views = views
         self.rows.wire(form, views, self.show_edited, fault)
         page.opens(self.to_train.click, "train")
         self.read_again = partial(wire, handler=self.apply, inputs=form, outputs=views, place=fault)

@@ -13,7 +13,7 @@ from sftdemo.data import edits as histories
 from sftdemo.errors import UserError
 from sftdemo.read_config import ReadConfig
 from sftdemo.schema import Edit
-from sftdemo.ui import chosen_data, data_reader, row_edits
+from sftdemo.ui import chosen_data, data_reader, row_edits, uploads
 from sftdemo.ui.access import rights
 from sftdemo.ui.data_reader import Reading
 from sftdemo.ui.parts import downloads
@@ -26,6 +26,7 @@ from sftdemo.ui.texts import label, language, say
 
 BOM = "\ufeff"  # without it Excel reads UTF-8 as the machine's own encoding
 MOST_LABELS = 200
+IN_SIGHT_JS = """() => { setTimeout(() => document.getElementById("rows-box")?.scrollIntoView(), 100); return []; }"""
 Update = dict[Any, Any]
 # Reads the data that is looked at and fills the tab: (looked, settings, row of the X-ray, language).
 Shows = Callable[[Mapping[str, Any], Mapping[str, Any], int, str], Iterator[Update]]
@@ -34,8 +35,9 @@ Shows = Callable[[Mapping[str, Any], Mapping[str, Any], int, str], Iterator[Upda
 class RowsView:
     """A list of rows with filters, the row that is open beside it, what was edited so far, and the downloads."""
 
-    def __init__(self, page: Page) -> None:
-        self.page = page
+    def __init__(self, page: Page, lead: Any) -> None:
+        """`lead` is the button, further up on the tab, that leads to the list."""
+        self.page, self.lead = page, lead
         self.at, self.key, self.field = gr.State(0), gr.State([]), gr.State(0)  # the page listed; the row, its value
         with gr.Accordion(label("rows_title"), open=False, visible=False, elem_id="rows-box") as self.box:
             self._build_filters()
@@ -65,7 +67,17 @@ class RowsView:
         ]
         self.listed = [self.table, self.place, self.back, self.next, self.at]
         self.asked = {"show": self.show_only, "of_label": self.of_label, "search": self.search, "run_name": page.run}
-        self.views = [self.box, self.show_only, self.of_label, self.search, self.made, self.files, self.undo, self.new]
+        self.views = [
+            self.lead,
+            self.box,
+            self.show_only,
+            self.of_label,
+            self.search,
+            self.made,
+            self.files,
+            self.undo,
+            self.new,
+        ]
         self.views += [*self.listed, *self.panel]
 
     def _build_filters(self) -> None:
@@ -101,10 +113,12 @@ class RowsView:
         summary = reading.summary
         may = row_edits.may_edit(config.data, rights.current()) and reading.listed is not None
         if not may:
-            return {self.box: gr.update(visible=False), self.table: "", **self.closed()}
+            hidden = dict.fromkeys((self.box, self.lead), gr.update(visible=False))
+            return {**hidden, self.table: "", **self.closed()}
         entries = histories.effective(row_edits.history(config.edits or ""))
         return {
             self.box: gr.update(visible=True),
+            self.lead: gr.update(visible=True),
             self.show_only: "all",
             self.search: "",
             self.of_label: gr.update(choices=[(say(lang, "outputs_all"), ""), *labels(summary)], value="", visible=bool(summary["labels"])),
@@ -120,7 +134,7 @@ class RowsView:
         said = row_list.opinions(run_name) if filters.show == "disagree" else {}
         rows = row_list.listing(reading, filters, at, said)
         return {
-            self.table: row_list.table(rows, reading.summary, said, lang),
+            self.table: row_list.table(rows, reading.summary, said, filters.show, lang),
             self.place: row_list.place(rows, lang),
             self.back: gr.update(visible=rows.pages > 1, interactive=rows.page > 0),
             self.next: gr.update(visible=rows.pages > 1, interactive=rows.page + 1 < rows.pages),
@@ -173,6 +187,14 @@ class RowsView:
         rows = self.list_page(read(looked), filters, at + step, asked["run_name"], language(request))
         return {**rows, **self.closed()}
 
+    def lead_here(self, request: gr.Request, looked: Any, run_name: Any) -> Update:
+        """The list opened; where there are rows with problems, at those."""
+        reading = read(looked)
+        open_faults = any(fault["line"] for fault in reading.summary["faults"])
+        filters = Filters(show="problems") if open_faults else Filters()
+        shown = {self.box: gr.update(open=True), self.show_only: filters.show, self.of_label: "", self.search: ""}
+        return {**shown, **self.list_page(reading, filters, 0, run_name, language(request)), **self.closed()}
+
     def open_row(self, request: gr.Request, event: gr.EventData, looked: Any, run_name: Any) -> Update:
         reading, pick = read(looked), picked(event)
         if reading.listed is None or not pick.isdecimal() or int(pick) >= len(reading.listed):
@@ -220,6 +242,9 @@ class RowsView:
             turned = {**asked, "at": self.at, "step": gr.State(step)}
             wire(button.click, self.list_rows, turned, rows, fault, needs="own_data")
         row = {"looked": looked, "run_name": self.page.run}
+        opened = [self.box, self.show_only, self.of_label, self.search, *rows]
+        led = wire(self.lead.click, self.lead_here, row, opened, fault, needs="own_data")
+        wire(led.success, None, None, None, js=IN_SIGHT_JS)
         wire(self.table.select, self.open_row, row, self.panel, fault, needs="own_data", **EACH_PICK)
         one_field = {**row, "key": self.key}
         wire(self.opened.select, self.pick_field, one_field, self.panel, fault, needs="own_data", **EACH_PICK)
@@ -237,7 +262,8 @@ class RowsView:
     def offer(self, request: gr.Request, looked: Any) -> Update:
         """Links to the rows as edited, to what is trained on, and to the history of edits."""
         lang, reading = language(request), read(looked)
-        links = [downloads.link(path, say(lang, f"download_{kind}")) for kind, path in written(reading, looked).items()]
+        paths = written(reading, looked, rights.visitor(request))
+        links = [downloads.link(path, say(lang, f"download_{kind}")) for kind, path in paths.items()]
         return {self.files: "".join(f"<p>{link}</p>" for link in links)}
 
 
@@ -307,24 +333,25 @@ def new_row(reading: Reading, prompt: str, answer: str) -> Edit:
     return row_edits.added(prompt, answer, records, reading.summary, line)
 
 
-def written(reading: Reading, looked: Mapping[str, Any]) -> dict[str, Path]:
-    """What is offered for download, by kind, as files written now."""
+def written(reading: Reading, looked: Mapping[str, Any], visitor: rights.Visitor) -> dict[str, Path]:
+    """What is offered for download, by kind, as files written now: of an upload beside it, where its visitor may fetch them."""
     listed = reading.listed
     rows = [listed.read(place)["values"] for place in range(len(listed))] if listed else []
     rows = [row for row in rows if row]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    name = reading.dataset.name
-    history = row_edits.history(looked.get("edits", ""))
-    texts = {"rows_jsonl": (f"{name}-edited.jsonl", files.jsonl(rows))}
     cells = ([row_edits.as_text(row.get(column)) for column in columns] for row in rows)
-    texts["rows_csv"] = (f"{name}-edited.csv", BOM + files.csv_text(columns, cells))
+    texts = {"rows_jsonl": ("edited.jsonl", files.jsonl(rows))}
+    texts["rows_csv"] = ("edited.csv", BOM + files.csv_text(columns, cells))
     if trained := reading.prepared:
         examples = ({**row, "split": split} for split, part in trained.splits.items() for row in part)
-        texts["trained_jsonl"] = (f"{name}-examples.jsonl", files.jsonl(examples))
-    if history:
-        texts["history"] = ("edits.jsonl", files.jsonl(history))
-    paths = {}
-    for kind, (file_name, text) in texts.items():
-        paths[kind] = downloads.new_place(file_name)
+        texts["trained_jsonl"] = ("examples.jsonl", files.jsonl(examples))
+    if no_room := uploads.no_room(visitor, sum(len(text.encode()) for _, text in texts.values())):
+        raise UserError(no_room)
+    paths, own = {}, uploads.is_own(looked["data"], visitor)
+    for kind, (end, text) in texts.items():
+        name = f"{reading.dataset.name}-{end}"
+        paths[kind] = uploads.place_of(Path(looked["data"])) / name if own else downloads.new_place(name)
         files.write_text(paths[kind], text)
+    if looked.get("edits"):
+        paths["history"] = Path(looked["edits"])
     return paths

@@ -144,7 +144,7 @@ class OutputsView:
                         self.next = gr.Button("›", size="sm", elem_id="outputs-next")
                 self._build_opened()
         self.listed = [self.counts, self.table, self.place, self.back, self.next, self.at, self.searched]
-        hidden = dict.fromkeys((self.beside, self.why_row), gr.update(visible=False))
+        hidden = dict.fromkeys((self.beside, self.why_row, self.mislabelled), gr.update(visible=False))
         self.closed = {self.opened: "", self.reason: "", self.open_number: None, **hidden}
         self.asked = {
             "metric": self.metric,
@@ -160,6 +160,7 @@ class OutputsView:
         with gr.Column(scale=2, min_width=0, visible=False, elem_id="row-beside") as self.beside:
             self.close = gr.Button(label("row_close"), size="sm", elem_id="row-close")
             self.opened = gr.HTML("", elem_id="opened-row")
+            self.mislabelled = gr.Button(label("rows_mislabelled"), size="sm", visible=False, elem_id="row-mislabelled")
             with gr.Row(visible=False, elem_classes="small-row") as self.why_row:
                 self.why = {side: gr.Button(label(f"why_{side}"), size="sm", elem_id=f"why-{side}") for side in SIDES}
             self.reason = gr.HTML("", elem_id="why-answer")
@@ -236,7 +237,14 @@ class OutputsView:
             self.table: outputs_table(page_of(at=at, **filters), lang, row["row"]),
             self.open_number: row["row"],
             self.reason: "",
-            self.why_row: gr.update(visible=rights.visitor(request).may("chat")),
+            **self.offers(rights.visitor(request)),
+        }
+
+    def offers(self, visitor: rights.Visitor) -> dict[Any, Any]:
+        """What this visitor may do with the open row."""
+        return {
+            self.why_row: gr.update(visible=visitor.may("chat")),
+            self.mislabelled: gr.update(visible=visitor.may("own_data")),
         }
 
     def open_named(self, run_name: str, number: str, request: gr.Request) -> dict[Any, Any]:
@@ -247,7 +255,7 @@ class OutputsView:
             self.beside: gr.update(visible=True),
             self.opened: opened(row, language(request)),
             self.open_number: row["row"],
-            self.why_row: gr.update(visible=rights.visitor(request).may("chat")),
+            **self.offers(rights.visitor(request)),
         }
 
     def close_row(self, request: gr.Request, at: int, **filters: Any) -> dict[Any, Any]:
@@ -272,7 +280,7 @@ class OutputsView:
         for button, step in ((self.back, -1), (self.next, 1)):
             turned = {**filters, "at": self.at, "step": gr.State(step)}
             wire(button.click, self.list_rows, turned, views, self.fault)
-        row = [self.beside, self.opened, self.table, self.open_number, self.reason, self.why_row]
+        row = [self.beside, self.opened, self.table, self.open_number, self.reason, self.why_row, self.mislabelled]
         wire(self.close.click, self.close_row, {**filters, "at": self.at}, row, self.fault)
         wire(self.table.select, self.open_row, {**filters, "at": self.at}, row, self.fault, **EACH_PICK)
         options = {**MODEL_CLICK, "show_progress": "minimal"}

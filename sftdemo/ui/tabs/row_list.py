@@ -142,10 +142,10 @@ def key_of(record: Record) -> list[Any]:
 # What is drawn
 
 
-def table(rows: Listing, summary: Summary, said: Mapping[str, Opinion], lang: str) -> str:
+def table(rows: Listing, summary: Summary, said: Mapping[str, Opinion], show: str, lang: str) -> str:
     """The listed rows: line, prompt, answer, and what is to be said of each; a row can be opened."""
     if not rows.rows:
-        return html.block(say(lang, "rows_none"), "muted small")
+        return html.block(say(lang, "rows_none_disagree" if show == "disagree" else "rows_none"), "muted small")
     headers = [say(lang, key) for key in ("fault_line", "column_prompt", "column_answer", "rows_remarks")]
     drawn = []
     for place, record in rows.rows:

@@ -7,7 +7,9 @@ EDITS = {
     "rows_show_problems": "有问题的行",
     "rows_show_edited": "编辑过的行",
     "rows_show_disagree": "模型最不同意的行",
-    "rows_none": "没有符合的行。“模型最不同意的行”需要先评测用这份数据训练的模型。",
+    "rows_none": "没有符合的行。",
+    "rows_none_disagree": "没有这样的行。需要先用这份数据的测试行评测当前模型。",
+    "rows_open": "编辑数据行",
     "rows_remarks": "备注",
     "rows_value": "内容",
     "rows_line": "第 {n} 行",
@@ -19,6 +21,8 @@ EDITS = {
     "rows_leave_out": "略过这一行",
     "rows_new": "新增一行",
     "rows_new_help": "它会加入训练数据。",
+    "rows_mislabelled": "这一行标错了",
+    "chat_teach": "加入训练数据",
     "rows_undo": "撤销上一次编辑",
     "rows_download": "下载",
     "rows_edits": "编辑：{n} 处",
@@ -32,6 +36,7 @@ EDITS = {
 }
 
 FAULTS = {
+    "{split} has {n} rows, not {m}: rows that weren't edited stay where they are.": "{split}有 {n} 行，而不是 {m} 行：未编辑的行留在原处。",
     "There is no file of edits {path!r}.": "没有编辑记录文件 {path!r}。",
     "The edits {path!r} can't be read: {reason}.": "无法读取编辑记录 {path!r}：{reason}。",
     "The file of edits {path!r} {reason}.": "编辑记录文件 {path!r} {reason}。",
@@ -48,6 +53,9 @@ FAULTS = {
     "The edit is of {file!r}, which isn't among the files.": "这条编辑针对 {file!r}，但数据中没有这个文件。",
     "These rows can't be edited here: upload a file, and edit its rows.": "这里不能编辑这些行：请上传文件，再编辑其中的行。",
     "There are {most} edits of this data already, which is the most; download the rows as edited, and go on with that file.": "这份数据已有 {most} 处编辑，达到上限；请下载编辑后的数据，用该文件继续。",
+    "There is no answer to make a row of yet; ask something first.": "还没有可加入训练数据的回答；请先提问。",
+    "A row can't be added to the data that is chosen; choose your own on the Data tab first.": "当前数据不能新增行；请先在“数据”页选择你自己的数据。",
+    "The row isn't in data that you can edit here; choose the data of run {name} on the Data tab first.": "这一行不在这里可编辑的数据中；请先在“数据”页选择训练记录 {name} 的数据。",
     "There is no edit to take back.": "没有可撤销的编辑。",
     "That row isn't there any more; list the rows anew.": "这一行已不在；请重新列出。",
     "A new row needs a prompt and an answer.": "新增的行需要提示和答案。",
