@@ -290,6 +290,16 @@ def _who(needs: str) -> tuple[str, str, str, str]:
     return needs, "yes", {"look": "yes", "manage": "no"}.get(needs, "if allowed"), "no"
 
 
+def openai() -> str:
+    """What the page says to those who come from OpenAI's fine-tuning, and where more is."""
+    from sftdemo.ui.tabs.coming_from import guide
+
+    more = (
+        "\nMore: [commands.md](commands.md) has every flag, [hosting.md](hosting.md) what it takes to serve others.\n"
+    )
+    return NOTE.replace("edit the code", "edit sftdemo/ui/texts/openai.en.md") + guide("en") + more
+
+
 def documents() -> dict[Path, str]:
     """What each document should hold."""
     folder, house, scores = DOCS / "run-folder.md", DOCS / "architecture.md", DOCS / "metrics.md"
@@ -298,6 +308,7 @@ def documents() -> dict[Path, str]:
         scores: metrics(scores.read_text(encoding="utf-8")),
         DOCS / "commands.md": commands(),
         DOCS / "endpoints.md": endpoints(),
+        DOCS / "openai.md": openai(),
         DOCS / "python.md": python(),
         folder: run_folder(folder.read_text(encoding="utf-8")),
     }

@@ -17,6 +17,9 @@ from sftdemo.__main__ import parser
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.S)
+OPENAI = (ROOT / "docs" / "openai.md").read_text(encoding="utf-8")
+IN_TABLES = [line.replace("sftdemo", "python -m sftdemo", 1) for line in re.findall(r"`(sftdemo [^`]+)`", OPENAI)]
+COMMANDS = [*BLOCKS, *re.findall(r"```bash\n(.*?)```", OPENAI, re.S), *IN_TABLES]
 
 
 def front_matter() -> dict[str, str]:
@@ -41,7 +44,7 @@ def test_the_two_set_up_commands_stand_as_promised():
 
 
 @pytest.mark.parametrize(
-    "line", [line for block in BLOCKS for line in block.splitlines() if line.startswith("python -m sftdemo")]
+    "line", [line for block in COMMANDS for line in block.splitlines() if line.startswith("python -m sftdemo")]
 )
 def test_every_command_parses(line):
     assert parser().parse_args(shlex.split(line)[3:])

@@ -23,6 +23,7 @@ from sftdemo.ui.parts.address import READY_JS
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, tabs_for
 from sftdemo.ui.tabs import data_columns, data_views
+from sftdemo.ui.tabs.coming_from import ComingFromOpenAI
 from sftdemo.ui.tabs.data_edit import RowsView
 from sftdemo.ui.tabs.data_form import (
     CHOICES,
@@ -66,6 +67,7 @@ class DataTab:
         # Of any type: the reader tells what it can't read, and on the page.
         self.upload = gr.File(label=label("data_upload"), type="filepath", height=130, elem_id="upload")
         self.chosen_name = gr.HTML("", elem_id="chosen-data")
+        self.from_openai = ComingFromOpenAI()
         self.cards = picker(elem_id="samples")
         with gr.Accordion(label("data_more"), open=False) as self.elsewhere:
             self.source = gr.Textbox(
@@ -342,6 +344,7 @@ class DataTab:
         yield self.look_at_row(request, looked, row, **settings)
 
     def wire(self) -> None:
+        self.from_openai.wire()
         page, fault, preparing = self.page, self.fault, self.page.preparing
         menus = {f"role_{role}": menu for role, menu in self.menus.items()}
         form = {"looked": self.looked, "row": self.row, **preparing, **self.settings}

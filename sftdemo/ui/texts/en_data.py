@@ -1,6 +1,7 @@
 """The Data tab in English."""
 
 DATA = {
+    "openai_hint": "Coming from OpenAI? The same JSONL works.",
     "data_more": "Another source",
     "data_columns": "Columns and wording",
     "data_choices": "Problem rows, cleaning, test size",

@@ -1,6 +1,7 @@
 """“数据”页的简体中文文字。"""
 
 DATA = {
+    "openai_hint": "从 OpenAI 迁移？同样的 JSONL 可直接使用。",
     "data_more": "其他来源",
     "data_columns": "列与提问方式",
     "data_choices": "问题行、清洗与划分",
