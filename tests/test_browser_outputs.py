@@ -78,3 +78,25 @@ def test_pages_are_turned_and_the_order_is_kept(page: Any) -> None:
     page.get_by_role("option", name=next(one for one in options if "lost" in one.lower()), exact=True).click()
     expect(first.locator(".worse")).to_be_visible(timeout=SLOW_MS)
     expect(place).to_contain_text("page 1 of 3")
+
+
+def test_the_report_is_saved_at_a_click_and_opens_from_disk(page: Any, browser: Any, tmp_path: Path) -> None:  # noqa: F811
+    saved_at, requests = tmp_path / "report.html", []
+    with page.expect_download(timeout=SLOW_MS) as saved:
+        page.click("#evaluate-report")
+    assert page.get_by_label("Download report").count() == 1, "what carries the file isn't in sight"
+    assert saved.value.suggested_filename.endswith(".html")
+    saved.value.save_as(saved_at)
+    report = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    report.on("request", lambda request: requests.append(request.url))
+    report.goto(saved_at.as_uri())
+    expect(report.locator("#claim")).to_be_visible()
+    assert requests == [saved_at.as_uri()], "nothing is fetched"
+    assert report.evaluate("document.documentElement.scrollWidth") == 390
+    dark = report.evaluate("getComputedStyle(document.body).backgroundColor")
+    folded = report.locator("details table").last
+    expect(folded).not_to_be_visible()
+    report.emulate_media(media="print", color_scheme="dark")
+    expect(folded).to_be_visible()
+    assert report.evaluate("getComputedStyle(document.body).backgroundColor") != dark, "paper is white"
+    report.close()

@@ -113,6 +113,7 @@ def test_no_package_hides_the_library_datasets():
         "import sftdemo.verbs.jobs, sftdemo.votes, sftdemo.data, sftdemo.evaluation.scoring, sftdemo.evaluation.significance, sftdemo.votes.preference",
         "import sftdemo.__main__ as main; main.parser().format_help()",
         "import sftdemo; sftdemo.read('support_tickets')",
+        "import sftdemo; sftdemo.report",
     ],
 )
 def test_light_doors_load_nothing_heavy(code):

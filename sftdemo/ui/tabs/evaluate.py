@@ -124,10 +124,11 @@ class EvaluateTab:
             self.systems = gr.HTML("", elem_id="evaluate-systems")
             self.confusions = gr.HTML("")
             self.outputs = OutputsView(page, self.fault)
+            self.report = ReportButton("evaluate-report")
             with gr.Row(elem_classes="small-row"):
                 self.csv_file = gr.DownloadButton(label("download_csv"), size="sm", visible=False)
                 self.jsonl_file = gr.DownloadButton(label("download_jsonl"), size="sm", visible=False)
-                self.report = ReportButton("evaluate-report")
+                self.report.button.render()
             self.small_print = gr.HTML("")
 
     def _build_start(self) -> None:

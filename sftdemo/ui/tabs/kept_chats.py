@@ -66,7 +66,9 @@ class KeptChats:
                 self.unshare = self._button("kept_unshare", "kept-unshare")
                 self.delete = self._button("kept_delete", "kept-delete")
             self.link = gr.HTML("", elem_id="kept-link", js_on_load=style.COPY_JS)
-            self.file = [gr.Textbox("", visible="hidden", label=label("kept_title")) for _ in range(2)]  # name, text
+            self.file = [
+                gr.Textbox("", visible="hidden", elem_classes="carried", label=label("kept_title")) for _ in range(2)
+            ]  # name, text
 
     def _button(self, key: str, elem_id: str) -> Any:
         return gr.Button(label(key), size="sm", elem_id=elem_id, scale=1, min_width=100)

@@ -18,11 +18,15 @@ ONE_BY_ONE: dict[str, Any] = {"concurrency_id": "report", "concurrency_limit": 1
 
 class ReportButton:
     """The report is made at the click, in the page's language, for whoever may look at the runs; the browser saves it from
-    the reply, so that no file of it stays here."""
+    the reply, so that no file of it stays here.
+
+    `button.render()` puts the button in its place.
+    """
 
     def __init__(self, elem_id: str) -> None:
-        self.button = gr.Button(label("download_report"), size="sm", visible=False, elem_id=elem_id)
-        self.name, self.text = (gr.Textbox("", visible="hidden", label=label("download_report")) for _ in range(2))
+        self.button = gr.Button(label("download_report"), size="sm", visible=False, elem_id=elem_id, render=False)
+        carried = {"visible": "hidden", "elem_classes": "carried", "label": label("download_report")}
+        self.name, self.text = (gr.Textbox("", **carried) for _ in range(2))
 
     def make(self, names: str | list[str], request: gr.Request) -> dict[Any, Any]:
         """The report on a run, or on several compared."""

@@ -22,6 +22,7 @@ from sftdemo.ui.access import private
 from sftdemo.ui.parts import between, charts, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.line_chart import Line, downloads, key, letter, line_chart
+from sftdemo.ui.tabs.report import ReportButton
 from sftdemo.ui.texts import label, language, number, say
 from sftdemo.verbs.compare_runs import paired, shared_rows
 
@@ -220,6 +221,9 @@ class ComparePanel:
             self.differing = gr.Checkbox(True, label=label("compare_differing"), elem_id="compare-differing")
             self.answers = gr.HTML("", elem_id="compare-answers")
             self.more = gr.Button(label("runs_more"), size="sm", visible=False, elem_id="compare-more")
+        self.report = ReportButton("runs-report")
+        with gr.Row(elem_classes="small-row"):
+            self.report.button.render()
         self.shown = gr.State(ROWS_SHOWN)
 
     def offer(self, listed: Sequence[Run], compared: Sequence[str] | None) -> dict[Any, Any]:
@@ -241,10 +245,11 @@ class ComparePanel:
         """The curves at once; then scores and answers, which take a moment."""
         lang, chosen = language(request), chosen_runs(names)
         if not chosen:
-            yield {self.body: gr.update(visible=False), self.view: "", self.measured: "", self.answers: ""}
+            hidden = dict.fromkeys((self.body, self.report.button), gr.update(visible=False))
+            yield {**hidden, self.view: "", self.measured: "", self.answers: ""}
             return
         differ = f"<h3>{say(lang, 'compare_settings')}</h3>{settings(chosen, lang)}" if len(chosen) > 1 else ""
-        begun = {self.body: gr.update(visible=True), self.shown: ROWS_SHOWN}
+        begun = {**dict.fromkeys((self.body, self.report.button), gr.update(visible=True)), self.shown: ROWS_SHOWN}
         yield {**begun, **self.draw_curves(names, curve, request), self.measured: html.sheet(differ) if differ else ""}
         measured = f"<h3>{say(lang, 'scores_title')}</h3>{scores(chosen, lang)}{differ}"
         yield {self.measured: html.sheet(measured), **self.draw_answers(names, differing, ROWS_SHOWN, request)}
@@ -263,9 +268,10 @@ class ComparePanel:
 
     def wire(self) -> None:
         rows = [self.runs, self.differing, self.shown]
-        outputs = [self.body, self.view, self.measured, self.answers, self.more, self.shown]
+        outputs = [self.body, self.report.button, self.view, self.measured, self.answers, self.more, self.shown]
         compared = [self.runs, self.curve, self.differing]
         wire(self.runs.change, self.compare, compared, outputs, self.fault)
         wire(self.curve.input, self.draw_curves, [self.runs, self.curve], [self.view], self.fault)
         wire(self.differing.input, self.draw_answers, rows, [self.answers, self.more], self.fault)
         wire(self.more.click, self.more_answers, rows, [self.answers, self.more, self.shown], self.fault)
+        self.report.wire(self.runs, self.fault)
