@@ -305,7 +305,8 @@ class TrainTab:
         page, fields, fault = self.page, self.fields, self.fault
         settings = {"chosen": page.data, **fields}
         described = [self.plan, self.command, self.start]
-        changes = partial(gr.on, [page.data.change, *(field.change for field in fields.values())])
+        # A training that ends tells how fast the next one will be.
+        changes = partial(gr.on, [page.data.change, self.started.change, *(field.change for field in fields.values())])
         wire(changes, self.describe, settings, described, fault)
         for name, twin in page.preparing.items():
             pass_on(twin, fields[name])
