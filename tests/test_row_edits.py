@@ -220,6 +220,8 @@ def test_the_edits_that_a_run_keeps_are_never_written_to(tmp_path):
     new = row_edits.add(kept, path, [{**edit, "line": 100}], rights.LOCAL)
     assert new != kept and len(row_edits.history(kept)) == 1 and len(row_edits.history(new)) == 2
     assert row_edits.add(new, path, [{**edit, "line": 101}], rights.LOCAL) == new
+    with pytest.raises(UserError, match="half a character"):
+        row_edits.add(new, path, [{**edit, "values": {"text": "\ud800", "label": "a"}}], rights.LOCAL)
 
 
 def test_visitors_edit_their_own_uploads_alone(tab, tmp_path):

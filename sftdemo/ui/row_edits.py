@@ -14,7 +14,7 @@ from sftdemo import files
 from sftdemo.data import edits, mixture
 from sftdemo.data.edits import value_at
 from sftdemo.data.values.columns import at_path
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 from sftdemo.schema import Edit
 from sftdemo.ui import uploads
 from sftdemo.ui.access import rights
@@ -61,12 +61,20 @@ def add(path: str, data: str, new: Sequence[Edit], visitor: rights.Visitor) -> s
     else:  # one that isn't the page's, as the copy that a run keeps, is left as it is
         place = beside if beside and not beside.is_file() else uploads.folder_of(visitor) / secrets.token_hex(16) / "edits.jsonl"  # fmt: skip
     stamped: list[Edit] = [{**edit, "at": datetime.now(UTC).isoformat(timespec="seconds")} for edit in new]
+    try:
+        size = len(files.jsonl(stamped).encode())
+    except UnicodeEncodeError:
+        problem, remedy = (
+            Text("The row holds half a character (a lone \\ud8…)."),
+            Text("Write the character out, or remove it."),
+        )
+        raise UserError("{first} {rest}", first=problem, rest=remedy) from None
     with _writing:
         whole = [*history(before), *stamped]
         edits.effective(whole)
         if len(whole) > MOST_EDITS:
             raise UserError("There are {most} edits of this data already, which is the most; download the rows as edited, and go on with that file.", most=MOST_EDITS)  # fmt: skip
-        if no_room := uploads.no_room(visitor, len(files.jsonl(stamped).encode())):
+        if no_room := uploads.no_room(visitor, size):
             raise UserError(no_room)
         files.write_jsonl(place, whole)
     return str(place)
