@@ -109,6 +109,8 @@ def test_the_panel_draws_any_number_of_runs_and_refuses_more_than_there_are_lett
     for curve in (*run_comparison.CURVES, "nonsense"):
         assert "run4" in panel.draw_curves(names, curve, request())[panel.view]
     assert next(iter(panel.compare([], "loss", True, request())))[panel.body]["visible"] is False
+    opened = panel.open_link(request(compare=f"{names[1]},gone,../x,{names[0]}"))
+    assert opened[panel.runs]["value"] == [names[1], names[0]] and "value" not in panel.open_link(request())[panel.runs]
     with pytest.raises(UserError, match=f"at most {MOST_COMPARED}"):
         run_comparison.chosen_runs([str(number) for number in range(MOST_COMPARED + 1)])
     assert [run.name for run in run_comparison.chosen_runs([names[0], names[0]])] == [names[0]]

@@ -1,4 +1,4 @@
-"""The page's address: the tab, the run and the row that it names, so that links, reload and the browser's Back lead there."""
+"""The page's address: the tab, the run, the row and the runs compared that it names, so that links, reload and the browser's Back lead there."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ MOST_CHARACTERS = 2_000
 # In the browser: what an event takes from the address when it is sent. The run is the session's, which no browser sees.
 SEARCH_JS = "() => [location.search]"
 RUN_AND_SEARCH_JS = "(run) => [run, location.search]"
+COMPARED_JS = """(names) => {
+  const url = new URL(location.href);
+  names?.length ? url.searchParams.set("compare", names.join(",")) : url.searchParams.delete("compare");
+  history.replaceState(history.state, "", url);
+  return [];
+}"""
 RUN_SHOWN_JS = "(run) => { window.sftdemo.here({run}); return []; }"
 ARRIVED_JS = """() => {
   window.sftdemo.arrived = true;
@@ -41,15 +47,16 @@ def tab_shown_js(tab: str) -> str:
 
 @dataclass(frozen=True)
 class Address:
-    """What `?tab=…&run=…&row=…` asks for; "" where it doesn't say."""
+    """What `?tab=…&run=…&row=…&compare=…,…` asks for; "" where it doesn't say."""
 
     tab: str = ""
     run: str = ""
     row: str = ""
+    compare: str = ""
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Address:
-        return cls(*(str(query.get(key) or "") for key in ("tab", "run", "row")))
+        return cls(*(str(query.get(key) or "") for key in ("tab", "run", "row", "compare")))
 
     @classmethod
     def parse(cls, search: str | None) -> Address:
@@ -67,3 +74,11 @@ class Address:
         return otherwise, Text(
             "The address asks for run {name!r}, and there is no model of that name.", name=self.run[:80]
         )
+
+    def compared_runs(self) -> list[str]:
+        """The names of the runs to compare, as far as there are such runs."""
+        names = []
+        for name in self.compare[:MOST_CHARACTERS].split(",") if self.compare else ():
+            with contextlib.suppress(UserError):
+                names.append(runs.named(name).name)
+        return names

@@ -20,8 +20,10 @@ from sftdemo.evaluation.summary import gained
 from sftdemo.runs import Run
 from sftdemo.ui.access import private
 from sftdemo.ui.parts import between, charts, html
+from sftdemo.ui.parts.address import COMPARED_JS, Address
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.line_chart import Line, downloads, key, letter, line_chart
+from sftdemo.ui.parts.page import Page
 from sftdemo.ui.tabs.report import ReportButton
 from sftdemo.ui.texts import label, language, number, say
 from sftdemo.verbs.compare_runs import paired, shared_rows
@@ -34,6 +36,8 @@ MOST_COMPARED = 26  # each has a letter
 SMOOTHED = ("loss", "grad_norm")
 ROWS_SHOWN = 10
 SCORES_SHOWN = 4
+# Resampling takes a core for a moment: one comparison at a time, whoever asks.
+ONE_BY_ONE: dict[str, Any] = {"concurrency_id": "comparison", "concurrency_limit": 1}
 UNTOLD = ("name",)  # settings that differ anyhow
 
 
@@ -235,6 +239,14 @@ class ComparePanel:
         choices = [(text, name) for name, text in names.items()]
         return {self.runs: gr.update(choices=choices, visible=len(names) > 1, **changed)}
 
+    def open_link(self, request: gr.Request) -> dict[Any, Any]:
+        """The runs that the page's address asks to compare."""
+        asked = Address.of(request.query_params).compared_runs()[:MOST_COMPARED]
+        if not asked:
+            return {self.runs: gr.skip()}
+        choices = [(runs.title(runs.named(name)), name) for name in asked]
+        return {self.runs: gr.update(choices=choices, value=asked, visible=True)}
+
     def draw_curves(self, names: list[str] | None, curve: str, request: gr.Request) -> dict[Any, Any]:
         chosen = chosen_runs(names)
         return {self.view: html.sheet(curves(chosen, curve, language(request))) if chosen else ""}
@@ -266,11 +278,13 @@ class ComparePanel:
         more = shown + ROWS_SHOWN
         return {self.shown: more, **self.draw_answers(names, differing, more, request)}
 
-    def wire(self) -> None:
+    def wire(self, page: Page) -> None:
+        wire(page.blocks.load, self.open_link, None, [self.runs])
+        wire(self.runs.change, None, [self.runs], None, js=COMPARED_JS)
         rows = [self.runs, self.differing, self.shown]
         outputs = [self.body, self.report.button, self.view, self.measured, self.answers, self.more, self.shown]
         compared = [self.runs, self.curve, self.differing]
-        wire(self.runs.change, self.compare, compared, outputs, self.fault)
+        wire(self.runs.change, self.compare, compared, outputs, self.fault, **ONE_BY_ONE)
         wire(self.curve.input, self.draw_curves, [self.runs, self.curve], [self.view], self.fault)
         wire(self.differing.input, self.draw_answers, rows, [self.answers, self.more], self.fault)
         wire(self.more.click, self.more_answers, rows, [self.answers, self.more, self.shown], self.fault)

@@ -217,4 +217,4 @@ class RunsTab:
         wire(self.trash.list.select, self.pick_deleted, undoing, changed, fault, needs="manage", **EACH_PICK)
         self.export.wire()
         page.opens(self.to_evaluate.click, "evaluate")
-        self.comparison.wire()
+        self.comparison.wire(page)
