@@ -13,6 +13,7 @@ from sftdemo.settings import Settings, setting
 DEFAULT_MODEL = "smollm2-135m"
 SGD_RATE = 200  # times Adam's: then a step clipped to norm 1, with momentum, is about as long as one of Adam's
 LORA_ONLY = ("lora_targets", "rslora", "dora", "pissa", "lora_plus_ratio")
+TRACKERS = {name: name for name in ("tensorboard", "trackio", "wandb", "mlflow")}  # the Trainer's name, and the package
 GPU_OPTIMIZERS = ("adamw_8bit", "paged_adamw", "paged_adamw_8bit")
 
 
@@ -235,14 +236,33 @@ class TrainConfig(ReadConfig):
         rare=True,
         low=0,
     )
+    report_to: str | None = setting(
+        None,
+        f"Where the curves go beside the run's folder, as a list of: {', '.join(TRACKERS)}; each needs its own package.",
+        group="Run",
+        rare=True,
+    )
     resume: str | None = setting(
         None,
         "Go on with this run, which was interrupted or stopped, from its last checkpoint; its own settings stay.",
         group="Run",
     )
 
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The names in `report_to`."""
+        return tuple(dict.fromkeys(name.strip() for name in (self.report_to or "").split(",") if name.strip()))
+
     def problems(self) -> list[Text]:
         problems = super().problems()
+        if unknown := [name for name in self.trackers if name not in TRACKERS]:
+            problems.append(
+                Text(
+                    "report_to has {name!r}, which is no tracker; there are: {names}.",
+                    name=unknown[0],
+                    names=list(TRACKERS),
+                )
+            )
         if self.dora and self.quantization == "int8":  # PEFT can't read such weights back once they were used
             problems.append(Text("dora can't learn beside int8 weights; use quantization nf4 or none."))
         if self.pissa and self.dora:

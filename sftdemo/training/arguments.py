@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 
 from sftdemo import runs
 from sftdemo.system import compute, distributed
-from sftdemo.training import checkpoints
+from sftdemo.training import checkpoints, trackers
 from sftdemo.training.budget import EVALUATION_SHARE, EVALUATIONS
 from sftdemo.training.prepare import planned_steps
 
@@ -79,7 +79,8 @@ def training_arguments(prepared: Prepared, run: runs.Run, autocast: bool, sparse
         eval_strategy="steps" if evaluate_every else "no",
         eval_steps=evaluate_every,
         save_strategy="no",  # RunCallback says when
-        report_to="none",
+        report_to=trackers.use(config, run),
+        run_name=run.name,
         disable_tqdm=True,
         remove_unused_columns=False,
         ddp_find_unused_parameters=sparse,

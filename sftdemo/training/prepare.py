@@ -14,6 +14,7 @@ from sftdemo.log import Reporter
 from sftdemo.model import download
 from sftdemo.schema import Checkpoint, RunConfig
 from sftdemo.system import distributed
+from sftdemo.training import trackers
 from sftdemo.training.checkpoints import weights_fingerprint
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Prepared:
         compute.set_threads()
         self.base, self.model_source = download.find(config.model, reporter)
         reporter.info(f"Model: {config.model}, from: {self.model_source}.")
+        trackers.check(config)
         if config.optimizer in GPU_OPTIMIZERS and not resources.on_gpu():
             raise UserError(
                 "optimizer {name} needs a GPU, and there is none; choose adamw, adam, sgd or adafactor.",

@@ -29,6 +29,8 @@ def check(config: Settings, visitor: rights.Visitor) -> None:
     edits = config.edits if isinstance(config, ReadConfig) else None
     if edits and not uploads.is_own(edits, visitor):
         check_named(edits, visitor)
+    if isinstance(config, TrainConfig) and config.report_to and not visitor.owner:
+        raise UserError("Where the curves go is the owner's choice; leave out report_to.")
     if isinstance(config, TrainConfig) and config.model != DEFAULT_MODEL:
         check_named(config.model, visitor)
 

@@ -37,7 +37,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "thorough": {"max_examples": None, "epochs": 3.0},
 }
 DEFAULT_PRESET = "balanced"
-NO_FIELD = {spec.name for spec in fields(ReadConfig)} - {"seed"} | {"resume"}  # chosen on the Data tab, or a button
+NO_FIELD = {spec.name for spec in fields(ReadConfig)} - {"seed"} | {
+    "resume",
+    "report_to",
+}  # on Data, a button, the command line
 MODEL_NAMES = {DEFAULT_MODEL: "SmolLM2-135M"}
 BYTES_A_TOKEN, TEMPLATE_TOKENS = 3.5, 35  # rough, for the estimate before a tokenizer is at hand
 USUAL_SPEED = 300.0  # tokens/s of the default model on two cores; a finished run's own speed takes its place

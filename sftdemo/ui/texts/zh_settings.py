@@ -119,6 +119,8 @@ SETTINGS = {
     "help_pissa": "从权重的主要成分开始，而不是噪声和零；保存为秩加倍的 LoRA。",
     "set_lora_plus_ratio": "LoRA+ 比例",
     "help_lora_plus_ratio": "第二个矩阵的学习率是第一个的多少倍；论文取 16，1 即普通 LoRA。",
+    "set_report_to": "跟踪工具",
+    "help_report_to": "曲线除保存在运行文件夹外还送往：tensorboard、trackio、wandb、mlflow，用逗号分隔；需要各自的软件包。",
     "set_resume": "继续运行",
     "help_resume": "从上一个检查点继续被中断或停止的这次运行；沿用它自己的设置。",
     "set_checkpoint_every": "检查点间隔",
