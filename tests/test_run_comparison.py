@@ -94,6 +94,8 @@ def test_answers_stand_side_by_side_with_marks() -> None:
     drawn, total = run_comparison.answers([good, poor], True, ROWS_SHOWN, "en")
     assert total == 20 and drawn.count("<tr>") == ROWS_SHOWN + 1 and drawn.count('class="wrong"') == ROWS_SHOWN
     assert run_comparison.answers([good, poor], False, 99, "en")[1] == 40
+    same = trained("same", 40)
+    assert "gave the same answers" in run_comparison.answers([good, same], True, 9, "en")[0]
     other = evaluated("other", [row(k, right=True, asked=f"else {k}") for k in range(9)])
     assert run_comparison.answers([good, other], False, 9, "en")[1] == 0
     assert run_comparison.answers([good], False, 9, "zh")[1] == 0

@@ -183,6 +183,8 @@ def answers(chosen: Sequence[Run], differing: bool, shown: int, lang: str) -> tu
         for place in range(len(shared))
         if not differing or len({answers_only(each[place])["tuned"] for each in judged}) > 1
     ]
+    if not places:
+        return f'<p class="muted">{say(lang, "compare_all_same", n=number(len(shared)))}</p>', 0
     table_rows = []
     for place in places[:shown]:
         prompt = html.last_paragraph(turn_text(rows[place]["messages"][-1]))

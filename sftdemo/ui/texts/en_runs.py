@@ -59,6 +59,7 @@ RUNS = {
     "compare_shared": "{n} of them shared",
     "compare_note": "Differences are against {first}, paired on the rows that both answered, with 95 % intervals.",
     "compare_no_rows": "There are no test rows that all of these runs answered.",
+    "compare_all_same": "On all {n} rows that they answered, these runs gave the same answers.",
     "compare_differing": "Only rows with different answers",
     "compare_answers": "Answers side by side",
     "column_rows": "Test rows",

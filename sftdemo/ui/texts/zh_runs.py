@@ -59,6 +59,7 @@ RUNS = {
     "compare_shared": "其中 {n} 行相同",
     "compare_note": "差值是与 {first} 相比，在双方都回答过的行上成对计算，附 95% 区间。",
     "compare_no_rows": "没有这些运行都回答过的测试行。",
+    "compare_all_same": "在都回答过的 {n} 行上，这些运行的回答完全相同。",
     "compare_differing": "只看回答不同的行",
     "compare_answers": "回答对照",
     "column_rows": "测试行数",
