@@ -234,7 +234,7 @@ EN = {
     "shape_note": "Length against the reference: base {base}, tuned {tuned} (1.00 is as long). Repeated within an answer: base {first}, tuned {second}.",
     "scores_more": "{n} more metrics",
     "holm_note": "{metric} is the deciding metric for this kind of data, fixed in advance. {k} of {n} metrics differ after Holm correction.",
-    "source_rows": "Held-out rows",
+    "source_rows": "Test rows",
     "source_typed": "Type a prompt",
     "source_all": "All",
     "metric_longer": "The longer answer",
