@@ -40,6 +40,8 @@ def test_a_home_comes_back_as_it_was(home, other_home, tmp_path, monkeypatch, ca
     before = store.totals(run)
     (home / "models" / "base").mkdir(parents=True)
     (home / "models" / "base" / "model.safetensors").write_bytes(b"w" * 100)
+    (home / "chats" / "owner").mkdir(parents=True)
+    (home / "chats" / "owner" / "x.json").write_text("{}", encoding="utf-8")
     assert main(["backup", str(tmp_path / "home.tar.gz"), "--json"]) == 0
     manifest = json.loads(capsys.readouterr().out)
     assert (manifest["runs"], manifest["votes"]) == (1, given) and manifest["bytes"] > 0
@@ -53,6 +55,7 @@ def test_a_home_comes_back_as_it_was(home, other_home, tmp_path, monkeypatch, ca
         str(path.relative_to(back.path)): path.read_bytes() for path in back.path.rglob("*") if path.is_file()
     } == files
     assert Store().totals(back) == before
+    assert (other_home / "chats" / "owner" / "x.json").read_text(encoding="utf-8") == "{}"
     assert not list(other_home.glob(".*"))
 
 

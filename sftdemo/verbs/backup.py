@@ -1,4 +1,4 @@
-"""A home as one file, and back: runs and votes, also while the app is serving and training."""
+"""A home as one file, and back: runs, votes and kept chats, also while the app is serving and training."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sftdemo.errors import Text, UserError
 from sftdemo.system import resources
 
 FORMAT = 1
-MANIFEST, VOTES, RUNS, MODELS = "backup.json", "votes.sqlite", "runs", "models"
+MANIFEST, VOTES, RUNS, CHATS, MODELS = "backup.json", "votes.sqlite", "runs", "chats", "models"
 
 
 def backup(to: Path, models: bool = False) -> dict[str, Any]:
-    """Write the home's runs and votes to a .tar.gz; the models they were tuned from too, if asked.
+    """Write the home's runs, votes and kept chats to a .tar.gz; the models they were tuned from too, if asked.
 
     The votes are copied by SQLite, so that a vote given meanwhile is in it whole or not at all. A file that a training
     takes away meanwhile (an old checkpoint) is left out. Returns the manifest with the file's `path` and `bytes`. Raises
@@ -34,7 +34,7 @@ def backup(to: Path, models: bool = False) -> dict[str, Any]:
         raise UserError("{path} exists; give a new file.", path=str(to))
     if not (home / RUNS).is_dir() and not (home / VOTES).is_file():
         raise UserError("There are no runs and no votes in {home} to back up.", home=str(home))
-    folders = [RUNS, MODELS] if models else [RUNS]
+    folders = [RUNS, CHATS, *([MODELS] if models else [])]
     files = [path for folder in folders for path in _files(home / folder)]
     manifest = {"format": FORMAT, "version": __version__, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def backup(to: Path, models: bool = False) -> dict[str, Any]:
 
 
 def restore(source: Path) -> dict[str, Any]:
-    """Put a backup's runs and votes into this home, which must have none; returns its manifest.
+    """Put a backup's runs, votes and chats into this home, which must have neither runs nor votes; returns its manifest.
 
     Nothing is in the home before all of the file has been read. Raises UserError for a file that is no backup, a damaged
     one, and a home that has runs or votes.
@@ -69,9 +69,9 @@ def restore(source: Path) -> dict[str, Any]:
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=".restore-") as scratch:
         manifest = _unpack(source, Path(scratch))
-        for name in (MODELS, RUNS, VOTES):
+        for name in (MODELS, CHATS, RUNS, VOTES):
             unpacked = Path(scratch) / name
-            if name == MODELS and unpacked.is_dir():
+            if name in (MODELS, CHATS) and unpacked.is_dir():
                 shutil.copytree(unpacked, home / name, dirs_exist_ok=True)
             elif unpacked.exists():
                 if (home / name).is_dir():

@@ -60,9 +60,9 @@ class HomeBackup(CommitScheduler):  # type: ignore[misc]
 
 
 def changed(home: Path) -> tuple[int, float]:
-    """How many files of runs and votes there are, and when the newest was written."""
+    """How many files of runs, votes and chats there are, and when the newest was written."""
     times = []
-    for path in (*home.glob("votes.sqlite*"), *(home / "runs").rglob("*")):
+    for path in (*home.glob("votes.sqlite*"), *(home / "runs").rglob("*"), *(home / "chats").rglob("*")):
         with contextlib.suppress(OSError):  # a training takes away what it doesn't need
             if path.is_file():
                 times.append(path.stat().st_mtime)

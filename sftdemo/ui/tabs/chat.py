@@ -19,7 +19,7 @@ from sftdemo.ui import work
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import forms, html, style
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
-from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker, waits
+from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker, title_of, waits
 from sftdemo.ui.parts.progress import line as stage_line
 from sftdemo.ui.parts.stopping import SessionStop
 from sftdemo.ui.tabs import conversation as talk_of
@@ -183,7 +183,7 @@ class ChatTab:
         name = names[0]
         patterns = [wording.pattern for wording in wordings_of(runs.named(name).config())]
         key = "chat_bare_several" if len(patterns) > 1 else "chat_bare_pattern"
-        named = html.cut_name(name, 28)
+        named = html.cut_name(title_of(name), 28)
         return say(setup.lang, key, name=named, pattern=patterns[0].replace("\n", " ⏎ "))
 
     async def regenerate(
@@ -301,7 +301,7 @@ class ChatTab:
         joining = [name for name in setup.run_names if turns and name not in turns[-1].answers]
         view = View(setup.names, setup.lang)
         notes = [
-            say(setup.lang, "chat_joins", name=html.cut_name(name, 28), first=title(setup.run_names[0], view))
+            say(setup.lang, "chat_joins", name=html.cut_name(title_of(name), 28), first=title(setup.run_names[0], view))
             for name in joining
         ]
         drawn = self.draw(setup.talk.now, view)
@@ -329,7 +329,9 @@ class ChatTab:
             self.wording: gr.update(
                 choices=choices, value=choices[0][1] if choices else None, visible=len(choices) > 1
             ),
-            self.beside: gr.update(choices=others, value=beside, visible=bool(others)),
+            self.beside: gr.update(
+                choices=[(title_of(name), name) for name in others], value=beside, visible=bool(others)
+            ),
             **self.draw(talk.now, View(columns_of([run_name, *beside]), lang)),
             **self.buttons(False, talk),
             **self.quiet(),

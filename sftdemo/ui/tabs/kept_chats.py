@@ -13,7 +13,7 @@ from sftdemo.ui.parts import html, style
 from sftdemo.ui.parts.address import absolute
 from sftdemo.ui.parts.downloads import SAVE_JS
 from sftdemo.ui.parts.forms import wire
-from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker
+from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker, title_of
 from sftdemo.ui.tabs import chat_store, shared_chat
 from sftdemo.ui.tabs.chat_files import FORMATS, exported
 from sftdemo.ui.tabs.chat_store import KeptChat
@@ -30,7 +30,7 @@ def kept_table(chats: Sequence[KeptChat], chosen: str, lang: str) -> str:
     for chat in chats:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(chat.kept))
         shared = say(lang, "kept_shared") if chat.shared else "–"
-        runs_named = ", ".join(html.cut_name(name, 28) for name in chat.run_names)
+        runs_named = ", ".join(html.cut_name(title_of(name), 28) for name in chat.run_names)
         cells = (chat.name, runs_named, str(len(chat.conversation.turns)), when, shared)
         rows.append((chat.id, [html.esc(cell) for cell in cells], chat.id == chosen))
     return html.table(headers, rows)

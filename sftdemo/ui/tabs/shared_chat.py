@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from sftdemo.errors import Text
 from sftdemo.ui.parts import html
+from sftdemo.ui.parts.page import title_of
 from sftdemo.ui.parts.style import CSS_PATH
 from sftdemo.ui.tabs import chat_store
 from sftdemo.ui.tabs.chat_store import KeptChat
@@ -50,7 +51,7 @@ def drawn(chat: KeptChat, lang: str) -> str:
     view = View(columns_of(chat.run_names), lang, read_only=True)
     system = (chat.conversation.system or "").strip()
     asked = html.folded(say(lang, "set_system"), f'<div class="asked">{html.esc(system)}</div>') if system else ""
-    runs_named = html.esc(", ".join(chat.run_names))
+    runs_named = html.esc(", ".join(map(title_of, chat.run_names)))
     head = f'<h1>{html.esc(chat.name)}</h1><div class="s muted small">{say(lang, "shared_about", runs=runs_named)}{asked}</div><br>'
     return head + "".join(past_and_now(chat.conversation, view))
 

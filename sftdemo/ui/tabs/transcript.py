@@ -10,6 +10,7 @@ from typing import Any
 from sftdemo.encoding.thoughts import split_thoughts
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.answers import verdict
+from sftdemo.ui.parts.page import title_of
 from sftdemo.ui.tabs.conversation import BASE, Answer, Conversation, Turn
 from sftdemo.ui.texts import say
 
@@ -77,7 +78,7 @@ def title(name: str, view: View) -> str:
     """What a column is called: its run, where there are several."""
     if name == BASE:
         return say(view.lang, "name_base")
-    return html.cut_name(name, 28) if len(view.names) > 2 else say(view.lang, "name_tuned")
+    return html.cut_name(title_of(name), 28) if len(view.names) > 2 else say(view.lang, "name_tuned")
 
 
 def compared(turn: Turn, shown: Sequence[str], in_the_making: bool) -> dict[str, str]:
