@@ -223,7 +223,7 @@ def test_the_plan_follows_the_form_and_a_run_is_watched(page: Page) -> None:
     waiting = tab.describe(request(), {}, **settings)
     assert say("en", "wait_data") in waiting[tab.plan] and not waiting[tab.start]["interactive"]
     shown = tab.describe(request(), {"data": "support_tickets"}, **settings | {"epochs": 3})
-    assert "epochs: 3" in shown[tab.plan] and "--epochs 3" in shown[tab.command]
+    assert "3 epochs" in shown[tab.plan] and "--epochs 3" in shown[tab.command]
     saved = re.search(r'href="data:application/yaml;base64,([^"]+)" download', shown[tab.command])
     assert saved and "epochs: 3.0\n" in base64.b64decode(saved[1]).decode()
     with pytest.raises(UserError, match="epochs is -1"):
