@@ -123,7 +123,7 @@ class VoteTab:
     def tells_each(self, run: runs.Run, tell_each: bool, request: gr.Request) -> bool:
         """Whether names are told after each vote: as the owner decided for raters, on the owner's own ballot by the switch."""
         own = self.tab is not None and rights.visitor(request).owner
-        return tell_each if own else voting.tells_each_vote(run)
+        return bool(tell_each) if own else voting.tells_each_vote(run)
 
     def show_pair(
         self, run: runs.Run, pair: Pair, evaluation: str, rater: str, each: bool, lang: str
