@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from sftdemo.training.checkpoints import Saved
     from sftdemo.training.prepare import Prepared
     from sftdemo.training.progress import Progress
-from sftdemo.training.signals import Interruption
+    from sftdemo.training.signals import Interruption
 
 WARMED = 0.85  # of what a step's activations will take; the rest of the heap's slack comes with time
 
