@@ -27,7 +27,8 @@ class ComingFromOpenAI:
             self.words = gr.Markdown("", elem_id="from-openai-words")
 
     def show(self, request: gr.Request) -> dict[Any, Any]:
-        return {self.words: guide(language(request))}
+        _, _, words = guide(language(request)).partition("\n\n")  # the page has its own heading
+        return {self.words: words}
 
     def wire(self) -> None:
         wire(self.hint.expand, self.show, None, [self.words])
