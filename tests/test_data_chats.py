@@ -173,3 +173,12 @@ def test_cleaning_reaches_thoughts_and_calls(tmp_path):
 def test_calls_tell_rows_apart(tmp_path):
     rows = [{"messages": [ASK, called(tool_calls=[{"name": "stock", "arguments": {"item": item}}])]} for item in "abb"]
     assert loaded(tmp_path, *rows).duplicates == 1
+
+
+def test_a_share_of_a_turn_is_no_weight(tmp_path: Path) -> None:
+    """A weight of 0.5 once counted as 1, unsaid."""
+    path = tmp_path / "a.jsonl"
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0.5}]
+    path.write_text(json.dumps({"messages": turns}))
+    [fault] = read(str(path)).faults
+    assert fault.problem == "Turn 2 has the weight 0.5."

@@ -114,11 +114,11 @@ class Chat:
         return None
 
     def marks(self, number: int, turn: dict[str, Any], message: Message) -> bool:
-        """Take over a weight other than 1; False after a fault."""
+        """Take over the weight 0; False after a fault."""
         value = next((turn[key] for key in _LEARNED if turn.get(key) is not None), 1)
         if message["role"] != "assistant" or value is True:
             return True
-        if not isinstance(value, int | float) or not value >= 0:
+        if value not in (0, 1):  # a share of a turn's loss isn't learned by, and would count as all of it
             self.fault(
                 Text("Turn {n} has the weight {value!r}.", n=number, value=value),
                 Text("Give 1, or 0 for a turn that is only read."),

@@ -54,7 +54,7 @@ FAULTS = {
         "这需要 {amount} {kind}，而每位访客每小时有 {limit}；请在 {minutes} 分钟后重试。"
     ),
     "You have {n} requests waiting, the most a visitor may; wait for one of them.": (
-        "您已有 {n} 个请求在等待，已达上限；请等其中一个完成。"
+        "你已有 {n} 个请求在等待，已达上限；请等其中一个完成。"
     ),
     "Too many requests are waiting; try again in a moment.": "等待中的请求太多；请稍后重试。",
     "Only who started it, or the owner of this app, may stop it.": "只有启动者或此应用的所有者可以停止它。",

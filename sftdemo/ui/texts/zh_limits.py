@@ -25,7 +25,7 @@ LIMITS = {
     "Join some of them.": "请合并其中一些。",
     "Reading the data took longer than {limit} s, which is the most.": "读取数据超过了时间上限 {limit} 秒。",
     "Reading the data took more memory than {limit}, which is the most.": "读取数据所用内存超过上限 {limit}。",
-    "Other data of yours are still being read; wait until that is done.": "您的其他数据还在读取，请等它完成。",
+    "Other data of yours are still being read; wait until that is done.": "你的其他数据还在读取，请等它完成。",
     "Many data are being read at the moment; try again in a minute.": "正在读取的数据太多，请一分钟后再试。",
     "The rows can't be kept: {reason}; make room on the disk.": "无法保存数据行：{reason}。请清理磁盘空间。",
     "Give a part of it.": "请只提供其中一部分。",
