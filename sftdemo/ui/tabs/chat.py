@@ -69,12 +69,14 @@ class ChatTab:
         self.parts = [self.past, self.now, self.talks]
 
     def _build_bar(self) -> None:
-        with gr.Row(elem_classes="small-row"):
-            self.note = gr.HTML("", elem_id="chat-note")
-            self.warmer = gr.Button(label("chat_warmer"), size="sm", visible=False, elem_id="chat-warmer")
-            self.leave_edit = gr.Button(label("chat_edit_cancel"), size="sm", visible=False, elem_id="chat-edit-cancel")
         with gr.Column(elem_id="chat-bottom"):
             self.fault = gr.HTML("", elem_id="chat-fault")
+            with gr.Row(elem_classes="small-row"):
+                self.note = gr.HTML("", elem_id="chat-note")
+                self.warmer = gr.Button(label("chat_warmer"), size="sm", visible=False, elem_id="chat-warmer")
+                self.leave_edit = gr.Button(
+                    label("chat_edit_cancel"), size="sm", visible=False, elem_id="chat-edit-cancel"
+                )
             self.chips = picker(elem_id="chat-prompts")
             with gr.Row(elem_id="chat-ask"):
                 self.text = gr.Textbox(
