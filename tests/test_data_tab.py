@@ -238,3 +238,20 @@ def test_too_few_rows_have_no_button_that_would_not_help(tab, tmp_path):
     path.write_text("".join(json.dumps({"prompt": f"ask {i}", "completion": f"say {i}"}) + "\n" for i in range(40)))
     update, *_ = tab.show({"data": str(path)}, 1, "en")
     assert "by vote" in update[tab.few] and not update[tab.hold_out]["visible"]
+
+
+def test_rows_of_few_groups_are_too_few(tab, tmp_path):
+    """Their interval counts groups: sixty rows on six texts tell as much as six."""
+    path = tmp_path / "a.jsonl"
+    rows = [
+        {
+            "text": f"question {i} of {i // 10}",
+            "label": "ab"[i % 2],
+            "group": str(i // 10),
+            "split": ["train", "test"][i % 20 > 9],
+        }
+        for i in range(120)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown, *_ = tab.show({"data": str(path)}, 1, "en")
+    assert "60 test rows of 6 groups are too few" in shown[tab.few] and not shown[tab.hold_out]["visible"]

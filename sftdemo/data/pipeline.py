@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from sftdemo.data import mixture, splits
@@ -75,7 +76,15 @@ def prepare_if_fit(
     sizes = {name: len(rows) for name, rows in prepared.splits.items()}
     # Where the data brings held-out rows, the leaks among those are what its maker wants to hear of.
     leaked = dataset.leaked if set(dataset.splits) - {"train"} else prepared.leaked
-    return {"split_sizes": sizes, "leaked": leaked, **account(prepared)}, prepared
+    groups = _groups(prepared.splits.get("test", []))
+    grouped = {"test_groups": groups} if groups < sizes.get("test", 0) else {}
+    return {"split_sizes": sizes, **grouped, "leaked": leaked, **account(prepared)}, prepared
+
+
+def _groups(examples: Sequence[Example]) -> int:
+    """How many groups the rows are of; one without a group stands alone. An evaluation's intervals count these."""
+    named = [(mixture.source_of(row), row["meta"]["group"]) for row in examples if row.get("meta", {}).get("group")]
+    return len(set(named)) + len(examples) - len(named)
 
 
 def _class(example: Example) -> tuple[str, str]:

@@ -99,8 +99,12 @@ def mapping(summary: Summary, lang: str) -> str:
 def few_test_rows(summary: Summary, test_size: float | None, lang: str) -> tuple[str, bool]:
     """A warning where the held-out rows are too few to tell anything, and whether holding out more mends it."""
     sizes = summary["split_sizes"]
-    if not sizes or (n := sizes.get("test", 0)) >= FEW_ROWS:
+    if not sizes:
         return "", False
+    n, groups = sizes.get("test", 0), summary.get("test_groups", FEW_ROWS)
+    if n >= FEW_ROWS:
+        told = say(lang, "few_groups", n=number(n), groups=number(groups), few=FEW_ROWS) if groups < FEW_ROWS else ""
+        return (html.block(html.esc(told), "small worse") if told else ""), False
     own, enough = bool(summary["splits"].get("test")), summary["examples"] >= 2 * FEW_ROWS
     mends = enough and not own and (test_size or 0) < FEW_ROWS
     key = "few_mend" if mends else "few_own" if own else "few_rows"

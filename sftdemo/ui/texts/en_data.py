@@ -129,5 +129,6 @@ DATA = {
     "data_hold_out": "Hold out 30 test rows",
     "few_mend": "{n} test rows are too few to show whether training helped; {few} are needed.",
     "few_rows": "{n} test rows are too few to show whether training helped; {few} are needed. Add rows, or compare the answers by vote.",
+    "few_groups": "{n} test rows of {groups} groups are too few to show whether training helped: rows of one group count as one, and {few} groups are needed. Hold out more, or compare the answers by vote.",
     "few_own": "The data brings {n} test rows of its own, too few to show whether training helped; {few} are needed. Add test rows, or compare the answers by vote.",
 }
