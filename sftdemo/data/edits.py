@@ -71,6 +71,13 @@ def _edit(line: str) -> Edit:
     needed = NEEDED[value["action"]]
     if missing := [key for key in needed if key not in value]:
         raise ValueError(Text("is damaged: {problem}", problem=Text("{key} is missing", key=missing[0])))
+    for key in ("line", "nth"):
+        if value.get(key, 1) < 1:
+            raise ValueError(Text("has the {key} {value}, and they are counted from 1", key=key, value=value[key]))
+    if "field" in value and not (path := path_of(value)):
+        raise ValueError(Text("has an empty field; name a column, or give the way to a value inside it"))
+    if "field" in value and not isinstance(path[0], str):
+        raise ValueError(Text("has a field that begins with {value}, and not with a column's name", value=path[0]))
     return cast(Edit, value)
 
 
@@ -129,7 +136,7 @@ class Replay:
             if depth(edit["values"], limits.depth) >= limits.depth:
                 return OverLimit(limits, "depth", 1 + depth(edit["values"], 10 * limits.depth)).problem
             split = next((row.split for row in rows.values() if row and row.file == file), table.split)
-            rows[key] = Row(file, line, dict(edit["values"]), split, edited="add")
+            rows[key] = Row(file, line, dict(edit["values"]), split, key[2], "add")
             return None
         if edit["action"] == "leave_out" and edit["old"] is None and key not in rows:
             unreadable = [fault for fault in table.faults if (fault.file, fault.line) == (file, line)]
