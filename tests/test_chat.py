@@ -13,7 +13,7 @@ pytest.importorskip("gradio")
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from sftdemo.data.conversion.wording import put_as, wordings_of
+from sftdemo.data.conversion.wording import Wording, put_as, wordings_of
 from sftdemo.errors import UserError
 from sftdemo.ui.access import rights
 from sftdemo.ui.access.settings import AppConfig
@@ -55,6 +55,15 @@ def test_a_mixture_is_asked_as_the_part_that_was_chosen() -> None:
 
 def test_the_pattern_of_several_columns_is_told() -> None:
     assert wordings_of({"data": {"instruction": PAIR}})[0].pattern == "Sentence 1: …\nSentence 2: …"
+
+
+def test_a_text_of_several_columns_is_matched_in_one_pass() -> None:
+    """By a regular expression this one would take the server for years."""
+    wording = Wording("Pick.\nA: {a}\nB: {{{b}}}\nC: {c}\nD: {d}")
+    assert wording.put("A: " + "\nB: {" * 20_000 + "}\nC: " * 20_000) is None
+    assert wording.put("A: 1\nB: {2}\nC: 3\nD: 4") == "Pick.\nA: 1\nB: {2}\nC: 3\nD: 4"
+    for text in ("A: 1\nC: 3\nB: {2}\nD: 4", "A: 1\nB: {2\nC: 3\nD: 4", "B: {2}\nC: 3\nD: 4", "A: 1\nB: {}\nC: 3 D: 4"):
+        assert wording.put(text) is None
 
 
 def test_each_model_is_sent_its_own_questions_and_answers() -> None:

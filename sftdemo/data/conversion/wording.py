@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +28,9 @@ class Wording:
         if not self.pattern:
             return f"{before}{text}{after}"
         head, pieces = self._parts()
-        shape = "".join(".*" if is_name else re.escape(piece) for piece, is_name in pieces)
-        return f"{head}{text}{after}" if re.fullmatch(shape, text, re.DOTALL) else None
+        groups = itertools.groupby(pieces, key=lambda piece: piece[1])
+        heading, *words = ["".join(text for text, _ in group) for is_name, group in groups if not is_name]
+        return f"{head}{text}{after}" if text.startswith(heading) and _in_turn(words, text, len(heading)) else None
 
     def taken_out(self, question: str) -> str | None:
         """What would be typed for a question; None where the template's words aren't around it."""
@@ -56,6 +57,15 @@ class Wording:
         before = templates.frame(self.template)[0]
         head, line_end, heading = before.rpartition("\n")
         return head + line_end, [(heading, False), *pieces[names[0] : names[-1] + 1]]
+
+
+def _in_turn(words: Sequence[str], text: str, start: int) -> bool:
+    """Whether all words stand in the text one after another: in one pass, as the text may be a stranger's."""
+    for word in words:
+        if (place := text.find(word, start)) < 0:
+            return False
+        start = place + len(word)
+    return True
 
 
 def wordings_of(config: Mapping[str, Any]) -> list[Wording]:
