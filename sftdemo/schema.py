@@ -53,6 +53,9 @@ class Edit(TypedDict):
         Doc[Any, "what stood there, the whole row where it is left out; with anything else there it is a fault"]
     ]
     new: NotRequired[Doc[Any, "what stands there now"]]
+    row_hash: NotRequired[
+        Doc[str, "of a changed value's whole row as it was; the page writes it, and a row with another hash is a fault"]
+    ]
     values: NotRequired[Doc[dict[str, Any], "the columns of an added row"]]
     at: NotRequired[Doc[str, "when, in UTC"]]
 

@@ -132,6 +132,27 @@ def test_a_row_is_relabelled_changed_left_out_added_and_all_taken_back(tab, tmp_
         session.undo()
 
 
+def test_an_edit_of_the_page_fits_no_other_row_with_the_same_label(tab, tmp_path):
+    session = Session(tab, table(tmp_path))
+    session.open(4)
+    session.save(text="another text", own_label="b")
+    session.open(6)
+    session.save(own_label="b")
+    dataset, history = session.dataset(), session.looked["edits"]
+    assert not [fault for fault in dataset.faults if fault.file == "edits.jsonl"]
+    path = Path(table(tmp_path))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text(
+        "\n".join([lines[0], "a new first row,b", "a new second row,a", *lines[1:]]) + "\n", encoding="utf-8"
+    )
+    faults = [fault for fault in data.read(str(path), edits=history).faults if fault.file == "edits.jsonl"]
+    assert [(fault.line, fault.field) for fault in faults] == [(1, "text"), (2, "label"), (3, "label")]
+    assert all("another row stands now" in fault.problem for fault in faults[1:])
+    without = [{key: value for key, value in edit.items() if key != "row_hash"} for edit in row_edits.history(history)]
+    files.write_jsonl(tmp_path / "old.jsonl", without)
+    assert data.read(table(tmp_path), edits=str(tmp_path / "old.jsonl")).sha256 == dataset.sha256
+
+
 def test_the_downloads_are_the_rows_as_edited(tab, tmp_path):
     session = Session(tab, table(tmp_path))
     session.open(30)

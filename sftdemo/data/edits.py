@@ -98,7 +98,7 @@ def fingerprint(sha256: str, entries: Sequence[Entry]) -> str:
     """The hash of data whose bytes have this one, as edited; when and by which way an edit was made doesn't count."""
     if not entries:
         return sha256
-    edits = [{key: value for key, value in edit.items() if key != "at"} for _, edit in entries]
+    edits = [{key: value for key, value in edit.items() if key not in ("at", "row_hash")} for _, edit in entries]
     return hashlib.sha256(json.dumps([sha256, edits], sort_keys=True).encode()).hexdigest()
 
 
@@ -176,6 +176,9 @@ class Replay:
                 current=_shown(current),
                 old=_shown(edit["old"]),
             )
+        if edit.get("row_hash", row_hash(row.values)) != row_hash(row.values):  # a label alone is that of many rows
+            template = "The edit is of {field!r} in line {line} of {file}, where another row stands now."
+            return Text(template, field=field, line=row.line, file=row.file)
         changed = cast(dict[str, Any], with_value(row.values, path, edit["new"]))
         rows[key] = row._replace(values=changed, edited=row.edited or "change")
         return None
@@ -242,6 +245,11 @@ def with_value(value: Any, path: Sequence[str | int], new: Any) -> Any:
 def plain(value: Any) -> Any:
     """A value of a row as JSON has it: what JSON doesn't know (a date of Parquet) is its text."""
     return json.loads(json.dumps(value, default=str))
+
+
+def row_hash(values: Any) -> str:
+    """16 hex digits that tell a row's values from those of others."""
+    return hashlib.sha256(json.dumps(plain(values), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def same(value: Any, other: Any) -> bool:

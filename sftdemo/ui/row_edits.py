@@ -102,7 +102,10 @@ def change(record: Record, path: Path_, text: str) -> Edit | None:
     new = typed(text, old)
     if edits.same(old, new) or text == as_text(old):
         return None
-    return cast(Edit, {"action": "change", **where(record), "field": path, "old": old, "new": new})
+    row_hash = edits.row_hash(record["values"])
+    return cast(
+        Edit, {"action": "change", **where(record), "field": path, "old": old, "new": new, "row_hash": row_hash}
+    )
 
 
 def left_out(record: Record) -> Edit:

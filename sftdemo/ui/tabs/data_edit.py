@@ -227,6 +227,8 @@ class RowsView:
         changed = []
         if isinstance(field, int) and 0 <= field < len(paths):
             changed.append(row_edits.change(record, paths[field][0], text or ""))
+        if changed and changed[0]:  # the edit of the label comes after it, of the row as it is by then
+            record = {**record, "values": histories.with_value(record["values"], paths[field][0], changed[0]["new"])}
         if label_path and own_label is not None and (not changed or paths[field][0] != label_path or not changed[0]):
             changed.append(row_edits.change(record, label_path, str(own_label)))
         return [edit for edit in changed if edit]

@@ -51,6 +51,7 @@ FAULTS = {
     "The edit leaves out line {line} of {file}, and another row stands there now.": "这条编辑略过 {file} 的第 {line} 行，但那里现在是另一行。",
     "The edit is of {field!r}, which line {line} of {file} doesn't have.": "这条编辑修改 {field!r}，但 {file} 的第 {line} 行没有它。",
     "The edit is of {field!r} in line {line} of {file}, where {current} stands now and not {old}.": "这条编辑修改 {file} 第 {line} 行的 {field!r}，但那里现在是 {current}，而不是 {old}。",
+    "The edit is of {field!r} in line {line} of {file}, where another row stands now.": "这条编辑修改 {file} 第 {line} 行的 {field!r}，但那里现在是另一行。",
     "The edit is of line {line} of {file}, where no row begins.": "这条编辑针对 {file} 的第 {line} 行，但那里没有数据行。",
     "The edit doesn't say which of the files it is of.": "这条编辑没有说明属于哪个文件。",
     "The edit is of {file!r}, which isn't among the files.": "这条编辑针对 {file!r}，但数据中没有这个文件。",
