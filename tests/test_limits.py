@@ -93,8 +93,10 @@ def test_nobody_fills_the_line() -> None:
     """Gradio's queue takes as much from one visitor as is the share of one; looking isn't counted."""
 
     def event(sender: rights.Visitor, needs: str = "chat") -> Any:
+        """What needs a right, or looks in a queue of that name."""
         request = SimpleNamespace(scope={rights.IN_SCOPE: sender})
-        return SimpleNamespace(request=request, fn=SimpleNamespace(fn=SimpleNamespace(needs=needs)))
+        handler = SimpleNamespace(needs=needs if needs in rights.ACTIONS else "look")
+        return SimpleNamespace(request=request, fn=SimpleNamespace(fn=handler, concurrency_id=needs))
 
     class Queue:
         event_ids_to_events: dict[str, Any] = {}  # noqa: RUF012
@@ -113,6 +115,8 @@ def test_nobody_fills_the_line() -> None:
     ann, bob = visitor("ann"), visitor("bob", "203.0.113.9")
     assert [join(ann, "look"), join(ann), join(ann), join(ann)] == [True, True, True, False]
     assert join(bob) and all(join(OWNER) for _ in range(5))
+    cat = visitor("cat", "203.0.113.77")
+    assert [join(cat, "comparison"), join(cat, "report"), join(cat, "report")] == [True, True, False]
     crowd = [join(visitor(f"key{number}")) for number in range(30)]
     assert crowd.count(True) == 14, "with Ann's two, eight times the share of one"
 

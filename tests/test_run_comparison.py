@@ -20,10 +20,16 @@ import gradio as gr
 from sftdemo import files, runs
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
+from sftdemo.ui.access.allowance import HEAVY_QUEUES
 from sftdemo.ui.parts import charts, line_chart
 from sftdemo.ui.parts.line_chart import Line
+from sftdemo.ui.parts.page import Page
+from sftdemo.ui.report.document import document
 from sftdemo.ui.tabs import run_comparison
+from sftdemo.ui.tabs.report import ReportButton
 from sftdemo.ui.tabs.run_comparison import MOST_COMPARED, ROWS_SHOWN, ComparePanel
+from sftdemo.verbs import compare_runs
+from sftdemo.verbs.compare_runs import pair_of
 from tests.test_compare_runs import evaluated, row
 from tests.test_tabs import request
 
@@ -120,6 +126,31 @@ def test_the_panel_draws_any_number_of_runs_and_refuses_more_than_there_are_lett
 
 def test_a_rewritten_evaluation_is_paired_anew() -> None:
     first, second = trained("first", 30), trained("second", 30)
-    assert run_comparison.pair_of(first, second)["difference"]["accuracy"]["delta"] == 0
+    assert pair_of(first, second)["difference"]["accuracy"]["delta"] == 0
     files.write_jsonl(second.path / "evaluations" / "E" / "outputs.jsonl", [row(k, right=False) for k in range(40)])
-    assert run_comparison.pair_of(first, second)["difference"]["accuracy"]["delta"] == -0.75
+    assert pair_of(first, second)["difference"]["accuracy"]["delta"] == -0.75
+
+
+def test_a_report_takes_the_pairs_that_the_page_has_drawn() -> None:
+    pair = trained("one", 30), trained("two", 20)
+    run_comparison.scores(pair, "en")
+    misses = compare_runs._pair.cache_info().misses
+    assert "two" in document(pair, "en") and compare_runs._pair.cache_info().misses == misses
+
+
+def test_what_compares_stands_in_one_line_that_has_a_share_for_each_visitor() -> None:
+    with gr.Blocks() as blocks:
+        ComparePanel().wire(Page(blocks, gr.State(None), gr.State({}), gr.Timer(active=False), gr.Tabs()))
+    queues = {fn.name: fn.concurrency_id for fn in blocks.fns.values() if fn.concurrency_id in HEAVY_QUEUES}
+    assert queues == dict.fromkeys(("compare", "draw_answers", "more_answers"), "comparison") | {"make": "report"}
+
+
+def test_a_report_is_bounded_before_any_run_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with gr.Blocks():
+        button = ReportButton("b")
+    resolved: list[str] = []
+    monkeypatch.setattr(runs, "named", lambda name, resolve=runs.named: (resolved.append(name), resolve(name))[1])
+    with pytest.raises(UserError, match="500 runs are chosen; compare at most 8"):
+        button.make([f"run{number}" for number in range(500)], request())
+    name = trained("one", 30).name
+    assert "one" in button.make([name] * 500, request())[button.text] and resolved == [name]

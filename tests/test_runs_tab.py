@@ -78,6 +78,7 @@ def test_the_list_is_filtered_by_text_and_tags() -> None:
     assert names(filtered("", ["good"], False)) == ["alpha", "beta"] and not filtered("", ["good", "gone"], False)
     assert names(filtered("secret", [], True)) == ["alpha"] and not filtered("secret", [], False)
     assert "No run matches" in runs_table([], 25, "", "en")
+    assert names(filtered("alpha " * 100 + "else", [], False)) == ["alpha"], "no more is searched than the field takes"
     assert names(filtered("b.csv", [], False)) == ["beta"] and not filtered("somewhere", [], False)
     shown = runs_table(runs.list_runs(), 25, "alpha", "en")
     assert "Tickets &lt;2&gt;" in shown and "<2>" not in shown and 'aria-sort="descending"' in shown

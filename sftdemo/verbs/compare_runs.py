@@ -6,6 +6,8 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from sftdemo import runs
@@ -30,9 +32,20 @@ def compare_runs(compared: Sequence[Run]) -> dict[str, Any]:
     return runs.differences(list(compared)) | {"between": between}
 
 
-def paired(first: Run, second: Run) -> dict[str, Any]:
-    """One of `between`: the second run's newest evaluation against the first's. Both have one; raises DamagedRun."""
-    return _paired(first, second, _answers(first), _answers(second))
+def pair_of(first: Run, second: Run) -> Mapping[str, Any]:
+    """One of `between`: the second run's newest evaluation against the first's. Both have one; raises DamagedRun.
+
+    It is kept until one of the evaluations is written anew, as resampling takes a core for seconds.
+    """
+    newest = [(run, run.evaluations()[0]) for run in (first, second)]
+    return _pair(*((str(run.path), name, run.outputs_stamp(name)) for run, name in newest))
+
+
+@lru_cache(maxsize=512)
+def _pair(first: tuple[str, str, Any], second: tuple[str, str, Any]) -> Mapping[str, Any]:
+    """The pair of two runs' folders; the names and stamps of their newest evaluations tell it from an earlier one."""
+    runs_paired = Run(Path(first[0])), Run(Path(second[0]))
+    return _paired(*runs_paired, *map(_answers, runs_paired))
 
 
 def shared_rows(evaluated: Sequence[Run]) -> list[dict[str, Mapping[str, Any]]]:

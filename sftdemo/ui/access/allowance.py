@@ -24,6 +24,7 @@ WORDS: dict[Kind, Text] = {
     "uploads": Text("uploads"),
 }
 ALL = "all visitors"
+HEAVY_QUEUES = ("comparison", "report")  # whoever may look may ask for these, and they take a core for seconds
 
 
 def limits(visitor: rights.Visitor, kind: str) -> list[Limit]:
@@ -95,7 +96,7 @@ def answering(visitor: rights.Visitor, config: GenerateConfig, sides: int) -> It
 
 
 def limit_waiting(queue: Any) -> None:
-    """Let nobody put more into Gradio's queue than a share of it; looking is quick and isn't counted."""
+    """Let nobody put more into Gradio's queue than a share of it; looking is quick and isn't counted, but for HEAVY_QUEUES."""
     push = queue.push
 
     async def admit(body: Any, request: Any, username: str | None) -> Any:
@@ -112,7 +113,7 @@ def crowded(queue: Any, visitor: rights.Visitor) -> Text | None:
     waiting = [
         rights.visitor(event.request)
         for event in list(queue.event_ids_to_events.values())
-        if getattr(event.fn.fn, "needs", "look") != "look"
+        if getattr(event.fn.fn, "needs", "look") != "look" or event.fn.concurrency_id in HEAVY_QUEUES
     ]
     own, address, total = (round(limit.amount) for limit in limits(visitor, "waiting"))
     if sum(other.key == visitor.key for other in waiting) >= own:

@@ -119,6 +119,13 @@ def title_of(name: str) -> str:
     return name
 
 
+def runs_named(names: Sequence[str] | None, most: int) -> list[runs.Run]:
+    """The runs of these names, each once; raises UserError before any is looked for where there are too many."""
+    if len(unique := list(dict.fromkeys(names or ()))) > most:
+        raise UserError("{n} runs are chosen; compare at most {most}.", n=len(unique), most=most)
+    return [runs.named(name) for name in unique]
+
+
 def show_title(name: str | None, request: gr.Request) -> Any:
     """The chosen run's name in the header's button, as an update."""
     return gr.update(value=chip_text(language(request), name or ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from sftdemo.runs import Run
 from sftdemo.ui.parts import between, charts, html
 from sftdemo.ui.report import of_run, rows
 from sftdemo.ui.texts import number, say
-from sftdemo.verbs.compare_runs import compare_runs, shared_rows
+from sftdemo.verbs.compare_runs import pair_of, shared_rows
 
 MOST_ROWS = 12  # of those that the runs answer differently well
 UNTOLD = {
@@ -25,9 +26,10 @@ UNTOLD = {
 
 def sections(compared: Sequence[Run], lang: str) -> str:
     """All of a report on several runs."""
-    differences = compare_runs(compared)
+    evaluated = [run for run in compared if run.evaluations()]
+    between_runs = itertools.starmap(pair_of, itertools.combinations(evaluated, 2))
     titles = {run.name: runs.title(run) for run in compared}
-    pairs = [pair | {key: titles[pair[key]] for key in ("first", "second")} for pair in differences["between"]]
+    pairs = [{**pair, **{key: titles[pair[key]] for key in ("first", "second")}} for pair in between_runs]
     tables = [(f"{pair['first']} → {pair['second']}", between.table(pair, lang)) for pair in pairs]
     folded = "".join(html.folded(title, table) for title, table in tables if table)
     curves = charts.loss_chart([charts.curve(runs.title(run), run.metrics()) for run in compared], lang)
@@ -43,7 +45,7 @@ def sections(compared: Sequence[Run], lang: str) -> str:
             of_run.section(say(lang, "report_training"), html.sheet(curves) if curves else ""),
             of_run.section(
                 say(lang, "report_other_settings"),
-                html.sheet(setting_differences(differences["settings"], compared, lang)),
+                html.sheet(setting_differences(runs.differences(list(compared))["settings"], compared, lang)),
             ),
             of_run.section(say(lang, "report_each"), *(of_one(run, lang) for run in compared)),
         )

@@ -6,10 +6,10 @@ from typing import Any
 
 import gradio as gr
 
-from sftdemo import runs
 from sftdemo.ui.parts.downloads import SAVE_JS
 from sftdemo.ui.parts.forms import wire
-from sftdemo.ui.report.document import document
+from sftdemo.ui.parts.page import runs_named
+from sftdemo.ui.report.document import MOST_RUNS, document
 from sftdemo.ui.texts import label, language
 
 # Several at once would keep the page waiting; a comparison resamples its rows.
@@ -28,9 +28,9 @@ class ReportButton:
         carried = {"visible": "hidden", "elem_classes": "carried", "label": label("download_report")}
         self.name, self.text = (gr.Textbox("", **carried) for _ in range(2))
 
-    def make(self, names: str | list[str], request: gr.Request) -> dict[Any, Any]:
+    def make(self, names: str | list[str] | None, request: gr.Request) -> dict[Any, Any]:
         """The report on a run, or on several compared."""
-        chosen = [runs.named(name) for name in ([names] if isinstance(names, str) else names)]
+        chosen = runs_named([names] if isinstance(names, str) else names, MOST_RUNS)
         name = "-".join(run.name for run in chosen)[:100]
         return {self.name: f"{name}.html", self.text: document(chosen, language(request))}
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -23,10 +21,10 @@ from sftdemo.ui.parts import between, charts, html
 from sftdemo.ui.parts.address import COMPARED_JS, Address
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.line_chart import Line, downloads, key, letter, line_chart
-from sftdemo.ui.parts.page import Page
+from sftdemo.ui.parts.page import Page, runs_named
 from sftdemo.ui.tabs.report import ReportButton
 from sftdemo.ui.texts import label, language, number, say
-from sftdemo.verbs.compare_runs import paired, shared_rows
+from sftdemo.verbs.compare_runs import pair_of, shared_rows
 
 CURVES = {
     "loss": "loss", "validation": "eval_loss", "learning_rate": "learning_rate", "grad_norm": "grad_norm",
@@ -43,9 +41,7 @@ UNTOLD = ("name",)  # settings that differ anyhow
 
 def chosen_runs(names: Sequence[str] | None) -> list[Run]:
     """The runs of these names, each once."""
-    if len(unique := list(dict.fromkeys(names or ()))) > MOST_COMPARED:
-        raise UserError("{n} runs are chosen; compare at most {most}.", n=len(unique), most=MOST_COMPARED)
-    return [runs.named(name) for name in unique]
+    return runs_named(names, MOST_COMPARED)
 
 
 def is_there(name: str) -> bool:
@@ -98,19 +94,6 @@ def settings(chosen: Sequence[Run], lang: str) -> str:
 def shown_value(value: Any) -> str:
     """A setting's value, for visitors without paths."""
     return "–" if value is None else html.cut(private.shown(str(value)), 60)
-
-
-def pair_of(first: Run, second: Run) -> Mapping[str, Any]:
-    """The paired differences of two runs' newest evaluations, second minus first."""
-    versions = [
-        (str(run.path), run.evaluations()[0], run.outputs_stamp(run.evaluations()[0])) for run in (first, second)
-    ]
-    return _pair(*versions)
-
-
-@lru_cache(maxsize=512)
-def _pair(first: tuple[str, str, Any], second: tuple[str, str, Any]) -> Mapping[str, Any]:
-    return paired(Run(Path(first[0])), Run(Path(second[0])))
 
 
 def scores(chosen: Sequence[Run], lang: str) -> str:
@@ -288,6 +271,6 @@ class ComparePanel:
         compared = [self.runs, self.curve, self.differing]
         wire(self.runs.change, self.compare, compared, outputs, self.fault, **ONE_BY_ONE)
         wire(self.curve.input, self.draw_curves, [self.runs, self.curve], [self.view], self.fault)
-        wire(self.differing.input, self.draw_answers, rows, [self.answers, self.more], self.fault)
-        wire(self.more.click, self.more_answers, rows, [self.answers, self.more, self.shown], self.fault)
+        wire(self.differing.input, self.draw_answers, rows, [self.answers, self.more], self.fault, **ONE_BY_ONE)
+        wire(self.more.click, self.more_answers, rows, [self.answers, self.more, self.shown], self.fault, **ONE_BY_ONE)
         self.report.wire(self.runs, self.fault)

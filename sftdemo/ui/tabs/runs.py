@@ -20,6 +20,7 @@ from sftdemo.ui.tabs.run_comparison import ComparePanel
 from sftdemo.ui.tabs.run_notes import NotesPanel
 from sftdemo.ui.tabs.run_trash import TrashPanel
 from sftdemo.ui.tabs.runs_table import (
+    MOST_SEARCHED,
     NEWEST,
     PAGE_ROWS,
     SORT,
@@ -58,7 +59,7 @@ class RunsTab:
         self.page, self.tab = page, tab
         self.shown, self.focus = gr.State(PAGE_ROWS), gr.State("")  # rows listed; the run picked
         with gr.Row(elem_id="runs-filters"):
-            self.search = gr.Textbox("", label=label("runs_search"), placeholder=label("runs_search_help"), elem_id="runs-search", max_lines=1)  # fmt: skip
+            self.search = gr.Textbox("", label=label("runs_search"), placeholder=label("runs_search_help"), elem_id="runs-search", max_lines=1, max_length=MOST_SEARCHED)  # fmt: skip
             self.tags = gr.Dropdown([], value=[], multiselect=True, label=label("notes_tags"), visible=False, elem_id="runs-tags")  # fmt: skip
             self.order = gr.Dropdown(order_choices("en"), value=NEWEST, label=label("runs_order"), elem_id="runs-order")
         self.fault = gr.HTML("", elem_id="runs-fault")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sftdemo import runs
@@ -19,6 +19,7 @@ PAGE_ROWS = 25
 NAME_LENGTH = 44
 SORT = "sort/"  # what begins with it is a column's head; no run's name has a slash
 MB = 10**6
+MOST_SEARCHED = 200  # characters: every word of it is looked for in every run
 
 
 def _goodness(row: Mapping[str, Any]) -> float | None:
@@ -46,13 +47,13 @@ ORDERS = [f"{column}-{way}" for column in COLUMNS for way in ("down", "up")]
 
 def filtered(text: str, tags: Sequence[str], owner: bool) -> list[runs.Run]:
     """The runs with all of the tags and the text in their name, data, model, tags or, for the owner, notes; newest first."""
-    listed, words = runs.list_runs(), text.casefold().split()
+    listed, words = runs.list_runs(), set(text[:MOST_SEARCHED].casefold().split())
     if not words and not tags:
         return listed
     return [run for run in listed if _matches(run, words, tags, owner)]
 
 
-def _matches(run: runs.Run, words: Sequence[str], tags: Sequence[str], owner: bool) -> bool:
+def _matches(run: runs.Run, words: Collection[str], tags: Sequence[str], owner: bool) -> bool:
     row = runs.outline(run)
     own_tags = row["tags"] or []
     noted = ""
