@@ -85,10 +85,20 @@ def read_json(path: Path) -> Any:
 
     Raises OSError, or ValueError for what is no regular file, too large, or no JSON.
     """
+    return parsed(_text(str(path), stamp(_json_file(path))))
+
+
+def read_json_uncached(path: Path) -> Any:
+    """As `read_json`, for files that visitors can write: they would fill the memory with their texts."""
+    _json_file(path)
+    return parsed(path.read_text(encoding="utf-8"))
+
+
+def _json_file(path: Path) -> os.stat_result:
     status = regular(path)
     if status.st_size > MOST_JSON:
         raise ValueError(Text("has more than {most:,} bytes", most=MOST_JSON))
-    return parsed(_text(str(path), stamp(status)))
+    return status
 
 
 def regular(path: Path) -> os.stat_result:
@@ -169,8 +179,8 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     strangers."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([_inert(cell) for cell in row] for row in rows)
+    writer.writerow(map(_inert, header))
+    writer.writerows(map(_inert, row) for row in rows)
     return file.getvalue()
 
 

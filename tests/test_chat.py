@@ -13,6 +13,7 @@ pytest.importorskip("gradio")
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from sftdemo import files
 from sftdemo.data.conversion.wording import Wording, put_as, wordings_of
 from sftdemo.errors import UserError
 from sftdemo.ui.access import rights
@@ -155,6 +156,15 @@ def test_a_kept_chat_is_its_keepers(visitors_share: None) -> None:
     assert chat_store.shared(kept.id) is None, "nothing of visitors where they may not share"
     chat_store.delete(OWNER, kept.id)
     assert chat_store.listed(ANN) == []
+
+
+def test_nothing_of_kept_chats_stays_in_memory(visitors_share: None) -> None:
+    kept = chat_store.keep(ANN, "x", ["r"], TALK)
+    before = files._text.cache_info().currsize
+    for name in "abc":
+        chat_store.change(ANN, kept.id, name=name)
+    assert [chat.name for chat in chat_store.listed(ANN)] == ["c"]
+    assert files._text.cache_info().currsize == before
 
 
 def test_kept_chats_are_few_and_small(visitors_share: None) -> None:

@@ -393,6 +393,7 @@ def test_no_reason_or_name_runs_as_a_formula_in_a_spreadsheet(store: Store) -> N
         store.vote(next_pair(store, run, risky[3]).ballot, "a", risky[3], reason=reason)
     table = list(csv.DictReader(io.StringIO(store.export(run, "csv"))))
     assert all(row[key].startswith("'") for row in table for key in ("rater", "reason")), table
+    assert files.csv_text(["=1+1", "a"], [["@x", -1]]) == "'=1+1,a\n'@x,-1\n", "columns are strangers' words too"
 
 
 def test_export_for_dpo_takes_the_majority_of_each_row(store: Store) -> None:

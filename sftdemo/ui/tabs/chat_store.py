@@ -87,7 +87,7 @@ def _write(place: Path, chat: KeptChat) -> None:
 def _read(path: Path) -> KeptChat | None:
     """The chat in a file; None where another program has damaged it."""
     try:
-        chat: KeptChat = read(KeptChat, files.read_json(path))
+        chat: KeptChat = read(KeptChat, files.read_json_uncached(path))
     except (OSError, ValueError, UserError):
         return None
     return chat
