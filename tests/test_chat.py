@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import pytest
 
@@ -19,8 +20,18 @@ from sftdemo.errors import UserError
 from sftdemo.ui.access import rights
 from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.parts import html, word_diff
-from sftdemo.ui.tabs import chat_files, chat_store, shared_chat
-from sftdemo.ui.tabs.conversation import BASE, Answer, Conversation, Talk, Turn, as_messages, talk_with, talks_with
+from sftdemo.ui.tabs import chat_files, chat_store, shared_chat, transcript
+from sftdemo.ui.tabs.conversation import (
+    BASE,
+    MOST_TURNS,
+    Answer,
+    Conversation,
+    Talk,
+    Turn,
+    as_messages,
+    talk_with,
+    talks_with,
+)
 from sftdemo.ui.tabs.transcript import View, past_and_now
 
 PAIR = "Are these alike: yes, no?\n\nSentence 1: {text}\nSentence 2: {pair}\nOne word."
@@ -123,6 +134,24 @@ def test_a_transcript_shows_what_was_typed_and_tells_what_was_asked() -> None:
     assert "again:" not in past and "Not answered yet" in now
     live = past_and_now(Conversation([turn]), View([BASE, "a"], "en", streaming=True))[1]
     assert "<mark>" not in live and "data-pick" not in live
+
+
+def test_a_conversation_that_a_page_sends_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A post of megabytes costs no more than the latest turns, of which few are compared word by word."""
+    answers = {BASE: Answer("a b " * 2_000, finish_reason="stop"), "r": Answer("b a " * 2_000, finish_reason="stop")}
+    turns = [Turn(f"question {number}", {}, answers) for number in range(500)]
+    sent = asdict(Talk(Conversation(turns), Conversation(turns)))
+    talk = talk_with({"r": sent}, "r")
+    assert talk.before == talk.now and 0 < len(talk.now.turns) < 100 and talk.now.turns[-1] == turns[-1]
+    few = Conversation([Turn(str(number)) for number in range(500)])
+    assert talk_with({"r": asdict(Talk(few))}, "r").now.turns == few.turns[-MOST_TURNS:]
+    compared: list[str] = []
+    differ = transcript.html.differences
+    monkeypatch.setattr(transcript.html, "differences", lambda *both: (compared.append(both[0]), differ(*both))[1])
+    past_and_now(talk.now, View([BASE, "r"], "en"))
+    assert len(compared) == transcript.MARKED_TURNS
+    assert few.up_to(MOST_TURNS + 1).is_full and not few.up_to(MOST_TURNS).is_full
+    assert Conversation([Turn("x" * 600_000)]).is_full, "nothing is cut of what was asked"
 
 
 # Kept and shared

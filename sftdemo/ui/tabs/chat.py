@@ -168,6 +168,8 @@ class ChatTab:
         asked, unsure = setup.asked(text)
         kept = setup.talk.now if editing is None else setup.talk.now.up_to(editing)
         conversation = replace(kept, system=setup.system).and_turn(Turn(text, asked))
+        if conversation.is_full:
+            raise UserError("The conversation is too long to go on; export it if you need it, and clear it.")
         note = html.block(html.esc(self.bare(unsure, setup)), "muted small") if unsure else ""
         before: dict[Any, Any] = self.quiet(note) | {self.text: ""}
         async with aclosing(self.respond(request, setup, conversation, setup.names, before)) as updates:

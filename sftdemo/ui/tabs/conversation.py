@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
@@ -11,6 +12,9 @@ from sftdemo.errors import UserError
 
 BASE = ""  # the name of the base among the answers; runs have theirs
 MOST_RUNS = 6  # whose conversations a browser keeps
+# What is drawn of a conversation, whatever a page sends; a question is refused at half of the characters, before any is cut.
+MOST_TURNS = 200
+MOST_CHARACTERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,17 @@ class Conversation:
         return replace(self, turns=[*self.turns, turn])
 
     @property
+    def is_full(self) -> bool:
+        """Whether it has as much as may be asked in one."""
+        return len(self.turns) > MOST_TURNS or sum(map(_characters, self.turns)) > MOST_CHARACTERS // 2
+
+    def bounded(self) -> Self:
+        """Its latest turns, no more than are drawn."""
+        latest = self.turns[-MOST_TURNS:]
+        sizes = itertools.accumulate(map(_characters, reversed(latest)))
+        return replace(self, turns=latest[len(latest) - sum(size <= MOST_CHARACTERS for size in sizes) :])
+
+    @property
     def names(self) -> list[str]:
         """The models that have answered, the base first."""
         return list(dict.fromkeys([BASE, *(name for turn in self.turns for name in turn.answers)]))
@@ -70,6 +85,10 @@ class Conversation:
             if answer:
                 sent.append(message_of(answer.text))
         return sent
+
+
+def _characters(turn: Turn) -> int:
+    return len(repr(turn))
 
 
 @dataclass(frozen=True)
@@ -94,9 +113,9 @@ def read(kind: type[Any], value: object) -> Any:
 
 
 def talk_with(talks: object, run_name: str) -> Talk:
-    """The conversation with a run, of all that the page holds."""
+    """The conversation with a run, of all that the page holds, within bounds."""
     talk: Talk = read(Talk, talks.get(run_name, {}) if isinstance(talks, Mapping) else {})
-    return talk
+    return Talk(talk.now.bounded(), talk.before and talk.before.bounded())
 
 
 def talks_with(talks: object, run_name: str, talk: Talk) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sftdemo.ui.tabs.conversation import BASE, Answer, Conversation, Turn
 from sftdemo.ui.texts import say
 
 MOST_COMPARED = 20_000  # characters of two answers whose words are compared
+MARKED_TURNS = 8  # the latest; in those before, words aren't compared
 _ALL_MARKED = re.compile("(<mark>[^<]*</mark>)*")
 
 
@@ -49,7 +50,8 @@ def turn_drawn(turn: Turn, number: int, conversation: Conversation, view: View) 
         if turn.expected
         else ""
     )
-    texts = compared(turn, shown, view.streaming and is_last)
+    unmarked = (view.streaming and is_last) or number < len(conversation.turns) - MARKED_TURNS
+    texts = compared(turn, shown, unmarked)
     cells = "".join(answer_drawn(turn, number, name, texts[name], is_last, view) for name in shown)
     unanswered = "" if shown else f'<div class="muted small">{say(lang, "chat_unanswered")}</div>'
     return (
@@ -81,11 +83,11 @@ def title(name: str, view: View) -> str:
     return html.cut_name(title_of(name), 28) if len(view.names) > 2 else say(view.lang, "name_tuned")
 
 
-def compared(turn: Turn, shown: Sequence[str], in_the_making: bool) -> dict[str, str]:
-    """The answers as HTML, thoughts aside; once all have ended, with the words marked that the other doesn't have."""
+def compared(turn: Turn, shown: Sequence[str], unmarked: bool) -> dict[str, str]:
+    """The answers as HTML, thoughts aside; else with the words marked that the other doesn't have."""
     answers = {name: split_thoughts(turn.answers.get(name, Answer()).text)[1] for name in shown}
     texts = {name: html.esc(text) for name, text in answers.items()}
-    if in_the_making or BASE not in answers or not answers[BASE].strip():
+    if unmarked or BASE not in answers or not answers[BASE].strip():
         return texts
     for name in [name for name in shown if name != BASE and answers[name].strip()]:
         if len(answers[BASE]) + len(answers[name]) <= MOST_COMPARED:

@@ -252,6 +252,7 @@ WORK = {
     "That example isn't there any more; reload the page.": "这个示例已经不在了，请刷新页面。",
     "There is no conversation to keep yet; ask something first.": "还没有可保存的对话，请先提问。",
     "This browser sends no cookies, by which its chats would be found again; allow them for this page.": "浏览器没有发送 Cookie，之后无法找回对话；请允许本页面使用 Cookie。",
+    "The conversation is too long to go on; export it if you need it, and clear it.": "对话过长，无法继续；需要的话请先导出，然后清空。",
     "{n} chats are kept, which is the most; delete one first.": "已保存 {n} 个对话，达到上限；请先删除一个。",
     "No more chats can be kept here at the moment; export this one instead.": "这里目前不能再保存对话，请改为导出。",
     "Give the chat a name first.": "请先给对话取个名称。",
