@@ -23,7 +23,7 @@ from sftdemo.ui import row_edits, uploads
 from sftdemo.ui.access import rights
 from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.parts.page import Page
-from sftdemo.ui.tabs import data_edit, row_leads
+from sftdemo.ui.tabs import data_edit, row_leads, row_list
 from sftdemo.ui.tabs.chat import ChatTab
 from sftdemo.ui.tabs.conversation import Answer, Conversation, Talk, Turn, talks_with
 from sftdemo.ui.tabs.data import DataTab, default_of
@@ -325,3 +325,23 @@ def test_an_answer_of_the_chat_becomes_a_training_row(tab, tmp_path):
     assert new["label"] == "c" and new["messages"][-2]["content"].endswith("what I typed")
     with pytest.raises(UserError, match="ask something first"):
         lead.teach(None, session.looked, name, {})
+
+
+class Counted(list[int]):
+    """A list that counts how many of its items are looked at."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[int]:
+        for item in super().__iter__():
+            Counted.looks += 1
+            yield item
+
+
+def test_of_a_long_list_no_more_is_looked_at_than_can_be_edited() -> None:
+    values = {"a": Counted(range(10_000)), "b": "never reached"}
+    assert row_edits.leaves(values)[-1] == (["a", row_edits.MOST_LEAVES - 1], row_edits.MOST_LEAVES - 1)
+    assert Counted.looks == row_edits.MOST_LEAVES
+    record: Any = {"values": values, "problems": [], "edited": "", "asked": [], "label": "", "line": 1}
+    assert "a · 59" in row_list.opened(record, {}, 0, "en")
+    assert Counted.looks == 2 * row_edits.MOST_LEAVES, "once for all of its fields"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -129,12 +130,17 @@ def typed(text: str, old: Any) -> Any:
     return value if numbers or type(value) is type(old) else text
 
 
-def leaves(values: Any, before: Sequence[str | int] = ()) -> list[tuple[Path_, Any]]:
+def leaves(values: Any) -> list[tuple[Path_, Any]]:
     """The values of a row that can be edited, each with the way to it: what is in lists and objects, and not these."""
+    return list(islice(_leaves(values, ()), MOST_LEAVES))
+
+
+def _leaves(values: Any, before: tuple[str | int, ...]) -> Iterator[tuple[Path_, Any]]:
     if isinstance(values, dict | list) and values:
-        inside = values.items() if isinstance(values, dict) else enumerate(values)
-        return [leaf for key, value in inside for leaf in leaves(value, (*before, key))][:MOST_LEAVES]
-    return [(list(before), values)]
+        for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+            yield from _leaves(value, (*before, key))
+    else:
+        yield list(before), values
 
 
 def column_path(values: Mapping[str, Any], column: str) -> Path_ | None:

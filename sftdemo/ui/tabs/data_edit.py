@@ -152,8 +152,8 @@ class RowsView:
         own = row_edits.as_text(histories.value_at(record["values"], path)) if path else ""
         text: dict[str, Any] = {"visible": bool(values)}
         if values:
-            shown = row_edits.as_text(values[field][1])
-            text |= {"value": shown, "label": row_list.field_title(record, field)}
+            way, value = values[field]
+            text |= {"value": row_edits.as_text(value), "label": row_list.field_title(record, way)}
         return {
             self.beside: gr.update(visible=True),
             self.opened: row_list.opened(record, row_list.opinions(run_name), field, lang),

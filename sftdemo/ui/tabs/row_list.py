@@ -184,10 +184,10 @@ def opened(record: Record, said: Mapping[str, Opinion], field: int, lang: str) -
     rows = [
         (
             str(at),
-            [html.esc(field_title(record, at)), f'<div class="cut">{html.esc(html.cut(as_text(value), 300))}</div>'],
+            [html.esc(field_title(record, path)), f'<div class="cut">{html.esc(html.cut(as_text(value), 300))}</div>'],
             at == field,
         )
-        for at, (_, value) in enumerate(fields(record))
+        for at, (path, value) in enumerate(fields(record))
     ]
     listed = html.table([say(lang, "fault_field"), say(lang, "rows_value")], rows) if rows else ""
     return html.sheet("".join(notes) + listed, say(lang, "rows_line", n=record["line"]))
@@ -202,9 +202,8 @@ def fields(record: Record) -> list[tuple[list[str | int], Any]]:
     return leaves(record["values"]) if record["values"] else []
 
 
-def field_title(record: Record, at: int) -> str:
+def field_title(record: Record, path: Sequence[str | int]) -> str:
     """A value's name: its column, and inside a conversation whose turn it is."""
-    path, _ = fields(record)[at]
     inside: Any = record["values"]
     parts = []
     for step in path:
