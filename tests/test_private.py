@@ -15,7 +15,7 @@ from sftdemo.errors import UserError
 from sftdemo.ui import api
 from sftdemo.ui.access import private, rights
 from sftdemo.ui.parts import forms, html
-from sftdemo.ui.tabs import evaluate
+from sftdemo.ui.tabs import evaluate, run_comparison
 from tests.test_ui import made_run
 
 VISITOR = rights.Visitor("visitor", "v")
@@ -33,6 +33,7 @@ def as_visitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("There is no file /home/ann/private/list.csv; give one.", "There is no file list.csv; give one."),
         ("'/home/ann b/my list.csv' is empty", "'my list.csv' is empty"),
         ("~/secret/x.csv, line 3", "x.csv, line 3"),
+        ("file:/home/ann/x.csv, data:~/b/y.csv file:///srv/z.csv", "file:x.csv, data:y.csv file://z.csv"),
         ("5 tokens/s and/or 3/4 of owner/name", "5 tokens/s and/or 3/4 of owner/name"),
         ("see https://example.org/a/b", "see https://example.org/a/b"),
         ("</div> <b>x</b>", "</div> <b>x</b>"),
@@ -41,6 +42,23 @@ def as_visitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_a_path_is_its_last_name_to_visitors(text: str, public: str) -> None:
     assert private.without_paths(text) == public
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "public"),
+    [
+        ("data", "/home/alice/my project/x.csv", "x.csv"),
+        ("edits", "private/e.jsonl", "e.jsonl"),
+        ("model", "/srv/my models/m", "m"),
+        ("system", "as in /srv/a/b.txt", "as in b.txt"),
+    ],
+)
+def test_runs_beside_each_other_tell_visitors_no_folders(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, public: str
+) -> None:
+    assert run_comparison.shown_value(name, value) == value, "the owner's"
+    monkeypatch.setattr(rights, "current", lambda: VISITOR)
+    assert run_comparison.shown_value(name, value) == public
 
 
 def test_the_home_is_named_to_its_owner_alone(as_visitor: None, monkeypatch: pytest.MonkeyPatch) -> None:

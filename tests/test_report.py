@@ -180,8 +180,13 @@ def test_whatever_a_run_holds_a_report_is_plain_html_that_asks_for_nothing(home:
 
 
 def test_a_report_tells_nothing_of_the_machine_or_of_other_runs(home: Path) -> None:
-    run = evaluated(trained("mails"), rows_of_each_kind())
+    run = evaluated(trained("mails", edits="/home/somebody/my project/e.jsonl"), rows_of_each_kind())
     evaluated(trained("private-run"), rows_of_each_kind())
+    against = 'linear, base+8:nearest,"file:/home/somebody/a b/x,y.csv",run:private-run,api:m@http://inside.example/v1'
+    files.write_json(
+        run.path / "evaluations" / "E" / "scores.json", run.scores("E") | {"settings": {"against": against}}
+    )
+    assert "--against linear,base+8:nearest" in document([run], "en")
     other = evaluated(
         trained("second", clean="html", system="as in /home/somebody/notes/system.txt"), rows_of_each_kind()
     )
@@ -196,6 +201,8 @@ def test_a_report_tells_nothing_of_the_machine_or_of_other_runs(home: Path) -> N
             "somebody",
             socket.gethostname(),
             "private-run",
+            "project/",
+            "inside.example",
         ):
             assert private not in text, private
 

@@ -127,7 +127,11 @@ def _scores(judged: Sequence[outputs_table.Row]) -> list[float]:
 def setting_differences(settings: Mapping[str, Mapping[str, Any]], compared: Sequence[Run], lang: str) -> str:
     """The settings in which the runs differ, with each run's value."""
     table_rows = [
-        (None, [of_run.setting_name(name, lang), *(of_run.setting_value(by_run[run.name]) for run in compared)], False)
+        (
+            None,
+            [of_run.setting_name(name, lang), *(of_run.setting_value(name, by_run[run.name]) for run in compared)],
+            False,
+        )
         for name, by_run in settings.items()
         if name not in UNTOLD
     ]

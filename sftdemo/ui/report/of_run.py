@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import re
 import shlex
 import time
 from collections.abc import Iterable, Mapping
@@ -195,7 +197,7 @@ def settings(run: Run, lang: str) -> str:
         if spec.name == "learning_rate" and value is None:
             value = config.peak_learning_rate
         own = getattr(config, spec.name) != spec.default
-        (changed if own else defaults).append((setting_name(spec.name, lang), setting_value(value)))
+        (changed if own else defaults).append((setting_name(spec.name, lang), setting_value(spec.name, value)))
     own_settings = listed(changed) if changed else f"<p>{say(lang, 'report_all_defaults')}</p>"
     return html.sheet(
         own_settings + html.folded(say(lang, "report_defaults"), listed(defaults)), say(lang, "report_settings")
@@ -206,9 +208,9 @@ def setting_name(name: str, lang: str) -> str:
     return html.esc(TEXTS[lang].get(f"set_{name}", name))
 
 
-def setting_value(value: object) -> str:
+def setting_value(name: str, value: object) -> str:
     """A setting's value as HTML, of a path its last name alone."""
-    shown = "–" if value is None else rows.middle_cut(private.without_paths(str(value)))
+    shown = "–" if value is None else rows.middle_cut(private.setting(name, value))
     return f'<span class="ask">{html.esc(shown)}</span>'
 
 
@@ -241,15 +243,22 @@ def commands(run: Run, measured: Scores | None, lang: str) -> str:
 
 def known(owner: type[Any], values: Mapping[str, Any]) -> Any:
     """A config of the settings that this version knows, as others may read them: of each path its last name alone."""
-    texts = {"data": runs.source_name}
     names = {spec.name for spec in dataclasses.fields(owner)}
     return owner(
         **{
-            name: texts.get(name, private.without_paths)(value) if isinstance(value, str) else value
+            name: public_value(name, value) if isinstance(value, str) else value
             for name, value in values.items()
             if name in names
         }
     )
+
+
+def public_value(name: str, value: str) -> str | None:
+    """A setting as anybody may read it: of the systems to compare with, no runs, files and endpoints, as those are the owner's."""
+    if name != "against":
+        return private.setting(name, value)
+    systems = next(csv.reader([value], skipinitialspace=True), [])
+    return ",".join(system for system in systems if re.fullmatch(r"[\w+]+(:nearest)?", system.strip())) or None
 
 
 def train_config(run: Run) -> TrainConfig:

@@ -16,7 +16,7 @@ from sftdemo.evaluation.registry import METRICS
 from sftdemo.evaluation.significance import Difference
 from sftdemo.evaluation.summary import gained
 from sftdemo.runs import Run
-from sftdemo.ui.access import private
+from sftdemo.ui.access import private, rights
 from sftdemo.ui.parts import between, charts, html
 from sftdemo.ui.parts.address import COMPARED_JS, Address
 from sftdemo.ui.parts.forms import wire
@@ -81,7 +81,7 @@ def curves(chosen: Sequence[Run], curve: str, lang: str) -> str:
 def settings(chosen: Sequence[Run], lang: str) -> str:
     """The settings in which the runs differ, with each run's value."""
     rows = [
-        (None, [say(lang, f"set_{name}"), *(html.esc(shown_value(value)) for value in by_run.values())], False)
+        (None, [say(lang, f"set_{name}"), *(html.esc(shown_value(name, value)) for value in by_run.values())], False)
         for name, by_run in runs.differences(list(chosen))["settings"].items()
         if name not in UNTOLD
     ]
@@ -91,9 +91,11 @@ def settings(chosen: Sequence[Run], lang: str) -> str:
     return html.table([say(lang, "column_setting"), *heads], rows)
 
 
-def shown_value(value: Any) -> str:
+def shown_value(name: str, value: Any) -> str:
     """A setting's value, for visitors without paths."""
-    return "–" if value is None else html.cut(private.shown(str(value)), 60)
+    if value is None:
+        return "–"
+    return html.cut(str(value) if rights.current().owner else private.setting(name, value), 60)
 
 
 def scores(chosen: Sequence[Run], lang: str) -> str:
