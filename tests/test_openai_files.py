@@ -35,7 +35,6 @@ def learned(dataset: data.Dataset) -> dict[str, Any]:
     [
         ({"messages": [{"role": "developer", "content": "Be brief."}, ASKED, SAID]}, {"content": "Sunny."}),
         ({"messages": [ASKED, {**SAID, "weight": 0}, ASKED, {**SAID, "weight": 1}]}, {"content": "Sunny."}),
-        ({"messages": [ASKED, {**SAID, "weight": 0.5}]}, {"weight": 0.5}),
         ({"messages": [{**ASKED, "name": "ann"}, {**SAID, "name": "bot"}]}, {"name": "bot"}),
         ({"messages": [ASKED, {"role": "assistant", "content": [{"type": "text", "text": "Sunny."}]}]}, {"content": "Sunny."}),
         ({"messages": [ASKED, CALLED], "tools": [{"type": "function", "function": TOOL}]}, {"content": ""}),
@@ -43,7 +42,7 @@ def learned(dataset: data.Dataset) -> dict[str, Any]:
         ({"input": {"messages": [ASKED]}, "preferred_output": [SAID], "non_preferred_output": [{**SAID, "content": "No."}]}, {"content": "Sunny."}),
         ({"prompt": "Weather in Rome? ->", "completion": " Sunny."}, {"content": "Sunny."}),
     ],
-    ids=["developer", "weight", "weight-half", "name", "parts", "tools", "functions", "dpo", "completion"],
+    ids=["developer", "weight", "name", "parts", "tools", "functions", "dpo", "completion"],
 )  # fmt: skip
 def test_what_is_read(tmp_path: Path, row: dict[str, Any], last: dict[str, Any]) -> None:
     dataset = read(tmp_path, row)

@@ -16,10 +16,14 @@ from sftdemo.cli.commands import table
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UsageError, UserError
 from sftdemo.evaluation.significance import holm
+from sftdemo.log import TO_LOG
 from sftdemo.systems import endpoint, spec
+from sftdemo.systems.few_shot import _nearest, _spread
 from sftdemo.systems.linear import Linear
+from sftdemo.systems.system import Task
 from sftdemo.verbs.evaluate import rescore
 from tests.conftest import home_at, label_rows
+from tests.listener import Listener
 
 MANY = "majority, copy, linear, base+4, base+2:nearest"
 
@@ -40,6 +44,11 @@ class Service(BaseHTTPRequestHandler):
             return self.reply(404, {"error": "no such model"})
         if body["model"] == "other":
             return self.reply(200, {"text": "hello"})
+        if body["model"] == "nothing":
+            return self.reply(200, {"choices": [{"message": None}]})
+        if body["model"] == "parts":
+            parts = [{"type": "text", "text": "go"}, {"type": "text", "text": "od"}]
+            return self.reply(200, {"choices": [{"message": {"content": parts}, "finish_reason": "length"}]})
         answer = "good" if any(word in text for word in ("fine", "lovely", "bright")) else "bad"
         usage = {"prompt_tokens": 7, "completion_tokens": 1}
         self.reply(200, {"choices": [{"message": {"role": "assistant", "content": f" {answer} "}}], "usage": usage})
@@ -132,7 +141,7 @@ def test_examples_change_what_the_base_says(home: Path) -> None:
         file = home / "runs/r/evaluations" / system["answers"]
         answers = [json.loads(line)["answer"] for line in file.read_text().splitlines()]
         assert len(answers) == 20 and answers != plain
-    with pytest.raises(UserError, match=r"base\+60 makes prompts of up to \d+ tokens"):
+    with pytest.raises(UserError, match=r"base\+60 makes a prompt of \d+ tokens"):
         against("base+60")
 
 
@@ -141,8 +150,8 @@ def test_another_run_and_a_file(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine, too.jsonl"
     file.write_text("".join(json.dumps({"prediction": row["label"], "label": row["label"]}) + "\n" for row in rows))
     scores = against(f'run:t,"file:{file}"')
-    assert list(scores["systems"]) == ["run:t", f"file:{file.name}"]
-    assert scores["systems"][f"file:{file.name}"]["scores"]["accuracy"] == 1.0
+    assert list(scores["systems"]) == ["run:t", f"file:{file}"]
+    assert scores["systems"][f"file:{file}"]["scores"]["accuracy"] == 1.0
     assert scores["systems"]["run:t"]["training_seconds"] > 0
     file.write_text(file.read_text().replace("good", "x").replace("bad", "good").replace("x", "bad"))
     with pytest.raises(UserError, match=r"prediction 1 is for .*, and row 1 of the evaluation for"):
@@ -165,18 +174,61 @@ def test_an_endpoint(home: Path, service: str) -> None:
         ("down", "it answered 503"),
         ("unknown", "it answered 404"),
         ("other", "answers in another form than OpenAI's"),
+        ("nothing", "answers in another form than OpenAI's"),
     ):
         before = len(runs.find("r").evaluations())
         with pytest.raises(UserError, match=problem):
             against(f"api:{model}@{service}")
         assert len(runs.find("r").evaluations()) == before + 1, "the evaluation itself is saved"
+    listener = Listener()
+    parts = evaluate("r", EvaluateConfig(against=f"api:parts@{service}"), reporter=listener)["systems"]
+    assert next(iter(parts.values()))["scores"]["accuracy"] == 0.5
+    assert any("end at the limit of" in note and ": 20;" in note for note in listener.notes)
     with pytest.raises(UserError, match="it can't be reached"):
         against("api:m@http://127.0.0.1:9/v1")
+
+
+def test_a_run_that_has_seen_the_test_rows_is_no_rival(home: Path, tiny: str, tmp_path: Path) -> None:
+    """Another seed splits the same file otherwise."""
+    rows = [{key: row[key] for key in ("text", "label")} for row in label_rows(60, seed=3)]
+    file = tmp_path / "c.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, seed in (("one", 1), ("two", 2)):
+        train(TrainConfig(data=str(file), model=tiny, name=name, seed=seed, max_steps=1))
+    with pytest.raises(UserError, match=r"Run two has learned from \d of these 6 test rows"):
+        against("run:two", "one")
+
+
+def test_examples_are_of_the_row_s_kind_and_never_the_row_itself() -> None:
+    def example(text: str, answer: str, system: str) -> dict[str, Any]:
+        turns = [("system", system), ("user", text), ("assistant", answer)]
+        return {"messages": [{"role": role, "content": content} for role, content in turns], "meta": {"line": 1}}
+
+    train = [example(f"{word} dog", word, "to French") for word in ("a", "b", "c")]
+    train += [example("the cat", "die Katze", "to German"), example("the dog", "der Hund", "to German")]
+    rows = [{"messages": example("The dog!", "", "to German")["messages"][:-1], "task": None}]
+    task = Task(rows, train, [], {}, [], 40, 8, 1, None, TO_LOG)  # type: ignore[arg-type]
+    for shown in (_nearest(task, 2), _spread(task, 2)):
+        assert [[turn["messages"][1]["content"] for turn in examples] for examples in shown] == [["the cat"]]
+
+
+def test_the_majority_is_that_of_the_data_before_balancing(home: Path, tiny: str, tmp_path: Path) -> None:
+    rows = [row | {"label": "zebra" if at % 10 else "ant"} for at, row in enumerate(label_rows(100))]
+    file = tmp_path / "d.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train(TrainConfig(data=str(file), model=tiny, name="balanced", balance="over", max_steps=1))
+    scores = against("majority", "balanced")
+    assert (
+        scores["systems"]["majority"]["scores"]["accuracy"] >= 0.8
+        and scores["baselines"]["majority"]["answer"] == "zebra"
+    )
 
 
 @pytest.mark.parametrize(
     ("asked", "problem"),
     [
+        ("api:m@http://[bad/v1", "names no endpoint"),
+        ("linear\nmajority", "in one line"),
         ("lineal", "'lineal' is no system to compare with; there are: majority, copy, linear"),
         ("base+0", "shows 0 examples"),
         ("base+65", "ask for 1 to 64"),

@@ -40,13 +40,15 @@ def compare_systems(
     return table
 
 
-def sentence(name: str, system: Mapping[str, Any], metric: str, n: int, tuned_ms: float | None) -> dict[str, str]:
+def sentence(
+    name: str, system: Mapping[str, Any], metric: str, n: int, groups: int | None, tuned_ms: float | None
+) -> dict[str, str]:
     """{"en", "zh"}: whether the tuned model is better than the system by the leading metric, and what an answer costs."""
     values = system["difference"][metric]
     difference = summary.difference_of(values)
     clear = difference.clear and values["p_holm"] < 1 - significance.CONFIDENCE
     spread, spread_zh = summary.spread(metric, difference)
-    if n < summary.FEW_ROWS:
+    if (groups or n) < summary.FEW_ROWS:
         verdict, verdict_zh = "too few rows to tell the tuned model from", "行数太少，无法把微调模型区别于"
     elif not clear:
         verdict, verdict_zh = "no clear difference between the tuned model and", "没有明显差别：微调模型与"
@@ -56,8 +58,8 @@ def sentence(name: str, system: Mapping[str, Any], metric: str, n: int, tuned_ms
         verdict, verdict_zh = "the tuned model is worse than", "微调模型不如"
     time, time_zh = _time(system.get("ms_per_answer"), tuned_ms)
     return {
-        "en": f"On {n} rows {verdict} {name} ({spread}){time}.",
-        "zh": f"{n} 行上{verdict_zh} {name}（{spread_zh}）{time_zh}。",
+        "en": f"On {n} rows{f' of {groups} groups' if groups else ''} {verdict} {name} ({spread}){time}.",
+        "zh": f"{n} 行{f'（{groups} 组）' if groups else ''}上{verdict_zh} {name}（{spread_zh}）{time_zh}。",
     }
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,6 @@ from sftdemo.systems.system import Answers, Row, Task
 
 if TYPE_CHECKING:
     import httpx
-
-    from sftdemo.data import Example
 
 KEY = "SFTDEMO_ENDPOINT_KEY"  # of the environment; the key is never saved or shown
 CONNECT_S, ANSWER_S = 10.0, 120.0
@@ -38,7 +36,7 @@ class Endpoint:
     def name(self) -> str:
         return f"api:{self.model}@{self.url}"
 
-    def check(self, labels: Sequence[str], train: Sequence[Example]) -> None:
+    def check(self, task: Task) -> None:
         pass  # whether it answers shows when it is asked
 
     def identity(self) -> Any:
@@ -63,15 +61,24 @@ class Endpoint:
                     texts[place] = text
                     tokens.update(used)
                 task.reporter.answered(len(texts), len(task.rows))
-        return Answers(
-            [texts[place] for place in range(len(task.rows))], time.perf_counter() - began, tokens=dict(tokens)
-        )
+        seconds = time.perf_counter() - began
+        if cut := tokens.pop("cut", 0):
+            task.reporter.info(
+                Text(
+                    "Answers of {name} that end at the limit of {limit} tokens: {n}; raise --max-new-tokens.",
+                    name=self.name,
+                    limit=task.longest,
+                    n=cut,
+                )
+            )
+        return Answers([texts[place] for place in range(len(task.rows))], seconds, tokens=dict(tokens))
 
     def _ask(self, client: httpx.Client, row: Row, task: Task) -> tuple[str, dict[str, int]]:
         """One answer and the tokens that it cost, after as many tries as it takes; UserError where it doesn't come."""
         import httpx
 
-        body = {"model": self.model, "messages": row["messages"], "max_tokens": task.longest, "temperature": 0}
+        messages = [_with_written_arguments(message) for message in row["messages"]]
+        body = {"model": self.model, "messages": messages, "max_tokens": task.longest, "temperature": 0}
         if row.get("tools"):
             body["tools"] = row["tools"]
         pause = PAUSE_S
@@ -101,16 +108,35 @@ class Endpoint:
     def _read(self, response: httpx.Response) -> tuple[str, dict[str, int]]:
         try:
             value = response.json()
-            message = value["choices"][0]["message"]
-            used = value.get("usage") or {}
+            choice, used = value["choices"][0], value.get("usage") or {}
+            text = choice["message"].get("content") or ""
+            if not isinstance(text, str):  # as parts
+                text = "".join(part["text"] for part in text)
             counts = {name: int(used[name]) for name in ("prompt_tokens", "completion_tokens") if name in used}
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+            if choice.get("finish_reason") == "length":
+                counts["cut"] = 1
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise UserError(
                 "{name} answers in another form than OpenAI's chat completions: {text}",
                 name=self.name,
                 text=response.text[:200],
             ) from error
-        return (message.get("content") or "").strip(), counts
+        return text.strip(), counts
+
+
+def _with_written_arguments(message: Row) -> Row:
+    """A turn with its calls' arguments as text, as OpenAI has them."""
+    if not message.get("tool_calls"):
+        return message
+    calls = [
+        call | {"function": call["function"] | {"arguments": _written(call["function"].get("arguments"))}}
+        for call in message["tool_calls"]
+    ]
+    return {**message, "tool_calls": calls}
+
+
+def _written(arguments: Any) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
 
 
 def _asked_pause(response: httpx.Response) -> float | None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sftdemo import data
-from sftdemo.encoding.encode import encode_prompt
 from sftdemo.errors import UserError
 from sftdemo.systems.linear import Features
 from sftdemo.systems.one_side import answer_alone
-from sftdemo.systems.system import Answers, Row, Task, prompt_text
+from sftdemo.systems.system import Answers, Row, Task, asked, prompt_text
 
 if TYPE_CHECKING:
     from sftdemo.data import Example
@@ -30,13 +30,13 @@ class FewShot:
     def name(self) -> str:
         return f"base+{self.count}" + (":nearest" if self.nearest else "")
 
-    def check(self, labels: Sequence[str], train: Sequence[Example]) -> None:
-        if len(train) < self.count:
+    def check(self, task: Task) -> None:
+        if len(task.train) < self.count:
             raise UserError(
                 "{name} needs {count} training rows, and the run has {n}.",
                 name=self.name,
                 count=self.count,
-                n=len(train),
+                n=len(task.train),
             )
 
     def identity(self) -> Any:
@@ -44,29 +44,25 @@ class FewShot:
 
     def answer(self, task: Task) -> Answers:
         began = time.perf_counter()
-        conversations = [_with_examples(row, shown) for row, shown in zip(task.rows, self._shown(task), strict=True)]
-        self._check_context(task, conversations)
+        shown = _nearest(task, self.count) if self.nearest else _spread(task, self.count)
+        conversations = [_with_examples(row, examples) for row, examples in zip(task.rows, shown, strict=True)]
         texts = answer_alone(task.pair, "base", conversations, task, self.name)
         return Answers(texts, time.perf_counter() - began, 0.0)
 
-    def _shown(self, task: Task) -> Sequence[Sequence[Example]]:
-        """The examples for each row."""
-        if self.nearest:
-            return _nearest(task, self.count)
-        return [_spread(data.take(task.train, None, task.seed), self.count)] * len(task.rows)
 
-    def _check_context(self, task: Task, conversations: Sequence[Sequence[Any]]) -> None:
-        base = task.pair
-        longest = max(conversations, key=lambda messages: len(prompt_text(messages)))
-        tokens = len(encode_prompt(base.tokenizer, longest, None))
-        if tokens + task.longest > base.context:
-            raise UserError(
-                "{name} makes prompts of up to {tokens} tokens, and the model takes {context} with the answer; show it fewer "
-                "examples.",
-                name=self.name,
-                tokens=tokens,
-                context=base.context,
-            )
+def _kind(messages: Sequence[Row], source: str | None) -> tuple[str, str]:
+    """What rows have in common that can be examples for each other: system message and part of a mixture."""
+    return prompt_text([message for message in messages if message["role"] == "system"]), source or ""
+
+
+def _pools(task: Task, forbidden: set[str]) -> dict[tuple[str, str], list[Example]]:
+    """The training rows of each kind, but for those that ask what is `forbidden`."""
+    pools: dict[tuple[str, str], list[Example]] = {}
+    for example in task.train:
+        if asked(example["messages"][:-1]) not in forbidden:
+            kind = _kind(example["messages"], example.get("meta", {}).get("source"))
+            pools.setdefault(kind, []).append(example)
+    return pools
 
 
 def _with_examples(row: Row, shown: Sequence[Example]) -> list[Any]:
@@ -77,27 +73,36 @@ def _with_examples(row: Row, shown: Sequence[Example]) -> list[Any]:
     return [*system, *turns, *asked]
 
 
-def _spread(examples: Sequence[Example], count: int) -> list[Example]:
-    """The first of each label in turn, so that each label is shown as often as the others."""
-    by_label: dict[str, list[Example]] = {}
-    for example in examples:
-        by_label.setdefault(example.get("label") or "", []).append(example)
-    turn = [
-        examples_of[place] for place in range(count) for examples_of in by_label.values() if place < len(examples_of)
-    ]
-    return turn[:count]
+def _spread(task: Task, count: int) -> list[list[Example]]:
+    """For each row the first training rows of each label in turn, in an order by the seed; none asks what a test row asks."""
+    shown = {}
+    for kind, examples in _pools(task, {asked(row["messages"]) for row in task.rows}).items():
+        by_label: dict[str, list[Example]] = {}
+        for example in data.take(examples, None, task.seed):
+            by_label.setdefault(example.get("label") or "", []).append(example)
+        turns = itertools.zip_longest(*by_label.values())
+        shown[kind] = [example for turn in turns for example in turn if example is not None][:count]
+    return [shown.get(_kind(row["messages"], row.get("task")), []) for row in task.rows]
 
 
 def _nearest(task: Task, count: int) -> list[list[Example]]:
-    """The training rows most like each row, the most like it last."""
+    """The training rows most like each row, the most like it last; none asks the very same."""
     import numpy as np
 
-    prompts = [prompt_text(example["messages"][:-1]) for example in task.train]
-    features = Features.of(prompts)
-    known = features.values(prompts)
-    shown = []
+    pools = _pools(task, set())
+    features = Features.of([prompt_text(example["messages"][:-1]) for example in task.train])
+    known = {
+        kind: features.values([prompt_text(example["messages"][:-1]) for example in pool])
+        for kind, pool in pools.items()
+    }
+    shown: list[list[Example]] = []
     for row in task.rows:
-        likeness = (known @ features.values([prompt_text(row["messages"])]).T).toarray().ravel()
-        order = np.argsort(likeness, kind="stable")[-count:]
-        shown.append([task.train[int(place)] for place in order])
+        kind, question = _kind(row["messages"], row.get("task")), asked(row["messages"])
+        pool = pools.get(kind, [])
+        if not pool:
+            shown.append([])
+            continue
+        likeness = (known[kind] @ features.values([prompt_text(row["messages"])]).T).toarray().ravel()
+        order = [pool[int(place)] for place in np.argsort(likeness, kind="stable")]
+        shown.append([example for example in order if asked(example["messages"][:-1]) != question][-count:])
     return shown

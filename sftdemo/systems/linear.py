@@ -29,9 +29,9 @@ class Linear:
 
     name: str = "linear"
 
-    def check(self, labels: Sequence[str], train: Sequence[Example]) -> None:
-        need_labels(self.name, labels, train)
-        if len({example["label"] for example in train if example.get("label")}) < 2:
+    def check(self, task: Task) -> None:
+        need_labels(self.name, task)
+        if len(task.label_counts) < 2:
             raise UserError("linear needs training rows of two labels or more, and these have one; leave it out.")
 
     def identity(self) -> Any:

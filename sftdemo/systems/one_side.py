@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sftdemo.config import GenerateConfig
+from sftdemo.encoding.encode import encode_prompt
 from sftdemo.errors import UserError
 from sftdemo.systems.system import Task
 
@@ -16,10 +17,20 @@ if TYPE_CHECKING:
 
 def answer_alone(pair: SideBySide, side: str, conversations: Sequence[Any], task: Task, system: str) -> list[str]:
     """Greedy answers of `side` to a conversation for each row. Raises UserError when the reporter says stop."""
+    tools = [row.get("tools") for row in task.rows]
+    for row, messages, own in zip(task.rows, conversations, tools, strict=True):
+        tokens = len(encode_prompt(pair.tokenizer, messages, own))
+        if tokens + row.get("answer_tokens", task.longest) > pair.context:
+            raise UserError(
+                "{name} makes a prompt of {tokens} tokens, and its model takes {context} with the answer; leave it out, or show "
+                "fewer examples.",
+                name=system,
+                tokens=tokens,
+                context=pair.context,
+            )
     alone = replace(pair, sides=[each for each in pair.sides if side in each.names], names=(side,))
     texts: dict[int, str] = {}
     config = GenerateConfig(max_new_tokens=task.longest)
-    tools = [row.get("tools") for row in task.rows]
     for answers in alone.answers(conversations, config, task.batch_size, reporter=task.reporter, tools=tools):
         texts |= {index: answer[side] for index, answer in answers.items()}
         task.reporter.answered(len(texts), len(task.rows))

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sftdemo.errors import UserError
 from sftdemo.evaluation.predictions import read_predictions
 from sftdemo.systems.system import Answers, Task
-
-if TYPE_CHECKING:
-    from sftdemo.data import Example
 
 
 @dataclass(frozen=True)
@@ -25,16 +20,15 @@ class Majority:
 
     name: str = "majority"
 
-    def check(self, labels: Sequence[str], train: Sequence[Example]) -> None:
-        need_labels(self.name, labels, train)
+    def check(self, task: Task) -> None:
+        need_labels(self.name, task)
 
     def identity(self) -> Any:
         return None
 
     def answer(self, task: Task) -> Answers:
         began = time.perf_counter()
-        counts = Counter(example["label"] for example in task.train if example.get("label"))
-        label = max(sorted(counts), key=counts.__getitem__)
+        label = max(sorted(task.label_counts), key=task.label_counts.__getitem__)
         return Answers([label] * len(task.rows), time.perf_counter() - began, 0.0)
 
 
@@ -44,7 +38,7 @@ class Copy:
 
     name: str = "copy"
 
-    def check(self, labels: Sequence[str], train: Sequence[Example]) -> None:
+    def check(self, task: Task) -> None:
         pass  # it answers any row
 
     def identity(self) -> Any:
@@ -59,23 +53,13 @@ class PredictionFile:
     """Answers from a file that `score` reads, one for each row and in their order."""
 
     path: Path
-
-    @property
-    def name(self) -> str:
-        return f"file:{self.path.name}"
+    name: str  # as it was asked for: two files may have one name
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
         return read_predictions(self.path)
 
-    def check(self, labels: Sequence[str], train: Sequence[Example]) -> None:
-        if not self._rows:
-            raise UserError("{path} has no predictions.", path=self.path)
-
-    def identity(self) -> Any:
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
-
-    def answer(self, task: Task) -> Answers:
+    def check(self, task: Task) -> None:
         if len(self._rows) != len(task.rows):
             raise UserError(
                 "{path} has {n} predictions, and the evaluation has {rows} rows; give one for each row of outputs.jsonl, "
@@ -96,10 +80,15 @@ class PredictionFile:
                     given=given[0],
                     wanted=wanted[0],
                 )
+
+    def identity(self) -> Any:
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    def answer(self, task: Task) -> Answers:
         return Answers([row["prediction"] for row in self._rows])
 
 
-def need_labels(name: str, labels: Sequence[str], train: Sequence[Example]) -> None:
+def need_labels(name: str, task: Task) -> None:
     """Raise UserError unless all rows have labels, and the training rows, too."""
-    if not labels or not any(example.get("label") for example in train):
+    if not task.labels or not task.label_counts:
         raise UserError("{name} needs rows with labels, and these have texts as answers; leave it out.", name=name)

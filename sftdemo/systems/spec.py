@@ -27,7 +27,10 @@ def parse(against: str | None, run: runs.Run) -> list[System]:
 
     Raises UsageError or UserError for what is no system, a run or a file that isn't there, or the run itself.
     """
-    parts = [part.strip() for part in next(csv.reader([against or ""], skipinitialspace=True), [])]
+    try:
+        parts = [part.strip() for part in next(csv.reader([against or ""], skipinitialspace=True), [])]
+    except csv.Error as error:
+        raise UsageError("against is {value!r}; write the systems in one line, with commas.", value=against) from error
     systems = [_system(part, run) for part in parts if part]
     return list({system.name: system for system in systems}.values())
 
@@ -50,7 +53,7 @@ def _system(name: str, run: runs.Run) -> System:
         path = Path(rest).expanduser()
         if not path.is_file():
             raise UserError("There is no file {path}; give one with predictions, as `score` reads it.", path=path)
-        return PredictionFile(path)
+        return PredictionFile(path, name)
     if kind == "api" and colon:
         return _endpoint(name, rest)
     raise UsageError("{name!r} is no system to compare with; there are: {forms}.", name=name, forms=list(FORMS))
@@ -59,7 +62,10 @@ def _system(name: str, run: runs.Run) -> System:
 def _endpoint(name: str, rest: str) -> Endpoint:
     written = re.fullmatch(r"(.+?)@(https?://\S+)", rest)
     model, url = written.groups() if written else ("", "")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
     if not parts.hostname:
         raise UsageError("{name!r} names no endpoint; write it as api:MODEL@http://127.0.0.1:8000/v1.", name=name)
     if parts.username or parts.password:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sftdemo.data.text.normalisation import normalise
 from sftdemo.data.types import turn_text
 from sftdemo.log import Reporter
 
@@ -18,7 +19,8 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Task:
-    """The `rows` of outputs.jsonl that every system answers, and the run's own training and validation rows.
+    """The `rows` of outputs.jsonl that every system answers, and the run's own training and validation rows, each once, with
+    `label_counts` as they were before any balancing.
 
     `labels` are those that are declared, none where rows are scored as text; `longest` is an answer's limit in tokens; `pair`
     are the run's loaded models.
@@ -27,6 +29,7 @@ class Task:
     rows: Sequence[Row]
     train: Sequence[Example]
     validation: Sequence[Example]
+    label_counts: Mapping[str, int]
     labels: Sequence[str]
     longest: int
     batch_size: int
@@ -52,13 +55,18 @@ class System(Protocol):
     @property
     def name(self) -> str: ...
 
-    def check(self, labels: Sequence[str], train: Sequence[Example]) -> None:
-        """Raise UserError where it can't answer rows like these; nothing is computed."""
+    def check(self, task: Task) -> None:
+        """Raise UserError where it can't answer these rows; no model is asked."""
 
     def identity(self) -> Any:
         """What decides its answers beside the rows and the run's training data, as JSON."""
 
     def answer(self, task: Task) -> Answers: ...
+
+
+def asked(messages: Sequence[Row]) -> str:
+    """A conversation up to its answer as it is compared with others: case, blanks and punctuation aside."""
+    return normalise(prompt_text(messages))
 
 
 def prompt_text(messages: Sequence[Row]) -> str:

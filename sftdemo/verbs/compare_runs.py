@@ -21,7 +21,7 @@ MEASURED = ("nll", "likelihood", "likelihood_per_byte")
 def compare_runs(compared: Sequence[Run]) -> dict[str, Any]:
     """What `runs.differences` says, and `between`: the paired differences of every two runs' newest evaluations.
 
-    Each of `between` is {"first", "second", "n", "leading", "difference": {metric: {delta, low, high, p, p_holm}}}: second
+    Each of `between` is {"first", "second", "n", "groups" (where rows share some), "leading", "difference": {metric: {delta, low, high, p, p_holm}}}: second
     minus first, on the n rows with the same prompt and the same right answers. `p_holm` is corrected for the metrics of
     that pair. Without such rows n is 0 and there is no difference. Raises DamagedRun.
     """
@@ -84,15 +84,15 @@ def _paired(
     labels = [run.scores(run.evaluations()[0]).get("labels", []) for run in (first, second)]
     known = sorted({label for names in labels for label in names}) if all(labels) else []
     scores = score_outputs(outputs, known, EvaluateConfig.seed)
-    return pair | {key: scores[key] for key in ("leading", "difference")}
+    return pair | {key: scores[key] for key in ("groups", "leading", "difference") if key in scores}
 
 
 def _row(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """One question with the first run's answer on the base's side, and the second's on the tuned model's."""
-    row = {
-        key: first.get(key) for key in ("messages", "references", "label", "group", "answer", "tools") if key in first
-    }
+    row = {key: first.get(key) for key in ("messages", "references", "label", "answer", "tools") if key in first}
     row |= {"base": first["tuned"], "tuned": second["tuned"]}
+    if group := first.get("group") or second.get("group"):  # an evaluation from before groups were kept has none
+        row["group"] = json.dumps([first.get("task"), group])
     lengths = ("answer_tokens", "answer_bytes")
     # Another tokenizer cuts the answer otherwise; losses by token are then of different things.
     if all(first.get(key) == second.get(key) for key in lengths):

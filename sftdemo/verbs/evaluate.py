@@ -72,9 +72,9 @@ def evaluate(
     longest = config.max_new_tokens or _longest_answer(pair, rows)
     # Texts and labels in one set: only what can be said of all its rows is, and the rest of each task.
     labels = all_labels(choices) if all(row["label"] for row in rows) else []
-    train = cast("list[Example]", run.examples("train"))
+    task = _task(run, rows, labels, longest, config, pair, reporter)
     for system in systems:
-        system.check(labels, train)
+        system.check(task)
     partial = Partial.of(run, rows, choices, longest)
     ms_per_answer = _answer(pair, rows, choices, longest, config.batch_size, partial, reporter)
     _say_unfinished(rows, longest, reporter)
@@ -82,10 +82,29 @@ def evaluate(
     more: dict[str, Any] = {"left_out": left_out, **({"by_visitor": True} if by_visitor else {})}
     more |= {"ms_per_answer": ms_per_answer} if ms_per_answer else {}
     result = _write(run, config, cast("list[OutputRow]", rows), labels, began, general, more)
+    if systems:  # after one that can't answer, the next try needn't ask base and tuned again
+        result = rivals.add_systems(run, result["evaluation"], systems, task)
     partial.path.unlink(missing_ok=True)
+    return result
+
+
+def _task(
+    run: runs.Run,
+    rows: list[dict[str, Any]],
+    labels: list[str],
+    longest: int,
+    config: EvaluateConfig,
+    pair: SideBySide,
+    reporter: Reporter,
+) -> Task:
+    """What other systems answer; a training row that balancing or a mixture's weight repeats is there once."""
+    once = {
+        json.dumps([example.get("meta"), example["messages"]], sort_keys=True): example
+        for example in cast("list[Example]", run.examples("train"))
+    }
     validation = cast("list[Example]", run.examples("validation"))
-    task = Task(rows, train, validation, labels, longest, config.batch_size, config.seed, pair, reporter)
-    return rivals.add_systems(run, result["evaluation"], systems, task) if systems else result
+    train, counts = list(once.values()), trained_labels(run)
+    return Task(rows, train, validation, counts, labels, longest, config.batch_size, config.seed, pair, reporter)
 
 
 def _reference_ids(pair: SideBySide, row: dict[str, Any]) -> list[int]:
@@ -252,8 +271,11 @@ def _write(
 
 
 def trained_labels(run: runs.Run) -> Counter[str]:
-    """How often each label occurs in the run's training rows."""
-    return Counter(example["label"] for example in run.examples("train") if example.get("label"))
+    """How often each label occurs in the run's training rows, before any balancing."""
+    before = run.config().get("data", {}).get("balance", {}).get("before")
+    after = Counter(str(example["label"]) for example in run.examples("train") if example.get("label"))
+    # Of several sources each label is counted there with its source's name.
+    return Counter(before) if before and before.keys() == after.keys() else after
 
 
 def rescore(run: runs.Run | str, name: str) -> Scores:

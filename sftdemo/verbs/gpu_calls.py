@@ -130,6 +130,8 @@ def evaluate_in_slices(
     seconds: float = CALL_SECONDS - MARGIN_SECONDS,
 ) -> Scores:
     """Evaluate a run call by call; UserError where it is stopped, gets no GPU, or no row fits into a call."""
+    if config.against:
+        raise UserError("Other systems aren't asked in GPU calls; compare with them on another machine.")
     before = -1
     while True:
         scores, done, total, fault = evaluate_slice(str(run.path), config.to_json(), seconds, by_visitor)

@@ -33,7 +33,7 @@ def add_systems(run: runs.Run, name: str, systems: Sequence[System], task: Task)
             task.reporter.info(Text("Asking {name} …", name=system.name))
             facts = _saved(run, name, system, key, system.answer(task))
         else:
-            task.reporter.info(Text("{name} has answered these rows before.", name=system.name))
+            task.reporter.info(Text("{name} has answered these rows before, and isn't asked again.", name=system.name))
         scores = compared(run, name, scores, {**scores.get("systems", {}), system.name: facts})
         with run.unless_deleted():
             files.write_json(run.path / "evaluations" / name / "scores.json", scores, parents=False)
@@ -50,7 +50,7 @@ def compared(run: runs.Run, name: str, scores: Scores, systems: dict[str, System
     tuned_ms = scores.get("ms_per_answer")
     for system, facts in systems.items():
         facts |= cast("SystemScores", table[system])
-        facts["summary"] = sentence(system, facts, scores["leading"], scores.get("groups", scores["n"]), tuned_ms)  # type: ignore[typeddict-item]
+        facts["summary"] = sentence(system, facts, scores["leading"], scores["n"], scores.get("groups"), tuned_ms)  # type: ignore[typeddict-item]
     return cast("Scores", {**scores, "systems": systems})
 
 

@@ -25,7 +25,7 @@ def sentence(pair: Mapping[str, Any], lang: str) -> str:
     gain = pair["difference"].get(pair["leading"])
     if not gain:
         return say(lang, "between_none", **names)
-    if pair["n"] < FEW_ROWS:
+    if pair.get("groups", pair["n"]) < FEW_ROWS:
         return say(lang, "between_few", n=pair["n"], most=FEW_ROWS, **names)
     metric, difference = pair["leading"], Difference(*(gain[key] for key in ("delta", "low", "high", "p")))
     figures = {

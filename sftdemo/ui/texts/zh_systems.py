@@ -2,7 +2,11 @@
 
 FAULTS = {
     "Asking {name} …": "正在让 {name} 作答……",
-    "{name} has answered these rows before.": "{name} 以前已回答过这些行。",
+    "{name} has answered these rows before, and isn't asked again.": "{name} 以前已回答过这些行，不再询问。",
+    "Other systems aren't asked in GPU calls; compare with them on another machine.": "GPU 调用中不询问其他系统；请在别的机器上比较。",
+    "against is {value!r}; write the systems in one line, with commas.": "其他系统的值是 {value!r}；请写在一行中，用逗号分隔。",
+    "Run {name} has learned from {seen} of these {n} test rows; compare it on rows that neither has seen, with --data, or train both with one seed.": "运行 {name} 已学过这 {n} 行测试数据中的 {seen} 行；请用 --data 给出两者都没见过的行，或用同一种子训练两者。",
+    "Answers of {name} that end at the limit of {limit} tokens: {n}; raise --max-new-tokens.": "{name} 有 {n} 个回答在 {limit} 个 token 的上限处被截断；请调高 --max-new-tokens。",
     "Stopped while {name} answered; the evaluation itself is saved.": "在 {name} 作答时停止；评测本身已保存。",
     "Other systems are the owner's to ask.": "只有所有者可以让其他系统作答。",
     "names a file outside of the run: {path}": "引用了运行文件夹之外的文件：{path}",
@@ -16,8 +20,7 @@ FAULTS = {
     "linear needs training rows of two labels or more, and these have one; leave it out.": "linear 需要至少两种标签的训练行，而这里只有一种；请去掉它。",
     "linear finds nothing in the training rows that tells them apart; leave it out.": "linear 在训练行中找不到可以区分它们的内容；请去掉它。",
     "{name} needs {count} training rows, and the run has {n}.": "{name} 需要 {count} 行训练数据，而这次运行只有 {n} 行。",
-    "{name} makes prompts of up to {tokens} tokens, and the model takes {context} with the answer; show it fewer examples.": "{name} 的提示最长有 {tokens} 个 token，而模型连同回答只能处理 {context} 个；请减少示例。",
-    "{path} has no predictions.": "{path} 中没有回答。",
+    "{name} makes a prompt of {tokens} tokens, and its model takes {context} with the answer; leave it out, or show fewer examples.": "{name} 的一个提示有 {tokens} 个 token，而它的模型连同回答只能处理 {context} 个；请去掉它，或减少示例。",
     "{path} has {n} predictions, and the evaluation has {rows} rows; give one for each row of outputs.jsonl, in its order.": "{path} 有 {n} 个回答，而评测有 {rows} 行；请按 outputs.jsonl 的顺序，每行给出一个。",
     "{path}: prediction {number} is for {given!r}, and row {number} of the evaluation for {wanted!r}; give the predictions in the order of outputs.jsonl.": "{path}：第 {number} 个回答对应 {given!r}，而评测的第 {number} 行是 {wanted!r}；请按 outputs.jsonl 的顺序给出回答。",
     "it can't be reached ({error})": "无法连接（{error}）",
