@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -11,6 +12,7 @@ import pytest
 
 pytest.importorskip("gradio")
 
+import gradio as gr
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -20,6 +22,7 @@ from sftdemo.errors import UserError
 from sftdemo.ui.access import rights
 from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.parts import html, word_diff
+from sftdemo.ui.parts.page import Page
 from sftdemo.ui.tabs import chat_files, chat_store, shared_chat, transcript
 from sftdemo.ui.tabs.conversation import (
     BASE,
@@ -32,7 +35,9 @@ from sftdemo.ui.tabs.conversation import (
     talk_with,
     talks_with,
 )
+from sftdemo.ui.tabs.kept_chats import KeptChats
 from sftdemo.ui.tabs.transcript import View, past_and_now
+from tests.test_tabs import request
 
 PAIR = "Are these alike: yes, no?\n\nSentence 1: {text}\nSentence 2: {pair}\nOne word."
 
@@ -215,6 +220,51 @@ def test_kept_chats_are_few_and_small(visitors_share: None) -> None:
     assert len(chat_store.listed(ANN)) == 1
     with pytest.raises(UserError, match="damaged"):
         chat_store.find(ANN, damaged.id)
+
+
+def visitor_at(address: str, number: int) -> rights.Visitor:
+    return rights.Visitor("visitor", f"{address}-{number}", address=address, browser=True)
+
+
+def test_new_cookies_keep_no_more_chats_than_an_address_may_and_the_owners_count_apart() -> None:
+    rights.use(AppConfig(password="secret", visitor_chats=2, all_chats=20), "::")
+
+    def kept(address: str) -> int:
+        """How many chats fresh browsers at one address get to keep."""
+        for number in range(30):
+            try:
+                chat_store.keep(visitor_at(address, number), "x", ["r"], TALK)
+            except UserError as error:
+                assert "export this one instead" in str(error)
+                return number
+        return 30
+
+    for _ in range(25):
+        chat_store.keep(OWNER, "mine", ["r"], TALK)
+    assert [kept("198.41.0.4"), kept("203.0.113.9"), kept("203.0.113.10")] == [16, 4, 0]
+    assert not any("198.41" in path.read_text() for path in chat_store.folder().glob("*/address"))
+    with gr.Blocks() as blocks:
+        panel = KeptChats(Page(blocks, gr.State(None)), gr.State({}), gr.State([]))
+    sender = request()
+    assert "Visitors keep 20 chats" in panel.listed(sender)[panel.about]
+    assert panel.ask_to_clear(sender)[panel.sure]["visible"] and chat_store.of_visitors() == 20
+    assert not panel.clear_visitors(sender)[panel.of_visitors]["visible"]
+    assert chat_store.of_visitors() == 0 and len(chat_store.listed(OWNER)) == 25
+    rights.use(AppConfig(), "127.0.0.1")
+
+
+def test_visitors_chats_that_are_not_shared_go_by_age(visitors_share: None) -> None:
+    kept, given = (chat_store.keep(ANN, name, ["r"], TALK) for name in ("kept", "given"))
+    chat_store.change(ANN, given.id, shared=True)
+    mine, old = chat_store.keep(OWNER, "mine", ["r"], TALK), chat_store.keep(BOB, "old", ["r"], TALK)
+    chat_store.sweep(time.time() + 29 * chat_store.DAY_S)
+    assert chat_store.find(ANN, kept.id) and chat_store.find(BOB, old.id)
+    chat_store.sweep(time.time() + 31 * chat_store.DAY_S)
+    assert [chat.id for chat in chat_store.listed(ANN)] == [given.id] and chat_store.find(OWNER, mine.id)
+    assert chat_store.listed(BOB) == [] and {place.name for place in chat_store.folder().glob("*")} == {
+        "owner",
+        ANN.key,
+    }
 
 
 def test_a_shared_chat_is_a_page_of_text() -> None:

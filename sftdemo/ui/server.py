@@ -142,8 +142,9 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
 def start_background_work(config: AppConfig) -> None:
     """What the app does beside serving, each in a thread of its own."""
     from sftdemo.ui import uploads
+    from sftdemo.ui.tabs import chat_store
 
-    work = {"warm": warm, "uploads": uploads.sweep_forever}
+    work = {"warm": warm, "uploads": uploads.sweep_forever, "chats": chat_store.sweep_forever}
     if config.resume:
         work["resume"] = jobs.resume_cut_off
     for name, target in work.items():

@@ -37,6 +37,11 @@ def _signature(cookie: str, text: str) -> str:
     return hmac.new(key, f"{cookie}={text}".encode(), hashlib.sha256).hexdigest()
 
 
+def pseudonym(text: str) -> str:
+    """What stands for an address on disk: always the same in this home, and nothing that the address can be told from."""
+    return _signature("pseudonym", text)[:16]
+
+
 @lru_cache(maxsize=8)
 def _browser_key(path: Path) -> bytes:
     """The key of this home, which a restarted app reads again: a browser stays the visitor whose uploads lie here."""

@@ -76,6 +76,12 @@ class AppConfig(Settings):
     )
     visitor_chats: int = setting(20, "Chats kept for a visitor at one time.", group="Limits", low=1)
     all_chats: int = setting(1_000, "Chats kept for all visitors at one time.", group="Limits", low=1)
+    chat_days: float = setting(
+        30.0,
+        "Days until a visitor's chat that isn't shared is deleted, from its last change.",
+        group="Limits",
+        low=0.01,
+    )
     visitor_waiting: int = setting(5, "Requests of a visitor to the model at one time.", group="Limits", low=1)
     all_waiting: int = setting(100, "Requests to the model in all at one time.", group="Limits", low=1)
 

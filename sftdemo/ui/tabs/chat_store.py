@@ -3,8 +3,11 @@ link of one that is shared. The text of it alone: nothing in it is run or fetche
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
+import shutil
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -12,12 +15,17 @@ from pathlib import Path
 
 from sftdemo import files, runs
 from sftdemo.errors import UserError
-from sftdemo.ui.access import rights
+from sftdemo.ui.access import cookies, rights
+from sftdemo.ui.access.ledger import ADDRESS_SHARE
 from sftdemo.ui.tabs.conversation import Conversation, read
 
 MOST_BYTES = 256_000  # of a kept conversation
 MOST_OF_OWNER = 500
 MOST_NAME = 80
+ADDRESS = "address"  # the file in a visitor's folder that tells, by a pseudonym, which of them share an address
+DAY_S = 24 * 3600.0
+SWEEP_S = 3600.0
+_guard = threading.Lock()  # between counting and writing
 _ID = re.compile("[A-Za-z0-9_-]{24}")
 
 
@@ -50,16 +58,28 @@ def keep(visitor: rights.Visitor, name: str, run_names: list[str], conversation:
         raise UserError(
             "This browser sends no cookies, by which its chats would be found again; allow them for this page."
         )
-    config = rights.policy().config
-    own, every = len(list(_place(visitor).glob("*.json"))), len(list(folder().glob("*/*.json")))
-    most = MOST_OF_OWNER if visitor.owner else config.visitor_chats
-    if own >= most:
-        raise UserError("{n} chats are kept, which is the most; delete one first.", n=own)
-    if not visitor.owner and every >= config.all_chats + MOST_OF_OWNER:
-        raise UserError("No more chats can be kept here at the moment; export this one instead.")
     chat = KeptChat(secrets.token_urlsafe(18), checked_name(name), run_names, conversation)
-    _write(_place(visitor), chat)
+    with _guard:
+        _check_room(visitor)
+        _write(_place(visitor), chat)
+        if not visitor.owner:
+            files.write_text(_place(visitor) / ADDRESS, cookies.pseudonym(visitor.address))
     return chat
+
+
+def _check_room(visitor: rights.Visitor) -> None:
+    """Raise UserError where the visitor, those at the same address, or all visitors together keep the most already."""
+    config = rights.policy().config
+    own = len(list(_place(visitor).glob("*.json")))
+    if own >= (MOST_OF_OWNER if visitor.owner else config.visitor_chats):
+        raise UserError("{n} chats are kept, which is the most; delete one first.", n=own)
+    if visitor.owner:
+        return
+    mark = cookies.pseudonym(visitor.address)
+    places = [path.parent for path in folder().glob(f"*/{ADDRESS}") if path.read_text(encoding="utf-8") == mark]
+    from_address = sum(1 for place in places for _ in place.glob("*.json"))
+    if from_address >= ADDRESS_SHARE * config.visitor_chats or of_visitors() >= config.all_chats:
+        raise UserError("No more chats can be kept here at the moment; export this one instead.")
 
 
 def checked_name(name: str) -> str:
@@ -105,6 +125,39 @@ def _of_others() -> Iterator[Path]:
     return (path for path in folder().glob("*/*.json") if path.parent.name != "owner")
 
 
+def of_visitors() -> int:
+    """How many chats visitors keep."""
+    return sum(1 for _ in _of_others())
+
+
+def delete_of_visitors() -> None:
+    """Delete all that visitors keep, what they share with it."""
+    with _guard:
+        for place in folder().glob("*"):
+            if place.is_dir() and place.name != "owner":
+                shutil.rmtree(place)
+
+
+def sweep(now: float | None = None) -> None:
+    """Delete visitors' chats that nobody shares and that have been here for as long as such are kept."""
+    oldest = (now or time.time()) - DAY_S * rights.policy().config.chat_days
+    with _guard:
+        for path in [path for path in _of_others() if path.stat().st_mtime < oldest]:
+            chat = _read(path)
+            if not chat or not chat.shared:
+                path.unlink()
+        for mark in folder().glob(f"*/{ADDRESS}"):
+            if not any(mark.parent.glob("*.json")):
+                shutil.rmtree(mark.parent)
+
+
+def sweep_forever() -> None:
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # another process on this home deletes, too
+            sweep()
+        time.sleep(SWEEP_S)
+
+
 def _path(visitor: rights.Visitor, chat_id: str) -> Path:
     """The file of a chat that this visitor may open and delete."""
     if not _ID.fullmatch(chat_id):
@@ -126,16 +179,18 @@ def find(visitor: rights.Visitor, chat_id: str) -> KeptChat:
 
 def change(visitor: rights.Visitor, chat_id: str, name: str | None = None, shared: bool | None = None) -> KeptChat:
     """Another name, or whether whoever has the link may read it."""
-    chat = find(visitor, chat_id)
-    chat = chat if name is None else replace(chat, name=checked_name(name))
-    chat = chat if shared is None else replace(chat, shared=shared)
-    _write(_path(visitor, chat_id).parent, chat)
+    with _guard:
+        chat = find(visitor, chat_id)
+        chat = chat if name is None else replace(chat, name=checked_name(name))
+        chat = chat if shared is None else replace(chat, shared=shared)
+        _write(_path(visitor, chat_id).parent, chat)
     return chat
 
 
 def delete(visitor: rights.Visitor, chat_id: str) -> None:
     """Delete a chat and its link."""
-    _path(visitor, chat_id).unlink(missing_ok=True)
+    with _guard:
+        _path(visitor, chat_id).unlink(missing_ok=True)
 
 
 def shared(chat_id: str) -> KeptChat | None:

@@ -18,7 +18,7 @@ from sftdemo.ui.tabs import chat_store, shared_chat
 from sftdemo.ui.tabs.chat_files import FORMATS, exported
 from sftdemo.ui.tabs.chat_store import KeptChat
 from sftdemo.ui.tabs.conversation import talk_with, talks_with
-from sftdemo.ui.texts import label, language, say
+from sftdemo.ui.texts import label, language, number, say
 
 
 def kept_table(chats: Sequence[KeptChat], chosen: str, lang: str) -> str:
@@ -66,6 +66,10 @@ class KeptChats:
                 self.unshare = self._button("kept_unshare", "kept-unshare")
                 self.delete = self._button("kept_delete", "kept-delete")
             self.link = gr.HTML("", elem_id="kept-link", js_on_load=style.COPY_JS)
+            self.about = gr.HTML("", elem_id="kept-about")
+            with gr.Row(visible=False, elem_classes="small-row") as self.of_visitors:
+                self.clear = self._button("kept_clear", "kept-clear")
+                self.sure = self._button("kept_sure", "kept-sure")
             self.file = [
                 gr.Textbox("", visible="hidden", elem_classes="carried", label=label("kept_title")) for _ in range(2)
             ]  # name, text
@@ -86,7 +90,26 @@ class KeptChats:
             self.share: gr.update(visible=may_share and chat is not None and not chat.shared),
             self.unshare: gr.update(visible=chat is not None and chat.shared),
             self.link: shared_link(chat, root_path, request) if chat and chat.shared else "",
+            **self.limits(lang, visitor),
         }
+
+    def limits(self, lang: str, visitor: rights.Visitor, asking: bool = False) -> dict[Any, Any]:
+        """How long visitors' chats are kept; for the owner also how many there are, and a way to delete them all."""
+        config, count = rights.policy().config, chat_store.of_visitors() if visitor.owner else 0
+        values = {"n": number(count), "most": number(config.all_chats), "days": f"{config.chat_days:g}"}
+        text = say(lang, "kept_of_visitors" if visitor.owner else "kept_days", **values)
+        return {
+            self.about: html.block(text, "muted small") if count or not visitor.owner else "",
+            self.of_visitors: gr.update(visible=count > 0),
+            self.sure: gr.update(visible=asking),
+        }
+
+    def ask_to_clear(self, request: gr.Request) -> dict[Any, Any]:
+        return self.limits(language(request), rights.visitor(request), asking=True)
+
+    def clear_visitors(self, request: gr.Request) -> dict[Any, Any]:
+        chat_store.delete_of_visitors()
+        return self.listed(request)
 
     def keep_it(
         self, request: gr.Request, run_name: str, beside: list[str] | None, talks: Any, name: str
@@ -130,7 +153,9 @@ class KeptChats:
 
     def wire(self) -> Any:
         """Connect the events; what is returned happens after a kept chat has been opened."""
-        fault, listed = self.fault, [self.table, self.chosen, self.actions, self.share, self.unshare, self.link]
+        limits = [self.about, self.of_visitors, self.sure]
+        fault = self.fault
+        listed = [self.table, self.chosen, self.actions, self.share, self.unshare, self.link, *limits]
         chat: dict[str, Any] = {"needs": "chat"}
         kept = {"run_name": self.page.run, "beside": self.beside, "talks": self.talks, "name": self.name}
         wire(self.box.expand, self.listed, None, listed, fault, **chat)
@@ -144,6 +169,8 @@ class KeptChats:
         wire(self.share.click, self.share_it, [self.chosen], listed, fault, needs="share")
         wire(self.unshare.click, self.unshare_it, [self.chosen], listed, fault, **chat)
         wire(self.delete.click, self.delete_it, [self.chosen], listed, fault, **chat)
+        wire(self.clear.click, self.ask_to_clear, None, limits, fault, needs="manage")
+        wire(self.sure.click, self.clear_visitors, None, listed, fault, needs="manage")
         return wire(
             self.open.click, self.bring_back, [self.chosen, self.talks], [self.talks, self.page.run], fault, **chat
         )

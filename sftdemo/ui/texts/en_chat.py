@@ -56,5 +56,9 @@ CHAT = {
     "kept_delete": "Delete",
     "kept_copy": "Copy link",
     "kept_link_note": "Whoever has the link may read it; nobody can change it.",
+    "kept_days": "A chat that isn't shared is deleted {days} days after it was kept or renamed.",
+    "kept_of_visitors": "Visitors keep {n} chats, of {most} at most; those not shared are deleted after {days} days.",
+    "kept_clear": "Delete visitors' chats",
+    "kept_sure": "Yes, delete all of them for good",
     "shared_about": "A shared chat, read only. Run: {runs}",
 }

@@ -56,5 +56,9 @@ CHAT = {
     "kept_delete": "删除",
     "kept_copy": "复制链接",
     "kept_link_note": "有链接的人都可查看，但不能修改。",
+    "kept_days": "未分享的对话在保存或改名 {days} 天后删除。",
+    "kept_of_visitors": "访客共保存了 {n} 个对话，上限 {most} 个；未分享的在 {days} 天后删除。",
+    "kept_clear": "删除访客的对话",
+    "kept_sure": "确认全部永久删除",
     "shared_about": "分享的对话，只读。运行：{runs}",
 }
