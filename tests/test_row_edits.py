@@ -28,6 +28,7 @@ from sftdemo.ui.tabs.chat import ChatTab
 from sftdemo.ui.tabs.conversation import Answer, Conversation, Talk, Turn, talks_with
 from sftdemo.ui.tabs.data import DataTab, default_of
 from sftdemo.ui.tabs.outputs import OutputsView
+from sftdemo.verbs.row_records import asked
 
 
 @pytest.fixture
@@ -231,6 +232,36 @@ def test_rows_that_the_model_disagrees_on_most_come_first(tab, tmp_path):
     session.open(3)
     session.save(own_label="a")  # as the model says: no more to disagree on
     assert session.list(show="disagree", run_name="r").count("data-pick") == 1
+
+
+def test_the_rows_of_a_saved_split_are_listed_with_their_own_prompts(tab, tmp_path):
+    """A run's saved rows bring the lines of the file that the run read: here the order of these, turned round."""
+    path = tmp_path / "test.jsonl"
+    saved = [
+        {
+            "messages": [{"role": "user", "content": f"number {i * 7}"}, {"role": "assistant", "content": "ab"[i % 2]}],
+            "label": "ab"[i % 2],
+            "meta": {"line": 6 - i, "nth": 2, "edited": "change", "group": f"g{i}"},
+        }
+        for i in range(6)
+    ]
+    path.write_text(files.jsonl(saved), encoding="utf-8")
+    session = Session(tab, str(path))
+    for number, row in enumerate(saved):
+        record = row_list.find_asked(data_edit.read(session.looked), asked(row["messages"][:-1]))
+        assert record and (record["line"], record["nth"], record["label"]) == (number + 1, 1, row["label"])
+    metas = [example["meta"] for example in session.dataset().splits["train"]]
+    assert metas == [{"line": 6 - i, "nth": 2, "group": f"g{i}"} for i in range(6)]
+    session.open(0)
+    session.leave_out()
+    before = {
+        row["messages"][0]["content"]: name
+        for name, rows in data.prepare(ReadConfig(data=str(path))).splits.items()
+        for row in rows
+    }
+    config = ReadConfig.from_json(session.looked["read"])
+    after = {row["messages"][0]["content"]: name for name, rows in data.prepare(config).splits.items() for row in rows}
+    assert after.items() <= before.items() and len(after) == 5
 
 
 def test_the_edits_that_a_run_keeps_are_never_written_to(tmp_path):

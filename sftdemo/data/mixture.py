@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftdemo.data.types import Dataset, Example
+from sftdemo.data.types import Dataset, Example, Meta, place_of
 from sftdemo.errors import Text, UsageError
 
 _WEIGHT = re.compile(r"(.*\S)\s*\*\s*([\d.]+)")
@@ -66,7 +66,8 @@ def mix(parts: list[Part], datasets: list[Dataset], source: str) -> Dataset:
     for part, name, dataset in zip(parts, names, datasets, strict=True):
         for split, examples in dataset.splits.items():
             for example in examples:
-                example["meta"] = {"file": dataset.file, **example["meta"], "source": name, "task": dataset.task}
+                meta = {"file": dataset.file, **example["meta"], "source": name, "task": dataset.task}
+                example["meta"] = Meta(meta, place_of(example, dataset.file))
             mixed.splits.setdefault(split, []).extend(examples)
         for kind in ("faults", "warnings", "dropped", "fixed"):
             getattr(mixed, kind).extend(getattr(dataset, kind))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from sftdemo.data.cleaning import duplicates
-from sftdemo.data.types import SPLIT_NAMES, SPLITS, Dataset, Example, turn_text
+from sftdemo.data.types import SPLIT_NAMES, SPLITS, Dataset, Example, place_of, turn_text
 from sftdemo.errors import DataError, Fault, Text, sentences
 
 HELD_OUT = 0.1
@@ -83,8 +83,7 @@ def _row_keys(dataset: Dataset) -> list[tuple[Any, ...]]:
     seen: Counter[tuple[Any, ...]] = Counter()
     keys = []
     for row in _rows(dataset):
-        meta = row.get("meta", {})
-        place = (meta.get("source"), meta.get("file", dataset.file), meta.get("line"), meta.get("nth"))
+        place = (row.get("meta", {}).get("source"), *place_of(row, dataset.file))
         keys.append((*place, seen[place]))  # a row may hold several examples
         seen[place] += 1
     return keys

@@ -12,7 +12,6 @@ from sftdemo.errors import Fault, Text
 
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {"train": Text("train"), "validation": Text("validation"), "test": Text("test")}
-SPLIT_NAMES = {"train": Text("train"), "validation": Text("validation"), "test": Text("test")}
 
 
 class Message(TypedDict):
@@ -48,6 +47,22 @@ class Example(TypedDict):
     tools: NotRequired[list[dict[str, Any]]]
     meta: NotRequired[dict[str, Any]]
     weight: NotRequired[float]
+
+
+class Meta(dict[str, Any]):
+    """An example's `meta`, and apart from it, as a run's saved row brings its own, where the row stands in the file read."""
+
+    def __init__(self, values: Mapping[str, Any], place: tuple[str, int, int]) -> None:
+        super().__init__(values)
+        self.place = place
+
+
+def place_of(example: Example, file: str) -> tuple[str, int, int]:
+    """(file, line, nth) of the row that an example was read from; `file` is the name of one that doesn't say it."""
+    meta = example.get("meta", {})
+    if isinstance(meta, Meta):
+        return meta.place
+    return meta.get("file", file), meta.get("line", 0), meta.get("nth", 1)
 
 
 class LeftOut(Exception):

@@ -10,6 +10,7 @@ from typing import Any
 from sftdemo.data import Dataset
 from sftdemo.data.edits import plain
 from sftdemo.data.files.table import Row
+from sftdemo.data.types import place_of
 from sftdemo.errors import Fault
 
 MOST_ROWS = 50_000  # of a file whose rows are listed
@@ -36,9 +37,7 @@ def records(rows: Sequence[Row], dataset: Dataset) -> Iterator[dict[str, Any]]:
     examples: dict[tuple[str, int, int], list[Any]] = {}
     for part in dataset.splits.values():
         for example in part:
-            meta = example.get("meta", {})
-            place = (meta.get("file", dataset.file), meta.get("line", 0), meta.get("nth", 1))
-            examples.setdefault(place, []).append(example)
+            examples.setdefault(place_of(example, dataset.file), []).append(example)
     for row in rows:
         of_row = examples.get((row.file, row.line, row.nth), [])
         yield {

@@ -8,7 +8,7 @@ from typing import Any
 
 from sftdemo.data.cleaning.minhash import near, near_earlier
 from sftdemo.data.text.normalisation import normalise
-from sftdemo.data.types import SPLITS, Dataset, Example, turn_text
+from sftdemo.data.types import SPLITS, Dataset, Example, place_of, turn_text
 from sftdemo.errors import Fault, Text
 
 
@@ -143,12 +143,12 @@ def count(dataset: Dataset, first_time: bool = False, keys: Sequence[str] | None
         start += len(part)
     dataset.leaked = len(leaks(parts[0], examples[len(parts[0]) :], keys))
     for index, earlier in contradictions(examples, keys) if first_time and dataset.labels else ():
-        here, there = (examples[row]["meta"] for row in (index, earlier))
+        (file, line, _), (_, other, _) = (place_of(examples[row], dataset.file) for row in (index, earlier))
         problem = Text(
             "Line {line} asks the same and has the label {label!r}.",
-            line=there["line"],
+            line=other,
             label=examples[earlier]["label"],
         )
         column = dataset.mapping.get("label", "label")
         remedy = Text("Give both the right one, or remove one.")
-        dataset.warnings.append(Fault(here["line"], column, problem, remedy, here.get("file", dataset.file)))
+        dataset.warnings.append(Fault(line, column, problem, remedy, file))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sftdemo.data.cleaning import duplicates, pii
-from sftdemo.data.types import Dataset, Example, Message, Step, turn_text
+from sftdemo.data.types import Dataset, Example, Message, Step, place_of, turn_text
 from sftdemo.read_config import ReadConfig
 
 _SHOWN, _CHARACTERS, _LEAD = 3, 300, 40
@@ -224,9 +224,9 @@ def _show(step: Step, example: Example, before: str, after: str | None, like: Ex
     start = max(0, len(before) - _CHARACTERS if after is None else first_change - _LEAD)
     step.examples.append(
         {
-            "line": example.get("meta", {}).get("line", 0),
+            "line": place_of(example, "")[1],
             "before": before[start : start + _CHARACTERS],
             "after": after and after[start : start + _CHARACTERS],
-            "like": like and like.get("meta", {}).get("line", 0),
+            "like": like and place_of(like, "")[1],
         }
     )

@@ -11,7 +11,7 @@ from sftdemo.data.layouts import choices, recognition, roles
 from sftdemo.data.layouts.unfolding import unfold
 from sftdemo.data.limits import OWNER, Limits, OverLimit, row_excess
 from sftdemo.data.text.languages import language
-from sftdemo.data.types import SPLIT_NAMES, SPLITS, Dataset, Example, Tally
+from sftdemo.data.types import SPLIT_NAMES, SPLITS, Dataset, Example, Tally, place_of
 from sftdemo.data.values import transcripts
 from sftdemo.data.values.columns import at_path, flag, flattened, key, unused
 from sftdemo.data.values.preview import likely_pair, preview
@@ -263,12 +263,11 @@ def _unseen_labels(
         for example in unseen:
             if drop or example["label"] not in reported:
                 reported.add(example["label"])
-                meta, problem = (
-                    example["meta"],
-                    Text("The label {label!r} is only in {split}.", label=example["label"], split=SPLIT_NAMES[split]),
-                )
+                file, line, _ = place_of(example, dataset.file)
+                label, where = example["label"], SPLIT_NAMES[split]
+                problem = Text("The label {label!r} is only in {split}.", label=label, split=where)
                 remedy = Text("Add rows with it to train, or take it out.")
                 column = mapping.columns.get("label", "label")
-                report_to.append(Fault(meta["line"], column, problem, remedy, meta.get("file", dataset.file)))
+                report_to.append(Fault(line, column, problem, remedy, file))
         if drop and unseen:
             splits[split] = [example for example in splits[split] if example.get("label", "") in known]

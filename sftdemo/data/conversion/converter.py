@@ -15,7 +15,7 @@ from sftdemo.data.layouts.roles import switch
 from sftdemo.data.text import repairs
 from sftdemo.data.text.languages import language
 from sftdemo.data.text.literals import parsed_list
-from sftdemo.data.types import Example, LeftOut, Message
+from sftdemo.data.types import Example, LeftOut, Message, Meta
 from sftdemo.data.values import conversations, entities, targets, transcripts
 from sftdemo.errors import Text, UserError
 
@@ -30,7 +30,6 @@ PARTS = {
     "preference": ("prompt", "input"),
 }
 UNWANTED, UNLABELLED = Text("they are marked as unwanted"), Text("they have no label")
-SEVERAL = Text("{n} rows have several right answers: the first is learned, the others are references.")
 SEVERAL = Text("{n} rows have several right answers: the first is learned, the others are references.")
 _COMPARED = 50  # rows in which one part is looked for in another
 
@@ -177,15 +176,14 @@ class Converter(Fields):
     def add_meta(self, row: Row, example: Example) -> None:
         """Where the row stands and what it belongs to; a run's saved row has its own, and its weight."""
         saved, weight = row.values.get("meta"), row.values.get("weight")
+        place = (row.file, row.line, row.nth)
         if self.mapping.layout.task == "chat" and isinstance(saved, dict) and isinstance(saved.get("line"), int):
-            example["meta"] = dict(saved)
+            example["meta"] = Meta({key: value for key, value in saved.items() if key != "edited"}, place)
             self.used |= {"meta", "weight"}
             if isinstance(weight, int | float):
                 example["weight"] = weight
         else:
-            example["meta"] = {"line": row.line}
-        if row.nth > 1:
-            example["meta"]["nth"] = row.nth
+            example["meta"] = Meta({"line": row.line, **({"nth": row.nth} if row.nth > 1 else {})}, place)
         if row.edited:
             example["meta"]["edited"] = row.edited
         group = self.value(row, "group")
