@@ -183,3 +183,8 @@ def test_a_visitors_training_is_booked_and_only_they_may_stop_it(home: Path, mon
     run.write_status("finished", step=9, total=9)
     with pytest.raises(UserError, match="takes 8 training steps, and a visitor has 10 an hour"):
         started.start_training(config, ann, 32)
+    started._attend(run, ann, 4, 1.0)  # to its end, as its thread does
+    assert started.is_own(run.name, ann) and started.is_own(run.name, OWNER) and not started.is_own(run.name, bob)
+    run.delete()
+    runs.create(run.name, "", {"settings": {}}).write_status("running", step=1, total=9)
+    assert not rights.may_stop(item.key, ann) and not started.is_own(run.name, ann), "a later run of that name"

@@ -261,6 +261,12 @@ def started(work: str, visitor: Visitor) -> None:
         del _starters[next(iter(_starters))]
 
 
+def ended(work: str, now: str) -> None:
+    """Call work that has ended something else, as its name may be that of others' work by and by."""
+    if work in _starters:
+        _starters[now] = _starters.pop(work)
+
+
 def may_stop(work: str, visitor: Visitor) -> bool:
     return visitor.owner or (visitor.role == "visitor" and _starters.get(work) == visitor.key)
 

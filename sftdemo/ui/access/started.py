@@ -11,6 +11,7 @@ from sftdemo import runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
+from sftdemo.runs.listing import created
 from sftdemo.ui import work
 from sftdemo.ui.access import allowance, rights
 from sftdemo.verbs import jobs
@@ -49,6 +50,15 @@ def resume_training(run: Run) -> None:
     threading.Thread(target=_make_room, args=(run,), name="room", daemon=True).start()
 
 
+def is_own(name: str, visitor: rights.Visitor) -> bool:
+    """Whether the visitor started the run of this name, which may have ended since; not one that had the name before."""
+    return rights.may_stop(f"train {name}", visitor) or rights.may_stop(_ended(runs.named(name)), visitor)
+
+
+def _ended(run: Run) -> str:
+    return f"ended {created(run.path)} {run.name}"
+
+
 def _make_room(run: Run) -> bool:
     """When it is a run's turn, give it the memory of the models; returns whether its turn came."""
     while waits(run):
@@ -75,6 +85,8 @@ def _attend(run: Run, visitor: rights.Visitor, steps: int, minutes: float) -> No
         if time.monotonic() - begin > 60 * minutes:
             jobs.stop(run)
         time.sleep(POLL_S)
+    if run.path.exists():
+        rights.ended(f"train {run.name}", _ended(run))
     allowance.refund(visitor, "minutes", max(minutes - (time.monotonic() - begin) / 60, 0))
     if not came and not run.metrics():  # cancelled, or killed while it waited
         allowance.refund(visitor, "steps", steps)

@@ -21,7 +21,7 @@ from sftdemo.read_config import ReadConfig
 from sftdemo.system import compute
 from sftdemo.ui import chosen_data, work
 from sftdemo.ui.access import private, rights
-from sftdemo.ui.access.started import resume_training, start_training
+from sftdemo.ui.access.started import is_own, resume_training, start_training
 from sftdemo.ui.parts import browser_store, forms, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, waits
@@ -298,9 +298,9 @@ class TrainTab:
         cut off, to go on with."""
         visitor = rights.visitor(request)
         own = queue.own_work(visitor) or next((run.name for run in runs.cut_off() if visitor.owner), "")
-        if kept and rights.may_stop(f"train {kept}", visitor):
-            with contextlib.suppress(UserError):  # deleted meanwhile, or no run's name at all
-                own = kept if not runs.named(kept).damage() else own
+        with contextlib.suppress(UserError):  # deleted meanwhile, or no run's name at all
+            if kept and is_own(kept, visitor) and not runs.named(kept).damage():
+                own = kept
         model = {self.fields["model"]: gr.update(interactive=visitor.owner)}
         return model | self.show_run(own, language(request))
 
