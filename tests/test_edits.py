@@ -175,6 +175,33 @@ def test_rows_that_were_not_edited_stay_in_their_split(tmp_path):
     assert after[a] == "test" and after[100] == "train" and after[in_train] == "test" and edited.leaked == 0
 
 
+@pytest.mark.parametrize("repeated", [True, False])
+def test_an_edited_sentence_of_a_token_table_stays_in_its_split(tmp_path, repeated):
+    """A sentence's number stands at each of its tokens, or at the first alone; that may be the token left out."""
+    path = tmp_path / "tokens.csv"
+    lines = [
+        f"{f'S{i}' if repeated or not at else ''},{token},{tag}"
+        for i in range(60)
+        for at, (token, tag) in enumerate(((f"Bo{i * 7}", "B-PER"), ("Li", "I-PER"), ("saw", "O"), (f"{i}x{i}", "O")))
+    ]
+    path.write_text("\n".join(["Sentence #,Word,Tag", *lines]) + "\n", encoding="utf-8")
+    before = places(prepare(ReadConfig(data=str(path))))
+    rows = {row.line: row.values for row in _raw(path)}
+    held_out = [number for number, name in before.items() if name == "test"]
+    left_out = [{"action": "leave_out", "line": number, "old": rows[number]} for number in held_out]
+    first = next(number for number, name in before.items() if name == "train")
+    history = [*left_out, change(first + 2, "Tag", "O", "B-PER")]
+    after = prepare(ReadConfig(data=str(path), edits=written(tmp_path, *history)))
+    assert len(held_out) == 6 and places(after) == before
+    edited = {row["meta"]["line"] for part in after.splits.values() for row in part if row["meta"].get("edited")}
+    assert edited == {*held_out, first}
+    texts = [line(after, number)["messages"][-2]["content"].split("\n\n")[-1] for number in held_out]
+    assert texts == [f"Li saw {(number - 2) // 4}x{(number - 2) // 4}" for number in held_out]
+    whole = [{"action": "leave_out", "line": held_out[0] + at, "old": rows[held_out[0] + at]} for at in range(4)]
+    rest = places(data.read(str(path), edits=written(tmp_path, *whole)))
+    assert rest.keys() == before.keys() - {held_out[0]}
+
+
 def test_each_label_keeps_a_row_in_train(tmp_path):
     path = tmp_path / "rows.jsonl"
     labels = ["rare"] * 4 + ["usual"] * 40

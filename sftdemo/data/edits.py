@@ -112,7 +112,8 @@ class Replay:
         self._sources: Counter[int] = Counter()  # by line of the history, in how many sources it has a file
 
     def apply(self, table: Table, limits: Limits) -> list[Row]:
-        """The rows of a source with its edits; a line that couldn't be read and is left out is no fault any more."""
+        """The rows of a source with its edits, those left out among them (`table.present`); a line that couldn't be read and is
+        left out is no fault any more."""
         files = list(dict.fromkeys([*(row.file for row in table.rows), *(fault.file for fault in table.faults)]))
         rows: dict[Key, Row | None] = {}
         for row in table.rows:
@@ -131,11 +132,14 @@ class Replay:
         """Change the rows as one edit says; why it can't be done, or None."""
         file, line, _ = key
         if edit["action"] == "add":
-            if key in rows or any((fault.file, fault.line) == (file, line) for fault in table.faults):
+            if (key in rows and not _left_out(rows[key])) or any(
+                (fault.file, fault.line) == (file, line) for fault in table.faults
+            ):
                 return Text("The edit adds a row as line {line} of {file}, and one stands there.", line=line, file=file)
             if depth(edit["values"], limits.depth) >= limits.depth:
                 return OverLimit(limits, "depth", 1 + depth(edit["values"], 10 * limits.depth)).problem
             split = next((row.split for row in rows.values() if row and row.file == file), table.split)
+            rows.pop(key, None)
             rows[key] = Row(file, line, dict(edit["values"]), split, key[2], "add")
             return None
         if edit["action"] == "leave_out" and edit["old"] is None and key not in rows:
@@ -143,12 +147,15 @@ class Replay:
             for fault in unreadable:
                 table.faults.remove(fault)
             return None if unreadable and line else _no_row(file, line)
-        if (row := rows.get(key)) is None:
+        if (row := rows.get(key)) is None or _left_out(row):
             return _no_row(file, line)
         if edit["action"] == "leave_out":
             if not same(row.values, edit["old"]):
                 return Text("The edit leaves out line {line} of {file}, and another row stands there now.", line=line, file=file)  # fmt: skip
-            del rows[key]
+            if row.edited == "add":
+                del rows[key]
+            else:
+                rows[key] = row._replace(edited="leave_out")
             return None
         if depth(edit["new"], limits.depth) >= limits.depth:
             return OverLimit(limits, "depth", 1 + depth(edit["new"], 10 * limits.depth)).problem
@@ -204,6 +211,10 @@ class Replay:
 
     def _fault(self, number: int, edit: Edit, problem: Text) -> None:
         self.faults.append(Fault(number, field_name(edit), problem, OTHER_DATA, self.file, whole=True))
+
+
+def _left_out(row: Row | None) -> bool:
+    return row is not None and row.edited == "leave_out"
 
 
 def _no_row(file: str, line: int) -> Text:

@@ -12,7 +12,7 @@ from typing import Any
 from sftdemo.data import edits, mixture, sources
 from sftdemo.data.cleaning import duplicates, steps
 from sftdemo.data.conversion import convert
-from sftdemo.data.files.table import Row
+from sftdemo.data.files.table import Row, present
 from sftdemo.data.layouts.unfolding import opened
 from sftdemo.data.limits import OWNER, Limits, OverLimit
 from sftdemo.data.recipes import RECIPES, ROWS
@@ -97,7 +97,7 @@ class _Reading:
             rows = source.table.rows = opened(rows, tally)
             rows = self.replay.apply(source.table, self.limits)
         if self.rows is not None:
-            self.rows += opened(rows, Tally())
+            self.rows += opened(present(rows), Tally())
         dataset = _convert(source, rows, config, self.limits)
         dataset.notes += tally.notes()
         return dataset
@@ -108,7 +108,7 @@ def _convert(source: sources.Source, rows: list[Row], config: ReadConfig, limits
     dataset = Dataset(source=config.data, name=source.name, sha256=source.sha256, faults=source.table.faults)
     dataset.notes += source.table.notes
     dataset.warnings += source.table.warnings
-    if rows:
+    if present(rows):
         convert.convert(rows, config, dataset, limits)
     if config.on_fault != "stop":  # what `fix` could repair is repaired by now
         dataset.dropped = [fault for fault in dataset.faults if not fault.whole]

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from sftdemo.data.conversion.converter import Converter, no_instruction
-from sftdemo.data.files.table import Row
+from sftdemo.data.files.table import Row, present
 from sftdemo.data.layouts import choices, recognition, roles
 from sftdemo.data.layouts.unfolding import unfold
 from sftdemo.data.limits import OWNER, Limits, OverLimit, row_excess
@@ -113,6 +113,7 @@ def _plain(rows: list[Row], config: ReadConfig, dataset: Dataset, tally: Tally) 
 
     faults: list[Fault] = []
     plain = choices.lettered(unfold(rows, tally, faults), warn, faults)
+    rows = present(rows)
     if plain and named and not _all_there(named, plain) and _all_there(named, rows):
         # The user names what stands in the file, not what becomes of it.
         tally.counts.clear()

@@ -19,7 +19,8 @@ _SPLITS = {
 
 class Row(NamedTuple):
     """One record and where it stands: `line` counts from 1 (in Parquet and workbooks it is the row's number), `nth` tells rows
-    that begin on one line apart. `edited` is what an edit made of it, "change" or "add"."""
+    that begin on one line apart. `edited` is what an edit made of it, "change", "add", or "leave_out": then it only holds the
+    place of its sentence, where rows are tokens."""
 
     file: str
     line: int
@@ -27,6 +28,11 @@ class Row(NamedTuple):
     split: str | None = None
     nth: int = 1
     edited: str = ""
+
+
+def present(rows: list[Row]) -> list[Row]:
+    """The rows without those that an edit leaves out."""
+    return [row for row in rows if row.edited != "leave_out"]
 
 
 KINDS = {

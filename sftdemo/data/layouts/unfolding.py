@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sftdemo.data.files.table import Row
+from sftdemo.data.files.table import Row, present
 from sftdemo.data.layouts import annotation_tools as tools
 from sftdemo.data.layouts import nested
 from sftdemo.data.types import LeftOut, Tally
@@ -81,7 +81,7 @@ def unfold(rows: list[Row], tally: Tally, faults: list[Fault]) -> list[Row]:
     A nested row that can't be read is added to the faults.
     """
     rows = opened(rows, tally)
-    rows = entities.sentences(rows) or rows
+    rows = entities.sentences(rows) or present(rows)
     candidates: dict[tuple[str, ...], list[Reader]] = {}
     plain: list[Row] = []
     for row in rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sftdemo.data.files.conll import SURE, TAG
-from sftdemo.data.files.table import Row
+from sftdemo.data.files.table import Row, present
 from sftdemo.data.text.literals import parsed_list
 from sftdemo.data.text.writing_systems import written_in_han
 from sftdemo.data.values.columns import key
@@ -123,7 +123,8 @@ def _tagged(tokens: list[str], tags: list[Any]) -> tuple[str, list[Entity]]:
 def sentences(rows: list[Row]) -> list[Row] | None:
     """A row for each sentence of a table with a token and its tag in each row; None for other tables.
 
-    A sentence goes on as long as its column says the same, or nothing.
+    A sentence goes on as long as its column says the same, or nothing. It stands where its first token does, or did before
+    an edit left that out, and is edited where any of its tokens is.
     """
     by_key = {key(column): column for column in reversed(rows[0].values)} if rows else {}
     word, tag, number = (
@@ -134,14 +135,21 @@ def sentences(rows: list[Row]) -> list[Row] | None:
     tags = [str(row.values.get(tag)).strip() for row in rows]
     if sum(map(bool, map(TAG.fullmatch, tags))) < SURE * len(tags) or not any("-" in mark for mark in tags):
         return None
-    sentence_rows: list[Row] = []
+    groups: list[list[Row]] = []
     current: Any = None
     for row in rows:
         value = row.values.get(number)
-        if not sentence_rows or (value not in (None, "") and value != current):
+        if not groups or (value not in (None, "") and value != current):
             current = value
-            sentence_rows.append(row._replace(values={column: [] for column in row.values if column != number}))
-        for column, cells in sentence_rows[-1].values.items():
-            cells.append(row.values.get(column))
+            groups.append([])
+        groups[-1].append(row)
     names = {word: "tokens", tag: "ner_tags"}
-    return [row._replace(values={names.get(c, c): cells for c, cells in row.values.items()}) for row in sentence_rows]
+    return [_sentence(group, number, names) for group in groups if present(group)]
+
+
+def _sentence(tokens: list[Row], number: str, names: dict[str, str]) -> Row:
+    """The row of one sentence; `names` are those of the columns that aren't called as in the table."""
+    first, edits = tokens[0], {row.edited for row in tokens}
+    columns = [column for column in first.values if column != number]
+    values = {names.get(column, column): [row.values.get(column) for row in present(tokens)] for column in columns}
+    return first._replace(values=values, edited=edits.pop() if len(edits) == 1 else "change")
