@@ -98,6 +98,25 @@ def test_what_is_trained_and_how_fast_is_as_it_was_set(settings, monkeypatch):
     assert {group["weight_decay"] for group in made[0].param_groups if group["params"]} == {0.1}
 
 
+def test_the_sizes_of_dora_learn_at_the_plain_rate_and_are_not_drawn_to_zero(settings, monkeypatch):
+    made, create = [], trainer.SftTrainer.create_optimizer
+    monkeypatch.setattr(
+        trainer.SftTrainer, "create_optimizer", lambda *arguments: made.append(create(*arguments)) or made[-1]
+    )
+    for ratio in (8.0, 1.0):
+        train(
+            TrainConfig(
+                **settings | {"name": f"d{ratio:g}"}, dora=True, weight_decay=0.1, lora_plus_ratio=ratio, max_steps=1
+            )
+        )
+        [sizes] = [
+            group
+            for group in made[-1].param_groups
+            if group["params"] and all(each.dim() == 1 for each in group["params"])
+        ]
+        assert (sizes["initial_lr"], sizes["weight_decay"]) == (5e-3, 0.0)
+
+
 def test_pissa_begins_at_the_base_and_is_saved_as_plain_lora(settings):
     first = train(TrainConfig(**settings | {"name": "plain"}, max_steps=1))["first_eval_loss"]
     summary = train(TrainConfig(**settings, pissa=True, rslora=True, max_steps=1))
@@ -116,6 +135,9 @@ def test_what_cannot_be_is_one_line(settings):
     ):
         with pytest.raises(UsageError, match=fault):
             TrainConfig(**settings | changes).check()
+    with pytest.raises(UserError, match=r"lora_r is 200, and pissa takes at most \d+ of this model's weights"):
+        train(TrainConfig(**settings | {"lora_r": 200}, pissa=True))
+    runs.find("r").delete()
     for names, unknown in (("q_proj,nothing", "nothing"), (" , ", " , ")):
         with pytest.raises(
             UserError, match=f"lora_targets names '?{unknown}'?; the model's linear layers are: .*q_proj"

@@ -111,6 +111,13 @@ def add_lora(model: PreTrainedModel, config: TrainConfig) -> Any:
     """Wrap the model so that only rank-r matrices beside its linear layers are trained, in float32."""
     from peft import LoraConfig, get_peft_model
 
+    chosen = targets(model, config.lora_targets)
+    if config.pissa:  # its matrices are parts of the weights, which have no more than so many
+        most = min(min(model.get_submodule(name).weight.shape) for name in chosen)
+        if config.lora_r > most:
+            raise UserError(
+                "lora_r is {r}, and pissa takes at most {most} of this model's weights.", r=config.lora_r, most=most
+            )
     spec = LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
@@ -118,7 +125,7 @@ def add_lora(model: PreTrainedModel, config: TrainConfig) -> Any:
         use_rslora=config.rslora,
         use_dora=config.dora,
         init_lora_weights="pissa_niter_4" if config.pissa else True,
-        target_modules=targets(model, config.lora_targets),
+        target_modules=chosen,
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, spec)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft.optimizers import create_loraplus_optimizer
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from sftdemo.training.progress import Progress
     from sftdemo.training.signals import Interruption
 
+SIZES = "lora_magnitude_vector"  # in the names of what DoRA learns beside the matrices
 WARMED = 0.85  # of what a step's activations will take; the rest of the heap's slack comes with time
 
 
@@ -100,19 +100,26 @@ class SftTrainer(Trainer):  # type: ignore[misc]
         self.watch.tally.row_tokens += round(tokens)
         return step_batches, weight or 1.0
 
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        """DoRA's sizes are no weights to be drawn to zero."""
+        return [name for name in super().get_decay_parameter_names(model) if SIZES not in name]
+
     def create_optimizer(self, model: Any = None) -> Any:
-        """The one that was asked for; with LoRA+ the two matrices have rates of their own."""
+        """The one that was asked for; with LoRA+ the second matrices have a rate of their own (Hayou et al. 2024)."""
         config = self.prepared.config
         if config.lora_plus_ratio == 1 or self.optimizer is not None:
             return super().create_optimizer(model)
         kind, options = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(self.args, self.model)
-        self.optimizer = create_loraplus_optimizer(
-            model=self.model,
-            optimizer_cls=kind,
-            loraplus_lr_ratio=config.lora_plus_ratio,
-            loraplus_weight_decay=config.weight_decay,
-            **options,
-        )
+        learned = {name: weights for name, weights in self.model.named_parameters() if weights.requires_grad}
+        second = [weights for name, weights in learned.items() if ".lora_B." in name]
+        sizes = [weights for name, weights in learned.items() if SIZES in name]
+        first = [weights for name, weights in learned.items() if ".lora_B." not in name and SIZES not in name]
+        groups = [
+            {"params": first, "weight_decay": config.weight_decay},
+            {"params": second, "weight_decay": config.weight_decay, "lr": options["lr"] * config.lora_plus_ratio},
+            {"params": sizes, "weight_decay": 0.0},
+        ]
+        self.optimizer = kind([group for group in groups if group["params"]], **options)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:

@@ -12,6 +12,7 @@ WORK = {
     "Something unexpected went wrong ({kind}); the log says more.": "出现意外错误（{kind}），详情见日志。",
     "none yet": "还没有",
     # 设置。
+    "lora_r is {r}, and pissa takes at most {most} of this model's weights.": "lora_r 是 {r}，而 pissa 在这个模型上最多取 {most}。",
     "report_to has {name!r}, which is no tracker; there are: {names}.": "跟踪工具 {name!r} 不可用；可用的有：{names}。",
     "report_to {name} needs a package that isn't here; run: pip install {package}.": "跟踪工具 {name} 需要的软件包没有安装；请运行：pip install {package}。",
     "Where the curves go is the owner's choice; leave out report_to.": "曲线送往何处由所有者决定；请去掉 report_to。",
