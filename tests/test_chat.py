@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import random
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 
@@ -265,6 +268,39 @@ def test_visitors_chats_that_are_not_shared_go_by_age(visitors_share: None) -> N
         "owner",
         ANN.key,
     }
+
+
+def test_a_kept_chat_has_no_more_runs_than_answer_beside_each_other() -> None:
+    names = ["r", "r", *(f"run{number}" for number in range(500))]
+    kept = chat_store.keep(OWNER, "x", names, TALK)
+    path = next(chat_store.folder().glob(f"owner/{kept.id}.json"))
+    assert json.loads(path.read_text())["run_names"] == ["r", "run0", "run1"]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"run_names": names}), encoding="utf-8")
+    assert chat_store.find(OWNER, kept.id).run_names == chat_store.listed(OWNER)[0].run_names == kept.run_names
+
+
+def test_a_shared_chat_is_drawn_once_and_off_the_servers_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = chat_store.keep(OWNER, "first", ["r"], TALK)
+    chat_store.change(OWNER, kept.id, shared=True)
+    drawn: list[bool] = []
+    draw = shared_chat.past_and_now
+
+    def traced(*arguments: Any) -> tuple[str, str]:
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()
+            drawn.append(True)
+            return draw(*arguments)
+        drawn.append(False)
+        return draw(*arguments)
+
+    monkeypatch.setattr(shared_chat, "past_and_now", traced)
+    client = TestClient(Starlette(routes=shared_chat.ROUTES))
+    pages = [client.get(f"/shared/{kept.id}", headers={"accept-language": lang}).text for lang in ("en", "en", "zh")]
+    assert drawn == [False, False] and pages[0] == pages[1] != pages[2], "once a language, in no coroutine"
+    chat_store.change(OWNER, kept.id, name="second")
+    assert "second" in client.get(f"/shared/{kept.id}").text
+    chat_store.change(OWNER, kept.id, shared=False)
+    assert client.get(f"/shared/{kept.id}").status_code == 404
 
 
 def test_a_shared_chat_is_a_page_of_text() -> None:

@@ -144,7 +144,7 @@ class ChatTab:
     # Handlers
 
     def setup(self, request: gr.Request, **page: Any) -> Setup:
-        run_names = [find_ready(page["run_name"]).name, *(page["beside"] or [])[:MOST_BESIDE]]
+        run_names = [find_ready(page["run_name"]).name, *list(dict.fromkeys(page["beside"] or []))[:MOST_BESIDE]]
         config = forms.config(GenerateConfig, {name: page[name] for name in self.settings})
         talk = talk_of.talk_with(page["talks"], run_names[0])
         return Setup(

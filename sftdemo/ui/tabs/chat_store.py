@@ -17,6 +17,7 @@ from sftdemo import files, runs
 from sftdemo.errors import UserError
 from sftdemo.ui.access import cookies, rights
 from sftdemo.ui.access.ledger import ADDRESS_SHARE
+from sftdemo.ui.tabs.chat_setup import MOST_BESIDE
 from sftdemo.ui.tabs.conversation import Conversation, read
 
 MOST_BYTES = 256_000  # of a kept conversation
@@ -58,13 +59,18 @@ def keep(visitor: rights.Visitor, name: str, run_names: list[str], conversation:
         raise UserError(
             "This browser sends no cookies, by which its chats would be found again; allow them for this page."
         )
-    chat = KeptChat(secrets.token_urlsafe(18), checked_name(name), run_names, conversation)
+    chat = KeptChat(secrets.token_urlsafe(18), checked_name(name), _columns(run_names), conversation)
     with _guard:
         _check_room(visitor)
         _write(_place(visitor), chat)
         if not visitor.owner:
             files.write_text(_place(visitor) / ADDRESS, cookies.pseudonym(visitor.address))
     return chat
+
+
+def _columns(run_names: list[str]) -> list[str]:
+    """As many runs as answer beside each other, each once, whatever a page or a file holds."""
+    return list(dict.fromkeys(run_names))[: 1 + MOST_BESIDE]
 
 
 def _check_room(visitor: rights.Visitor) -> None:
@@ -110,7 +116,7 @@ def _read(path: Path) -> KeptChat | None:
         chat: KeptChat = read(KeptChat, files.read_json_uncached(path))
     except (OSError, ValueError, UserError):
         return None
-    return chat
+    return replace(chat, run_names=_columns(chat.run_names))
 
 
 def listed(visitor: rights.Visitor) -> list[KeptChat]:

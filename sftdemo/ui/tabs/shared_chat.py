@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -56,10 +57,29 @@ def drawn(chat: KeptChat, lang: str) -> str:
     return head + "".join(past_and_now(chat.conversation, view))
 
 
-async def shared_page(request: Request) -> Response:
+@dataclass(frozen=True)
+class Drawing:
+    """A chat in a language. The conversation of an id stays as it was kept; names are the owner's to change."""
+
+    id: str
+    name: str
+    titles: tuple[str, ...]
+    lang: str
+    chat: KeptChat = field(compare=False)
+
+
+@lru_cache(maxsize=32)
+def body_of(drawing: Drawing) -> str:
+    return drawn(drawing.chat, drawing.lang)
+
+
+def shared_page(request: Request) -> Response:
+    """Computed in a thread, as no coroutine, and once: comparing the words of answers takes a moment."""
     lang = language(request)
     chat = chat_store.shared(request.path_params["id"])
-    body = drawn(chat, lang) if chat else f'<p class="s">{html.esc(in_words(GONE, lang))}</p>'
+    body = f'<p class="s">{html.esc(in_words(GONE, lang))}</p>'
+    if chat:
+        body = body_of(Drawing(chat.id, chat.name, tuple(map(title_of, chat.run_names)), lang, chat))
     title = html.esc(chat.name) if chat else "sftdemo"
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title><style>{style()}</style>'
     page = f'<!doctype html><html lang="{lang}"><head>{head}</head><body><main>{body}</main></body></html>'
