@@ -90,7 +90,7 @@ def test_what_an_answer_did_not_use_is_given_back() -> None:
 
 
 def test_nobody_fills_the_line() -> None:
-    """Gradio's queue takes as much from one visitor as is the share of one; looking isn't counted."""
+    """Gradio's queue takes as much from one visitor as is the share of one; looking is neither counted nor refused."""
 
     def event(sender: rights.Visitor, needs: str = "chat") -> Any:
         """What needs a right, or looks in a queue of that name."""
@@ -100,16 +100,19 @@ def test_nobody_fills_the_line() -> None:
 
     class Queue:
         event_ids_to_events: dict[str, Any] = {}  # noqa: RUF012
+        kinds = ("look", "chat", "comparison", "report")
+        blocks = SimpleNamespace(fns={kind: event(OWNER, kind).fn for kind in kinds})
 
         async def push(self, body: Any, request: Any, username: str | None) -> tuple[bool, str, str]:
-            self.event_ids_to_events[str(len(self.event_ids_to_events))] = event(request.scope[rights.IN_SCOPE], body)
+            sent = event(request.scope[rights.IN_SCOPE], body.fn_index)
+            self.event_ids_to_events[str(len(self.event_ids_to_events))] = sent
             return True, "id", "success"
 
     queue = Queue()
     allowance.limit_waiting(queue)
 
     def join(sender: rights.Visitor, needs: str = "chat") -> bool:
-        taken, _, _ = asyncio.run(queue.push(needs, event(sender).request, None))
+        taken, _, _ = asyncio.run(queue.push(SimpleNamespace(fn_index=needs), event(sender).request, None))
         return taken
 
     ann, bob = visitor("ann"), visitor("bob", "203.0.113.9")
@@ -117,6 +120,7 @@ def test_nobody_fills_the_line() -> None:
     assert join(bob) and all(join(OWNER) for _ in range(5))
     cat = visitor("cat", "203.0.113.77")
     assert [join(cat, "comparison"), join(cat, "report"), join(cat, "report")] == [True, True, False]
+    assert join(ann, "look") and join(cat, "look") and not join(cat, "unknown")
     crowd = [join(visitor(f"key{number}")) for number in range(30)]
     assert crowd.count(True) == 14, "with Ann's two, eight times the share of one"
 

@@ -96,24 +96,28 @@ def answering(visitor: rights.Visitor, config: GenerateConfig, sides: int) -> It
 
 
 def limit_waiting(queue: Any) -> None:
-    """Let nobody put more into Gradio's queue than a share of it; looking is quick and isn't counted, but for HEAVY_QUEUES."""
+    """Let nobody put more into Gradio's queue than a share of it; looking is quick and isn't counted or refused."""
     push = queue.push
 
     async def admit(body: Any, request: Any, username: str | None) -> Any:
         visitor = rights.visitor(request)
-        if not visitor.owner and (refusal := crowded(queue, visitor)):
+        fn = queue.blocks.fns.get(body.fn_index)
+        if not visitor.owner and (fn is None or is_counted(fn)) and (refusal := crowded(queue, visitor)):
             return False, str(refusal), "queue_full"
         return await push(body, request, username)
 
     queue.push = admit
 
 
+def is_counted(fn: Any) -> bool:
+    """Whether an event of this function takes long: all but looking, and of that what stands in HEAVY_QUEUES."""
+    return getattr(fn.fn, "needs", "look") != "look" or fn.concurrency_id in HEAVY_QUEUES
+
+
 def crowded(queue: Any, visitor: rights.Visitor) -> Text | None:
     """Why a visitor has to wait before asking for more, or None."""
     waiting = [
-        rights.visitor(event.request)
-        for event in list(queue.event_ids_to_events.values())
-        if getattr(event.fn.fn, "needs", "look") != "look" or event.fn.concurrency_id in HEAVY_QUEUES
+        rights.visitor(event.request) for event in list(queue.event_ids_to_events.values()) if is_counted(event.fn)
     ]
     own, address, total = (round(limit.amount) for limit in limits(visitor, "waiting"))
     if sum(other.key == visitor.key for other in waiting) >= own:
