@@ -56,6 +56,7 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     source = train.add_mutually_exclusive_group()
     add_flags(source, TrainConfig, only=("data", "resume"))
     source.add_argument("--run", metavar="FOLDER", help=argparse.SUPPRESS)  # how the app starts a run it has made
+    train.add_argument("--stop-after", type=float, metavar="MINUTES", help=argparse.SUPPRESS)  # of a run of the app
     add_flags(train, TrainConfig, skip=("data", "resume"))
     train.add_argument(
         "--config",

@@ -70,10 +70,10 @@ def spawn(run: Run, code: str = CHILD) -> int:
     return jobs.spawn(run, [sys.executable, "-c", code, str(run.path)])
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 15
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"{what} took more than 15 s"
+        assert time.monotonic() < deadline, f"{what} took more than {seconds} s"
         time.sleep(0.01)
 
 
@@ -213,15 +213,26 @@ def test_a_wrong_setting_leaves_nothing(config: TrainConfig, says: str, home: Pa
 
 def test_start_makes_the_run_and_its_process() -> None:
     config = TrainConfig(data="no such file.jsonl", epochs=2)
-    run = jobs.start(config)
+    run = jobs.start(config, most_minutes=7.5)
     assert run.name.startswith("no-such-file-lora-")
     assert run.config()["settings"] == config.to_json()
     process = psutil.Process(run.status()["pid"])
     words = process.cmdline()
     process.kill()
     wait_for_state(run, "failed")
-    assert words[1:] == ["-m", "sftdemo", "train", "--run", str(run.path)]
-    assert parser().parse_args(words[3:]).run == str(run.path)
+    assert words[1:] == ["-m", "sftdemo", "train", "--run", str(run.path), "--stop-after", "7.5"]
+    options = parser().parse_args(words[3:])
+    assert (options.run, options.stop_after) == (str(run.path), 7.5)
+
+
+@pytest.mark.slow
+def test_a_training_whose_minutes_are_over_stops_by_itself(tiny: str, tmp_path: Path) -> None:
+    files.write_jsonl(tmp_path / "rows.jsonl", [{"prompt": f"p {k}", "completion": "a"} for k in range(40)])
+    config = TrainConfig(data=str(tmp_path / "rows.jsonl"), model=tiny, epochs=100, batch_size=1)
+    run = jobs.start(config, most_minutes=0)
+    wait_for(lambda: run.state not in runs.ACTIVE, "the training's end", 120)
+    assert run.state == "stopped", run.status()
+    assert not run.status().get("cut_off"), "nothing goes on with it at the next start"
 
 
 def test_the_command_names_only_what_differs() -> None:

@@ -175,7 +175,8 @@ def test_a_visitors_training_is_booked_and_only_they_may_stop_it(home: Path, mon
         started.start_training(replace(config, max_minutes=1), ann, 8)
     made = []
 
-    def begin(config: TrainConfig, expected_s: float | None) -> runs.Run:
+    def begin(config: TrainConfig, expected_s: float | None, most_minutes: float | None) -> runs.Run:
+        assert most_minutes == 1, "its process knows, which may outlive the app"
         made.append(runs.create(None, "mine", {"settings": config.to_json()}))
         made[-1].write_status("running", step=1, total=9)
         return made[-1]

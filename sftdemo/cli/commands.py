@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,11 @@ def train(options: argparse.Namespace) -> Result:
     if options.run:
         run = runs.find(options.run)
         config = settings(run)
+        if options.stop_after is not None:
+            from sftdemo.verbs import jobs
+
+            limit = (run, options.stop_after)
+            threading.Thread(target=jobs.stop_after, args=limit, name="limit", daemon=True).start()
     else:
         from_file = config_file.read(options.config, TrainConfig) if options.config else {}
         config = TrainConfig.from_json({**from_file, **flags_given(options, TrainConfig)})

@@ -29,15 +29,17 @@ SAVING_S = 8.0  # a container gives its processes ten
 CHILD_NICENESS = 10  # a tenth of the weight of what isn't nice
 
 
-def start(config: TrainConfig, expected_s: float | None = None) -> Run:
+def start(config: TrainConfig, expected_s: float | None = None, most_minutes: float | None = None) -> Run:
     """Make the run, and train it in the background when it is its turn; `expected_s` is how long that will take, if known.
+
+    After `most_minutes` of its turn its process stops by itself and keeps what was learned, whatever became of this one.
 
     Raises UserError when the name is taken, or for a setting that is wrong.
     """
     if not config.check().data:
         raise UsageError("data is empty; give a file, a folder, the name of a sample set, or a Hub id.")
     run = turns.new_run(config)
-    _spawn_training(run, expected_s)
+    _spawn_training(run, expected_s, most_minutes)
     return run
 
 
@@ -85,12 +87,13 @@ def save_checkpoints() -> None:
         time.sleep(0.05)
 
 
-def _spawn_training(run: Run, expected_s: float | None = None) -> None:
+def _spawn_training(run: Run, expected_s: float | None = None, most_minutes: float | None = None) -> None:
     if zero_gpu.is_here():  # a process of its own would have no GPU
         turns.join(run, expected_s)
         threading.Thread(target=gpu_calls.train_in_slices, args=(run,), name=f"train {run.name}", daemon=True).start()
         return
-    spawn(run, [sys.executable, "-m", "sftdemo", "train", "--run", str(run.path.resolve())], expected_s)
+    limit = [] if most_minutes is None else ["--stop-after", str(most_minutes)]
+    spawn(run, [sys.executable, "-m", "sftdemo", "train", "--run", str(run.path.resolve()), *limit], expected_s)
 
 
 def spawn(run: Run, argv: list[str], expected_s: float | None = None) -> int:
@@ -155,6 +158,17 @@ def stop(run: Run) -> None:
     """Ask a run that is active to stop after its step and keep what it has learned, or one that waits to leave the queue."""
     if run.state in ACTIVE:
         run.ask_to_stop()
+
+
+def stop_after(run: Run, minutes: float) -> None:
+    """Wait until it is the run's turn and the minutes from then on are over, then stop it; returns when it has ended."""
+    while run.path.exists() and run.state == "queued":
+        time.sleep(1)
+    end = time.monotonic() + 60 * minutes
+    while run.path.exists() and run.state in ACTIVE:
+        if time.monotonic() >= end:
+            stop(run)
+        time.sleep(1)
 
 
 def command(config: TrainConfig) -> str:

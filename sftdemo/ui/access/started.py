@@ -34,7 +34,7 @@ def start_training(config: TrainConfig, visitor: rights.Visitor, rows: int, expe
     with allowance.reserved(visitor, "steps", steps) as booked:
         allowance.spend(visitor, "minutes", minutes)
         try:
-            run = jobs.start(config, expected_s)
+            run = jobs.start(config, expected_s, None if visitor.owner else minutes)
         except UserError:
             allowance.refund(visitor, "minutes", minutes)
             raise
