@@ -39,7 +39,7 @@ def trainer(name: str, resumed: bool = False) -> None:
     """A training as far as others see it: waits for its turn, trains until it is asked to stop."""
     interruption = Interruption()
     run = Run(runs.home() / "runs" / name) if resumed else None
-    with interruption.caught(), contextlib.ExitStack() as held, contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), interruption.caught(), contextlib.ExitStack() as held:
         config = TrainConfig(data="d", name=name)
         run = turns.take(config, run, held, interruption, TO_LOG) or turns.new_run(config)
         others = [other.name for other in runs.training() if other != run]
@@ -147,7 +147,78 @@ def test_a_run_to_be_resumed_is_as_it_was_where_its_wait_is_cancelled(begin):
             start(resumed)
     jobs.stop(resumed)
     wait_for(lambda: not line(), "the wait to end")
+    before.pop("cut_off")  # by hand alone from now on
     assert files.read_json(resumed.path / "status.json") == before and not resumed.stop_asked
+    assert runs.cut_off() == []
+
+
+def killed(run: Run) -> None:
+    """The process that the run waits or trains in is gone."""
+    status = files.read_json(run.path / "status.json")
+    files.write_json(run.path / "status.json", status | {"process_start": 0.0})
+
+
+def test_what_was_cut_off_and_then_cancelled_comes_back_by_hand_alone(home):
+    new, begun = (runs.create(name, "", {"settings": {}}) for name in ("new", "begun"))
+    turns.join(new)
+    begun.write_status("running", step=3, total=9)
+    killed(begun)
+    for _ in range(3):  # the server is restarted
+        turns.join(begun)
+        before = begun.written_status()["before"]
+        assert "before" not in before and before["state"] == "failed" and "was killed" in before["error"]
+        killed(begun)
+        killed(new)
+        turns.join(new)
+        assert "before" not in new.written_status()
+    turns.join(begun)
+    for run in (new, begun):
+        turns.leave(run)
+    assert not new.path.exists() and runs.cut_off() == [] and runs.waiting() == []
+    assert (begun.status()["state"], begun.status()["step"]) == ("failed", 3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_wait_that_is_cancelled_leaves_the_training_of_the_same_run_alone(home, monkeypatch, number):
+    """Two resume it at once; the one that was first says that it trains while the other waits."""
+    monkeypatch.setattr(turns, "POLL_S", 0.0)
+    run = runs.create("both", "", {"settings": {}})
+    others = {"pid": os.getppid(), "state": "running", "step": 4}
+
+    def begins(*_: object) -> bool:
+        if run.written_status()["state"] == "queued":
+            run.write_status("running", os.getppid(), step=4)
+        return False
+
+    interruption = Interruption()
+    interruption.signals, interruption.terminated = 1, number == signal.SIGTERM
+    monkeypatch.setattr(turns, "_has_turn", begins)
+    with lock.alone(), pytest.raises(KeyboardInterrupt), contextlib.ExitStack() as held:
+        turns.take(TrainConfig(data="d"), run, held, interruption, TO_LOG)
+    assert run.written_status().items() >= others.items()
+    turns.leave(run)
+    assert run.written_status().items() >= others.items()
+
+
+def test_who_resumes_a_run_first_is_seen_before_it_trains(home):
+    run = runs.create("both", "", {"settings": {}})
+    run.write_status("stopped", step=3, total=9)
+    before = files.read_json(run.path / "status.json")
+    with pytest.raises(KeyboardInterrupt), contextlib.ExitStack() as held:
+        assert turns.take(TrainConfig(data="d"), run, held, Interruption(), TO_LOG) == run
+        with pytest.raises(UserError, match="waits for its turn already"):
+            turns.join(run)
+        raise KeyboardInterrupt  # as it looks where it goes on
+    assert files.read_json(run.path / "status.json") == before
+
+
+def test_a_wait_ends_where_another_has_taken_the_run_up(home, monkeypatch):
+    run = runs.create("both", "", {"settings": {}})
+    turns.join(run)
+    run.write_status("running", os.getppid())
+    with contextlib.ExitStack() as held, pytest.raises(UserError, match="another process has taken it up"):
+        turns.wait(run, held, Interruption(), TO_LOG)
+    assert run.state == "running"
 
 
 def test_when_a_turn_is_expected_is_said_only_where_it_is_known(begin):

@@ -13,6 +13,7 @@ import pytest
 from sftdemo import runs
 from sftdemo.config import TrainConfig
 from sftdemo.system import zero_gpu
+from sftdemo.training import turns
 from sftdemo.verbs import gpu_calls
 
 ROOT = Path(__file__).parents[1]
@@ -116,6 +117,7 @@ def test_without_quota_a_run_can_be_resumed(monkeypatch, labelled, tiny):
 
     monkeypatch.setattr(gpu_calls, "train_slice", refuse)
     run = runs.create("zero", "zero", {"settings": TrainConfig(data=labelled, model=tiny).to_json()})
+    turns.join(run)
     gpu_calls.train_in_slices(run)
     assert run.status()["state"] == "failed" and run.status()["cut_off"]
     assert "exceeded your GPU quota" in run.status()["error"]
@@ -128,8 +130,24 @@ def test_slices_without_a_step_end(monkeypatch, labelled, tiny):
 
     monkeypatch.setattr(gpu_calls, "train_slice", idle)
     run = runs.create("zero", "zero", {"settings": TrainConfig(data=labelled, model=tiny).to_json()})
+    turns.join(run)
     gpu_calls.train_in_slices(run)
     assert "No step of this training fits" in run.status()["error"]
+
+
+def test_a_stop_between_two_slices_blocks_nobody(monkeypatch, labelled, tiny):
+    def one(path: str, seconds: float) -> str:
+        run.write_status("queued", turn=1, step=3, total=9)
+        run.ask_to_stop()
+        return ""
+
+    monkeypatch.setattr(gpu_calls, "train_slice", one)
+    run = runs.create("zero", "zero", {"settings": TrainConfig(data=labelled, model=tiny).to_json()})
+    turns.join(run)
+    gpu_calls.train_in_slices(run)
+    status = run.status()
+    assert (status["state"], status["step"], status["total"]) == ("stopped", 3, 9)
+    assert runs.active() == [] and not run.stop_asked
 
 
 def test_elsewhere_the_decorator_does_nothing(monkeypatch):

@@ -112,15 +112,10 @@ def _trained(
 
 
 def _start(run: runs.Run) -> resume.Start:
-    """Where the run begins or goes on; where it can't, it is left as it was."""
+    """Where the run begins or goes on."""
     if run.state != "queued":  # who asks a queued run to stop means this training
         run.clear_words()
-    try:
-        return resume.start(run)
-    except UserError as error:
-        if run.state == "queued":
-            turns.leave(run, error.text)
-        raise
+    return resume.start(run)
 
 
 def _take_up(run: runs.Run, start: resume.Start, reporter: Progress) -> None:

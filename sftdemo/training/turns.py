@@ -6,17 +6,18 @@ import contextlib
 import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sftdemo import files, runs
 from sftdemo.config import TrainConfig
 from sftdemo.data import edits
-from sftdemo.errors import Text, UserError
+from sftdemo.errors import Text, UserError, unexpected
 from sftdemo.log import Reporter
 from sftdemo.runs import ACTIVE, Run, error_keys
 from sftdemo.schema import Status
-from sftdemo.training import lock
+from sftdemo.training import lock, resume
 from sftdemo.training.signals import Interruption
 
 POLL_S = 0.5
@@ -57,8 +58,11 @@ def join(run: Run, expected_s: float | None = None) -> None:
         values: dict[str, Any] = {key: status.get(key) or 0 for key in ("step", "total")}
         if (steps := status.get("steps")) and (seconds := status.get("seconds")):
             expected_s = expected_s or seconds / steps * max(values["total"] - steps, 0)
-        if (run.path / "status.json").exists():
-            values["before"] = files.read_json(run.path / "status.json")
+        if "before" in status:  # it was cut off as it waited
+            values["before"] = status["before"]
+        elif (run.path / "status.json").exists() and ("turn" not in status or status.get("step")):  # it has begun
+            error = status.get("error")
+            values["before"] = {**status, **(error_keys(Text(error)) if error else {})}
         run.write_status("queued", turn=runs.next_turn(), expected_s=expected_s, **values)
 
 
@@ -74,17 +78,65 @@ def _kept(status: Status) -> dict[str, Any]:
     return {key: value for key, value in status.items() if key in KEPT}
 
 
+def waits_here(run: Run) -> bool:
+    """Whether it is this process that waits for the run's turn."""
+    status = run.written_status()
+    return status["state"] == "queued" and status.get("pid") == os.getpid()
+
+
 def leave(run: Run, error: Text | None = None) -> None:
-    """Take a queued run out: one that was to be resumed is as it was before, and says `error` where that is why it can't go
-    on; a new one is gone, and its name is free."""
-    before = run.written_status().get("before")
-    if before is not None:
+    """Take a run that waits here out of the queue, and no other: one that was to be resumed is as it was before, and says
+    `error` where that is why it can't go on; a new one is gone, and its name is free. What was cancelled is resumed by hand
+    alone."""
+    with lock.queue_lock():
+        if not waits_here(run):
+            return
         run.clear_words()
-        files.write_json(run.path / "status.json", before | (error_keys(error) if error else {}), parents=False)
-        return
-    run.write_status("failed" if error else "stopped", error=error or Text("Cancelled while it waited for its turn."))
-    if not error:
-        run.delete()
+        if before := run.written_status().get("before"):
+            by_itself = () if error else ("cut_off", "turn")
+            before = {key: value for key, value in before.items() if key not in by_itself}
+            files.write_json(run.path / "status.json", before | (error_keys(error) if error else {}), parents=False)
+            return
+        run.write_status(
+            "failed" if error else "stopped", error=error or Text("Cancelled while it waited for its turn.")
+        )
+        if not error:
+            run.delete()
+
+
+@contextlib.contextmanager
+def _in_queue(run: Run, interruption: Interruption) -> Iterator[None]:
+    """Takes the run out of the queue where it comes to no training; after SIGTERM it stays there as cut off."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        interruption.phase = "saving"  # a second signal changes nothing
+        if interruption.terminated:
+            with lock.queue_lock():
+                if waits_here(run):
+                    error = Text("It was ended while it waited for its turn.")
+                    run.write_status("failed", error=error, cut_off=True, **_kept(run.written_status()))
+        else:
+            leave(run)
+        raise
+    except Exception as error:
+        leave(run, error.text if isinstance(error, UserError) else unexpected(error))
+        raise
+
+
+@contextlib.contextmanager
+def _taken_up(run: Run) -> Iterator[None]:
+    """The run belongs to this process from now on; where it comes to no training it is as it was."""
+    path = run.path / "status.json"
+    before = files.read_json(path) if path.exists() else None
+    try:
+        join(run)
+        yield
+    except BaseException:
+        with lock.queue_lock():
+            if waits_here(run):
+                files.write_json(path, before, parents=False) if before else path.unlink()
+        raise
 
 
 def take(
@@ -100,31 +152,29 @@ def take(
     lock.Busy where this very process trains.
     """
     if run is None or run.state != "queued":
+        if run:
+            resume.check(run)
         if not runs.waiting():
             with contextlib.suppress(lock.Busy):
                 held.enter_context(lock.attempt(run))
+                if run:  # who comes now has to see that it is taken
+                    held.enter_context(_taken_up(run))
                 return run
         if any(other.status().get("pid") == os.getpid() for other in runs.training()):
             held.enter_context(lock.alone(run))
         run = run or new_run(config)
+        held.enter_context(_in_queue(run, interruption))
         join(run, config.max_minutes and 60 * config.max_minutes)
     else:
+        held.enter_context(_in_queue(run, interruption))
         hand_over(run, os.getpid())
-    try:
-        wait(run, held, interruption, reporter)
-    except KeyboardInterrupt:
-        if interruption.terminated:
-            error = Text("It was ended while it waited for its turn.")
-            run.write_status("failed", error=error, cut_off=True, **_kept(run.written_status()))
-        else:
-            interruption.phase = "saving"  # a second signal changes nothing
-            leave(run)
-        raise
+    wait(run, held, interruption, reporter)
     return run
 
 
 def wait(run: Run, held: contextlib.ExitStack, interruption: Interruption, reporter: Reporter) -> None:
-    """Wait for the turn of a queued run; raises KeyboardInterrupt where it is asked to stop."""
+    """Wait for the turn of a run that is queued here; raises KeyboardInterrupt where it is asked to stop, UserError where
+    another process has taken it up."""
     said: list[str] = []
     looked = -PLACE_S
     while not _has_turn(run, held):
@@ -138,6 +188,13 @@ def wait(run: Run, held: contextlib.ExitStack, interruption: Interruption, repor
         # A signal that comes amid the clearing away of an object is noted, and what it raises is lost.
         if interruption.asked or run.stop_asked or not run.path.exists():
             raise KeyboardInterrupt
+        _require_here(run)
+    _require_here(run)
+
+
+def _require_here(run: Run) -> None:
+    if not waits_here(run):
+        raise UserError("Run {name} waits here no longer; another process has taken it up.", name=run.name)
 
 
 def _has_turn(run: Run, held: contextlib.ExitStack) -> bool:

@@ -14,7 +14,7 @@ from sftdemo.config import EvaluateConfig
 from sftdemo.errors import Text, UserError
 from sftdemo.log import LOG, TO_LOG, Reporter
 from sftdemo.system.zero_gpu import CALL_SECONDS, MARGIN_SECONDS, gpu_call
-from sftdemo.training import turns
+from sftdemo.training import lock, turns
 from sftdemo.training.signals import Interruption
 
 if TYPE_CHECKING:
@@ -31,9 +31,12 @@ def train_slice(path: str, seconds: float) -> str:
 
     run = runs.Run(Path(path))
     turn = run.written_status().get("turn", 0)  # kept until its last slice, so that nobody comes between
+    turns.hand_over(run, os.getpid())
     try:
         train(resume.settings(run), run, time_limit=seconds, wait=False)
     except UserError as error:
+        if not isinstance(error, lock.Busy):
+            turns.leave(run, error.text)
         return str(error)  # it stands in the run's status too; a package's own error would hide it
     except KeyboardInterrupt:
         LOG.info("Run %s: the GPU call ended before a step.", run.name)
@@ -58,6 +61,9 @@ def train_in_slices(run: runs.Run, seconds: float = CALL_SECONDS - MARGIN_SECOND
     except KeyboardInterrupt:  # cancelled
         turns.leave(run)
         return
+    except UserError as error:
+        LOG.warning("%s", error)
+        return
     while True:
         before = run.status().get("step") or 0
         try:
@@ -66,6 +72,7 @@ def train_in_slices(run: runs.Run, seconds: float = CALL_SECONDS - MARGIN_SECOND
             _lose(run, error)
             return
         if not goes_on(run):
+            _stop_between(run)
             return
         idle = idle + 1 if (run.status().get("step") or 0) <= before else 0
         if idle >= MOST_IDLE:
@@ -75,6 +82,14 @@ def train_in_slices(run: runs.Run, seconds: float = CALL_SECONDS - MARGIN_SECOND
                 cut_off=False,
             )
             return
+
+
+def _stop_between(run: runs.Run) -> None:
+    """Take a run that was asked to stop between two slices out of the queue."""
+    if run.state == "queued":
+        status = run.status()
+        run.clear_words()
+        run.write_status("stopped", step=status.get("step") or 0, total=status.get("total") or 0)
 
 
 def _lose(run: runs.Run, error: Exception) -> None:

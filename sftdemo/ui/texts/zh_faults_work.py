@@ -206,6 +206,7 @@ WORK = {
     "Another process is getting a training ready, or a model is being exported; wait until it ends.": "另一个进程正在准备训练，或正在导出模型；请等它结束。",
     "Run {name} is finished after {steps} steps; there is nothing to resume.": "运行 {name} 已完成全部 {steps} 步，没有可以继续的。",
     "Run {name} waits for its turn; cancel it first.": "运行 {name} 正在排队，请先取消排队。",
+    "Run {name} waits here no longer; another process has taken it up.": "运行 {name} 已不在此排队：另一个进程已接手。",
     "Run {name} waits for its turn already (process {pid}).": "运行 {name} 已在排队（进程 {pid}）。",
     "Run {name} waits for its turn: place {place} in the queue, behind {other}.": "运行 {name} 正在排队：第 {place} 位，前面是 {other}。",
     "Run {name} waits for its turn: place {place} in the queue, behind {other}; about {minutes} min.": "运行 {name} 正在排队：第 {place} 位，前面是 {other}，约需等待 {minutes} 分钟。",
