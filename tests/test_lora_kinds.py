@@ -20,6 +20,7 @@ from sftdemo.encoding.examples import encode_all
 from sftdemo.encoding.packing import Collator
 from sftdemo.errors import UsageError, UserError
 from sftdemo.files import read_json
+from sftdemo.inference import adapters
 from sftdemo.inference.load_run import load
 from sftdemo.model.fresh_answers import greedy
 from sftdemo.model.loading import add_adapter, load_base, tokenizer
@@ -115,6 +116,13 @@ def test_the_sizes_of_dora_learn_at_the_plain_rate_and_are_not_drawn_to_zero(set
             if group["params"] and all(each.dim() == 1 for each in group["params"])
         ]
         assert (sizes["initial_lr"], sizes["weight_decay"]) == (5e-3, 0.0)
+
+
+def test_the_sizes_of_dora_stay_precise_where_answers_are_made_in_bfloat16():
+    output = torch.full((2, 3), 4.0, dtype=torch.bfloat16)
+    factor = torch.tensor([1.0035, 0.9965, 1.0])  # bfloat16 has nothing between 0.9961, 1 and 1.0078
+    rescaled = adapters._rescaled(output * 100, (factor, torch.zeros(3)))
+    assert rescaled.tolist()[0] == [402.0, 398.0, 400.0] and rescaled.dtype == torch.bfloat16
 
 
 def test_pissa_begins_at_the_base_and_is_saved_as_plain_lora(settings):

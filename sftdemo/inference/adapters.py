@@ -64,7 +64,7 @@ class RoutedLinear(nn.Module):
             if adapter is None or chosen is None:
                 continue
             if rescaling is not None:
-                into[chosen] = into[chosen] * rescaling[0] + rescaling[1]
+                into[chosen] = _rescaled(into[chosen], rescaling)
             a, b = adapter
             part = tokens[chosen].to(a.dtype) @ a
             if isinstance(chosen, Tensor):
@@ -130,7 +130,7 @@ class Stack:
                 continue
             for inner, out, high, rescaling in adapter:
                 if rescaling is not None:
-                    flat[chosen, out] = flat[chosen, out] * rescaling[0] + rescaling[1]
+                    flat[chosen, out] = _rescaled(flat[chosen, out], rescaling)
                 if isinstance(chosen, slice):
                     flat[chosen, out].addmm_(flat[chosen, inner], high)
                 else:
@@ -202,7 +202,7 @@ def route_adapters(model: PeftModel, names: list[str], dtype: torch.dtype) -> Ad
             continue
         adapters = [_transposed(layer, name, dtype) if name in layer.lora_A else None for name in names]
         rescalings = [
-            _rescale(layer, name, adapter, dtype) if adapter and model.peft_config[name].use_dora else None
+            _rescale(layer, name, adapter) if adapter and model.peft_config[name].use_dora else None
             for name, adapter in zip(names, adapters, strict=True)
         ]
         parent, _, attribute = path.rpartition(".")
@@ -219,8 +219,14 @@ def _transposed(layer: nn.Module, name: str, dtype: torch.dtype) -> tuple[Tensor
     return a.t().contiguous().to(dtype), (b * layer.scaling[name]).t().contiguous().to(dtype)  # type: ignore[index]
 
 
+def _rescaled(output: Tensor, rescaling: Rescaling) -> Tensor:
+    """In float32: what a short training learns of sizes near 1 is lost in bfloat16."""
+    factor, summand = rescaling
+    return (output.float() * factor + summand).to(output.dtype)
+
+
 @torch.no_grad()
-def _rescale(layer: Any, name: str, adapter: tuple[Tensor, Tensor], dtype: torch.dtype) -> Rescaling:
+def _rescale(layer: Any, name: str, adapter: tuple[Tensor, Tensor]) -> Rescaling:
     """What DoRA does to the base's output; it does the same to the adapter's B, in place."""
     from peft.utils.integrations import dequantize_module_weight
 
@@ -230,10 +236,10 @@ def _rescale(layer: Any, name: str, adapter: tuple[Tensor, Tensor], dtype: torch
     low, high = (layer.lora_A[name].weight.float(), layer.lora_B[name].weight.float())
     norm = torch.linalg.norm(weight + layer.scaling[name] * (high @ low), dim=1)
     factor = layer.lora_magnitude_vector[name].weight.float() / norm
-    adapter[1].mul_(factor.to(dtype))
+    adapter[1].copy_((high * layer.scaling[name]).t() * factor)
     bias = layer.get_base_layer().bias
     summand = torch.zeros_like(factor) if bias is None else bias.float() * (1 - factor)
-    return factor.to(dtype), summand.to(dtype)
+    return factor, summand
 
 
 @torch.no_grad()
