@@ -255,6 +255,8 @@ class TrainConfig(ReadConfig):
 
     def problems(self) -> list[Text]:
         problems = super().problems()
+        if not self.are_typed():
+            return problems
         if unknown := [name for name in self.trackers if name not in TRACKERS]:
             problems.append(
                 Text(

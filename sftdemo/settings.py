@@ -53,6 +53,12 @@ def value_type(spec: dataclasses.Field[Any], owner: type) -> tuple[type, bool]:
     return hint, False
 
 
+def _is_mistyped(kind: type, value: Any) -> bool:
+    if kind in (int, float):
+        return isinstance(value, bool) or not isinstance(value, int | float)
+    return not isinstance(value, kind)
+
+
 def _problem(spec: dataclasses.Field[Any], value: Any, owner: type) -> Text | None:
     """What is wrong with the value of a setting."""
     kind, optional = value_type(spec, owner)
@@ -60,9 +66,7 @@ def _problem(spec: dataclasses.Field[Any], value: Any, owner: type) -> Text | No
     name, number = Text(spec.name), kind in (int, float)
     if value is None and optional:
         return None
-    if (number and (isinstance(value, bool) or not isinstance(value, int | float))) or (
-        not number and not isinstance(value, kind)
-    ):
+    if _is_mistyped(kind, value):
         shown = value if len(repr(value)) < 200 else type(value).__name__
         return Text("{name} is {value!r}; give a value of type {kind}.", name=name, value=shown, kind=kind.__name__)
     if isinstance(value, str) and len(value) > (high or LONGEST):
@@ -84,10 +88,25 @@ def _problem(spec: dataclasses.Field[Any], value: Any, owner: type) -> Text | No
 class Settings:
     """What the config dataclasses share: all their faults at once, and JSON in and out."""
 
+    def __post_init__(self) -> None:
+        """A whole number is an int where the setting is one, though JSON may write 8.0."""
+        for spec in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, spec.name)
+            if isinstance(value, float) and value.is_integer() and value_type(spec, type(self))[0] is int:
+                object.__setattr__(self, spec.name, int(value))
+
     def problems(self) -> list[Text]:
         """Every setting that is out of bounds or not among its choices, one line each."""
         problems = [_problem(spec, getattr(self, spec.name), type(self)) for spec in dataclasses.fields(self)]  # type: ignore[arg-type]
         return [problem for problem in problems if problem]
+
+    def are_typed(self) -> bool:
+        """Whether each value has its setting's type, so that several can be compared."""
+        for spec in dataclasses.fields(self):  # type: ignore[arg-type]
+            (kind, optional), value = value_type(spec, type(self)), getattr(self, spec.name)
+            if _is_mistyped(kind, value) and not (value is None and optional):
+                return False
+        return True
 
     def check(self) -> Self:
         """Return self, or raise UsageError naming every problem."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -39,6 +40,22 @@ def test_all_problems_come_at_once():
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_none_are_refused(value):
     assert TrainConfig(data="x", epochs=value).problems()
+
+
+def test_a_whole_number_is_an_int_however_json_writes_it():
+    values = TrainConfig.from_json({"batch_size": 8.0, "seed": 42.0, "max_steps": 7.0, "epochs": 2.0}).to_json()
+    assert [type(values[name]) for name in ("batch_size", "seed", "max_steps", "epochs")] == [int, int, int, float]
+
+
+@pytest.mark.parametrize(
+    "name", ["report_to", "clean", "chunk_overlap", "max_length", "resume", "patience", "optimizer"]
+)
+@pytest.mark.parametrize("value", [5, "five", ["five"], {"a": 1}, True])
+def test_a_value_of_another_type_is_a_usage_error(name, value):
+    with contextlib.suppress(UsageError):
+        TrainConfig.from_json({"on_long": "chunk", name: value})
+    with pytest.raises(UsageError, match=name):
+        TrainConfig.from_json({"on_long": "chunk", name: {"a": 1}})
 
 
 def test_full_tuning_of_quantized_weights_is_refused():

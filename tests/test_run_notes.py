@@ -12,6 +12,7 @@ from sftdemo import files, runs
 from sftdemo.__main__ import main
 from sftdemo.errors import UserError
 from sftdemo.runs import Run, trash
+from sftdemo.training import turns
 
 
 @pytest.fixture
@@ -115,6 +116,15 @@ def test_a_run_that_trains_is_not_deleted_and_one_can_be_removed_for_good(run: R
     with pytest.raises(UserError, match="still training"):
         trash.discard(run)
     run.write_status("finished")
+    turns.join(run)
+    with pytest.raises(UserError, match="waits for its turn"):
+        trash.discard(run)
+    turns.leave(run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trash, "sweep", lambda: turns.join(run))  # taken up while old trash is cleared away
+        with pytest.raises(UserError, match="waits for its turn"):
+            trash.discard(run)
+    turns.leave(run)
     trash.remove(trash.discard(run))
     assert os.listdir(home / "trash") == [] == runs.list_runs()
 

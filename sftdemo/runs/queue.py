@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
 from sftdemo.files import stamp
 from sftdemo.runs.folder import ACTIVE, DamagedRun, Run, dated, home
 from sftdemo.schema import Status
+
+QUEUE_NAME = "queue.lock"
+LOCK_S = 30.0
+
+
+@contextlib.contextmanager
+def queue_lock() -> Iterator[None]:
+    """Held for the moment that it takes to change the queue, or to delete a run that nobody may take up meanwhile."""
+    from filelock import FileLock
+
+    home().mkdir(parents=True, exist_ok=True)
+    with FileLock(home() / QUEUE_NAME, timeout=LOCK_S, thread_local=False):
+        yield
 
 
 def active() -> list[Run]:

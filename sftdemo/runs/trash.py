@@ -15,6 +15,7 @@ from typing import Any
 from sftdemo.errors import UserError
 from sftdemo.files import tree_bytes
 from sftdemo.runs.folder import Run, home
+from sftdemo.runs.queue import queue_lock
 
 KEPT_DAYS = 7
 
@@ -54,14 +55,16 @@ def is_in_home(run: Run) -> bool:
 
 def discard(run: Run) -> Deleted:
     """Move a run of this home to the trash in one step; refused while it trains."""
-    run.require_ended()
     sweep()
     place = folder() / f"{time.time_ns()}-{secrets.token_hex(4)}"
-    place.mkdir(parents=True)
     try:
-        run.path.rename(place / run.name)
+        with queue_lock():
+            run.require_ended()
+            place.mkdir(parents=True)
+            run.path.rename(place / run.name)
     except OSError as error:
-        place.rmdir()
+        with contextlib.suppress(OSError):
+            place.rmdir()
         if error.errno == errno.EXDEV:
             raise UserError(
                 "Run {name} can't be moved to the trash, which is on another disk; delete it with "

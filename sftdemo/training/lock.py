@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from sftdemo import runs
 from sftdemo.errors import Text, UserError
 from sftdemo.runs import Run
+from sftdemo.runs.queue import QUEUE_NAME
 
-NAME, QUEUE_NAME = "training.lock", "queue.lock"
+NAME = "training.lock"
 STARTING_S = 5.0  # an export waits so long for whoever looks whether it is its turn
 CHILD_S = 30.0
 
@@ -55,16 +56,6 @@ def attempt(run: Run | None = None, seconds: float = 0.0) -> Iterator[None]:
             QUEUE_NAME,
         }:  # refused before anything was written
             shutil.rmtree(folder)
-
-
-@contextmanager
-def queue_lock() -> Iterator[None]:
-    """Held for the moment that it takes to change the queue."""
-    from filelock import FileLock
-
-    runs.home().mkdir(parents=True, exist_ok=True)
-    with FileLock(runs.home() / QUEUE_NAME, timeout=CHILD_S, thread_local=False):
-        yield
 
 
 def _others(run: Run | None) -> list[Run]:

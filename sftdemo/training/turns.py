@@ -16,6 +16,7 @@ from sftdemo.data import edits
 from sftdemo.errors import Text, UserError, unexpected
 from sftdemo.log import Reporter
 from sftdemo.runs import ACTIVE, Run, error_keys
+from sftdemo.runs.queue import queue_lock
 from sftdemo.schema import Status
 from sftdemo.training import lock, resume
 from sftdemo.training.signals import Interruption
@@ -51,7 +52,7 @@ def join(run: Run, expected_s: float | None = None) -> None:
 
     Raises UserError where it waits or trains already.
     """
-    with lock.queue_lock():
+    with queue_lock():
         require_ended(run)
         run.clear_words()
         status = run.status()
@@ -63,12 +64,13 @@ def join(run: Run, expected_s: float | None = None) -> None:
         elif (run.path / "status.json").exists() and ("turn" not in status or status.get("step")):  # it has begun
             error = status.get("error")
             values["before"] = {**status, **(error_keys(Text(error)) if error else {})}
-        run.write_status("queued", turn=runs.next_turn(), expected_s=expected_s, **values)
+        with run.unless_deleted():
+            run.write_status("queued", turn=runs.next_turn(), expected_s=expected_s, **values)
 
 
 def hand_over(run: Run, pid: int, by: int | None = None) -> None:
     """Let that process wait for the run's turn from now on; with `by` only if that one has waited so far."""
-    with lock.queue_lock():
+    with queue_lock():
         status = run.written_status()
         if status["state"] == "queued" and by in (None, status.get("pid")):
             run.write_status("queued", pid, **_kept(status))
@@ -88,7 +90,7 @@ def leave(run: Run, error: Text | None = None) -> None:
     """Take a run that waits here out of the queue, and no other: one that was to be resumed is as it was before, and says
     `error` where that is why it can't go on; a new one is gone, and its name is free. What was cancelled is resumed by hand
     alone."""
-    with lock.queue_lock():
+    with queue_lock():
         if not waits_here(run):
             return
         run.clear_words()
@@ -112,7 +114,7 @@ def _in_queue(run: Run, interruption: Interruption) -> Iterator[None]:
     except KeyboardInterrupt:
         interruption.phase = "saving"  # a second signal changes nothing
         if interruption.terminated:
-            with lock.queue_lock():
+            with queue_lock():
                 if waits_here(run):
                     error = Text("It was ended while it waited for its turn.")
                     run.write_status("failed", error=error, cut_off=True, **_kept(run.written_status()))
@@ -133,7 +135,7 @@ def _taken_up(run: Run) -> Iterator[None]:
         join(run)
         yield
     except BaseException:
-        with lock.queue_lock():
+        with queue_lock():
             if waits_here(run):
                 files.write_json(path, before, parents=False) if before else path.unlink()
         raise
