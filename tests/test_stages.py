@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from sftdemo import runs, stages
 from sftdemo.cli.progress_bar import Bar
 from sftdemo.config import EvaluateConfig, TrainConfig
 from sftdemo.json_types import problem_in
-from sftdemo.log import Reporter
+from sftdemo.log import LOG, Reporter
 from sftdemo.schema import Status
 from sftdemo.stages import Stage
 from sftdemo.system import hub
@@ -125,17 +126,18 @@ def test_an_evaluation_that_checks_for_forgetting_is_no_full_bar() -> None:
 
 
 def test_a_log_gets_lines_and_no_bars(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    stderr = io.StringIO()
+    stderr, lines = io.StringIO(), list[str]()
     monkeypatch.setattr(sys, "stderr", stderr)
-    caplog.set_level("INFO", "sftdemo")
-    monkeypatch.setattr("sftdemo.log.LOG.propagate", True)
+    listener = logging.Handler()
+    listener.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    monkeypatch.setattr(LOG, "handlers", [listener])
+    caplog.set_level("INFO", LOG.name)
     bar = Bar()
     bar.stage("fetching", 0, 98 * 10**6)
     for size in range(10**6, 99 * 10**6, 10**6):
         bar.stage("fetching", size, 98 * 10**6)
     for step in range(1, 41):
         bar.trained({"step": step, "total": 40, "loss": 2.0, "tokens_per_s": 300.0})
-    lines = caplog.messages
     assert lines[0] == "Fetching the model (98 MB) …" and "Fetching the model, 98 of 98 MB" in lines
     assert "Training, 40 of 40 steps, loss 2.000, tok/s 300" in lines and len(lines) <= 21
     assert stderr.getvalue() == ""
