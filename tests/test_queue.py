@@ -233,6 +233,27 @@ def test_when_a_turn_is_expected_is_said_only_where_it_is_known(begin):
     assert [(run.name, seconds) for run, seconds in runs.expected()] == [("first", 30), ("second", 90), ("third", None)]
 
 
+def test_a_run_that_waits_trains_on_what_was_named_wherever_it_goes_on(home, tmp_path, monkeypatch):
+    for name in ("a.csv", "b*2.csv", "model/config.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    for number, (data, kept) in enumerate(
+        [
+            ("a.csv", f"{tmp_path}/a.csv"),
+            (
+                "a.csv*2 + support_tickets*0.5 + b*2.csv",
+                f"{tmp_path}/a.csv*2 + support_tickets*0.5 + {tmp_path}/b*2.csv",
+            ),
+            ("owner/name:subset:train", "owner/name:subset:train"),
+        ]
+    ):
+        run = turns.new_run(TrainConfig(data=data, name=f"r{number}", model="model"))
+        settings = run.config()["settings"]
+        assert (settings["data"], settings["model"]) == (kept, f"{tmp_path}/model")
+    assert turns.new_run(TrainConfig(data="a.csv")).config()["settings"]["model"] == TrainConfig(data="a").model
+
+
 def test_an_export_and_a_training_that_reads_its_data_are_waited_for(begin, monkeypatch):
     """They hold the lock and have no folder."""
     monkeypatch.setattr(lock, "STARTING_S", 0.05)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sftdemo.data.types import Dataset, Example, Meta, place_of
@@ -26,11 +26,9 @@ class Part:
 def parse(data: str) -> list[Part]:
     """The parts, joined by " + ". A path that exists is one source, whatever its name. Raises UsageError."""
     parts = []
-    for text in (
-        [data] if data.strip() and Path(data).expanduser().exists() else re.split(r"(?:^|(?<=\s))\+(?=\s|$)", data)
-    ):
+    for text in [data] if data.strip() and _exists(data) else re.split(r"(?:^|(?<=\s))\+(?=\s|$)", data):
         source, weight = text.strip(), 1.0
-        if (match := _WEIGHT.fullmatch(source)) and not Path(source).expanduser().exists():
+        if (match := _WEIGHT.fullmatch(source)) and not _exists(source):
             source = match[1]
             try:
                 weight = float(match[2])
@@ -50,6 +48,23 @@ def parse(data: str) -> list[Part]:
     if twice := [source for source, times in named.items() if times > 1]:
         raise UsageError("{source} is named twice; give it a weight instead: '{source}*2'.", source=twice[0])
     return parts
+
+
+def _exists(source: str) -> bool:
+    return os.path.exists(os.path.expanduser(source))
+
+
+def anchored(data: str) -> str:
+    """The same data whatever the working directory: each part that is on disk by its absolute path. As it was given where
+    that can't be written, as in a folder named "a + b". Raises UsageError as `parse` does."""
+    parts = [
+        replace(part, source=os.path.abspath(os.path.expanduser(part.source))) if _exists(part.source) else part
+        for part in parse(data)
+    ]
+    text = " + ".join(
+        part.source if part.weight == 1 else f"{part.source}*{str(part.weight).removesuffix('.0')}" for part in parts
+    )
+    return text if parse(text) == parts else data
 
 
 def mix(parts: list[Part], datasets: list[Dataset], source: str) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 from sftdemo import files, runs
 from sftdemo.config import TrainConfig
-from sftdemo.data import edits
+from sftdemo.data import edits, mixture
 from sftdemo.errors import Text, UserError, unexpected
 from sftdemo.log import Reporter
 from sftdemo.runs import ACTIVE, Run, error_keys
@@ -32,7 +33,10 @@ def new_run(config: TrainConfig) -> Run:
     """The folder of a run whose data nobody has read yet."""
     if config.edits:
         edits.read(config.edits)  # a fault in them is told before there is a run
-    run = runs.create(config.name, f"{Path(config.data).stem}-{config.method}", {"settings": config.to_json()})
+    kept = dataclasses.replace(config, data=mixture.anchored(config.data))  # trained later, perhaps from another folder
+    if any((Path(config.model) / name).is_file() for name in ("config.json", "adapter_config.json")):
+        kept = dataclasses.replace(kept, model=str(Path(config.model).absolute()))
+    run = runs.create(config.name, f"{Path(config.data).stem}-{config.method}", {"settings": kept.to_json()})
     if config.edits:  # the page may change its own until the training reads them
         edits.keep(config.edits, run.path)
     return run
