@@ -50,6 +50,9 @@ def test_a_reload_at_every_step_loses_nothing(browser: Any, tiny: str, tmp_path:
         expect(page.locator("#template-checks")).to_contain_text("✓", timeout=SLOW_MS)
         page.click("#to-train")
         page.locator("#train-settings button").first.click()
+        # What was chosen on Data has come; it would take the place of what is typed before.
+        expect(page.locator("#train-command")).to_contain_text("--max-examples 600 --epochs 2.0", timeout=SLOW_MS)
+        expect(page.locator("#train-command")).to_contain_text(f"--model {tiny}", timeout=SLOW_MS)
         page.locator("#TrainConfig-max_examples input, #TrainConfig-max_examples textarea").first.fill("40")
         expect(page.locator("#train-command")).to_contain_text("--max-examples 40", timeout=SLOW_MS)
         load_again(page, "moods.csv")
