@@ -87,7 +87,8 @@ def test_no_response_tells_the_sides_before_the_vote(rate: Any) -> None:
     assert not re.search(r"\b(base|tuned)\b", page.locator("#vote-view").inner_html()), "names are told at the end"
     page.click("#vote-finish")
     expect(page.locator("#revealed")).to_be_visible(timeout=SLOW_MS)
-    assert re.search(r"\btuned\b", page.locator("#vote-view").inner_html())
+    # Of the one vote the side that was chosen: by chance either.
+    assert re.search(r"\b(base|tuned)\b", page.locator("#vote-view").inner_html())
 
 
 def test_two_browsers_vote_at_once_on_the_same_evaluation(rate: Any) -> None:
