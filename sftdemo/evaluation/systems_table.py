@@ -65,7 +65,7 @@ def sentence(
 
 def _time(ms: float | None, tuned_ms: float | None) -> tuple[str, str]:
     """How many times the time of an answer one takes of the other's, where that says something."""
-    if not ms or not tuned_ms or 0.5 < tuned_ms / ms < 2:
+    if not ms or not tuned_ms or min(ms, tuned_ms) < 0.05 or 0.5 < tuned_ms / ms < 2:  # next to nothing is no measure
         return "", ""
     if tuned_ms > ms:
         times = f"{tuned_ms / ms:,.0f}"
