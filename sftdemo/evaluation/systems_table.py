@@ -17,27 +17,33 @@ Row = Mapping[str, Any]
 def compare_systems(
     outputs: Sequence[Row], labels: list[str], answers: Mapping[str, Sequence[str]], seed: int
 ) -> dict[str, dict[str, Any]]:
-    """{system: {"scores": {metric: float}, "difference": {metric: {delta, low, high, p, p_holm}}}} of each one's `answers`
-    to the rows of `outputs`; the difference is the tuned model's score minus the system's, on the text of answers alone.
-
-    `p_holm` is corrected for asking the same of all systems (Holm 1979), each metric for itself.
-    """
+    """{system: {"scores": {metric: float}, "difference": {metric: {delta, low, high, p}}}} of each one's `answers` to the rows
+    of `outputs`; the difference is the tuned model's score minus the system's, on the text of answers alone."""
     rows = [answers_only(row) for row in outputs]
     targets, groups = targets_of(rows, labels), groups_of(rows)
     tuned = registry.statistics(Side(targets, [row["tuned"] for row in rows]))
-    scores, differences = {}, {}
+    table: dict[str, dict[str, Any]] = {}
     for name, texts in answers.items():
         side = Side(targets, [answer_of(text) for text in texts])
         statistics = registry.statistics(side)
-        scores[name] = {key: value for key, value in side_scores(side, statistics).items() if isinstance(value, float)}
-        pairs = registry.paired(statistics, tuned)
-        differences[name] = significance.paired_differences(pairs, seed, groups=groups)
-    table: dict[str, dict[str, Any]] = {name: {"scores": scores[name], "difference": {}} for name in answers}
-    for metric in dict.fromkeys(metric for found in differences.values() for metric in found):
-        of_metric = {name: found[metric] for name, found in differences.items() if metric in found}
-        for name, values in significance.corrected(of_metric).items():
-            table[name]["difference"][metric] = values
+        scores = {key: value for key, value in side_scores(side, statistics).items() if isinstance(value, float)}
+        differences = significance.paired_differences(registry.paired(statistics, tuned), seed, groups=groups)
+        table[name] = {
+            "scores": scores,
+            "difference": {metric: difference.to_json() for metric, difference in differences.items()},
+        }
     return table
+
+
+def correct(systems: Mapping[str, Mapping[str, Any]]) -> None:
+    """Give each difference its `p_holm`, for asking the same of all systems (Holm 1979), each metric for itself."""
+    for metric in {metric for system in systems.values() for metric in system["difference"]}:
+        differences = {
+            name: system["difference"][metric] for name, system in systems.items() if metric in system["difference"]
+        }
+        adjusted = significance.holm({name: difference["p"] for name, difference in differences.items()})
+        for name, difference in differences.items():
+            difference["p_holm"] = adjusted[name]
 
 
 def sentence(

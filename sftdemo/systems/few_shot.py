@@ -55,28 +55,29 @@ def _kind(messages: Sequence[Row], source: str | None) -> tuple[str, str]:
     return prompt_text([message for message in messages if message["role"] == "system"]), source or ""
 
 
-def _pools(task: Task, forbidden: set[str]) -> dict[tuple[str, str], list[Example]]:
-    """The training rows of each kind, but for those that ask what is `forbidden`."""
-    pools: dict[tuple[str, str], list[Example]] = {}
-    for example in task.train:
-        if asked(example["messages"][:-1]) not in forbidden:
-            kind = _kind(example["messages"], example.get("meta", {}).get("source"))
-            pools.setdefault(kind, []).append(example)
+def _pools(task: Task) -> dict[tuple[str, str], list[int]]:
+    """The places of the training rows of each kind."""
+    pools: dict[tuple[str, str], list[int]] = {}
+    for place, example in enumerate(task.train):
+        kind = _kind(example["messages"], example.get("meta", {}).get("source"))
+        pools.setdefault(kind, []).append(place)
     return pools
 
 
 def _with_examples(row: Row, shown: Sequence[Example]) -> list[Any]:
     """The row's conversation with the examples as turns before its own, behind its system message."""
     system = [message for message in row["messages"] if message["role"] == "system"]
-    asked = [message for message in row["messages"] if message["role"] != "system"]
+    own = [message for message in row["messages"] if message["role"] != "system"]
     turns = [message for example in shown for message in example["messages"] if message["role"] != "system"]
-    return [*system, *turns, *asked]
+    return [*system, *turns, *own]
 
 
 def _spread(task: Task, count: int) -> list[list[Example]]:
     """For each row the first training rows of each label in turn, in an order by the seed; none asks what a test row asks."""
     shown = {}
-    for kind, examples in _pools(task, {asked(row["messages"]) for row in task.rows}).items():
+    tested = {asked(row["messages"]) for row in task.rows}
+    for kind, places in _pools(task).items():
+        examples = [task.train[place] for place in places if asked(task.train[place]["messages"][:-1]) not in tested]
         by_label: dict[str, list[Example]] = {}
         for example in data.take(examples, None, task.seed):
             by_label.setdefault(example.get("label") or "", []).append(example)
@@ -89,20 +90,14 @@ def _nearest(task: Task, count: int) -> list[list[Example]]:
     """The training rows most like each row, the most like it last; none asks the very same."""
     import numpy as np
 
-    pools = _pools(task, set())
-    features = Features.of([prompt_text(example["messages"][:-1]) for example in task.train])
-    known = {
-        kind: features.values([prompt_text(example["messages"][:-1]) for example in pool])
-        for kind, pool in pools.items()
-    }
+    pools, questions = _pools(task), [asked(example["messages"][:-1]) for example in task.train]
+    features, known = Features.fitted([prompt_text(example["messages"][:-1]) for example in task.train])
     shown: list[list[Example]] = []
     for row in task.rows:
-        kind, question = _kind(row["messages"], row.get("task")), asked(row["messages"])
-        pool = pools.get(kind, [])
-        if not pool:
-            shown.append([])
-            continue
-        likeness = (known[kind] @ features.values([prompt_text(row["messages"])]).T).toarray().ravel()
-        order = [pool[int(place)] for place in np.argsort(likeness, kind="stable")]
-        shown.append([example for example in order if asked(example["messages"][:-1]) != question][-count:])
+        places, question = pools.get(_kind(row["messages"], row.get("task")), []), asked(row["messages"])
+        likeness = (
+            (known[np.array(places, np.int64)] @ features.values([prompt_text(row["messages"])]).T).toarray().ravel()
+        )
+        nearest = [places[place] for place in np.argsort(likeness, kind="stable")]
+        shown.append([task.train[place] for place in nearest if questions[place] != question][-count:])
     return shown

@@ -15,11 +15,8 @@ from sftdemo.systems.system import Answers, Task, prompt_text
 if TYPE_CHECKING:
     from sftdemo.data import Example
 
-STRENGTHS = (
-    1.0,
-    4.0,
-    16.0,
-)  # inverse strength of the penalty; the best on validation rows is taken, without these the middle
+# Inverse strength of the penalty: the best on the validation rows is taken, the middle one where there are none.
+STRENGTHS = (1.0, 4.0, 16.0)
 RARE_FROM = 500  # training rows, from which on what stands in one row alone is left out
 
 
@@ -56,8 +53,7 @@ def _fitted(task: Task) -> tuple[Any, Features]:
     train = [example for example in task.train if example.get("label")]
     validation = [example for example in task.validation if example.get("label")]
     texts, labels = _prompts(train), [example["label"] for example in train]
-    features = Features.of(texts)
-    learned = features.values(texts)
+    features, learned = Features.fitted(texts)
     strengths = STRENGTHS if validation else STRENGTHS[1:2]
     models = [LogisticRegression(C=strength, max_iter=300).fit(learned, labels) for strength in strengths]
     held_out = features.values(_prompts(validation)) if validation else None
@@ -72,23 +68,26 @@ class Features:
     vectorizers: list[Any]
 
     @classmethod
-    def of(cls, texts: Sequence[str]) -> Self:
+    def fitted(cls, texts: Sequence[str]) -> tuple[Self, Any]:
+        """Those that tell these texts apart, and the texts' own values, a sparse row for each."""
+        from scipy.sparse import hstack
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         # What stands in all rows, as an instruction does, tells none apart.
         options = {"min_df": 2 if len(texts) >= RARE_FROM else 1, "max_df": 0.99, "sublinear_tf": True}
-        fitted = []
+        vectorizers, values = [], []
         for vectorizer in (
             TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", **options),
             TfidfVectorizer(ngram_range=(2, 5), analyzer="char_wb", **options),
         ):
             try:
-                fitted.append(vectorizer.fit(texts))
+                values.append(vectorizer.fit_transform(texts))
             except ValueError:  # no word, say, is in two rows; characters may be
                 continue
-        if not fitted:
+            vectorizers.append(vectorizer)
+        if not vectorizers:
             raise UserError("linear finds nothing in the training rows that tells them apart; leave it out.")
-        return cls(fitted)
+        return cls(vectorizers), hstack(values).tocsr()
 
     def values(self, texts: Sequence[str]) -> Any:
         """A sparse row for each text."""

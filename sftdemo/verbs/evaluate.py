@@ -72,9 +72,10 @@ def evaluate(
     longest = config.max_new_tokens or _longest_answer(pair, rows)
     # Texts and labels in one set: only what can be said of all its rows is, and the rest of each task.
     labels = all_labels(choices) if all(row["label"] for row in rows) else []
-    task = _task(run, rows, labels, longest, config, pair, reporter)
-    for system in systems:
-        system.check(task)
+    task = _task(run, rows, labels, longest, config, pair, reporter) if systems else None
+    if task:
+        for system in systems:
+            system.check(task)
     partial = Partial.of(run, rows, choices, longest)
     ms_per_answer = _answer(pair, rows, choices, longest, config.batch_size, partial, reporter)
     _say_unfinished(rows, longest, reporter)
@@ -82,7 +83,7 @@ def evaluate(
     more: dict[str, Any] = {"left_out": left_out, **({"by_visitor": True} if by_visitor else {})}
     more |= {"ms_per_answer": ms_per_answer} if ms_per_answer else {}
     result = _write(run, config, cast("list[OutputRow]", rows), labels, began, general, more)
-    if systems:  # after one that can't answer, the next try needn't ask base and tuned again
+    if task:  # after one that can't answer, the next try needn't ask base and tuned again
         result = rivals.add_systems(run, result["evaluation"], systems, task)
     partial.path.unlink(missing_ok=True)
     return result

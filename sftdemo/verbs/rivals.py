@@ -12,7 +12,7 @@ from typing import Any, cast
 from sftdemo import files, runs
 from sftdemo.config import EvaluateConfig
 from sftdemo.errors import Text
-from sftdemo.evaluation.systems_table import compare_systems, sentence
+from sftdemo.evaluation.systems_table import compare_systems, correct, sentence
 from sftdemo.schema import Scores, SystemScores
 from sftdemo.systems.system import Answers, System, Task
 
@@ -34,24 +34,26 @@ def add_systems(run: runs.Run, name: str, systems: Sequence[System], task: Task)
             facts = _saved(run, name, system, key, system.answer(task))
         else:
             task.reporter.info(Text("{name} has answered these rows before, and isn't asked again.", name=system.name))
-        scores = compared(run, name, scores, {**scores.get("systems", {}), system.name: facts})
+        scores = compared(run, name, scores, {system.name: facts})
         with run.unless_deleted():
             files.write_json(run.path / "evaluations" / name / "scores.json", scores, parents=False)
     return scores
 
 
 def compared(run: runs.Run, name: str, scores: Scores, systems: dict[str, SystemScores]) -> Scores:
-    """The scores with `systems`, each scored and compared anew from its saved answers."""
+    """The scores with `systems`, each scored and compared anew from its saved answers; beside those that are there."""
     outputs, seed = run.outputs(name), scores.get("settings", {}).get("seed", EvaluateConfig.seed)
     answers = {
         system: [row["answer"] for row in files.read_jsonl(_answers(run, facts))] for system, facts in systems.items()
     }
     table = compare_systems(outputs, scores["labels"], answers, seed)
     tuned_ms = scores.get("ms_per_answer")
-    for system, facts in systems.items():
-        facts |= cast("SystemScores", table[system])
-        facts["summary"] = sentence(system, facts, scores["leading"], scores["n"], scores.get("groups"), tuned_ms)  # type: ignore[typeddict-item]
-    return cast("Scores", {**scores, "systems": systems})
+    measured = {name: {**facts, **table[name]} for name, facts in systems.items()}
+    every: dict[str, dict[str, Any]] = {**cast("dict[str, Any]", scores.get("systems", {})), **measured}
+    correct(every)
+    for system, facts in every.items():
+        facts["summary"] = sentence(system, facts, scores["leading"], scores["n"], scores.get("groups"), tuned_ms)
+    return cast("Scores", {**scores, "systems": every})
 
 
 def _key(system: System, task: Task) -> str:
