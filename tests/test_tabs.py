@@ -282,10 +282,10 @@ def test_rows_are_listed_turned_and_opened(page: Page, monkeypatch: pytest.Monke
     make_run(120, name="many")
     asked = {"run_name": "many", "metric": "chrf", "sort": "row", "label": "", "filter": "all", "search": ""}
     shown = view.list_rows(request(), **asked)
-    assert "Say word 0" in shown[view.table] and shown[view.next]["interactive"]
+    assert "Say word 0" in shown[view.table] and shown[view.pager.next]["interactive"]
     second = view.list_rows(request(), **asked, at=shown[view.at], step=1)
-    assert second[view.at] == 1 and "Say word 0<" not in second[view.table] and second[view.back]["interactive"]
-    assert "1 row" in view.list_rows(request(), **asked | {"search": "word 119"})[view.place]
+    assert second[view.at] == 1 and "Say word 0<" not in second[view.table] and second[view.pager.back]["interactive"]
+    assert "1 row" in view.list_rows(request(), **asked | {"search": "word 119"})[view.pager.place]
     assert not view.leave_search(request(), "", **asked), "a click on a row leaves the field; the row stays open"
     assert view.leave_search(request(), "word 1", **asked)[view.opened] == ""
     shown = view.open_row(request(), pick("3"), **asked, at=0)

@@ -19,6 +19,7 @@ from sftdemo.ui.data_reader import Reading
 from sftdemo.ui.parts import downloads
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker
+from sftdemo.ui.parts.pager import Pager
 from sftdemo.ui.row_edits import Record
 from sftdemo.ui.tabs import row_list
 from sftdemo.ui.tabs.row_list import SHOWS, Filters
@@ -44,10 +45,7 @@ class RowsView:
             with gr.Row(elem_classes="columns"):
                 with gr.Column(scale=3, min_width=0):
                     self.table = picker(elem_id="rows")
-                    with gr.Row(elem_classes="small-row"):
-                        self.back = gr.Button("‹", size="sm", elem_id="rows-back")
-                        self.place = gr.HTML("", elem_id="rows-place")
-                        self.next = gr.Button("›", size="sm", elem_id="rows-next")
+                    self.pager = Pager(self.at, "rows")
                 self._build_opened()
             with gr.Row(elem_classes="small-row"):
                 self.new = gr.Button(label("rows_new"), size="sm", elem_id="rows-new")
@@ -65,7 +63,7 @@ class RowsView:
             self.key,
             self.field,
         ]
-        self.listed = [self.table, self.place, self.back, self.next, self.at]
+        self.listed = [self.table, *self.pager.parts]
         self.asked = {"show": self.show_only, "of_label": self.of_label, "search": self.search, "run_name": page.run}
         self.views = [
             self.lead,
@@ -135,10 +133,7 @@ class RowsView:
         rows = row_list.listing(reading, filters, at, said)
         return {
             self.table: row_list.table(rows, reading.summary, said, filters.show, lang),
-            self.place: row_list.place(rows, lang),
-            self.back: gr.update(visible=rows.pages > 1, interactive=rows.page > 0),
-            self.next: gr.update(visible=rows.pages > 1, interactive=rows.page + 1 < rows.pages),
-            self.at: rows.page,
+            **self.pager.shown(rows, lang),
         }
 
     def closed(self) -> Update:
@@ -240,9 +235,8 @@ class RowsView:
         rows = [*self.listed, *self.panel]
         for trigger in (self.show_only.input, self.of_label.input, self.search.submit):
             wire(trigger, self.list_rows, asked, rows, fault, needs="own_data")
-        for button, step in ((self.back, -1), (self.next, 1)):
-            turned = {**asked, "at": self.at, "step": gr.State(step)}
-            wire(button.click, self.list_rows, turned, rows, fault, needs="own_data")
+        for button, turn in self.pager.turns:
+            wire(button.click, self.list_rows, {**asked, **turn}, rows, fault, needs="own_data")
         row = {"looked": looked, "run_name": self.page.run}
         opened = [self.box, self.show_only, self.of_label, self.search, *rows]
         led = wire(self.lead.click, self.lead_here, row, opened, fault, needs="own_data")

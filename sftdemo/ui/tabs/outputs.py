@@ -18,7 +18,8 @@ from sftdemo.ui.parts import html
 from sftdemo.ui.parts.answers import counted, load, slots_listed, slots_named, verdict
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, latest_evaluation, picked, picker
-from sftdemo.ui.texts import label, language, number, say
+from sftdemo.ui.parts.pager import Pager
+from sftdemo.ui.texts import label, language, say
 
 SIDES = ("base", "tuned")
 
@@ -65,13 +66,6 @@ def outputs_table(page: OutputsPage, lang: str, selected: int | None) -> str:
         cells.append(f'<span class="{row["mark"]}">{say(lang, "mark_" + row["mark"])}</span>')
         table_rows.append((str(row["row"]), cells, row["row"] == selected))
     return html.table(headers, table_rows)
-
-
-def place(page: OutputsPage, lang: str) -> str:
-    return html.block(
-        say(lang, "outputs_place", n=number(page.total), page=number(page.page + 1), pages=number(page.pages)),
-        "muted small",
-    )
 
 
 def opened(row: Mapping[str, Any], lang: str) -> str:
@@ -138,12 +132,9 @@ class OutputsView:
             with gr.Row(elem_classes="columns"):
                 with gr.Column(scale=3, min_width=0):
                     self.table = picker(elem_id="outputs")
-                    with gr.Row(elem_classes="small-row"):
-                        self.back = gr.Button("‹", size="sm", elem_id="outputs-back")
-                        self.place = gr.HTML("", elem_id="outputs-place")
-                        self.next = gr.Button("›", size="sm", elem_id="outputs-next")
+                    self.pager = Pager(self.at, "outputs")
                 self._build_opened()
-        self.listed = [self.counts, self.table, self.place, self.back, self.next, self.at, self.searched]
+        self.listed = [self.counts, self.table, *self.pager.parts, self.searched]
         hidden = dict.fromkeys((self.beside, self.why_row, self.mislabelled), gr.update(visible=False))
         self.closed = {self.opened: "", self.reason: "", self.open_number: None, **hidden}
         self.asked = {
@@ -182,10 +173,7 @@ class OutputsView:
         return {
             self.counts: counted(page, lang),
             self.table: outputs_table(page, lang, None),
-            self.place: place(page, lang),
-            self.back: gr.update(visible=page.pages > 1, interactive=page.page > 0),
-            self.next: gr.update(visible=page.pages > 1, interactive=page.page + 1 < page.pages),
-            self.at: page.page,
+            **self.pager.shown(page, lang),
         }
 
     def show(self, run: runs.Run, name: str, lang: str) -> dict[Any, Any]:
@@ -277,9 +265,8 @@ class OutputsView:
         for trigger in (*(field.input for field in fields), self.search.submit):
             wire(trigger, self.list_rows, filters, views, self.fault)
         wire(self.search.blur, self.leave_search, {**filters, "searched": self.searched}, views, self.fault)
-        for button, step in ((self.back, -1), (self.next, 1)):
-            turned = {**filters, "at": self.at, "step": gr.State(step)}
-            wire(button.click, self.list_rows, turned, views, self.fault)
+        for button, turn in self.pager.turns:
+            wire(button.click, self.list_rows, {**filters, **turn}, views, self.fault)
         row = [self.beside, self.opened, self.table, self.open_number, self.reason, self.why_row, self.mislabelled]
         wire(self.close.click, self.close_row, {**filters, "at": self.at}, row, self.fault)
         wire(self.table.select, self.open_row, {**filters, "at": self.at}, row, self.fault, **EACH_PICK)

@@ -168,11 +168,6 @@ def remarks(record: Record, said: Mapping[str, Opinion], lang: str) -> str:
     return " ".join(marks)
 
 
-def place(rows: Listing, lang: str) -> str:
-    where = say(lang, "outputs_place", n=number(rows.total), page=number(rows.page + 1), pages=number(rows.pages))
-    return html.block(where, "muted small")
-
-
 def opened(record: Record, said: Mapping[str, Opinion], field: int, lang: str) -> str:
     """One row: its problems, what the model says, and its values, of which one can be picked to be changed."""
     notes = []
