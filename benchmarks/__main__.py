@@ -21,7 +21,7 @@ import psutil
 
 from benchmarks import parts, peers, plan, plot, report
 from sftdemo import files, log, runs
-from sftdemo.config import DEFAULT_MODEL
+from sftdemo.config.start import DEFAULT_MODEL
 from sftdemo.errors import UserError
 from sftdemo.model import download
 

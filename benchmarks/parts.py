@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import children, peers, rows
-from benchmarks.plan import Bench, Record
+from benchmarks.plan import BESIDE, GGUF_KINDS, Bench, Record, llamacpp
 from sftdemo.runs import home
 
 PEERS = {"TRL": "trl", "TRL, packing": "trl", "LLaMA-Factory": "llamafactory"}
@@ -69,6 +69,31 @@ def chat(bench: Bench) -> Iterator[Record]:
         ours = bench.measure("answer_ours", spec)
         plain = bench.measure("answer_plain", spec | {"sides": ["base", "tuned"] if first else ["base"]})
         yield from _answered(bench, "chat", number, prompts, ours, plain)
+        beside = bench.measure("answer_ours", spec | {"neighbours": 1})
+        beside.pop("texts", None)
+        yield {"part": "chat", "round": number, "who": BESIDE, "prompts": len(prompts)} | beside
+
+
+def runtime(bench: Bench) -> Iterator[Record]:
+    """Both sides streamed at once against llama.cpp answering twice in turns, the same weights in several types."""
+    prompts = rows.prompts(bench.prompts, bench.size.chat_prompts, bench.seed)
+    spec = {"run": bench.tuned(), "prompts": prompts, "max_new_tokens": bench.size.chat_tokens, "to_the_limit": True}
+    missing = peers.install(bench.peers, "llamacpp")
+    written = {
+        kind: bench.measure("write_gguf", {"run": bench.tuned(), "kind": kind, "to": str(bench.work / kind)})
+        for kind in ([] if missing else GGUF_KINDS)
+    }
+    for number in range(1, bench.size.rounds + 1):
+        mark = {"part": "runtime", "round": number}
+        ours = bench.measure("answer_ours", spec | {"streamed": True})
+        ours.pop("texts", None)
+        yield mark | {"who": "sftdemo"} | ours
+        if missing:
+            yield mark | {"who": "llama.cpp", "failed": missing}
+        for kind, file in written.items():
+            python = peers.python(bench.peers, "llamacpp")
+            theirs = file if "failed" in file else bench.measure("answer_llamacpp", spec | file, python)
+            yield mark | {"who": llamacpp(kind)} | theirs
 
 
 def evaluation(bench: Bench) -> Iterator[Record]:
@@ -188,6 +213,7 @@ def scaling(bench: Bench) -> Iterator[Record]:
 PARTS = {
     "training": training,
     "chat": chat,
+    "runtime": runtime,
     "evaluation": evaluation,
     "startup": startup,
     "memory": memory,

@@ -8,10 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGES = {"trl": ["trl", "peft"], "llamafactory": ["llamafactory"]}
+PACKAGES = {"trl": ["trl", "peft"], "llamafactory": ["llamafactory"], "llamacpp": ["xllamacpp"]}
+WITHOUT_TORCH = {"llamacpp"}
 # Built for CUDA, it breaks transformers beside a CPU build of torch; text needs none.
 UNUSED = "torchvision"
-TOLD = ("trl", "llamafactory", "torch", "transformers", "peft", "accelerate")
+TOLD = ("trl", "llamafactory", "torch", "transformers", "peft", "accelerate", "xllamacpp")
 SECONDS = 1800
 PROBE = """
 import importlib.metadata, json, sys
@@ -34,14 +35,14 @@ def install(folder: Path, peer: str) -> str | None:
 
     Returns None, or in one line why it isn't usable. What was half built is built anew by the next run.
     """
-    if peer in versions(folder, peer):
+    if PACKAGES[peer][0] in versions(folder, peer):
         return None
     place = folder / peer
-    torch = importlib.metadata.version("torch")
+    torch = [] if peer in WITHOUT_TORCH else [f"torch=={importlib.metadata.version('torch')}"]
     pip = [str(python(folder, peer)), "-m", "pip"]
     for command in (
         [sys.executable, "-m", "venv", "--clear", str(place)],
-        [*pip, "install", "--quiet", f"torch=={torch}", *PACKAGES[peer]],
+        [*pip, "install", "--quiet", *torch, *PACKAGES[peer]],
         [*pip, "uninstall", "--quiet", "--yes", UNUSED],
     ):
         try:

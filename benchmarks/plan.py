@@ -10,7 +10,14 @@ from benchmarks import children, rows
 from sftdemo.errors import UserError
 from sftdemo.files import write_jsonl
 
+BESIDE = "sftdemo beside a busy process"  # who is measured
+GGUF_KINDS = ("f16", "q8_0", "q4_0", "q4_1")  # the last is the file that the default model comes from
 Record = dict[str, Any]  # "part", "who", "round" (from 1), then what was measured, or "failed": why not
+
+
+def llamacpp(kind: str) -> str:
+    """Who is measured where llama.cpp answers with a file of that kind."""
+    return f"llama.cpp, {kind.upper()}"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.plan import Record
+from benchmarks.plan import BESIDE, GGUF_KINDS, Record, llamacpp
 
 Value = Callable[[Record], float]
 
@@ -93,6 +93,14 @@ class Found:
     def chat_share(self) -> Spread | None:
         return self.ratio("chat", ("sftdemo", side_speed), ("generate", base_speed))
 
+    def chat_beside(self) -> Spread | None:
+        """A side's speed beside a process that never waits, as a share of its quiet one."""
+        return self.ratio("chat", (BESIDE, side_speed), ("sftdemo", side_speed))
+
+    def faster_than_llamacpp(self, kind: str) -> Spread | None:
+        """A side's speed with both at once, over one's with base and tuned in turns."""
+        return self.ratio("runtime", ("sftdemo", side_speed), (llamacpp(kind), side_speed))
+
     def evaluated_faster(self) -> Spread | None:
         return self.ratio("evaluation", ("generate", loops_per_prompt), ("sftdemo", batch_per_prompt))
 
@@ -162,7 +170,7 @@ def markdown(records: list[Record], about: dict[str, Any], plot: str) -> str:
             "This processor has no bfloat16 units; what is asked is asked of one that has, so here it is only told.",
             "",
         ]
-    for section in (training, chat, evaluation, startup, memory, scaling):
+    for section in (training, chat, runtime, evaluation, startup, memory, scaling):
         if any(record["part"] == section.__name__ for record in records):
             lines += section(found)
             failed = found.failures(section.__name__)
@@ -178,6 +186,8 @@ def targets(found: Found) -> list[str]:
         ("training against LLaMA-Factory, times", found.faster("LLaMA-Factory"), 3.6, 4.5, True),
         ("share of the product limit used in training", found.share(), 0.35, 0.5, True),
         ("a side's tokens/s in chat against the base alone", found.chat_share(), 0.8, 0.95, True),
+        ("chat beside a busy process against quiet", found.chat_beside(), 0.4, 0.5, True),
+        ("both sides against llama.cpp in turns (Q4_1), times", found.faster_than_llamacpp("q4_1"), 1.3, 2, True),
         ("evaluation against two loops of generate, times", found.evaluated_faster(), 8, 15, True),
         ("memory of the second side, share of the weights", found.second_side(), 0.1, 0.05, False),
         ("first page against a hello-world app, times", found.page_ratio(), 1.3, 1.1, False),
@@ -232,9 +242,23 @@ def chat(found: Found) -> list[str]:
         rows.append(
             ("sftdemo, each of both sides", ours.text(), ((share := found.chat_share()) and share.text(2)) or "")
         )
+    if beside := found.spread("chat", BESIDE, side_speed):
+        rows.append((BESIDE, beside.text(), ""))
     if plain := found.spread("chat", "generate", base_speed):
         rows.append(("generate, the base alone", plain.text(), ""))
     return ["## Side by side in the chat", "", *table(("who", "tokens/s", "share of the base alone"), rows)]
+
+
+def runtime(found: Found) -> list[str]:
+    rows = []
+    if ours := found.spread("runtime", "sftdemo", side_speed):
+        rows.append(("sftdemo, both sides at once", ours.text(), ""))
+    for kind in GGUF_KINDS:
+        if theirs := found.spread("runtime", llamacpp(kind), side_speed):
+            ratio = found.faster_than_llamacpp(kind)
+            rows.append((f"{llamacpp(kind)}, in turns", theirs.text(), ratio.text(2) if ratio else ""))
+    head = ("who", "tokens/s of a side", "sftdemo is faster by")
+    return ["## Side by side with another runtime", "", *table(head, rows)]
 
 
 def evaluation(found: Found) -> list[str]:

@@ -5,6 +5,7 @@ Takes about two minutes on two cores; needs playwright and chromium, and the pac
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -16,10 +17,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.test_browser import CHROMIUM, QUIET, REAL_MS, end, expect, go, serve, sync_api
+from PIL import Image
+
+from tests.browser import CHROMIUM, QUIET, REAL_MS, end, expect, go, new_page, serve, sync_api
 
 DOCS = Path(__file__).parent
 WIDTH, HEIGHT = 1180, 860
+COLOURS = 128  # of a picture, which makes it half as large
 
 
 def make_table(folder: Path) -> Path:
@@ -36,7 +40,7 @@ def make_table(folder: Path) -> Path:
 def walk(page: Any, table: Path) -> None:
     """From the table to a vote, a picture at each step."""
     page.locator("#upload input[type=file]").set_input_files(str(table))
-    page.get_by_role("button", name="Read it as").first.click()
+    page.click("#confirm-columns")
     expect(page.locator("#verdict")).to_contain_text("3 labels", timeout=REAL_MS)
     shoot(page, "data")
     page.click("#to-train")
@@ -66,7 +70,8 @@ def shoot(page: Any, name: str) -> None:
     page.evaluate("window.scrollTo(0, 0); document.fonts.ready")
     path = DOCS / "pictures" / f"{name}.png"
     path.parent.mkdir(exist_ok=True)
-    page.screenshot(path=str(path), animations="disabled")
+    picture = Image.open(io.BytesIO(page.screenshot(animations="disabled")))
+    picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
     print(path.relative_to(DOCS.parent), path.stat().st_size // 1000, "kB")
 
 
@@ -79,7 +84,7 @@ def main() -> None:
         try:
             with sync_api.sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-                page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, locale="en-US")
+                page = new_page(browser, WIDTH, HEIGHT, locale="en-US")
                 page.set_default_timeout(REAL_MS)
                 page.goto(url)
                 walk(page, table)

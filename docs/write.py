@@ -19,11 +19,13 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
 import sftdemo  # noqa: E402
-from sftdemo import data, schema  # noqa: E402
+from sftdemo import data  # noqa: E402
 from sftdemo.__main__ import parser  # noqa: E402
+from sftdemo.config.settings import value_type  # noqa: E402
 from sftdemo.evaluation.registry import METRICS  # noqa: E402
 from sftdemo.log import TO_LOG  # noqa: E402
-from sftdemo.settings import value_type  # noqa: E402
+from sftdemo.runs import samples, sweep_record  # noqa: E402
+from sftdemo.schema import evaluation, lineage, owner, run  # noqa: E402
 
 _LAYERS = ast.parse((DOCS.parent / "tests" / "test_layers.py").read_text(encoding="utf-8"))
 ORDER, INSIDE = (
@@ -162,7 +164,11 @@ def run_folder(text: str) -> str:
 
 def kind(name: str) -> Any:
     """The TypedDict of that name."""
-    return getattr(schema, name, None) or getattr(data, name)
+    return next(
+        getattr(home, name)
+        for home in (run, evaluation, owner, lineage, samples, sweep_record, data, data.types)
+        if hasattr(home, name)
+    )
 
 
 def keys(typed_dict: Any, beside: Any = None) -> str:

@@ -19,16 +19,21 @@ from pathlib import Path
 
 from sftdemo import __doc__ as about
 from sftdemo import __version__, log
-from sftdemo.cli import commands, run_commands
+from sftdemo.cli import commands, model_commands, run_commands, sweep_command, talk_commands
 from sftdemo.cli.flags import add_flags
-from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
+from sftdemo.config.evaluate import EvaluateConfig
+from sftdemo.config.export import ExportConfig
+from sftdemo.config.generate import GenerateConfig
+from sftdemo.config.push import PushConfig
+from sftdemo.config.read import ReadConfig
+from sftdemo.config.sweep import SweepConfig
+from sftdemo.config.train import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.evaluation.words import LANGUAGES
 from sftdemo.files import disk_fault
-from sftdemo.read_config import ReadConfig
 from sftdemo.system import distributed
 from sftdemo.ui.access.settings import SECRET, AppConfig
-from sftdemo.verbs.export_config import ExportConfig
+from sftdemo.verbs.compress import TEACHERS
 
 
 def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
@@ -47,7 +52,8 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     check = verb("check", "Read and validate data; exit status 1 if rows are at fault.")
     check.add_argument("data", metavar="DATA", help=ReadConfig.__dataclass_fields__["data"].metadata["help"])
     add_flags(check, ReadConfig, skip=("data",))
-    add_flags(check, TrainConfig, only=("model", "thinking", "max_length", "on_long", "chunk_overlap"))
+    encoding = ("model", "task", "thinking", "source_prefix", "source_language", "target_language")
+    add_flags(check, TrainConfig, only=(*encoding, "max_length", "on_long", "chunk_overlap"))
     check.add_argument(
         "--row", type=int, metavar="K", help="Show the tokens of example K (from 1) as they are trained on."
     )
@@ -59,15 +65,31 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     train.add_argument("--stop-after", type=float, metavar="MINUTES", help=argparse.SUPPRESS)  # of a run of the app
     add_flags(train, TrainConfig, skip=("data", "resume"))
     train.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="Settings from YAML or JSON, also a run's config.json; flags stand above the file.",
-    )
-    train.add_argument(
         "--save-config", type=Path, metavar="FILE", help="Write the settings to this YAML file, and train nothing."
     )
-    train.add_argument(
+
+    sweep = verb("sweep", "Try learning rates, ranks and epochs for some minutes, and train the best to its end.")
+    sweep.set_defaults(act=sweep_command.sweep)
+    sweep.add_argument("data", metavar="DATA", help=ReadConfig.__dataclass_fields__["data"].metadata["help"])
+    add_flags(sweep, SweepConfig)
+    add_flags(sweep, TrainConfig, skip=sweep_command.LEFT_OUT)
+    for verb_that_trains in (train, sweep):
+        verb_that_trains.add_argument(
+            "--config",
+            type=Path,
+            metavar="FILE",
+            help="Settings from YAML or JSON, also a run's config.json; flags stand above the file.",
+        )
+        verb_that_trains.add_argument(
+            "--no-wait",
+            action="store_true",
+            help="While another run trains, end with exit status 1 instead of waiting.",
+        )
+
+    compress = verb("compress", "Train a smaller student of a run, on the run's own rows and by its probabilities.")
+    compress.add_argument("run", metavar="RUN")
+    add_flags(compress, TrainConfig, skip=TEACHERS)
+    compress.add_argument(
         "--no-wait", action="store_true", help="While another run trains, end with exit status 1 instead of waiting."
     )
 
@@ -80,6 +102,7 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
 
     compare = verb("compare", "Answer one prompt with a base and up to three runs of it, in one batch.")
     compare.add_argument("runs", nargs="+", metavar="RUN")
+    compare.set_defaults(act=talk_commands.compare)
     compare.add_argument("--prompt", required=True, metavar="TEXT")
     add_flags(compare, GenerateConfig)
 
@@ -92,6 +115,7 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     )
 
     chat = verb("chat", "Talk to a base and up to three runs of it, side by side in the terminal.")
+    chat.set_defaults(act=talk_commands.chat)
     chat.add_argument("runs", nargs="+", metavar="RUN")
     add_flags(chat, GenerateConfig)
 
@@ -110,12 +134,34 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     votes.add_argument(
         "--open", metavar="EVALUATION", help="Ask raters about this evaluation, whatever newer ones come."
     )
+    votes.add_argument(
+        "--between",
+        metavar="FIRST,SECOND",
+        help="Ask raters about these two systems, as linear,tuned or run:OTHER,tuned, and tell the votes on them; base,tuned as at first.",
+    )
 
     export = verb("export", "Write a run's model to a folder of its own, and see that it answers as the run does.")
+    export.set_defaults(act=model_commands.export)
     export.add_argument("run", metavar="RUN")
     export.add_argument("--to", required=True, metavar="DIR", help="A new folder; with --zip a new file.")
     export.add_argument("--merge", action="store_true", help="The same as --format merged.")
     add_flags(export, ExportConfig)
+
+    push = verb(
+        "push", "Put a run's model on the Hub with its card, private; the token is HF_TOKEN or of `hf auth login`."
+    )
+    push.set_defaults(act=model_commands.push)
+    push.add_argument("run", metavar="RUN")
+    push.add_argument("repository", metavar="OWNER/NAME")
+    add_flags(push, PushConfig)
+
+    imported = verb("import", "Make a run of a run's folder, an export, a LoRA adapter or a Hub id from elsewhere.")
+    imported.set_defaults(act=model_commands.import_run)
+    imported.add_argument("source", metavar="SOURCE", help="A folder, the ZIP of an export, or a Hub id (owner/name).")
+    imported.add_argument("--name", help="The run's name here.")
+    imported.add_argument(
+        "--base", metavar="MODEL", help="The model that it was tuned from: a folder, a Hub id, or smollm2-135m."
+    )
 
     report = verb("report", "Write a run, or several compared, as one HTML file that needs no network.")
     report.add_argument("runs", nargs="+", metavar="RUN")

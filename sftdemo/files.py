@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import hashlib
@@ -70,6 +71,19 @@ def disk_fault(error: BaseException) -> UserError | None:
             why=os.strerror(number),
         )
     return None
+
+
+@contextlib.contextmanager
+def disk_faults() -> Iterator[None]:
+    """Within, an error of a full or locked disk is the UserError that says so."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if fault := disk_fault(error):
+            raise fault from error
+        raise
 
 
 def _folder(path: str) -> str:

@@ -45,6 +45,11 @@ class Reporter:
         """Asked at every step: whether to end early and keep what there is."""
         return False
 
+    def raise_if_stopped(self) -> None:
+        """Raise KeyboardInterrupt where the work should end: asked between stages of what keeps nothing."""
+        if self.should_stop():
+            raise KeyboardInterrupt
+
 
 class Quiet(Reporter):
     """Says nothing, and stops where another would."""

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from sftdemo.errors import Text
 
 Stage = Literal[
-    "reading", "fetching", "converting", "encoding", "loading", "first_validation", "training", "validating", "saving", "forgetting",
+    "reading", "fetching", "converting", "encoding", "sweeping", "loading", "first_validation", "training", "validating", "saving", "forgetting",
 ]  # fmt: skip
 MEGABYTE = 10**6
 
@@ -27,6 +27,7 @@ STAGES: dict[Stage, Kind] = {
     "fetching": Kind(Text("Fetching the model"), Text("MB"), MEGABYTE),
     "converting": Kind(Text("Converting the model, once")),
     "encoding": Kind(Text("Turning the rows into tokens")),
+    "sweeping": Kind(Text("Trying settings"), Text("steps")),
     "loading": Kind(Text("Loading the model"), Text("MB"), MEGABYTE),
     "first_validation": Kind(Text("First validation"), Text("batches")),
     "training": Kind(Text("Training"), Text("steps")),

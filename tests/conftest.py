@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,9 @@ import pytest
 
 # Tests run on both cores, a file on each; threads that wait for each other there cost more than they bring.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["SFTDEMO_COMPILED"] = "0"  # a home of its own each would be compiled for anew; test_decode_step compiles
+
+pytest_plugins = ["tests.browser"] if find_spec("playwright") else []  # its fixtures, for all files the same app
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -24,6 +30,31 @@ TEXTS = ("good fine great lovely nice", "bad awful sad poor dreadful")
 PLACES = ["film", "book", "song", "meal", "room", "phone", "train", "park"]
 
 
+def pytest_configure() -> None:
+    """Half of Gradio's import is to write stubs for editors."""
+    from sftdemo.ui.server import quicken_gradio
+
+    quicken_gradio()
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """All that was imported stays: a million objects that no search for garbage, and each training asks for one, need visit."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with the largest part of slow tests first, so that no worker has one left when the other is done.
+
+    Whether they are chosen or not: the rest of such a file is above the average, too.
+    """
+    tests = Counter(item.path for item in items)
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (-slow[item.path] / tests[item.path], -tests[item.path]))
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test has its own SFTDEMO_HOME and no network for models."""
@@ -31,6 +62,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SFTDEMO_HOME", str(path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return path
+
+
+@pytest.fixture
+def store(home: Path) -> Any:
+    """The votes of the test's home."""
+    from sftdemo.votes import Store
+
+    return Store()
 
 
 @contextmanager
@@ -45,6 +84,14 @@ def home_at(path: Path) -> Iterator[Path]:
 def shipped_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home that a file's tests with the shipped model share, so that it is fetched once."""
     return tmp_path_factory.mktemp("shipped") / "home"
+
+
+@pytest.fixture(scope="session")
+def built_page() -> Any:
+    """The whole page as gr.Blocks, to be looked at and not served."""
+    from sftdemo.ui import build
+
+    return build()
 
 
 def make_tokenizer(template: str = CHATML):

@@ -15,7 +15,7 @@ from sftdemo.inference.server import ServedRuns, checked
 @contextmanager
 def serving(blocks: Any) -> Iterator[tuple[Any, str]]:
     """The app that serves a page on a free port of this machine, and its address."""
-    from sftdemo.ui import server
+    from sftdemo.ui import bounds, server
 
     blocks.api_open = False
     app, url, _ = blocks.launch(
@@ -25,6 +25,7 @@ def serving(blocks: Any) -> Iterator[tuple[Any, str]]:
         ssr_mode=False,
         run_history=False,
         app_kwargs=server.app_options(blocks),
+        **bounds.keep(blocks),
     )
     yield app, url.rstrip("/")
     blocks.close()

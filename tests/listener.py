@@ -1,4 +1,4 @@
-"""A reporter that keeps all that it hears."""
+"""Reporters of the tests: one keeps all that it hears, one says stop."""
 
 from __future__ import annotations
 
@@ -32,3 +32,14 @@ class Listener(Reporter):
 
     def should_stop(self) -> bool:
         return self.most is not None and len(self.rows) > self.most
+
+
+class Impatient(Reporter):
+    """Says stop from when it was asked `looks` times."""
+
+    def __init__(self, looks: int) -> None:
+        self.left = looks
+
+    def should_stop(self) -> bool:
+        self.left -= 1
+        return self.left < 0

@@ -18,7 +18,7 @@ from sftdemo.config import TrainConfig  # noqa: E402
 from sftdemo.inference import load_run  # noqa: E402
 from sftdemo.model.lora_targets import targets  # noqa: E402
 from sftdemo.model.support import OWN_STATES  # noqa: E402
-from sftdemo.training.trainer import trainable  # noqa: E402
+from sftdemo.training.chat_learner import trainable  # noqa: E402
 
 PAGE = ROOT / "docs" / "models.md"
 LAYERS = {

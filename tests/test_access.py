@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 pytest.importorskip("gradio")
 
+from sftdemo import runs
+from sftdemo.config import TrainConfig
 from sftdemo.errors import UsageError, UserError
-from sftdemo.ui import build
-from sftdemo.ui.access import rights
+from sftdemo.ui.access import rights, sources
 from sftdemo.ui.access.hosts import Hosts
 from sftdemo.ui.access.settings import AppConfig
 
@@ -59,6 +61,16 @@ def test_who_sent_it(bound: str, request_: Any, role: str) -> None:
     assert rights.visitor(request_).role == role
 
 
+@pytest.mark.parametrize("name", ["teacher", "from_run"])
+def test_an_owner_over_the_network_names_runs_and_no_folders(name: str, tmp_path: Path) -> None:
+    rights.use(AppConfig(password="a long one"), "0.0.0.0")
+    run = runs.create("t", "", {"settings": {}})
+    owner = rights.Visitor("owner", "k")
+    sources.check(TrainConfig.from_json({"data": "support_tickets", name: "t"}), owner)
+    with pytest.raises(UserError):
+        sources.check(TrainConfig.from_json({"data": "support_tickets", name: str(run.path)}), owner)
+
+
 def test_a_password_makes_everybody_sign_in() -> None:
     rights.use(AppConfig(password="a long one"), "127.0.0.1")
     assert rights.visitor(sent()).role == "visitor"
@@ -95,7 +107,7 @@ def test_names_allowed_beside_its_own() -> None:
     assert not hosts.knows("sft.example.org.evil.example") and not hosts.knows("sft.example.org@evil.example")
 
 
-def test_every_event_says_what_it_needs() -> None:
-    for event in build().fns.values():
+def test_every_event_says_what_it_needs(built_page: Any) -> None:
+    for event in built_page.fns.values():
         if event.fn and event.fn.__name__ != "_check_login_status":
             assert event.fn.needs in rights.ACTIONS, event.fn

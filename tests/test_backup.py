@@ -42,6 +42,10 @@ def test_a_home_comes_back_as_it_was(home, other_home, tmp_path, monkeypatch, ca
     (home / "models" / "base" / "model.safetensors").write_bytes(b"w" * 100)
     (home / "chats" / "owner").mkdir(parents=True)
     (home / "chats" / "owner" / "x.json").write_text("{}", encoding="utf-8")
+    (home / "browsers.key").write_bytes(b"k" * 32)
+    for left_out in ("kernels", "trash", "tmp"):
+        (home / left_out / "x").mkdir(parents=True)
+        (home / left_out / "x" / "y").write_text("z")
     assert main(["backup", str(tmp_path / "home.tar.gz"), "--json"]) == 0
     manifest = json.loads(capsys.readouterr().out)
     assert (manifest["runs"], manifest["votes"]) == (1, given) and manifest["bytes"] > 0
@@ -56,7 +60,8 @@ def test_a_home_comes_back_as_it_was(home, other_home, tmp_path, monkeypatch, ca
     } == files
     assert Store().totals(back) == before
     assert (other_home / "chats" / "owner" / "x.json").read_text(encoding="utf-8") == "{}"
-    assert not list(other_home.glob(".*"))
+    assert {path.name for path in other_home.iterdir()} == {"runs", "chats", "votes.sqlite", "browsers.key"}
+    assert (other_home / "browsers.key").read_bytes() == b"k" * 32, "visitors are known again"
 
 
 def test_models_come_along_when_asked(home, other_home, tmp_path, monkeypatch):

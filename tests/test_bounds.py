@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import tracemalloc
 from collections.abc import Callable
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ pytest.importorskip("gradio")
 
 import gradio as gr
 from gradio import state_holder
+from starlette.exceptions import HTTPException
 
 from sftdemo.ui import bounds, build
 
@@ -59,7 +61,7 @@ def test_a_session_keeps_its_own_values_alone(blocks: Any) -> None:
             state[block._id] = {"mine": number}
         state._update_value_in_config(plain._id, "shown")
 
-    assert bytes_each(session) < 20_000
+    assert bytes_each(session) < 30_000
     mine, other = holder["session 25"], holder["session 26"]
     assert [mine[states[0]._id], other[states[0]._id]] == [{"mine": 25}, {"mine": 26}]
     replaced = SimpleNamespace(stateful=False)
@@ -109,3 +111,67 @@ def test_the_queue_forgets_sessions_that_never_listen(blocks: Any) -> None:
     queue.event_analytics |= {"a": {"function": "f"}, "b": {"function": "f"}}
     queue.events_recorded += 5000
     assert queue.compute_analytics_summary([{"function": "f"}] * 9) == {"functions": {}}, "nothing is summed up"
+
+
+def test_who_never_reads_is_kept_no_more_than_a_bound(blocks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events are answered whether or not anybody listens, and a report has megabytes."""
+    monkeypatch.setattr(bounds, "UNREAD", 3 * bounds.MESSAGE_BYTES)
+    monkeypatch.setattr(bounds, "ALL_UNREAD", 10 * bounds.MESSAGE_BYTES)
+    page = gr.Blocks()
+    bounds.keep(page)
+    queue, taken = page._queue, []
+
+    async def take(body: Any) -> None:
+        taken.append(body.session_hash)
+
+    queue.push = take
+    push = bounds.for_readers(queue)
+
+    async def post(session: str, messages: int, text: str = "") -> None:
+        await push(SimpleNamespace(session_hash=session))
+        inbox = queue.pending_messages_per_session.setdefault(session, bounds.Messages())
+        for _ in range(messages):
+            inbox.put_nowait(SimpleNamespace(output={"data": [text, {"value": text}, None]}))
+
+    async def visit() -> None:
+        await post("reads", 2)
+        queue.pending_messages_per_session["reads"].get_nowait()
+        await post("never reads", 2, "x" * bounds.MESSAGE_BYTES)
+        assert queue.pending_messages_per_session["never reads"].unread == 6 * bounds.MESSAGE_BYTES
+        with pytest.raises(HTTPException):
+            await post("never reads", 1)
+        await post("nor does", 9)
+        await post("reads", 1)
+        assert list(queue.pending_messages_per_session) == ["reads", "never reads"], "the largest goes"
+        for _ in range(2):
+            queue.pending_messages_per_session["never reads"].get_nowait()
+        await post("never reads", 0)
+
+    asyncio.run(visit())
+    assert taken == ["reads", "never reads", "nor does", "reads", "never reads"]
+
+
+def test_what_is_short_takes_no_thread_and_a_handler_does() -> None:
+    name = gr.Textbox()
+
+    def where() -> int:
+        return threading.get_ident()
+
+    async def run(work: Any, *arguments: Any) -> Any:
+        return await bounds.in_thread_if_long(work, *arguments, limiter=None)
+
+    assert asyncio.run(run(where)) != threading.get_ident() and asyncio.run(run(name.preprocess, 5)) == "5"
+    bound = MethodType(lambda self: threading.get_ident(), name)
+    assert asyncio.run(run(bound)) == threading.get_ident()
+    assert asyncio.run(run(MethodType(lambda self: threading.get_ident(), gr.File()))) != threading.get_ident()
+
+
+def test_changes_that_are_events_are_those_that_gradio_finds(blocks: Any) -> None:
+    """Asked at each update of an answer; Gradio looks through all events each time."""
+    state = bounds.SessionState(blocks)
+    tracked = 0
+    for function in blocks.fns.values():
+        usual, quick = (owner.get_state_ids_to_track(*asked) for owner, asked in ((gr.Blocks, (blocks, function, state)), (blocks, (function, state))))  # fmt: skip
+        assert usual == quick
+        tracked += len(quick[0])
+    assert tracked > 10 and blocks.get_state_ids_to_track(function, None) == ([], [])

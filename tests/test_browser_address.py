@@ -8,14 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.test_browser import CHROMIUM, SLOW_MS, app_home, browser, go, open_page, sync_api, url  # noqa: F401
+from tests.browser import NEEDS_CHROMIUM, SLOW_MS, expect, go, settled
 from tests.test_ui import add_evaluation, made_run
 
-expect = sync_api.expect
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 
 def addressed(page: Any, part: str) -> None:
@@ -23,9 +19,9 @@ def addressed(page: Any, part: str) -> None:
 
 
 def test_the_address_leads_there_and_back(
-    app_home: Path,  # noqa: F811
-    url: str,  # noqa: F811
-    open_page: Callable[..., Any],  # noqa: F811
+    app_home: Path,
+    url: str,
+    open_page: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SFTDEMO_HOME", str(app_home))
@@ -44,6 +40,7 @@ def test_the_address_leads_there_and_back(
     addressed(page, "run=first")
     for _ in range(2):
         page.go_back()
+        settled(page)
     expect(chip).to_contain_text("second", timeout=SLOW_MS)
     expect(row).to_contain_text("Row 2", timeout=SLOW_MS)
     page.goto(link)
@@ -53,6 +50,7 @@ def test_the_address_leads_there_and_back(
     page.locator("[data-do=lang]").click()
     expect(page.locator("#steps")).to_contain_text("对话", timeout=SLOW_MS)
     expect(page.locator("#chat-input textarea")).to_have_value("half a thought", timeout=SLOW_MS)
-    assert "tab=chat" in page.url and "run=second" in page.url
+    addressed(page, "tab=chat")
+    addressed(page, "run=second")
     page.goto(f"{url}?run=nowhere")
     expect(page.locator("#work-fault")).to_contain_text("nowhere", timeout=SLOW_MS)

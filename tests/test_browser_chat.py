@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,34 @@ import pytest
 
 from sftdemo import train
 from sftdemo.config import TrainConfig
-from tests.test_browser import CHROMIUM, app_home, browser, open_page, sync_api, url  # noqa: F401
+from tests.browser import NEEDS_CHROMIUM, expect, settled
 
-expect = sync_api.expect
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here"),
-]
+pytestmark = NEEDS_CHROMIUM
+
+
+BOTH_IN_SIGHT_JS = """() => {
+  const bar = document.getElementById("chat-bottom").getBoundingClientRect();
+  const boxes = [...document.querySelectorAll("#chat-now .answer")].map((answer) => answer.getBoundingClientRect());
+  return bar.height <= innerHeight / 6 && boxes.length === 2 && boxes.every((box) => box.top >= 0 && box.bottom <= bar.top);
+}"""
+
+
+@contextmanager
+def answers_late(page: Any) -> Iterator[None]:
+    """What is asked of the server meanwhile reaches it only at the end."""
+    held: list[Any] = []
+    page.route("**/queue/join*", lambda route: held.append(route))
+    with page.expect_request("**/queue/join*"):
+        yield
+    for route in held:
+        route.continue_()
+    page.unroute("**/queue/join*")
 
 
 def test_a_chat_on_a_phone(
-    app_home: Path,  # noqa: F811
-    url: str,  # noqa: F811
-    open_page: Callable[..., Any],  # noqa: F811
+    app_home: Path,
+    url: str,
+    open_page: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     tiny: str,
     labelled: str,
@@ -31,25 +47,29 @@ def test_a_chat_on_a_phone(
     train(TrainConfig(data=labelled, model=tiny, name="r", max_examples=16))
     page = open_page(390)
     page.goto(f"{url}?tab=chat&run=r")
+    expect(page.locator("#chat-prompts [data-pick]").first).to_be_visible()
+    settled(page)
     page.locator("#chat-prompts [data-pick]").first.click()
     page.click("#chat-send")
     answers, question = page.locator("#chat-now .answer"), page.locator("#chat-now .says")
     expect(answers.locator("[data-copy]")).to_have_count(2)
     expect(page.locator("#chat-now .expected")).to_be_visible()
+    expect(page.locator("#chat-now .asked")).to_have_count(1)
     typed = question.inner_text()
-    assert "Answer with the label only" not in typed and page.locator("#chat-now .asked").count() == 1
-    bar, height = page.locator("#chat-bottom").bounding_box(), page.viewport_size["height"]
-    assert bar["height"] <= height / 6 and page.evaluate("document.documentElement.scrollWidth") <= 390
-    for box in (answers.nth(0).bounding_box(), answers.nth(1).bounding_box()):
-        assert box["y"] >= 0 and box["y"] + box["height"] <= bar["y"], "both in sight"
+    assert "Answer with the label only" not in typed
+    page.wait_for_function(BOTH_IN_SIGHT_JS)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
     expect(page.locator("#chat-send")).to_be_disabled()
-    page.locator("#chat-input textarea").press("Enter")
-    expect(page.locator("#chat-fault .fault")).to_contain_text("Type a question first")
+    box, fault = page.locator("#chat-input textarea"), page.locator("#chat-fault .fault")
+    box.press("Enter")
+    settled(page)
+    expect(fault).to_contain_text("Type a question first")
     expect(page.locator(".toast-body:visible")).to_have_count(0)
 
     page.locator("#chat-kept button").first.click()
     page.click("#chat-keep")
+    expect(page.locator("#kept-chats tr[data-pick]")).to_have_count(1)
     page.click("#kept-share")
     shared = page.context.new_page()
     shared.goto(page.locator("#kept-link .link").get_attribute("href"))
@@ -57,7 +77,15 @@ def test_a_chat_on_a_phone(
     shared.close()
 
     page.locator("#chat-now [data-pick='edit:0']").click()
-    page.locator("#chat-input textarea").fill("<b>the film</b> was bad")
+    expect(box).to_have_value(typed)
+    page.click("#chat-edit-cancel")
+    expect(box).to_have_value("")
+    with answers_late(page):
+        page.locator("#chat-now [data-pick='edit:0']").click()
+        box.fill("<b>the film</b> was bad")
+    expect(page.locator("#chat-edit-cancel")).to_be_visible()
+    settled(page)
+    expect(box).to_have_value("<b>the film</b> was bad")
     page.click("#chat-send")
     expect(question).to_have_text("<b>the film</b> was bad")
     expect(answers.locator("[data-copy]")).to_have_count(2)

@@ -10,7 +10,7 @@ import pytest
 
 from sftdemo import data, files
 from sftdemo.evaluation.scorecard import score_outputs
-from tests.test_browser import CHROMIUM, app_home, browser, choose, go, open_page, sync_api, url  # noqa: F401
+from tests.test_browser import CHROMIUM, app_home, browser, choose, go, open_page, settled, sync_api, url  # noqa: F401
 from tests.test_ui import made_run
 
 expect = sync_api.expect
@@ -52,6 +52,7 @@ def test_problems_are_mended_and_a_wrong_label_is_found_from_the_outputs(
     expect(rows).to_have_count(1)
     rows.first.click()
     expect(row).to_contain_text("a last note")
+    settled(page)
     choose(page, "#rows-set-label", "spam")
     page.locator("#rows-save").click()
     expect(page.locator("#verdict")).to_contain_text("61 rows, 2 labels, ready")
@@ -60,6 +61,7 @@ def test_problems_are_mended_and_a_wrong_label_is_found_from_the_outputs(
     page.locator("#row-mislabelled").click()
     expect(row).to_contain_text("note <b>number</b> 7")
     expect(row).to_contain_text("The tuned model says: ham")
+    settled(page)
     choose(page, "#rows-set-label", "ham")
     page.locator("#rows-save").click()
     expect(page.locator("#rows-edits summary")).to_contain_text("Edits: 2")

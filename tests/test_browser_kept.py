@@ -5,16 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 from conftest import label_rows
 
-from tests.test_browser import CHROMIUM, SLOW_MS, browser, end, free_port, go, serve, sync_api  # noqa: F401
+from tests.browser import NEEDS_CHROMIUM, SLOW_MS, end, expect, free_port, go, new_page, open_settings, serve, settled
 
-expect = sync_api.expect
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 
 def load_again(page: Any, data: str) -> None:
@@ -29,18 +24,20 @@ def is_back(page: Any, data: str) -> None:
     expect(page.locator("#plan")).to_contain_text("40 ", timeout=SLOW_MS)
 
 
-def test_a_reload_at_every_step_loses_nothing(browser: Any, tiny: str, tmp_path: Path) -> None:  # noqa: F811
+def test_a_reload_at_every_step_loses_nothing(browser: Any, tiny: str, tmp_path: Path) -> None:
     home, port = tmp_path / "kept", free_port()
     file = tmp_path / "moods.csv"
     rows = [f"{row['text']},{row['label']}" for row in label_rows(60)]
     file.write_text("\n".join(["remark,mood", *rows]) + "\n", encoding="utf-8")
     url, app = serve(home, port)
     try:
-        other = browser.new_context().new_page()
+        other = new_page(browser)
         other.goto(url)
         expect(other.locator("#verdict")).to_contain_text("ready", timeout=SLOW_MS)
-        page = browser.new_context(locale="en-US").new_page()
+        page = new_page(browser, locale="en-US")
         page.goto(url)
+        expect(page.locator("#verdict")).to_contain_text("ready")
+        settled(page)
         page.locator("#upload input[type=file]").set_input_files(str(file))
         expect(page.locator("#data-preview")).to_contain_text("remark", timeout=SLOW_MS)
         page.click("#confirm-columns")
@@ -48,9 +45,7 @@ def test_a_reload_at_every_step_loses_nothing(browser: Any, tiny: str, tmp_path:
         page.locator("#data-model input").fill(tiny)
         page.locator("#data-model input").press("Enter")
         expect(page.locator("#template-checks")).to_contain_text("✓", timeout=SLOW_MS)
-        page.click("#to-train")
-        page.locator("#train-settings button").first.click()
-        # What was chosen on Data has come; it would take the place of what is typed before.
+        open_settings(page)
         expect(page.locator("#train-command")).to_contain_text("--max-examples 600 --epochs 2.0", timeout=SLOW_MS)
         expect(page.locator("#train-command")).to_contain_text(f"--model {tiny}", timeout=SLOW_MS)
         page.locator("#TrainConfig-max_examples input, #TrainConfig-max_examples textarea").first.fill("40")
@@ -82,6 +77,7 @@ def test_a_reload_at_every_step_loses_nothing(browser: Any, tiny: str, tmp_path:
         page.click("#chat-send")
         expect(page.locator("#chat-talk")).to_contain_text("the film was good and nice", timeout=SLOW_MS)
         expect(page.locator("#chat-send")).to_be_visible(timeout=SLOW_MS)
+        settled(page)
         page.reload()
         expect(page.locator("#chat-talk")).to_contain_text("the film was good and nice", timeout=SLOW_MS)
         expect(page.locator("#run-chip")).to_contain_text("moods", timeout=SLOW_MS)

@@ -10,7 +10,7 @@ import pytest
 
 from sftdemo import runs
 from sftdemo.ui.texts import say
-from tests.test_browser import CHROMIUM, SLOW_MS, app_home, browser, open_page, sync_api, url  # noqa: F401
+from tests.test_browser import CHROMIUM, SLOW_MS, app_home, browser, open_page, settled, sync_api, url  # noqa: F401
 from tests.test_ui import add_evaluation, made_run
 
 expect = sync_api.expect
@@ -40,6 +40,7 @@ def test_runs_are_sorted_named_deleted_restored_and_compared(
     expect(page.locator("th[aria-sort=ascending]")).to_contain_text("Run")
 
     rows.first.click()
+    settled(page)
     page.locator("#runs-notes button").first.click()
     page.locator("#runs-name").locator("input, textarea").fill("Best <b>")
     page.locator("#runs-tags-text").locator("input, textarea").fill("good, 中文")
@@ -60,6 +61,7 @@ def test_runs_are_sorted_named_deleted_restored_and_compared(
         box.click()
         box.fill(name)
         page.locator("[role=option]", has_text=name).first.click()
+        settled(page)
     expect(page.locator("#compare-view .keys")).to_contain_text("B beta", timeout=SLOW_MS)
     expect(page.locator("#compare-measured")).to_contain_text(say("en", "set_lora_r"), timeout=SLOW_MS)
     expect(page.locator("#compare-answers")).to_contain_text("gave the same answers", timeout=SLOW_MS)

@@ -10,36 +10,31 @@ import pytest
 
 from sftdemo import runs
 from sftdemo.votes import Store
-from tests.test_browser import CHROMIUM, SLOW_MS, app_home, browser, end, open_page, serve, sync_api, url  # noqa: F401
+from tests.browser import NEEDS_CHROMIUM, SLOW_MS, expect, new_page, settled
 from tests.test_votes import make_run
 
-expect = sync_api.expect
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture
-def rate(app_home: Path, url: str, browser: Any, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
+def rate(app_home: Path, url: str, browser: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Open the raters' page of a run of the given name and rows, each time in a browser context of its own."""
     monkeypatch.setenv("SFTDEMO_HOME", str(app_home))
-    contexts = []
+    pages = []
 
-    def opened(name: str, rows: int = 14, width: int = 1280, listen: bool = False) -> Any:
+    def opened(name: str, rows: int = 14, width: int = 1280) -> Any:
         if not (runs.home() / "runs" / name).exists():
             make_run(rows, name=name)
-        contexts.append(browser.new_context(viewport={"width": width, "height": 844}, has_touch=width < 500))
-        page = contexts[-1].new_page()
-        if listen:
-            page.add_init_script(LISTEN)
+        page = new_page(browser, width, height=844, has_touch=width < 500)
+        pages.append(page)
         page.goto(f"{url}rate?run={name}")
-        expect(page.locator("#vote-view .answer").first).to_be_visible(timeout=SLOW_MS)
+        expect(page.locator("#vote-view .answer")).to_have_count(2, timeout=SLOW_MS)
+        settled(page)
         return page
 
     yield opened
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.context.close()
 
 
 def place(page: Any) -> str:
@@ -58,28 +53,12 @@ def votes(name: str) -> int:
     return len(Store().export(runs.named(name), "jsonl").splitlines())
 
 
-# What the page is sent, chunk by chunk: a stream that the page itself breaks off never counts as finished in Playwright.
-LISTEN = """
-window.heard = [];
-const real = window.fetch;
-window.fetch = async (...asked) => {
-  const reply = await real(...asked), copy = reply.clone(), at = heard.push("") - 1, text = new TextDecoder();
-  (async () => {
-    const reader = copy.body.getReader();
-    for (let part; !(part = await reader.read()).done;) heard[at] += text.decode(part.value, {stream: true});
-  })().catch(() => { heard[at] += " (broken off)"; });
-  return reply;
-};
-"""
-
-
 def test_no_response_tells_the_sides_before_the_vote(rate: Any) -> None:
-    page = rate("blind", listen=True)
+    page = rate("blind")
     answers = page.locator("#vote-view .answer").all_inner_texts()
     assert {re.search(r"word \d+", text, re.I)[0].casefold() for text in answers} == {  # type: ignore[index]
         re.search(r"word \d+", answers[0], re.I)[0].casefold()  # type: ignore[index]
     }
-    page.wait_for_timeout(1500)
     telling = [body for body in page.evaluate("window.heard") if re.search(r"word \d", body, re.I)]
     assert telling, "the pair came in some response"
     assert not [body for body in telling if re.search(r"\b(base|tuned|row_?\d*|held-out)\b", body.split("i18n")[0])]
@@ -111,7 +90,7 @@ def test_keys_vote_but_not_while_typing_or_composing(rate: Any) -> None:
         """() => { for (const more of [{isComposing: true}, {keyCode: 229}, {ctrlKey: true}, {repeat: true}])
         document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "1", bubbles: true, ...more})); }"""
     )
-    page.wait_for_timeout(1000)
+    settled(page)
     assert votes("keys") == 0
     name.fill("")
     name.blur()
@@ -124,7 +103,7 @@ def test_keys_vote_but_not_while_typing_or_composing(rate: Any) -> None:
     assert '"tags": ["correct"]' in records.splitlines()[0] and '"tags": []' in records.splitlines()[1]
 
 
-def test_a_vote_that_cannot_be_saved_stays_and_is_saved_later(rate: Any, app_home: Path) -> None:  # noqa: F811
+def test_a_vote_that_cannot_be_saved_stays_and_is_saved_later(rate: Any, app_home: Path) -> None:
     page = rate("disk")
     file, aside = app_home / "votes.sqlite", app_home / "aside.sqlite"
     file.rename(aside)
@@ -132,7 +111,8 @@ def test_a_vote_that_cannot_be_saved_stays_and_is_saved_later(rate: Any, app_hom
     page.keyboard.press("2")
     expect(page.locator("#vote-fault")).to_contain_text("Nothing was saved", timeout=SLOW_MS)
     expect(page.locator("#vote-next")).to_have_text("Save the vote again")
-    assert page.locator("#vote-view .answer").count() == 2 and place(page).startswith("1 of")
+    expect(page.locator("#vote-view .answer")).to_have_count(2)
+    expect(page.locator("#vote-view .workline .num")).to_contain_text("1 of")
     file.rmdir()
     aside.rename(file)
     page.click("#vote-next")
@@ -151,14 +131,15 @@ def test_one_thumb_reaches_every_button_on_a_phone(rate: Any) -> None:
     assert answer_b["y"] + answer_b["height"] <= page.locator("#vote-a").bounding_box()["y"], (
         "both answers are in sight"
     )
-    assert "14 pairs, about" in page.locator("#rate-instruction").inner_text()
+    expect(page.locator("#rate-instruction")).to_contain_text("14 pairs, about")
     page.locator("#vote-b").dblclick()  # the second click of a double click is no vote on the next pair
     expect(page.locator("#vote-view .workline .num")).to_contain_text("2 of", timeout=SLOW_MS)
+    settled(page)
     assert page.locator("#vote-finish").bounding_box()["height"] >= 44
     assert votes("phone") == 1
 
 
-def test_a_wrong_link_tells_a_rater_neither_folders_nor_runs(rate: Any, url: str) -> None:  # noqa: F811
+def test_a_wrong_link_tells_a_rater_neither_folders_nor_runs(rate: Any, url: str) -> None:
     page = rate("known")
     page.goto(f"{url}rate?run=nope")
     expect(page.locator(".fault").first).to_contain_text("no run 'nope' to rate", timeout=SLOW_MS)

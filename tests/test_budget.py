@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from conftest import label_rows
+from listener import Listener
 
 from sftdemo import runs
 from sftdemo.config import TrainConfig
 from sftdemo.log import Reporter
 from sftdemo.training import budget, callback, signals
+from sftdemo.training.prepare import Prepared
 from sftdemo.training.train import train
 
 
@@ -69,6 +71,7 @@ def test_a_budget_ends_finished_in_time_with_the_rate_at_its_end(settings, clock
     assert 0 <= rates(run)[-1] < 0.1 * max(rates(run))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_what_is_left_of_its_budget(settings, clock):
     run_path = Path(runs.home()) / "runs" / "r"
 
@@ -88,6 +91,22 @@ def test_a_resumed_run_goes_on_with_what_is_left_of_its_budget(settings, clock):
     assert abs(clock.now - began - 5000 - 180) <= 10
     falling = rates(run)[2:]
     assert falling == sorted(falling, reverse=True) and falling[-1] < 0.1 * falling[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"max_minutes": 3, "warmup_steps": 500}, "warmup_steps is 500: where fewer steps fit into 3 min, the warm-up"),
+        ({"max_minutes": 3, "warmup_ratio": 1.0}, "warmup_ratio is 1: the learning rate rises until the training ends"),
+        ({"warmup_ratio": 1.0, "warmup_steps": 2}, ""),
+        ({"max_minutes": 3, "warmup_steps": 0}, ""),
+    ],
+)
+def test_a_warm_up_that_may_never_end_is_told_before(settings, changes, note):
+    listener = Listener()
+    Prepared(TrainConfig(**settings, **changes), listener)
+    said = [line for line in listener.notes if "warm" in line]
+    assert len(said) == bool(note) and all(line.startswith(note) for line in said)
 
 
 @pytest.mark.parametrize(("changes", "steps"), [({"max_steps": 3}, 3), ({"max_steps": 4, "max_minutes": 3}, 4)])

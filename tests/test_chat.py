@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,7 @@ from sftdemo.ui.tabs.conversation import (
 from sftdemo.ui.tabs.kept_chats import KeptChats
 from sftdemo.ui.tabs.transcript import View, past_and_now
 from tests.test_tabs import request
+from tests.test_ui import made_run
 
 PAIR = "Are these alike: yes, no?\n\nSentence 1: {text}\nSentence 2: {pair}\nOne word."
 
@@ -144,6 +146,18 @@ def test_a_transcript_shows_what_was_typed_and_tells_what_was_asked() -> None:
     assert "<mark>" not in live and "data-pick" not in live
 
 
+@pytest.mark.parametrize(("task", "marks"), [("chat", 2), ("classification", 0), ("tokens", 0)])
+def test_labels_and_entities_have_no_marks_of_differences(home: Path, task: str, marks: int) -> None:
+    """Marked as different, a text in which nothing was found would look as if all of it had been."""
+    made_run(task, task=task)
+    answers = {
+        BASE: Answer("[Oslo](LOC) is far", finish_reason="stop"),
+        task: Answer("Oslo is far", finish_reason="stop"),
+    }
+    drawn = past_and_now(Conversation([Turn("Oslo is far", {}, answers)]), View([BASE, task], "en"))[1]
+    assert drawn.count("<mark>") == marks and "[Oslo](LOC)" in drawn.replace("<mark>", "").replace("</mark>", "")
+
+
 def test_a_conversation_that_a_page_sends_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A post of megabytes costs no more than the latest turns, of which few are compared word by word."""
     answers = {BASE: Answer("a b " * 2_000, finish_reason="stop"), "r": Answer("b a " * 2_000, finish_reason="stop")}
@@ -195,6 +209,56 @@ def test_a_kept_chat_is_its_keepers(visitors_share: None) -> None:
     assert chat_store.listed(ANN) == []
 
 
+def test_the_chat_deleted_last_can_be_brought_back_for_an_hour(visitors_share: None) -> None:
+    first, second = (chat_store.keep(ANN, name, ["r"], TALK) for name in ("first", "second"))
+    chat_store.change(ANN, second.id, shared=True)
+    for chat in (first, second):
+        chat_store.delete(ANN, chat.id)
+    assert chat_store.listed(ANN) == [] and chat_store.shared(second.id) is None and chat_store.of_visitors() == 0
+    for visitor, chat_id in ((BOB, second.id), (OWNER, second.id), (ANN, first.id), (ANN, "*"), (ANN, "")):
+        with pytest.raises(UserError, match="can't be brought back"):
+            chat_store.restore(visitor, chat_id)
+    chat_store.restore(ANN, second.id)
+    assert [chat.name for chat in chat_store.listed(ANN)] == ["second"] and chat_store.shared(second.id)
+    chat_store.delete(OWNER, second.id)
+    with pytest.raises(UserError, match="can't be brought back"):
+        chat_store.restore(ANN, second.id)
+    chat_store.restore(OWNER, second.id)
+    assert chat_store.find(ANN, second.id).name == "second", "it is its keeper's, as before"
+    chat_store.delete(ANN, second.id)
+    chat_store.sweep(time.time() + chat_store.UNDO_S - 60)
+    chat_store.restore(ANN, second.id)
+    chat_store.delete(ANN, second.id)
+    chat_store.sweep(time.time() + chat_store.UNDO_S + 60)
+    assert not list(chat_store.folder().glob("*/*.deleted"))
+
+
+def test_a_chat_is_deleted_and_brought_back_on_the_page() -> None:
+    kept = chat_store.keep(rights.LOCAL, "<b>mine</b>", ["r"], TALK)
+    with gr.Blocks() as blocks:
+        panel = KeptChats(Page(blocks, gr.State(None)), gr.State({}), gr.State([]))
+    gone = panel.delete_it(request(), kept.id)
+    assert gone[panel.undo_row]["visible"] and "&lt;b&gt;mine" in gone[panel.undo_note] and not gone[panel.chosen]
+    back = panel.take_back(request(), gone[panel.deleted])
+    assert back[panel.chosen] == kept.id and not back[panel.undo_row]["visible"]
+
+
+def test_keeping_and_renaming_chats_is_booked() -> None:
+    rights.use(AppConfig(password="secret", visitor_chat_changes=3), "::")
+    with pytest.raises(UserError, match="bytes"):
+        chat_store.keep(ANN, "x", ["r"], Conversation([Turn("x" * 300_000)]))
+    kept = chat_store.keep(ANN, "x", ["r"], TALK)
+    chat_store.change(ANN, kept.id, name="y")
+    chat_store.change(ANN, kept.id, shared=True)
+    for change in (lambda: chat_store.change(ANN, kept.id, name="z"), lambda: chat_store.keep(ANN, "z", ["r"], TALK)):
+        with pytest.raises(UserError, match="1 changes of kept chats, and a visitor has 3 an hour"):
+            change()
+    assert [chat.name for chat in chat_store.listed(ANN)] == ["y"]
+    for _ in range(4):
+        chat_store.keep(OWNER, "z", ["r"], TALK)
+    rights.use(AppConfig(), "127.0.0.1")
+
+
 def test_nothing_of_kept_chats_stays_in_memory(visitors_share: None) -> None:
     kept = chat_store.keep(ANN, "x", ["r"], TALK)
     before = files._text.cache_info().currsize
@@ -210,6 +274,7 @@ def test_kept_chats_are_few_and_small(visitors_share: None) -> None:
         ("no cookies", rights.Visitor("visitor", "c"), "x", TALK),
         ("Give the chat a name", ANN, " \n", TALK),
         ("81 characters", ANN, "x" * 81, TALK),
+        ("U\\+202E", ANN, "a\u202egnp.exe", TALK),
         ("bytes", ANN, "x", Conversation([Turn("x" * 300_000)])),
     ):
         with pytest.raises(UserError, match=problem):

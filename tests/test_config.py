@@ -10,8 +10,8 @@ import pytest
 from sftdemo.__main__ import parser
 from sftdemo.cli.flags import from_flags
 from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
+from sftdemo.config.read import ReadConfig
 from sftdemo.errors import UsageError
-from sftdemo.read_config import ReadConfig
 
 CONFIGS = [ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig]
 
@@ -30,7 +30,7 @@ def test_all_problems_come_at_once():
     for words in (
         "epochs is 0; the least is 0.001.",
         "batch_size is True; give a value of type int.",
-        "method is 'magic'; choose one of: lora, full.",
+        "method is 'magic'; choose one of: lora, full, frozen.",
         "lora_r is 2.5; give a whole number.",
         "learning_rate is 'fast'; give a value of type float.",
     ):

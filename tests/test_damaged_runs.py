@@ -22,7 +22,7 @@ from sftdemo import files, runs
 from sftdemo.__main__ import main
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import work
+from sftdemo.ui import models, work
 from sftdemo.ui.parts import charts, scores
 from sftdemo.ui.parts.page import Page
 from sftdemo.ui.tabs import chat_prompts, chat_setup, run_comparison, train
@@ -107,7 +107,7 @@ def check_all(tab: RunsTab, capsys: pytest.CaptureFixture[str], reason: bool | N
     bad = lines["bad"]
     assert reason is None or (bad["state"] == "damaged") == reason, bad
     assert bad["state"] != "damaged" or (bad["error"] and str(runs.home()) not in bad["error"])
-    assert work.running() == [] and work.newest_ready()
+    assert work.running() == [] and models.newest_ready()
     train.measured_speed(TrainConfig(data="d"))
     assert set(chat_setup.companions(runs.named("good"))) <= {"bad"}
     Store().ranking(runs.named("good"))
@@ -174,7 +174,13 @@ KINDS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# One of each way to fail; the others are slow together.
+FAST = ("missing", "a folder", "half", "binary", "a list", "no keys")
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind in FAST else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 @pytest.mark.parametrize("file", FILES)
 def test_a_damaged_file(bad: runs.Run, tab: RunsTab, capsys: pytest.CaptureFixture[str], file: str, kind: str) -> None:
     damage(bad.path / file, kind)
@@ -210,6 +216,7 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     return copy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_values_that_are_strange(bad: runs.Run, tab: RunsTab, capsys: pytest.CaptureFixture[str], file: str) -> None:
     """Any value in any place of any file: damaged or not, the page is there, and only UserErrors come."""
@@ -276,9 +283,10 @@ def test_two_evaluations_in_one_second_have_two_names(bad: runs.Run) -> None:
 
 
 def test_a_run_deleted_while_it_is_evaluated_leaves_nothing(home: Path, bad: runs.Run) -> None:
-    from sftdemo.verbs.evaluate import Partial
+    from sftdemo.runs.partial import Partial
+    from sftdemo.schema.evaluation import OutputRow
 
-    partial = Partial(bad, bad.path / "evaluations" / ".x.jsonl")
+    partial = Partial(bad, bad.path / "evaluations" / ".x.jsonl", OutputRow)
     partial.add([{"row": 0}])
     bad.delete()
     for write in (lambda: partial.add([{"row": 1}]), bad.new_evaluation):

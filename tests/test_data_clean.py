@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from sftdemo.config.read import ReadConfig
 from sftdemo.data import Dataset, Example, prepare, read
 from sftdemo.data.cleaning.duplicates import duplicates, leaks, near_duplicates
 from sftdemo.data.cleaning.pii import replace
 from sftdemo.data.cleaning.steps import without_html, without_whitespace
 from sftdemo.errors import DataError, UsageError
-from sftdemo.read_config import ReadConfig
 
 ENGLISH = sorted({word for word in Path(__file__).read_text(encoding="utf-8").split() if word.isalpha()})
 CHINESE = "的一是不了在人有我他这中大来上国和地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所然家种事成方多经么去法学如都同现当没动面起看定天分还进好小部其些主样理心她本前开但因只从想实"

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from sftdemo.config import TrainConfig
+from sftdemo.config.read import ReadConfig
 from sftdemo.data import outlook, read
 from sftdemo.data.limits import OWNER, VISITOR, OverLimit
 from sftdemo.errors import Superseded, UsageError, UserError
-from sftdemo.read_config import ReadConfig
 from sftdemo.system import bounded
 from sftdemo.verbs import check
 

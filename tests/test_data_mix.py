@@ -11,9 +11,9 @@ import pytest
 
 from sftdemo import runs
 from sftdemo.config import TrainConfig
+from sftdemo.config.read import ReadConfig
 from sftdemo.data import Dataset, mixture, prepare, read
 from sftdemo.errors import DataError, UsageError, UserError
-from sftdemo.read_config import ReadConfig
 
 
 @pytest.fixture

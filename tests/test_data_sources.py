@@ -135,7 +135,7 @@ def test_folders_that_can_not_be_read(tmp_path):
         read(tmp_path)
 
 
-@pytest.mark.parametrize("source", ["no_such", "no/such.jsonl", "/no/such/file.csv"])
+@pytest.mark.parametrize("source", ["no_such", "no/such.jsonl", "/no/such/file.csv", "~nosuch/x.csv", "x" * 300])
 def test_what_is_not_there(source):
     with pytest.raises(UserError) as caught:
         read(source)

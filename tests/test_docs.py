@@ -17,9 +17,16 @@ from sftdemo.__main__ import parser
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.S)
+DOCS = [README, *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))]
 OPENAI = (ROOT / "docs" / "openai.md").read_text(encoding="utf-8")
-IN_TABLES = [line.replace("sftdemo", "python -m sftdemo", 1) for line in re.findall(r"`(sftdemo [^`]+)`", OPENAI)]
-COMMANDS = [*BLOCKS, *re.findall(r"```bash\n(.*?)```", OPENAI, re.S), *IN_TABLES]
+WRITTEN = [
+    line for text in DOCS for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.splitlines()
+]
+COMMANDS = [
+    command[1]
+    for line in [*WRITTEN, *re.findall(r"`(sftdemo [^`]+)`", OPENAI)]
+    if (command := re.match(r"(?:\w+=\S+ )*(?:python -m )?sftdemo (.+)", line))
+]
 
 
 def front_matter() -> dict[str, str]:
@@ -43,11 +50,17 @@ def test_the_two_set_up_commands_stand_as_promised():
     assert "pip install -r requirements-dev.txt && pytest\n" in BLOCKS
 
 
-@pytest.mark.parametrize(
-    "line", [line for block in COMMANDS for line in block.splitlines() if line.startswith("python -m sftdemo")]
-)
+@pytest.mark.parametrize("line", dict.fromkeys(COMMANDS))
 def test_every_command_parses(line):
-    assert parser().parse_args(shlex.split(line)[3:])
+    assert parser().parse_args(shlex.split(line, comments=True))
+
+
+def test_the_table_of_all_kinds_of_model_is_one_command():
+    line = next(line for line in COMMANDS if "run:frozen" in line)
+    asked = parser().parse_args(shlex.split(line)).against.split(",")
+    trained = {parser().parse_args(shlex.split(each)).name for each in COMMANDS if "--max-examples 640" in each}
+    assert {"majority", "linear", "base+8", "run:frozen", "run:lora"} == set(asked)
+    assert trained == {"tuned", "frozen", "lora"}, "on the same rows"
 
 
 def test_every_command_is_documented():
@@ -64,9 +77,12 @@ def test_the_tree_names_every_room():
             assert re.search(rf"\b{room}\b", tree), room
 
 
-def test_requirements_give_a_reason_a_line():
+def test_requirements_give_a_reason_a_line_and_are_bounded_and_reported():
+    report = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
     for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()[1:]:
-        assert re.fullmatch(r"\S+ +# \S.*", line), line
+        assert re.fullmatch(r"[^\s<]+,?<\d\S* +# \S.*", line), line
+        name = re.split("[>=<]", line)[0].lower().replace("_", "-")
+        assert re.search(rf"^\| \*\*{name}\*\* \| \S+ \| \w", report, re.M), name
 
 
 def test_the_installed_command_stands_as_promised():

@@ -49,7 +49,8 @@ def assert_equal(some: Mapping[str, torch.Tensor], others: Mapping[str, torch.Te
     assert some.keys() == others.keys() and all(torch.equal(some[key], others[key]) for key in some)
 
 
-@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "full"])
 def test_it_ends_early_with_the_best_model_and_resumed_as_uninterrupted(settings, home, tmp_path, method):
     config = TrainConfig(**settings | {"method": method, "lora_dropout": 0.2 if method == "lora" else 0.0})
     run, copies = Run(home / "runs" / "r"), tmp_path / "copies"
@@ -78,6 +79,7 @@ def test_it_ends_early_with_the_best_model_and_resumed_as_uninterrupted(settings
     assert_equal(weights(run.model_path), kept)
 
 
+@pytest.mark.slow
 def test_stopped_by_hand_it_keeps_the_best_and_the_last_where_that_is_damaged(settings, home):
     run = Run(home / "runs" / "r")
     config = TrainConfig(
@@ -109,6 +111,11 @@ def test_what_is_the_best_step():
     assert not best.measure(4, float("nan")) and best.patience_over
     assert best.measure(5, 1.5) and not best.patience_over
     assert BestStep.of(TrainConfig(evaluate_every=1), rows) is None
+    scored = [{"step": s, "eval_loss": 3.0 - s, "eval_score": score} for s, score in ((1, 0.5), (2, 0.75), (3, 0.75))]
+    by_score = BestStep.of(TrainConfig(patience=1, best_by="accuracy"), scored)
+    assert by_score and (by_score.step, by_score.loss, by_score.score) == (3, 0.0, 0.75), "of equal ones the lower loss"
+    assert not by_score.measure(4, 0.0, 0.75) and by_score.patience_over and by_score.step == 3
+    assert not by_score.measure(5, -1.0, 0.5) and by_score.measure(6, 9.0, 1.0)
 
 
 def test_where_it_could_not_be_kept_it_is_refused(settings, tmp_path):

@@ -10,11 +10,11 @@ import pytest
 
 from sftdemo import data, files, runs
 from sftdemo.config import TrainConfig
+from sftdemo.config.read import ReadConfig
 from sftdemo.data import Dataset, edits, prepare
 from sftdemo.data.limits import OWNER
 from sftdemo.data.reading import read_rows
 from sftdemo.errors import UserError
-from sftdemo.read_config import ReadConfig
 from sftdemo.verbs import jobs
 
 CHAT = {"messages": [{"role": "user", "content": "几点了？"}, {"role": "assistant", "content": "三点。"}]}
@@ -105,6 +105,25 @@ def test_rows_are_left_out_and_added_and_edited_again(tmp_path):
     assert "2 values changed, 2 rows left out, 1 rows added" in " ".join(dataset.notes)
 
 
+def test_taking_back_costs_no_more_than_the_edits() -> None:
+    compared = []
+
+    class Number(int):
+        __hash__ = int.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            compared.append(other)
+            return int(self) == other
+
+    left_out: Any = {"action": "leave_out", "line": 1, "old": None}
+    many = 1000
+    history = [left_out] * many + [{"action": "undo", "edit": Number(many - number)} for number in range(many)]
+    assert edits.effective(history) == [] and len(compared) < 3 * many
+    assert edits.effective([*history[:many], {"action": "undo"}])[-1][0] == many - 1
+    with pytest.raises(UserError, match="takes an edit back, and before it none is left"):
+        edits.effective([left_out, {"action": "undo", "edit": 1}, {"action": "undo"}])
+
+
 MISFITS = [
     (change(2, "label", "zzz", "good"), "label", "where \"bad\" stands now and not \"zzz\""),
     (change(2, "mood", "x", "good"), "mood", "which line 2 of rows.csv doesn't have"),
@@ -142,6 +161,8 @@ def test_an_edit_that_no_longer_fits_is_a_fault_and_never_dropped(tmp_path, on_f
         ('{"action": "leave_out", "line": 2, "nth": 0, "old": null}', "has the nth 0"),
         ("not JSON", "Line 1 of the edits"),
         ('{"action": "undo"}', "Edit 1 takes an edit back"),
+        ('{"action": "undo", "edit": 0}', "has the edit 0"),
+        ('{"action": "undo", "edit": 1}', "Edit 1 takes an edit back"),
         (None, "There is no file of edits"),
     ],
 )
@@ -212,6 +233,55 @@ def test_each_label_keeps_a_row_in_train(tmp_path):
     history = [change(n, "label", "rare", "usual") for n in rare if before[n] == "train"]
     after = prepare(ReadConfig(data=str(path), edits=written(tmp_path, *history)))
     assert any(row["label"] == "rare" for row in after.splits["train"])
+
+
+def class_table(path: Path) -> list[dict[str, Any]]:
+    """A Parquet file with a column of class numbers, as the library `datasets` writes it; its rows with these numbers."""
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [{"text": f"text number {i}", "label": label} for i, label in enumerate([0, 1, 1, -1, 0, 1])]
+    features = {"label": {"_type": "ClassLabel", "names": ["bad", "good"]}}
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows).replace_schema_metadata(metadata), path)
+    return rows
+
+
+def test_edits_saved_with_class_numbers_fit_columns_that_are_read_by_name(tmp_path):
+    path = tmp_path / "rows.parquet"
+    rows = class_table(path)
+    numbers = [
+        change(1, "label", 0, 1, row_hash=edits.row_hash(rows[0])),
+        change(1, "text", "text number 0", "x", row_hash=edits.row_hash(rows[0] | {"label": 1})),
+        change(4, "label", -1, 0, row_hash=edits.row_hash(rows[3])),
+        {"action": "leave_out", "line": 3, "old": rows[2]},
+        {"action": "add", "line": 7, "values": {"text": "a new text", "label": 1}},
+    ]
+    names = [change(2, "label", "good", "bad", row_hash=edits.row_hash({"text": "text number 1", "label": "good"}))]
+    dataset = data.read(str(path), edits=written(tmp_path, *numbers, *names))
+    assert not dataset.faults and dataset.labels == {"good": 3, "bad": 3}
+    assert line(dataset, 1)["label"] == "good" and line(dataset, 2)["label"] == "bad"
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        (change(2, "label", 0, 1), '"good" stands now and not "bad"'),
+        (change(2, "label", 7, 1), '"good" stands now and not 7'),
+        (change(2, "label", "good", 2), "puts class 2 in 'label', whose classes are 0 to 1"),
+        ({"action": "add", "line": 7, "values": {"text": "x", "label": -2}}, "puts class -2 in 'label'"),
+        (
+            {"action": "leave_out", "line": 2, "old": {"text": "text number 1", "label": 0}},
+            "another row stands there now",
+        ),
+        (change(2, "label", 1, 0, row_hash="0" * 16), "another row stands now"),
+    ],
+)
+def test_class_numbers_that_do_not_fit_are_a_fault(tmp_path, edit, problem):
+    class_table(tmp_path / "rows.parquet")
+    dataset = data.read(str(tmp_path / "rows.parquet"), edits=written(tmp_path, edit), on_fault="drop")
+    (fault,) = dataset.faults
+    assert problem in fault.problem
 
 
 def _raw(path: Path) -> list[Any]:

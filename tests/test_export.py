@@ -20,15 +20,16 @@ import torch
 from huggingface_hub import ModelCard
 
 from sftdemo import EvaluateConfig, ExportConfig, TrainConfig, export, files, runs, train
+from sftdemo.config.export import FORMATS
 from sftdemo.errors import UserError
+from sftdemo.inference import merged
 from sftdemo.model import fresh_answers, gguf_export, loading
-from sftdemo.ui import uploads, work
-from sftdemo.ui.access import rights
-from sftdemo.ui.parts import downloads
+from sftdemo.ui import downloads, work
+from sftdemo.ui.access import rights, uploads
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import export_check
-from sftdemo.verbs.export_config import FORMATS
 from tests.conftest import home_at, label_rows
+from tests.listener import Impatient
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def home(trained, monkeypatch) -> Path:
 def answered_here(monkeypatch) -> None:
     """The check's question is answered in this process, which saves seconds; the slow test has the real one."""
 
-    def ask(question, path, runtime, base, quantization):
+    def ask(question, path, runtime, base, quantization, should_stop):
         whole = question | {
             "runtime": runtime,
             "path": str(path),
@@ -98,9 +99,43 @@ def test_an_export_answers_as_its_run(home, tmp_path, monkeypatch, name, form, d
         assert f"FROM ./{file.name}\n" in modelfile and 'PARAMETER stop "<|im_end|>"' in modelfile
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+def test_exports_of_quantized_runs_tell_how_far_their_answers_are_the_runs(
+    tiny, tmp_path, monkeypatch, home, quantization
+):
+    """The adapter beside the same rounded weights is the run; merged into the plain ones it is off by the rounding."""
+    answered_here(monkeypatch)
+    monkeypatch.setenv("SFTDEMO_HOME", str(tmp_path / "home"))
+    files.write_jsonl(tmp_path / "moods.jsonl", label_rows(60))
+    settings = {
+        "data": str(tmp_path / "moods.jsonl"),
+        "model": tiny,
+        "name": quantization,
+        "quantization": quantization,
+    }
+    train(TrainConfig.from_json(settings | {"learning_rate": 5e-3, "precision": "float32"}))
+    for form in ("adapter", "merged", "gguf-q8_0"):
+        exported = export(quantization, tmp_path / form, config=ExportConfig(format=form))
+        check = exported.check
+        assert check.rows == check.prompts_same == 10 and check.tokens >= 10
+        assert check.exact if form == "adapter" else check.same_tokens >= check.tokens / 2
+        figure = f"to {check.same_rows} of 10 rows; {check.same_tokens} of {check.tokens} tokens"
+        assert figure in exported.sentence and figure in (tmp_path / form / "README.md").read_text()
+
+
+@pytest.mark.parametrize("looks", [0, 5, 10, 11])
+def test_an_export_that_is_stopped_leaves_nothing(home, tmp_path, looks):
+    """Before the run is asked, amid its ten answers, and before or after its files are written."""
+
+    with pytest.raises(KeyboardInterrupt):
+        export("lora", tmp_path / "out", merge=True, reporter=Impatient(looks))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_changed_weight_is_found_and_nothing_is_left(home, tmp_path, monkeypatch):
     answered_here(monkeypatch)
-    save = export.__globals__["_save_merged"]
+    save = merged.save
 
     def spoiled(run, base, folder, dtype, shard_mb):
         save(run, None if base is None else base, folder, dtype, shard_mb)
@@ -108,7 +143,7 @@ def test_a_changed_weight_is_found_and_nothing_is_left(home, tmp_path, monkeypat
         torch.nn.init.normal_(model.model.layers[0].mlp.down_proj.weight, std=0.5)
         model.save_pretrained(folder)
 
-    monkeypatch.setitem(export.__globals__, "_save_merged", spoiled)
+    monkeypatch.setattr(merged, "save", spoiled)
     with pytest.raises(UserError, match="answers otherwise than the run, so nothing was kept"):
         export("lora", tmp_path / "out", merge=True)
     assert list(tmp_path.iterdir()) == []
@@ -131,7 +166,6 @@ def test_faults_are_one_line_and_leave_nothing(home, tmp_path, monkeypatch):
     ("file", "changes", "fault"),
     [
         ("config.json", {"model_type": "gemma"}, "kind gemma can't be written as GGUF"),
-        ("config.json", {"rope_parameters": {"rope_type": "yarn"}}, "with yarn positions"),
         ("tokenizer.json", {"model": {"type": "Unigram"}}, "only byte-level BPE"),
     ],
 )
@@ -173,19 +207,19 @@ def test_the_page_exports_a_zip_to_download_and_deletes_it_in_time(home, monkeyp
     shown = panel.show(runs.named("lora"), lang)
     assert shown[panel.panel]["visible"] and [form for _, form in shown[panel.format]["choices"]] == list(FORMATS[1:])
     *_, last = panel.export("lora", "merged", browser(lang))
-    link = last[panel.view]
+    link = last[panel.progress.view]
     assert said in link and 'download="lora-merged.zip"' in link
     path = Path(unquote(re.search('file=([^"]+)"', link)[1]))
     with zipfile.ZipFile(path) as archive:
         assert {"lora-merged/README.md", "lora-merged/model.safetensors"} <= set(archive.namelist())
     assert path.is_relative_to(downloads.folder()) and [*path.parent.iterdir()] == [path]
-    assert panel.show(runs.named("lora"), lang)[panel.view] == link, "after a reload it is still there"
-    assert panel.show(runs.named("full"), lang)[panel.view] == ""
+    assert panel.show(runs.named("lora"), lang)[panel.progress.view] == link, "after a reload it is still there"
+    assert panel.show(runs.named("full"), lang)[panel.progress.view] == ""
     uploads.sweep(time.time() + 3600)
     assert path.is_file()
     uploads.sweep(time.time() + 25 * 3600)
     assert not path.parent.exists()
-    assert panel.show(runs.named("lora"), lang)[panel.view] == "", "no link to what is gone"
+    assert panel.show(runs.named("lora"), lang)[panel.progress.view] == "", "no link to what is gone"
 
 
 def test_full_weights_are_offered_no_adapter_and_get_one_line(home, panel):

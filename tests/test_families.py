@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,8 +24,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from sftdemo import files, runs
-from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
-from sftdemo.encoding.encode import encode, encode_prompt
+from sftdemo.config import GenerateConfig, TrainConfig
+from sftdemo.config.export import ExportConfig
+from sftdemo.encoding.encode import encode_prompt
 from sftdemo.encoding.packing import Collator
 from sftdemo.encoding.rows import Encoded
 from sftdemo.inference import decoding, load_run
@@ -33,22 +34,14 @@ from sftdemo.inference.engine import Engine
 from sftdemo.inference.server import ServedRuns
 from sftdemo.inference.side_by_side import SideBySide
 from sftdemo.model import loading
-from sftdemo.model.loading import tokenizer as tokenizer_of
-from sftdemo.training import packed_attention
-from sftdemo.training.train import train
-from sftdemo.training.trainer import trainable
-from sftdemo.verbs.evaluate import evaluate
+from sftdemo.training.chat_learner import trainable
 from sftdemo.verbs.export import export
-from sftdemo.verbs.export_config import ExportConfig
 
 SPANS = ("sliding_window", "attention_chunk_size", "window_size")
 WINDOWED = [name for name, (_, own) in FAMILIES.items() if any(own.get(key) for key in SPANS)]
 # One of each kind of layer; the others are like one of these, and slow together.
 KINDS = ("Llama", "Gemma 4", "DeepSeek V3", "GPT-OSS", "Qwen3.5", "LFM3", "Granite 4 hybrid", "Mamba 2", "MPT", "GPT-2")
 FAST = ("Llama", "Gemma 4", "Qwen3.5", "MPT", "GPT-2")
-# Of these, answers in every mode take the most; windows, a recurrence and ALiBi are what decoding differs by.
-QUICK = ("Llama", "Qwen3.5")
-QUICK_FIRST = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 FAST_FIRST = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 WORDS = [
     "good",
@@ -69,6 +62,7 @@ WORDS = [
 ]
 DATA = {"task": "chat", "format": "messages", "instruction": ""}
 SETTINGS = {"lora_r": 4, "lora_alpha": 8}
+LONGEST = 40  # tokens of most answers that are compared
 NEAR_TIE = 1e-4  # logits nearer to each other may be put in either order by rounding
 
 
@@ -180,6 +174,7 @@ class Talk:
     def __init__(self, pair: SideBySide, alone: dict[str, Any], tokenizer: Any, patch: pytest.MonkeyPatch) -> None:
         self.pair, self.alone, self.tokenizer = pair, alone, tokenizer
         self.answers: dict[tuple[int, str], list[int]] = {}
+        self.generated: dict[tuple[str, tuple[int, ...]], tuple[list[int], list[float]]] = {}
         step = decoding._step
 
         def noted(row: Any, token: int) -> Any:
@@ -191,19 +186,30 @@ class Talk:
 
     def wanted(self, chat: list[dict[str, str]], count: int) -> dict[str, tuple[list[int], bool]]:
         """By side what plain `generate` answers in so many tokens at most, and whether two were ever equally likely."""
-        return {side: self._generated(model, chat, count) for side, model in self.alone.items()}
+        return {side: self._answer(side, chat, count) for side in self.alone}
+
+    def _answer(self, side: str, chat: list[dict[str, str]], count: int) -> tuple[list[int], bool]:
+        """The beginning of the longest answer that was needed: a shorter one, or one that is stopped, is the same so far."""
+        prompt = tuple(encode_prompt(self.tokenizer, chat))
+        tokens, leads = self.generated.get((side, prompt), ([], []))
+        if len(tokens) < count:
+            tokens, leads = self.generated[side, prompt] = self._generated(
+                self.alone[side], prompt, max(count, LONGEST)
+            )
+        ends = [place for place, token in enumerate(tokens[:count]) if token in self.pair.stop_ids]
+        end = min(ends, default=count)
+        return tokens[:end], min(leads[: min(end + 1, count)]) < NEAR_TIE
 
     @torch.no_grad()
-    def _generated(self, model: Any, chat: list[dict[str, str]], count: int) -> tuple[list[int], bool]:
-        ids = torch.tensor([encode_prompt(self.tokenizer, chat)])
-        stops = sorted(self.pair.stop_ids)
+    def _generated(self, model: Any, prompt: Sequence[int], count: int) -> tuple[list[int], list[float]]:
+        """So many tokens, whatever they are, and how far each was ahead of the next likely one."""
+        ids = torch.tensor([prompt])
         out = model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False,
-            eos_token_id=stops or None, pad_token_id=1, output_logits=True, return_dict_in_generate=True,
+            eos_token_id=None, pad_token_id=1, output_logits=True, return_dict_in_generate=True,
         )  # fmt: skip
         best = torch.stack(out.logits)[:, 0].topk(2).values
-        answer = [token for token in out.sequences[0, ids.shape[1] :].tolist() if token not in stops]
-        return answer, bool((best[:, 0] - best[:, 1]).min() < NEAR_TIE)
+        return out.sequences[0, ids.shape[1] :].tolist(), (best[:, 0] - best[:, 1]).tolist()
 
     def streamed(self, messages: Any, count: int) -> dict[str, list[int]]:
         self.answers.clear()
@@ -247,12 +253,13 @@ def agree(answers: dict[str, list[int]], wanted: dict[str, tuple[list[int], bool
         assert answers[side] == answer or tied, side
 
 
-@pytest.fixture
-def talk(folder, tokenizer, tmp_path, monkeypatch):
-    """A run of a family, to talk to."""
+@pytest.fixture(scope="module")
+def run_of(folder, tokenizer, tmp_path_factory):
+    """By family and method: a run, and its two sides by transformers and PEFT alone."""
 
-    def open_(name: str, method: str) -> Talk:
-        run = runs.Run(tmp_path / f"{method}-run")
+    @cache
+    def made(name: str, method: str) -> tuple[runs.Run, dict[str, Any]]:
+        run = runs.Run(tmp_path_factory.mktemp("run") / method)
         tuned, _ = learnable(folder(name), method)
         if method == "full":
             with torch.no_grad():
@@ -266,7 +273,17 @@ def talk(folder, tokenizer, tmp_path, monkeypatch):
             run.path / "config.json", {"settings": settings, "base_model": str(folder(name)), "data": DATA}
         )
         files.write_text(run.path / "README.md", "A run.")
-        alone = {"base": plain(folder(name)), "tuned": plain(folder(name), run.model_path)}
+        return run, {"base": plain(folder(name)), "tuned": plain(folder(name), run.model_path)}
+
+    return made
+
+
+@pytest.fixture
+def talk(run_of, tokenizer, monkeypatch):
+    """A run of a family, to talk to."""
+
+    def open_(name: str, method: str) -> Talk:
+        run, alone = run_of(name, method)
         return Talk(load_run.load(run), alone, tokenizer, monkeypatch)
 
     return open_
@@ -282,7 +299,8 @@ def chats(counts: list[int], head: str = "") -> list[list[dict[str, str]]]:
 HEAD = "lovely nice good great fine and the room was"
 
 
-@pytest.mark.parametrize("name", QUICK_FIRST)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(FAMILIES))
 def test_answers_are_those_of_plain_generate(name, talk):
     """Of a prompt shorter than the window, one that crosses it while it is answered and one beyond: alone, side by side, in
     turns, of unlike length together, where others have ended, and behind a common beginning."""
@@ -355,40 +373,14 @@ def test_likelihoods_are_those_of_plain_passes(name, talk):
 
 
 @pytest.mark.parametrize("name", FAST_FIRST)
-def test_merging_changes_nothing(name, talk, tmp_path):
-    both = talk(name, "lora")
-    merged = export(
-        runs.Run(tmp_path / "lora-run"), tmp_path / "merged", merge=True, config=ExportConfig(verify=False)
-    ).path
+def test_merging_changes_nothing(name, run_of, tmp_path):
+    run, alone = run_of(name, "lora")
+    merged = export(run, tmp_path / "merged", merge=True, config=ExportConfig(verify=False)).path
     ids = torch.tensor([row.ids for row in encoded([(150, 1)])])
     with torch.no_grad():
-        wanted, found = both.alone["tuned"](ids).logits, plain(merged)(ids).logits
+        wanted, found = alone["tuned"](ids).logits, plain(merged)(ids).logits
     assert (found - wanted).norm() <= 1e-4 * wanted.norm()
     shutil.rmtree(merged)
-
-
-@pytest.mark.parametrize(
-    ("name", "left_out"),
-    [
-        ("Llama", set()),
-        ("Mamba", {"x_proj", "dt_proj", "out_proj"}),
-        ("Granite 4 hybrid", {"out_proj"}),
-        ("Qwen3.5", set()),
-        ("LFM2", set()),
-        ("Gemma 4 with experts", {"proj"}),
-        ("Qwen3-Next", {"shared_expert_gate", "gate_proj", "up_proj", "down_proj"}),
-        ("GPT-2", set()),
-    ],
-)
-def test_lora_stands_beside_layers_that_are_called(name, left_out):
-    """Not beside Mamba's that kernels read, routers, or names that PEFT takes for experts; never beside an experts' tensor."""
-    model = loading.add_lora(build(name)[1], TrainConfig(**SETTINGS))
-    targeted = {name.rpartition(".")[2] for name in model.targeted_module_names}
-    linear = {
-        path.split(".")[-1] for path, module in build(name)[1].named_modules() if "Linear" in type(module).__name__
-    }
-    assert linear - targeted - {"lm_head"} == left_out
-    assert not model.targeted_parameter_names
 
 
 @pytest.mark.slow
@@ -415,58 +407,3 @@ def data(tmp_path) -> str:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return str(path)
-
-
-def check_run(summary: Any, base: Path, quantization: str = "none") -> None:
-    """The validation loss is that of transformers and PEFT on what was saved."""
-    run = runs.find(summary["run"])
-    examples = [json.loads(line) for line in (run.path / "data" / "validation.jsonl").read_text("utf-8").splitlines()]
-    rows = [encode(tokenizer_of(run.model_path), example["messages"]) for example in examples]
-    if quantization == "none":
-        alone, near = plain(base, run.model_path), 1e-5
-    else:  # inputs that lie between two steps of 8 bits may be rounded to either
-        rounded = loading.load_base(base, torch.float32, quantization)
-        alone, near = PeftModel.from_pretrained(rounded, str(run.model_path)).eval(), 2e-3
-    with torch.no_grad():
-        total = sum(summed_loss(alone, row).item() for row in rows)
-    assert summary["eval_loss"] == pytest.approx(total / sum(sum(row.supervised) for row in rows), rel=near)
-    assert summary["eval_loss"] != summary["first_eval_loss"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", list(FAMILIES))
-def test_a_run_from_data_to_evaluation(name, folder, data):
-    """As people do it: train, then base and tuned answer what was held out, and labels are scored."""
-    config = TrainConfig(
-        data=data, model=str(folder(name)), epochs=2.0, learning_rate=1e-2, precision="float32", **SETTINGS
-    )
-    summary = train(config)
-    check_run(summary, folder(name))
-    scores = evaluate(summary["run"], EvaluateConfig(max_new_tokens=8))
-    assert scores["n"] == 4
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("method", "quantization"), [("lora", "int8"), ("lora", "nf4"), ("lora", "none"), ("full", "none")]
-)
-@pytest.mark.parametrize("name", ["Gemma 3", "Qwen3-MoE", "Qwen3.5"])
-def test_rounded_weights_and_checkpoints(name, method, quantization, folder, data):
-    """With windows and tied embeddings, experts, and recurrences; checkpointing changes no loss of a step."""
-    given = {"method": method, "quantization": quantization, "precision": "float32", "epochs": 2.0, **SETTINGS}
-    asked = TrainConfig(data=data, model=str(folder(name)), learning_rate=1e-3, **given)
-    kept, made_again = train(asked), train(replace(asked, gradient_checkpointing=True))
-    for summary in (kept, made_again):
-        check_run(summary, folder(name), quantization)
-    near = 1e-5 if quantization == "none" else 2e-3
-    assert kept["eval_loss"] == pytest.approx(made_again["eval_loss"], rel=near)
-
-
-def test_a_recurrence_too_faint_for_the_trial_is_not_packed_either():
-    """Where numbers have 16 bits, the trial must let a little pass."""
-    _, model = build("LFM2")
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "conv.out_proj" in name:
-                parameter.mul_(0.001)
-    assert not packed_attention.enable(model.bfloat16())

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ import gradio as gr
 
 from sftdemo import files, runs
 from sftdemo.config import TrainConfig
-from sftdemo.ui import server, work
+from sftdemo.ui import models, server, work
 from sftdemo.ui.parts.page import Header, Page
 from sftdemo.ui.tabs import outputs as outputs_view
 from sftdemo.ui.tabs.train import TrainTab
@@ -33,13 +34,17 @@ def _keep(event: str, arguments: tuple[object, ...]) -> None:
         _opened.append(str(arguments[0]))
 
 
-sys.addaudithook(_keep)
+@cache
+def _listen() -> None:
+    """For good, and slowing all that follows: once it is needed."""
+    sys.addaudithook(_keep)
 
 
 @contextmanager
 def opened_files(home: Path) -> Iterator[list[str]]:
     """The names of the files in a home that are opened in the block, whoever opens them."""
     global _opened
+    _listen()
     kept: list[str] = []
     _opened = kept
     try:
@@ -140,9 +145,9 @@ def test_an_evaluation_made_anew_is_marked_anew(home: Path) -> None:
 def test_nothing_is_loaded_ahead_while_a_run_trains(home: Path) -> None:
     made_run("ready")
     made_run("training", "running")
-    work.preload("")
-    work.preload("ready")
-    assert not work.is_loaded("ready")
+    models.preload("")
+    models.preload("ready")
+    assert not models.is_loaded("ready")
 
 
 def test_work_in_the_background_waits_for_the_first_visitor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
+import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,15 +19,17 @@ pytest.importorskip("gradio")
 import gradio as gr
 
 from sftdemo.errors import UsageError
-from sftdemo.ui import build, launch
-from sftdemo.ui.access import guard, rights
+from sftdemo.ui import build, launch, served_page
+from sftdemo.ui.access import cookies, guard, payload, rights, sessions
 from sftdemo.ui.access.settings import AppConfig
+from sftdemo.ui.served_page import ServedPage
 from sftdemo.ui.texts import i18n
 from tests.in_process import serving
 
 OWNERS_ROUTE = "/gradio_api/token"  # 200 for the owner, 403 for everybody else
 PASSWORD = "correct horse"
 BROWSER = {"accept": "text/html"}
+JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +59,10 @@ def owns(url: str, **options: object) -> bool:
     return status == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "192.168.1.5", ""])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "127.0.0.1.evil.example", "192.168.1.5", "", "a@127.0.0.1", "127.0.0.1/x", "127.0.0.1:x", "[::1"],
+)
 @pytest.mark.parametrize(
     "path", ["/", "/config", "/gradio_api/queue/data?session_hash=x", "/gradio_api/file=/etc/hosts"]
 )
@@ -180,10 +190,183 @@ def test_a_header_that_comes_with_each_request_is_one_guess(public: str) -> None
 def test_a_body_without_end_is_refused(url: str, told: bool) -> None:
     body = b'{"data": ["' + b"x" * guard.MOST_BYTES + b'"]}'
     content = body if told else iter([body[:100], body[100:]])
-    for path in ("/gradio_api/call/compare", "/gradio_api/queue/join", "/login"):
+    for path in ("/gradio_api/call/compare", "/gradio_api/queue/join", "/gradio_api/cancel", "/login"):
         reply = httpx.post(url + path, content=content, headers={"content-type": "application/json"})
         assert reply.status_code in (413, 429) and len(reply.content) < 500
         content = body if told else iter([body[:100], body[100:]])
+
+
+def test_a_session_is_its_first_visitors_alone(public: str) -> None:
+    """Others neither put events into it, nor hear or stop what goes on in it, or end it by leaving."""
+    ann, bob = (httpx.Client(base_url=public, timeout=60) for _ in range(2))
+    page = ann.get("/config").json()
+    bob.get("/config")
+    runs = next(each["id"] for each in page["dependencies"] if each["api_name"] == "runs")
+    body = {"fn_index": runs, "data": [], "session_hash": "anns"}
+    assert ann.post("/gradio_api/queue/join", json=body).status_code == 200
+    for method, path in (
+        ("POST", "queue/join"),
+        ("POST", "call/runs"),
+        ("POST", "cancel"),
+        ("GET", "queue/data?session_hash=anns"),
+        ("GET", "queue/data?session_hash=x&session_hash=anns"),
+        ("GET", "heartbeat/anns"),
+    ):
+        reply = bob.request(method, f"/gradio_api/{path}", json={**body, "event_id": "1"})
+        assert reply.status_code == 403 and "isn't yours" in reply.text, path
+    with ann.stream("GET", "/gradio_api/queue/data", params={"session_hash": "anns"}) as stream:
+        assert any("process_completed" in line for line in stream.iter_lines())
+    assert bob.post("/gradio_api/queue/join", json={**body, "session_hash": "x" * 200}).status_code == 403
+    refused = bob.post("/gradio_api/queue/join", json=body, headers={"accept-language": "zh"})
+    assert refused.json()["detail"] == "该会话不属于你；请重新加载页面。"
+    filler = {**body, "event_id": "1" * guard.MOST_TO_CANCEL}
+    assert "4 kB" in ann.post("/gradio_api/cancel", json=filler).json()["error"]
+    assert ann.post("/gradio_api/cancel", json={**body, "event_id": "1"}).json() == {"success": True}
+
+
+@pytest.fixture
+def own_sessions(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Whether a session is a visitor's, of an app that knows none yet."""
+    monkeypatch.setattr(sessions, "_holders", sessions.OrderedDict())
+    rights.use(AppConfig(), "0.0.0.0")
+    yield lambda session, sender: sessions.refusal(session, sender) is None
+    rights.use(AppConfig(), "127.0.0.1")
+
+
+HERE, THERE = "198.41.0.4", "198.41.0.5"
+
+
+def browser(key: str, address: str = HERE, since: float = 0.0) -> rights.Visitor:
+    return rights.Visitor("visitor", key, address=address, browser=True, since=since)
+
+
+def test_sessions_are_forgotten_only_when_there_are_many(own_sessions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MOST_KEPT", 3)
+    ann, bob = browser("ann"), browser("bob")
+    assert all(own_sessions(f"forgotten {number}", ann) for number in range(4))
+    assert own_sessions("forgotten 0", bob) and not own_sessions("forgotten 3", bob)
+
+
+def test_a_session_without_a_cookie_is_the_browsers_once_it_has_one(own_sessions: Any) -> None:
+    """A restart voids a cookie while its page is open, and another tab of the browser brings a new one."""
+    open_page, elsewhere = (rights.Visitor("visitor", rights.key_of(place), address=place) for place in (HERE, THERE))
+    ann, bob = browser("ann"), browser("bob")
+    assert own_sessions("page", open_page)
+    assert not own_sessions("page", elsewhere) and not own_sessions("page", browser("eve", THERE))
+    assert own_sessions("page", ann) and own_sessions("page", ann)
+    assert not own_sessions("page", bob) and not own_sessions("page", open_page), "once"
+
+
+def test_two_tabs_at_once_on_a_first_visit_are_one_browser(own_sessions: Any) -> None:
+    """Each is opened without a cookie and gets one of its own; the browser keeps the later, for the earlier page, too."""
+    now = time.time()
+    first, second = browser("first", since=now - 2), browser("second", since=now - 1)
+    assert own_sessions("page", first) and own_sessions("page", second) and own_sessions("page", first)
+    for other in (browser("eve", THERE, now), browser("bob"), browser("later", since=now + 30)):
+        assert not own_sessions("page", other)
+    long_here, beside = (browser(key, since=now - 900) for key in ("long here", "beside"))
+    assert own_sessions("another page", long_here) and not own_sessions("another page", beside)
+
+
+def test_two_tabs_of_a_new_browser_over_http(public: str) -> None:
+    (earlier, page), (later, _) = (
+        (reply.cookies, reply.json()) for reply in (httpx.get(public + "/config") for _ in "12")
+    )
+    assert earlier["sftdemo_visitor"] != later["sftdemo_visitor"]
+    runs = next(each["id"] for each in page["dependencies"] if each["api_name"] == "runs")
+    body = {"fn_index": runs, "data": [], "session_hash": "first tab"}
+    for kind, last in (({}, 403), ({"sec-fetch-site": "same-origin"}, 200)):
+        body["session_hash"] = f"first tab {last}"
+        for cookie, status in ((earlier, 200), (later, last)):
+            reply = httpx.post(f"{public}/gradio_api/queue/join", json=body, cookies=cookie, headers=kind)
+            assert reply.status_code == status, "scripts are as many as they have cookies"
+
+
+def test_one_address_does_not_push_out_others_pages(own_sessions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "PAGES_AN_HOUR", 3)
+    assert all(own_sessions(f"page {number}", browser(f"new cookie {number}")) for number in range(3))
+    assert sessions.refusal("one more", browser("ann")) == (429, sessions.TOO_MANY)
+    assert own_sessions("page 0", browser("new cookie 0")) and own_sessions("elsewhere", browser("bob", THERE))
+    assert own_sessions("the owner's", rights.Visitor("owner", "o", address=HERE))
+
+
+def test_the_first_key_of_a_home_stays(tmp_path: Path) -> None:
+    """Two apps that are started at once on one home sign with the same."""
+    path = tmp_path / "browsers.key"
+    for number, kept in ((b"1", b"1"), (b"2", b"1")):
+        part = tmp_path / "part"
+        part.write_bytes(number * cookies.KEY_BYTES)
+        cookies._keep_first(part, path)
+        assert path.read_bytes() == kept * cookies.KEY_BYTES and not part.exists()
+    path.write_bytes(b"half")
+    part.write_bytes(b"3" * cookies.KEY_BYTES)
+    cookies._keep_first(part, path)
+    assert path.read_bytes() == b"3" * cookies.KEY_BYTES
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("queue/join", {"fn_index": 10**30, "data": [], "session_hash": "s"}, 404),
+        ("queue/join", {"fn_index": -1, "data": [], "session_hash": "s"}, 404),
+        ("queue/join", {"data": [], "session_hash": "s"}, 400),
+        ("call/nothing", {"data": []}, 404),
+        ("call/v2/nothing", {}, 400),
+        ("call/v2/runs", {"unknown": 1}, 400),
+        ("run/nothing", {"data": []}, 404),
+    ],
+)
+def test_an_unknown_endpoint_is_one_line(public: str, path: str, body: Any, status: int) -> None:
+    reply = httpx.post(f"{public}/gradio_api/{path}", json=body)
+    assert reply.status_code == status and "Traceback" not in reply.text and len(reply.json()["detail"]) > 20
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"path": "http://127.0.0.1:1/secret", "meta": {"_type": payload.FILE}},
+        {"r": {"now": [{"path": "/etc/hosts", "url": "http://127.0.0.1:1/", "meta": {"_type": payload.FILE}}]}},
+        {"meta": {"_type": payload.FILE}},
+        ["good", {"text": "half of it \ud83d"}],
+        {"\udc00": 1},
+    ],
+)
+def test_what_no_event_may_be_sent(value: object) -> None:
+    """Gradio would fetch the address, or hand on a file; half a character can't be sent back."""
+    sender = rights.Visitor("owner", "local")
+    fits = {"path": "a run", "meta": {"now": "of that name"}, "text": "whole 😀", "n": [1.5, None]}
+    for takes_files in (False, True):
+        assert payload.are_fit([(fits, takes_files)], sender)
+        assert not payload.are_fit([(fits, takes_files), (value, takes_files)], sender)
+
+
+def test_what_does_not_fit_is_one_line_and_nothing_is_fetched(public: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+    monkeypatch.setattr("gradio.processing_utils.save_url_to_cache", lambda url, *_: fetched.append(url))
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", lambda url, *_: fetched.append(url))
+    client = httpx.Client(base_url=public, timeout=60)
+    page = client.get("/config").json()
+    ids = {part["id"]: part["props"].get("elem_id") for part in page["components"]}
+    search = next(
+        each
+        for each in page["dependencies"]
+        if each["backend_fn"] and any(ids.get(target) == "runs-search" for target, _ in each["targets"])
+    )
+    file = {"path": "http://8.8.8.8/x", "meta": {"_type": payload.FILE}}
+    values = {part["id"]: part["props"].get("value") for part in page["components"]}
+    held = [values[key] for key in search["inputs"]]
+    # The last is what a field sends that changed.
+    cases: list[tuple[Any, Any, bool]] = [(file, None, False), ("\ud800", None, False), ("x", file, False)]
+    for number, (value, event_data, fits) in enumerate([*cases, (held, "what it holds now", True)]):
+        data = held if value is held else [value] * len(held)
+        body = {"fn_index": search["id"], "data": data, "session_hash": f"misfit{number}"}
+        sent = json.dumps({**body, "event_data": event_data}).encode()
+        assert client.post("/gradio_api/queue/join", content=sent, headers=JSON).status_code == 200
+        with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": f"misfit{number}"}) as stream:
+            told = [json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:")]
+        (ended,) = [message for message in told if message["msg"] == "process_completed"]
+        assert ended["success"] == fits and (fits or "doesn't fit this endpoint" in ended["output"]["error"]), value
+    assert fetched == []
 
 
 def test_a_long_form_is_refused(public: str) -> None:
@@ -258,7 +441,65 @@ def test_the_page_is_light_on_the_wire_and_has_each_translation_once(url: str) -
     assert i18n().translations.keys() == {"en", "zh-CN"}
 
 
-def test_every_field_has_a_name() -> None:
+def test_the_page_is_made_once_for_each_address_that_it_is_opened_by(url: str) -> None:
+    """And is nobody's: what another proxy or a header says of the address stays with those who sent it."""
+    made: list[str] = []
+    asked: list[str] = []
+
+    async def page(scope: dict, receive: object, send: Any) -> None:
+        made.append(scope["path"])
+        assert scope["query_string"] == (b"page=rate" if "rate" in asked else b""), (
+            "nobody's wishes are in what all get"
+        )
+        private = b"set-cookie" if scope["path"] == "/rate" else b"x-nothing"
+        headers = [(b"content-type", b"text/html"), (private, b"one")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": f"<head>{len(made)}".encode()})
+
+    served = ServedPage(page, "<script>")
+
+    def ask(path: str = "/", query: str = "", session: object = None, **headers: str) -> bytes:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            message.get("headers", []).append((b"set-cookie", b"mine"))  # as the door does
+            sent.append(message)
+
+        raw = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
+        scope = {"type": "http", "method": "GET", "path": path, "query_string": query.encode(), "headers": raw}
+        asyncio.run(served({**scope, "session": session}, None, send))
+        assert [name for name, _ in sent[0]["headers"]].count(b"set-cookie") == 1 + (path == "/rate")
+        return sent[1]["body"]
+
+    first = ask(host="a")
+    assert first == b"<head><script>1" == ask(host="a") == ask(query="run=r", host="a")
+    others = [ask(host="b"), ask(host="a", x_forwarded_proto="https"), ask(host="a", x_forwarded_host="evil")]
+    assert len({first, *others}) == 4 and ask(host="a") == first
+    assert ask(session={"oauth_info": 1}, host="a") != first
+    for query in ("deep_link=x", "page=rate", "page=nonsense&page=rate", "__theme=dark"):
+        assert ask(query=query, host="a") == first, query
+    config = ask("/config", host="a")
+    assert ask("/config", query="page=nonsense", host="a") == ask("/config", query="page=", host="a") == config
+    asked.append("rate")
+    assert ask("/config", query="page=rate", host="a") != config
+    asked.clear()
+    assert ask("/config", host="a") == config
+    assert ask("/rate", host="a") != ask("/rate", host="a"), "a reply with a cookie is one visitor's"
+    for number in range(served_page.MOST_KEPT):
+        ask(host=f"c{number}")
+    assert len(served.kept) == served_page.MOST_KEPT and ask(host="a") != first
+
+
+def test_nobody_changes_the_page_that_others_get(public: str) -> None:
+    """The first to ask after a start by what Gradio reads as another page."""
+    host = {"x-forwarded-proto": "http, as of no other test"}
+    rated = [httpx.get(f"{public}{path}?page=rate&deep_link=x", headers=host).text for path in ("/", "/config")]
+    page, config = (httpx.get(public + path, headers=host) for path in ("/", "/config"))
+    assert "tab-data" in page.text == rated[0] and "page" in config.json() and rated[1] != config.text
+    assert len(config.json()["components"]) > 100 and "current_page" not in config.json()
+
+
+def test_every_field_has_a_name(built_page: Any) -> None:
     fields = (gr.Radio, gr.Textbox, gr.Dropdown, gr.Checkbox, gr.CheckboxGroup, gr.Number, gr.Slider)
-    shown = [block for block in build().blocks.values() if isinstance(block, fields)]
+    shown = [block for block in built_page.blocks.values() if isinstance(block, fields)]
     assert len(shown) > 20 and [block.elem_id for block in shown if not block.label] == []

@@ -98,7 +98,7 @@ def test_groups_that_share_their_fate_are_no_evidence_by_the_row(sizes: list[int
     def clear(**options: object) -> int:
         return sum(one.clear for one in paired_differences(measures, 7, 300, **options).values())  # type: ignore[arg-type]
 
-    assert clear(groups=groups) <= most(MANY) < clear()
+    assert clear(groups=groups) <= MANY // 20 < clear(), "5 % at most, and far more where groups are ignored"
 
 
 def test_groups_of_one_row_are_rows() -> None:

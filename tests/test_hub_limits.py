@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import os
 import threading
@@ -16,7 +17,9 @@ import pytest
 from sftdemo.data import hub as data_hub
 from sftdemo.errors import UserError
 from sftdemo.model import download
+from sftdemo.runs import Run
 from sftdemo.system import hub
+from sftdemo.ui.job import Job
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -199,6 +202,7 @@ def test_a_child_for_a_visitor_has_no_token(monkeypatch):
         monkeypatch.setattr(hub, "_owner_asks", lambda owner=owner: owner)
         assert ("HF_TOKEN" in hub.environment()) is owner
         assert ("HF_HUB_DISABLE_IMPLICIT_TOKEN" in hub.environment()) is not owner
+        assert "HF_TOKEN" not in hub.visitors_environment()
 
 
 @pytest.mark.parametrize("owner", [True, False])
@@ -230,6 +234,25 @@ def test_a_data_set_that_stands_still_is_given_up(standin, monkeypatch):
     with pytest.raises(UserError, match=r"'me/thing' can't be fetched") as fault:
         data_hub.fetch("me/thing", None)
     assert "\n" not in str(fault.value)
+
+
+def test_work_in_a_thread_asks_as_whoever_began_it(monkeypatch):
+    owner = contextvars.ContextVar("owner", default=True)
+    monkeypatch.setattr(hub, "_owner_asks", owner.get)
+    tokens = []
+
+    class Look(Job):
+        def _work(self) -> None:
+            tokens.append(hub.token())
+
+    def as_visitor() -> None:
+        owner.set(False)
+        tokens.append(hub.within(5, hub.token))
+        (job := Look(Run(Path("r")))).start()
+        job.thread.join()
+
+    contextvars.Context().run(as_visitor)
+    assert tokens == [False, False]
 
 
 def test_within_gives_results_faults_and_up():

@@ -22,7 +22,8 @@ from sftdemo.ui.tabs.data import DataTab
 from sftdemo.ui.tabs.evaluate import EvaluateTab
 from sftdemo.ui.tabs.train import TrainTab
 from sftdemo.ui.texts import say
-from tests.test_tabs import form_of, last, request
+from tests.test_data_handlers import form_of
+from tests.test_tabs import last, request
 from tests.test_ui import made_run
 
 

@@ -14,13 +14,16 @@ import pytest
 pytest.importorskip("gradio")
 
 from sftdemo import runs
-from sftdemo.config import GenerateConfig, TrainConfig
+from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
+from sftdemo.config.read import ReadConfig
 from sftdemo.errors import UserError
-from sftdemo.read_config import ReadConfig
-from sftdemo.ui import uploads, work
-from sftdemo.ui.access import allowance, rights, sources, started
+from sftdemo.runs import starter
+from sftdemo.ui import trainings, work
+from sftdemo.ui.access import allowance, payload, rights, sources, uploads
 from sftdemo.ui.access.ledger import MOST_KEPT, Ledger, Limit
 from sftdemo.ui.access.settings import AppConfig
+from sftdemo.ui.blocks import Blocks
+from sftdemo.ui.tabs import train
 from sftdemo.verbs import jobs
 
 OWNER = rights.Visitor("owner", "o", address="10.0.0.1")
@@ -89,6 +92,11 @@ def test_what_an_answer_did_not_use_is_given_back() -> None:
         allowance.spend(ann, "tokens", 101)
 
 
+def test_general_questions_are_rows_too() -> None:
+    assert allowance.asked_rows(EvaluateConfig(), 20) == 20
+    assert allowance.asked_rows(EvaluateConfig(general=True), 20) == 60
+
+
 def test_nobody_fills_the_line() -> None:
     """Gradio's queue takes as much from one visitor as is the share of one; looking is neither counted nor refused."""
 
@@ -143,7 +151,7 @@ def test_a_visitor_names_samples_and_uploads_alone(monkeypatch: Any, tmp_path: P
     for path in (own / "link.csv", others / "a.csv"):
         with pytest.raises(UserError, match="can't be chosen here"):
             sources.check(ReadConfig(data=str(path)), visitor())
-    for allowed in ("support_tickets", "support_tickets*2 + house_style", str(own / "a + b.csv")):
+    for allowed in ("support_tickets", "support_tickets*2 + house_style", str(own / "4f0c" / "a + b.csv")):
         sources.check(ReadConfig(data=allowed), visitor())
 
 
@@ -163,33 +171,55 @@ def test_the_owner_reads_allowed_folders_over_the_network_and_everything_at_home
     sources.check(ReadConfig(data=str(outside / "a.csv")), OWNER)
 
 
+def test_events_of_very_many_parts_hold_nobody_up() -> None:
+    assert payload.are_fit([(["text"] * 1000, False), ({"a": {"b": [None] * 1000}}, False)], OWNER)
+    for many in ([[]] * 60_000, {str(number): 1 for number in range(30_000)}):
+        assert payload.are_fit([(many, False)], OWNER)
+        assert not payload.are_fit([(many, False), ({"picked": many}, False)], OWNER)
+    with pytest.raises(UserError, match="doesn't fit this endpoint"):
+        Blocks()._check_sent(SimpleNamespace(inputs=[]), [[[]] * 60_000] * 2, None, None)
+
+
+def test_who_keeps_no_cookie_is_told_that_a_reload_loses_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    toasts: list[str] = []
+    monkeypatch.setattr(train.gr, "Warning", toasts.append)
+    for sender in (OWNER, replace(visitor("ann"), browser=True)):
+        train.warn_without_cookie(sender, "en")
+    assert toasts == []
+    train.warn_without_cookie(visitor("bob"), "en")
+    assert len(toasts) == 1 and "reload" in toasts[0]
+
+
 def test_a_visitors_training_is_booked_and_only_they_may_stop_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rights.use(AppConfig(visitors_train=True, visitor_steps=10, visitor_minutes=1), "0.0.0.0")
     ann, bob = visitor("ann"), visitor("bob")
     config = TrainConfig(data="support_tickets", batch_size=8, epochs=2)
     with pytest.raises(UserError, match="takes 20 training steps, and 10 an hour are the most"):
-        started.start_training(config, ann, 80)
+        trainings.start_training(config, ann, 80)
     with pytest.raises(UserError, match="takes 11 training steps, and 10 an hour are the most"):
-        started.start_training(replace(config, max_minutes=1, max_steps=11), ann, 8)
+        trainings.start_training(replace(config, max_minutes=1, max_steps=11), ann, 8)
     with pytest.raises(UserError, match="give max_steps beside max_minutes"):
-        started.start_training(replace(config, max_minutes=1), ann, 8)
+        trainings.start_training(replace(config, max_minutes=1), ann, 8)
     made = []
 
-    def begin(config: TrainConfig, expected_s: float | None, most_minutes: float | None) -> runs.Run:
-        assert most_minutes == 1, "its process knows, which may outlive the app"
+    def begin(config: TrainConfig, expected_s: float | None, most_minutes: float, visitor: str) -> runs.Run:
+        assert (most_minutes, visitor) == (1, ann.key), "its process knows, which may outlive the app"
         made.append(runs.create(None, "mine", {"settings": config.to_json()}))
         made[-1].write_status("running", step=1, total=9)
         return made[-1]
 
     monkeypatch.setattr(jobs, "start", begin)  # no process: what is booked and remembered is looked at
-    run = started.start_training(config, ann, 32)
+    run = trainings.start_training(config, ann, 32)
     (item,) = work.running()
     assert rights.may_stop(item.key, ann) and rights.may_stop(item.key, OWNER) and not rights.may_stop(item.key, bob)
     run.write_status("finished", step=9, total=9)
     with pytest.raises(UserError, match="takes 8 training steps, and a visitor has 10 an hour"):
-        started.start_training(config, ann, 32)
-    started._attend(run, ann, 4, 1.0)  # to its end, as its thread does
-    assert started.is_own(run.name, ann) and started.is_own(run.name, OWNER) and not started.is_own(run.name, bob)
+        trainings.start_training(config, ann, 32)
+    trainings._attend(run, ann, 4, 1.0)  # to its end, as its thread does
+    assert trainings.is_own(run.name, ann) and trainings.is_own(run.name, OWNER) and not trainings.is_own(run.name, bob)
+    starter.note(run, ann.key, 1.0)
+    monkeypatch.setattr(rights, "_starters", {})  # the app was started again
+    assert rights.may_stop(item.key, ann) and trainings.is_own(run.name, ann) and not rights.may_stop(item.key, bob)
     run.delete()
     runs.create(run.name, "", {"settings": {}}).write_status("running", step=1, total=9)
-    assert not rights.may_stop(item.key, ann) and not started.is_own(run.name, ann), "a later run of that name"
+    assert not rights.may_stop(item.key, ann) and not trainings.is_own(run.name, ann), "a later run of that name"

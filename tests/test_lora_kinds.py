@@ -55,9 +55,8 @@ def eval_loss(run: runs.Run, base: str) -> float:
         return float(add_adapter(model, run.model_path).eval()(**batch)) / len(batch["labels"])
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in ("pissa", "dora"))) for kind in KINDS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_it_answers_side_by_side_as_under_plain_peft_and_goes_on_after_a_stop(settings, tiny, kind):
     config = TrainConfig(**settings | KINDS[kind], max_steps=5)
     summary = train(config)

@@ -1,4 +1,4 @@
-"""The main job with the shipped model: fetched, fine-tuned, measured and talked to by command."""
+"""The main job with the shipped model: fetched, fine-tuned, measured, talked to and voted on, on the page and by command."""
 
 from __future__ import annotations
 
@@ -12,24 +12,32 @@ from typing import Any
 import pytest
 from test_packing import leaking
 
+from sftdemo import evaluate, runs, train
+from sftdemo.config import EvaluateConfig, TrainConfig
+from sftdemo.votes import Store
+from tests.browser import NEEDS_CHROMIUM, REAL_MS, end, expect, go, new_page, serve, settled, vote
+from tests.test_ui import add_evaluation, made_run
+
+pytestmark = NEEDS_CHROMIUM
+
 ROOT = Path(__file__).parents[1]
 TWEETS = ROOT.parent / "shared" / "data" / "tweets_sentiment_en.jsonl"
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def home(shipped_home: Path) -> Path:
+def home(shipped_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One home for all tests with the shipped model, in place of a fresh one."""
+    monkeypatch.setenv("SFTDEMO_HOME", str(shipped_home))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return shipped_home
 
 
 def sftdemo(home: Path, *words: str) -> Any:
     """A command as a user types it; its JSON."""
-    env = {**os.environ, "SFTDEMO_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "sftdemo", *words, "--json"],
         cwd=ROOT,
-        env=env,
+        env={**os.environ, "SFTDEMO_HOME": str(home)},
         capture_output=True,
         text=True,
         timeout=900,
@@ -47,12 +55,45 @@ def test_the_shipped_model_comes_from_its_package(home):
     )
 
 
-def test_tickets_are_learned_and_measured(home):
-    summary = sftdemo(home, "train", "--data", "support_tickets", "--name", "tickets", "--max-examples", "160")
-    assert summary["status"] == "finished" and summary["model_source"] in ("cache", "Python package")
-    assert summary["eval_loss"] < 0.5 * summary["first_eval_loss"]
-    scores = sftdemo(home, "evaluate", "tickets", "--max-examples", "40")
-    assert scores["tuned"]["accuracy"] >= 0.3 > scores["base"]["accuracy"], "six labels; 160 rows once are little"
+def test_a_newcomer_with_the_shipped_model(home: Path, browser: Any) -> None:
+    """Three clicks to a tuned model, then its measure, both answers at once, and a vote.
+
+    An older run with two held-out rows is there already: nothing of it may reach the new one's measure.
+    """
+    add_evaluation(made_run("older"))
+    url, app = serve(home)
+    try:
+        page = new_page(browser)
+        page.set_default_timeout(REAL_MS)
+        page.goto(url)
+        expect(page.locator("#verdict")).to_contain_text("ready", timeout=REAL_MS)
+        settled(page)
+        page.click("#to-train")
+        page.get_by_label("Quick look").check()
+        expect(page.locator("#plan")).to_contain_text("150 rows", timeout=REAL_MS)
+        page.click("#fine-tune")
+        expect(page.locator("#train-done")).to_contain_text("Validation loss", timeout=REAL_MS)
+        page.click("#to-evaluate")
+        expect(page.locator("#claim")).to_contain_text("Better: right on", timeout=REAL_MS)
+        expect(page.locator("#evaluate-claim")).to_contain_text("72 test rows")
+
+        page.click("#to-chat")
+        page.locator("#chat-input textarea").fill("My parcel never came.")
+        page.click("#chat-send")
+        for side in ("base", "tuned"):
+            expect(page.locator(f"#chat-now .{side}-side .under")).to_contain_text("tokens:", timeout=REAL_MS)
+
+        go(page, "vote")
+        expect(page.locator("#vote-view .answer").first).to_be_visible(timeout=REAL_MS)
+        vote(page, "1")
+        newest = runs.list_runs()[0]
+        assert len(Store(home / "votes.sqlite").export(newest, "jsonl").splitlines()) == 1
+    finally:
+        end(app)
+    status, scores = newest.status(), newest.scores(newest.evaluations()[0])
+    assert newest.config()["model_source"] in ("cache", "Python package")
+    assert status["eval_loss"] < 0.5 * status["first_eval_loss"]
+    assert scores["tuned"]["accuracy"] >= 0.3 > scores["base"]["accuracy"], "six labels; 150 rows once are little"
     assert scores["difference"]["accuracy"]["low"] > 0 and scores["difference"]["accuracy"]["p"] < 0.05
 
 
@@ -61,7 +102,8 @@ def test_base_is_the_base_token_for_token(home):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     prompt = "Name three fruits."
-    found = sftdemo(home, "compare", "tickets", "--prompt", prompt, "--max-new-tokens", "24")
+    newest = runs.list_runs()[0].name
+    found = sftdemo(home, "compare", newest, "--prompt", prompt, "--max-new-tokens", "24")
     folder = home / "models" / "smollm2-135m"
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
     asked = tokenizer.apply_chat_template(
@@ -74,9 +116,7 @@ def test_base_is_the_base_token_for_token(home):
 
 @pytest.mark.parametrize("quantization", ["int8", "nf4"])
 def test_quantized_weights_learn_on_this_machine(home, quantization):
-    name = f"tickets-{quantization}"
-    words = ("--quantization", quantization, "--name", name, "--max-examples", "64")
-    summary = sftdemo(home, "train", "--data", "support_tickets", *words)
+    summary = train(TrainConfig(data="support_tickets", quantization=quantization, name=quantization, max_examples=64))
     assert summary["eval_loss"] < 0.6 * summary["first_eval_loss"]
 
 
@@ -100,6 +140,6 @@ def test_it_packs_in_bfloat16(home, quantization, monkeypatch):
 )
 def test_real_tweets_are_learned_from_few_rows(home):
     """A naive Bayes on all 2,654 rows reaches 0.69, the largest class 0.64; 128 rows of fine-tuning must reach the latter."""
-    sftdemo(home, "train", "--data", str(TWEETS), "--name", "tweets", "--max-examples", "128")
-    scores = sftdemo(home, "evaluate", "tweets", "--max-examples", "40")
+    train(TrainConfig(data=str(TWEETS), name="tweets", max_examples=128))
+    scores = evaluate("tweets", EvaluateConfig(max_examples=40))
     assert scores["tuned"]["accuracy"] >= 0.64 and scores["tuned"]["likelihood_accuracy"] >= 0.64

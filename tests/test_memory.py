@@ -86,6 +86,13 @@ def test_optimizer_and_logits_are_arithmetic(model):
         model, TrainConfig(batch_size=64), memory_estimate.LengthStatistics([1000] * 64, [1000] * 64), 4, base=0
     )
     assert many.logits == 4 * memory_estimate.LOGITS_AT_ONCE
+    taught = memory_estimate.estimate(
+        model, TrainConfig(lora_r=4), rows, 4, base=0, beside=memory_estimate.Beside(model, "nf4")
+    )
+    assert taught.peak == lora.peak + model.weights(4, "nf4"), "the teacher's weights"
+    few, merging = memory_estimate.LengthStatistics([2] * 2, [1] * 2), memory_estimate.Beside(merges=True)
+    merges = memory_estimate.estimate(model, TrainConfig(batch_size=1, lora_r=1), few, 4, base=0, beside=merging)
+    assert merges.peak == (4 + 4) * model.parameters, "the base once more, to merge into"
 
 
 def batch_of(

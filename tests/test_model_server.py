@@ -85,6 +85,7 @@ def test_runs_of_one_base_share_it_and_answer_in_one_batch(
     assert models.open(runs("b")).engine is both.engine
 
 
+@pytest.mark.slow
 def test_a_run_made_anew_is_loaded_anew(models: ModelServer) -> None:
     first = models.open(runs("a"))
     config = named("a").path / "config.json"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -14,7 +16,7 @@ pytest.importorskip("gradio")
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from sftdemo.ui import launch, server
+from sftdemo.ui import launch, models, server
 from sftdemo.votes import Store
 from tests.test_ui import made_run
 from tests.test_votes import make_run, vote_for
@@ -64,3 +66,11 @@ def test_visitors_do_not_read_metrics(url: str) -> None:
     status, text = read(f"{url}/metrics", **{"X-Forwarded-For": "203.0.113.7"})
     assert status == 403 and "sftdemo_" not in text
     assert read(f"{url}/healthz", **{"X-Forwarded-For": "203.0.113.7"}) == (200, "ok\n")
+
+
+def test_who_comes_while_libraries_are_loaded_is_told_nothing_unexpected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module stands among the loaded ones as soon as its import begins."""
+    for name in ("server", "labelling"):
+        monkeypatch.setitem(sys.modules, f"sftdemo.inference.{name}", ModuleType(name))
+    assert not models.is_loaded() and models.question_counts() == (0, 0, 0)
+    models.release()

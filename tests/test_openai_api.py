@@ -21,7 +21,7 @@ from sftdemo import load, train
 from sftdemo.config import GenerateConfig, TrainConfig
 from sftdemo.inference.batch import Batch
 from sftdemo.inference.line import Line, Question
-from sftdemo.ui import build, server, work
+from sftdemo.ui import build, models, server, work
 from sftdemo.ui.access import rights
 from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.openai_request import stop_cut
@@ -54,7 +54,7 @@ def app() -> Iterator[str]:
     yield url.rstrip("/")
     blocks.close()
     rights.use(AppConfig(), "127.0.0.1")
-    work.release()
+    models.release()
 
 
 @pytest.fixture
@@ -183,7 +183,14 @@ def test_what_is_no_request_is_refused(client: httpx.Client, monkeypatch: pytest
         client.post("/v1/chat/completions", content=b"{").json()["error"]["message"] == "The request's body isn't JSON."
     )
     assert client.post("/v1/chat/completions", json=[1]).status_code == 400
-    assert client.post("/v1/chat/completions", content=b" " * (5 * 2**20)).status_code == 413
+    unfinished = b'{"model": "half \\ud83d"}'
+    assert "isn't JSON" in client.post("/v1/chat/completions", content=unfinished).json()["error"]["message"]
+    for told in (True, False):
+        content = b" " * (5 * 2**20)
+        answer = client.post("/v1/chat/completions", content=content if told else iter([content]))
+        assert answer.status_code == 413 and answer.json()["error"]["type"] == "invalid_request_error"
+    other = client.get("/v1/models", headers={"host": "evil.example"})
+    assert other.status_code == 403 and "evil.example" in other.json()["error"]["message"]
     assert client.post("/v1/embeddings", json={}).json()["error"]["code"] == "unknown_url"
     monkeypatch.setattr("sftdemo.inference.line.MOST_WAITING", 0)
     busy = client.post("/v1/chat/completions", json={"model": "moods", "messages": ASKED})
@@ -210,7 +217,7 @@ def test_the_key_opens_it_and_nothing_else(client: httpx.Client) -> None:
 def questions(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Question]]:
     """What is asked in this test, answered slowly; called, it waits until nothing is asked any more."""
     ask(client, model="moods")
-    engine = work._models().find([work.runs.named("moods")]).engine
+    engine = models._models().find([work.runs.named("moods")]).engine
     asked: list[Question] = []
     add, advance = Line.add, Batch.advance
     monkeypatch.setattr(Line, "add", lambda line, *question: (asked.append(question[0]), add(line, *question))[1])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sftdemo import data, files
-from sftdemo.config import ReadConfig
+from sftdemo.config.read import ReadConfig
 
 ASKED = {"role": "user", "content": "Weather in Rome?"}
 CALL = {"name": "get_weather", "arguments": '{"city": "Rome"}'}

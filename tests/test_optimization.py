@@ -15,7 +15,8 @@ from test_loss import IDS, KEEP, LABELS, WEIGHTS, ask, small
 from test_resume import at_step
 
 from sftdemo import runs
-from sftdemo.config import GPU_OPTIMIZERS, TrainConfig
+from sftdemo.config import TrainConfig
+from sftdemo.config.train import GPU_OPTIMIZERS
 from sftdemo.encoding.packing import Collator
 from sftdemo.encoding.rows import Encoded
 from sftdemo.errors import UsageError, UserError
@@ -66,7 +67,8 @@ ROWS = [Encoded(list(range(5, 5 + n)), [False] * 2 + [True] * (n - 2), 2) for n 
 @pytest.mark.parametrize("packed", [True, False])
 def test_noise_is_as_large_as_the_row_is_short_and_only_in_training(tiny, packed):
     model = load_base(Path(tiny), torch.float32)
-    noise = embedding_noise.EmbeddingNoise(model.get_input_embeddings(), 5.0)
+    noise = embedding_noise.EmbeddingNoise(5.0)
+    noise.begin(model.get_input_embeddings())
     loss.enable(model, 0.0, noise)
     lora = add_lora(model, TrainConfig())
     fused_layers.fuse(lora)
@@ -105,9 +107,8 @@ OPTIMIZERS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "adafactor")) for name in OPTIMIZERS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_optimizer_gets_what_was_asked_for_and_goes_on_after_a_stop(settings, name, monkeypatch):
     """With noise and dropout, whose random numbers go on as well."""
     changes, kind, wanted = OPTIMIZERS[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from sftdemo import runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import Text, UserError
 from sftdemo.files import read_json, write_json
+from sftdemo.ui.blocks import Blocks
 from sftdemo.ui.parts import forms
 from sftdemo.ui.texts.faults import in_words
 
@@ -107,3 +109,12 @@ def test_a_process_that_ended_without_a_word_is_said_in_chinese():
     run = runs.create("first", "unused", {"settings": {}})
     run.write_status("running", pid=2**22 + 1)
     assert HAN.search(in_words(run.status()["error"], "zh"))
+
+
+def test_a_handler_that_changes_nothing_leaves_its_one_output_as_it_is() -> None:
+    with Blocks() as blocks:
+        menu = gr.Dropdown(["a", "b"], value="a")
+        gr.Button().click(dict, None, menu)
+    (event,) = blocks.fns.values()
+    (told,) = asyncio.run(blocks.postprocess_data(event, {}, None))
+    assert told == gr.skip(), "and not the value {}, which the menu then sends with every event"

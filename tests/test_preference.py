@@ -129,3 +129,12 @@ def test_the_ranking_orders_models_and_lets_equals_share_a_place() -> None:
     assert (base.rate, base.low, base.high, base.votes) == (0.5, 0.5, 0.5, 180)
     first = places[0]
     assert first.low < first.rate < first.high and first.low > 0.75 and first.votes == 60
+
+
+def test_a_model_that_one_vote_ties_to_the_rest_is_no_nan_and_no_winner() -> None:
+    """Many resamples lack the prompt of that one vote."""
+    met = [Duel(f"p{k}", 1, 0, float(k % 4 > 0)) for k in range(40)]
+    places = {place.model: place for place in ranking(3, [*met, Duel("once", 2, 1, 1.0)])}
+    assert math.isfinite(places[1].low) and places[1].low > 0.5 and (places[1].rank, places[0].rank) == (1, 2)
+    assert (places[2].low, places[2].high, places[2].rank, places[2].few_votes) == (0.0, 1.0, 1, True)
+    assert not places[0].few_votes and not places[1].few_votes

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,11 +13,18 @@ pytest.importorskip("gradio")
 import gradio as gr
 
 from sftdemo import files, runs
-from sftdemo.errors import UserError
-from sftdemo.ui import api
-from sftdemo.ui.access import private, rights
+from sftdemo.config import EvaluateConfig
+from sftdemo.config.export import ExportConfig
+from sftdemo.config.read import ReadConfig
+from sftdemo.errors import Text, UserError
+from sftdemo.runs import Run, starter
+from sftdemo.ui import api, work
+from sftdemo.ui.access import private, rights, sources, uploads
+from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.parts import forms, html
-from sftdemo.ui.tabs import evaluate, run_comparison
+from sftdemo.ui.tabs import chat_store, evaluate, run_comparison, vote_results
+from sftdemo.ui.tabs.conversation import Answer, Conversation, Turn
+from sftdemo.votes.ranking import Ranked
 from tests.test_ui import made_run
 
 VISITOR = rights.Visitor("visitor", "v")
@@ -36,6 +45,11 @@ def as_visitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("file:/home/ann/x.csv, data:~/b/y.csv file:///srv/z.csv", "file:x.csv, data:y.csv file://z.csv"),
         ("5 tokens/s and/or 3/4 of owner/name", "5 tokens/s and/or 3/4 of owner/name"),
         ("see https://example.org/a/b", "see https://example.org/a/b"),
+        ("There is no file /home/ann/my data/list of.csv; give a/b.", "There is no file list of.csv; give a/b."),
+        ("~/Smith, Ann (old)/v. 2/x.csv: disk full", "x.csv: disk full"),
+        ("/a b/x.csv and /c d/y.csv, file:/e f/z.csv", "x.csv and y.csv, file:z.csv"),
+        ("没有文件/home/ann/我的 数据/表.csv，请给出 a/b。", "没有文件表.csv，请给出 a/b。"),
+        ("~/a b/.cache/x y/run", "run"),
         ("</div> <b>x</b>", "</div> <b>x</b>"),
         ("/", "/"),
     ],
@@ -97,6 +111,113 @@ def test_an_unknown_run_is_told_without_others_names() -> None:
     with pytest.raises(UserError) as fault:
         runs.named("../" * 5000)
     assert len(str(fault.value)) < 300
+
+
+@pytest.fixture
+def hosted() -> Iterator[None]:
+    rights.use(AppConfig(password="x"), "0.0.0.0")
+    yield
+    rights.use(AppConfig(), "127.0.0.1")
+
+
+def test_a_visitor_sees_the_owners_runs_and_their_own(hosted: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a visitor trains holds their rows, and the owner may keep a run to themselves: both are as if not there."""
+    for name, starter_key in (("owners", ""), ("anns", "ann")):
+        run = made_run(name)
+        if starter_key:
+            starter.note(run, starter_key, 5)
+    made_run("student")
+    sender = {"key": "ann"}
+    monkeypatch.setattr(rights, "current", lambda: rights.Visitor("visitor", sender["key"]))
+
+    def seen(key: str) -> set[str]:
+        sender["key"] = key
+        listed = {run["name"] for run in api.list_runs()}
+        for name in ("owners", "anns", "student"):
+            if name in listed:
+                assert runs.named(name).name == name
+            else:
+                with pytest.raises(UserError, match="There is no run"):
+                    runs.named(name)
+        return listed
+
+    assert seen("ann") == {"owners", "anns", "student"} and seen("bob") == {"owners", "student"}
+    assert private.setting("teacher", "anns") == "…" and private.setting("teacher", "owners") == "owners"
+    assert rights.called(Run(runs.home() / "runs" / "anns")) == "another run"
+    monkeypatch.setattr(work, "_evaluation", SimpleNamespace(active=True, run=Run(runs.home() / "runs" / "anns")))
+    with pytest.raises(UserError, match="An evaluation of another run is running"):
+        work.start_export(Run(Path("x")), ExportConfig(), Path("x"))
+    monkeypatch.setattr(work, "_evaluation", None)
+    for name, is_seen in (("owners", False), ("anns", True)):
+        runs.annotate(Run(runs.home() / "runs" / name), seen=is_seen)
+    assert seen("bob") == {"anns", "student"} == seen("ann")
+    for name, usual in (("owners", True), ("anns", False)):
+        assert "visitors" not in runs.annotate(Run(runs.home() / "runs" / name), seen=usual)
+    (runs.home() / "runs" / "owners" / "notes.json").write_text("{")
+    assert seen("bob") == {"student"}, "what the owner wrote about it can't be read"
+    monkeypatch.setattr(rights, "current", lambda: rights.Visitor("owner", "x"))
+    assert {run.name for run in runs.list_runs()} == {"owners", "anns", "student"}
+
+
+def test_visitors_without_cookies_at_one_address_share_nothing(hosted: None) -> None:
+    """Their pages' sessions tell them apart; what has no session is told to its sender alone."""
+    scope = {"type": "http", "method": "POST", "client": ("198.41.0.4", 1), "headers": [(b"host", b"192.168.1.5")]}
+    ann, bob = (
+        rights.visitor(SimpleNamespace(request=SimpleNamespace(scope=dict(scope)), session_hash=session))
+        for session in ("a", "b")
+    )
+    assert ann.key != bob.key and not ann.browser and uploads.folder_of(ann) == uploads.folder_of(bob)
+    run = made_run("anns")
+    starter.note(run, ann.key, 5)
+    rights.started("train anns", ann)
+    assert rights.is_shown(run, ann) and rights.may_stop("train anns", ann)
+    assert not rights.is_shown(run, bob) and not rights.may_stop("train anns", bob)
+    upload = uploads.folder_of(ann) / "4f0c" / "rows.csv"
+    files.write_text(upload, "text,label\n")
+    assert uploads.is_own(str(upload), ann)
+    for path in (upload.parent, upload.parents[1], upload.parents[1] / "x" / "..", upload.parents[2]):
+        assert not uploads.is_own(str(path), bob), "a folder, as data, would be others' files, too"
+        with pytest.raises(UserError, match="can't be chosen here"):
+            sources.check(ReadConfig(data=str(path)), bob)
+    conversation = Conversation([Turn("hi", answers={"": Answer("ho")})])
+    for sender in (ann, bob):
+        with pytest.raises(UserError, match="no cookies"):
+            chat_store.keep(sender, "mine", ["anns"], conversation)
+        assert chat_store.listed(sender) == []
+
+
+def test_a_ranking_names_a_visitor_no_run_that_they_do_not_see(hosted: None, as_visitor: None) -> None:
+    """As one that was voted on as another system of a run which they see, or one that is gone."""
+    runs.annotate(made_run("secret"), seen=False)
+    figures = {"is_base": False, "rank": 1, "rate": 0.5, "low": 0.4, "high": 0.6, "votes": 9}
+    places = [
+        Ranked(name, **figures, is_reference=name == "open") for name in (made_run("open").name, "secret", "gone")
+    ]
+    drawn = vote_results.ranking(places, "open", "en", owner=False)
+    assert "open" in drawn and "secret" not in drawn and "gone" not in drawn and drawn.count("another run") == 2
+
+
+def test_visitors_are_told_no_more_of_others_evaluations_than_how_far_they_are(
+    hosted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Notes and faults name other runs; the run itself may be hidden, too."""
+    run = made_run("open")
+    current = work.Evaluation(run, EvaluateConfig(), 9, read=9, done=3)
+    current.note, current.error = Text("Asking run secret."), "Run secret is gone."
+
+    def told(sender: rights.Visitor) -> tuple[str, str]:
+        monkeypatch.setattr(rights, "current", lambda: sender)
+        return evaluate.progress(current, "en"), evaluate.fault_of(current, "en")
+
+    rights.started("evaluate open", rights.Visitor("visitor", "ann"))
+    for sender in (rights.Visitor("owner", "x"), rights.Visitor("visitor", "ann")):
+        shown, ended = told(sender)
+        assert "Asking run secret." in shown and "Run secret is gone." in ended
+    shown, ended = told(VISITOR)
+    assert "3 / 9" in shown and "secret" not in shown and "another run" not in shown and ended == ""
+    runs.annotate(run, seen=False)
+    shown, ended = told(VISITOR)
+    assert "another run" in shown and "3 / 9" in shown and "secret" not in shown and ended == ""
 
 
 def test_a_toast_is_text() -> None:

@@ -1,22 +1,32 @@
-"""Two real processes train as one: the same losses, one run folder, and they stop and fail together."""
+"""Two real processes train as one: the same losses, one run folder, and they stop and fail together.
+
+What the launcher adds is seen by two trainings; the other processes are forked from this one, which has torch already.
+"""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import encoders
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from families import build
 from safetensors.torch import load_file
 
 from sftdemo import runs
+from sftdemo.__main__ import main
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.training.train import train
@@ -38,6 +48,7 @@ WAYS = [
     pytest.param(ZERO3, "full", id="zero3-full", marks=NO_DEEPSPEED),
     pytest.param(ZERO3, "lora", id="zero3-lora", marks=NO_DEEPSPEED),
 ]
+TrainTogether = Callable[[list[str]], tuple[str, str]]  # of a command's words, to what both write to stdout and stderr
 pytestmark = pytest.mark.slow
 
 
@@ -45,59 +56,111 @@ def command(labelled: str, tiny: str, *words: str) -> list[str]:
     return ["train", "--data", labelled, "--model", tiny, "--learning-rate", "0.005", *words, "--json"]
 
 
-def pair(arguments: list[str], folders: tuple[Path, Path] = (ROOT, ROOT)) -> list[subprocess.Popen[str]]:
-    """The two processes as a launcher starts them, each in its folder."""
+@dataclass
+class Rank:
+    """One of the processes of a training, and the files that its output goes to."""
+
+    process: Any
+    out: Path
+    err: Path
+
+    def runs(self) -> bool:
+        return bool(self.process.is_alive())
+
+    def ended(self) -> tuple[str, str]:
+        """What it has written in the end."""
+        self.process.join(200)
+        assert self.process.exitcode is not None
+        return self.out.read_text(), self.err.read_text()
+
+
+def pair(arguments: list[str], place: Path, folders: Sequence[Path] = (ROOT, ROOT)) -> list[Rank]:
+    """The two processes with the environment that a launcher gives them, each in its folder."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {
-        **os.environ,
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "PYTHONPATH": str(ROOT),
-    }
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "sftdemo", *arguments],
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank, folder in enumerate(folders)
-    ]
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+
+    def work(rank: int, streams: dict[str, Path]) -> None:
+        AcceleratorState._reset_state(reset_partial_state=True)  # this process trains alone
+        os.environ.update({**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        os.chdir(folders[rank])
+        for number, (name, path) in enumerate(streams.items(), start=1):
+            stream = path.open("w")
+            os.dup2(stream.fileno(), number)
+            setattr(sys, name, stream)
+        sys.exit(main(arguments))
+
+    ranks = []
+    for rank in (0, 1):
+        streams = {name: place / f"{name}-{shared['MASTER_PORT']}-{rank}" for name in ("stdout", "stderr")}
+        process = multiprocessing.get_context("fork").Process(target=work, args=(rank, streams))
+        process.start()
+        ranks.append(Rank(process, *streams.values()))
+    return ranks
+
+
+def wait_for_lines(path: Path, lines: int, both: Sequence[Rank]) -> None:
+    """Until both have trained so far that the metrics have so many lines."""
+    deadline = time.monotonic() + 200
+    while not path.exists() or len(path.read_text().splitlines()) < lines:
+        assert time.monotonic() < deadline and all(rank.runs() for rank in both)
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(("launch", "method"), WAYS)
 def test_two_processes_learn_what_one_learns(labelled, tiny, home, launch, method):
     """The same rows a step; 72 rows in batches of 10 leave a last batch that is cut unevenly."""
-    check_two(labelled, tiny, launch, method)
+    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *launch, "-m", "sftdemo"]
+    told = {**os.environ, "DS_ACCELERATOR": "cpu"}  # else DeepSpeed's launcher writes to stdout what it has found
+
+    def train_together(words: list[str]) -> tuple[str, str]:
+        done = subprocess.run([*launcher, *words], cwd=ROOT, env=told, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, done.stderr
+
+    check_two(labelled, tiny, train_together, method)
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-@pytest.mark.parametrize("name", ["Gemma 3", "Qwen3-MoE", "Qwen3.5"])
+@pytest.mark.parametrize(
+    ("name", "method"), [("Gemma 3", "full"), ("Qwen3-MoE", "lora"), ("Qwen3-MoE", "full"), ("Qwen3.5", "lora")]
+)
 def test_two_processes_learn_models_of_other_layers(labelled, tmp_path, tokenizer, home, name, method):
     """Windows and tied embeddings; experts, of which a step leaves some out; recurrences."""
     folder = tmp_path / "model"
     build(name, len(tokenizer))[1].save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    check_two(labelled, str(folder), DDP, method, 5e-5)
+
+    check_two(labelled, str(folder), forked_together(tmp_path), method, 5e-5)
 
 
-def check_two(labelled: str, model: str, launch: list[str], method: str, rate: float = 5e-3) -> None:
+def test_two_processes_learn_to_label_texts(labelled, tmp_path, home):
+    """The head is trained whole in both; without the encoder's own dropout, which each process draws for its rows."""
+    model = encoders.make("bert", tmp_path / "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    check_two(labelled, model, forked_together(tmp_path), "lora", task="classification")
+
+
+def forked_together(place: Path) -> TrainTogether:
+    def train_together(words: list[str]) -> tuple[str, str]:
+        both = pair(words, place)
+        out, err = zip(*(rank.ended() for rank in both), strict=True)
+        assert [rank.process.exitcode for rank in both] == [0, 0], err
+        return "".join(out), "".join(err)
+
+    return train_together
+
+
+def check_two(
+    labelled: str, model: str, train_together: TrainTogether, method: str, rate: float = 5e-3, task: str = "chat"
+) -> None:
     settings = {"learning_rate": rate, "batch_size": 10, "epochs": 2.0, "method": method, "precision": "float32"}
-    one = train(TrainConfig(data=labelled, model=model, name="one", **settings))
-    asked = "--name two --batch-size 5 --epochs 2 --precision float32"
-    words = command(labelled, model, *asked.split(), "--method", method, "--learning-rate", str(rate))
-    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *launch, "-m", "sftdemo"]
-    told = {**os.environ, "DS_ACCELERATOR": "cpu"}  # else DeepSpeed's launcher writes to stdout what it has found
-    done = subprocess.run([*launcher, *words], cwd=ROOT, env=told, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    two = json.loads(done.stdout)
+    one = train(TrainConfig(data=labelled, model=model, name="one", task=task, **settings))
+    asked = f"--name two --batch-size 5 --epochs 2 --precision float32 --task {task}"
+    out, err = train_together(
+        command(labelled, model, *asked.split(), "--method", method, "--learning-rate", str(rate))
+    )
+    two = json.loads(out)
     assert two["steps"] == one["steps"] == 16
-    assert done.stderr.count("Loading the model") == 1
+    assert err.count("Loading the model") == 1
     alone, together = runs.find("one"), runs.find("two")
     assert [run.name for run in runs.list_runs()] == ["two", "one"]
     for row, other in zip(alone.metrics(), together.metrics(), strict=True):
@@ -107,23 +170,26 @@ def check_two(labelled: str, model: str, launch: list[str], method: str, rate: f
     paths = [{str(path.relative_to(run.path)) for path in run.path.rglob("*")} for run in (alone, together)]
     assert paths[0] == paths[1]
     assert together.status()["state"] == "finished" and together.status()["tokens_per_s"] > 0
-    weights = [load_file(next(run.model_path.glob("*.safetensors"))) for run in (alone, together)]
+    weights = [
+        {
+            f"{path.name} {name}": tensor
+            for path in run.model_path.glob("*.safetensors")
+            for name, tensor in load_file(path).items()
+        }
+        for run in (alone, together)
+    ]
     assert weights[0].keys() == weights[1].keys()
     for name, tensor in weights[0].items():
         torch.testing.assert_close(tensor, weights[1][name], rtol=1e-3, atol=1e-4)
 
 
-def test_both_stop_together_and_keep(labelled, tiny, home):
+def test_both_stop_together_and_keep(labelled, tiny, home, tmp_path):
     """The word reaches one process only: a signal, as `kill` sends it."""
-    both = pair(command(labelled, tiny, "--name", "r", "--epochs", "100"))
-    path = home / "runs" / "r" / "metrics.jsonl"
-    deadline = time.monotonic() + 200
-    while not path.exists() or len(path.read_text().splitlines()) < 3:
-        assert time.monotonic() < deadline and all(process.poll() is None for process in both)
-        time.sleep(0.1)
-    both[1].terminate()
-    (out, _), (nothing, _) = (process.communicate(timeout=100) for process in both)
-    assert [process.returncode for process in both] == [130, 130]
+    both = pair(command(labelled, tiny, "--name", "r", "--epochs", "100"), tmp_path)
+    wait_for_lines(home / "runs" / "r" / "metrics.jsonl", 3, both)
+    both[1].process.terminate()
+    (out, _), (nothing, _) = (rank.ended() for rank in both)
+    assert [rank.process.exitcode for rank in both] == [130, 130]
     summary = json.loads(out)
     assert summary["status"] == runs.find("r").status()["state"] == "stopped" and summary["steps"] >= 1
     assert not nothing and runs.find("r").model_path.is_dir()
@@ -135,9 +201,9 @@ def test_a_fault_in_one_process_is_told_once_and_ends_both(labelled, tiny, home,
     here.mkdir()
     there.mkdir()
     (here / "rows.jsonl").write_text(Path(labelled).read_text())
-    both = pair(command("rows.jsonl", tiny), (here, there))
-    told = [process.communicate(timeout=200) for process in both]
-    assert [process.returncode for process in both] == [1, 1]
+    both = pair(command("rows.jsonl", tiny), tmp_path, (here, there))
+    told = [rank.ended() for rank in both]
+    assert [rank.process.exitcode for rank in both] == [1, 1]
     assert [out for out, _ in told] == ["", ""]
     lines = [[line for line in err.splitlines() if line.startswith("sftdemo: ")] for _, err in told]
     assert len(lines[0]) == 1 and lines[0][0].startswith("sftdemo: Process 1 of 2: There is no file")
@@ -145,54 +211,36 @@ def test_a_fault_in_one_process_is_told_once_and_ends_both(labelled, tiny, home,
     assert not (home / "runs").exists()
 
 
-def test_who_loses_the_other_says_so(labelled, tiny, home):
-    both = pair(command(labelled, tiny, "--name", "r", "--epochs", "100"))
-    path = home / "runs" / "r" / "metrics.jsonl"
-    deadline = time.monotonic() + 200
-    while not path.exists():
-        assert time.monotonic() < deadline and all(process.poll() is None for process in both)
-        time.sleep(0.1)
-    both[1].kill()
-    told = [process.communicate(timeout=100) for process in both]
-    assert both[0].returncode == 1
-    assert "sftdemo: Another process of this training has ended" in told[0][1] and "Traceback" not in told[0][1]
+def test_who_loses_the_other_says_so(labelled, tiny, home, tmp_path):
+    both = pair(command(labelled, tiny, "--name", "r", "--epochs", "100"), tmp_path)
+    wait_for_lines(home / "runs" / "r" / "metrics.jsonl", 1, both)
+    both[1].process.kill()
+    _, err = both[0].ended()
+    assert both[0].process.exitcode == 1
+    assert "sftdemo: Another process of this training has ended" in err and "Traceback" not in err
     assert "Another process" in runs.find("r").status()["error"]
 
 
-def test_two_processes_go_on_as_two(labelled, tiny, home):
+def test_two_processes_go_on_as_two(labelled, tiny, home, tmp_path):
     """Killed between checkpoints, each goes on with its own random states; one alone is told what to do."""
-    words = [
-        "--epochs",
-        "12",
-        "--batch-size",
-        "4",
-        "--lora-dropout",
-        "0.2",
-        "--precision",
-        "float32",
-        "--checkpoint-every",
-        "2",
-    ]
+    words = "--epochs 5 --batch-size 4 --lora-dropout 0.2 --precision float32 --checkpoint-every 2"
     for name in ("whole", "r"):
-        both = pair(command(labelled, tiny, "--name", name, *words))
-        path = home / "runs" / name / "metrics.jsonl"
-        deadline = time.monotonic() + 200
-        while name == "r" and (not path.exists() or len(path.read_text().splitlines()) < 9):
-            assert time.monotonic() < deadline and all(process.poll() is None for process in both)
-            time.sleep(0.01)
-        for process in both:
-            if name == "r":
-                process.kill()
-            process.communicate(timeout=200)
+        both = pair(command(labelled, tiny, "--name", name, *words.split()), tmp_path)
+        if name == "r":
+            wait_for_lines(home / "runs" / name / "metrics.jsonl", 9, both)
+            for rank in both:
+                rank.process.kill()
+        for rank in both:
+            rank.ended()
     run, whole = runs.find("r"), runs.find("whole")
     assert run.status()["state"] == "failed" and whole.status()["state"] == "finished"
     with pytest.raises(
         UserError, match="trained by 2 processes, and now there are 1; resume it with accelerate launch"
     ):
         train(TrainConfig(resume="r"))
-    both = pair(["train", "--resume", "r", "--json"])
-    (out, err), _ = (process.communicate(timeout=200) for process in both)
-    assert [process.returncode for process in both] == [0, 0], err
+    both = pair(["train", "--resume", "r", "--json"], tmp_path)
+    (out, err), _ = (rank.ended() for rank in both)
+    assert [rank.process.exitcode for rank in both] == [0, 0], err
     assert json.loads(out)["resumed"]
     for row, other in zip(run.metrics(), whole.metrics(), strict=True):
         assert {**row, "tokens_per_s": 0} == {**other, "tokens_per_s": 0}

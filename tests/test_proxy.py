@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from tests.test_browser import end, free_port, serve
+from tests.browser import end, free_port, serve
 
 pytestmark = pytest.mark.slow
 SITE, PREFIX, PASSWORD = "demo.example", "/sftdemo", "correct horse"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -231,6 +232,24 @@ def test_when_a_turn_is_expected_is_said_only_where_it_is_known(begin):
     assert [seconds for _, seconds in runs.expected()] == [None, None, None]
     busy.write_status("running", step=1, total=2, eta_s=30)
     assert [(run.name, seconds) for run, seconds in runs.expected()] == [("first", 30), ("second", 90), ("third", None)]
+
+
+def test_how_long_a_training_takes_is_told_by_what_the_same_data_took(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("{}")
+    before = TrainConfig(data="rows.jsonl", model="m", epochs=2.0)
+    for name, seconds, state in (("older", 10.0, "finished"), ("newer", 40.0, "finished"), ("cut", 99.0, "stopped")):
+        known = {"settings": before.to_json(), "data": {"sizes": {"train": 80}}}
+        runs.create(name, "", known).write_status(state, step=20, total=20, steps=20, seconds=seconds)
+        os.utime(run_of(name).path / "config.json", (seconds, seconds))
+    asked = dataclasses.replace(before, data=str(tmp_path / "rows.jsonl"), epochs=3.0, learning_rate=1e-3)
+    assert turns.usual_seconds(asked) == 60.0
+    assert turns.usual_seconds(dataclasses.replace(asked, max_steps=5)) == 40.0 * 5 * 8 / 160
+    assert turns.usual_seconds(dataclasses.replace(asked, max_minutes=3.0)) == 180.0
+    for other in ({"data": "others.jsonl"}, {"model": "n"}, {"method": "full"}, {"max_examples": 8}):
+        assert turns.usual_seconds(dataclasses.replace(asked, **other)) is None
+    (home / "runs" / "newer" / "config.json").write_text("{")
+    assert turns.usual_seconds(asked) == 15.0
 
 
 def test_a_run_that_waits_trains_on_what_was_named_wherever_it_goes_on(home, tmp_path, monkeypatch):

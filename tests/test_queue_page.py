@@ -17,8 +17,8 @@ from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
 from sftdemo.training import turns
-from sftdemo.ui import work
-from sftdemo.ui.access import rights, started
+from sftdemo.ui import trainings, work
+from sftdemo.ui.access import rights
 from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.parts.page import Page
 from sftdemo.ui.tabs.clone import Clone
@@ -114,20 +114,20 @@ def test_fine_tune_while_another_trains_joins_the_queue_and_cancel_leaves_it(pag
 def test_what_a_visitor_queues_is_booked_at_once_and_given_back_where_it_is_cancelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(started, "POLL_S", 0.01)
+    monkeypatch.setattr(trainings, "POLL_S", 0.01)
     rights.use(AppConfig(visitors_train=True, visitor_steps=10, visitor_minutes=2), "0.0.0.0")
     try:
         training("busy")
         config = TrainConfig(data="support_tickets", batch_size=8, epochs=2, name="hers")
-        run = started.start_training(config, ANN, 32)
+        run = trainings.start_training(config, ANN, 32)
         with pytest.raises(UserError, match="takes 8 training steps, and a visitor has 10 an hour"):
-            started.start_training(replace(config, name="more"), ANN, 32)
+            trainings.start_training(replace(config, name="more"), ANN, 32)
         assert runs.waiting() == [run]
         act("cancel/hers", ANN)
         wait_for(lambda: not run.path.exists(), "the wait to end")
 
         def given_back() -> bool:
-            ledger, limit = rights.ledger(), started.allowance.limits(ANN, "steps")[0]
+            ledger, limit = rights.ledger(), trainings.allowance.limits(ANN, "steps")[0]
             return ledger._level("steps", limit) > 9.9
 
         wait_for(given_back, "the steps")
@@ -144,7 +144,7 @@ def test_a_clone_fills_the_forms_and_reads_the_runs_data(page: Page, tmp_path: A
     runs.create("old", "", {"settings": config.to_json()})
     assert listed.show_run(runs.named("old"), request())[listed.clone]["visible"]
     shown = last(clone.clone("old", request()))
-    form = {name: shown[field] for name, field in train.fields.items()}
+    form = {name: shown[field] for name, field in train.fields.items()} | {"task": shown[train.fields["task"]]["value"]}
     assert form["name"] == "" and shown[page.tabs].selected == "train" and shown[train.preset] is None
     assert (form["epochs"], form["learning_rate"], form["lora_r"]) == (3.0, 3e-4, 8)
     assert shown[data.looked] == {"data": "support_tickets", "columns": "", "edits": ""}
@@ -153,8 +153,15 @@ def test_a_clone_fills_the_forms_and_reads_the_runs_data(page: Page, tmp_path: A
     chosen = last(data.apply(request(), shown[data.looked], 1, **read))[page.data]
     again = train.describe(request(), chosen, **form)
     assert "--epochs 3.0 " in again[train.command] and "--clean html,leaks" in again[train.command]
-    shown = clone.other_data("old")
+    shown = clone.other_data("old", request())
     assert shown[page.tabs].selected == "data" and shown[train.fields["lora_r"]] == 8 and data.looked not in shown
+    tokens, menu = replace(config, task="tokens"), train.fields["task"]
+    narrowed = gr.Dropdown(**menu.constructor_args | {"choices": again[menu]["choices"], "render": False})
+    with pytest.raises(gr.Error, match="not in the list"):
+        narrowed.preprocess("tokens")
+    filled = clone.fill(tokens, "en")[menu]
+    widened = gr.Dropdown(**narrowed.constructor_args | {"choices": filled["choices"]})
+    assert widened.preprocess(filled["value"]) == "tokens"
     gone = replace(config, data=str(tmp_path / "gone.csv"))
     runs.create("lost", "", {"settings": gone.to_json()})
     assert last(clone.clone("lost", request()))[page.tabs].selected == "data"

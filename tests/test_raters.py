@@ -98,6 +98,29 @@ def test_a_browser_is_one_rater_whatever_names_it_gives() -> None:
         api.vote_next("words", "name6", other)
 
 
+def test_two_tabs_at_once_are_one_guest() -> None:
+    """Each page makes up a name before the browser has kept one; a vote on either must not lock the other out."""
+    rights.use(AppConfig(), "0.0.0.0")
+    make_run(6)
+    ann, bob = visitor("a"), visitor("b")
+    first, second = (api.vote_next("words", f"guest-{tab}", ann) for tab in "12")
+    assert first["ballot"] == second["ballot"]
+    api.vote(first["ballot"], "a", "guest-1", ann)
+    assert api.vote_next("words", "guest-2", ann)["position"] == 2 == api.vote_next("words", "guest-1", ann)["position"]
+    assert rater_of("guest-1", bob) != rater_of("guest-1", ann)
+    named = api.vote_next("words", "bob", bob)
+    api.vote(named["ballot"], "a", "bob", bob)
+    assert rater_of("guest-2", bob) == rater_of("bob", bob), "the tab that knows nothing of the name"
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"), [("a\u202eb", "U\\+202E"), ("a\x00", "U\\+0000"), ("x" * 61, "61 characters")]
+)
+def test_a_raters_name_shows_as_what_it_is(name: str, problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        rater_of(name, visitor("a"))
+
+
 def test_the_owner_votes_under_any_name() -> None:
     make_run(6)
     local = SimpleNamespace(request=None, session_hash="s")

@@ -17,11 +17,15 @@ from typing import Any
 
 import pytest
 
-from sftdemo import runs, schema
+from sftdemo import runs
 from sftdemo.config import EvaluateConfig, TrainConfig
 from sftdemo.data import Example, Message
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.files import read_jsonl
+from sftdemo.runs import sweep_record
+from sftdemo.schema import evaluation, lineage, owner, run
+from sftdemo.schema.evaluation import Difference, GeneralRow, OutputRow, Scores
+from sftdemo.schema.run import DataConfig, MetricsRow, RunConfig, State, Status, Summary
 from sftdemo.training.train import train
 from sftdemo.verbs.evaluate import evaluate, rescore
 from sftdemo.votes import Store
@@ -49,6 +53,14 @@ def test_every_metric_has_its_line_with_scale_and_direction() -> None:
     cells = {name: [cell.strip() for cell in rest.split("|")] for name, rest in lines}
     assert set(cells) == set(METRICS)
     assert cells["ter"][1:3] == ["0–100", "lower"] and cells["accuracy"][1:4] == ["0–1", "higher", "McNemar"]
+
+
+def test_every_key_of_the_run_folder_is_written_down() -> None:
+    partly_checked = ("Turn", "ExampleRow")  # of messages and rows, whose own tables are there
+    for home in (run, evaluation, owner, lineage, sweep_record):
+        for name, value in vars(home).items():
+            if typing.is_typeddict(value) and not name.startswith("_") and name not in partly_checked:
+                assert f"<!-- keys of {name} " in RUN_FOLDER, name
 
 
 def test_each_step_of_the_walks_is_there() -> None:
@@ -112,31 +124,31 @@ def check(value: Any, kind: Any) -> None:
 
 
 def test_a_run_leaves_the_keys_that_are_written_down(tiny, labelled) -> None:
-    summary = train(TrainConfig(data=labelled, model=tiny, name="r", precision="float32"))
+    summary = train(TrainConfig(data=labelled, model=tiny, name="r", precision="float32", best_by="accuracy"))
     scores = evaluate("r", EvaluateConfig(max_examples=4, general=True))
     run = runs.find("r")
-    assert set(summary) == set(typing.get_type_hints(schema.Summary))
-    check(run.status(), schema.Status)
+    assert set(summary) == set(typing.get_type_hints(Summary))
+    check(run.status(), Status)
     assert {"state", "pid", "process_start", "updated", "step", "total"} | set(summary) <= set(run.status())
-    check(run.config(), schema.RunConfig)
-    check(run.config()["data"], schema.DataConfig)
-    assert set().union(*run.metrics()) == set(typing.get_type_hints(schema.MetricsRow))
+    check(run.config(), RunConfig)
+    check(run.config()["data"], DataConfig)
+    assert set().union(*run.metrics()) == set(typing.get_type_hints(MetricsRow))
     for row in run.metrics():
-        check(row, schema.MetricsRow)
+        check(row, MetricsRow)
     for split in runs.SPLITS:
         for example in run.examples(split):
             check(example, Example)
             for message in example["messages"]:
                 check(message, Message)
     for found in (scores, rescore("r", scores["evaluation"]), run.scores(scores["evaluation"])):
-        check(found, schema.Scores)
+        check(found, Scores)
         for difference in found["difference"].values():
-            check(difference, schema.Difference)
+            check(difference, Difference)
     folder = run.path / "evaluations" / scores["evaluation"]
     for row in run.outputs(scores["evaluation"]):
-        check(row, schema.OutputRow)
+        check(row, OutputRow)
     for row in read_jsonl(folder / "general.jsonl"):
-        check(row, schema.GeneralRow)
+        check(row, GeneralRow)
     for path in run.path.rglob("*"):
         name = path.relative_to(run.path).parts[0] if path.is_dir() else path.name
         assert f"{name}" in RUN_FOLDER or "model" in path.parts, f"{path} is not in run-folder.md"
@@ -151,19 +163,19 @@ def test_a_mixture_of_texts_leaves_the_keys_that_are_written_down(tiny, tmp_path
     train(TrainConfig(data=f"{tmp_path / 'one.jsonl'} + {tmp_path / 'two.jsonl'}", model=tiny, name="mixed"))
     scores = evaluate("mixed", EvaluateConfig(max_new_tokens=4))
     run = runs.find("mixed")
-    check(run.config()["data"], schema.DataConfig)
-    check(scores, schema.Scores)
+    check(run.config()["data"], DataConfig)
+    check(scores, Scores)
     assert set(scores["by_task"]) == {"one", "two"}
     for row in run.outputs(scores["evaluation"]):
-        check(row, schema.OutputRow)
+        check(row, OutputRow)
 
 
 def test_a_run_that_waits_or_failed_has_a_status_as_written_down(home) -> None:
     run = runs.create("r", "", {"settings": {}})
     for state, values in (("queued", {}), ("failed", {"error": "no"}), ("running", {"phase": "preparing"})):
         run.write_status(state, **values)
-        check(run.status(), schema.Status)
-        assert run.status()["state"] in typing.get_args(schema.State)
+        check(run.status(), Status)
+        assert run.status()["state"] in typing.get_args(State)
 
 
 def test_the_votes_file_has_the_tables_that_are_written_down(home) -> None:

@@ -100,6 +100,17 @@ def trained(name: str, **settings: Any) -> Run:
     return run
 
 
+@pytest.mark.parametrize(("source", "told"), [(None, False), ("local folder", False), ("Hub", True)])
+def test_of_a_model_that_is_no_hub_id_the_name_alone_is_told(tmp_path: Path, source: str | None, told: bool) -> None:
+    """A folder may be given as one writes Hub ids; before the training nobody knows which it is."""
+    for name in ("first", "second"):
+        run = trained(name, model="secret-team/tiny")
+        config = {**run.config(), "model_source": source}
+        files.write_json(run.path / "config.json", {key: value for key, value in config.items() if value})
+    text = sftdemo.report(["first", "second"], tmp_path / "both.html").read_text("utf-8")
+    assert ("secret-team" in text) is told and "tiny" in text
+
+
 def rows_of_each_kind() -> list[dict[str, Any]]:
     """20 won, 10 lost, 6 wrong on both sides, 4 right."""
     answers = [("spam", "ham")] * 20 + [("ham", "spam")] * 10 + [("hm", "spam")] * 6 + [("ham", "ham")] * 4

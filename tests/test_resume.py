@@ -10,7 +10,6 @@ import random
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,9 @@ from safetensors.torch import load_file
 from sftdemo import files, runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UsageError, UserError
-from sftdemo.log import TO_LOG
 from sftdemo.runs import Run
-from sftdemo.training import checkpoints, lock, trainer
+from sftdemo.training import chat_learner, checkpoints, trainer
 from sftdemo.training import resume as resumption
-from sftdemo.training.prepare import Prepared
 from sftdemo.training.train import train
 from sftdemo.verbs import jobs
 
@@ -41,7 +38,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "int8": {"quantization": "int8"},
     "nf4": {"quantization": "nf4"},
 }
-SLOW = ("padded", "int8", "nf4")
 STEPS = 18  # two epochs of 72 rows by 8
 EVERY = 4
 
@@ -68,7 +64,7 @@ def whole(moods: str, tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Ca
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("SFTDEMO_HOME", str(tmp_path_factory.mktemp("whole")))
                 if kind == "padded":
-                    patch.setattr(trainer.packed_attention, "enable", lambda model: False)
+                    patch.setattr(chat_learner.packed_attention, "enable", lambda model: False)
                 train(config(moods, tiny, kind))
                 trained[kind] = runs.find("r")
         return trained[kind]
@@ -121,10 +117,11 @@ def assert_same(run: Run, whole: Run) -> None:
     assert not checkpoints.folder(run).exists() and not list(run.path.glob(".*"))
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in KINDS])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_killed_training_goes_on_to_the_same_curve(moods, tiny, run, whole, kind, monkeypatch):
     if kind == "padded":
-        monkeypatch.setattr(trainer.packed_attention, "enable", lambda model: False)
+        monkeypatch.setattr(chat_learner.packed_attention, "enable", lambda model: False)
     settings = config(moods, tiny, kind)
     assert forked(lambda: train(settings, reporter=at_step(14, signal_self(signal.SIGKILL)))) == -signal.SIGKILL
     assert run.status()["state"] == "failed" and run.status()["cut_off"]
@@ -144,6 +141,7 @@ def test_what_killed_processes_were_writing_goes(run):
     assert [path.name for path in run.path.iterdir()] == [f".voting.json.{os.getpid()}.1.part"]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_before_it_goes(moods, tiny, run, whole):
     summary = train(config(moods, tiny), reporter=at_step(7, signal_self(signal.SIGTERM)))
     assert (summary["status"], summary["steps"], summary["eval_loss"]) == ("stopped", 7, None)
@@ -182,6 +180,7 @@ def test_a_third_signal_ends_a_step_and_says_what_is_left(moods, tiny, run):
     assert resumption.start(run).checkpoint.step == 4
 
 
+@pytest.mark.slow
 def test_slices_of_time_make_one_run(moods, tiny, run, whole):
     """Without any time a slice has one step, else it would never end."""
     settings = config(moods, tiny)
@@ -328,111 +327,6 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_and_a_word(moods, tiny,
     assert_same(run, whole("lora"))
 
 
-def test_a_stop_is_heard_while_the_model_loads(moods, tiny, run):
-    class Loading(Listener):
-        def stage(self, name: str, done: int = 0, total: int = 0) -> None:
-            if name == "loading":
-                run.ask_to_stop()
-                time.sleep(30)
-
-    began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        train(config(moods, tiny), reporter=Loading())
-    assert time.monotonic() - began < 25
-    assert run.status()["error"] == "Stopped before the first step; nothing was learned."
-    # Its name is free again.
-    assert train(config(moods, tiny, epochs=0.1))["status"] == "finished"
-    with pytest.raises(UserError, match="There is a run named 'r' already"):
-        train(config(moods, tiny, epochs=0.1))
-
-
-def test_an_interruption_that_a_library_takes_for_an_error_is_one(moods, tiny, monkeypatch):
-    def importing(*arguments: Any, **named: Any) -> None:
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(5)
-        except KeyboardInterrupt:
-            raise ImportError("numpy.core failed to import") from None
-
-    monkeypatch.setattr("sftdemo.training.train.Prepared", importing)
-    with pytest.raises(KeyboardInterrupt):
-        train(config(moods, tiny))
-
-
-def test_one_training_at_a_time_in_a_home(moods, tiny, home, run):
-    """A process that trains can't wait for itself, and nobody waits who said that they won't."""
-    heard: list[str] = []
-
-    def ask(row: Mapping[str, Any]) -> None:
-        if len(heard) < 2:
-            for wait in (True, False):
-                with pytest.raises(UserError) as caught:
-                    train(config(moods, tiny, name="other"), wait=wait)
-                heard.append(str(caught.value))
-
-    train(config(moods, tiny, epochs=0.2), reporter=Listener(ask))
-    assert heard == [f"Run r is still training (process {os.getpid()}); wait until it ends, or stop it first."] * 2
-    assert [path.name for path in (home / "runs").iterdir()] == ["r"]
-
-
-def test_the_lock_says_who_has_it_and_goes_with_its_process(home, monkeypatch):
-    monkeypatch.setattr(lock, "STARTING_S", 0.05)
-    home.mkdir()
-    with lock.alone(), pytest.raises(UserError, match="Another process is getting a training ready"), lock.alone():
-        pass
-
-    def die_with_it() -> None:
-        with lock.alone():
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    assert forked(die_with_it) == -signal.SIGKILL
-    with lock.alone():
-        pass
-
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "fixed": {"on_fault": "fix", "clean": "whitespace,leaks"},
-    "dropped": {"on_fault": "drop", "max_examples": 40},
-    "weighted": {"balance": "weights", "validation_size": 10},
-    "repeated": {"balance": "over"},
-    "cut": {"max_length": 100, "on_long": "cut"},
-    "chunks": {"max_length": 64, "on_long": "chunk", "chunk_overlap": 4, "instruction": "Is this good or bad? {text}"},
-}
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_the_data_that_a_run_keeps_give_the_rows_it_was_trained_on(moods, tiny, tmp_path, variant):
-    lines = Path(moods).read_text().splitlines()
-    lines += [json.dumps({"text": f"bad {word} " * 20 + f"number {n}", "label": "bad", "split": "train"}) for n, word in enumerate(["sad", "poor"])]  # fmt: skip
-    path = tmp_path / "data.jsonl"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    settings = config(str(path), tiny, **VARIANTS[variant])
-    prepared = Prepared(settings, TO_LOG)
-    assert variant not in ("cut", "chunks") or prepared.lengths["train"]["over"] > 0
-    run = runs.create("r", "", prepared.run_config())
-    for split, examples in prepared.dataset.splits.items():
-        files.write_jsonl(run.path / "data" / f"{split}.jsonl", examples)
-    again = Prepared(settings, TO_LOG, dataset=resumption.start(run).dataset)
-    assert again.fingerprint() == prepared.fingerprint()
-
-
-@pytest.mark.slow
-def test_what_trains_saves_when_the_app_is_told_to_end(moods, tiny, run):
-    """The app has a few seconds then, and its children none."""
-    settings = config(moods, tiny, epochs=100.0, checkpoint_every=10**6)
-    process = multiprocessing.get_context("fork").Process(target=train, args=(settings,))
-    process.start()
-    deadline = time.monotonic() + 60
-    while not run.path.exists() or run.status().get("step", 0) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    jobs.save_checkpoints()
-    assert process.pid and not run.save_asked
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert run.status()["cut_off"] and resumption.start(run).checkpoint.step >= 3
-
-
 @pytest.mark.slow
 def test_thirty_kills_at_any_moment_lose_nothing(moods, tiny, run, whole):
     """Each kill comes as late after the start as chance will have it; then the run goes on."""
@@ -440,7 +334,7 @@ def test_thirty_kills_at_any_moment_lose_nothing(moods, tiny, run, whole):
     settings = config(moods, tiny, checkpoint_every=1)
     finished = 0
     for _ in range(30):
-        after = draw.uniform(0, 4)
+        after = draw.uniform(0, 2)
 
         def dying(after: float = after) -> None:
             threading.Timer(after, signal_self(signal.SIGKILL)).start()
@@ -463,3 +357,24 @@ def ended_well(run: Run, whole: Run) -> bool:
     assert_same(run, whole)
     run.delete()
     return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pissa", [True, False])
+def test_another_kind_of_device_is_told_and_pissa_refuses_it(moods, tiny, pissa):
+    train(
+        config(moods, tiny, lora_r=4, pissa=pissa, max_steps=4),
+        reporter=at_step(2, lambda: runs.find("r").ask_to_stop()),
+    )
+    path = runs.find("r").path / "checkpoints" / "checkpoint-2" / "checkpoint.json"
+    files.write_json(path, {**files.read_json(path), "device": "cuda"})
+    heard = Listener()
+    if pissa:
+        with pytest.raises(
+            UserError, match="Run r began with pissa on cuda, and on cpu the weights would be taken apart"
+        ):
+            train(TrainConfig(resume="r"))
+        assert runs.find("r").model_path.is_dir(), "what was learned until then is as good as it was"
+    else:
+        assert train(TrainConfig(resume="r"), reporter=heard)["resumed"] == [2]
+        assert any("Trained on cuda before, now on cpu" in text for text in heard.notes)

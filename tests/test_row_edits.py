@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,21 +15,17 @@ pytest.importorskip("gradio")
 
 import gradio as gr
 from test_edits import CHAT, workbook
-from test_tabs import request
 from test_ui import made_run
 
 from sftdemo import data, files
+from sftdemo.config.read import ReadConfig
 from sftdemo.errors import UserError
-from sftdemo.read_config import ReadConfig
-from sftdemo.ui import row_edits, uploads
+from sftdemo.ui import row_edits
 from sftdemo.ui.access import rights
-from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.parts.page import Page
-from sftdemo.ui.tabs import data_edit, row_leads, row_list
-from sftdemo.ui.tabs.chat import ChatTab
-from sftdemo.ui.tabs.conversation import Answer, Conversation, Talk, Turn, talks_with
+from sftdemo.ui.tabs import data_edit, row_editing, row_files, row_list
 from sftdemo.ui.tabs.data import DataTab, default_of
-from sftdemo.ui.tabs.outputs import OutputsView
+from sftdemo.ui.tabs.data_form import chosen_of
 from sftdemo.verbs.row_records import asked
 
 
@@ -35,7 +33,9 @@ from sftdemo.verbs.row_records import asked
 def tab() -> Iterator[DataTab]:
     with gr.Blocks() as blocks:
         made = DataTab(Page(blocks, run=gr.State(""), data=gr.State({})))
-        made.rows.editing = data_edit.Editing(made.rows, made.looked, made.show_edited)
+        made.rows.editing = row_editing.Editing(
+            made.rows, made.looked, lambda looked, settings, *rest: made.show(chosen_of(looked, settings), *rest)
+        )
         yield made
 
 
@@ -66,7 +66,7 @@ class Session:
         self.take(self.rows.list_rows(None, self.looked, **self.asked(**filters)))
         return str(self.values[self.rows.table])
 
-    def open(self, place: int) -> None:
+    def open(self, place: int | str) -> None:
         event = SimpleNamespace(value=str(place))
         self.take(self.rows.open_row(None, event, self.looked, ""))
 
@@ -88,6 +88,9 @@ class Session:
 
     def undo(self) -> None:
         self.take(self.rows.editing.undo(None, self.looked, **self._rest()))
+
+    def take_back(self) -> None:
+        self.take(self.rows.editing.take_back(None, self.looked, self.values[self.rows.key], **self._rest()))
 
     def dataset(self) -> data.Dataset:
         """What the command line makes of the same data and edits."""
@@ -133,6 +136,29 @@ def test_a_row_is_relabelled_changed_left_out_added_and_all_taken_back(tab, tmp_
         session.undo()
 
 
+def test_an_edit_that_was_begun_comes_back_after_a_reload(tab, tmp_path):
+    session, rows = Session(tab, table(tmp_path)), tab.rows
+    session.open(30)  # the one without a label
+    place = session.values[rows.draft.place]
+    session.take(rows.close_row())
+    assert session.values[rows.draft.place] == "" and session.values[rows.key] == []
+    kept = json.dumps({"place": place, "text": "half", "label": "b"})
+    session.take(rows.reopen(None, session.looked, "", kept))
+    assert session.value(rows.text) == "half" and session.value(rows.label) == "b"
+    session.save()
+    assert session.dataset().labels == {"a": 15, "b": 16} and not session.dataset().faults
+    session.take(rows.open_new(row_editing.read(session.looked), "en", "from the chat", "a"))
+    kept = json.dumps({"place": session.values[rows.draft.place]})
+    session.take(rows.close_row())
+    session.take(rows.reopen(None, session.looked, "", kept))
+    assert session.value(rows.prompt) == "from the chat" and session.value(rows.label) == "a"
+    far = json.dumps({"key": json.loads(place)["key"], "field": 99})
+    assert rows.reopen(None, session.looked, "", json.dumps({"place": far}))[rows.field] == 0
+    gone = json.dumps({"key": ["rows.csv", 99, 1], "field": 0})
+    for junk in (None, "", "[", '{"place": 3}', '{"place": "{}"}', json.dumps({"place": gone})):
+        assert rows.reopen(None, session.looked, "", junk) == {}
+
+
 def test_an_edit_of_the_page_fits_no_other_row_with_the_same_label(tab, tmp_path):
     session = Session(tab, table(tmp_path))
     session.open(4)
@@ -158,7 +184,7 @@ def test_the_downloads_are_the_rows_as_edited(tab, tmp_path):
     session = Session(tab, table(tmp_path))
     session.open(30)
     session.save(own_label="=1+1")
-    paths = data_edit.written(data_edit.read(session.looked), session.looked, rights.LOCAL)
+    paths = row_files.written(row_editing.read(session.looked), session.looked, rights.LOCAL)
     rows = list(files.read_jsonl(paths["rows_jsonl"]))
     assert len(rows) == 31 and rows[30] == {"text": "one without a label", "label": "=1+1"}
     assert paths["rows_csv"].read_text(encoding="utf-8-sig").splitlines()[-1] == "one without a label,'=1+1"
@@ -206,6 +232,66 @@ def test_a_line_that_cannot_be_read_is_left_out(tab, tmp_path):
     assert not session.dataset().faults and session.list(show="problems").count("data-pick") == 0
 
 
+def test_each_left_out_row_can_be_taken_back_from_the_list(tab, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(files.jsonl({"text": f"number {i * 7}", "label": "ab"[i % 2]} for i in range(8)) + "{broken\n")
+    session = Session(tab, str(path))
+    assert session.list(show="left_out").count("data-pick") == 0
+    for place in (8, 7, 0):  # the broken line, the row before it, the first
+        session.open(place)
+        session.leave_out()
+    session.open(0)
+    session.save(own_label="a")
+    listed = session.list(show="left_out")
+    assert [f'data-pick="out{number}"' in listed for number in (1, 2, 3, 4)] == [True, True, True, False]
+    assert session.list(show="left_out", search="number 49").count("data-pick") == 1
+    session.open("out2")
+    assert "number 49" in session.values[tab.rows.opened] and "data-pick" not in session.values[tab.rows.opened]
+    shown = [session.values[part]["visible"] for part in (tab.rows.take_back, tab.rows.save, tab.rows.leave_out)]
+    assert shown == [True, False, False]
+    session.take_back()
+    dataset = session.dataset()
+    assert (
+        dataset.labels == {"a": 4, "b": 3}
+        and not dataset.faults
+        and session.list(show="left_out").count("data-pick") == 2
+    )
+    with pytest.raises(UserError, match="isn't left out any more"):
+        session.open("out2")
+    session.open("out1")
+    session.take_back()
+    assert len(session.dataset().faults) == 1, "the broken line is at fault again"
+    session.open("out3")
+    for number in (4, 99, 0):  # an edit of another kind, and none
+        with pytest.raises(UserError, match="isn't left out any more"):
+            row_edits.take_row_back(session.looked["edits"], str(path), number, rights.LOCAL)
+    added = {"action": "add", "file": "rows.jsonl", "line": 1, "values": {"text": "x", "label": "a"}}
+    row_edits.add(session.looked["edits"], str(path), [added], rights.LOCAL)
+    with pytest.raises(UserError, match="was added in its place"):
+        session.take_back()
+
+
+def test_a_row_that_is_added_takes_no_left_out_line(tab, tmp_path):
+    session = Session(tab, table(tmp_path))
+    session.open(30)
+    session.leave_out()
+    session.take(tab.rows.begin_row(None, session.looked))
+    session.save(prompt="a new text", own_label="b", key=[])
+    session.open("out1")
+    session.take_back()
+    assert {fault.line for fault in session.dataset().faults} == {32}, "both are there; that one has no label"
+
+
+def test_data_without_a_list_of_rows_says_why(tab, tmp_path):
+    session = Session(tab, "support_tickets*2 + house_style")
+    assert "a mixture" in session.values[tab.rows.why] and not session.values[tab.rows.box]["visible"]
+    session = Session(tab, table(tmp_path))
+    assert session.values[tab.rows.why] == ""
+    long = replace(row_editing.read(session.looked), listed=None)
+    assert "more than 50,000" in data_edit.why_unlisted(long, session.looked["data"], "en")
+    assert "50,000" in data_edit.why_unlisted(long, session.looked["data"], "zh")
+
+
 def test_rows_that_the_model_disagrees_on_most_come_first(tab, tmp_path):
     session = Session(tab, table(tmp_path), on_fault="drop")
     held_out = session.dataset().splits["train"][:4]
@@ -248,7 +334,7 @@ def test_the_rows_of_a_saved_split_are_listed_with_their_own_prompts(tab, tmp_pa
     path.write_text(files.jsonl(saved), encoding="utf-8")
     session = Session(tab, str(path))
     for number, row in enumerate(saved):
-        record = row_list.find_asked(data_edit.read(session.looked), asked(row["messages"][:-1]))
+        record = row_list.find_asked(row_editing.read(session.looked), asked(row["messages"][:-1]))
         assert record and (record["line"], record["nth"], record["label"]) == (number + 1, 1, row["label"])
     metas = [example["meta"] for example in session.dataset().splits["train"]]
     assert metas == [{"line": 6 - i, "nth": 2, "group": f"g{i}"} for i in range(6)]
@@ -274,105 +360,3 @@ def test_the_edits_that_a_run_keeps_are_never_written_to(tmp_path):
     assert row_edits.add(new, path, [{**edit, "line": 101}], rights.LOCAL) == new
     with pytest.raises(UserError, match="half a character"):
         row_edits.add(new, path, [{**edit, "values": {"text": "\ud800", "label": "a"}}], rights.LOCAL)
-
-
-def test_visitors_edit_their_own_uploads_alone(tab, tmp_path):
-    rights.use(AppConfig(visitors_own_data=True), "0.0.0.0")
-    try:
-        ann, bob = (rights.Visitor("visitor", key, address="1.2.3.4", browser=True) for key in ("ann", "bob"))
-        upload = uploads.folder_of(ann) / "t" / "h" / "rows.csv"
-        upload.parent.mkdir(parents=True)
-        upload.write_text(Path(table(tmp_path)).read_text(encoding="utf-8"), encoding="utf-8")
-        edit = {"action": "add", "file": "rows.csv", "line": 99, "values": {"text": "x", "label": "a"}}
-        path = row_edits.add("", str(upload), [edit], ann)
-        assert Path(path).parent == upload.parents[1] and row_edits.kept(str(upload), ann) == path
-        for data_path, visitor in ((str(upload), bob), ("support_tickets", ann), (table(tmp_path), ann)):
-            assert not row_edits.may_edit(data_path, visitor) and row_edits.kept(data_path, visitor) == ""
-            with pytest.raises(UserError, match="can't be edited here"):
-                row_edits.add("", data_path, [edit], visitor)
-        rights.use(AppConfig(visitors_own_data=True, visitor_kept_mb=1), "0.0.0.0")
-        with pytest.raises(UserError, match="may keep 1 MB"):
-            row_edits.add(
-                path, str(upload), [{**edit, "line": 100, "values": {"text": "x" * 2**20, "label": "a"}}], ann
-            )
-        assert len(row_edits.history(path)) == 1
-    finally:
-        rights.use(AppConfig(), "127.0.0.1")
-
-
-def evaluated(dataset: data.Dataset, source: str, **settings: Any) -> str:
-    """A run of that data with an evaluation of two of its rows."""
-    run = made_run(Path(source).stem, **settings)
-    config = run.config()
-    files.write_json(run.path / "config.json", {**config, "settings": {**config["settings"], "data": source}})
-    rows = dataset.splits["train"][:2]
-    outputs = [
-        {"row": number, "messages": row["messages"][:-1], "references": [row["label"]], "label": row["label"]}
-        | {"base": "x", "tuned": "b"}
-        for number, row in enumerate(rows)
-    ]
-    files.write_jsonl(run.path / "evaluations" / "one" / "outputs.jsonl", outputs)
-    files.write_json(
-        run.path / "evaluations" / "one" / "scores.json", {"n": 2, "base": {}, "tuned": {}, "difference": {}}
-    )
-    return run.name
-
-
-def leads(tab: DataTab) -> row_leads.RowLeads:
-    page = tab.page
-    page.tabs = gr.Tabs()
-    return row_leads.RowLeads(page, tab, OutputsView(page, gr.HTML()), ChatTab(page, gr.Tab()))
-
-
-def test_a_wrong_label_in_the_outputs_leads_to_its_row(tab, tmp_path):
-    session = Session(tab, table(tmp_path), on_fault="drop")
-    source = session.looked["data"]
-    lead = leads(tab)
-    name = evaluated(session.dataset(), source, on_fault="drop")
-    elsewhere = Session(tab, "house_style")
-    for where in (session, elsewhere):  # the data is looked at, or chosen as the run was made with it
-        where.take(lead.relabel(request(), where.looked, name, "", 1))
-        assert where.looked["data"] == source and where.looked["read"]["on_fault"] == "drop"
-        assert where.values[tab.page.tabs].selected == "data" and where.values[tab.rows.box]["open"]
-        assert where.value(tab.rows.label) == "b" and "number&lt;/b&gt; 7 of it" in where.values[tab.rows.opened]
-    assert elsewhere.values[tab.choices["on_fault"]] == "drop"  # or the next setting would read it otherwise
-    elsewhere.save(own_label="a")
-    assert elsewhere.dataset().labels == {"a": 16, "b": 14}
-    with pytest.raises(UserError, match="isn't in data that you can edit"):
-        gone = evaluated(session.dataset(), str(tmp_path / "gone.csv"))
-        list(lead.relabel(request(), Session(tab, "house_style").looked, gone, "", 0))
-
-
-def test_an_answer_of_the_chat_becomes_a_training_row(tab, tmp_path):
-    lead = leads(tab)
-    session = Session(tab, table(tmp_path), on_fault="drop")
-    name = made_run("r").name
-    turn = Turn("what I typed", {name: "Which?\n\nwhat I typed"}, {name: Answer(" c\n")})
-    talks = talks_with({}, name, Talk(Conversation(turns=[turn])))
-    session.take(lead.teach(None, session.looked, name, talks))
-    assert session.values[tab.page.tabs].selected == "data"
-    session.save(prompt=session.value(tab.rows.prompt), own_label=session.value(tab.rows.label))
-    new = next(row for row in session.dataset().splits["train"] if row["meta"].get("edited") == "add")
-    assert new["label"] == "c" and new["messages"][-2]["content"].endswith("what I typed")
-    with pytest.raises(UserError, match="ask something first"):
-        lead.teach(None, session.looked, name, {})
-
-
-class Counted(list[int]):
-    """A list that counts how many of its items are looked at."""
-
-    looks = 0
-
-    def __iter__(self) -> Iterator[int]:
-        for item in super().__iter__():
-            Counted.looks += 1
-            yield item
-
-
-def test_of_a_long_list_no_more_is_looked_at_than_can_be_edited() -> None:
-    values = {"a": Counted(range(10_000)), "b": "never reached"}
-    assert row_edits.leaves(values)[-1] == (["a", row_edits.MOST_LEAVES - 1], row_edits.MOST_LEAVES - 1)
-    assert Counted.looks == row_edits.MOST_LEAVES
-    record: Any = {"values": values, "problems": [], "edited": "", "asked": [], "label": "", "line": 1}
-    assert "a · 59" in row_list.opened(record, {}, 0, "en")
-    assert Counted.looks == 2 * row_edits.MOST_LEAVES, "once for all of its fields"

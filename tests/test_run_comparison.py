@@ -19,13 +19,15 @@ import gradio as gr
 
 from sftdemo import files, runs
 from sftdemo.errors import UserError
-from sftdemo.runs import Run
+from sftdemo.runs import Run, voting
+from sftdemo.runs.voting import Contest
 from sftdemo.ui.access.allowance import HEAVY_QUEUES
 from sftdemo.ui.parts import charts, line_chart
 from sftdemo.ui.parts.line_chart import Line
 from sftdemo.ui.parts.page import Page
 from sftdemo.ui.report.document import document
 from sftdemo.ui.tabs import run_comparison
+from sftdemo.ui.tabs.chat_setup import joining
 from sftdemo.ui.tabs.report import ReportButton
 from sftdemo.ui.tabs.run_comparison import MOST_COMPARED, ROWS_SHOWN, ComparePanel
 from sftdemo.verbs import compare_runs
@@ -102,6 +104,13 @@ def test_answers_stand_side_by_side_with_marks() -> None:
     assert run_comparison.answers([good, poor], False, 99, "en")[1] == 40
     same = trained("same", 40)
     assert "gave the same answers" in run_comparison.answers([good, same], True, 9, "en")[0]
+    last, both = evaluated("last", [row(k, right=k == 30) for k in range(40)]), [good, poor]
+    assert run_comparison.answers(both, True, 9, "en", "good")[1] == 20
+    drawn, total = run_comparison.answers([*both, last], False, 99, "en", "good")
+    assert total == 19 and "message 30" not in drawn, "the last run has that one right, too"
+    assert run_comparison.answers([*both, last], False, 99, "en", "last")[1] == 0
+    with pytest.raises(UserError, match="isn't among those compared"):
+        run_comparison.answers(both, False, 99, "en", "last")
     other = evaluated("other", [row(k, right=True, asked=f"else {k}") for k in range(9)])
     assert run_comparison.answers([good, other], False, 9, "en")[1] == 0
     assert run_comparison.answers([good], False, 9, "zh")[1] == 0
@@ -116,6 +125,9 @@ def test_the_panel_draws_any_number_of_runs_and_refuses_more_than_there_are_lett
     assert len(set(re.findall('path class="(l[^"]*)"', first[panel.view]))) == 5
     for curve in (*run_comparison.CURVES, "nonsense"):
         assert "run4" in panel.draw_curves(names, curve, request())[panel.view]
+    assert [value for _, value in first[panel.best]["choices"]] == ["", *names] and first[panel.best]["visible"]
+    alone = panel.draw_answers(names[-2:], True, 99, request(), names[-1])[panel.answers]
+    assert "message 15" in alone and "message 14" not in alone
     assert next(iter(panel.compare([], "loss", True, request())))[panel.body]["visible"] is False
     opened = panel.open_link(request(compare=f"{names[1]},gone,../x,{names[0]}"))
     assert opened[panel.runs]["value"] == [names[1], names[0]] and "value" not in panel.open_link(request())[panel.runs]
@@ -140,7 +152,13 @@ def test_a_report_takes_the_pairs_that_the_page_has_drawn() -> None:
 
 def test_what_compares_stands_in_one_line_that_has_a_share_for_each_visitor() -> None:
     with gr.Blocks() as blocks:
-        ComparePanel().wire(Page(blocks, gr.State(None), gr.State({}), gr.Timer(active=False), gr.Tabs()))
+        page = Page(blocks, run=gr.State(None), tabs=gr.Tabs(), language_switched=gr.Button().click)
+        page.address, page.travelled, page.redraw_chat = (
+            gr.Textbox(),
+            gr.Button().click(lambda: None),
+            lambda trigger: None,
+        )
+        ComparePanel().wire(page)
     queues = {fn.name: fn.concurrency_id for fn in blocks.fns.values() if fn.concurrency_id in HEAVY_QUEUES}
     assert queues == dict.fromkeys(("compare", "draw_answers", "more_answers"), "comparison") | {"make": "report"}
 
@@ -154,3 +172,24 @@ def test_a_report_is_bounded_before_any_run_is_looked_for(monkeypatch: pytest.Mo
         button.make([f"run{number}" for number in range(500)], request())
     name = trained("one", 30).name
     assert "one" in button.make([name] * 500, request())[button.text] and resolved == [name]
+
+
+def test_a_comparison_goes_on_as_a_chat_and_as_votes_and_comes_back() -> None:
+    first, second = trained("first", 30), trained("second", 10)
+    with gr.Blocks():
+        panel = ComparePanel()
+    names = [first.name, second.name]
+    begun = next(iter(panel.compare(names, "loss", True, request())))
+    assert begun[panel.to_chat]["visible"] and begun[panel.to_vote]["visible"]
+    alone = next(iter(panel.compare(names[:1], "loss", True, request())))
+    assert not alone[panel.to_chat]["visible"] and not alone[panel.to_vote]["visible"]
+    assert panel.vote(names) == "first"
+    contest = Contest.parse(voting.open_contest(first))
+    assert (contest.base_is, contest.tuned_is) == ("run:second", "tuned")
+    with pytest.raises(UserError, match="two runs or more"):
+        panel.vote(names[:1])
+    search = "?tab=runs&compare=first,second"
+    assert panel.travel([], search) == {panel.runs: names} and panel.travel(names, search) == {}
+    assert panel.travel(names, "?tab=runs") == {panel.runs: []}
+    assert joining("first", search, ["second"]) == ["second"] and joining("second", search, ["first"]) == []
+    assert joining("first", search, ["run:second"]) == ["run:second"], "one of another base"

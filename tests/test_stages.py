@@ -13,9 +13,9 @@ import pytest
 from sftdemo import runs, stages
 from sftdemo.cli.progress_bar import Bar
 from sftdemo.config import EvaluateConfig, TrainConfig
-from sftdemo.json_types import problem_in
 from sftdemo.log import LOG, Reporter
-from sftdemo.schema import Status
+from sftdemo.schema.json_types import problem_in
+from sftdemo.schema.run import Status
 from sftdemo.stages import Stage
 from sftdemo.system import hub
 from sftdemo.training.train import train

@@ -17,8 +17,8 @@ REFUSED = {
     "rwkv": "in a way of its own",
     "xlstm": "in a way of its own",
     "recurrent_gemma": "in a way of its own",
-    "t5": "isn't a decoder",
-    "pegasus": "isn't a decoder",
+    "t5": "train it with --task seq2seq",
+    "pegasus": "train it with --task seq2seq",
     "bert": "isn't a decoder",
     "mistral3": "isn't a decoder",
     "brand-new": "doesn't know",
@@ -38,6 +38,14 @@ def test_a_model_of_another_kind_is_refused_with_the_reason(kind, tmp_path):
         support.check(config(tmp_path / "model", kind), "owner/name")
     said = str(refused.value)
     assert "owner/name" in said and repr(kind) in said and REFUSED[kind] in said and "\n" not in said
+
+
+@pytest.mark.parametrize("kind", ["fnet", "perceiver"])
+def test_an_encoder_that_takes_no_mask_of_padding_labels_nothing(kind, tmp_path):
+    with pytest.raises(UserError, match="can't be told which tokens are padding"):
+        support.check(config(tmp_path / "model", kind), "owner/name", "classification")
+    for other in ("bert", "funnel"):
+        support.check(config(tmp_path / "model", other), "owner/name", "classification")
 
 
 def test_every_family_that_is_tested_is_taken(tmp_path):

@@ -3,77 +3,44 @@
 from __future__ import annotations
 
 import json
-import threading
+import re
+import shutil
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from sftdemo import EvaluateConfig, evaluate, runs, train
+from sftdemo import EvaluateConfig, evaluate, files, runs, train
 from sftdemo.cli.commands import table
 from sftdemo.config import TrainConfig
+from sftdemo.data.rehearsal import hashes
 from sftdemo.errors import UsageError, UserError
 from sftdemo.evaluation.significance import holm
+from sftdemo.evaluation.system_answers import paired_rows, saved_texts
+from sftdemo.evaluation.systems_table import Named, sentence
 from sftdemo.log import TO_LOG
-from sftdemo.systems import endpoint, spec
+from sftdemo.systems import chat_completions, spec
 from sftdemo.systems.few_shot import _nearest, _spread
 from sftdemo.systems.linear import Linear
+from sftdemo.systems.other_run import OtherRun
 from sftdemo.systems.system import Task
 from sftdemo.verbs.evaluate import rescore
+from sftdemo.verbs.rivals import compared_to
+from tests.chat_service import ChatService, serving
 from tests.conftest import home_at, label_rows
 from tests.listener import Listener
 
 MANY = "majority, copy, linear, base+4, base+2:nearest"
 
 
-class Service(BaseHTTPRequestHandler):
-    """A small service of OpenAI's form: each model's name says how it behaves."""
-
-    asked: ClassVar[list[dict[str, Any]]] = []
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        text = body["messages"][-1]["content"]
-        tries = sum(text == each["messages"][-1]["content"] for each in self.asked)
-        self.asked.append(body | {"authorization": self.headers.get("authorization")})
-        if body["model"] == "down" or (body["model"] == "busy" and not tries):
-            return self.reply(503 if body["model"] == "down" else 429, {"error": "later"})
-        if body["model"] == "unknown":
-            return self.reply(404, {"error": "no such model"})
-        if body["model"] == "other":
-            return self.reply(200, {"text": "hello"})
-        if body["model"] == "nothing":
-            return self.reply(200, {"choices": [{"message": None}]})
-        if body["model"] == "parts":
-            parts = [{"type": "text", "text": "go"}, {"type": "text", "text": "od"}]
-            return self.reply(200, {"choices": [{"message": {"content": parts}, "finish_reason": "length"}]})
-        answer = "good" if any(word in text for word in ("fine", "lovely", "bright")) else "bad"
-        usage = {"prompt_tokens": 7, "completion_tokens": 1}
-        self.reply(200, {"choices": [{"message": {"role": "assistant", "content": f" {answer} "}}], "usage": usage})
-
-    def reply(self, status: int, value: Any) -> None:
-        content = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("retry-after", "0")
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing on stderr."""
-
-
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(endpoint, "PAUSE_S", 0.0)
-    monkeypatch.setenv(endpoint.KEY, "secret-key")
-    Service.asked = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
+    monkeypatch.setattr(chat_completions, "PAUSE_S", 0.0)
+    monkeypatch.setenv(chat_completions.KEY, "secret-key")
+    with serving() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +63,8 @@ def home(trained: Path) -> Iterator[Path]:
         yield trained
 
 
-def against(systems: str, run: str = "r") -> dict[str, Any]:
-    return dict(evaluate(run, EvaluateConfig(against=systems)))
+def against(systems: str, run: str = "r", **settings: Any) -> dict[str, Any]:
+    return dict(evaluate(run, EvaluateConfig(against=systems, **settings)))
 
 
 def test_every_system_answers_the_same_rows(home: Path) -> None:
@@ -111,14 +78,57 @@ def test_every_system_answers_the_same_rows(home: Path) -> None:
         difference = system["difference"]["accuracy"]
         assert difference["delta"] == pytest.approx(scores["tuned"]["accuracy"] - system["scores"]["accuracy"])
         assert difference["low"] <= difference["delta"] <= difference["high"]
-        assert f"too few rows to tell the tuned model from {name}" in system["summary"]["en"]
+        assert f"20 rows are too few to tell the tuned model from {Named.of(name).en}: " in system["summary"]["en"]
+        assert scores["intervals"][name]["accuracy"][0] <= system["scores"]["accuracy"]
         assert system["ms_per_answer"] >= 0
     ps = {name: system["difference"]["accuracy"]["p"] for name, system in systems.items()}
-    assert {name: system["difference"]["accuracy"]["p_holm"] for name, system in systems.items()} == holm(ps)
+    adjusted = holm(ps | {"base": scores["difference"]["accuracy"]["p"]})
+    assert all(system["difference"]["accuracy"]["p_holm"] == adjusted[name] for name, system in systems.items())
     assert systems["linear"]["training_seconds"] > 0 and systems["linear"]["bytes"] > 0
+    assert scores["bytes"]["base"] == scores["bytes"]["tuned"] > 0, "LoRA counts as merged"
     shown = table(scores)  # type: ignore[arg-type]
     assert all(name in shown for name in systems) and systems["linear"]["summary"]["en"] in shown
     assert json.loads((home / "runs/r/evaluations" / scores["evaluation"] / "scores.json").read_text()) == scores
+
+
+def test_every_other_is_measured_against_a_chosen_one(home: Path) -> None:
+    scores = against("linear,majority", to="linear")
+    assert scores["to"]["system"] == "linear" and list(scores["to"]["difference"]) == ["base", "tuned", "majority"]
+    mine, theirs = (
+        scores["to"]["difference"]["tuned"]["accuracy"],
+        scores["systems"]["linear"]["difference"]["accuracy"],
+    )
+    assert mine["delta"] == -theirs["delta"] and mine["p"] == theirs["p"]
+    assert scores["to"]["summary"]["base"]["en"].startswith(
+        "20 rows are too few to tell the linear model from the base: +"
+    )
+    assert "linear − it" in table(scores) and rescore("r", scores["evaluation"])["to"] == scores["to"]  # type: ignore[arg-type]
+    run, name = runs.find("r"), scores["evaluation"]
+    same = compared_to(run, name, "tuned", "accuracy")
+    assert same["difference"]["linear"]["accuracy"] == theirs, "as scores.json has it"
+    with pytest.raises(UserError, match="choose one of the systems compared"):
+        compared_to(run, name, "copy")
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [(150.0, ("750 times the time", "750 倍")), (526.4, ("over 1,000 times the time", "1,000 多倍"))],
+)
+def test_no_more_of_the_time_is_told_than_a_clock_knows(ms: float, said: tuple[str, str]) -> None:
+    values = {"delta": 0.2, "low": 0.1, "high": 0.3, "p": 0.001, "p_holm": 0.001}
+    for pair in ((ms, 0.2), (0.2, ms)):
+        line = sentence(Named.of("tuned", pair[0]), Named.of("linear", pair[1]), values, "accuracy", 100, None)
+        assert said[0] in line["en"] and said[1] in line["zh"]
+
+
+def test_rows_of_any_two_systems(home: Path) -> None:
+    run, name = runs.find("r"), against("linear,majority")["evaluation"]
+    rows, outputs = paired_rows(run, name, "linear", "tuned"), run.outputs(name)
+    assert [row["tuned"] for row in rows] == [row["tuned"] for row in outputs]
+    assert {row["base"] for row in rows} == {"good", "bad"} and "base_nll" not in rows[0] and "tuned_nll" in rows[0]
+    assert paired_rows(run, name, "base", "tuned") == outputs
+    with pytest.raises(UserError, match="'copy' has no answers to the rows of"):
+        paired_rows(run, name, "copy", "tuned")
 
 
 def test_answers_are_kept_and_scored_anew(home: Path) -> None:
@@ -145,6 +155,25 @@ def test_examples_change_what_the_base_says(home: Path) -> None:
         against("base+60")
 
 
+def test_a_run_is_not_compared_on_rows_that_it_or_a_run_before_it_has_learned(home: Path, tmp_path: Path) -> None:
+    rows = runs.find("r").outputs(against("majority")["evaluation"])
+    config: Any = runs.find("t").config()
+    with home_at(tmp_path):
+        other = runs.create("u", "", config)
+        shutil.copytree(home / "runs/t/data", other.path / "data")
+        task = SimpleNamespace(rows=rows, train=[], validation=[])
+        learned = [{"messages": [*row["messages"], {"role": "assistant", "content": row["label"]}]} for row in rows]
+        OtherRun(other).check(task)  # type: ignore[arg-type]
+        files.write_jsonl(other.path / "data" / "rehearsal.jsonl", learned[:3])
+        before = {"trained": hashes(learned[2:4]), "validation": hashes(learned[4:5]), "test": hashes(learned[5:])}  # type: ignore[arg-type]
+        files.write_json(other.path / "data" / "ancestry.json", before)
+        with pytest.raises(UserError, match="Run u has learned from 5 of these 20 test rows"):
+            OtherRun(other).check(task)  # type: ignore[arg-type]
+        task.train = learned[:4]  # what both have learned favours neither
+        with pytest.raises(UserError, match="Run u has learned from 1 of these 20 test rows"):
+            OtherRun(other).check(task)  # type: ignore[arg-type]
+
+
 def test_another_run_and_a_file(home: Path, tmp_path: Path) -> None:
     rows = runs.find("r").outputs(against("majority")["evaluation"])
     file = tmp_path / "mine, too.jsonl"
@@ -153,6 +182,7 @@ def test_another_run_and_a_file(home: Path, tmp_path: Path) -> None:
     assert list(scores["systems"]) == ["run:t", f"file:{file}"]
     assert scores["systems"][f"file:{file}"]["scores"]["accuracy"] == 1.0
     assert scores["systems"]["run:t"]["training_seconds"] > 0
+    assert scores["systems"]["run:t"]["bytes"] == scores["bytes"]["tuned"], "of one base"
     file.write_text(file.read_text().replace("good", "x").replace("bad", "good").replace("x", "bad"))
     with pytest.raises(UserError, match=r"prediction 1 is for .*, and row 1 of the evaluation for"):
         against(f'"file:{file}"')
@@ -161,20 +191,53 @@ def test_another_run_and_a_file(home: Path, tmp_path: Path) -> None:
         against(f'"file:{file}"')
 
 
+def test_another_run_has_its_own_system_message(home: Path) -> None:
+    shutil.copytree(home / "runs/t", home / "runs/u")
+    other, system = runs.find("u"), "lovely lovely lovely"
+    plain = OtherRun(other).identity()
+    config: Any = other.config()
+    files.write_json(other.path / "config.json", {**config, "settings": {**config["settings"], "system": system}})
+    assert OtherRun(other).identity() != plain
+    scores = against("run:u,run:t")
+    texts = {name: saved_texts(runs.find("r"), scores["systems"][name]["answers"]) for name in ("run:u", "run:t")}
+    assert texts["run:u"] != texts["run:t"], "one model"
+
+
+def test_what_again_had_asked_before_a_fault_is_not_asked_once_more(home: Path, service: str) -> None:
+    name = f"api:tired@{service}"
+    ChatService.left = 20
+    against(name)
+    ChatService.asked, ChatService.left = [], 12
+    with pytest.raises(UserError, match="it answered 404"):
+        against(name, again=True)
+    ChatService.asked, ChatService.left, listener = [], 20, Listener()
+    evaluate("r", EvaluateConfig(against=name, again=True), reporter=listener)
+    assert 8 <= len(ChatService.asked) <= 12, "four are under way at once"
+    assert any("before it was interrupted it had answered" in note for note in listener.notes)
+
+
+@pytest.mark.slow
 def test_an_endpoint(home: Path, service: str) -> None:
     scores = against(f"api:busy@{service}")
     [system] = scores["systems"].values()
     assert system["scores"]["accuracy"] > 0.5 and system["tokens"] == {"prompt_tokens": 140, "completion_tokens": 20}
-    assert len(Service.asked) == 40, "each was refused once, and tried again"
-    assert {asked["authorization"] for asked in Service.asked} == {"Bearer secret-key"}
-    assert all(asked["temperature"] == 0 and asked["max_tokens"] >= 40 for asked in Service.asked)
+    assert len(ChatService.asked) == 40, "each was refused once, and tried again"
+    about = {"model": "busy-2026", "system_fingerprint": "fp_7", "created": "1700000000", "owned_by": "us"}
+    assert system["about"] == about and "cost" not in system
+    listener = Listener()
+    priced = EvaluateConfig(against=f"api:busy@{service}", prices="10,100")
+    [again] = evaluate("r", priced, reporter=listener)["systems"].values()
+    assert len(ChatService.asked) == 40 and again["cost"] == pytest.approx(0.0034)
+    assert any("answered these rows on 20" in note and "fp_7" in note for note in listener.notes)
+    against(f"api:busy@{service}", again=True)
+    assert len(ChatService.asked) == 60, "another model may stand there by now"
+    assert {asked["authorization"] for asked in ChatService.asked} == {"Bearer secret-key"}
+    assert all(asked["temperature"] == 0 and asked["max_tokens"] >= 40 for asked in ChatService.asked)
     for file in (home / "runs/r").rglob("*"):
         assert not file.is_file() or b"secret-key" not in file.read_bytes(), file
     for model, problem in (
         ("down", "it answered 503"),
-        ("unknown", "it answered 404"),
         ("other", "answers in another form than OpenAI's"),
-        ("nothing", "answers in another form than OpenAI's"),
     ):
         before = len(runs.find("r").evaluations())
         with pytest.raises(UserError, match=problem):
@@ -188,6 +251,7 @@ def test_an_endpoint(home: Path, service: str) -> None:
         against("api:m@http://127.0.0.1:9/v1")
 
 
+@pytest.mark.slow
 def test_a_run_that_has_seen_the_test_rows_is_no_rival(home: Path, tiny: str, tmp_path: Path) -> None:
     """Another seed splits the same file otherwise."""
     rows = [{key: row[key] for key in ("text", "label")} for row in label_rows(60, seed=3)]
@@ -238,6 +302,9 @@ def test_the_majority_is_that_of_the_data_before_balancing(home: Path, tiny: str
         ("api:gpt", "names no endpoint"),
         ("api:m@ftp://x/v1", "names no endpoint"),
         ("api:m@http://me:secret@x/v1", "has a password in it"),
+        ("api:m@http://x/v1?key=secret", "The address of m has something behind a"),
+        ("api:m@http://x:99999/v1", "names no endpoint"),
+        ("base+60", "base+60 makes a prompt of"),
     ],
 )
 def test_what_is_no_system_is_refused_before_anything_is_answered(home: Path, asked: str, problem: str) -> None:
@@ -245,6 +312,21 @@ def test_what_is_no_system_is_refused_before_anything_is_answered(home: Path, as
     with pytest.raises(UserError, match=problem.replace("+", r"\+")):
         against(f"majority,{asked}")
     assert runs.find("r").evaluations() == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"to": "linear"}, "to is 'linear'; choose one of the systems compared: base, tuned, majority"),
+        ({"prices": "1"}, "prices is '1'"),
+        ({"prices": "-1,2"}, "prices is '-1,2'"),
+        ({"prices": "nan,2"}, "prices is 'nan,2'"),
+        ({"against": None, "again": True}, "about other systems"),
+    ],
+)
+def test_what_is_asked_of_systems_is_checked_first(home: Path, settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(problem)):
+        evaluate("r", EvaluateConfig(**{"against": "majority", **settings}))
 
 
 def test_labels_are_needed_where_they_are(home: Path) -> None:
@@ -256,3 +338,53 @@ def test_labels_are_needed_where_they_are(home: Path) -> None:
     assert len(spec.parse("linear,linear", runs.find("r"))) == 1 and spec.parse(None, runs.find("r")) == []
     with pytest.raises(UsageError):
         spec.parse("base", runs.find("r"))
+
+
+def test_other_systems_answer_beside_a_run_in_chat(home: Path, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gr = pytest.importorskip("gradio")
+    from sftdemo.ui.access import rights
+    from sftdemo.ui.parts.page import Page, title_of
+    from sftdemo.ui.tabs import chat_systems
+    from sftdemo.ui.tabs.chat import ChatTab
+    from sftdemo.ui.tabs.conversation import talk_with
+    from tests.test_tabs import last, on_page, request
+
+    api, question = f"api:busy@{service}", "This is a lovely day"
+    against(api)
+    with gr.Blocks() as blocks:
+        chat = ChatTab(Page(blocks, run=gr.State(None), data=gr.State({}), tabs=gr.Tabs()), gr.Tab())
+    offers = [value for _, value in chat.refresh("r", None, request())[chat.beside]["choices"]]
+    assert {"t", "system:linear", "system:base+4", api} <= set(offers) and "system:linear" not in chat_systems.offered(
+        runs.find("t"), [], True
+    )
+
+    def answers(*beside: str) -> dict[str, Any]:
+        ended = last(chat.ask(request(), question, None, **on_page("r", beside=list(beside), max_new_tokens=8)))
+        return talk_with(ended[chat.talks], "r").now.turns[-1].answers
+
+    both = answers("system:linear", api)
+    assert list(both) == ["", "r", "system:linear", api] and all(answer.finish_reason for answer in both.values())
+    assert both["system:linear"].text in ("good", "bad") and both[api].text == "good"
+    shots = answers("system:base+4", "t")
+    assert shots["system:base+4"].text and shots["t"].text and shots["system:base+4"].tokens > 0
+    assert chat_systems.beside_title(api, "en") == "127.0.0.1 · busy"
+    wrong = "api:gone@http://127.0.0.1:1/v1"
+    offered = chat_systems.offered
+    with monkeypatch.context() as patched:
+        patched.setattr(chat_systems, "offered", lambda *args: [*offered(*args), wrong])
+        partly = answers(wrong, "system:linear")
+    assert (partly[wrong].finish_reason, partly[wrong].text) == ("fault", "") and "doesn't answer" in partly[
+        wrong
+    ].fault
+    assert partly["r"].text == both["r"].text and partly["system:linear"].text in ("good", "bad")
+    config = runs.find("r").config()
+    imported = {key: "" for key in ("source", "revision", "base", "at")} | {"kind": "run", "sha256": {}}
+    files.write_json(runs.find("r").path / "config.json", {**config, "imported": imported})
+    assert not [name for name in chat_systems.offered(runs.find("r"), [], True) if name.startswith("api:")]
+    files.write_json(runs.find("r").path / "config.json", config)
+    assert title_of(api) == "busy", "no address in what is drawn or shared"
+    monkeypatch.setattr(rights, "current", lambda: rights.Visitor("visitor", "k"))
+    assert api not in chat_systems.offered(runs.find("r"), [], False)
+    for name in (api, "api:x@http://127.0.0.1:1/v1", "file:/etc/passwd", "run:r", "system:base+64"):
+        with pytest.raises(UserError, match="can't answer beside r"):
+            answers(name)

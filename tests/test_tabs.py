@@ -22,14 +22,11 @@ import gradio as gr
 from sftdemo import files, runs, train
 from sftdemo.config import GenerateConfig, TrainConfig
 from sftdemo.errors import UserError
-from sftdemo.runs import voting
-from sftdemo.ui import build, work
+from sftdemo.ui import models, work
 from sftdemo.ui.parts.page import Header, Page, brand
 from sftdemo.ui.parts.stopping import SessionStop
 from sftdemo.ui.tabs import chat_prompts
 from sftdemo.ui.tabs.chat import ChatTab
-from sftdemo.ui.tabs.data import DataTab
-from sftdemo.ui.tabs.data_columns import EVERY_ROLE
 from sftdemo.ui.tabs.evaluate import EvaluateTab
 from sftdemo.ui.tabs.exchange import question
 from sftdemo.ui.tabs.outputs import OutputsView
@@ -37,13 +34,9 @@ from sftdemo.ui.tabs.rate import RatePage
 from sftdemo.ui.tabs.runs import RunsTab
 from sftdemo.ui.tabs.train import TrainTab
 from sftdemo.ui.tabs.vote import VoteTab
-from sftdemo.ui.tabs.vote_results import VoteResults
 from sftdemo.ui.texts import say
-from sftdemo.votes import Store
 from tests.test_ui import add_evaluation, made_run
-from tests.test_votes import EVALUATION, make_run
-
-MARKS = {f"{side}_{scale}": None for side in "ab" for scale in ("correct", "helpful", "fluent")}
+from tests.test_votes import make_run
 
 
 def request(session: str = "s1", **query: str) -> SimpleNamespace:
@@ -77,10 +70,10 @@ def page() -> Iterator[Page]:
         yield Page(blocks, run=gr.State(None), data=gr.State({}), timer=gr.Timer(active=False), tabs=gr.Tabs())
 
 
-def test_every_handler_takes_what_it_is_wired_to() -> None:
+def test_every_handler_takes_what_it_is_wired_to(built_page: Any) -> None:
     """Names of inputs are parameters of the handler, and Gradio finds the request and the event by their hints."""
-    blocks, checked = build(), 0
-    for fn in blocks.fns.values():
+    checked = 0
+    for fn in built_page.fns.values():
         if fn.fn is None:
             continue
         hints = inspect.get_annotations(fn.fn, eval_str=True)
@@ -167,53 +160,6 @@ def test_a_stop_reaches_its_own_session_only(page: Page) -> None:
 # Data
 
 
-def form_of(tab: DataTab, **settings: Any) -> dict[str, Any]:
-    values = {name: field.value for name, field in {**tab.page.preparing, **tab.settings}.items()}
-    return values | {"clean": []} | settings
-
-
-def test_a_sample_is_picked_and_handed_to_the_other_tabs(page: Page) -> None:
-    tab = DataTab(page)
-    preparing = {name: field.value for name, field in page.preparing.items()}
-    shown = last(tab.pick_sample(pick("support_tickets"), request(), **preparing))
-    assert shown[page.data]["data"] == shown[tab.looked]["data"] == "support_tickets"
-    assert shown[tab.to_train]["interactive"] and shown[tab.row] == 1 and shown[tab.steps] == []
-    with pytest.raises(UserError, match="no sample 'x'"):
-        last(tab.pick_sample(pick("x"), request(), **preparing))
-    assert last(tab.take_source(request(), None, **preparing)) == {}
-
-
-def test_data_that_cannot_be_trained_on_leaves_the_choice_before(page: Page, tmp_path: Path) -> None:
-    (tmp_path / "odd.jsonl").write_text(
-        "".join(f'{{"utt": "number {i}", "mood": "{"ab"[i % 2]}"}}\n' for i in range(30))
-    )
-    tab = DataTab(page)
-    preparing = {name: field.value for name, field in page.preparing.items()}
-    shown = last(tab.take_source(request(), str(tmp_path / "odd.jsonl"), **preparing))
-    assert "value" not in shown[page.data] and not shown[tab.to_train]["interactive"]
-    menus = {f"role_{role}": None for role in EVERY_ROLE} | {"role_text": "utt", "role_label": "mood"}
-    looked = shown[tab.looked] | {"layout": "text_label"}
-    shown = last(tab.map_columns(request(), looked, 1, **form_of(tab, format="text_label"), **menus))
-    assert shown[page.data]["columns"] == "text=utt,label=mood" and shown[tab.to_train]["interactive"]
-
-
-def test_half_a_placeholder_is_said_without_a_toast(page: Page) -> None:
-    tab = DataTab(page)
-    looked = {"data": "support_tickets"}
-    shown = last(tab.apply_wording(request(), looked, 1, **form_of(tab, instruction="What? {tex}")))
-    assert "{tex}" in shown[tab.fault].replace("&#123;", "{").replace("&#125;", "}") and page.data not in shown
-    shown = last(tab.apply_wording(request(), looked, 1, **form_of(tab, instruction="What? {text}")))
-    assert "What? " in shown[tab.examples] and tab.fault not in shown
-
-
-def test_another_row_is_looked_at_with_the_tokenizer_at_hand(page: Page, babbler: str) -> None:
-    tab = DataTab(page)
-    form = form_of(tab, model=babbler)
-    *_, shown = tab.fetch_tokenizer(request(), {"data": "support_tickets"}, 2, **form)
-    assert "X-ray of row 2" in shown[tab.xray] and not shown[tab.show_tokens]["visible"]
-    assert "X-ray of row 3" in tab.look_at_row(request(), {"data": "support_tickets"}, 3, **form)[tab.xray]
-
-
 # Train
 
 
@@ -223,7 +169,11 @@ def test_the_plan_follows_the_form_and_a_run_is_watched(page: Page) -> None:
     waiting = tab.describe(request(), {}, **settings)
     assert say("en", "wait_data") in waiting[tab.plan] and not waiting[tab.start]["interactive"]
     shown = tab.describe(request(), {"data": "support_tickets"}, **settings | {"epochs": 3})
-    assert "3 epochs" in shown[tab.plan] and "--epochs 3" in shown[tab.command]
+    assert (
+        "· support_tickets ·" in shown[tab.plan]
+        and "3 epochs" in shown[tab.plan]
+        and "--epochs 3" in shown[tab.command]
+    )
     saved = re.search(r'href="data:application/yaml;base64,([^"]+)" download', shown[tab.command])
     assert saved and "epochs: 3.0\n" in base64.b64decode(saved[1]).decode()
     with pytest.raises(UserError, match="epochs is -1"):
@@ -269,6 +219,20 @@ def test_the_run_that_was_trained_is_evaluated_whatever_the_fields_still_show(pa
     assert first == {page.run: "trained", tab.rows: 2}
 
 
+def test_a_run_that_labels_texts_is_not_asked_what_it_forgot(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    tab = EvaluateTab(page, gr.Tab(), gr.Button(), gr.State(""))
+    made_run("chats")
+    made_run("labels", task="classification", model="m")
+    assert tab.refresh("chats", request())[tab.ask_general]["visible"]
+    shown = tab.refresh("labels", request())[tab.ask_general]
+    assert (shown["visible"], shown["value"]) == (False, False)
+    asked: list[bool] = []
+    monkeypatch.setattr(tab, "evaluate", lambda run, rows, general, *more: asked.append(general) or iter(()))
+    for name in ("chats", "labels"):
+        list(tab.evaluate_trained(name, True, request()))
+    assert asked == [True, False], "a tick that was set for the run chosen before"
+
+
 def test_results_are_those_of_the_chosen_run_when_another_one_s_evaluation_ends(page: Page) -> None:
     tab = EvaluateTab(page, gr.Tab(), gr.Button(), gr.State(""))
     add_evaluation(made_run("evaluated"))
@@ -308,7 +272,7 @@ def test_nothing_is_asked_without_a_question(page: Page) -> None:
     ):
         with pytest.raises(UserError, match=problem):
             last(handler())
-    assert tab.take_prompt([{"text": "Hm?", "system": ""}], pick("0")) == {tab.text: "Hm?"}
+    assert tab.take_prompt([{"text": "Hm?", "system": ""}], pick("0")) == {tab.offer: "Hm?"}
     for wrong in ("1", "-1", "x", None):
         with pytest.raises(UserError, match="reload the page"):
             tab.take_prompt([{"text": "Hm?", "system": ""}], pick(wrong))
@@ -380,112 +344,33 @@ def test_a_conversation_goes_on_is_edited_and_taken_back(page: Page, tiny: str, 
     assert "toks" in asyncio.run(view.explain(request(), "r", "accuracy", 0, "tuned"))[view.reason]
 
 
+def test_a_stop_is_heard_while_the_models_wait_to_be_loaded(page: Page) -> None:
+    models.load_libraries()
+    from sftdemo.inference.server import MODELS
+
+    made_run("r")
+    chat, vote = ChatTab(page, gr.Tab()), VoteTab(page, gr.Tab())
+
+    async def stopped(updates: AsyncIterator[dict[Any, Any]], stopping: SessionStop) -> dict[Any, Any]:
+        await anext(updates)
+        stopping.ask(request())
+        return [update async for update in updates][-1]
+
+    async def both() -> list[dict[Any, Any]]:
+        asked = chat.ask(request(), "hi", None, **on_page())
+        typed = vote.prompt.ask_both("r", "hi", "ann", request())
+        stops = stopped(asked, chat.stopping), stopped(typed, vote.prompt.stopping)
+        return [await asyncio.wait_for(stop, 60) for stop in stops]
+
+    with MODELS._loading:  # as long as another visitor's models are loaded
+        of_chat, of_vote = asyncio.run(both())
+    (turn,) = of_chat[chat.talks]["r"]["now"]["turns"]
+    assert {answer["finish_reason"] for answer in turn["answers"].values()} == {"stopped"}
+    assert of_chat[chat.send]["visible"] and say("en", "chat_stopped") in of_chat[chat.now]
+    assert say("en", "typed_stopped") in of_vote[vote.view] and of_vote[vote.prompt.ask]["visible"]
+
+
 # Vote
-
-
-def test_a_vote_is_stored_then_told_then_undone(page: Page) -> None:
-    tab, run = VoteTab(page, gr.Tab()), make_run(3)
-    assert say("en", "wait_run") in tab.refresh("", "rows", "", request())[tab.gate]
-    opened = tab.refresh(run.name, "rows", "", request())
-    rater, state = opened[tab.rater], opened[tab.state]
-    assert rater.startswith("guest-") and opened[tab.name_box]["value"] == ""
-    assert tab.open_tab(run.name, "rows", state, rater, request()) == {tab.gate: ""}
-    voted = last(
-        tab.vote("a", run.name, "rows", state, rater, request(), ["clear"], "short", **MARKS | {"a_fluent": 4})
-    )
-    assert (
-        "revealed" in voted[tab.form.outcome]
-        and voted[tab.form.onward]["visible"]
-        and not voted[tab.form.ballot]["visible"]
-    )
-    stored = Store().export(run, "jsonl")
-    assert '"short"' in stored and '"clear"' in stored and re.search('"fluent_(base|tuned)": 4', stored)
-    with pytest.raises(UserError, match="no open pair"):
-        last(tab.vote("b", run.name, "rows", voted[tab.state], rater, request(), [], "", **MARKS))
-    following = last(tab.proceed(run.name, "rows", voted[tab.state], rater, request()))
-    assert following[tab.state]["pair"]["ballot"] != state["pair"]["ballot"] and following[tab.form.tags] == []
-    back = tab.undo_vote(run.name, "rows", rater, request())
-    assert back[tab.state]["pair"]["prompt"] == state["pair"]["prompt"]
-    tab.skip_pair(run.name, "rows", back[tab.state], rater, request(), [], "", **MARKS)
-    assert Store().totals(run, EVALUATION).skip == 1
-
-
-def test_raters_are_told_at_the_end_and_by_one_click_each_pair(page: Page) -> None:
-    tab, run = VoteTab(page), make_run(4)
-    shown = tab.refresh(run.name, "rows", "ann", request())
-    assert not shown[tab.form.finish]["visible"]
-    for _ in range(3):
-        shown = last(tab.vote("a", run.name, "rows", shown[tab.state], "ann", request(), [], "", **MARKS))
-        assert shown[tab.form.ballot]["visible"] and not shown[tab.form.onward]["visible"], "the next pair is there"
-        assert not re.search(r"\b(base|tuned)\b", shown[tab.view]) and shown[tab.form.outcome] == ""
-    assert shown[tab.form.finish]["visible"] and Store().totals(run).unblinded == 0
-    early = tab.finish_early(run.name, "rows", shown[tab.state], "ann", request())
-    assert say("en", "own_left", n=1) in early[tab.view] and early[tab.form.onward]["visible"]
-    shown = last(tab.proceed(run.name, "rows", early[tab.state], "ann", request()))
-    end = last(tab.vote("tie", run.name, "rows", shown[tab.state], "ann", request(), [], "", **MARKS))
-    assert say("en", "vote_done_rater") in end[tab.view] and say("en", "own_title") in end[tab.view]
-    assert Store().totals(run).unblinded == 1 and not end[tab.form.ballot]["visible"]
-    with pytest.raises(UserError, match="no vote yet"):
-        tab.finish_early(run.name, "rows", {}, "bob", request())
-
-
-def test_the_owner_decides_when_names_are_told(page: Page) -> None:
-    tab, rate, run = VoteTab(page, gr.Tab()), VoteTab(page), make_run(6)
-    results = VoteResults(page, gr.Tab())
-    voting.tell_each_vote(run, False)
-    assert results.show(run.name, "all", request())[results.telling]["value"] == "end"
-    for here, tell_each, each in ((tab, True, True), (tab, False, False), (rate, True, False)):
-        state = here.refresh(run.name, "rows", "ann", request())[here.state]
-        cast = here.vote("a", run.name, "rows", state, "ann", request(), [], "", tell_each=tell_each, **MARKS)
-        assert last(cast)[here.form.onward]["visible"] is each
-    results.choose_telling(run.name, "each", "all", request())
-    state = rate.refresh(run.name, "rows", "ann", request())[rate.state]
-    assert (
-        "revealed"
-        in last(rate.vote("a", run.name, "rows", state, "ann", request(), [], "", **MARKS))[rate.form.outcome]
-    )
-    with pytest.raises(UserError, match="'never' is no time"):
-        results.choose_telling(run.name, "never", "all", request())
-    shown = results.show(run.name, "all", request())
-    assert say("en", "trust_rater", name="ann", n=3, total=4) in shown[results.trust]
-    assert "By one rater" in shown[results.head] and say("en", "votes_unblinded", n=3, total=4) in shown[results.head]
-    assert "<svg" in shown[results.share] and f"rate?run={run.name}" in shown[results.share]
-    assert say("en", "invite_told_each") in shown[results.share]
-
-
-def test_a_vote_that_could_not_be_stored_is_kept_to_be_stored_again(page: Page) -> None:
-    tab, run = VoteTab(page, gr.Tab()), make_run(2)
-    state = tab.refresh(run.name, "rows", "ann", request())[tab.state]
-    broken = {**state, "pair": {**state["pair"], "ballot": "made-up"}}
-    updates = tab.vote("tie", run.name, "rows", broken, "ann", request(), [], "", **MARKS)
-    kept = next(updates)
-    assert kept[tab.state]["pending"]["choice"] == "tie" and kept[tab.form.onward]["visible"]
-    with pytest.raises(UserError, match="made-up"):
-        next(updates)
-    told = last(tab.proceed(run.name, "rows", {**state, "pending": kept[tab.state]["pending"]}, "ann", request()))
-    assert "revealed" in told[tab.form.outcome] and Store().totals(run, EVALUATION).tie == 1
-
-
-def test_a_new_name_votes_on_its_own_pairs(page: Page) -> None:
-    tab, run = VoteTab(page, gr.Tab()), make_run(2)
-    assert tab.rename(run.name, "rows", "", "guest-1", request()) == {}
-    named = tab.rename(run.name, "rows", " ann ", "guest-1", request())
-    assert named[tab.rater] == "ann" and named[tab.state]["pair"]
-    assert tab.rename(run.name, "rows", "", "ann", request())[tab.rater].startswith("guest-")
-    typed = tab.prompt.choose_source(run.name, "typed", "ann", request())
-    assert typed[tab.prompt.ask_row]["visible"] and say("en", "typed_empty") in typed[tab.view]
-
-
-def test_a_raters_votes_are_left_out_and_taken_in_again(page: Page) -> None:
-    results, run, store = VoteResults(page, gr.Tab()), make_run(2), Store()
-    assert say("en", "votes_empty") in results.show(run.name, "all", request())[results.head]
-    pair = store.next_pair(run, EVALUATION, "ann")
-    assert pair
-    store.vote(pair.ballot, "a", "ann")
-    shown = results.show(run.name, "rows", request())
-    assert Path(shown[results.files["csv"]]["value"]).exists() and "ann" in shown[results.raters]
-    for key in ("rater_include", "rater_exclude"):
-        assert say("en", key) in results.toggle_rater(run.name, "all", request(), pick("ann"))[results.raters]
 
 
 # Runs
@@ -500,7 +385,7 @@ def test_a_run_is_picked_compared_and_deleted(page: Page) -> None:
     assert shown[tab.focus] == shown[page.run] == "one" and shown[tab.to_evaluate]["visible"]
     assert page.run not in tab.pick(pick("bad"), request(), run_name="one"), "it has no model to be chosen for"
     shown = tab.delete_run(request(), focus="one", run_name="one")
-    assert shown[page.run] == work.newest_ready() != "one" and not (runs.home() / "runs" / "one").exists()
+    assert shown[page.run] == models.newest_ready() != "one" and not (runs.home() / "runs" / "one").exists()
     assert (
         shown[tab.trash.undo_row]["visible"]
         and 'data-pick="one"' not in shown[tab.table]

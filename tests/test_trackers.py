@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 
 from sftdemo import runs, train
@@ -17,11 +19,38 @@ def test_tensorboard_reads_the_curves(labelled: str, tiny: str, monkeypatch: pyt
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
     train(TrainConfig(data=labelled, model=tiny, name="r", max_steps=4, report_to="tensorboard"))
     run = runs.find("r")
+    assert len(list((run.path / "tensorboard").iterdir())) == 1, "the last validation belongs to the same curve"
     curves = EventAccumulator(str(run.path / "tensorboard"))
     curves.Reload()
     losses = {event.step: event.value for event in curves.Scalars("train/loss")}
     assert losses == pytest.approx({row["step"]: row["loss"] for row in run.metrics() if "loss" in row})
     assert [event.step for event in curves.Scalars("eval/loss")]
+
+
+def mlflow_curves(runs_named: str) -> list[dict[int, float]]:
+    client = importlib.import_module("mlflow").MlflowClient()
+    kept = [each for each in client.search_runs(["0"]) if each.info.run_name == runs_named]
+    assert all(each.info.status == "FINISHED" for each in kept)
+    return [{row.step: row.value for row in client.get_metric_history(each.info.run_id, "eval_loss")} for each in kept]
+
+
+def trackio_curves(runs_named: str) -> list[dict[int, float]]:
+    storage = importlib.import_module("trackio.sqlite_storage").SQLiteStorage
+    kept = [each for each in importlib.import_module("trackio").Api().runs("huggingface") if each.name == runs_named]
+    rows = [storage.get_logs("huggingface", each.name, run_id=each.id) for each in kept]
+    return [{row["train/global_step"]: row["eval/loss"] for row in each if "eval/loss" in row} for each in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "curves"), [("mlflow", mlflow_curves), ("trackio", trackio_curves)])
+def test_each_training_is_one_curve_with_its_last_validation(labelled, tiny, name, curves):
+    """Two in one process; what isn't among the requirements is tried where it is installed."""
+    pytest.importorskip(name)
+    for run_name in ("first", "second"):
+        settings = {"name": run_name, "max_steps": 4, "evaluate_every": 3, "report_to": name}
+        train(TrainConfig(data=labelled, model=tiny, **settings))
+        measured = {row["step"]: row["eval_loss"] for row in runs.find(run_name).metrics() if "eval_loss" in row}
+        assert list(measured) == [0, 3, 4] and curves(run_name) == [pytest.approx(measured)]
 
 
 def test_a_tracker_that_is_not_there_is_refused_before_training(labelled: str, tiny: str) -> None:

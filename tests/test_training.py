@@ -7,31 +7,33 @@ import json
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import PLACES
 from safetensors.torch import load_file
 
 from sftdemo import data, runs
-from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
+from sftdemo.config import GenerateConfig, TrainConfig
+from sftdemo.config.export import ExportConfig
 from sftdemo.encoding.examples import encode_all
 from sftdemo.encoding.packing import ShardedBatchSampler
 from sftdemo.errors import DataError, UserError
 from sftdemo.inference import load_run
-from sftdemo.log import Reporter
 from sftdemo.model import loading
 from sftdemo.system import compute
 from sftdemo.training.prepare import Prepared
 from sftdemo.training.train import train
 from sftdemo.verbs.evaluate import evaluate
 from sftdemo.verbs.export import export
-from sftdemo.verbs.export_config import ExportConfig
-from tests.listener import Listener
+from tests.listener import Impatient, Listener
 
-MODES = [("lora", "none"), ("lora", "int8"), ("lora", "nf4"), ("full", "none")]
+MODES = [
+    pytest.param(
+        method, quantization, id=f"{method}-{quantization}", marks=[pytest.mark.slow] * (quantization != "none")
+    )
+    for method, quantization in (("lora", "none"), ("lora", "int8"), ("lora", "nf4"), ("full", "none"))
+]
 
 
 def config(labelled: str, tiny: str, **changes) -> TrainConfig:
@@ -44,7 +46,7 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize(("method", "quantization"), MODES, ids=["-".join(mode) for mode in MODES])
+@pytest.mark.parametrize(("method", "quantization"), MODES)
 def test_every_mode_learns_and_can_be_talked_to(labelled, tiny, method, quantization):
     before = load_file(f"{tiny}/model.safetensors")
     summary = train(config(labelled, tiny, method=method, quantization=quantization))
@@ -96,7 +98,7 @@ def test_metrics_and_card_tell_the_run(labelled, tiny):
 
 def test_the_same_seed_gives_the_same_weights(labelled, tiny):
     for name in ("a", "b"):
-        train(config(labelled, tiny, name=name, epochs=0.5))
+        train(config(labelled, tiny, name=name, epochs=0.2))
     one, other = (load_file(runs.find(name).model_path / "adapter_model.safetensors") for name in ("a", "b"))
     assert all(torch.equal(one[key], other[key]) for key in one)
 
@@ -127,6 +129,7 @@ def test_a_precision_that_was_agreed_on_is_kept(labelled, tiny):
     assert prepared.dtype == torch.bfloat16 and prepared.precision.endswith("the first says so")
 
 
+@pytest.mark.slow
 def test_accumulation_gives_the_losses_of_the_whole_batch(labelled, tiny):
     for name, batch, accumulation in (("whole", 8, 1), ("parts", 2, 4)):
         train(config(labelled, tiny, name=name, batch_size=batch, gradient_accumulation=accumulation, epochs=0.5))
@@ -134,6 +137,7 @@ def test_accumulation_gives_the_losses_of_the_whole_batch(labelled, tiny):
     assert parts == pytest.approx(whole, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_the_loss_curve_is_a_plain_loops(labelled, tiny, method):
     """Against a loop written out: a row at a time, no packing, PEFT's own layers, AdamW, clipping, the same schedule."""
@@ -216,14 +220,7 @@ def test_stop_keeps_what_was_learned(labelled, tiny):
 
 
 def test_a_reporter_stops_a_training(labelled, tiny):
-    class Impatient(Reporter):
-        asked = 0
-
-        def should_stop(self) -> bool:
-            self.asked += 1
-            return self.asked > 3
-
-    summary = train(config(labelled, tiny), reporter=Impatient())
+    summary = train(config(labelled, tiny), reporter=Impatient(3))
     assert summary["status"] == "stopped" and 0 < summary["steps"] < 18 and runs.find("r").model_path.is_dir()
 
 
@@ -278,7 +275,7 @@ def test_a_disk_too_small_is_refused_before_anything_is_written(labelled, tiny, 
 
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000_000))
-    with pytest.raises(UserError, match=r"needs about 200 MB under .* and 10 MB are free; make room"):
+    with pytest.raises(UserError, match=r"needs about 20[01] MB under .* and 10 MB are free; make room"):
         train(config(labelled, tiny))
     assert not home.exists()
 
@@ -311,71 +308,6 @@ def test_merged_export_answers_like_the_adapter(labelled, tiny, tmp_path, monkey
         export(run, merged)
 
 
-@pytest.mark.slow
-def test_evaluation_repeats_to_the_last_digit_and_from_its_file(labelled, tiny):
-    from sftdemo.verbs.evaluate import score_outputs
-
-    train(config(labelled, tiny))
-    run = runs.find("r")
-    one = evaluate(run, EvaluateConfig(max_examples=15, batch_size=4))
-    time.sleep(1.1)  # evaluations are named by the second
-    other = evaluate(run, EvaluateConfig(max_examples=15, batch_size=4))
-    figures = ("n", "base", "tuned", "difference", "confusion", "summary")
-    assert [one[key] for key in figures] == [other[key] for key in figures]
-    saved = run.outputs(one["evaluation"])
-    assert len(saved) == 15 and {"base", "tuned", "base_likelihood", "tuned_likelihood", "tuned_nll"} <= saved[0].keys()
-    assert score_outputs(saved, one["labels"], 42)["difference"] == one["difference"]
-
-
-def test_a_stopped_evaluation_goes_on_where_it_was(labelled, tiny):
-    train(config(labelled, tiny, epochs=0.2))
-    run = runs.find("r")
-    asked = EvaluateConfig(batch_size=4)
-    listener = Listener(most=2)
-    with pytest.raises(UserError, match="of 20 rows; the same evaluation asked again goes on from there") as stopped:
-        evaluate(run, asked, reporter=listener)
-    done = listener.rows[-1]
-    assert 0 < done < 20 and str(stopped.value).startswith(f"Stopped after {done} of")
-    assert run.evaluations() == []
-    [partial] = (run.path / "evaluations").glob(".*.jsonl")
-    # As after a kill in the middle of writing.
-    partial.write_text(partial.read_text()[:-40])
-    listener = Listener()
-    resumed = evaluate(run, asked, reporter=listener)
-    seen, read = listener.rows, listener.read
-    assert seen[0] == done - 1 and seen[-1] == 20 and seen == sorted(set(seen))
-    assert done - 1 < read[0] < 20 and read[-1] == 20 and read == sorted(set(read))
-    assert not list((run.path / "evaluations").glob(".*.jsonl"))
-    time.sleep(1.1)  # evaluations are named by the second
-    whole = evaluate(run, asked)
-    # A row answered in another batch has other rounding, and the same words.
-    for one, other in zip(run.outputs(resumed["evaluation"]), run.outputs(whole["evaluation"]), strict=True):
-        assert (one["base"], one["tuned"]) == (other["base"], other["tuned"])
-        assert one["base_nll"] == pytest.approx(other["base_nll"], rel=1e-4)
-
-
-def test_rows_too_long_for_the_model_are_left_out_and_counted(labelled, tiny, tmp_path):
-    train(config(labelled, tiny, epochs=0.2))
-    path, listener = tmp_path / "long.jsonl", Listener()
-    rows = [
-        {"text": f"{PLACES[n % 8]} number {n} here" + " here" * 600 * (n == 3), "label": "ab"[n % 2]} for n in range(6)
-    ]
-    rows_of = [{**row, "split": "train"} for row in rows[:2]] + [{**row, "split": "test"} for row in rows]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows_of), encoding="utf-8")
-    scores = evaluate("r", EvaluateConfig(data=str(path)), reporter=listener)
-    assert (scores["n"], scores["left_out"]) == (5, 1)
-    assert "Rows left out, since prompt and answer would pass the model's 512 tokens: 1." in listener.notes
-    assert [row["row"] for row in runs.find("r").outputs(scores["evaluation"])] == list(range(5))
-
-
-def test_other_data_is_read_as_its_flags_say_and_told(labelled, tiny, tmp_path):
-    train(config(labelled, tiny, epochs=0.2))
-    path, listener = tmp_path / "other.csv", Listener()
-    path.write_bytes("".join(f"caf\xe9 {n};{('good', 'bad')[n % 2]}\n" for n in range(6)).encode("latin-1"))
-    scores = evaluate("r", EvaluateConfig(data=str(path), header="no", encoding="latin-1"), reporter=listener)
-    assert scores["n"] == 6 and any("it is read without a header" in line for line in listener.notes)
-
-
 def test_training_in_a_thread_leaves_signals_alone(labelled, tiny):
     before = signal.getsignal(signal.SIGINT)
     thread = threading.Thread(target=train, args=(config(labelled, tiny, epochs=0.2),))
@@ -383,25 +315,3 @@ def test_training_in_a_thread_leaves_signals_alone(labelled, tiny):
     thread.join()
     assert runs.find("r").status()["state"] == "finished"
     assert signal.getsignal(signal.SIGINT) is before
-
-
-@pytest.mark.slow
-def test_a_mixed_run_is_scored_by_task_and_together(labelled, tiny, tmp_path):
-    """A label is chosen among those of its own task; texts beside labels leave accuracy to the task that has it."""
-    places = tmp_path / "places.jsonl"
-    rows = [{"text": f"{PLACES[n % 8]} number {n} here", "label": ("song", "meal")[n % 2]} for n in range(40)]
-    places.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    train(config(f"{labelled} + {places}", tiny, epochs=0.2))
-    run = runs.find("r")
-    scores = evaluate(run, EvaluateConfig(batch_size=16))
-    assert scores["by_task"].keys() == {"moods", "places"} and scores["labels"] == ["bad", "good", "meal", "song"]
-    assert sum(task["n"] for task in scores["by_task"].values()) == scores["n"]
-    assert {row["tuned_likelihood"] for row in run.outputs(scores["evaluation"]) if row["task"] == "places"} <= {"meal", "song"}  # fmt: skip
-
-    texts = tmp_path / "texts.jsonl"
-    rows = [{"prompt": f"{PLACES[n % 8]} {n}", "completion": f"the {PLACES[n % 8]} was nice"} for n in range(40)]
-    texts.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    train(config(f"{labelled} + {texts}", tiny, epochs=0.2, name="s"))
-    scores = evaluate("s", EvaluateConfig(batch_size=16))
-    assert "accuracy" not in scores["tuned"] and "accuracy" in scores["by_task"]["moods"]["tuned"]
-    assert "accuracy" not in scores["by_task"]["texts"]["tuned"] and scores["tuned"]["perplexity"] > 1

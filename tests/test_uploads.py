@@ -17,8 +17,8 @@ pytest.importorskip("gradio")
 from sftdemo import runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import build, server, uploads
-from sftdemo.ui.access import cookies, rights, sources
+from sftdemo.ui import build, server
+from sftdemo.ui.access import cookies, rights, sources, uploads
 from sftdemo.ui.access.settings import AppConfig
 
 CONTENT = b'{"text": "good", "label": "a"}\n' * 3

@@ -6,47 +6,15 @@ import csv
 import io
 import json
 import random
-import sqlite3
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from sftdemo import files, runs
+from sftdemo import files
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
-from sftdemo.votes import TYPED, Store, pairing, storage
+from sftdemo.votes import TYPED, Store, pairing
 from tests.test_votes import EVALUATION, events, make_run, next_pair, row_of, side_of_base, vote_for
-
-# The schema of version 1, as it was.
-OLD = """
-PRAGMA journal_mode = WAL;
-CREATE TABLE ballots (
-    id INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE,
-    run TEXT NOT NULL, evaluation TEXT NOT NULL, row INTEGER NOT NULL, pair TEXT NOT NULL, rater TEXT NOT NULL,
-    side_a TEXT NOT NULL CHECK (side_a IN ('base', 'tuned')), created REAL NOT NULL);
-CREATE INDEX ballots_of_rater ON ballots (run, evaluation, rater);
-CREATE TABLE events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, vote_id TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL CHECK (kind IN ('vote', 'undo')), undoes TEXT UNIQUE REFERENCES events (vote_id),
-    run TEXT NOT NULL, evaluation TEXT NOT NULL, row INTEGER NOT NULL, pair TEXT NOT NULL, rater TEXT NOT NULL,
-    side_a TEXT NOT NULL CHECK (side_a IN ('base', 'tuned')),
-    choice TEXT CHECK (choice IN ('a', 'b', 'tie', 'bad', 'skip')), reason TEXT NOT NULL, ms INTEGER,
-    created REAL NOT NULL, version TEXT NOT NULL);
-CREATE INDEX events_of_evaluation ON events (run, evaluation);
-CREATE TRIGGER events_keep BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'append-only'); END;
-CREATE TRIGGER events_stay BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'append-only'); END;
-CREATE VIEW votes AS SELECT *, strftime('%Y-%m-%dT%H:%M:%fZ', created, 'unixepoch') AS time,
-    CASE choice WHEN 'a' THEN side_a WHEN 'b' THEN iif(side_a = 'base', 'tuned', 'base') ELSE choice END AS winner
-    FROM events WHERE kind = 'vote';
-CREATE VIEW live AS SELECT * FROM votes WHERE NOT EXISTS (SELECT 1 FROM events WHERE undoes = votes.vote_id);
-PRAGMA user_version = 1;
-"""
-
-
-@pytest.fixture
-def store() -> Store:
-    return Store()
 
 
 def vote_on_all(store: Store, run: Run, rater: str, winner: str = "tuned") -> list[int]:
@@ -349,66 +317,3 @@ def test_models_that_share_only_the_last_part_of_their_name_are_two_bases(store:
 
 
 # Files of older versions
-
-
-def old_file(path: Path, run: Run) -> list[tuple[object, ...]]:
-    """A file as version 1 left it: two votes, one of them taken back, and an open ballot."""
-    keys = list(pairing.sheet(run, EVALUATION).rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(path)
-    db.executescript(OLD)
-    for number, token in enumerate(("t0", "t1", "t2")):
-        subject = (run.name, EVALUATION, number, keys[number], "ann", "base")
-        db.execute("INSERT INTO ballots VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", (token, *subject, 1.0))
-    insert = "INSERT INTO events VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, 'base', ?, ?, 900, 2.0, '0.1.0')"
-    for number, kind, choice in ((0, "vote", "b"), (1, "vote", "a"), (1, "undo", None)):
-        token = f"t{number}" if kind == "vote" else "u1"
-        undoes = "t1" if kind == "undo" else None
-        db.execute(insert, (token, kind, undoes, run.name, EVALUATION, number, keys[number], "ann", choice, "why"))
-    db.commit()
-    found = db.execute(
-        "SELECT id, vote_id, kind, undoes, row, pair, choice, reason, ms, created FROM events"
-    ).fetchall()
-    db.close()
-    return found
-
-
-def test_an_older_file_opens_with_every_vote() -> None:
-    run = make_run(4)
-    path = runs.home() / "votes.sqlite"
-    before = old_file(path, run)
-    store = Store(path)
-    with storage.connection(path) as db:
-        query = "SELECT id, vote_id, kind, undoes, row, pair, choice, reason, ms, created FROM events ORDER BY id"
-        assert [tuple(event) for event in db.execute(query)] == before
-        assert db.execute("PRAGMA user_version").fetchone()[0] == 3
-        assert db.execute("SELECT name FROM sqlite_master WHERE name = 'events_before'").fetchone() is None
-    assert (store.totals(run).tuned, store.totals(run).base) == (1, 0)
-    assert row_of(next_pair(store, run)) == 2  # the open ballot
-    assert store.vote("t2", "tie", "ann").winner == "tie"
-    store.exclude(run, "ann")
-    assert Store(path).totals(run).n == 0
-    with pytest.raises(UserError, match="append-only"), storage.connection(path) as db:
-        db.execute("DELETE FROM events")
-
-
-def test_a_step_up_that_fails_leaves_the_old_file_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = make_run(4)
-    path = runs.home() / "votes.sqlite"
-    before = old_file(path, run)
-    broken = storage.UPDATES[1][-1].replace("DROP TABLE events_before", "DROP TABLE no_such_table")
-    monkeypatch.setitem(storage.UPDATES, 1, (*storage.UPDATES[1][:-1], broken))
-    with pytest.raises(UserError, match="no_such_table"):
-        Store(path)
-    monkeypatch.undo()
-    monkeypatch.setenv("SFTDEMO_HOME", str(path.parent))
-    assert Store(path).totals(run).tuned == 1 and len(events(Store(path))) == len(before)
-
-
-def test_a_newer_file_is_left_alone() -> None:
-    path = runs.home() / "votes.sqlite"
-    path.parent.mkdir(parents=True)
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 9")
-    with pytest.raises(UserError, match="written by a newer sftdemo"):
-        Store(path)

@@ -12,7 +12,8 @@ import pytest
 
 from sftdemo import runs
 from sftdemo.config import TrainConfig
-from sftdemo.system import zero_gpu
+from sftdemo.runs import starter
+from sftdemo.system import hub, zero_gpu
 from sftdemo.training import turns
 from sftdemo.verbs import gpu_calls
 
@@ -121,6 +122,18 @@ def test_without_quota_a_run_can_be_resumed(monkeypatch, labelled, tiny):
     gpu_calls.train_in_slices(run)
     assert run.status()["state"] == "failed" and run.status()["cut_off"]
     assert "exceeded your GPU quota" in run.status()["error"]
+
+
+def test_a_visitors_run_has_no_token_whoever_goes_on_with_it(monkeypatch, labelled, tiny):
+    tokens = []
+    monkeypatch.setattr("sftdemo.training.train.train", lambda *_, **__: tokens.append(hub.token()))
+    for name, visitor in (("owners", ""), ("visitors", "key")):
+        run = runs.create(name, name, {"settings": TrainConfig(data=labelled, model=tiny).to_json()})
+        if visitor:
+            starter.note(run, visitor, 5)
+        turns.join(run)
+        gpu_calls.train_slice(str(run.path), 1)  # by the app at its start, for whom the owner's token is there
+    assert tokens == [None, False] and hub.token() is None
 
 
 def test_slices_without_a_step_end(monkeypatch, labelled, tiny):

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import shlex
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftdemo import config_file, runs
+from sftdemo import runs
 from sftdemo.cli.flags import flags_given, from_flags
 from sftdemo.cli.progress_bar import Bar
-from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
+from sftdemo.config import settings_file
+from sftdemo.config.evaluate import EvaluateConfig
+from sftdemo.config.read import ReadConfig
+from sftdemo.config.train import TrainConfig
 from sftdemo.errors import Fault, UsageError, UserError
 from sftdemo.evaluation.registry import METRICS
-from sftdemo.log import LOG, Reporter
-from sftdemo.read_config import ReadConfig
-from sftdemo.runs import voting
-from sftdemo.schema import Scores, SystemScores
+from sftdemo.evaluation.systems_table import sides_as_systems
+from sftdemo.log import Reporter
+from sftdemo.runs import starter, voting
+from sftdemo.runs.voting import Contest
+from sftdemo.schema.evaluation import Scores
 from sftdemo.ui.access.settings import AppConfig
-from sftdemo.verbs.export_config import ExportConfig
 
 if TYPE_CHECKING:
-    from sftdemo.inference.side_by_side import SideBySide
+    pass
 
 DEMO = {"data": "support_tickets", "epochs": 1.0}
 
@@ -77,8 +82,9 @@ def _of_lengths_and_template(value: dict[str, Any]) -> list[str]:
             "{over} rows are over max_length {max_length}; on_long {on_long}: {dropped} left out, {cut} cut, "
             "{split} split into {chunks} chunks.".format(**lengths)
         )
-    failed = ", ".join(check for check in template["reasons"])
-    lines.append(f"Template: {f'fails {failed}' if failed else 'all checks hold'}.")
+    if template:
+        failed = ", ".join(check for check in template["reasons"])
+        lines.append(f"Template: {f'fails {failed}' if failed else 'all checks hold'}.")
     return lines
 
 
@@ -126,26 +132,41 @@ def train(options: argparse.Namespace) -> Result:
             limit = (run, options.stop_after)
             threading.Thread(target=jobs.stop_after, args=limit, name="limit", daemon=True).start()
     else:
-        from_file = config_file.read(options.config, TrainConfig) if options.config else {}
+        from_file = settings_file.read(options.config, TrainConfig) if options.config else {}
         config = TrainConfig.from_json({**from_file, **flags_given(options, TrainConfig)})
         if options.save_config:
-            config_file.write(config, options.save_config)
+            settings_file.write(config, options.save_config)
             return Result(config.to_json(), f"The settings are in {options.save_config}.")
-        if not config.data and not config.resume:
+        if not (config.data or config.resume or config.teacher):
             raise UsageError("data is empty; give a file, a folder, the name of a sample set, or a Hub id.")
-    summary = train(config, run, Bar(), wait=not options.no_wait)
+    left = starter.minutes_left(runs.find(config.resume)) if config.resume else None  # of a run that a visitor began
+    return of_training(train(config, run, Bar(), left and 60 * left, wait=not options.no_wait))
+
+
+def of_training(summary: Mapping[str, Any]) -> Result:
+    """What is said of a training that has ended."""
     text = (
         f"Run {summary['run']}: {summary['status']} after {summary['steps']} steps in {summary['seconds']:.0f} s, "
         f"{summary['tokens_per_s']:.0f} tokens/s."
     )
     if summary["eval_loss"] is not None:
         text += f" Validation loss {summary['first_eval_loss']:.3f} → {summary['eval_loss']:.3f}."
+    if summary.get("eval_score") is not None:
+        text += f" Metric of answers to validation rows: {summary['eval_score']:.3f}."
     if summary["best_step"] is not None:
-        early = "Stopped early, as the loss no longer fell. " if summary["early_stopped"] else ""
+        early = "Stopped early, as it got no better. " if summary["early_stopped"] else ""
         text += f" {early}Kept: the model of step {summary['best_step']}."
     if summary["status"] == "stopped":
         text += f" It goes on with: python -m sftdemo train --resume {shlex.quote(summary['run'])}"
     return Result(summary, text, 130 if summary["status"] == "stopped" else 0)
+
+
+def compress(options: argparse.Namespace) -> Result:
+    from sftdemo.training.train import train
+    from sftdemo.verbs.compress import student_settings
+
+    config = student_settings(runs.find(options.run), flags_given(options, TrainConfig))
+    return of_training(train(config, None, Bar(), wait=not options.no_wait))
 
 
 def evaluate(options: argparse.Namespace) -> Result:
@@ -184,41 +205,59 @@ def table(scores: Scores) -> str:
         lines.append(f"{task}: {task_scores['summary']['en']}")
     if "general" in scores:
         lines.append(scores["general"]["summary"]["en"])
-    if systems := scores.get("systems"):
-        lines += ["", *_systems(scores, systems), ""]
-    return "\n".join(
-        [*lines, scores["summary"]["en"], *(system["summary"]["en"] for system in (systems or {}).values())]
+    systems = scores.get("systems", {})
+    if systems:
+        lines += ["", *_systems(scores), ""]
+    of_systems = (
+        scores["to"]["summary"] if "to" in scores else {name: facts["summary"] for name, facts in systems.items()}
     )
+    return "\n".join([*lines, scores["summary"]["en"], *(sentence["en"] for sentence in of_systems.values())])
 
 
-def _systems(scores: Scores, systems: dict[str, SystemScores]) -> list[str]:
-    """Each system's score by the leading metric, what the tuned model has more, and what it costs."""
-    metric, digits = scores["leading"], METRICS[scores["leading"]].digits
-    lines = [f"{'system':<30} {metric:>12} {'tuned − it':>12}   95 % interval       Holm   training s   ms an answer"]
-    for name in ("base", "tuned"):
-        ms = scores.get("ms_per_answer")
-        lines.append(f"{name:<30} {scores[name][metric]:>12.{digits}f} {_cost('', None):>47} {_cost('.2f', ms):>14}")
+def _systems(scores: Scores) -> list[str]:
+    """Each system's score by the leading metric, what the tuned model, or another one, has more, and what it costs."""
+    metric, systems = scores["leading"], scores.get("systems", {})
+    to, differences = "tuned", {name: facts["difference"] for name, facts in systems.items()}
+    if "to" in scores:
+        to, differences = scores["to"]["system"], scores["to"]["difference"]
+    every = {**sides_as_systems(scores), **systems}
+    width = max(30, *map(len, every))
+    lines = [
+        f"{'system':<{width}} {metric:>12} {'95 % interval':>18} {to[:20] + ' − it':>24}   95 % interval       Holm   training s"
+        "   ms an answer         MB"
+    ]
+    intervals = scores.get("intervals", {})
+    for name, facts in every.items():
+        interval, difference = intervals.get(name, {}).get(metric), differences.get(name, {}).get(metric)
+        lines.append(f"{name:<{width}} {_system(facts, metric, interval, difference)}")
     for name, system in systems.items():
-        values = system["difference"][metric]
-        low, high = (f"{values[end]:+.{digits}f}" for end in ("low", "high"))
-        lines.append(
-            f"{name:<30} {system['scores'][metric]:>12.{digits}f} {values['delta']:>+12.{digits}f}   {low:>8} to {high:<8}"
-            f" {values['p_holm']:>6.4f} {_cost('.1f', system.get('training_seconds')):>12}"
-            f" {_cost('.2f', system.get('ms_per_answer')):>14}"
-        )
+        if tokens := system.get("tokens"):
+            cost = f", which cost {system['cost']:.4g}" if "cost" in system else ""
+            counts = (
+                f"{tokens.get('prompt_tokens', 0):,} prompt and {tokens.get('completion_tokens', 0):,} answer tokens"
+            )
+            lines.append(f"{name}: {counts}{cost}")
     return lines
+
+
+def _system(facts: Mapping[str, Any], metric: str, interval: Sequence[float] | None, difference: Any) -> str:
+    """A line of the table of systems, behind the name."""
+    digits = METRICS[metric].digits
+    own = f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}" if interval else ""
+    more = ""
+    if difference:
+        low, high = (f"{difference[end]:+.{digits}f}" for end in ("low", "high"))
+        more = f"{difference['delta']:>+24.{digits}f}   {low:>8} to {high:<8} {difference['p_holm']:>6.4f}"
+    costs = f"{_cost('.1f', facts.get('training_seconds')):>12} {_cost('.2f', facts.get('ms_per_answer')):>14}"
+    return f"{facts['scores'][metric]:>12.{digits}f} {own:>18} {more:>54} {costs} {_megabytes(facts.get('bytes')):>10}"
+
+
+def _megabytes(count: int | None) -> str:
+    return _cost(",.1f", None if count is None else count / 10**6)
 
 
 def _cost(form: str, value: float | None) -> str:
     return "–" if value is None else f"{value:{form}}"
-
-
-def compare(options: argparse.Namespace) -> Result:
-    from sftdemo.verbs.compare import compare
-
-    value = compare(options.runs, options.prompt, from_flags(options, GenerateConfig))
-    text = "\n\n".join(f"{side} ({speed:.1f} tokens/s)\n{value[side]}" for side, speed in value["tokens_per_s"].items())
-    return Result(value, text)
 
 
 def score(options: argparse.Namespace) -> Result:
@@ -232,67 +271,37 @@ def score(options: argparse.Namespace) -> Result:
     return Result(value, "\n".join([f"{value['n']} rows", *lines, *value["signatures"].values()]))
 
 
-def chat(options: argparse.Namespace) -> Result:
-    from sftdemo.encoding.detokenizer import without_empty_thoughts
-    from sftdemo.encoding.thoughts import message_of
-    from sftdemo.inference import load_run
-
-    config = from_flags(options, GenerateConfig)
-    pair = load_run.load(options.runs)
-    LOG.info("All sides answer each line you write; an empty line ends the chat.")
-    histories: dict[str, list[dict[str, str]]] = {side: [] for side in pair.names}
-    while line := _ask():
-        _say_control(pair, line)
-        for history in histories.values():
-            history.append({"role": "user", "content": line})
-        texts = dict.fromkeys(pair.names, "")
-        for chunk in pair.stream(histories, config):
-            texts[chunk.side] += chunk.text
-        for side, history in histories.items():
-            history.append(message_of(texts[side].strip()))
-            print(f"{side}: {without_empty_thoughts(texts[side]).strip()}\n")
-    return Result(histories)
-
-
-def _say_control(pair: SideBySide, text: str) -> None:
-    from sftdemo.encoding.control_tokens import control_tokens
-
-    if control_tokens(pair.tokenizer).stand_in(text):
-        LOG.info("The text spells control tokens of the model; they are read as plain text.")
-
-
-def _ask() -> str:
-    try:
-        return input("you: ").strip()
-    except EOFError:
-        return ""
-
-
 def votes(options: argparse.Namespace) -> Result:
     from sftdemo.votes import Store
+    from sftdemo.votes.pairing import open_contest
 
     run, store = runs.find(options.run), Store()
+    voting.check_kind(run)
     for rater, excluded in ((options.exclude, True), (options.include, False)):
         if rater:
             store.exclude(run, rater, excluded)
     if options.open:
         voting.open_for_votes(run, options.open)
+    contest = None
+    if options.between:
+        open_contest(run, *_two_systems(options.between))
+        contest = voting.open_contest(run)
     if options.export:
-        text = store.export(run, options.export)
+        text = store.export(run, options.export, contest)
         return Result({"format": options.export, "text": text}, text.rstrip("\n"))
-    value = store.report(run).to_json() | {"ranking": [vars(standing) for standing in store.ranking(run)]}
-    return Result(value, "\n".join(f"{key:<10} {value}" for key, value in store.totals(run).to_json().items()))
+    value = store.report(run, contest).to_json() | {"ranking": [vars(standing) for standing in store.ranking(run)]}
+    of_contest = Contest.parse(contest or "")
+    value |= {"base_is": of_contest.base_is, "tuned_is": of_contest.tuned_is}
+    lines = [] if of_contest.is_usual else [f"base is {of_contest.base_is}, and tuned is {of_contest.tuned_is}"]
+    lines += [f"{key:<10} {value}" for key, value in store.totals(run, contest).to_json().items()]
+    return Result(value, "\n".join(lines))
 
 
-def export(options: argparse.Namespace) -> Result:
-    from sftdemo.verbs.export import export
-
-    config = from_flags(options, ExportConfig)
-    if options.merge and config.format not in ("auto", "merged"):
-        raise UsageError("--merge and --format {format} contradict each other; give one.", format=config.format)
-    exported = export(options.run, Path(options.to), options.merge, config=config)
-    value = {"run": options.run, "to": str(exported.path), "merged": exported.format == "merged", **exported.to_json()}
-    return Result(value, "\n".join([f"Exported to {exported.path}.", *([exported.sentence] if exported.check else [])]))
+def _two_systems(text: str) -> list[str]:
+    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+    if len(names) != 2:
+        raise UsageError("between is {value!r}; give two systems, as linear,tuned.", value=text)
+    return names
 
 
 def report(options: argparse.Namespace) -> Result:

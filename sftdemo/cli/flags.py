@@ -6,10 +6,11 @@ import argparse
 import dataclasses
 from typing import Any, TypeVar
 
-from sftdemo.settings import Settings, value_type
+from sftdemo.config.settings import Settings, value_type
 from sftdemo.ui.access.settings import AppConfig, variable
 
 C = TypeVar("C", bound=Settings)
+ALIASES = {"from_run": ("--from",)}  # no setting can be called a word of Python
 
 
 def add_flags(
@@ -30,6 +31,8 @@ def add_flags(
             default += f" Environment: {variable(spec.name)}."
         parser.add_argument(
             "--" + spec.name.replace("_", "-"),
+            *ALIASES.get(spec.name, ()),
+            dest=spec.name,
             default=argparse.SUPPRESS,
             **action,
             help=(spec.metadata["help"] + default).replace("%", "%%"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sftdemo import __version__, runs
-from sftdemo.config import GenerateConfig
+from sftdemo.config.generate import GenerateConfig
 from sftdemo.errors import UserError
 
 
@@ -39,6 +39,8 @@ def compare(
     from sftdemo.verbs import compare as comparison
 
     config = GenerateConfig(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    if labels := comparison.labelled(runs.named(run), prompt):
+        return labels
     return comparison.compare(run, prompt, config.check(), MODELS.open([runs.named(run)]).pair)
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from sftdemo.data.files import class_names
 from sftdemo.data.files.table import Row, Table
 from sftdemo.data.limits import Limits, OverLimit, depth
+from sftdemo.data.types import Edit
 from sftdemo.errors import Fault, Text, UserError
 from sftdemo.files import MOST_JSON, parsed, regular, write_jsonl
-from sftdemo.json_types import problem_in
-from sftdemo.schema import Edit
+from sftdemo.schema.json_types import problem_in
 
 NEEDED = {
     "change": ("line", "field", "old", "new"),
@@ -26,6 +27,7 @@ OTHER_DATA = Text("Take the edit out, or give the data that it was made on.")
 _SHOWN = 60
 
 Key = tuple[str, int, int]
+Classes = Mapping[str, Sequence[str]]  # of each column that holds the numbers of classes, their names
 Entry = tuple[int, Edit]  # an edit and the line of the history that it stands in
 
 
@@ -55,9 +57,14 @@ def read(path: str) -> list[Edit]:
     return [edit for edit in history if edit is not None]
 
 
+def of_run(run: Path) -> Path:
+    """Where a run's folder keeps the edits that its rows were made with."""
+    return run / "data" / "edits.jsonl"
+
+
 def keep(path: str, run: Path) -> str:
     """Copy a history into a run's folder, if it isn't that copy already; the copy's path."""
-    kept = run / "data" / "edits.jsonl"
+    kept = of_run(run)
     if not (kept.is_file() and kept.samefile(Path(path).expanduser())):
         write_jsonl(kept, read(path))
     return str(kept)
@@ -71,7 +78,7 @@ def _edit(line: str) -> Edit:
     needed = NEEDED[value["action"]]
     if missing := [key for key in needed if key not in value]:
         raise ValueError(Text("is damaged: {problem}", problem=Text("{key} is missing", key=missing[0])))
-    for key in ("line", "nth"):
+    for key in ("line", "nth", "edit"):
         if value.get(key, 1) < 1:
             raise ValueError(Text("has the {key} {value}, and they are counted from 1", key=key, value=value[key]))
     if "field" in value and not (path := path_of(value)):
@@ -83,15 +90,18 @@ def _edit(line: str) -> Edit:
 
 def effective(history: Sequence[Edit]) -> list[Entry]:
     """What counts of a history: without edits that were taken back. Raises UserError for an undo of nothing."""
-    entries: list[Entry] = []
+    entries: dict[int, Edit] = {}
+    latest: list[int] = []  # of the entries, the last of which may have been taken back by its number
     for number, edit in enumerate(history, 1):
         if edit["action"] != "undo":
-            entries.append((number, edit))
-        elif entries:
-            entries.pop()
-        else:
+            entries[number] = edit
+            latest.append(number)
+            continue
+        while latest and latest[-1] not in entries:
+            latest.pop()
+        if entries.pop(edit.get("edit", latest[-1] if latest else 0), None) is None:
             raise UserError("Edit {line} takes an edit back, and before it none is left.", line=number)
-    return entries
+    return list(entries.items())
 
 
 def fingerprint(sha256: str, entries: Sequence[Entry]) -> str:
@@ -124,7 +134,12 @@ class Replay:
             named = edit.get("file") or (files[0] if len(files) == 1 else "")
             if named in files:
                 self._sources[number] += 1
-                if problem := self._apply(edit, (named, edit.get("line", 0), edit.get("nth", 1)), rows, table, limits):
+                key = (named, edit.get("line", 0), edit.get("nth", 1))
+                classes = table.classes.get(named, {})
+                problem = _unknown_class(edit, classes) or self._apply(
+                    _by_name(edit, classes), key, rows, table, limits
+                )
+                if problem:
                     self._fault(number, edit, problem)
         return [row for row in rows.values() if row is not None] + twice
 
@@ -159,9 +174,9 @@ class Replay:
             return None
         if depth(edit["new"], limits.depth) >= limits.depth:
             return OverLimit(limits, "depth", 1 + depth(edit["new"], 10 * limits.depth)).problem
-        return self._change(edit, key, row, rows)
+        return self._change(edit, key, row, rows, table.classes.get(file, {}))
 
-    def _change(self, edit: Edit, key: Key, row: Row, rows: dict[Key, Row | None]) -> Text | None:
+    def _change(self, edit: Edit, key: Key, row: Row, rows: dict[Key, Row | None], classes: Classes) -> Text | None:
         path, field = path_of(edit), field_name(edit)
         try:
             current = value_at(row.values, path)
@@ -183,7 +198,8 @@ class Replay:
                 current=_shown(current),
                 old=_shown(edit["old"]),
             )
-        if edit.get("row_hash", row_hash(row.values)) != row_hash(row.values):  # a label alone is that of many rows
+        # A label alone is that of many rows.
+        if "row_hash" in edit and edit["row_hash"] not in _hashes(row.values, classes):
             template = "The edit is of {field!r} in line {line} of {file}, where another row stands now."
             return Text(template, field=field, line=row.line, file=row.file)
         changed = cast(dict[str, Any], with_value(row.values, path, edit["new"]))
@@ -211,6 +227,40 @@ class Replay:
 
     def _fault(self, number: int, edit: Edit, problem: Text) -> None:
         self.faults.append(Fault(number, field_name(edit), problem, OTHER_DATA, self.file, whole=True))
+
+
+def _by_name(edit: Edit, classes: Classes) -> Edit:
+    """The edit with the names of classes where it has their numbers, as edits do that were saved when columns of classes were
+    read as numbers."""
+    changed: dict[str, Any] = {}
+    if "field" in edit and (names := classes.get(str(path_of(edit)[0]))):
+        changed = {key: class_names.named(edit[key], names) for key in ("old", "new")}  # type: ignore[literal-required]
+        if class_names.unknown_number(edit["old"], names) is not None:
+            changed["old"] = edit["old"]  # stays to be told: it stands nowhere
+    for key in ("old", "values"):
+        if key not in changed and isinstance(values := edit.get(key), dict):
+            changed[key] = class_names.named_columns(values, classes)
+    return cast(Edit, {**edit, **changed})
+
+
+def _unknown_class(edit: Edit, classes: Classes) -> Text | None:
+    """Why a number that the edit puts in a column of classes can't stand there, or None."""
+    new = {str(path_of(edit)[0]): edit["new"]} if edit["action"] == "change" else edit.get("values", {})
+    for column, value in new.items():
+        if column in classes and (number := class_names.unknown_number(value, classes[column])) is not None:
+            return Text(
+                "The edit puts class {number} in {field!r}, whose classes are 0 to {most}.",
+                number=number,
+                field=column,
+                most=len(classes[column]) - 1,
+            )
+    return None
+
+
+def _hashes(values: dict[str, Any], classes: Classes) -> set[str]:
+    """What tells a row from others: its hash, and those that it had when columns of classes were read as numbers."""
+    rows = [values, *(class_names.numbered_columns(values, classes, hidden) for hidden in (None, -1) if classes)]
+    return {row_hash(row) for row in rows}
 
 
 def _left_out(row: Row | None) -> bool:

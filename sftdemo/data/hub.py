@@ -6,8 +6,8 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
+from sftdemo.data.files.class_names import named
 from sftdemo.errors import UserError
 from sftdemo.runs import home
 from sftdemo.system import hub
@@ -98,17 +98,10 @@ def save(name: str, subset: str | None, folder: Path, only: str | None = None) -
             inner = getattr(feature, "feature", None)  # of lists: the tags of tokens, or several labels
             classes = feature if isinstance(feature, datasets.ClassLabel) else inner
             if isinstance(classes, datasets.ClassLabel):
-                names = [_named(value, classes.names) for value in rows[column]]
+                names = [named(value, classes.names) for value in rows[column]]
                 rows = rows.remove_columns(column).add_column(column, names)
         rows.to_parquet(str(part / f"{split}.parquet"))
     part.rename(folder)
-
-
-def _named(value: Any, names: list[str]) -> Any:
-    """The name of a class number, and those of a list; None where there is none."""
-    if isinstance(value, list):
-        return [_named(part, names) for part in value]
-    return names[value] if value is not None and value >= 0 else None
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from sftdemo.config.read import ReadConfig
 from sftdemo.data import mixture, splits
 from sftdemo.data.cleaning import duplicates, steps
 from sftdemo.data.reading import read
 from sftdemo.data.types import Dataset, Example, account
 from sftdemo.errors import DataError, Text, UserError
-from sftdemo.read_config import ReadConfig
 
 
 def prepare(config: ReadConfig, max_examples: int | None = None, dataset: Dataset | None = None) -> Dataset:

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sftdemo.config.read import ReadConfig
 from sftdemo.data import edits, mixture, sources
 from sftdemo.data.cleaning import duplicates, steps
 from sftdemo.data.conversion import convert
@@ -18,7 +19,6 @@ from sftdemo.data.limits import OWNER, Limits, OverLimit
 from sftdemo.data.recipes import RECIPES, ROWS
 from sftdemo.data.types import Dataset, Example, Tally
 from sftdemo.errors import Fault, Text, UsageError, UserError
-from sftdemo.read_config import ReadConfig
 
 
 def read(source: str | os.PathLike[str] | ReadConfig, limits: Limits | None = None, **settings: Any) -> Dataset:

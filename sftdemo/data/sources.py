@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sftdemo.config.read import ReadConfig
 from sftdemo.data import hub
 from sftdemo.data.files import archives
 from sftdemo.data.files.readers import PACKED, SUFFIXES, Table, over_limit, read_table, suffix_of
@@ -15,7 +17,6 @@ from sftdemo.data.files.table import split_name
 from sftdemo.data.limits import OWNER, Limits, OverLimit
 from sftdemo.data.recipes import RECIPES, recipe_rows
 from sftdemo.errors import Fault, Text, UserError
-from sftdemo.read_config import ReadConfig
 
 READABLE = (*SUFFIXES, *PACKED)
 _PACKAGE = Path(__file__).parents[1]
@@ -23,7 +24,8 @@ _PACKAGE = Path(__file__).parents[1]
 SAMPLES = next(
     (path for path in (_PACKAGE / "samples", _PACKAGE.parent / "datasets") if path.is_dir()), _PACKAGE / "samples"
 )
-NOT_TO_TRAIN = {"general_check"}  # what forgetting is measured on
+GENERAL_QUESTIONS = SAMPLES / "general_check.jsonl"  # what forgetting is measured on
+NOT_TO_TRAIN = {GENERAL_QUESTIONS.stem}
 
 
 @dataclass
@@ -49,7 +51,7 @@ def front_matter(path: Path) -> dict[str, str]:
     """The `key: value` lines between the first two `---` lines; empty without a card."""
     if not path.is_file():
         return {}
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     if not lines or lines[0].strip() != "---":
         return {}
     entries = {}
@@ -68,10 +70,10 @@ def resolve(source: str, config: ReadConfig | None = None, limits: Limits = OWNE
 
     Raises UserError if there is no such thing.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(source))
+    if os.path.isdir(path):  # for a name that is too long or has a NUL: no, where a Path's own methods may raise
         return _folder(path, config, limits)
-    if path.is_file():
+    if os.path.isfile(path):
         return _files(path.stem, [(None, path)], config, limits)
     if source in RECIPES:
         return from_rows(source, recipe_rows(source))
@@ -88,7 +90,7 @@ def resolve(source: str, config: ReadConfig | None = None, limits: Limits = OWNE
 
 def fetch(source: str) -> None:
     """Download the source if it is a data set of the Hub that isn't here yet."""
-    here = Path(source).expanduser().exists() or source in sample_names()
+    here = os.path.exists(os.path.expanduser(source)) or source in sample_names()
     if not here and (named := _hub_id(source)):
         hub.fetch(*named)
 

@@ -6,12 +6,40 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Annotated as Doc
 from typing import Any, Literal, NotRequired, TypedDict
 
 from sftdemo.errors import Fault, Text
+from sftdemo.schema.json_types import ALWAYS
 
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {"train": Text("train"), "validation": Text("validation"), "test": Text("test")}
+
+
+class Edit(TypedDict):
+    """A line of `data/edits.jsonl`: one edit of the rows as they were read, in the order in which they were made."""
+
+    action: Doc[
+        Literal["change", "leave_out", "add", "undo"],
+        "`change` a value, `leave_out` or `add` a row, or `undo`: take back the last edit before it that still counts",
+        ALWAYS,
+    ]
+    file: NotRequired[Doc[str, "the file's name; where the data is one file it may be left out"]]
+    line: NotRequired[Doc[int, "the row's line, as faults name it; an added row gets one after the last"]]
+    nth: NotRequired[Doc[int, "which of the rows that begin on that line, from 1; where it isn't the first"]]
+    field: NotRequired[
+        Doc[str | list[str | int], 'the column, or the way to a value inside it, as `["messages", 1, "content"]`']
+    ]
+    old: NotRequired[
+        Doc[Any, "what stood there, the whole row where it is left out; with anything else there it is a fault"]
+    ]
+    new: NotRequired[Doc[Any, "what stands there now"]]
+    row_hash: NotRequired[
+        Doc[str, "of a changed value's whole row as it was; the page writes it, and a row with another hash is a fault"]
+    ]
+    values: NotRequired[Doc[dict[str, Any], "the columns of an added row"]]
+    edit: NotRequired[Doc[int, "of an `undo`: the line here of the edit that it takes back; without it the last one"]]
+    at: NotRequired[Doc[str, "when, in UTC"]]
 
 
 class Message(TypedDict):
@@ -32,7 +60,8 @@ class Message(TypedDict):
 
 
 class Example(TypedDict):
-    """One row. The last message is the assistant's and is learned. With a `label`, the answer equals it.
+    """One row. The last message is the assistant's and is learned. With a `label`, the answer equals it; with
+    `labels`, several that apply, it is these with commas.
 
     `tools` are the functions the assistant may call, as OpenAI function schemas.
 
@@ -43,6 +72,7 @@ class Example(TypedDict):
 
     messages: list[Message]
     label: NotRequired[str]
+    labels: NotRequired[list[str]]
     references: NotRequired[list[str]]
     tools: NotRequired[list[dict[str, Any]]]
     meta: NotRequired[dict[str, Any]]

@@ -28,12 +28,18 @@ class Detokenizer:
         new = self._decode(self._context, len(self.ids))
         if new.endswith("\ufffd"):
             return ""
-        self._context, self._shown = self._shown, len(self.ids)
+        if self.tokenizer.is_fast:  # those in Python drop the blanks at both ends of what they decode
+            self._context = self._shown
+        self._shown = len(self.ids)
         return new[len(old) :]
 
-    def _decode(self, start: int, end: int) -> str:
-        shown = [token for token in self.ids[start:end] if token not in self.hidden]
+    def text(self, ids: list[int]) -> str:
+        """The whole text of an answer."""
+        shown = [token for token in ids if token not in self.hidden]
         return self.tokenizer.decode(shown, clean_up_tokenization_spaces=False)  # type: ignore[no-any-return]
+
+    def _decode(self, start: int, end: int) -> str:
+        return self.text(self.ids[start:end])
 
 
 class Answer(Detokenizer):
@@ -59,8 +65,9 @@ def without_empty_thoughts(text: str) -> str:
 
 @lru_cache(maxsize=32)
 def _hidden(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The special tokens that aren't shown: all but those that mark thoughts."""
+    """The special tokens that aren't shown: all but those that mark thoughts; M2M100's languages are none, and not shown."""
     marks = " ".join([*MARKS, *MARKS.values()])
     special = {token: added.content for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    special |= {token: text for text, token in getattr(tokenizer, "lang_token_to_id", {}).items()}
     special |= dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     return frozenset(token for token, text in special.items() if text not in marks)

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from sftdemo.encoding import source_target
 from sftdemo.encoding.chat_template import CHECKS, Chat, Messages, TemplateError, Tools, prepare, texts, traits
 from sftdemo.encoding.control_tokens import source
 from sftdemo.encoding.rows import Encoded
 from sftdemo.encoding.turns import Turn, learned_text, turn
+from sftdemo.errors import Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,7 +37,10 @@ def most_tokens(messages: Messages, tools: Tools | None = None) -> int:
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages, tools: Tools | None = None) -> list[int]:
-    """Token ids up to where the assistant's next answer begins. The template writes BOS, so none is added."""
+    """Token ids up to where the assistant's next answer begins, or of a source text. The template writes BOS, so none is
+    added."""
+    if pairs := source_target.of(tokenizer):
+        return source_target.source_ids(tokenizer, pairs, messages)
     chat = prepare(tokenizer, messages, tools)
     return _ids(chat, chat.text(len(chat.messages), add_generation_prompt=True))
 
@@ -80,11 +85,32 @@ def _ids_behind(chat: Chat, prompt: str, prompt_ids: list[int], text: str) -> li
     return parted
 
 
+def longest_row(tokenizer: PreTrainedTokenizerBase, row: Encoded, max_length: int) -> int:
+    """The most tokens that the row may have: `max_length`, or what the model has positions for beside its target."""
+    pairs = source_target.of(tokenizer)
+    return pairs.limit(row, max_length) if pairs else max_length
+
+
+def limits_in_words(tokenizer: PreTrainedTokenizerBase, max_length: int) -> Text:
+    """What `longest_row` holds rows to."""
+    pairs = source_target.of(tokenizer)
+    if pairs is None or not (pairs.longest_source or pairs.longest_target):
+        return Text("max_length {max_length}", max_length=max_length)
+    return Text(
+        "max_length {max_length}, or the model's {source} of source and {target} of target",
+        max_length=max_length,
+        source=pairs.longest_source,
+        target=pairs.longest_target,
+    )
+
+
 def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any = None) -> set[int]:
     """The tokens that end an answer: the tokenizer's, the generation config's, and the template's ends of a turn."""
-    stops = {tokenizer.eos_token_id}
+    stops: set[Any] = {tokenizer.eos_token_id}
     configured = getattr(generation_config, "eos_token_id", None)
     stops.update(configured if isinstance(configured, list) else [configured])
+    if source_target.of(tokenizer):
+        return {stop for stop in (*stops, source_target.end_id(tokenizer)) if stop is not None}
     question = {"role": "user", "content": "a"}
     row = encode(tokenizer, [question, {"role": "assistant", "content": "b"}])
     stops.add(row.ids[len(row.inputs)])
@@ -112,6 +138,8 @@ def encode_turns(
     answers unless the template rewrites history: then a row ends with each answer that later turns would change. Turns of
     weight 0 are read, not learned. Raises TemplateError where a turn can't be had so.
     """
+    if pairs := source_target.of(tokenizer):
+        return [([len(messages) - 1], source_target.row(tokenizer, pairs, messages))]
     if not tokenizer.is_fast:
         raise TemplateError(
             "This model's tokenizer doesn't tell where its tokens stand in the text; choose another model."

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from sftdemo.encoding import source_target
 from sftdemo.encoding.chat_template import TemplateCostError, TemplateError, closes_thoughts, render, texts, traits
 from sftdemo.encoding.control_tokens import control_tokens
 from sftdemo.encoding.encode import encode_turns
@@ -155,7 +156,10 @@ def repaired(
 
 
 def unused(example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The keys of an example that the template doesn't write."""
+    """The keys of an example that the template doesn't write; a source and a target are text alone."""
+    if source_target.of(tokenizer):
+        thinks = any(message.get("reasoning_content") for message in example["messages"])
+        return [key for key, present in (("tools", example.get("tools")), ("reasoning_content", thinks)) if present]
     keys = []
     if example.get("tools") and not traits(tokenizer).tools:
         keys.append("tools")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -159,7 +159,9 @@ class ShardedBatchSampler(Sampler[list[int]]):
             yield batch[self.process :: self.processes].tolist()
 
 
-def batches(rows: Sequence[Encoded], collator: Collator, shares: ShardedBatchSampler) -> DataLoader[Any]:
+def batches(
+    rows: Sequence[Encoded], collator: Callable[[list[Encoded]], dict[str, Any]], shares: ShardedBatchSampler
+) -> DataLoader[Any]:
     """One process's batches; where its share is empty it gets a row without weight, so that it keeps step with the others."""
     idle = replace(rows[0], weight=0.0)
     own = torch.Generator()  # else each pass would draw a number from those that dropout draws from

@@ -48,6 +48,10 @@ class EncodedRows(Sequence[Encoded]):
         self.ends.append(len(self.ids))
         self.weights.append(row.weight)
 
+    def columns(self) -> tuple[array[int], bytearray, array[int], array[float]]:
+        """All that decides what is learned, as bytes can be made of it."""
+        return self.ids, self.supervised, self.ends, self.weights
+
     def __len__(self) -> int:
         return len(self.weights)
 

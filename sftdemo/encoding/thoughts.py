@@ -1,9 +1,11 @@
-"""Where a model's thoughts end and its answer begins."""
+"""Where a model's thoughts end and its answer begins, and what of it is scored."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from sftdemo.encoding import calls
 
 # As the models' own templates write them.
 MARKS = {
@@ -38,7 +40,7 @@ def _unmarked(thoughts: str, opening: str, closing: str) -> str:
 
 
 def answer_of(text: str) -> str:
-    """What is scored of a text: what follows the thoughts."""
+    """What follows the thoughts of a text."""
     return split_thoughts(text)[1]
 
 
@@ -49,10 +51,15 @@ def message_of(text: str) -> dict[str, str]:
     return {**message, "reasoning_content": thoughts} if thoughts else message
 
 
+def scored_of(row: Mapping[str, Any], text: str) -> str:
+    """What is scored of an answer to a row of outputs: what follows the thoughts, its calls written as in the references."""
+    return calls.in_one_way(row, answer_of(text))
+
+
 def answers_only(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of outputs whose base, tuned and references are without thoughts; a reference that is all thoughts stays."""
+    """A row of outputs whose base, tuned and references are what is scored of them; a reference that is all thoughts stays."""
     return {
         **row,
-        **{side: answer_of(row[side]) for side in ("base", "tuned")},
-        "references": [answer_of(text) or text for text in row["references"]],
+        **{side: scored_of(row, row[side]) for side in ("base", "tuned")},
+        "references": [scored_of(row, text) or text for text in row["references"]],
     }

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from sftdemo.config import TrainConfig
+from sftdemo.config.train import TrainConfig
 from sftdemo.data.conversion.templates import frame
-from sftdemo.encoding import encode
+from sftdemo.encoding import encode, source_target
 from sftdemo.encoding.rows import EncodedRows
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Fitted:
     """Rows that all fit, and what was done: rows `over` the limit, of which `dropped`, `cut` or `split` into `chunks`."""
 
     rows: EncodedRows = field(default_factory=EncodedRows)
+    limits: str = ""
     over: int = 0
     dropped: int = 0
     cut: int = 0
@@ -46,7 +47,7 @@ class Fitted:
         """What a run says of it; "" where every row fits."""
         if not self.over:
             return ""
-        summary = f"{self.over} rows are over max_length {config.max_length} tokens (on_long {config.on_long})"
+        summary = f"{self.over} rows are over {self.limits} tokens (on_long {config.on_long})"
         outcomes = [f"{self.cut} lost the middle of their prompt"] if self.cut else []
         outcomes += [f"{self.split} became {self.chunks} chunks"] if self.split else []
         outcomes += [f"{self.dropped} are left out"] if self.dropped else []
@@ -61,17 +62,18 @@ def fit(
     dataset: Dataset,
 ) -> Fitted:
     """Apply `config.on_long` to the encoded rows of these examples; rows that fit stay as they are."""
-    fitted = Fitted()
+    fitted = Fitted(limits=encode.limits_in_words(tokenizer, config.max_length))
     shared: tuple[str, str] | None = None
     for example, row in zip(examples, rows, strict=True):
-        if len(row.ids) <= config.max_length:
+        limit = encode.longest_row(tokenizer, row, config.max_length)
+        if len(row.ids) <= limit:
             fitted.rows.append(row)
             continue
         fitted.over += 1
         fixed = frame(instruction(dataset, example))
         if fixed == ("", ""):
             fixed = shared = shared or shared_words(dataset)
-        shorter = shortened(example, row, tokenizer, config, fixed)
+        shorter = shortened(example, row, tokenizer, config, fixed, limit)
         for each in shorter:
             fitted.rows.append(each)
         if not shorter:
@@ -85,12 +87,17 @@ def fit(
 
 
 def shortened(
-    example: Example, row: Encoded, tokenizer: PreTrainedTokenizerBase, config: TrainConfig, fixed: tuple[str, str]
+    example: Example,
+    row: Encoded,
+    tokenizer: PreTrainedTokenizerBase,
+    config: TrainConfig,
+    fixed: tuple[str, str],
+    limit: int,
 ) -> list[Encoded]:
-    """What takes the place of a row that is too long: nothing, the cut row, or its chunks."""
+    """What takes the place of a row that has more tokens than `limit`: nothing, the cut row, or its chunks."""
     if config.on_long == "drop" or all(message["role"] != "user" for message in example["messages"]):
         return []
-    work = _Shortening(example, row, tokenizer, config.max_length, fixed)
+    work = _Shortening(example, row, tokenizer, limit, fixed)
     return work.cut() if config.on_long == "cut" else work.chunks(config.chunk_overlap)
 
 
@@ -154,8 +161,7 @@ class _Shortening:
         if not (content.startswith(head) and content[len(head) :].endswith(tail)):
             head = tail = ""
         body = content[len(head) : len(content) - len(tail)]
-        batch = self.tokenizer(body, add_special_tokens=False, return_offsets_mapping=True)
-        return _Text(turn, head, body, tail, batch["offset_mapping"])
+        return _Text(turn, head, body, tail, source_target.offsets(self.tokenizer, body))
 
     def _message(self, text: _Text, body: str) -> dict[str, Any]:
         return {**self.messages[text.turn], "content": text.head + body + text.tail}

@@ -6,8 +6,8 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from sftdemo.config import TrainConfig
-from sftdemo.encoding import truncation
+from sftdemo.config.train import TrainConfig
+from sftdemo.encoding import source_target, source_target_batch, truncation
 from sftdemo.encoding.detokenizer import Detokenizer
 from sftdemo.encoding.encode import TemplateError
 from sftdemo.encoding.examples import encode_all, encode_example
@@ -62,10 +62,13 @@ def _of_pack(
             neighbour = _rows_of(rows[index], tokenizer, config, dataset)
             encoded += neighbour[: max(0, config.batch_size - len(encoded))]
             numbers += [before + index + 1] * (len(encoded) - len(numbers))
-    batch = Collator(packed=True)(encoded)
-    shared = batch["packing"][0]
+    if source_target.of(tokenizer):
+        shared, spans = 0, source_target_batch.rows_of_batch(source_target_batch.PairCollator(0)(encoded))
+    else:
+        batch = Collator(packed=True)(encoded)
+        shared, spans = batch["packing"][0], rows_of_batch(batch)
     tokens_by_row: dict[int, list[dict[str, Any]]] = {}
-    for number, span, row in zip(numbers, rows_of_batch(batch), encoded, strict=True):
+    for number, span, row in zip(numbers, spans, encoded, strict=True):
         tokens_by_row.setdefault(number, []).extend(_token_views(tokenizer, _whole(span, row), number, shared))
     count = shared + sum(not token["shared"] for tokens in tokens_by_row.values() for token in tokens)
     return {

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
+from sftdemo.data.values.entities import numbered
 from sftdemo.evaluation.metrics import Scores, check, mean, plain
 from sftdemo.evaluation.words import References
 
@@ -138,7 +139,7 @@ def _entities(value: Any, path: Path = ()) -> Iterator[tuple[Path, Hashable]]:
         for key, item in value.items():
             yield from _entities(item, (*path, plain(key)))
     elif isinstance(value, list):
-        for item in value:
+        for item in numbered(value):  # two mentions of one text are two entities
             named = (item.get(key) for key in _TYPES) if isinstance(item, dict) else ()
             kind = next((name for name in named if isinstance(name, str)), None)
             yield (path if kind is None else (kind,)), ("in", path, _comparable(item))
@@ -230,6 +231,15 @@ def json_scores(*, predictions: Sequence[str], references: References) -> Scores
     if has_entities(references):
         scores["entity_f1"] = f1(*_sum([row.total("entities") for row in rows]))
     return scores | parts(rows, "entity_f1" in scores) | {"signature": SIGNATURE}
+
+
+def entity_rates(rows: Sequence[Row]) -> Scores:
+    """{"entity_precision", "entity_recall"} of all rows' entities together; 0 where nothing was found, or was to be found."""
+    right, invented, missing = _sum([row.total("entities") for row in rows])
+    return {
+        "entity_precision": right / max(right + invented, 1),
+        "entity_recall": right / max(right + missing, 1),
+    }
 
 
 def parts(rows: Sequence[Row], with_entities: bool) -> dict[str, dict[str, dict[str, float]]]:

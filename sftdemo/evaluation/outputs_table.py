@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sftdemo import files
-from sftdemo.encoding.thoughts import answers_only
+from sftdemo.encoding.thoughts import answers_only, scored_of
 from sftdemo.errors import UsageError
 from sftdemo.evaluation import json_metrics, registry
-from sftdemo.evaluation.sides import Side, Targets
+from sftdemo.evaluation.sides import Side, Targets, sets_of
 from sftdemo.evaluation.words import resolve_language
 
 Row = dict[str, Any]
@@ -19,6 +19,7 @@ Row = dict[str, Any]
 SIDES = ("base", "tuned")
 MARKS = ("better", "worse", "both_right", "both_wrong", "differ", "same")
 FILTERS = ("all", "better", "worse", "both_right", "both_wrong", "differ")
+ONLY_RIGHT = {"only_base": "base", "only_tuned": "tuned"}  # filters, where there are other systems
 SORTS = ("row", "gained", "lost")
 PAGE_ROWS = 50
 
@@ -61,14 +62,24 @@ def _sides(rows: Sequence[Mapping[str, Any]], labels: Sequence[str] | None) -> l
     known = true if all(true) else None
     names = labels or sorted(set(known or ()))
     references = [row["references"] for row in rows]
-    targets = Targets(references, resolve_language("auto", references), labels=known, label_names=names)
+    targets = Targets(
+        references, resolve_language("auto", references), labels=known, label_names=names, label_sets=sets_of(rows)
+    )
     return [Side(targets, [row[side] for row in rows]) for side in SIDES]
 
 
-def judged(rows: Sequence[Row], metric: str, labels: Sequence[str] | None = None) -> list[Row]:
+def judged(
+    rows: Sequence[Row],
+    metric: str,
+    labels: Sequence[str] | None = None,
+    others: Mapping[str, Sequence[str]] | None = None,
+) -> list[Row]:
     """The rows, each with both sides' `score` by the metric, its `gain` (tuned minus base), its `mark` and, where the metric
     calls an answer right or wrong, which sides are `right`; where all references are JSON also with `slots`, {side: what
     the answer lacks, has otherwise or adds}.
+
+    `others` are more systems' answers, a text a row, under any names but the sides'. Their scores stand beside those of the
+    sides, their texts in `others`; and `only_right` is who alone has a row right, or None, where the metric calls answers so.
 
     Marks, thoughts aside: better and worse by the metric; between equal scores both_right and both_wrong where it calls
     answers so, else differ for unlike answers, and same for the same answer.
@@ -79,18 +90,33 @@ def judged(rows: Sequence[Row], metric: str, labels: Sequence[str] | None = None
             "{name} is {value!r}; choose one of: {names}.", name="metric", value=metric, names=tuple(by_name)
         )
     scored = [answers_only(row) for row in rows]
-    base, tuned = (by_name[metric].of_each(side) for side in _sides(scored, labels))
-    binary, judged_rows = by_name[metric].binary, []
-    for row, before, after in zip(rows, base, tuned, strict=True):
-        gain = after - before
-        verdict = "both_right" if after else "both_wrong"
-        equal = verdict if binary else "differ" if _differ(row) else "same"
-        mark = "better" if gain > 1e-9 else "worse" if gain < -1e-9 else equal
-        right = {"right": {"base": before == 1, "tuned": after == 1}} if binary else {}
-        judged_rows.append(row | {"score": {"base": before, "tuned": after}, "gain": gain, "mark": mark} | right)
+    sides = dict(zip(SIDES, _sides(scored, labels), strict=True))
+    for name, texts in (others or {}).items():
+        sides[name] = Side(sides["base"].targets, [scored_of(row, text) for row, text in zip(rows, texts, strict=True)])
+    scores = {name: by_name[metric].of_each(side) for name, side in sides.items()}
+    judged_rows = []
+    for place, row in enumerate(rows):
+        of_row = {name: values[place] for name, values in scores.items()}
+        verdict = _verdict(row, of_row, by_name[metric].binary)
+        if others:
+            verdict |= {"others": {name: texts[place] for name, texts in others.items()}}
+            if "right" in verdict:
+                right = [name for name, is_right in verdict["right"].items() if is_right]
+                verdict["only_right"] = right[0] if len(right) == 1 else None
+        judged_rows.append(row | verdict)
     if json_metrics.are_json([row["references"] for row in scored]):
         judged_rows = [row | {"slots": slots(plain)} for row, plain in zip(judged_rows, scored, strict=True)]
     return judged_rows
+
+
+def _verdict(row: Row, score: dict[str, float], binary: bool) -> Row:
+    """What a row's scores come to; the mark is that of the tuned side."""
+    gain = score["tuned"] - score["base"]
+    both = "both_right" if score["tuned"] else "both_wrong"
+    equal = both if binary else "differ" if _differ(row) else "same"
+    mark = "better" if gain > 1e-9 else "worse" if gain < -1e-9 else equal
+    right = {"right": {name: value == 1 for name, value in score.items()}} if binary else {}
+    return {"score": score, "gain": gain, "mark": mark} | right
 
 
 def _differ(row: Mapping[str, Any]) -> bool:
@@ -100,7 +126,8 @@ def _differ(row: Mapping[str, Any]) -> bool:
 def offered_filters(rows: Sequence[Row]) -> list[str]:
     """The filters that tell these judged rows apart."""
     hidden = () if any("right" in row for row in rows) else ("both_right", "both_wrong")
-    return [name for name in FILTERS if name not in hidden]
+    only_right = ONLY_RIGHT if any("only_right" in row for row in rows) else ()
+    return [*(name for name in FILTERS if name not in hidden), *only_right]
 
 
 def slots(row: Mapping[str, Any]) -> dict[str, list[json_metrics.Slot]]:
@@ -109,7 +136,11 @@ def slots(row: Mapping[str, Any]) -> dict[str, list[json_metrics.Slot]]:
 
 
 def _matches(row: Row, filter: str, label: str, text: str) -> bool:
-    if filter != "all" and not (_differ(row) if filter == "differ" else row["mark"] == filter):
+    if filter in ONLY_RIGHT:
+        fits = row.get("only_right") == ONLY_RIGHT[filter]
+    else:
+        fits = filter == "all" or (_differ(row) if filter == "differ" else row["mark"] == filter)
+    if not fits:
         return False
     if label and row.get("label") != label:
         return False
@@ -128,10 +159,10 @@ def outputs_page(
 ) -> OutputsPage:
     """One page of judged rows: those that match, in that order; a page past the end is the last.
 
-    `filter` is one of FILTERS (differ: all whose answers differ), `label` a true label, `text` what a prompt, reference
+    `filter` is one of FILTERS (differ: all whose answers differ) or ONLY_RIGHT, `label` a true label, `text` what a prompt, reference
     or answer holds, case aside. "gained" puts what improved most first, "lost" what suffered most.
     """
-    for name, value, choices in (("sort", sort, SORTS), ("filter", filter, FILTERS)):
+    for name, value, choices in (("sort", sort, SORTS), ("filter", filter, (*FILTERS, *ONLY_RIGHT))):
         if value not in choices:
             raise UsageError(
                 "{name} is {value!r}; choose one of: {names}.", name=name, value=value, names=list(choices)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sftdemo.config.read import ReadConfig
 from sftdemo.data import sources
 from sftdemo.data.text.literals import parsed_list
 from sftdemo.errors import DataError, Fault, Text, UserError
 from sftdemo.evaluation.scoring import ROLES, checked, columns
 from sftdemo.log import TO_LOG, Reporter
-from sftdemo.read_config import ReadConfig
+
+ROW = "row"  # which row of an evaluation a prediction is for
 
 
 def read_predictions(
     path: str | Path, config: ReadConfig | None = None, reporter: Reporter = TO_LOG
 ) -> list[dict[str, Any]]:
-    """The rows of a file under the standard names ("prediction", "references", "label").
+    """The rows of a file under the standard names ("prediction", "references", "label"), with the number of column "row", if any.
 
     `reporter` is told how the file was read, which columns aren't used, and how many predictions are empty. DataError names
     every line that can't be scored, UserError what is wrong with the file.
@@ -36,7 +38,8 @@ def read_predictions(
     names = {role: {name: None for row in table.rows if (name := columns(row.values).get(role))} for role in ROLES}
     column_names = {key: None for row in table.rows for key in row.values}
     _check_columns(path, names, list(column_names))
-    if unused := [repr(key) for key in column_names if not any(key in used for used in names.values())]:
+    known = [ROW, *(name for used in names.values() for name in used)]
+    if unused := [repr(key) for key in column_names if key not in known]:
         reporter.info(f"Columns that are not used: {', '.join(unused)}.")
     faults: list[Fault] = list(table.faults)
     rows: list[dict[str, Any]] = []
@@ -46,6 +49,9 @@ def read_predictions(
         faults += error.faults
     if faults:
         raise DataError(sorted(faults, key=lambda fault: fault.line))
+    for row, read in zip(rows, table.rows, strict=True):
+        if str(place := read.values.get(ROW)).isdecimal():
+            row[ROW] = int(str(place))
     if empty := sum(not row["prediction"].strip() for row in rows):
         reporter.info(f"Predictions that are empty, and count as wrong: {empty} of {len(rows)}.")
     return rows

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from sftdemo.evaluation import answer_metrics, json_metrics, metrics, row_statistics
+from sftdemo.evaluation import answer_metrics, json_metrics, label_sets, metrics, row_statistics
 from sftdemo.evaluation.labels import LENIENT_SIGNATURE
 from sftdemo.evaluation.sides import Side, Targets
 from sftdemo.evaluation.significance import PairedStatistics
@@ -126,6 +126,12 @@ def _nats(units: str) -> dict[str, Any]:
     }
 
 
+def _array(rows: Any) -> Array:
+    import numpy as np
+
+    return np.asarray(rows, np.float64)
+
+
 def _bleu_of_each(side: Side) -> list[float]:
     """Over the n-gram orders that a row is long enough for: by all four most rows would have 0."""
     pairs = zip(side.texts, side.references, strict=True)
@@ -134,6 +140,7 @@ def _bleu_of_each(side: Side) -> list[float]:
 
 # fmt: off
 _LABELS: dict[str, Any] = {"applies": attrgetter("has_labels"), "binary": True}
+_SETS: dict[str, Any] = {"applies": attrgetter("has_sets"), **_signed("labels", label_sets.SIGNATURE)}
 _JSON: dict[str, Any] = {"applies": attrgetter("targets.are_json"), **_signed("json", json_metrics.SIGNATURE)}
 _ANSWERS = _signed("answers", answer_metrics.SIGNATURE)
 EVALUATED = (  # in the order in which they are shown
@@ -158,6 +165,17 @@ EVALUATED = (  # in the order in which they are shown
            ("the same, fair to long labels", "同上，对长标签公平"),
            **_likelihood("likelihood_per_byte"),
            definition="the same by log-likelihood over the label's bytes, which doesn't favour short ones"),
+    Metric("labels_f1", ("micro-F1 of labels", "标签微平均 F1"), ("right labels among all that were given or due", "所有给出的和应有的标签中正确的"),
+           attrgetter("set_counts"), row_statistics.micro_f1_scores, **_SETS,
+           tells_rows=True, row_score=lambda side: row_statistics.micro_f1_scores(_array(side.set_counts)),
+           definition="F1 of all rows' labels together (micro), where several may apply; one that is none of the data's counts as given"),
+    Metric("labels_macro_f1", ("macro-F1 of labels", "标签宏平均 F1"), ("every label counts the same", "每个标签权重相同"),
+           attrgetter("set_rows"), row_statistics.macro_f1_scores, **_SETS,
+           definition="F1 of each label that a row has, averaged, where several may apply"),
+    Metric("labels_exact", ("exact sets of labels", "标签集合完全一致率"),
+           ("all labels right, and no other", "标签全部正确且没有多余"),
+           lambda side: label_sets.exact(side.sets, side.targets.true_sets), **_SETS, binary=True, tells_rows=True,
+           definition="the answer names the row's labels, all of them and no other (subset accuracy)"),
     Metric("field_f1", ("field F1", "字段 F1"), ("fields with the right value", "值正确的字段"),
            _of_json(lambda row: row.total("fields")), row_statistics.micro_f1_scores, **_JSON,
            tells_rows=True, row_score=_of_json(lambda row: row.f1("fields")),
@@ -259,11 +277,13 @@ def _paired(metric: Metric, base: Any, tuned: Any) -> PairedStatistics:
 
 
 def leading(targets: Targets) -> str:
-    """The metric to decide by: accuracy with labels; of JSON the F1 of entities where all references are lists, else of
+    """The metric to decide by: accuracy with labels, and micro-F1 where several apply; of JSON the F1 of entities where all references are lists, else of
     fields; exact match where most references have under 4 words or Han characters; else chrF, which needs no words and so
     serves every language."""
     if targets.labels is not None:
         return "accuracy"
+    if targets.label_sets is not None:
+        return "labels_f1"
     if targets.are_json:
         return "entity_f1" if targets.are_lists else "field_f1"
     tokenize = Tokenizer().tokenize

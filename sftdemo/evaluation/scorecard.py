@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import median
 from typing import Any
 
-from sftdemo.encoding.thoughts import answer_of, answers_only
-from sftdemo.evaluation import registry, significance, summary, words
+from sftdemo.encoding.thoughts import answers_only
+from sftdemo.evaluation import baselines, registry, significance, summary, words
 from sftdemo.evaluation.scoring import side_scores
-from sftdemo.evaluation.sides import Side, Targets
+from sftdemo.evaluation.sides import Side, Targets, sets_of
 
 SIDES = ("base", "tuned")
 LIKELIHOODS = ("likelihood", "likelihood_per_byte")
@@ -52,7 +51,7 @@ def score_outputs(
     groups = groups_of(outputs)
     result |= {"groups": len(set(groups))} if groups else {}
     result["difference"] = significance.corrected(significance.paired_differences(pairs, seed, groups=groups))
-    result["baselines"] = _baselines(outputs, targets, trained or {})
+    result["baselines"] = baselines.scored(outputs, targets, trained or {})
     result["leading"] = registry.leading(targets)
     result["summary"] = summary.summary(
         result["difference"], result["leading"], len(outputs), scores["base"], scores["tuned"], result.get("groups")
@@ -79,6 +78,7 @@ def targets_of(outputs: Sequence[Row], labels: list[str]) -> Targets:
         words.resolve_language("auto", references),
         labels=[row["label"] for row in outputs] if labels else None,
         label_names=labels,
+        label_sets=sets_of(outputs),
         reference_tokens=_column(outputs, "answer_tokens"),
         reference_bytes=_column(outputs, "answer_bytes"),
     )
@@ -117,38 +117,3 @@ def _task(rows: Sequence[Row], seed: int) -> dict[str, Any]:
     scores = score_outputs([{**row, "task": None} for row in rows], labels, seed)
     kept = ("n", "groups", *SIDES, "difference", "summary", "leading")
     return {key: scores[key] for key in kept if key in scores}
-
-
-def _baselines(outputs: Sequence[Row], targets: Targets, trained: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """What needs no model at all: always the label most frequent in training; or the prompt copied, whole or its start.
-
-    {"majority": …} with labels and known counts, else {"copy": …, "lead": …}; each {"answer" or "words", scores…}.
-    """
-    baselines: dict[str, tuple[dict[str, Any], list[str]]] = {}
-    labels = targets.label_names
-    if labels and trained:
-        # Of labels equally frequent the first by name, so that the same data always says the same.
-        label = max(sorted(set(trained) & set(labels)), key=trained.__getitem__, default=labels[0])
-        baselines["majority"] = {"answer": label}, [label] * len(outputs)
-    elif not labels:
-        prompts = [row["messages"][-1]["content"] if row.get("messages") else "" for row in outputs]
-        pattern = words.units()
-        length = round(median(len(pattern.findall(texts[0])) for texts in targets.references))
-        baselines["copy"] = {}, prompts
-        baselines["lead"] = {"words": length}, [_lead(text, length, pattern) for text in prompts]
-    results = {}
-    for name, (facts, texts) in baselines.items():
-        side = Side(targets, [answer_of(text) for text in texts])
-        scores = side_scores(side, registry.statistics(side))
-        results[name] = facts | {key: value for key, value in scores.items() if isinstance(value, float)}
-    return results
-
-
-def _lead(text: str, length: int, pattern: Any) -> str:
-    """The first `length` words or Han characters of a text."""
-    end = 0
-    for count, unit in enumerate(pattern.finditer(text)):
-        if count >= length:
-            return text[:end]
-        end = unit.end()
-    return text

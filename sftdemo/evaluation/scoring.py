@@ -134,7 +134,8 @@ def checked(numbered: Sequence[tuple[int, object]], file: str) -> list[Row]:
 def side_scores(side: Side, rows: Mapping[str, Any]) -> Scores:
     """The score of each metric, of the rows' statistics (`registry.statistics`); what answers are like; and of JSON
     "fields" and "entities" with their own figures."""
-    of_json = json_metrics.parts(side.json, side.targets.have_entities) if side.targets.are_json else {}
+    of_json: Scores = json_metrics.parts(side.json, side.targets.have_entities) if side.targets.are_json else {}
+    of_json |= json_metrics.entity_rates(side.json) if side.targets.have_entities else {}
     return registry.scores(side, rows) | answer_metrics.shape(side.texts, side.references) | of_json
 
 

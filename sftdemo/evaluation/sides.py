@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sftdemo.evaluation import json_metrics, labels, metrics, row_statistics
+from sftdemo.evaluation import json_metrics, label_sets, labels, metrics, row_statistics
 from sftdemo.evaluation.words import References
 
 
@@ -15,7 +15,8 @@ from sftdemo.evaluation.words import References
 class Targets:
     """What the answers of both sides are compared with: n rows, `language` resolved.
 
-    `labels` are the rows' true labels, all of them among the declared `label_names`; `reference_tokens` and
+    `labels` are the rows' true labels, all of them among the declared `label_names`, `label_sets` those of rows that may have
+    several; `reference_tokens` and
     `reference_bytes` the lengths of each row's first reference, for scores by likelihood.
     """
 
@@ -24,6 +25,7 @@ class Targets:
     tokenizer: str | None = None
     labels: Sequence[str] | None = None
     label_names: Sequence[str] = ()
+    label_sets: Sequence[Sequence[str]] | None = None
     reference_tokens: Sequence[int] | None = None
     reference_bytes: Sequence[int] | None = None
 
@@ -45,6 +47,17 @@ class Targets:
         return labels.parse_true_labels(self.labels or (), self.label_names)
 
     @cached_property
+    def known_labels(self) -> list[str]:
+        """All labels of rows that may have several."""
+        return sorted({label for labels in self.label_sets or () for label in labels})
+
+    @cached_property
+    def true_sets(self) -> list[frozenset[int]]:
+        """The labels of each row, by their place among these."""
+        place = {label: number for number, label in enumerate(self.known_labels)}
+        return [frozenset(place[label] for label in labels) for labels in self.label_sets or ()]
+
+    @cached_property
     def are_json(self) -> bool:
         return json_metrics.are_json(self.references)
 
@@ -60,6 +73,12 @@ class Targets:
     def are_brief(self) -> bool:
         """Whether TER of rows with such references is quick; it takes brief answers too."""
         return metrics.ter_is_quick([text for texts in self.references for text in texts], len(self.references))
+
+
+def sets_of(rows: Sequence[Mapping[str, Any]]) -> list[list[str]] | None:
+    """The labels of rows of outputs.jsonl that may have several; None where one has none."""
+    sets = [row.get("labels") for row in rows]
+    return [labels for labels in sets if labels] if all(sets) else None
 
 
 @dataclass(frozen=True)
@@ -100,6 +119,23 @@ class Side:
     def lenient_labels(self) -> list[int]:
         """Which label a reader would say each answer gives."""
         return labels.parse_lenient(self.texts, self.targets.label_names)
+
+    @property
+    def has_sets(self) -> bool:
+        return self.targets.label_sets is not None
+
+    @cached_property
+    def sets(self) -> list[tuple[frozenset[int], int]]:
+        """The labels that each answer names, where a row may have several, and how many others it names."""
+        return label_sets.parse(self.texts, self.targets.known_labels)
+
+    @property
+    def set_counts(self) -> list[tuple[int, int, int]]:
+        return label_sets.counts(self.sets, self.targets.true_sets)
+
+    @property
+    def set_rows(self) -> Any:
+        return label_sets.by_label(self.sets, self.targets.true_sets, len(self.targets.known_labels))
 
     def right(self, places: Sequence[int]) -> list[float]:
         """1 for each row whose label is the true one."""

@@ -192,6 +192,37 @@ def paired_differences(
     return results
 
 
+def score_intervals(
+    sides: Mapping[str, PairedStatistics],
+    seed: int = 42,
+    resamples: int = RESAMPLES,
+    groups: Sequence[Hashable] | None = None,
+) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of each metric's own score, of the tuned side; whole groups are drawn where there are some.
+
+    Where all rows score the same, the interval leaves room for as many others as Wilson's does.
+    """
+    import numpy as np
+
+    summed = {name: _summed(side, groups) if groups is not None else side for name, side in sides.items()}
+    if not summed:
+        return {}
+    n = next(iter(summed.values())).tuned.shape[0]
+    spread: dict[str, list[Array]] = {name: [] for name in summed}
+    for draws in _draws(n, resamples, seed):
+        for name, side in summed.items():
+            spread[name].append(side.score(draws @ side.tuned))
+    intervals = {}
+    for name, side in summed.items():
+        resampled = np.concatenate(spread[name])
+        if np.ptp(resampled) < 1e-9 * side.limit:
+            unseen, value = (1 - wilson(n, n)[0]) * side.limit, float(resampled[0])
+            intervals[name] = max(value - unseen, 0.0), min(value + unseen, side.limit)
+        else:
+            intervals[name] = percentiles(resampled, n)
+    return intervals
+
+
 def holm(ps: Mapping[str, float]) -> dict[str, float]:
     """p adjusted for asking as many questions as there are p (Holm 1979), never lower than the one before in order."""
     adjusted, least = {}, 0.0

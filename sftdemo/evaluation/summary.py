@@ -12,8 +12,35 @@ from sftdemo.evaluation.significance import CONFIDENCE, Difference
 FEW_ROWS = 30
 MOST_NEEDED = 100_000  # rows that anybody would collect
 
+# What stands as the base of runs that label texts, by how they were trained.
+BASES = {
+    "frozen": (
+        "The base gives every text the label that most training rows have.",
+        "基础模型给每段文本的都是训练行中最常见的标签。",
+    ),
+    "several": (
+        "The base gives every text the labels that more than half of the training rows have.",
+        "基础模型给每段文本的都是超过一半训练行所有的标签。",
+    ),
+    "tokens": (
+        "The base gives every word the tag that most words of the training rows have.",
+        "基础模型给每个词的都是训练行的词中最常见的标记。",
+    ),
+    "trained": (
+        "The base is the same encoder, frozen, under a logistic head fitted to the same rows.",
+        "基础模型是不经训练的同一编码器，加上用同样的行拟合的逻辑回归分类头。",
+    ),
+}
 
 Scores = Mapping[str, Any]
+
+
+def base_of_labels(method: str, task: str = "classification", several: bool = False) -> tuple[str, str]:
+    """What stands as the base of a run that labels texts, maybe by `several` labels, or their words, a sentence in English and
+    Chinese."""
+    if method != "frozen":
+        return BASES["trained"]
+    return BASES["tokens" if task == "tokens" else "several" if several else "frozen"]
 
 
 def summary(
@@ -28,10 +55,10 @@ def summary(
     clear. `base` and `tuned` are each side's scores by metric, `groups` how many groups the rows are of, if they are."""
     if (groups or n) < FEW_ROWS:
         within, within_zh, of, of_zh = (
-            (f" in {groups} groups", f"（{groups} 组）", " groups", "组") if groups else ("", "", "", "行")
+            (f" in {counted(groups, 'group')}", f"（{groups} 组）", " groups", "组") if groups else ("", "", "", "行")
         )
         return {
-            "en": f"{n} test rows{within} are too few to tell. Evaluate on at least {FEW_ROWS}{of}; if there are fewer, hold "
+            "en": f"{counted(n, 'test row')}{within} {'is' if n == 1 else 'are'} too few to tell. Evaluate on at least {FEW_ROWS}{of}; if there are fewer, hold "
             "out more and train again, or vote blind.",
             "zh": f"只有 {n} 行测试数据{within_zh}，太少，无法判断。请至少用 {FEW_ROWS} {of_zh}评测；如果没有这么多，请留出更多测试行后重新训练，或进行盲评。",
         }
@@ -46,11 +73,16 @@ def summary(
     else:
         verdict, verdict_zh = "Worse", "更差"
     english, chinese = _figures(metric, leading, n, base[metric], tuned[metric])
-    further = [form[:2], _by_group(groups), _needed(leading, n), _others(difference, metric, bool(form.english))]
+    further = [form[:2], _by_group(groups), needed(leading, n), _others(difference, metric, bool(form.english))]
     return {
         "en": f"{verdict}: {english}." + "".join(sentence for sentence, _ in further),
         "zh": f"{verdict_zh}：{chinese}。" + "".join(sentence for _, sentence in further),
     }
+
+
+def counted(n: int, what: str) -> str:
+    """1 row, 2 rows."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def rows_to_show(difference: Difference, n: int) -> int | None:
@@ -67,7 +99,8 @@ def rows_to_show(difference: Difference, n: int) -> int | None:
     return round(float(f"{rows:.2g}")) if n < rows <= MOST_NEEDED else None
 
 
-def _needed(difference: Difference, n: int) -> tuple[str, str]:
+def needed(difference: Difference, n: int) -> tuple[str, str]:
+    """A sentence on how many rows would show a difference that isn't clear, in English and Chinese; none where there is none."""
     if (rows := rows_to_show(difference, n)) is None:
         return "", ""
     return (
@@ -104,7 +137,20 @@ def _counted(rows: int, none: str) -> str:
 
 
 def spread(metric: str, difference: Difference) -> tuple[str, str]:
-    """The difference and its interval: a rate in points of percent, without decimals where the interval is wide."""
+    """The difference and its interval, in both languages."""
+    delta, low, high, unit, unit_zh = _in_words(metric, difference)
+    return f"{delta}{unit}, 95 % interval {low} to {high}", f"{delta}{unit_zh}，95% 区间 {low} 至 {high}"
+
+
+def bracketed(metric: str, difference: Difference) -> tuple[str, str]:
+    """The same in short, the interval in brackets."""
+    delta, low, high, unit, unit_zh = _in_words(metric, difference)
+    return f"{delta}{unit} [{low}, {high}]", f"{delta}{unit_zh} [{low}, {high}]"
+
+
+def _in_words(metric: str, difference: Difference) -> tuple[str, str, str, str, str]:
+    """The difference, both ends of its interval, and the unit in both languages: a rate in points of percent, without
+    decimals where the interval is wide."""
     about = METRICS[metric]
     factor, digits = (100, 0 if difference.high - difference.low >= 0.05 else 1) if about.is_rate else (1, about.digits)
     delta, low, high = (
@@ -112,10 +158,7 @@ def spread(metric: str, difference: Difference) -> tuple[str, str]:
     )
     sign = "+" if not delta.startswith("−") and float(delta) else ""
     unit, unit_zh = (" points", " 个百分点") if about.is_rate else ("", "")
-    return (
-        f"{sign}{delta}{unit}, 95 % interval {low} to {high}",
-        f"{sign}{delta}{unit_zh}，95% 区间 {low} 至 {high}",
-    )
+    return f"{sign}{delta}", low, high, unit, unit_zh
 
 
 def _signless(value: float, digits: int) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sftdemo.errors import UserError
 from sftdemo.inference import matmul
 from sftdemo.inference.matmul import _empty, product
+from sftdemo.model import saved_modules
 from sftdemo.model.adapter_routing import AdapterRouting
 
 if TYPE_CHECKING:
@@ -184,18 +185,19 @@ def _parts(layer: RoutedLinear) -> list[Tensor]:
 def route_adapters(model: PeftModel, names: list[str], dtype: torch.dtype) -> AdapterRouting:
     """Swap every LoRA layer of the loaded adapters for one that works by row; returns the switch they share.
 
-    Adapter k of `AdapterRouting.chosen` is names[k].
+    Adapter k of `AdapterRouting.chosen` is names[k]. Embeddings or a head that one alone brings replace the base's.
     """
     from peft.tuners.lora import LoraLayer
 
     rows = AdapterRouting([None] * len(names))
     for name in names:
         config = model.peft_config[name]
-        if config.bias != "none" or config.modules_to_save or config.target_parameters:
+        if config.bias != "none" or config.target_parameters or (config.modules_to_save and len(names) > 1):
             raise UserError(
                 "This adapter uses biases, whole saved modules or experts; only LoRA beside linear layers can answer "
                 "together with its base."
             )
+    saved_modules.unwrap(model)
     base = model.get_base_model()
     for path, layer in list(base.named_modules()):
         if not isinstance(layer, LoraLayer):
@@ -253,7 +255,7 @@ def store_by_input(model: nn.Module) -> None:
     for parameter in model.parameters():
         if id(parameter) in stacked:
             continue
-        by_input = id(parameter) in linear and matmul.habits().by_input
+        by_input = id(parameter) in linear and matmul.gemv_strategy().by_input
         # A copy in any case: one tensor left in the mapped file keeps all of it in memory.
         room = _empty(parameter.numel(), parameter.dtype, parameter.device)
         stored = room.view(parameter.shape[::-1]).t() if by_input else room.view(parameter.shape)

@@ -134,12 +134,13 @@ class Batch:
     ) -> Tensor:
         keep_last = not isinstance(keep, Tensor) and keep == 1
         places = [self._chosen(name) for name in self.side.names]
+        by_adapter = places[self.side.plain_names :]
         if self.side.rows:
             lengths = packed.lengths if packed else [ids.shape[1]] * len(self.rows)
-            self.side.rows.read(places[1:], lengths)
+            self.side.rows.read(by_adapter, lengths)
         if self.side.last:
             self.side.last.ask(
-                packed.ends if packed else self._last_column(ids.shape[1]) if keep_last else None, places[1:]
+                packed.ends if packed else self._last_column(ids.shape[1]) if keep_last else None, by_adapter
             )
         if self.common:
             self.common.rows = places
@@ -206,6 +207,13 @@ class Batch:
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.rows), 1)], 1)
         self.lengths = self.lengths + 1
         positions = self.lengths[:, None] - 1
+        compiled = self.side.compiled.ready() if self.side.compiled else None
+        if compiled and compiled.takes(len(self.rows), self.cache):
+            adapters = [self.side.names.index(row.side) - self.side.plain_names for row in self.rows]
+            prefixes = [prefix.layers for prefix in self.common.prefixes] if self.common else []
+            ids = torch.tensor(tokens)
+            self.logits = compiled.logits(ids, positions[:, 0], self.cache, self.mask, adapters, prefixes)
+            return
         self.logits = self._forward(torch.tensor(tokens)[:, None], positions, self._padding(), keep=1)[:, -1]
 
     def _trim(self) -> None:

@@ -33,8 +33,6 @@ class Step:
 
 def decode(batch: Batch) -> Iterator[Step]:
     """The next token of every row; those that end with it leave the batch once all have been taken."""
-    if not batch.rows:  # all of this side have ended, while the other goes on
-        return
     if not batch.rows:  # all of one side have ended while another's go on; the last logits are still there
         return
     tokens, keep = [], []

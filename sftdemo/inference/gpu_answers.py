@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftdemo import runs
-from sftdemo.config import GenerateConfig
+from sftdemo.config.generate import GenerateConfig
 from sftdemo.errors import UserError
 from sftdemo.inference import load_run
 from sftdemo.inference.decoding import Chunk

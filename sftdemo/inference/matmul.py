@@ -16,20 +16,16 @@ BLOCK = 1024  # outputs of a vocabulary multiplied at once on a CPU, whose cache
 
 
 @dataclass(frozen=True)
-class Habits:
-    """How a CPU likes the products of a chat's step: single tokens `apart`, one to a thread; weights stored `by_input`."""
+class GemvStrategy:
+    """What is faster in a step of chat: single tokens `apart`, one to a thread; weights stored `by_input`."""
 
     apart: bool
     by_input: bool
 
 
 @cache
-def habits() -> Habits:
-    """By trial, once: a few rows by float32 weights that no cache holds.
-
-    All products of two rows by 135M's weights stored by input take together and apart: 21 and 36 ms on a Xeon with AVX512,
-    62 and 47 on an EPYC with AVX2, 51 and 36 on one with AVX512; so the instructions don't tell.
-    """
+def gemv_strategy() -> GemvStrategy:
+    """By trial, once: a few rows by float32 weights that no cache holds. A processor's instructions don't tell."""
     rows = max(2, torch.get_num_threads())
     weights = torch.ones(12, 576, 1536)
     x = torch.ones(rows, 1, 576)
@@ -42,7 +38,7 @@ def habits() -> Habits:
             },
             trials=3,
         )
-    return Habits(
+    return GemvStrategy(
         apart=LEAST_GAIN * best["apart"] < best["together"],
         by_input=LEAST_GAIN * min(best["apart"], best["together"]) < best["by_output"],
     )
@@ -53,15 +49,12 @@ def _apart(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """xW + bias. Where a CPU likes it, as many single tokens as it has threads go one to a thread, all over the same weights.
-
-    A product of two rows takes a thread there nearly twice as long as one of one row, and gains nothing from a second thread.
-    """
+    """xW + bias. As many single tokens as there are threads go one to a thread where that is faster: a batched GEMV."""
     rows = x.shape[0]
     if not x.is_contiguous():
-        x = x.contiguous()  # else one product a row: 66 ms instead of 10 for the head of 32 prompts
+        x = x.contiguous()  # else one product a row
     one_a_thread = rows > 1 and x.shape[1:-1] == (1,) and x.device.type == "cpu" and rows == torch.get_num_threads()
-    if one_a_thread and habits().apart:
+    if one_a_thread and gemv_strategy().apart:
         y = _apart(x, weight)
         return y if bias is None else y + bias
     if bias is None and x.device.type == "cpu" and len(weight) >= 16 * BLOCK:

@@ -8,24 +8,34 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sftdemo.config import GenerateConfig
+from sftdemo.config.generate import GenerateConfig
+from sftdemo.decode.compiled import CompiledStep
 from sftdemo.inference import kv_cache
 from sftdemo.model.adapter_routing import AdapterRouting
 from sftdemo.model.last_layer import LastLayer
 from sftdemo.model.parity import unknown_spans
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import GenerationConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
 class Side:
-    """One set of weights and the names it answers for: with LoRA by row the base and then each adapter, else one."""
+    """One set of weights and the names it answers for: with LoRA by row the base and then each adapter, else one.
+
+    An adapter that brings embeddings or a head of its own is alone with its weights, and the base has others.
+    """
 
     model: PreTrainedModel
     names: tuple[str, ...]
     rows: AdapterRouting | None = None
     last: LastLayer | None = None
+    compiled: CompiledStep | None = None
+
+    @cached_property
+    def plain_names(self) -> int:
+        """How many of the names, the first ones, are answered without an adapter."""
+        return len(self.names) - (len(self.rows.chosen) if self.rows else 0)
 
     @cached_property
     def can_share(self) -> bool:
@@ -60,6 +70,9 @@ class Request:
     config: GenerateConfig = field(default_factory=GenerateConfig)
     stop_ids: frozenset[int] = frozenset()
     finish_reason: str | None = None
+    decoding: GenerationConfig | None = (
+        None  # of a sequence-to-sequence model: the tokens that a target begins and ends with
+    )
 
 
 def together(side: Side, rows: list[Request]) -> list[list[Request]]:

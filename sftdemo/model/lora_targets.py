@@ -18,7 +18,7 @@ ROUTERS = {"router", "gate", "shared_expert_gate"}  # names of what chooses and 
 
 
 def targets(model: PreTrainedModel, asked: str | None = None) -> list[str]:
-    """The names of the linear layers that LoRA is put beside: all in the decoder but routers of experts, Mamba's layers
+    """The names of the linear layers that LoRA is put beside: all in the decoder, or in encoder and decoder, but routers of experts, Mamba's layers
     whose weights its kernels read themselves, and layers that PEFT takes for experts.
 
     Of these only the `asked` ones, by the ends of their names; raises UserError for one that no layer bears."""
@@ -26,7 +26,8 @@ def targets(model: PreTrainedModel, asked: str | None = None) -> list[str]:
     from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
     from transformers.pytorch_utils import Conv1D
 
-    decoder, head = model.get_decoder(), model.get_output_embeddings()
+    whole = getattr(model.config, "is_encoder_decoder", False)
+    decoder, head = model if whole else model.get_decoder(), model.get_output_embeddings()
     prefix = next(f"{name}." if name else "" for name, module in model.named_modules() if module is decoder)
     names = []
     for name, module in decoder.named_modules():

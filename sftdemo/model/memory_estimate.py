@@ -10,15 +10,16 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftdemo.config import TrainConfig
+from sftdemo.config.train import TrainConfig
 from sftdemo.encoding.rows import common_prefix
 from sftdemo.errors import Text, UserError
-from sftdemo.model import validation
+from sftdemo.model import selection
+from sftdemo.model.sizes import Model as Model
+from sftdemo.model.sizes import parameters as parameters
 from sftdemo.system import resources
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ IMPORTS = 590 * 2**20
 WORKSPACES = 64 * 2**20
 # The heap grows beyond what lives in it. Measured with glibc 2.36, resident over kept, from 8 rows of 100 tokens to 4 of 900:
 # LoRA 1.2 to 1.35, on quantized weights 1.5 to 1.75, full tuning 1.15 to 1.55. Blocks of 32 MiB and more are mapped, and freed, alone.
-HEAP_SLACK = {"lora": 1.3, "quantized": 1.6, "full": 1.35}
+HEAP_SLACK = {"lora": 1.3, "quantized": 1.6, "full": 1.35, "frozen": 1.0}
 # With bfloat16 on a processor that has units for it; oneDNN's own room is in it. (135M, batches of 450 to 830 tokens: LoRA 1.75
 # to 2.3, the more the longer it trains, quantized 1.8 to 2.2.)
-HEAP_SLACK_16 = {"lora": 2.0, "quantized": 1.95, "full": 1.35}
+HEAP_SLACK_16 = {"lora": 2.0, "quantized": 1.95, "full": 1.35, "frozen": 1.0}
 MAPPED_ALONE = 32 * 2**20
 # With checkpointing what is freed lies in pieces between what is kept, as much as a layer for so many: 135M peaked at 1.39,
 # 1.66 and 3.22 GB (2 and 8 rows of about 100 tokens, 4 of 800), where 1.35, 1.60 and 3.57 are reckoned.
@@ -46,80 +47,6 @@ LOGITS_AT_ONCE = 2**24  # more are computed in chunks
 LORA_TARGETS = 7  # linear layers of a decoder layer: q, k, v, o, gate, up, down
 DRAWS = 200  # batches drawn to find the largest
 MOST_WAYS = 4  # so many are offered where a training doesn't fit
-
-
-@dataclass(frozen=True)
-class Model:
-    """The sizes that a model's memory depends on, from its config.json and the headers of its safetensors."""
-
-    hidden: int
-    wide: int  # the feed-forward width
-    layers: int
-    heads: int
-    key_heads: int
-    head: int  # the width of one head
-    vocabulary: int
-    file_bytes: int
-    parameters: int
-    matrices: tuple[tuple[int, int], ...]  # [out, in] of the linear layers, embeddings and output layer not
-
-    @classmethod
-    def read(cls, folder: Path) -> Model:
-        """Read the sizes; raises UserError where a file isn't what its name says."""
-        config = validation.read_json(folder / "config.json", validation.CONFIG_BYTES, str(folder))
-        validation.check_config(config, str(folder))
-        config = config.get("text_config") or config
-        tensors = [validation.header(file) for file in sorted(folder.glob("*.safetensors"))]
-        shapes = [tensor["shape"] for file in tensors for tensor in file.values()]
-
-        def size(*names: str, default: int = 0) -> int:
-            value = next((config[name] for name in names if config.get(name)), default)
-            if not isinstance(value, int):
-                raise UserError(
-                    "The config.json of {path} has {name} {value!r}; it must be a whole number.",
-                    path=folder,
-                    name=names[0],
-                    value=value,
-                )
-            return value
-
-        hidden, heads, vocabulary = (
-            size("hidden_size", "n_embd"),
-            size("num_attention_heads", "n_head"),
-            size("vocab_size"),
-        )
-        return cls(
-            hidden=hidden,
-            wide=size("intermediate_size", "n_inner", default=4 * hidden),
-            layers=size("num_hidden_layers", "n_layer"),
-            heads=heads,
-            key_heads=size("num_key_value_heads", default=heads),
-            head=size("head_dim", default=hidden // max(heads, 1)),
-            vocabulary=vocabulary,
-            file_bytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")),
-            parameters=sum(math.prod(shape) for shape in shapes),
-            matrices=tuple((shape[0], shape[1]) for shape in shapes if len(shape) == 2 and vocabulary not in shape),
-        )
-
-    @cached_property
-    def linear(self) -> int:
-        """Parameters of the linear layers."""
-        return sum(out * into for out, into in self.matrices)
-
-    def weights(self, size: int, quantization: str = "none") -> int:
-        """Bytes of the loaded weights, `size` bytes a number where they aren't quantized."""
-        plain = (self.parameters - self.linear) * size
-        if quantization == "int8":  # a byte, and a float32 scale for each output
-            return plain + self.linear + 4 * sum(out for out, _ in self.matrices)
-        if quantization == "nf4":  # half a byte, and a float32 scale for each 64
-            return plain + self.linear // 2 + self.linear // 16
-        return plain + self.linear * size
-
-    def trained(self, config: TrainConfig) -> int:
-        """Parameters that are trained."""
-        if config.method == "full":
-            return self.parameters
-        return config.lora_r * sum(out + into for out, into in self.matrices)
 
 
 @dataclass(frozen=True)
@@ -150,7 +77,9 @@ class LengthStatistics:
         for _ in range(math.ceil(min(DRAWS, config.rows_seen(len(self.lengths)) / size))):
             chosen = draw.sample(range(len(self.lengths)), size)
             learned = sum(self.learned[row] for row in chosen)
-            if not config.packing:
+            if config.task == "seq2seq":
+                learned = size * max(self.learned[row] for row in chosen)
+            if config.task == "seq2seq" or not config.packing:
                 yield Batch([(max(self.lengths[row] for row in chosen), 0)] * size, learned)
                 continue
             prefix = self.prefix if size > 1 and not config.neftune_alpha else 0
@@ -168,6 +97,34 @@ class Batch:
     @property
     def tokens(self) -> int:
         return sum(own for own, _ in self.spans)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a training loads beside its own model: a teacher, in its own quantization, or first in float32 where the student
+    is cut out of it; once it is done, the base in float32, to merge an adapter into."""
+
+    teacher: Model | None = None
+    quantization: str = "none"
+    merges: bool = False
+    cut: bool = False
+
+    def weights(self, size: int) -> int:
+        """Bytes of the teacher."""
+        return self.teacher.weights(size, self.quantization) if self.teacher else 0
+
+    def loading(self, size: int, gpu: bool) -> int:
+        """Bytes at the peak of loading the teacher, which is in float32 where an adapter is merged into it."""
+        if self.teacher is None:
+            return 0
+        merged = loading(self.teacher, 4, gpu=gpu)
+        if self.quantization == "none":
+            return merged
+        quantized = loading(self.teacher, size, self.quantization, gpu)
+        return max(quantized, merged) if self.cut else quantized
+
+
+ALONE = Beside()
 
 
 @dataclass(frozen=True)
@@ -224,7 +181,13 @@ def heap_slack(config: TrainConfig, size: int) -> float:
 
 
 def estimate(
-    model: Model, config: TrainConfig, rows: LengthStatistics, size: int, gpu: bool = False, base: int | None = None
+    model: Model,
+    config: TrainConfig,
+    rows: LengthStatistics,
+    size: int,
+    gpu: bool = False,
+    base: int | None = None,
+    beside: Beside = ALONE,
 ) -> Estimate:
     """The peak of a training that computes in numbers of `size` bytes: host memory, or on a GPU its own.
 
@@ -239,20 +202,31 @@ def estimate(
     def heap(block: int) -> float:
         return block * (slack if not gpu and block < MAPPED_ALONE else 1)
 
-    activations = logits = 0.0
+    activations, logits, chosen = 0.0, 0.0, selection.in_files(config, model.sizes)
+    layers_kept = selection.layers_kept(chosen, model.layers)
     for batch in rows.batches(config):
         layer = sum(map(heap, kept_by_layer(model, config, batch, size, gpu)))
         once = heap(batch.tokens * model.hidden * size) if config.gradient_checkpointing else layer
         # One layer more: while its gradient is computed, about as much stands beside what it kept.
-        beside = 1
+        layers_beside = 1
         if config.gradient_checkpointing:
-            beside = 2 + (0 if gpu else model.layers // LAYERS_IN_PIECES)
-        activations = max(activations, model.layers * once + beside * layer)
-        # In float32, and in 16 bits before and after.
-        logits = max(logits, (4.0 if size == 4 else 8.0) * min(batch.learned * model.vocabulary, LOGITS_AT_ONCE))
-    if full:  # the head's gradient, made with the loss, and once more where it is scaled
+            layers_beside = 2 + (0 if gpu else model.layers // LAYERS_IN_PIECES)
+        activations = max(activations, layers_kept * once + layers_beside * layer)
+        if beside.teacher:  # asked first, a layer at a time
+            activations = max(activations, sum(map(heap, kept_by_layer(beside.teacher, config, batch, size, gpu))))
+        # In float32, and in 16 bits before and after; a decoder's beside an encoder come whole, with their gradient.
+        at_once = batch.learned * model.vocabulary
+        if config.task == "seq2seq":
+            logits = max(logits, 12.0 * at_once)
+            continue
+        logits = max(logits, (4.0 if size == 4 else 8.0) * min(at_once, LOGITS_AT_ONCE))
+    learns_head = full and selection.holds_head(chosen)
+    if saved := selection.saved_in_files(config, model.sizes):
+        learns_head = selection.holds_head(saved)
+    if learns_head:  # its gradient, made with the loss, and once more where it is scaled
         logits += 8 * model.vocabulary * model.hidden
-    weights = model.weights(4 if full else size, config.quantization)
+    own = model.weights(4 if full else size, config.quantization)
+    weights = own + beside.weights(size)
     if full and size < 4:  # autocast's copies of the weights
         activations += model.parameters * size
     # Moments come with the first step, gradients stay from one pass to the next only where they are gathered.
@@ -264,6 +238,9 @@ def estimate(
     optimizer = moments + (1 if full else 2) * trained
     peak = base + weights + max(optimizer, held + gathered + activations + logits)
     peak = max(peak, base + loading(model, 4 if full else size, config.quantization, gpu))
+    peak = max(peak, base + own + beside.loading(size, gpu))
+    if beside.merges:
+        peak = max(peak, base + weights + 4 * model.parameters)
     return Estimate(base, weights, optimizer, round(activations), round(logits), round(peak))
 
 
@@ -294,25 +271,29 @@ class FitReport:
         return self.estimate.peak <= self.room
 
 
-def judge(model: Model, config: TrainConfig, rows: LengthStatistics, size: int, own: int = 0) -> FitReport:
+def judge(
+    model: Model, config: TrainConfig, rows: LengthStatistics, size: int, own: int = 0, beside: Beside = ALONE
+) -> FitReport:
     """Whether a training fits; `own` is what its process holds already, and may go on using."""
     gpu = resources.on_gpu()
     base = max(IMPORTS, own)
     limit = config.memory_limit
     room = limit * GIB if limit is not None else resources.free() + (0 if gpu else own)
-    needed = estimate(model, config, rows, size, gpu, base)
+    needed = estimate(model, config, rows, size, gpu, base, beside)
     ways = []
     if needed.peak > room:
-        for change in smaller(model, config, rows, size, gpu, base, room):
+        for change in smaller(model, config, rows, size, gpu, base, room, beside):
             settings = ", ".join(name if value is True else f"{name} {value}" for name, value in change.items())
-            peak = estimate(model, replace(config, **change), rows, size, gpu, base).peak
+            peak = estimate(model, replace(config, **change), rows, size, gpu, base, beside).peak
             ways.append(f"{settings} ({gib(peak)})")
     return FitReport(needed, room, limit is not None, ways)
 
 
-def check_training(model: Model, config: TrainConfig, rows: LengthStatistics, size: int) -> tuple[Estimate, str]:
+def check_training(
+    model: Model, config: TrainConfig, rows: LengthStatistics, size: int, beside: Beside = ALONE
+) -> tuple[Estimate, str]:
     """The estimate and a sentence about it; raises UserError with what would fit where the training doesn't."""
-    report = judge(model, config, rows, size, resources.resident())
+    report = judge(model, config, rows, size, resources.resident(), beside)
     peak, room = gib(report.estimate.peak), gib(report.room)
     bound = Text("{room} is the limit", room=room) if report.limited else Text("{room} are free", room=room)
     if report.fits:
@@ -338,14 +319,21 @@ def _either(ways: Sequence[str]) -> str:
 
 
 def smaller(
-    model: Model, config: TrainConfig, rows: LengthStatistics, size: int, gpu: bool, base: int, room: float
+    model: Model,
+    config: TrainConfig,
+    rows: LengthStatistics,
+    size: int,
+    gpu: bool,
+    base: int,
+    room: float,
+    beside: Beside = ALONE,
 ) -> list[Change]:
     """Changes of the settings with which the training fits into `room`; several at once where no single one is enough."""
 
     def fits(change: Change) -> bool:
         changed = replace(config, **change)
         left = rows.up_to(changed.max_length).lengths
-        return bool(left) and estimate(model, changed, rows, size, gpu, base).peak <= room
+        return bool(left) and estimate(model, changed, rows, size, gpu, base, beside).peak <= room
 
     batch, whole = config.batch_size, config.batch_size * config.gradient_accumulation
     parts = [part for part in range(batch - 1, 0, -1) if batch % part == 0]

@@ -25,6 +25,12 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
 _BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
          "C64": 64, "I8": 8, "U8": 8, "BOOL": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
          "F8_E5M2FNUZ": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4}  # fmt: skip
+# What makes LoRA something else when it answers, or leads to other files.
+NOT_PLAIN = ("target_parameters", "trainable_token_indices",
+             "megatron_config", "layer_replication", "loftq_config", "auto_mapping", "alora_invocation_tokens",
+             "arrow_config", "kasa_config", "monteclora_config", "use_bdlora", "use_qalora", "lora_bias")  # fmt: skip
+# Beginnings that leave the base's weights as they are; PiSSA, OLoRA, CorDA and their like change them when loaded.
+BEGINNINGS = (True, False, None, "gaussian", "orthogonal", "eva", "lora_ga")
 # A repetition inside a repeated group, which can take a time that doubles with every character.
 _GROUP_REPEATED = re.compile(r"[*+]|\{\d*,\d*\}")
 
@@ -138,7 +144,8 @@ def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
 
 def check_tokenizer(folder: Path) -> None:
     """Refuse a tokenizer whose files are too large, or whose regular expressions could run for ever."""
-    for path in (*folder.glob("tokenizer*"), *folder.glob("*.jinja"), *folder.glob("vocab*"), *folder.glob("merges*")):
+    names = ("tokenizer*", "*.jinja", "vocab*", "merges*", "*.spm", "*.model")
+    for path in (path for name in names for path in folder.glob(name)):
         if path.is_file() and path.stat().st_size > TOKENIZER_BYTES:
             raise UserError(
                 "The {file} of {model} has more than {count} MB; choose another model.",
@@ -222,12 +229,27 @@ def _end_of_class(pattern: str, at: int) -> int:
 def check_adapter(folder: Path) -> None:
     """Refuse an adapter that isn't plain LoRA in safetensors, such as a pickle or one that asks for other modules."""
     config = read_json(folder / "adapter_config.json", CONFIG_BYTES, str(folder))
-    asked = next(
-        (key for key in ("megatron_config", "layer_replication", "loftq_config", "auto_mapping") if config.get(key)), ""
-    )
     rank = config.get("r")
-    if config.get("peft_type") != "LORA" or asked or type(rank) is not int or not 0 < rank <= LORA_RANK:
-        raise UserError("The adapter in {folder} isn't plain LoRA, so it isn't loaded.", folder=folder)
+    odd = {key: config.get(key) for key in NOT_PLAIN if config.get(key)}
+    odd |= {} if config.get("peft_type") == "LORA" else {"peft_type": config.get("peft_type")}
+    odd |= {} if config.get("bias", "none") == "none" else {"bias": config.get("bias")}
+    odd |= {} if type(rank) is int and 0 < rank <= LORA_RANK else {"r": rank}
+    if odd:
+        name, value = next(iter(odd.items()))
+        raise UserError(
+            "The adapter in {folder} isn't plain LoRA: it has {name} {value}. It isn't loaded; merge it into its base with PEFT, "
+            "and take the merged model.",
+            folder=folder,
+            name=name,
+            value=str(value)[:80],
+        )
+    if (began := config.get("init_lora_weights", True)) not in BEGINNINGS:
+        raise UserError(
+            "The adapter in {folder} began as {value!r}, which changes the base's own weights, so it isn't loaded; have PEFT "
+            "save it as plain LoRA (path_initial_model_for_weight_conversion).",
+            folder=folder,
+            value=str(began)[:40],
+        )
     if not (folder / "adapter_model.safetensors").is_file():
         raise UserError("The adapter in {folder} isn't in safetensors, and only those are loaded.", folder=folder)
     header(folder / "adapter_model.safetensors")

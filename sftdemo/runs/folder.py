@@ -15,23 +15,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sftdemo.config import TrainConfig
+from sftdemo.config.kinds import CHAT
+from sftdemo.config.settings import value_hint
+from sftdemo.config.train import TrainConfig
 from sftdemo.errors import Text, UserError
 from sftdemo.files import FULL, overwrite_json, parsed, read_json, read_jsonl, regular, stamp, write_json
-from sftdemo.json_types import problem_in
 from sftdemo.runs.process import identity, is_alive, process_start
-from sftdemo.schema import (
-    ExampleRow,
-    GeneralRow,
-    MetricsRow,
-    OutputRow,
-    RunConfig,
-    RunNotes,
-    Scores,
-    Status,
-    Voting,
-)
-from sftdemo.settings import value_hint
+from sftdemo.schema.evaluation import GeneralRow, OutputRow, Scores
+from sftdemo.schema.json_types import problem_in
+from sftdemo.schema.owner import Pushes, RunNotes, Starter, Voting
+from sftdemo.schema.run import ExampleRow, MetricsRow, RunConfig, Status
 
 ACTIVE = ("queued", "running", "stopping")
 SPLITS = ("train", "validation", "test")
@@ -106,8 +99,23 @@ class Run:
         return self.path / "model"
 
     @property
+    def has_adapter(self) -> bool:
+        """Whether its model is an adapter beside the base; else it is whole weights, or isn't there yet."""
+        return (self.model_path / "adapter_config.json").is_file()
+
+    @property
     def log_path(self) -> Path:
         return self.path / "train.log"
+
+    @property
+    def kind(self) -> str:
+        """The kind of model that it trains, as `kinds.KINDS` names it."""
+        return str(self.config().get("settings", {}).get("task", CHAT))
+
+    @property
+    def system_message(self) -> str:
+        """What it was trained with in rows that have none of their own, or ""."""
+        return self.config().get("settings", {}).get("system") or ""
 
     @contextlib.contextmanager
     def reading(self, file: str) -> Iterator[None]:
@@ -153,6 +161,14 @@ class Run:
     def voting(self) -> Voting:
         """voting.json; nothing where the owner has decided nothing."""
         return self._json("voting.json", Voting) if os.path.lexists(self.path / "voting.json") else Voting()
+
+    def pushes(self) -> Pushes:
+        """pushes.json; {} where nothing was pushed."""
+        return self._json("pushes.json", Pushes) if os.path.lexists(self.path / "pushes.json") else {}
+
+    def starter(self) -> Starter | None:
+        """started.json: the visitor who asked for the run; None of the owner's."""
+        return self._json("started.json", Starter) if os.path.lexists(self.path / "started.json") else None
 
     def damage(self) -> Text | None:
         """What is wrong with the files in the folder, in one line, or None; of long files the first row alone is read."""

@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,24 @@ from sftdemo.errors import Text, UserError
 from sftdemo.files import write_json
 from sftdemo.runs.folder import ACTIVE, Run, home, is_listed
 from sftdemo.runs.notes import MOST_NAME, one_line, same_key, title, write
-from sftdemo.schema import RunNotes
+from sftdemo.schema.owner import RunNotes
 
 _NAME = re.compile(r"[\w][\w.-]{0,99}", re.UNICODE)
 _LONGEST_NAME = 200  # bytes: file systems allow 255, and files are named after the run with a suffix
+Sees = Callable[[Run], bool]
+
+
+def _sees_all() -> Sees | None:
+    return None  # the command line and Python are the owner's
+
+
+_viewer: Callable[[], Sees | None] = _sees_all
+
+
+def show_to(viewer: Callable[[], Sees | None]) -> None:
+    """Have this say from now on which runs are there for whom this process works at the moment; None stands for all."""
+    global _viewer
+    _viewer = viewer
 
 
 def valid_name(name: str) -> str:
@@ -37,24 +51,41 @@ def valid_name(name: str) -> str:
 
 def create(name: str | None, hint: str, config: Mapping[str, Any]) -> Run:
     """Make the folder of a new run, with its config. Without a name, `hint` and the time make one."""
-    folder = home() / "runs"
-    names = [valid_name(name)] if name is not None else _new_names(hint)
-    # The run comes into the list whole; two that want one name don't get into each other's way.
-    part = folder / f".new-{secrets.token_hex(8)}"
+    if name is not None:
+        valid_name(name)
+    part = home() / "runs" / f".new-{secrets.token_hex(8)}"
     try:
         write_json(part / "config.json", config)
-        for each in names:
-            if name is not None and _learned_nothing(Run(folder / each)):
-                Run(folder / each).delete()
-            if _moved(part, folder / each):
-                return Run(folder / each)
+        return adopt(part, name, hint)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def adopt(part: Path, name: str | None, hint: str) -> Run:
+    """Make a run of a hidden folder beside the others. It comes into the list whole; two that want one name don't get into
+    each other's way."""
+    for each in [valid_name(name)] if name is not None else _new_names(hint):
+        run = Run(part.parent / each)
+        if name is not None and _learned_nothing(run):
+            run.delete()
+        if _moved(part, run.path):
+            return run
     raise UserError("There is a run named {name!r} already; choose another name, or delete it.", name=name)
 
 
 # All that a run has before its first step.
-_BEFORE_LEARNING = {"config.json", "status.json", "metrics.jsonl", "train.log", "data", "checkpoints", "stop", "save"}
+_BEFORE_LEARNING = {
+    "config.json",
+    "status.json",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "train.log",
+    "data",
+    "checkpoints",
+    "stop",
+    "save",
+    "start",
+}
 
 
 def _learned_nothing(run: Run) -> bool:
@@ -99,7 +130,16 @@ def _cut(text: str, most: int = 80) -> str:
 
 
 def named(name: str) -> Run:
-    """The run of that name, damaged or not; what a page or a client may ask for, since no name leads out of the home."""
+    """The run of that name, damaged or not, if it is there for who asks; what a page or a client may ask for, since no name
+    leads out of the home."""
+    run, sees = known(name), _viewer()
+    if sees and not sees(run):
+        raise NoRun(name)
+    return run
+
+
+def known(name: str) -> Run:
+    """The run of that name, whoever asks: for what its owner has chosen already."""
     if not isinstance(name, str) or not is_listed(name):
         valid_name(name)
     run = Run(home() / "runs" / name)
@@ -144,14 +184,15 @@ def rename(run: Run, name: str) -> RunNotes:
 
 
 def list_runs() -> list[Run]:
-    """All runs, damaged ones too, newest first."""
-    dated_folders = []
+    """All runs that are there for who asks, damaged ones too, newest first."""
+    dated_folders, sees = [], _viewer()
     with contextlib.suppress(FileNotFoundError), os.scandir(home() / "runs") as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):  # one may be deleted meanwhile, in another tab
                 if is_listed(entry.name) and (entry.is_symlink() or _holds_something(entry)):
                     dated_folders.append((created(Path(entry.path)), entry.path))
-    return [Run(Path(path)) for _, path in sorted(dated_folders, reverse=True)]
+    listed = [Run(Path(path)) for _, path in sorted(dated_folders, reverse=True)]
+    return [run for run in listed if sees(run)] if sees else listed
 
 
 def _holds_something(entry: os.DirEntry[str]) -> bool:

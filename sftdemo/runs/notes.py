@@ -10,7 +10,7 @@ from typing import Any
 from sftdemo.errors import Text, UserError
 from sftdemo.files import write_json
 from sftdemo.runs.folder import DamagedRun, Run
-from sftdemo.schema import RunNotes
+from sftdemo.schema.owner import RunNotes
 
 MOST_NAME, MOST_NOTES, MOST_TAG, MOST_TAGS = 80, 4_000, 30, 20  # characters, and tags
 _JOINERS = "\u200c\u200d"  # emoji and Persian have them inside words
@@ -76,13 +76,19 @@ def check(text: str, tags: Sequence[str]) -> None:
     tags_of(tags)
 
 
-def annotate(run: Run, notes: str | None = None, tags: Sequence[str] | None = None) -> RunNotes:
-    """Replace the notes, the tags, or both; what is None stays. An empty text or list takes them away."""
+def annotate(
+    run: Run, notes: str | None = None, tags: Sequence[str] | None = None, seen: bool | None = None
+) -> RunNotes:
+    """Replace the notes, the tags, and whether visitors of the page see the run; what is None stays. An empty text or list
+    takes them away."""
     changes: dict[str, Any] = {}
     if notes is not None:
         changes["notes"] = several_lines(notes, Text("note"), MOST_NOTES)
     if tags is not None:
         changes["tags"] = tags_of(tags)
+    if seen is not None:
+        usual = run.starter() is None
+        changes["visitors"] = "" if seen == usual else "shown" if seen else "hidden"
     return write(run, changes)
 
 

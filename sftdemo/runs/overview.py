@@ -11,15 +11,16 @@ from typing import Any
 
 from sftdemo.errors import Text
 from sftdemo.files import stamp, tree_bytes
+from sftdemo.runs import sweep_record
 from sftdemo.runs.folder import ACTIVE, SPLITS, DamagedRun, Run
-from sftdemo.runs.listing import created
+from sftdemo.runs.listing import created, list_runs
 from sftdemo.runs.queue import place
-from sftdemo.schema import Scores
+from sftdemo.schema.evaluation import Scores
 
 # The keys of a line in the list of runs.
 LINE = (
     "name", "data", "model", "method", "quantization", "state", "place", "created", "eval_loss", "evaluation", "metric", "base",
-    "tuned", "error", "sha256", "display_name", "tags", "seconds",
+    "tuned", "error", "sha256", "display_name", "tags", "seconds", "teacher",
 )  # fmt: skip
 Version = tuple[Any, ...]
 
@@ -37,6 +38,11 @@ def same_base(first: Run, second: Run) -> bool:
     if len(folders) == 2 and all(folder.is_dir() for folder in folders):
         return folders[0].resolve() == folders[1].resolve()
     return bool(settings[0].get("model") == settings[1].get("model"))
+
+
+def students(teacher: Run) -> list[Run]:
+    """The runs of this home that learned from a run and have a model."""
+    return [run for run in list_runs() if outline(run)["teacher"] == teacher.name and run.model_path.is_dir()]
 
 
 def overview(run: Run) -> dict[str, Any]:
@@ -64,7 +70,7 @@ def _summary(run: Run) -> dict[str, Any]:
     line: dict[str, Any] = dict.fromkeys(LINE) | {"name": run.name, "created": created(run.path)}
     try:
         settings, data = run.config().get("settings", {}), run.config().get("data", {})
-        line |= {key: settings.get(key) for key in ("model", "method", "quantization")}
+        line |= {key: settings.get(key) for key in ("model", "method", "quantization", "teacher")}
         line |= {"data": data.get("name") or source_name(settings.get("data") or ""), "sha256": data.get("sha256")}
         line |= {"display_name": run.notes().get("display_name"), "tags": run.notes().get("tags", [])}
         status, evaluations = run.status(), run.evaluations()
@@ -136,6 +142,7 @@ def details(run: Run) -> dict[str, Any]:
         "config": run.config(),
         "notes": run.notes(),
         "evaluations": {name: run.scores(name) for name in run.evaluations()},
+        **({"sweep": sweep} if (sweep := sweep_record.read(run)) else {}),
     }
 
 

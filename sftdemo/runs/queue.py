@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sftdemo.files import stamp
 from sftdemo.runs.folder import ACTIVE, DamagedRun, Run, dated, home
-from sftdemo.schema import Status
+from sftdemo.schema.run import Status
 
 QUEUE_NAME = "queue.lock"
 LOCK_S = 30.0

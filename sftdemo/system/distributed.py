@@ -17,7 +17,7 @@ def count() -> int:
 
 
 def is_rank_zero() -> bool:
-    """Whether this process speaks for all: it alone writes the run's files and the standard output."""
+    """Whether this is rank zero, which alone writes the run's files and the standard output."""
     return count() == 1 or os.environ.get("RANK", "0") == "0"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import os
 import re
 import signal
@@ -10,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -37,6 +39,7 @@ def _always() -> bool:
 
 
 _owner_asks: Callable[[], bool] = _always
+_visitor_asks = contextvars.ContextVar("visitor asks", default=False)
 
 
 def tell_owner(owner_asks: Callable[[], bool]) -> None:
@@ -45,15 +48,34 @@ def tell_owner(owner_asks: Callable[[], bool]) -> None:
     _owner_asks = owner_asks
 
 
+@contextlib.contextmanager
+def for_visitor(whether: bool = True) -> Iterator[None]:
+    """Within, the Hub is asked without the owner's token, whoever goes on with a visitor's work and in which process."""
+    before = _visitor_asks.set(_visitor_asks.get() or whether)
+    try:
+        yield
+    finally:
+        _visitor_asks.reset(before)
+
+
+def _has_token() -> bool:
+    return _owner_asks() and not _visitor_asks.get()
+
+
 def token() -> Literal[False] | None:
     """What to give to the Hub's client as its token: None lets it find the owner's, False asks without any."""
-    return None if _owner_asks() else False
+    return None if _has_token() else False
 
 
 def environment(**variables: str) -> dict[str, str]:
     """The environment of a child process, which has the owner's token only where the owner asks, and no other secret."""
-    if _owner_asks():
+    if _has_token():
         return {**without_secrets(APP_SECRETS), **variables}
+    return visitors_environment(**variables)
+
+
+def visitors_environment(**variables: str) -> dict[str, str]:
+    """The environment of a child process that works for a visitor, whoever starts it."""
     without_token = {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_TOKEN_PATH": os.devnull}
     return {**without_secrets(), **without_token, **variables}
 
@@ -78,7 +100,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
         except Exception as error:  # noqa: BLE001 (raised again in the caller's thread)
             fault.append(error)
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True)  # for the same asker
     thread.start()
     thread.join(seconds)
     if fault:
@@ -118,7 +140,7 @@ def download(
         try:
             _watch(child, lambda: written(folders) - before, expected, start, arrived)
         finally:
-            _end(child)
+            end(child)
         if child.returncode:
             errors.seek(0)
             lines = errors.read()[-4000:].decode(errors="replace").strip().splitlines() or ["no reason given"]
@@ -132,7 +154,7 @@ def _watch(
     last, seen = time.monotonic(), (0, 0.0)
     while child.poll() is None:
         time.sleep(POLL_SECONDS)
-        now, progress = time.monotonic(), (size(), _work(child.pid))
+        now, progress = time.monotonic(), (size(), work_of(child.pid))
         arrived(progress[0])
         if progress[0] > expected + SPARE_BYTES:
             raise UserError("it is larger than the {count} MB that were announced", count=expected // 10**6)
@@ -146,7 +168,7 @@ def _watch(
         raise UserError("it is larger than the {count} MB that were announced", count=expected // 10**6)
 
 
-def _work(pid: int) -> float:
+def work_of(pid: int) -> float:
     """Seconds of processor time that a process has had."""
     try:
         times = psutil.Process(pid).cpu_times()
@@ -155,7 +177,7 @@ def _work(pid: int) -> float:
     return float(times.user + times.system)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def end(child: subprocess.Popen[bytes]) -> None:
     """End what still runs of a child and its own children."""
     if child.poll() is None:
         os.killpg(child.pid, signal.SIGKILL)

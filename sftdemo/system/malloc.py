@@ -25,20 +25,16 @@ PIECE = 2**24  # bytes of the heap touched at once
 
 
 def keep_freed_heap(kept: int = KEPT) -> None:
-    """Let glibc keep what tensors free for the next ones, where it is: fetched anew from the system, each page costs a fault.
-
-    The first passes over prompts took 1.8 s instead of 1.2 s, and training steps 3 % more.
-    """
+    """Let glibc keep what tensors free for the next ones: fetched anew from the system, each page costs a fault."""
     if mallopt := _libc("mallopt"):
         mallopt(M_MMAP_THRESHOLD, MAPPED)
         mallopt(M_TRIM_THRESHOLD, kept)
 
 
 def limit_onednn_cache() -> None:
-    """Let oneDNN keep fewer of the bfloat16 products that it builds, one for each length of a batch or row.
+    """Let oneDNN's cache of primitives hold fewer bfloat16 products: it builds one for each length of a batch or row.
 
-    36 batches of as many lengths took 0.2 GB more with its 1,024. The environment overrules it; without effect once
-    anything was built.
+    The environment overrules it; without effect once anything was built.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(BUILT))
 
@@ -46,8 +42,8 @@ def limit_onednn_cache() -> None:
 def warm_heap(size: int) -> Future[None] | None:
     """Let one heap serve all threads and keep what is freed, and fetch it in the background until `size` bytes are free.
 
-    Pages that a virtual machine never touched cost 6 to 14 microseconds each: a training's first forward pass took 3.5 s
-    where the next took 1.5. Until `give_back`, up to 2 GiB of what is freed stays with the process.
+    Pages that a virtual machine never touched are slow to come, and a training's first forward pass would wait for them.
+    Until `give_back`, up to 2 GiB of what is freed stays with the process.
     """
     mallopt, malloc, release = map(_libc, ("mallopt", "malloc", "free"))
     if not mallopt:
@@ -89,8 +85,7 @@ def _libc(name: str) -> Any:
 
 def ask_for_huge_pages(address: int, size: int) -> None:
     """Ask Linux to back memory that is written next with pages of 2 MiB: weights are read in order, and with small pages
-    each 4 KiB of them costs a look into the page table (21.2 against 20.3 ms for two rows through all weights of 135M).
-    """
+    each 4 KiB of them costs a look into the page table."""
     if madvise := _libc("madvise"):
         first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
         if (whole := address + size - first) > 0:

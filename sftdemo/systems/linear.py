@@ -39,21 +39,21 @@ class Linear:
 
         with threadpool_limits(1):  # sparse products gain nothing from more, and threads spin for each other
             began = time.perf_counter()
-            model, features = _fitted(task)
+            model, features = fitted(task)
             trained = time.perf_counter()
             texts = model.predict(features.values([prompt_text(row["messages"]) for row in task.rows])).tolist()
             seconds = time.perf_counter() - trained
         return Answers(texts, seconds, trained - began, len(pickle.dumps((model, features))))
 
 
-def _fitted(task: Task) -> tuple[Any, Features]:
+def fitted(task: Task) -> tuple[Any, Features]:
     """The model with the penalty that is best on the validation rows, and the features it takes."""
     from sklearn.linear_model import LogisticRegression
 
     train = [example for example in task.train if example.get("label")]
     validation = [example for example in task.validation if example.get("label")]
     texts, labels = _prompts(train), [example["label"] for example in train]
-    features, learned = Features.fitted(texts)
+    features, learned = Features.fitted(texts, "linear")
     strengths = STRENGTHS if validation else STRENGTHS[1:2]
     models = [LogisticRegression(C=strength, max_iter=300).fit(learned, labels) for strength in strengths]
     held_out = features.values(_prompts(validation)) if validation else None
@@ -68,8 +68,9 @@ class Features:
     vectorizers: list[Any]
 
     @classmethod
-    def fitted(cls, texts: Sequence[str]) -> tuple[Self, Any]:
-        """Those that tell these texts apart, and the texts' own values, a sparse row for each."""
+    def fitted(cls, texts: Sequence[str], name: str) -> tuple[Self, Any]:
+        """Those that tell these texts apart, and the texts' own values, a sparse row for each; UserError, for the system
+        `name`, where there are none."""
         from scipy.sparse import hstack
         from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -86,7 +87,7 @@ class Features:
                 continue
             vectorizers.append(vectorizer)
         if not vectorizers:
-            raise UserError("linear finds nothing in the training rows that tells them apart; leave it out.")
+            raise UserError("{name} finds nothing in the training rows that tells them apart; leave it out.", name=name)
         return cls(vectorizers), hstack(values).tocsr()
 
     def values(self, texts: Sequence[str]) -> Any:

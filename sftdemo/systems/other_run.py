@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sftdemo.config import kinds
+from sftdemo.data import rehearsal
 from sftdemo.data.cleaning.duplicates import leak_keys
+from sftdemo.data.conversion.wording import Wording, put_as, wordings_of
+from sftdemo.encoding.own_text import own_text
 from sftdemo.errors import UserError
-from sftdemo.inference import load_run
-from sftdemo.model.loading import weights_bytes
-from sftdemo.runs import Run
+from sftdemo.inference import kinds as load_other
+from sftdemo.runs import Run, ancestry
 from sftdemo.systems.one_side import answer_alone
-from sftdemo.systems.system import Answers, Task
+from sftdemo.systems.system import Answers, Row, Task, asked
 
 if TYPE_CHECKING:
-    from sftdemo.data import Message
+    from sftdemo.data import Example, Message
 
 
 @dataclass(frozen=True)
 class OtherRun:
-    """The tuned model of another run of this home, whatever its base."""
+    """The tuned model of another run of this home, whatever its base, asked in the words of its own training."""
 
     run: Run
 
@@ -30,27 +33,102 @@ class OtherRun:
         return f"run:{self.run.name}"
 
     def check(self, task: Task) -> None:
+        """A test row that both runs have learned from favours neither; those that this one alone has make it no rival."""
         self.run.trained_config()  # raises DamagedRun
-        learned = [row["messages"][:-1] for split in ("train", "validation") for row in self.run.examples(split)]
-        known = set(_questions(learned))
-        if seen := sum(question in known for question in _questions([row["messages"] for row in task.rows])):
+        own = ("train", "validation", "rehearsal")
+        before = ancestry.read(self.run)  # of the runs it came from and its teacher
+        learned = _asked_in(row["messages"][:-1] for split in own for row in self.run.examples(split))
+        learned |= {*before["trained"], *before["validation"]}
+        here: list[Example] = [{"messages": example["messages"]} for example in (*task.train, *task.validation)]
+        learned -= {*_asked_in(example["messages"][:-1] for example in here), *rehearsal.hashes(here)}
+        questions = _questions([row["messages"] for row in task.rows])
+        rows = zip(task.rows, questions, strict=True)
+        if seen := sum(
+            not learned.isdisjoint((question, asked(row["messages"]), *_hashes(row))) for row, question in rows
+        ):
             raise UserError(
                 "Run {name} has learned from {seen} of these {n} test rows; compare it on rows that neither has seen, with "
-                "--data, or train both with one seed.",
+                "--data, or train both with one seed and, where rows repeat, --clean leaks.",
                 name=self.run.name,
                 seen=seen,
                 n=len(task.rows),
             )
 
     def identity(self) -> Any:
-        return sorted((file.name, file.stat().st_mtime_ns) for file in self.run.model_path.glob("*.safetensors"))
+        weights = sorted((file.name, file.stat().st_mtime_ns) for file in self.run.model_path.glob("*.safetensors"))
+        return [*weights, *(wording.template for wording in self._wordings), self.run.system_message]
+
+    @property
+    def _wordings(self) -> list[Wording]:
+        return wordings_of(self.run.config())
 
     def answer(self, task: Task) -> Answers:
+        if self.run.kind in kinds.LABELLING:
+            return self._answered_at_once(task)
+        from sftdemo.inference import load_run  # torch, which the page doesn't wait for
+
         pair = load_run.load(self.run, task.reporter)
         began = time.perf_counter()
-        texts = answer_alone(pair, "tuned", [row["messages"] for row in task.rows], task, self.name)
+        own = self.run.system_message
+        questions = [with_own_system(row["messages"], task.system, own) for row in task.rows]
+        asked_so = [as_trained(messages, task.templates, self._wordings) for messages in questions]
+        texts = answer_alone(pair, "tuned", asked_so, task, self.name)
         seconds = time.perf_counter() - began
-        return Answers(texts, seconds, self.run.status().get("seconds"), weights_bytes(self.run.model_path))
+        return Answers(texts, seconds, self.run.status().get("seconds"), load_run.weight_bytes(self.run)["tuned"])
+
+    def _answered_at_once(self, task: Task) -> Answers:
+        """By a run of another kind, which reads texts without the words around them."""
+        from sftdemo.inference import load_run
+
+        answering = load_other.load(self.run, task.reporter)
+        began = time.perf_counter()
+        texts: dict[int, str] = {}
+        for answers in answering.answers(
+            task.rows, task.longest, task.batch_size, (), task.reporter, ("tuned",), task.templates
+        ):
+            texts |= {place: answer["tuned"] for place, answer in answers.items()}
+            task.reporter.answered(len(texts), len(task.rows))
+        if len(texts) < len(task.rows):
+            raise UserError("Stopped while {name} answered; the evaluation itself is saved.", name=self.name)
+        seconds = time.perf_counter() - began
+        size = load_run.weight_bytes(self.run)["tuned"]
+        return Answers(
+            [texts[place] for place in range(len(task.rows))], seconds, self.run.status().get("seconds"), size
+        )
+
+
+def with_own_system(messages: Sequence[Any], given: str, own: str) -> list[Any]:
+    """A conversation under a run's `own` system message in place of the one that was `given` to another run's rows, either ""
+    where there is none. One that came with the row stays."""
+    has_system = messages[0]["role"] == "system"
+    if (messages[0]["content"] if has_system else "") != given:
+        return list(messages)
+    turns = messages[has_system:]
+    return [{"role": "system", "content": own}, *turns] if own else list(turns)
+
+
+def as_trained(messages: Sequence[Any], templates: Sequence[str], wordings: Sequence[Wording]) -> list[Any]:
+    """A question as a run was asked in its training: the words that `templates` put around its text changed for those of its
+    own `wordings`. A conversation of several turns, and a text that can't be told from the words, stay as they are."""
+    *before, last = messages
+    if last["role"] != "user" or any(message["role"] != "system" for message in before):
+        return list(messages)
+    worded = put_as(wordings, own_text([last], templates))
+    return [*before, last if worded is None else {**last, "content": worded}]
+
+
+def _hashes(row: Row) -> list[str]:
+    """A row as data/ancestry.json names it, with each of its right answers."""
+    answers: list[Message] = [{"role": "assistant", "content": reference} for reference in row["references"]]
+    if "answer" in row:
+        answers.append(row["answer"])
+    return rehearsal.hashes([{"messages": [*row["messages"], answer]} for answer in answers])
+
+
+def _asked_in(conversations: Iterable[Any]) -> set[str]:
+    """What conversations ask, as rows are compared with them."""
+    known = list(conversations)
+    return {*map(asked, known), *_questions(known)}
 
 
 def _questions(conversations: Sequence[Any]) -> list[str]:

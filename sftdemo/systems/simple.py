@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sftdemo.errors import UserError
-from sftdemo.evaluation.predictions import read_predictions
-from sftdemo.systems.system import Answers, Task
+from sftdemo.evaluation.baselines import copied, majority_label
+from sftdemo.evaluation.metrics import plain
+from sftdemo.evaluation.predictions import ROW, read_predictions
+from sftdemo.log import Quiet, Reporter
+from sftdemo.systems.system import Answers, Row, Task
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Majority:
 
     def answer(self, task: Task) -> Answers:
         began = time.perf_counter()
-        label = max(sorted(task.label_counts), key=task.label_counts.__getitem__)
+        label = majority_label(task.label_counts, task.labels)
         return Answers([label] * len(task.rows), time.perf_counter() - began, 0.0)
 
 
@@ -45,33 +48,27 @@ class Copy:
         return None
 
     def answer(self, task: Task) -> Answers:
-        return Answers([row["messages"][-1]["content"] for row in task.rows], 0.0, 0.0)
+        return Answers([copied(row) for row in task.rows], 0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class PredictionFile:
-    """Answers from a file that `score` reads, one for each row and in their order."""
+    """Answers from a file that `score` reads, one for each row: by its column `row`, as outputs.jsonl has it, or in their order."""
 
     path: Path
     name: str  # as it was asked for: two files may have one name
 
-    @cached_property
-    def _rows(self) -> list[dict[str, Any]]:
-        return read_predictions(self.path)
-
     def check(self, task: Task) -> None:
-        if len(self._rows) != len(task.rows):
-            raise UserError(
-                "{path} has {n} predictions, and the evaluation has {rows} rows; give one for each row of outputs.jsonl, "
-                "in its order.",
-                path=self.path,
-                n=len(self._rows),
-                rows=len(task.rows),
-            )
-        for number, (prediction, row) in enumerate(zip(self._rows, task.rows, strict=True), 1):
-            wanted = row["references"] if row.get("label") is None else [row["label"], *row["references"]]
+        right = {plain(text) for row in task.rows for text in _right_answers(row)}
+        tells_by_case = len({text.casefold() for text in right}) < len(right)
+
+        def compared(texts: list[str]) -> set[str]:
+            return {plain(text) if tells_by_case else plain(text).casefold() for text in texts}
+
+        for number, (prediction, row) in enumerate(zip(self._in_order(task, task.reporter), task.rows, strict=True), 1):
+            wanted = _right_answers(row)
             given = [prediction["label"]] if "label" in prediction else prediction.get("references", [])
-            if not set(given) & set(wanted):
+            if not compared(given) & compared(wanted):
                 raise UserError(
                     "{path}: prediction {number} is for {given!r}, and row {number} of the evaluation for {wanted!r}; give the "
                     "predictions in the order of outputs.jsonl.",
@@ -81,11 +78,40 @@ class PredictionFile:
                     wanted=wanted[0],
                 )
 
+    def _in_order(self, task: Task, reporter: Reporter) -> list[dict[str, Any]]:
+        """The predictions in the order of the evaluation's rows."""
+        predictions = read_predictions(self.path, reporter=reporter)
+        if len(predictions) != len(task.rows):
+            raise UserError(
+                "{path} has {n} predictions, and the evaluation has {rows} rows; give one for each row of outputs.jsonl, "
+                "in its order.",
+                path=self.path,
+                n=len(predictions),
+                rows=len(task.rows),
+            )
+        places = Counter(prediction.get(ROW) for prediction in predictions)
+        if places.keys() == {None}:
+            return predictions
+        for place in range(len(task.rows)):
+            if (times := places[place]) != 1:
+                raise UserError(
+                    "{path} has {n} predictions for row {place}; give one, or leave the column row out where they are in the "
+                    "order of outputs.jsonl.",
+                    path=self.path,
+                    n=times,
+                    place=place,
+                )
+        return sorted(predictions, key=lambda prediction: int(prediction[ROW]))
+
     def identity(self) -> Any:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     def answer(self, task: Task) -> Answers:
-        return Answers([row["prediction"] for row in self._rows])
+        return Answers([prediction["prediction"] for prediction in self._in_order(task, Quiet(task.reporter))])
+
+
+def _right_answers(row: Row) -> list[str]:
+    return row["references"] if row.get("label") is None else [row["label"], *row["references"]]
 
 
 def need_labels(name: str, task: Task) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from sftdemo.data.text.normalisation import normalise
 from sftdemo.data.types import turn_text
@@ -13,8 +13,18 @@ from sftdemo.log import Reporter
 if TYPE_CHECKING:
     from sftdemo.data import Example
     from sftdemo.inference.side_by_side import SideBySide
+    from sftdemo.runs.partial import Partial
 
 Row = Mapping[str, Any]
+
+
+class KeptAnswer(TypedDict):
+    """An answer of a service, kept until all rows have one."""
+
+    row: int
+    text: str
+    tokens: dict[str, int]
+    about: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -23,7 +33,8 @@ class Task:
     `label_counts` as they were before any balancing.
 
     `labels` are those that are declared, none where rows are scored as text; `longest` is an answer's limit in tokens; `pair`
-    are the run's loaded models.
+    are the run's loaded models, where it chats; `templates` and `system` are the words and the system message that the
+    run put around its questions; `beams` are searched by models that can; in `kept` a system whose answers cost money keeps each as it comes (`KeptAnswer`).
     """
 
     rows: Sequence[Row]
@@ -34,19 +45,25 @@ class Task:
     longest: int
     batch_size: int
     seed: int
-    pair: SideBySide
+    pair: SideBySide | None
     reporter: Reporter
+    templates: Sequence[str] = ()
+    beams: int = 1
+    kept: Partial | None = None
+    system: str = ""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """A text a row, and what they cost: seconds for all rows, seconds of training, bytes of the model, tokens of a service."""
+    """A text a row, and what they cost: seconds for all rows, seconds of training, bytes of the model, tokens of a service;
+    and what a service said `about` itself."""
 
     texts: list[str]
     seconds: float | None = None
     training_seconds: float | None = None
     size: int | None = None
     tokens: dict[str, int] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
 
 
 class System(Protocol):

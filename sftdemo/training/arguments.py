@@ -15,7 +15,7 @@ from sftdemo.training.budget import EVALUATION_SHARE, EVALUATIONS
 from sftdemo.training.prepare import planned_steps
 
 if TYPE_CHECKING:
-    from sftdemo.config import TrainConfig
+    from sftdemo.config.train import TrainConfig
     from sftdemo.training.prepare import Prepared
 
 FORWARD_SHARE = 3  # a forward pass costs a third of a training step

@@ -6,8 +6,9 @@ import math
 import time
 from dataclasses import dataclass
 
-from sftdemo.config import TrainConfig
-from sftdemo.schema import BudgetState
+from sftdemo.config.train import TrainConfig
+from sftdemo.errors import Text
+from sftdemo.schema.run import BudgetState
 
 LEAST_RATE = 0.1  # of the peak, at the start of the warm-up: no step is spent on a rate of 0
 POINTS = 1000  # of a curve, spread over the time
@@ -75,6 +76,20 @@ class Budget:
         if share < warmup:
             return max(LEAST_RATE, share / warmup)
         return _falling(config.schedule, (share - warmup) / (1.0 - warmup) if warmup < 1 else 0.0)
+
+
+def warmup_note(config: TrainConfig) -> Text | None:
+    """What a plan says of a warm-up that lasts until the training ends, or may: nobody knows yet how many steps fit."""
+    if config.warmup_steps is None and config.warmup_ratio == 1:
+        return Text("warmup_ratio is 1: the learning rate rises until the training ends; give less.")
+    if config.warmup_steps and config.max_minutes is not None:
+        return Text(
+            "warmup_steps is {warmup}: where fewer steps fit into {minutes} min, the warm-up never ends; with warmup_ratio it "
+            "takes a share of the time.",
+            warmup=config.warmup_steps,
+            minutes=f"{config.max_minutes:.10g}",
+        )
+    return None
 
 
 def _falling(schedule: str, progress: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +11,8 @@ import torch
 from transformers import TrainerCallback
 
 from sftdemo import runs
-from sftdemo.config import TrainConfig
-from sftdemo.schema import Checkpoint, MetricsRow
+from sftdemo.config.train import TrainConfig
+from sftdemo.schema.run import Checkpoint, MetricsRow
 from sftdemo.system import resources
 from sftdemo.training.budget import Budget
 from sftdemo.training.early_stopping import BestStep
@@ -75,14 +76,15 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         )
         self.tally = Tally.of(checkpoint) if checkpoint else Tally()
         self.trainer: Any = None
+        self.is_over: Callable[[int], bool] = lambda step: False  # asked before each step, with the steps done
         self.began = 0.0
         self.ended = self.tally.training_seconds
         self.saved_at, self.saved_step = time.monotonic(), checkpoint["step"] if checkpoint else 0
         self.step_seconds = self.save_seconds = 0.0
         metrics = run.metrics() if checkpoint else []
         self.best = BestStep.of(config, metrics)
-        measured = [(row["step"], row["eval_loss"]) for row in metrics if "eval_loss" in row]
-        self.evaluated = measured[-1] if measured else None  # the newest validation loss, with its step
+        measured = [(row["step"], row["eval_loss"], row.get("eval_score")) for row in metrics if "eval_loss" in row]
+        self.evaluated = measured[-1] if measured else None  # the newest validation loss, with its step and score
         self.stopped = self.cut_off = self.early_stopped = False
 
     @property
@@ -102,7 +104,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         hurry = self.interruption.terminated or out_of_time
         late = time.monotonic() - self.saved_at >= max(LOST_SECONDS, LOST_SHARE * self.tally.elapsed)
         due = self.every > 0 and (late or self.run.save_asked)
-        asked = self.interruption.asked or self.run.stop_asked or self.progress.should_stop()
+        over = self.is_over(self.trainer.state.global_step)
+        asked = over or self.interruption.asked or self.run.stop_asked or self.progress.should_stop()
         return hurry or asked, hurry, due
 
     def pace(self, state: Any) -> tuple[float, bool, bool, bool]:
@@ -166,18 +169,22 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
     ) -> None:
         """The best so far is kept as a checkpoint; the last step's model is at hand."""
-        lowest = self.best and metrics and self.best.measure(state.global_step, metrics["eval_loss"])
-        if lowest and state.global_step < state.max_steps:
+        better = (
+            self.best
+            and metrics
+            and self.best.measure(state.global_step, metrics["eval_loss"], metrics.get("eval_score"))
+        )
+        if better and state.global_step < state.max_steps:
             control.should_save = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         logs = logs or {}
         if "eval_loss" in logs:
-            self.evaluated = (state.global_step, logs["eval_loss"])
+            self.evaluated = (state.global_step, logs["eval_loss"], logs.get("eval_score"))
         if not state.is_world_process_zero or not {"loss", "eval_loss"} & logs.keys():
             return
         row = MetricsRow(step=state.global_step, epoch=round(state.epoch or 0.0, 4))
-        for key in ("loss", "learning_rate", "grad_norm", "eval_loss"):
+        for key in ("loss", "learning_rate", "grad_norm", "eval_loss", "eval_score"):
             if key in logs:
                 row[key] = logs[key]
         if "loss" in logs:

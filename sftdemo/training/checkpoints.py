@@ -17,7 +17,7 @@ from sftdemo import files
 from sftdemo.errors import Text, UserError, sentences
 from sftdemo.files import read_json, write_json
 from sftdemo.runs import Run
-from sftdemo.schema import Checkpoint
+from sftdemo.schema.run import Checkpoint
 
 MANIFEST = "checkpoint.json"
 METRICS = "metrics.jsonl"  # the run's, as far as it went
@@ -44,6 +44,16 @@ def folder(run: Run) -> Path:
 def part(run: Run) -> Path:
     """Where the next one is written."""
     return folder(run) / ".part"
+
+
+def replace_model(run: Run, written: Path) -> None:
+    """Give the model in a folder, which is whole, its place in the run; one of the run as it was stopped before goes."""
+    old = run.path / ".model.old"
+    if run.model_path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        run.model_path.rename(old)
+    written.rename(run.model_path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def discard_part(run: Run) -> None:

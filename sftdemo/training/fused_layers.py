@@ -1,5 +1,5 @@
 """Parts of a decoder layer as one autograd function each, for LoRA training: the parameters and results of PEFT and
-transformers with fewer passes over memory, and less kept for the way back."""
+transformers with fewer passes over memory, and less saved for the backward pass."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LoraProduct(torch.autograd.Function):
 
 
 class GatedProduct(torch.autograd.Function):
-    """LoraProduct of silu(gate) * up (SwiGLU, Shazeer 2020), which is made again on the way back instead of being kept."""
+    """LoraProduct of silu(gate) * up (SwiGLU, Shazeer 2020), recomputed in the backward pass instead of being saved."""
 
     @staticmethod
     def forward(

@@ -2,98 +2,129 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftdemo.config import DEFAULT_MODEL, TrainConfig
+from sftdemo import files
+from sftdemo.config.start import DEFAULT_MODEL
+from sftdemo.config.train import SOURCES, TrainConfig
+from sftdemo.data.sources import card_path, front_matter
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.runs import DamagedRun, Run
-from sftdemo.schema import Scores
+from sftdemo.schema.evaluation import Scores
+from sftdemo.training import card_pictures, card_words
+from sftdemo.training.card_use import HEAD, how_to_use, is_hub_id, pipeline_of, pooling_of
 from sftdemo.votes import Store
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"  # of the default model, whose licence is known
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 UNKNOWN = "unknown"
-USES = {
-    "adapter": """```python
-from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
-model, tokenizer = AutoPeftModelForCausalLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
-ids = tokenizer.apply_chat_template([{"role": "user", "content": "…"}], add_generation_prompt=True, return_tensors="pt")
-print(tokenizer.decode(model.generate(**ids, do_sample=False, max_new_tokens=64)[0]))
-```
-
-vLLM: `vllm serve BASE --enable-lora --lora-modules tuned=.`""",
-    "merged": """```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-model, tokenizer = AutoModelForCausalLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
-ids = tokenizer.apply_chat_template([{"role": "user", "content": "…"}], add_generation_prompt=True, return_tensors="pt")
-print(tokenizer.decode(model.generate(**ids, do_sample=False, max_new_tokens=64)[0]))
-```
-
-vLLM: `vllm serve .`""",
-    "gguf": """```bash
-ollama create NAME -f Modelfile
-ollama run NAME
-llama-server -m FILE.gguf --jinja
-```""",
-}
 
 
-def model_card(run: Run, summary: Mapping[str, Any], form: str = "", check: str = "") -> str:
+@dataclass(frozen=True)
+class Terms:
+    """What a card says of where the model goes: the repository's id, of its data set too, and the licences, as the Hub
+    writes them; "" where that isn't known."""
+
+    repository: str = ""
+    dataset: str = ""
+    license: str = ""
+    data_license: str = ""
+
+
+def write_card(run: Run, folder: Path, form: str, check: str, terms: Terms | None = None) -> None:
+    """README.md of an export and its pictures, in the export's folder."""
+    scores = _newest_scores(run)
+    pictures = ""
+    if card_pictures.draw_curve(run.metrics(), folder / card_pictures.CURVE):
+        pictures += f"![Loss over the steps of the training]({card_pictures.CURVE})\n\n"
+    if scores and card_pictures.draw_scores(scores, folder / card_pictures.SCORES):
+        pictures += f"![Scores of base and tuned model]({card_pictures.SCORES})\n\n"
+    card = model_card(run, run.status(), form, check, terms or Terms(), pictures)
+    files.write_text(folder / "README.md", card)
+
+
+def model_card(
+    run: Run,
+    summary: Mapping[str, Any],
+    form: str = "",
+    check: str = "",
+    terms: Terms | None = None,
+    pictures: str = "",
+) -> str:
     """README.md of a run folder, or of an export as `form` with what its check said: a model card as the Hub takes it."""
-    config = run.trained_config()
+    config, terms = run.trained_config(), terms or Terms()
     settings = TrainConfig.from_json(config["settings"]).to_json()
     # What says how the run was made; it has a model without that too.
     data: dict[str, Any] = {"source": UNKNOWN, "sha256": UNKNOWN, **config["data"]}
     sizes = ", ".join(f"{count} {split}" for split, count in data.get("sizes", {}).items()) or UNKNOWN
     versions = ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items()) or UNKNOWN
     votes = _votes(run) if form else ""  # of a run that has just been trained there are none
-    form = form or ("adapter" if settings["method"] == "lora" else "merged")
+    head = HEAD if settings["method"] == "frozen" else "merged"
+    form = form or ("adapter" if run.has_adapter else head)
     loss = ""
     if summary.get("eval_loss") is not None and summary.get("first_eval_loss") is not None:
         loss = f"Validation loss {summary['first_eval_loss']:.3f} → {summary['eval_loss']:.3f}. "
     if (step := summary.get("best_step")) is not None:
-        early = "Stopped early, as the validation loss no longer fell. " if summary.get("early_stopped") else ""
-        loss += f"{early}This is the model of step {step}, kept for its validation loss. "
+        by = "validation loss" if settings["best_by"] == "loss" else f"{settings['best_by']} on validation rows"
+        early = f"Stopped early, as it got no better by {by}. " if summary.get("early_stopped") else ""
+        loss += f"{early}This is the model of step {step}, kept for its {by}. "
     targets = f" LoRA on the layers {', '.join(names)}." if (names := summary.get("lora_targets")) else ""
+    if count := summary.get("trained_parameters"):
+        targets += f" {count:,} parameters were trained."
+    if student := config.get("student"):
+        kept = student.get("layers_kept")
+        begin = f"began with {len(kept)} of its {len(student['block_influence'])} layers and " if kept else ""
+        targets += f" A student of the run {student['teacher']}: it {begin}learned its probabilities."
     quantization = "" if settings["quantization"] == "none" else f", base weights in {settings['quantization']}"
-    scores = _newest_scores(run)
+    scores, words = _newest_scores(run), card_words.of(run)
     state = summary.get("status") or summary.get("state")
-    return f"""{_metadata(run, settings, form, scores)}
+    data_license = terms.data_license or licence_of_data(data["source"])
+    imported = config.get("imported")
+    origin = f" It was imported from {imported['source']} ({imported['kind']})." if imported else ""
+    training = f"""- **Data**: {data_name(data["source"])} ({data["task"]}), {sizes} rows; SHA-256 `{data["sha256"]}`; \
+licence: {data_license or UNKNOWN}.
+- **Training**: {summary.get("steps", 0)} steps, {summary.get("seconds", 0):.0f} s, \
+{summary.get("tokens_per_s", 0):.0f} tokens/s, {state}. {loss}{words.loss}{targets}
+{_lineage(config)}- **Settings**: {_settings(settings)}."""
+    if imported and imported["kind"] != "run":
+        training = "- **Data and training**: unknown; it wasn't trained here."
+    return f"""{_metadata(run, settings, form, scores, terms)}
 # {run.name}
 
-{base_name(config)} ({config.get("model_source", UNKNOWN)}), fine-tuned by sftdemo: method {settings["method"]}{quantization}.
+{base_name(config)} ({config.get("model_source", UNKNOWN)}), {words.made} by \
+{"others" if imported else "sftdemo"}: method {settings["method"]}{quantization}.{origin}
 
-- **Data**: {_data_name(data["source"])} ({data["task"]}), {sizes} rows; SHA-256 `{data["sha256"]}`.
-- **Training**: {summary.get("steps", 0)} steps, {summary.get("seconds", 0):.0f} s, \
-{summary.get("tokens_per_s", 0):.0f} tokens/s, {state}. {loss}Loss only on the assistant's tokens and their end of turn.{targets}
-- **Settings**: {_settings(settings)}.
+{training}
 - **Libraries**: {versions}.
 
 ## What for
 
-Tasks like the rows it was trained on, asked in the same words. Nothing else was tried.
+{words.purpose} Nothing else was tried.
 
 ## Measured
 
-{_measured(scores)}
+{pictures}{_measured(scores)}{words.base}
 
 {votes}
 
 ## Limits
 
-It keeps the limits of its base, may have forgotten some of what the base knew, and can be wrong with confidence. The data's
-licence isn't known here: see that you may share what was learned from it.
+{words.limits}\
+{"" if data_license else " The data's licence isn't known here: see that you may share what was learned from it."}
 
 ## Use
 
-{USES[form.partition("-")[0]]}
+{how_to_use(run, form, base_name(config), settings, terms.repository)}
 
 {check or f"`python -m sftdemo evaluate {run.name}` measures it against its base."}
 """
+
+
+def licence_of_data(source: object) -> str:
+    """The licence of a sample of ours, as the Hub writes it; of other data, ""."""
+    return front_matter(card_path(str(source))).get("license", "").lower()
 
 
 def base_name(config: Mapping[str, Any]) -> str:
@@ -101,25 +132,36 @@ def base_name(config: Mapping[str, Any]) -> str:
     model = str(config["settings"]["model"])
     if model == DEFAULT_MODEL:
         return HUB_ID
-    return Path(model).name if config.get("model_source") == "local folder" or not _HUB_ID.fullmatch(model) else model
+    known = config.get("model_source") not in (None, "local folder")  # before a training it may be either
+    return model if known and is_hub_id(model) else Path(model).name
 
 
-def _data_name(source: object) -> str:
+def data_name(source: object) -> str:
     return str(source).rsplit("/", 1)[-1]
 
 
+def _lineage(config: Mapping[str, Any]) -> str:
+    """A line on the earlier runs that it went on from, the nearest first."""
+    if not (origin := config.get("from")):
+        return ""
+    steps = [origin, *origin.get("before", [])]
+    named = " ← ".join(f"{step['run']} ({step['method']}, weights `{step['weights'][:12]}`)" for step in steps)
+    return f"- **Went on from**: {named}; data SHA-256 `{origin['data']}`.\n"
+
+
 def _settings(settings: Mapping[str, Any]) -> str:
-    hidden = {"data", "model", "name", "resume", "columns", "instruction", "system"}
+    of_this_home = {"name", "resume", "from_run", "teacher", "report_to"}
+    hidden = {*SOURCES, *of_this_home, "columns", "instruction", "system"}
     return ", ".join(f"{key} {value}" for key, value in settings.items() if key not in hidden and value is not None)
 
 
-def _metadata(run: Run, settings: Mapping[str, Any], form: str, scores: Scores | None) -> str:
+def _metadata(run: Run, settings: Mapping[str, Any], form: str, scores: Scores | None, terms: Terms) -> str:
     """The front matter, with the newest evaluation as its model-index."""
     from huggingface_hub import EvalResult, ModelCardData
 
     results = [
         EvalResult(
-            task_type="text-generation",
+            task_type=pipeline_of(run),
             dataset_type="private",
             dataset_name="held-out rows",
             metric_type=metric,
@@ -131,10 +173,12 @@ def _metadata(run: Run, settings: Mapping[str, Any], form: str, scores: Scores |
     ]
     base = base_name(run.config())
     card = ModelCardData(
-        base_model=base if _HUB_ID.fullmatch(base) else None,
-        library_name={"adapter": "peft", "merged": "transformers"}.get(form, "gguf"),
-        license="apache-2.0" if settings["model"] == DEFAULT_MODEL else "other",
-        pipeline_tag="text-generation",
+        base_model=base if is_hub_id(base) else None,
+        library_name={"adapter": "peft", "merged": "transformers", HEAD: "transformers"}.get(form, "gguf"),
+        license=terms.license or ("apache-2.0" if settings["model"] == DEFAULT_MODEL else "other"),
+        datasets=[terms.dataset] if terms.dataset else None,
+        # The pipeline of that name would put a new head before the labels.
+        pipeline_tag=None if form == "merged" and pooling_of(run) else pipeline_of(run),
         tags=["sft", settings["method"]],
         model_name=run.name,
         eval_results=results or None,
@@ -166,6 +210,11 @@ def _measured(scores: Scores | None) -> str:
 
 
 def _votes(run: Run) -> str:
-    totals = Store().totals(run).to_json()
-    counts = ", ".join(f"{key} {value}" for key, value in totals.items() if isinstance(value, int | float))
-    return f"Blind votes: {counts}."
+    totals = Store().totals(run)
+    if not totals.n:
+        return "No blind votes yet."
+    counts = f"tuned {totals.tuned}, base {totals.base}, equally good {totals.tie}, both bad {totals.bad}"
+    rate = ""
+    if totals.win_rate is not None:
+        rate = f"; of those for one side {totals.win_rate:.0%} for tuned (95 % interval {totals.low:.0%} to {totals.high:.0%})"
+    return f"Blind votes of {totals.raters} raters on {totals.prompts} prompts: {counts}{rate}."

@@ -212,6 +212,16 @@ def enable(model: PreTrainedModel) -> bool:
     )
 
 
+def enable_all(*models: PreTrainedModel) -> bool:
+    """The same for models that read the same batches: all of them, or none."""
+    before = [model.config._attn_implementation for model in models]
+    if all(enable(model) for model in models):
+        return True
+    for model, attention in zip(models, before, strict=True):
+        model.set_attn_implementation(attention)
+    return False
+
+
 def _packed_and_alone(model: PreTrainedModel) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits of packed rows, with a shared prefix and without, and those that each row has alone."""
     with answering(model), short_spans(model.config):

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.metadata
 import math
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, cast
 
 from sftdemo import data, files, runs
-from sftdemo.config import GPU_OPTIMIZERS, TrainConfig
+from sftdemo.config.kinds import LABELLING
+from sftdemo.config.train import GPU_OPTIMIZERS, TrainConfig
 from sftdemo.errors import DataError, Text, UserError
 from sftdemo.log import Reporter
 from sftdemo.model import download
-from sftdemo.schema import Checkpoint, RunConfig
+from sftdemo.schema.lineage import StudentConfig
+from sftdemo.schema.run import Checkpoint, RunConfig
 from sftdemo.system import distributed
-from sftdemo.training import trackers
+from sftdemo.training import continual, teacher, trackers
+from sftdemo.training.budget import warmup_note
 from sftdemo.training.checkpoints import weights_fingerprint
 
 if TYPE_CHECKING:
     import torch
 
     from sftdemo.encoding.examples import EncodingResult
+    from sftdemo.model.memory_estimate import Estimate
+    from sftdemo.model.sizes import Model
 
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
@@ -34,6 +40,7 @@ class Fingerprint(TypedDict):
     """A part of Checkpoint."""
 
     dtype: str
+    device: str
     rows: str
     base: str
     versions: dict[str, str]
@@ -53,6 +60,7 @@ class Prepared:
     """All that training needs, checked before anything is written: examples, token ids, the model's folder.
 
     `rows` are the encoded train and validation rows, all within max_length; `lengths` counts what became of longer ones.
+    `answered` are the validation examples that a metric is taken of.
     """
 
     def __init__(
@@ -61,40 +69,118 @@ class Prepared:
         reporter: Reporter,
         precision: tuple[torch.dtype, str] | None = None,
         dataset: data.Dataset | None = None,
+        earlier: continual.Predecessor | None = None,
     ) -> None:
         """`precision` is what all processes of a training compute in, and why; else it is found here. `dataset` is what an
-        interrupted run was trained on; else it is read."""
+        interrupted run was trained on; else it is read. `earlier` is what `from_run` names."""
         self.config = config.check()
+        self.student: StudentConfig | None = None  # set where it has a teacher
+        self.earlier = earlier
         reporter.stage("reading")
-        self.dataset = dataset or data.prepare(config, config.max_examples)
-        splits = self.dataset.splits
+        self.dataset = dataset or data.prepare(config.for_reading, config.max_examples)
+        if earlier and dataset is None:
+            for note in continual.prepare_rows(self.dataset, earlier, config):
+                reporter.info(note)
         # From here on torch is needed; faults in the data have been told before its import.
-        from sftdemo.encoding import truncation
-        from sftdemo.encoding.examples import encode_all
-        from sftdemo.model import loading, memory_estimate, support
+        from sftdemo.model import loading
         from sftdemo.system import compute, resources
 
         compute.set_threads()
-        self.base, self.model_source = download.find(config.model, reporter)
+        self.base, self.model_source = download.find(config.model, reporter, config.task)
         reporter.info(f"Model: {config.model}, from: {self.model_source}.")
-        trackers.check(config)
+        trackers.check(config, reporter)
         if config.optimizer in GPU_OPTIMIZERS and not resources.on_gpu():
             raise UserError(
                 "optimizer {name} needs a GPU, and there is none; choose adamw, adam, sgd or adafactor.",
                 name=config.optimizer,
             )
-        support.check(self.base / "config.json", config.model)
-        self.tokenizer = loading.tokenizer(self.base, thinking=config.thinking)
+        self.start_from(earlier)
+        self.check_model()
+        self.tokenizer = loading.tokenizer_for(config, self.base)
         reporter.stage("encoding")
+        self.rows, self.lengths = self.encode(reporter)
+        if not self.rows["train"]:
+            raise UserError(
+                "No row fits into {limits}; raise max_length where that is the least, or give shorter rows.",
+                limits=self.limits(),
+            )
+        asked = {"keep_best": config.keep_best, "patience": config.patience, "evaluate_every": config.evaluate_every}
+        if not self.rows["validation"] and (names := [name for name, value in asked.items() if value]):
+            self._refuse_without_validation(names[0])
+        self.answered = self._choose_answered() if config.best_by != "loss" else []
+        self._check_steps(reporter)
+        kept = "float32" if config.method == "frozen" else config.precision  # an encoder's features
+        self.dtype, self.precision = precision or compute.training_precision(kept)
+        self.memory = self.estimate_memory(reporter)
+        needed = self.kept_bytes
+        if self.merges:  # once more in float32 when it is done
+            needed += 2 * loading.weights_bytes(self.weights)
+        resources.check_disk(runs.home(), needed + 200_000_000, Text("The run"))
+
+    def _choose_answered(self) -> list[data.Example]:
+        """Validation examples for the metric of `best_by`; UserError where there are none, or it doesn't apply to them."""
+        from sftdemo.training import validation_answers
+
+        config, examples = self.config, self.taken()["validation"]
+        if any("labels" in example for example in examples):
+            raise UserError("best_by goes by one answer a text, and these rows have several labels; leave it out.")
+        if config.task not in LABELLING:  # which read a long text in parts, and answer all of them at once
+            examples = validation_answers.fitting(examples, self.tokenizer, config.max_length)
+        if not examples:
+            self._refuse_without_validation("best_by")
+        validation_answers.check(config, examples, list(self.dataset.labels))
+        return examples
+
+    def _refuse_without_validation(self, name: str) -> NoReturn:
+        raise UserError(
+            "{name} needs validation rows, and none fits into max_length {max_length}; raise it, or leave {name} out.",
+            name=Text(name),
+            max_length=self.config.max_length,
+        )
+
+    def start_from(self, earlier: continual.Predecessor | None) -> None:
+        """Take the weights of an earlier run, or of what is kept of it."""
+        self.earlier, self.weights = earlier, continual.full_weights(earlier, self.base)
+
+    @property
+    def kept_bytes(self) -> int:
+        """What its checkpoints and its model take on the disk: a checkpoint holds what is trained and two moments of it, and the
+        next one is written beside it."""
+        from sftdemo.model import loading
+
+        config = self.config
+        copies = 1 + 3 * (2 + config.keeps_best) if config.checkpoint_every else 1
+        if config.method == "full":
+            return copies * (self.model.file_bytes if config.drop_layers else loading.weights_bytes(self.weights))
+        if config.method != "lora":
+            return 0
+        model = self.model
+        # Embeddings that are the head, too, stand twice in an adapter's file.
+        return 4 * (copies * model.trained(config) + (copies // 3 + 1) * model.saved_whole(config))
+
+    def limits(self) -> Text:
+        """What rows have to fit into."""
+        return Text("max_length {max_length}", max_length=self.config.max_length)
+
+    def check_model(self) -> None:
+        """Raise UserError where the model in `base` isn't of this kind."""
+        from sftdemo.model import selection, support
+
+        support.check(self.base / "config.json", self.config.model, self.config.task)
+        selection.check(self.weights, self.config)
+
+    def encode(self, reporter: Reporter) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
+        """The train and validation rows as token ids, and of each split what became of rows over max_length."""
+        from sftdemo.encoding import truncation
+        from sftdemo.encoding.examples import encode_all
+
+        config = self.config
         mended = self._mend(reporter) if config.on_fault != "stop" else None
-        validation_rows = min(MOST_VALIDATION, max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"]))))
-        to_encode = {
-            "train": splits["train"],
-            "validation": data.take(splits["validation"], validation_rows, config.seed),
-        }
+        if "rehearsal" in self.dataset.splits:  # its rows are encoded with the new ones, all without faults by now
+            mended = None
         encoded = {
             split: encode_all(examples, self.tokenizer, "stop", self.dataset.source)
-            for split, examples in to_encode.items()
+            for split, examples in self.taken().items()
             if split == "validation" or mended is None
         }
         encoded |= {"train": mended} if mended else {}
@@ -104,21 +190,6 @@ class Prepared:
             split: truncation.fit(encoding.examples, encoding.rows, self.tokenizer, config, self.dataset)
             for split, encoding in encoded.items()
         }
-        self.rows = {split: fit.rows for split, fit in fitted.items()}
-        self.lengths = {split: fit.counts() for split, fit in fitted.items()}
-        if not self.rows["train"]:
-            raise UserError(
-                "No row fits into max_length {max_length}; raise it, or give shorter rows.",
-                max_length=config.max_length,
-            )
-        asked = {"keep_best": config.keep_best, "patience": config.patience, "evaluate_every": config.evaluate_every}
-        if not self.rows["validation"] and (names := [name for name, value in asked.items() if value]):
-            raise UserError(
-                "{name} needs validation rows, and none fits into max_length {max_length}; raise it, or leave {name} out.",
-                name=Text(names[0]),
-                max_length=config.max_length,
-            )
-        self._check_steps(reporter)
         for split, fit in fitted.items():
             if sentence := fit.sentence(config):
                 reporter.info(f"In {split}: {sentence}")
@@ -126,20 +197,57 @@ class Prepared:
             reporter.info(f"{warning.field}: {warning.problem} {warning.remedy}")
         for note in encoded["train"].notes():
             reporter.info(note)
-        self.dtype, self.precision = precision or compute.training_precision(config.precision)
-        model, sizes = memory_estimate.Model.read(self.base), memory_estimate.LengthStatistics.of(self.rows["train"])
-        self.memory, memory_note = memory_estimate.check_training(model, config, sizes, self.dtype.itemsize)
-        reporter.info(memory_note)
-        # A checkpoint of full tuning holds weights and two moments; the next one is written beside it, and then the model.
-        kept = 1 + 3 * (2 + config.keeps_best) if config.checkpoint_every else 1
-        weights = kept * loading.weights_bytes(self.base) if config.method == "full" else 0
-        resources.check_disk(runs.home(), weights + 200_000_000, Text("The run"))
+        return {split: fit.rows for split, fit in fitted.items()}, {
+            split: fit.counts() for split, fit in fitted.items()
+        }
+
+    def taken(self) -> dict[str, list[data.Example]]:
+        """The examples to encode: all of train, and as many validation rows as are worth their time."""
+        splits = self.dataset.splits
+        validation_rows = min(MOST_VALIDATION, max(LEAST_VALIDATION, round(VALIDATION_SHARE * len(splits["train"]))))
+        validation = data.take(splits["validation"], validation_rows, self.config.seed)
+        return {"train": [*splits["train"], *splits.get("rehearsal", [])], "validation": validation}
+
+    def estimate_memory(self, reporter: Reporter) -> Estimate:
+        """What the training will take, said; UserError where there isn't as much."""
+        from sftdemo.model import memory_estimate
+
+        sizes = memory_estimate.LengthStatistics.of(self.rows["train"])
+        beside = teacher.beside(self.config) if self.config.teacher else memory_estimate.Beside(merges=self.merges)
+        memory, note = memory_estimate.check_training(self.model, self.config, sizes, self.dtype.itemsize, beside)
+        reporter.info(note)
+        return memory
+
+    @property
+    def model(self) -> Model:
+        """The sizes of what is trained."""
+        from sftdemo.model import memory_estimate
+
+        if self.config.drop_layers and (whole := teacher.beside(self.config).teacher):
+            return whole.without_layers(self.config.drop_layers)
+        return memory_estimate.Model.read(self.weights)
+
+    @property
+    def steps(self) -> int:
+        """How many optimizer steps it will make, unless the clock ends it."""
+        config = self.config
+        batch = config.batch_size * distributed.count()
+        planned = planned_steps(len(self.rows["train"]), config.epochs, batch, config.gradient_accumulation)
+        return config.max_steps or planned
+
+    def with_settings(self, config: TrainConfig, reporter: Reporter) -> Prepared:
+        """The same rows for other settings of LoRA, the optimizer or the length; raises UserError where they don't fit."""
+        other = copy.copy(self)
+        other.config = config.check()
+        other._check_steps(reporter)
+        other.memory = other.estimate_memory(reporter)
+        return other
 
     def _check_steps(self, reporter: Reporter) -> None:
         """Raise UserError for a warm-up that would outlast the training; tell of measurements that never come."""
-        config, rows = self.config, len(self.rows["train"])
-        batch = config.batch_size * distributed.count()
-        steps = config.max_steps or planned_steps(rows, config.epochs, batch, config.gradient_accumulation)
+        config, steps = self.config, self.steps
+        if note := warmup_note(config):
+            reporter.info(note)
         if config.max_minutes is not None and config.max_steps is None:
             return
         if (warmup := config.warmup_steps) and warmup >= steps:
@@ -176,18 +284,37 @@ class Prepared:
             raise DataError(dataset.dropped)
         return mended["train"]
 
-    def fingerprint(self) -> Fingerprint:
-        """What has to be the same where a training goes on, for the same curve."""
+    def digest(self) -> str:
+        """SHA-256 of all rows that are trained or validated on."""
         digest = hashlib.sha256()
         for rows in self.rows.values():
-            for column in (rows.ids, rows.supervised, rows.ends, rows.weights):
+            for column in rows.columns():
                 digest.update(column)
+        return digest.hexdigest()
+
+    def fingerprint(self) -> Fingerprint:
+        """What has to be the same where a training goes on, for the same curve."""
+        from sftdemo.system import compute
+
         return {
             "dtype": str(self.dtype).removeprefix("torch."),
-            "rows": digest.hexdigest(),
-            "base": weights_fingerprint(self.base),
+            "device": compute.device().type,
+            "rows": self.digest(),
+            "base": self._start_fingerprint(),
             "versions": versions(),
         }
+
+    @property
+    def merges(self) -> bool:
+        """Whether what LoRA learned is merged in the end: beside an earlier run's whole weights an adapter would need these."""
+        return self.config.method == "lora" and self.weights != self.base
+
+    def _start_fingerprint(self) -> str:
+        """Tells what the training starts from apart from other weights."""
+        if self.earlier is None:
+            return weights_fingerprint(self.base)
+        both = weights_fingerprint(self.base) + weights_fingerprint(self.earlier.run.model_path)
+        return hashlib.sha256(both.encode()).hexdigest()
 
     def check_goes_on(self, run: runs.Run, manifest: Checkpoint, reporter: Reporter) -> None:
         """Raise UserError where the base or the rows aren't those of the checkpoint; say which libraries are others."""
@@ -200,6 +327,8 @@ class Prepared:
                 name=run.name,
                 changed=changed,
             )
+        if (before := manifest.get("device", now["device"])) != now["device"]:
+            self._check_device(run, before, now["device"], reporter)
         others = [
             f"{library} {version}, was {manifest['versions'].get(library)}"
             for library, version in now["versions"].items()
@@ -210,11 +339,25 @@ class Prepared:
                 Text("Other libraries than before ({others}): figures may differ in the last digits.", others=others)
             )
 
+    def _check_device(self, run: runs.Run, before: str, now: str, reporter: Reporter) -> None:
+        """Raise UserError where another device would begin from other matrices; else say what another one changes."""
+        if self.config.pissa:
+            raise UserError(
+                "Run {name} began with pissa on {before}, and on {now} the weights would be taken apart otherwise, so it can't "
+                "go on here; resume it on {before}, or train anew.",
+                name=run.name,
+                before=before,
+                now=now,
+            )
+        text = "Trained on {before} before, now on {now}: figures may differ in the last digits."
+        reporter.info(Text(text, before=before, now=now))
+
     def run_config(self) -> RunConfig:
         """The run's config.json: every setting and all that is needed to repeat it."""
         dataset = self.dataset
         value: dict[str, Any] = {
             "settings": self.config.to_json(),
+            **({"from": continual.origin(self.earlier)} if self.earlier else {}),
             "data": {
                 "source": dataset.source,
                 "name": dataset.name,
@@ -235,4 +378,6 @@ class Prepared:
             "precision": self.precision,
             "versions": versions(),
         }
+        if self.student:
+            value["student"] = self.student
         return cast("RunConfig", value)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sftdemo import runs
 from sftdemo.log import Reporter
-from sftdemo.schema import StageState
+from sftdemo.schema.run import StageState
 from sftdemo.stages import Stage
 
 STATUS_SECONDS = 0.5  # how often status.json is written at most, within a stage

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sftdemo import files
-from sftdemo.config import TrainConfig
+from sftdemo.config.train import TrainConfig
 from sftdemo.data import Dataset
 from sftdemo.errors import Text, UserError
-from sftdemo.runs import Run
+from sftdemo.runs import Run, sweep_record
 from sftdemo.system import distributed
 from sftdemo.training import checkpoints
 from sftdemo.training.checkpoints import Saved
@@ -48,9 +48,9 @@ def start(run: Run) -> Start:
     """
     check(run)
     saved, damaged = checkpoints.newest(run)
-    dataset = _dataset(run, needed=saved is not None)
+    dataset = stored_dataset(run, needed=saved is not None)
     if saved is None:
-        begun = dataset is not None or bool(run.metrics())
+        begun = (dataset is not None or bool(run.metrics())) and not sweep_record.is_open(run)
         note = Text("Run {name} has no checkpoint to go on from; it begins at step 0.", name=run.name)
         return Start(dataset, None, (note,) if begun else ())
     manifest = saved.manifest
@@ -68,7 +68,7 @@ def start(run: Run) -> Start:
     return Start(dataset, saved, (*damaged, note))
 
 
-def _dataset(run: Run, needed: bool) -> Dataset | None:
+def stored_dataset(run: Run, needed: bool = False) -> Dataset | None:
     """The data set as the run keeps it in data/; None where it was never written whole and isn't `needed`."""
     known = run.config().get("data")
     if known:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sftdemo import files, runs
-from sftdemo.config import TrainConfig
+from sftdemo.config.train import TrainConfig
 from sftdemo.data import edits
 from sftdemo.errors import Text, UserError, unexpected
 from sftdemo.log import TO_LOG, Quiet, Reporter
 from sftdemo.model import download
-from sftdemo.schema import Summary
+from sftdemo.runs import samples, sweep_record
+from sftdemo.schema.run import Summary
 from sftdemo.system import distributed, malloc
-from sftdemo.training import checkpoints, lock, resume, turns
+from sftdemo.training import checkpoints, continual, kinds, lock, resume, students, trackers, turns
 from sftdemo.training.prepare import Prepared
 from sftdemo.training.progress import Progress
 from sftdemo.training.signals import Interruption
+from sftdemo.training.teacher import teacher_of
 
 if TYPE_CHECKING:
     import torch
+
+    from sftdemo.training.checkpoints import Saved
 
 
 LOST = Text("Another process of this training has ended; the end of its log says why.")
@@ -50,6 +55,8 @@ def train(
         turns.require_ended(run)
         resume.check(run)
         config = resume.settings(run)
+    elif run is None:
+        config = students.complete(config)
     if not distributed.is_rank_zero():
         reporter = Quiet(reporter)
     progress = Progress(reporter)
@@ -67,7 +74,7 @@ def train(
         # Some libraries make an error of their own out of an interruption of their import.
         if isinstance(error, Exception) and interruption.asked and interruption.phase == "preparing":
             raise KeyboardInterrupt from error
-        if isinstance(error, Exception) and (fault := files.disk_fault(error)):
+        if isinstance(error, Exception) and (fault := files.disk_fault(error) or trackers.fault(error)):
             raise fault from error
         if distributed.lost(error):
             raise UserError(LOST) from error
@@ -89,10 +96,12 @@ def _trained(
                 listening.enter_context(interruption.hears(run.path / "stop"))
                 _take_up(run, start, reporter)
             if run and config.edits and start.dataset is None:
-                kept = run.path / "data" / "edits.jsonl"  # a copy from when the run was asked for
+                kept = edits.of_run(run.path)  # a copy from when the run was asked for
                 config = replace(config, edits=str(kept)) if kept.is_file() else config
+            earlier = distributed.agree(lambda: continual.find(config, run))
+            config = continual.inherited(config, earlier)
             precision = _precision(config, run, start, reporter)
-            prepared = distributed.agree(lambda: Prepared(config, reporter, precision, start.dataset))
+            prepared = distributed.agree(lambda: _prepared(config, run, start, precision, earlier, reporter))
             reporter.info(f"Compute dtype: {prepared.precision}.")
             if run is None:
                 run = runs.Run(distributed.from_rank_zero(lambda: _new_folder(prepared, reporter)))
@@ -100,15 +109,56 @@ def _trained(
             _write_inputs(prepared, run, start, reporter)
             prepared.dataset.splits.clear()  # on disk now; token ids are all that training needs
             _warm(prepared)
+            if prepared.config.method == "frozen":
+                from sftdemo.training import frozen
+
+                return frozen.fit(prepared, run, interruption, reporter)
             from sftdemo.training.trainer import fit
 
-            summary = fit(prepared, run, interruption, reporter, start.checkpoint)
+            checkpoint, is_over = start.checkpoint, None
+            if sweep_record.read(run):
+                prepared, checkpoint, whole, is_over = _swept(prepared, run, interruption, reporter)
+                if whole:
+                    return whole
+            summary = fit(prepared, run, interruption, reporter, checkpoint, is_over)
             distributed.leave()
             return summary
     except BaseException as error:
         if run and distributed.is_rank_zero():
             _note_failure(run, error, interruption, start, reporter)
         raise
+
+
+def _swept(
+    prepared: Prepared, run: runs.Run, interruption: Interruption, reporter: Progress
+) -> tuple[Prepared, Saved | None, Summary | None, Callable[[int], bool] | None]:
+    """Try a sweep's settings, unless that is done; returns what the run goes on with, its summary where that is all, and
+    whether the minutes are over, asked before each step."""
+    from sftdemo.training.sweep_trials import Search
+
+    if distributed.count() > 1:
+        raise UserError("A sweep is for one process; start it without accelerate launch.")
+    search, was_open = Search(run, prepared, interruption, reporter), sweep_record.is_open(run)
+    if was_open:
+        search.choose()
+    # What is resumed after that goes on to its end.
+    return *search.take_over(), search.is_over_after_a_step if was_open else None
+
+
+def _prepared(
+    config: TrainConfig,
+    run: runs.Run | None,
+    start: resume.Start,
+    precision: tuple[torch.dtype, str] | None,
+    earlier: continual.Predecessor | None,
+    reporter: Progress,
+) -> Prepared:
+    """All that is made before anything is written, for a student on the rows of its teacher."""
+    prepared = kinds.prepare(config, reporter, precision, start.dataset or students.dataset(config), earlier)
+    if config.teacher:
+        known = run.config().get("student") if run and start.checkpoint else None
+        prepared.student = students.plan(prepared, known, reporter)
+    return prepared
 
 
 def _start(run: runs.Run) -> resume.Start:
@@ -128,6 +178,7 @@ def _take_up(run: runs.Run, start: resume.Start, reporter: Progress) -> None:
         checkpoints.discard_part(run)
         shutil.rmtree(run.path / ".model.part", ignore_errors=True)
         checkpoints.restore_metrics(run, start.checkpoint)
+        samples.keep_until(run, start.checkpoint.step if start.checkpoint else None)
         step, total = (start.checkpoint.step, start.checkpoint.manifest["total"]) if start.checkpoint else (0, 0)
         reporter.begin(run, {"step": step, "total": total, "phase": "preparing"})
 
@@ -143,8 +194,12 @@ def _write_inputs(prepared: Prepared, run: runs.Run, start: resume.Start, report
 
     def write() -> None:
         config = prepared.run_config()
+        teacher = teacher_of(prepared.config) if prepared.config.teacher else None
+        continual.write_ancestry(run, prepared.earlier, teacher)
         if start.dataset:  # begins anew; how its data were made is known to its first beginning alone
             config["data"] = run.config()["data"]
+        elif teacher:
+            students.keep_edits(teacher, run)
         elif prepared.config.edits:
             edits.keep(prepared.config.edits, run.path)
         files.write_json(run.path / "config.json", config)
@@ -159,7 +214,9 @@ def _precision(
 ) -> tuple[torch.dtype, str] | None:
     """What to compute in, and why, where that isn't for each process to find: what a run goes on in, or what all agree on."""
     if distributed.count() > 1:
-        distributed.agree(lambda: download.find(config.model, reporter) if distributed.is_first_here() else None)
+        distributed.agree(
+            lambda: download.find(config.model, reporter, config.task) if distributed.is_first_here() else None
+        )
     if run and start.checkpoint:
         import torch
 
@@ -191,7 +248,9 @@ def _meet() -> None:
 def _new_folder(prepared: Prepared, reporter: Progress) -> Path:
     """The folder of a new run, with its config."""
     config = prepared.config
-    run = runs.create(config.name, f"{prepared.dataset.name}-{config.method}", prepared.run_config())
+    run = runs.create(config.name, students.name_hint(config, prepared.dataset.name), prepared.run_config())
+    continual.keep(prepared.earlier, run)
+    prepared.start_from(continual.find(config, run))  # the copy: the earlier run may be deleted
     reporter.begin(run, {"step": 0, "total": 0, "phase": "preparing"})
     return run.path
 
@@ -213,7 +272,8 @@ def _note_failure(
     elif distributed.lost(error):
         state, text = "failed", LOST
     else:
-        state, text = "failed", fault.text if (fault := files.disk_fault(error)) else unexpected(error)
+        fault = files.disk_fault(error) or trackers.fault(error)
+        state, text = "failed", fault.text if fault else unexpected(error)
     if start.checkpoint and step == start.checkpoint.step and run.model_path.is_dir():
         state = "stopped"  # as it was before: its model is as good as it was
     cut_off = {"cut_off": True} if interrupted and interruption.terminated else {}
@@ -224,6 +284,8 @@ def _note_failure(
 
 
 def _stopped(run: runs.Run, step: int) -> Text:
+    if sweep_record.is_open(run):
+        return Text("Stopped while settings were tried; --resume goes on with what was measured.")
     if checkpoints.exists(run):
         return Text("Stopped between two checkpoints; --resume goes on from the last one.")
     if step:

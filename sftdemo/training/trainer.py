@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,32 +17,31 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer
 
 from sftdemo import files, runs
-from sftdemo.encoding import encode
-from sftdemo.encoding.packing import Collator, ShardedBatchSampler, batches
+from sftdemo.config.kinds import LABELLING
+from sftdemo.encoding.packing import ShardedBatchSampler, batches
 from sftdemo.errors import Text, UserError
 from sftdemo.log import Reporter
-from sftdemo.model import loading
-from sftdemo.schema import Checkpoint, Summary
+from sftdemo.model import loading, selection
+from sftdemo.schema.run import Checkpoint, Summary
 from sftdemo.stages import Stage
-from sftdemo.system import distributed, malloc
-from sftdemo.training import checkpoints, fused_layers, loss, packed_attention, pissa
+from sftdemo.system import distributed
+from sftdemo.training import checkpoints, continual, kinds, pissa, trackers
 from sftdemo.training.arguments import has_experts, keeps_inputs, own_optimizer, training_arguments
 from sftdemo.training.callback import RunCallback
-from sftdemo.training.embedding_noise import EmbeddingNoise
 from sftdemo.training.model_card import model_card
 from sftdemo.training.prepare import planned_steps
+from sftdemo.training.validation_answers import ValidationAnswers, labels_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from sftdemo.config import TrainConfig
     from sftdemo.training.checkpoints import Saved
+    from sftdemo.training.learner import Learner
     from sftdemo.training.prepare import Prepared
     from sftdemo.training.progress import Progress
     from sftdemo.training.signals import Interruption
 
 SIZES = "lora_magnitude_vector"  # in the names of what DoRA learns beside the matrices
-WARMED = 0.85  # of what a step's activations will take; the rest of the heap's slack comes with time
+SAVED = ".modules_to_save."  # in those of embeddings and head that are trained whole beside LoRA
+SAVED_RATE = 0.1  # times LoRA's, as all weights have by default
 
 
 class SftTrainer(Trainer):  # type: ignore[misc]
@@ -57,6 +56,7 @@ class SftTrainer(Trainer):  # type: ignore[misc]
     watch: RunCallback
     prepared: Prepared
     pissa_start: dict[str, Tensor] | None
+    answers: ValidationAnswers | None
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return self._batches(self.train_dataset, self.args.per_device_train_batch_size, self.args.seed)
@@ -105,19 +105,24 @@ class SftTrainer(Trainer):  # type: ignore[misc]
         return [name for name in super().get_decay_parameter_names(model) if SIZES not in name]
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """The one that was asked for; with LoRA+ the second matrices have a rate of their own (Hayou et al. 2024)."""
+        """The one that was asked for; with LoRA+ the second matrices have a rate of their own (Hayou et al. 2024), and so have
+        embeddings and head."""
         config = self.prepared.config
-        if config.lora_plus_ratio == 1 or self.optimizer is not None:
+        is_plain = config.lora_plus_ratio == 1 and config.modules_to_save == "none"
+        if is_plain or self.optimizer is not None:
             return super().create_optimizer(model)
         kind, options = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(self.args, self.model)
         learned = {name: weights for name, weights in self.model.named_parameters() if weights.requires_grad}
         second = [weights for name, weights in learned.items() if ".lora_B." in name]
         sizes = [weights for name, weights in learned.items() if SIZES in name]
-        first = [weights for name, weights in learned.items() if ".lora_B." not in name and SIZES not in name]
+        saved = [weights for name, weights in learned.items() if SAVED in name]
+        others = (".lora_B.", SIZES, SAVED)
+        first = [weights for name, weights in learned.items() if not any(part in name for part in others)]
         groups = [
             {"params": first, "weight_decay": config.weight_decay},
             {"params": second, "weight_decay": config.weight_decay, "lr": options["lr"] * config.lora_plus_ratio},
             {"params": sizes, "weight_decay": 0.0},
+            {"params": saved, "weight_decay": config.weight_decay, "lr": options["lr"] * SAVED_RATE},
         ]
         self.optimizer = kind([group for group in groups if group["params"]], **options)
         return self.optimizer
@@ -189,6 +194,8 @@ class SftTrainer(Trainer):  # type: ignore[misc]
                     total += model(**self._prepare_inputs(inputs)).item()
         total, weight = self._over_all(total, weight)
         metrics = {"eval_loss": total / (weight or 1.0)}
+        if self.answers:
+            metrics["eval_score"] = self.answers.measure(self.state.global_step, self.is_world_process_zero())
         if self.watch.budget:
             self.watch.budget.evaluation = time.monotonic() - began
         self.log(dict(metrics))
@@ -213,12 +220,26 @@ def fit(
     interruption: Interruption,
     reporter: Progress,
     checkpoint: Saved | None = None,
+    is_over: Callable[[int], bool] | None = None,
 ) -> Summary:
-    """Load, train, save; returns the `train` command's JSON and leaves it in the run's status."""
+    """Load, train, save; returns the `train` command's JSON and leaves it in the run's status.
+
+    `is_over` is asked before each step, with the steps done, whether to stop there, as by the user's word.
+    """
     manifest = checkpoint.manifest if checkpoint else None
     callback = RunCallback(run, interruption, reporter, manifest, prepared.config)
+    callback.is_over = is_over or callback.is_over
     reporter.stage("loading", 0, loading.weights_bytes(prepared.base))
-    trainer, generation_config = _trainer(prepared, run, callback, reporter)
+    trainer, learner = _trainer(prepared, run, callback, reporter)
+    with trackers.kept_open(trainer, reporter):
+        return _trained(trainer, learner, run, interruption, checkpoint)
+
+
+def _trained(
+    trainer: SftTrainer, learner: Learner, run: runs.Run, interruption: Interruption, checkpoint: Saved | None
+) -> Summary:
+    """Train, save and measure."""
+    prepared, callback, reporter = trainer.prepared, trainer.watch, trainer.watch.progress
     tally, has_validation = callback.tally, trainer.eval_dataset is not None
     if has_validation and checkpoint is None:
         tally.first_eval_loss = trainer.evaluate()["eval_loss"]
@@ -230,10 +251,10 @@ def fit(
     interruption.phase = "saving"
     reporter.stage("saving")
     seconds = tally.elapsed
-    best_step, eval_loss = _keep_best(trainer, callback, interruption) if callback.best else (None, None)
-    _save(trainer, prepared, run, generation_config)
+    best_step, eval_loss, score = _keep_best(trainer, callback, interruption) if callback.best else (None, None, None)
+    _save(trainer, run, learner)
     if has_validation and not callback.best:
-        eval_loss = _last_eval_loss(trainer, callback, interruption)
+        eval_loss, score = _last_measured(trainer, callback, interruption)
     summary: Summary = {
         "run": run.name,
         "status": "stopped" if callback.stopped else "finished",
@@ -247,9 +268,11 @@ def fit(
         "peak_memory": tally.peak,
         "estimated_memory": prepared.memory.peak,
         "lora_targets": _targets(trainer.model),
+        "trained_parameters": selection.counts(trainer.model)[0],
         "resumed": tally.resumed,
         "best_step": best_step,
         "early_stopped": callback.early_stopped,
+        "eval_score": score if trainer.answers else None,
     }
     if trainer.is_world_process_zero():
         files.write_text(run.path / "README.md", model_card(run, summary))
@@ -257,12 +280,15 @@ def fit(
         run.write_status(summary["status"], step=steps, total=callback.total(trainer.state), **summary, **cut_off)
         if not callback.stopped:
             shutil.rmtree(run.path / "checkpoints", ignore_errors=True)  # the way there is not needed any more
+            continual.release(run)
     return summary
 
 
-def _keep_best(trainer: SftTrainer, callback: RunCallback, interruption: Interruption) -> tuple[int, float | None]:
-    """Take the model back to the step of lowest validation loss, the last one included; returns that step and its loss."""
-    last_loss, step = _last_eval_loss(trainer, callback, interruption), trainer.state.global_step
+def _keep_best(
+    trainer: SftTrainer, callback: RunCallback, interruption: Interruption
+) -> tuple[int, float | None, float | None]:
+    """Take the model back to the best step, the last one included; returns that step, its loss and its score."""
+    last, step = _last_measured(trainer, callback, interruption), trainer.state.global_step
     best = callback.best
     assert best
     if (kept := best.step) is not None and kept != step:
@@ -270,7 +296,7 @@ def _keep_best(trainer: SftTrainer, callback: RunCallback, interruption: Interru
         if problem is None:
             trainer.state.best_model_checkpoint = str(path)
             trainer._load_best_model()
-            return kept, best.loss
+            return kept, best.loss, best.score
         callback.progress.info(
             Text(
                 "{name}, the best, is damaged: {problem}. The model of the last step is kept.",
@@ -278,52 +304,63 @@ def _keep_best(trainer: SftTrainer, callback: RunCallback, interruption: Interru
                 problem=problem,
             )
         )
-    return step, last_loss
+    return step, *last
 
 
-def _last_eval_loss(trainer: SftTrainer, callback: RunCallback, interruption: Interruption) -> float | None:
-    """The validation loss after the last step; none where there is no time for it, or a signal ends the wait for it."""
+def _last_measured(
+    trainer: SftTrainer, callback: RunCallback, interruption: Interruption
+) -> tuple[float | None, float | None]:
+    """The validation loss and the score after the last step; none where there is no time for it, or a signal ends the wait
+    for it."""
     if callback.evaluated and callback.evaluated[0] == trainer.state.global_step:
-        return callback.evaluated[1]
+        return callback.evaluated[1:]
     if callback.cut_off:
-        return None
+        return None, None
     if distributed.count() == 1:  # several would wait for the one that leaves
         interruption.phase = "preparing"
     try:
-        return trainer.evaluate()["eval_loss"]
+        metrics = trainer.evaluate()
+        return metrics["eval_loss"], metrics.get("eval_score")
     except KeyboardInterrupt:
-        return None
+        return None, None
     finally:
         interruption.phase = "saving"
 
 
-def _trainer(prepared: Prepared, run: runs.Run, callback: RunCallback, reporter: Reporter) -> tuple[SftTrainer, Any]:
-    """The Trainer, ready to go, and the base's generation config."""
-    config, full = prepared.config, prepared.config.method == "full"
+def _trainer(
+    prepared: Prepared, run: runs.Run, callback: RunCallback, reporter: Reporter
+) -> tuple[SftTrainer, Learner]:
+    """The Trainer, ready to go, and what it trains."""
+    config = prepared.config
     torch.manual_seed(config.seed)
-    # Full tuning keeps float32 master weights: small updates of bfloat16 weights get lost in rounding.
-    model = loading.load_base(prepared.base, torch.float32 if full else prepared.dtype, config.quantization)
-    if model.device.type == "cpu":  # now that what loading took is free again
-        malloc.warm_heap(round(WARMED * prepared.memory.activations))
-    trained, packed = trainable(model, config)
-    if config.packing and not packed:
-        reporter.info("This model keeps its own attention; rows are padded instead of packed.")
+    learner = kinds.learner(prepared, reporter)
+    # Weights that are kept in float32 are computed with in 16 bits by autocast.
+    keeps_float32 = config.method == "full" or config.task in LABELLING
+    trained, autocast = learner.model, keeps_float32 and prepared.dtype == torch.bfloat16
     if config.gradient_checkpointing and keeps_inputs(config):
         trained.enable_input_require_grads()  # else no gradient comes back through a reentrant checkpoint
-    arguments = training_arguments(prepared, run, full and prepared.dtype == torch.bfloat16, has_experts(model))
+    learned, whole = selection.counts(trained)
+    reporter.info(
+        Text("Trained: {n:,} of {whole:,} parameters ({share:.2%}).", n=learned, whole=whole, share=learned / whole)
+    )
+    arguments = training_arguments(prepared, run, autocast, has_experts(trained))
     trainer = SftTrainer(
         model=trained,
         args=arguments,
         train_dataset=prepared.rows["train"],
         eval_dataset=prepared.rows["validation"] or None,
-        data_collator=Collator(packed, noisy=config.neftune_alpha > 0),
+        data_collator=learner.collator,
         callbacks=[callback],
         optimizer_cls_and_kwargs=own_optimizer(config),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.watch, trainer.prepared, callback.trainer = callback, prepared, trainer
+    trainer.answers, examples = None, prepared.answered
+    if examples and learner.answer:
+        labels = labels_of(examples, list(prepared.dataset.labels))
+        trainer.answers = ValidationAnswers(run, config.best_by, examples, labels, learner.answer)
     trainer.pissa_start = pissa.start_of(trained) if config.pissa else None
-    return trainer, model.generation_config
+    return trainer, learner
 
 
 def _targets(model: Any) -> list[str]:
@@ -331,20 +368,8 @@ def _targets(model: Any) -> list[str]:
     return sorted({name.rpartition(".")[2] for name in getattr(model, "targeted_module_names", ())})
 
 
-def trainable(model: PreTrainedModel, config: TrainConfig) -> tuple[Any, bool]:
-    """The model with our attention, loss and, for LoRA, its added matrices; and whether its rows are packed, else padded."""
-    packed = config.packing and packed_attention.enable(model)
-    noise = EmbeddingNoise(model.get_input_embeddings(), config.neftune_alpha) if config.neftune_alpha else None
-    loss.enable(model, config.label_smoothing, noise)
-    if config.method == "full":
-        return model, packed
-    trained = loading.add_lora(model, config)
-    fused_layers.fuse(trained)
-    return trained, packed
-
-
-def _save(trainer: SftTrainer, prepared: Prepared, run: runs.Run, generation_config: Any) -> None:
-    """Everything needed to load and to talk goes into model/: adapter or weights, tokenizer, template, stop tokens."""
+def _save(trainer: SftTrainer, run: runs.Run, learner: Learner) -> None:
+    """Everything needed to load and to answer goes into model/: adapter or weights, tokenizer, and what its kind needs."""
     part = run.path / ".model.part"
     checkpoints.check_room(run)
     if trainer.is_fsdp_enabled:
@@ -359,13 +384,9 @@ def _save(trainer: SftTrainer, prepared: Prepared, run: runs.Run, generation_con
         )
     if trainer.pissa_start:
         pissa.make_plain(part, trainer.pissa_start)
-    prepared.tokenizer.save_pretrained(part)
-    generation_config.eos_token_id = sorted(encode.stop_ids(prepared.tokenizer, generation_config))
-    generation_config.save_pretrained(part)
+    if trainer.prepared.merges:
+        continual.merge(trainer.prepared.weights, part)
+    learner.save(part)
     for name in ("README.md", "training_args.bin"):  # PEFT's empty card, the run has its own; a pickle
         (part / name).unlink(missing_ok=True)
-    if run.model_path.exists():  # of the run as it was stopped before
-        shutil.rmtree(run.path / ".model.old", ignore_errors=True)
-        run.model_path.rename(run.path / ".model.old")
-    part.rename(run.model_path)
-    shutil.rmtree(run.path / ".model.old", ignore_errors=True)
+    checkpoints.replace_model(run, part)

@@ -12,33 +12,39 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo import files, runs
-from sftdemo.config import TrainConfig
+from sftdemo.config.train import TrainConfig
 from sftdemo.data import edits, mixture
 from sftdemo.errors import Text, UserError, unexpected
 from sftdemo.log import Reporter
-from sftdemo.runs import ACTIVE, Run, error_keys
+from sftdemo.runs import ACTIVE, Run, error_keys, sweep_record
 from sftdemo.runs.queue import queue_lock
-from sftdemo.schema import Status
-from sftdemo.training import lock, resume
+from sftdemo.schema.run import Status
+from sftdemo.training import continual, lock, resume, students
 from sftdemo.training.signals import Interruption
 
 POLL_S = 0.5
 PLACE_S = 5.0  # the places of all are looked up at most so often
 
 
+# Settings on which it rests how long a row takes, and how many there are.
+SAME_SPEED = ("max_examples", "task", "model", "method", "quantization", "precision", "max_length")
 KEPT = ("turn", "expected_s", "before", "step", "total")  # of a queued run's status, whoever writes it
 
 
 def new_run(config: TrainConfig) -> Run:
     """The folder of a run whose data nobody has read yet."""
-    if config.edits:
-        edits.read(config.edits)  # a fault in them is told before there is a run
+    own_edits = config.edits if config.teacher is None else None
+    if own_edits:
+        edits.read(own_edits)  # a fault in them is told before there is a run
+    earlier = continual.find(config)
+    config = continual.inherited(config, earlier)
     kept = dataclasses.replace(config, data=mixture.anchored(config.data))  # trained later, perhaps from another folder
     if any((Path(config.model) / name).is_file() for name in ("config.json", "adapter_config.json")):
         kept = dataclasses.replace(kept, model=str(Path(config.model).absolute()))
-    run = runs.create(config.name, f"{Path(config.data).stem}-{config.method}", {"settings": kept.to_json()})
-    if config.edits:  # the page may change its own until the training reads them
-        edits.keep(config.edits, run.path)
+    run = runs.create(config.name, students.name_hint(config, Path(config.data).stem), {"settings": kept.to_json()})
+    continual.keep(earlier, run)
+    if own_edits:  # the page may change its own until the training reads them
+        edits.keep(own_edits, run.path)
     return run
 
 
@@ -62,7 +68,7 @@ def join(run: Run, expected_s: float | None = None) -> None:
         status = run.status()
         values: dict[str, Any] = {key: status.get(key) or 0 for key in ("step", "total")}
         if (steps := status.get("steps")) and (seconds := status.get("seconds")):
-            expected_s = expected_s or seconds / steps * max(values["total"] - steps, 0)
+            expected_s = seconds / steps * max(values["total"] - steps, 0)
         if "before" in status:  # it was cut off as it waited
             values["before"] = status["before"]
         elif (run.path / "status.json").exists() and ("turn" not in status or status.get("step")):  # it has begun
@@ -70,6 +76,24 @@ def join(run: Run, expected_s: float | None = None) -> None:
             values["before"] = {**status, **(error_keys(Text(error)) if error else {})}
         with run.unless_deleted():
             run.write_status("queued", turn=runs.next_turn(), expected_s=expected_s, **values)
+
+
+def usual_seconds(config: TrainConfig) -> float | None:
+    """About how many seconds a training takes whose data nobody has read yet: its minutes, or by what the newest one of the
+    same model on the same data took; None where there was none."""
+    if config.max_minutes is not None:
+        return 60 * config.max_minutes
+    for run in runs.list_runs():
+        with contextlib.suppress(UserError):
+            status, known = run.status(), run.config()
+            settings, seconds = known.get("settings", {}), status.get("seconds")
+            rows = known.get("data", {}).get("sizes", {}).get("train")
+            if status["state"] != "finished" or not (seconds and rows) or settings.get("max_minutes"):
+                continue
+            same_data = mixture.anchored(str(settings.get("data"))) == mixture.anchored(config.data)
+            if same_data and all(settings.get(name) == getattr(config, name) for name in SAME_SPEED):
+                return seconds * config.rows_seen(rows) / TrainConfig.from_json(settings).rows_seen(rows)
+    return None
 
 
 def hand_over(run: Run, pid: int, by: int | None = None) -> None:
@@ -170,7 +194,8 @@ def take(
             held.enter_context(lock.alone(run))
         run = run or new_run(config)
         held.enter_context(_in_queue(run, interruption))
-        join(run, config.max_minutes and 60 * config.max_minutes)
+        sweep = sweep_record.read(run)
+        join(run, 60 * sweep["minutes"] - sweep["spent"] if sweep else usual_seconds(config))
     else:
         held.enter_context(_in_queue(run, interruption))
         hand_over(run, os.getpid())
@@ -181,14 +206,14 @@ def take(
 def wait(run: Run, held: contextlib.ExitStack, interruption: Interruption, reporter: Reporter) -> None:
     """Wait for the turn of a run that is queued here; raises KeyboardInterrupt where it is asked to stop, UserError where
     another process has taken it up."""
-    said: list[str] = []
+    announced: list[str] = []
     looked = -PLACE_S
     while not _has_turn(run, held):
         if time.monotonic() - looked >= PLACE_S:
             looked = time.monotonic()
             before = [each.name for each in runs.ahead(run)]
-            if before != said or not said:
-                said = before or [""]
+            if before != announced or not announced:
+                announced = before or [""]
                 reporter.info(_place(run, before))
         time.sleep(POLL_S)
         # A signal that comes amid the clearing away of an object is noted, and what it raises is lost.

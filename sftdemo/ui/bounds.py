@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import ChainMap
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import copy
-from functools import lru_cache
+from functools import lru_cache, partial
+from types import SimpleNamespace
 from typing import Any
 
+import anyio
+import fastapi.dependencies.utils
+import gradio as gr
 import gradio.blocks
+import gradio.queueing
 import gradio.route_utils
 import gradio.utils
 from gradio import state_holder
 from gradio.blocks import Block
 from gradio.utils import LRUCache
+from starlette.exceptions import HTTPException
 
 WORKERS = 40  # threads that run handlers; what waits for the models holds none
 EVENTS = 400  # that are handled at once, streams included
 WAITING = 400  # that wait until they are handled
 SESSIONS = 1000  # whose state is kept; the longest unused go first
 SWITCH_S = 0.0005  # how often threads that compute let the web server in; with 5 ms it waits a third longer
+UNREAD, ALL_UNREAD = 8_000_000, 128_000_000  # bytes, about, of what a session and all have been sent and not read
+MESSAGE_BYTES = 1_000  # of a message beside its texts
+WITH_FILES = (gr.File, gr.DownloadButton)  # components that read or copy them
 POLL_S = 0.005  # between two looks for events; Gradio's 1 ms wakes an idle process a thousand times a second
 
 
@@ -69,6 +80,84 @@ def without_unchanged(postprocess: Callable[..., Any]) -> Callable[..., Any]:
     return shown
 
 
+async def in_thread_if_long(work: Callable[..., Any], *arguments: Any, limiter: Any = None, **named: Any) -> Any:
+    """Run a handler in a thread, and here what a component makes of its value, or Gradio's look at who asks: each takes less
+    time than a thread takes to begin, and a click has dozens of them."""
+    component = getattr(work, "__self__", None)
+    is_short = isinstance(component, Block) and not isinstance(component, WITH_FILES)
+    if is_short or getattr(work, "__module__", "") == "gradio.routes":
+        return work(*arguments, **named)
+    return await anyio.to_thread.run_sync(partial(work, **named), *arguments, limiter=limiter)
+
+
+async def at_once(work: Callable[..., Any], *arguments: Any) -> Any:
+    return work(*arguments)
+
+
+def save_threads() -> None:
+    gradio.blocks.anyio = SimpleNamespace(to_thread=SimpleNamespace(run_sync=in_thread_if_long))  # type: ignore[assignment]
+    fastapi.dependencies.utils.run_in_threadpool = in_thread_if_long  # type: ignore[assignment,attr-defined]
+    gradio.queueing.run_sync = at_once  # the figures of a dashboard that isn't shown
+
+
+class Messages(asyncio.Queue[Any]):
+    """What a session hasn't read yet, and about how many bytes that is; Gradio keeps it without limits."""
+
+    unread = 0
+
+    def _put(self, item: Any) -> None:
+        size = message_bytes(item)
+        self.unread += size
+        super()._put((size, item))
+
+    def _get(self) -> Any:
+        size, item = super()._get()
+        self.unread -= size
+        return item
+
+
+def message_bytes(message: Any) -> int:
+    inside, size = [getattr(message, "output", None)], MESSAGE_BYTES
+    while inside:
+        part = inside.pop()
+        if isinstance(part, str):
+            size += len(part)
+        elif isinstance(part, dict | list | tuple):
+            inside += part.values() if isinstance(part, dict) else part
+    return size
+
+
+def for_readers(queue: Any) -> Callable[..., Any]:
+    """The queue's function that takes an event, and takes none of who doesn't read what came of those before."""
+    push, sessions = queue.push, queue.pending_messages_per_session
+
+    async def push_for_reader(body: Any, *arguments: Any, **named: Any) -> Any:
+        by_session = {session: messages.unread for session, messages in sessions.items() if messages.unread}
+        if by_session.get(body.session_hash, 0) > UNREAD:
+            raise HTTPException(429, "What came of earlier events of this session hasn't been read; read it first.")
+        total = sum(by_session.values())
+        for session in sorted(by_session, key=lambda session: -by_session[session]):
+            if total <= ALL_UNREAD:
+                break
+            sessions.pop(session, None)
+            total -= by_session[session]
+        return await push(body, *arguments, **named)
+
+    return push_for_reader
+
+
+def find_function(blocks: Any, api_name: str | None, body: Any) -> Any:
+    """The function that is asked for by number or name, for Gradio's own, which begins a session for whoever asks and breaks
+    where there is none."""
+    if body.fn_index is not None:
+        function = blocks.fns.get(body.fn_index)
+    else:
+        function = next((each for each in blocks.fns.values() if api_name and each.api_name == api_name), None)
+    if function is None:
+        raise HTTPException(404, "There is no such endpoint here.")
+    return function
+
+
 def keep(blocks: Any) -> dict[str, Any]:
     """Put bounds around Gradio's queue and sessions; what launch() must be given for the others."""
     from anyio import CapacityLimiter
@@ -84,12 +173,16 @@ def keep(blocks: Any) -> dict[str, Any]:
     if not hasattr(gradio.utils.get_type_hints, "cache_info"):
         # Asked at each update of each stream; ours are strings, which are compiled each time.
         gradio.utils.get_type_hints = lru_cache(maxsize=1024)(gradio.utils.get_type_hints)
+    save_threads()
+    gradio.utils.MatplotlibBackendMananger = (
+        nullcontext  # looks for matplotlib twice an update; nothing here draws by it
+    )
     sys.setswitchinterval(SWITCH_S)
     queue = blocks._queue
     queue.max_size = WAITING
     queue.sleep_when_free = queue.progress_update_sleep_when_free = POLL_S
+    gradio.queueing.AsyncQueue = Messages
     queue.pending_messages_per_session = LRUCache(SESSIONS)
     queue.pending_event_ids_session = LRUCache(SESSIONS)
-    # It sums up its last 10,000 events with pandas after each event, for a dashboard that isn't shown.
-    queue.ANALYTICS_MAX_EVENTS, queue.ANAYLTICS_CACHE_FREQUENCY = 1, sys.maxsize
+    queue.push = for_readers(queue)
     return {"max_threads": EVENTS, "state_session_capacity": SESSIONS}

@@ -8,13 +8,15 @@ from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
-from sftdemo.config import DEFAULT_MODEL, TrainConfig
+from sftdemo.config.kinds import SEQ2SEQ
+from sftdemo.config.read import ReadConfig
+from sftdemo.config.start import DEFAULT_MODEL
+from sftdemo.config.train import TrainConfig
 from sftdemo.data import Dataset
 from sftdemo.errors import UserError
 from sftdemo.log import TO_LOG, Reporter
 from sftdemo.model import download
-from sftdemo.read_config import ReadConfig
-from sftdemo.ui import data_reader, work
+from sftdemo.ui import data_reader, models
 from sftdemo.ui.data_reader import Reading
 from sftdemo.ui.parts import forms
 from sftdemo.verbs import check
@@ -23,11 +25,14 @@ TOKEN_ROWS = 500  # rows whose tokens are counted for the page; `check` counts m
 TOKEN_BYTES = 2_000_000  # that those rows may have together
 FROM_FILE = {spec.name for spec in fields(ReadConfig)}
 
+# The settings that decide how a tokenizer encodes rows.
+ENCODING = ("model", "thinking", "task", "source_prefix", "source_language", "target_language")
 _tokenizers: dict[str, Any] = {}
 
 
 def of_file(config: ReadConfig) -> ReadConfig:
     """The settings that decide how data is read, without those of the training."""
+    config = config.for_reading if isinstance(config, TrainConfig) else config
     return ReadConfig(**{name: getattr(config, name) for name in sorted(FROM_FILE)})
 
 
@@ -80,7 +85,7 @@ def choose(config: ReadConfig) -> None:
 def have_tokenizer(model: str, reporter: Reporter = TO_LOG, fetch: bool = True) -> bool:
     """Get the model's tokenizer, from the network only if `fetch`; whether it is at hand then."""
     if model not in _tokenizers and (fetch or download.is_here(model)):
-        work.load_libraries()
+        models.load_libraries()
         from sftdemo.model import loading
 
         _tokenizers[model] = loading.tokenizer(model, reporter)
@@ -89,20 +94,26 @@ def have_tokenizer(model: str, reporter: Reporter = TO_LOG, fetch: bool = True) 
 
 def tokenizer(config: TrainConfig) -> Any:
     """The model's tokenizer if it is at hand, else None; its template asks for thoughts as the config says."""
-    return _in_mode(config.model, config.thinking) if config.model in _tokenizers else None
+    if config.model not in _tokenizers:
+        return None
+    only = {name: getattr(config, name) for name in ENCODING}
+    return _encoding_as(TrainConfig(**only))
 
 
 @lru_cache(maxsize=8)
-def _in_mode(model: str, thinking: str) -> Any:
+def _encoding_as(config: TrainConfig) -> Any:
     from sftdemo.encoding.chat_template import set_thinking
+    from sftdemo.model import seq2seq
 
-    tokenizer = copy.copy(_tokenizers[model])
-    set_thinking(tokenizer, thinking)
+    tokenizer, folder = copy.copy(_tokenizers[config.model]), download.here(config.model)
+    set_thinking(tokenizer, config.thinking)
+    if config.task == SEQ2SEQ and folder:
+        seq2seq.prepare(tokenizer, config, folder)
     return tokenizer
 
 
 def warm() -> None:
     """Start the reader, and read the default tokenizer if its files are here; nothing is downloaded."""
     data_reader.start()
-    work.load_libraries()
+    models.load_libraries()
     have_tokenizer(DEFAULT_MODEL, fetch=False)

@@ -12,19 +12,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sftdemo.config.read import ReadConfig
 from sftdemo.data import Dataset, mixture, sources
 from sftdemo.data.limits import OWNER, VISITOR, Limits, OverLimit
 from sftdemo.data.sources import sample_names
 from sftdemo.data.stored_rows import LISTED, File, StoredRows
 from sftdemo.errors import Superseded, UserError
 from sftdemo.files import stamp
-from sftdemo.read_config import ReadConfig
 from sftdemo.runs import home
 from sftdemo.system import bounded
 from sftdemo.ui.access import rights
 
 AT_ONCE = 2  # children that read at the same time
-WAITING, WAITING_BY_VISITOR = 10, 2  # that visitors may have read or waiting at one time
+# That all visitors, those at one address, and one of them may have read or waiting at one time.
+WAITING, WAITING_BY_ADDRESS, WAITING_BY_VISITOR = 10, 5, 2
 KEPT, KEPT_BYTES = 24, 2_000_000_000  # readings, and what their rows take on the disk
 KEPT_BY_SESSION = 4
 KEPT_S = 3600.0
@@ -64,6 +65,7 @@ class _Key:
 
 @dataclass
 class _Job:
+    address: str
     done: Future[Reading] = field(default_factory=Future)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -95,7 +97,7 @@ def read(config: ReadConfig) -> Reading:
         if first and not rights.current().owner:
             _check_crowd(key)
         if job is None:
-            job = _jobs[key] = _Job()
+            job = _jobs[key] = _Job(rights.current().address)
     if first:
         _run(key, job)
     return job.done.result()
@@ -115,7 +117,8 @@ def _check_crowd(key: _Key) -> None:
     browser = key.session.partition("/")[0]
     if sum(job.session.partition("/")[0] == browser for job in _jobs) >= WAITING_BY_VISITOR and browser:
         raise UserError("Other data of yours are still being read; wait until that is done.")
-    if len(_jobs) >= WAITING:
+    address = rights.current().address
+    if len(_jobs) >= WAITING or sum(job.address == address for job in _jobs.values()) >= WAITING_BY_ADDRESS:
         raise UserError("Many data are being read at the moment; try again in a minute.")
 
 
@@ -183,7 +186,7 @@ def fetch(config: ReadConfig) -> None:
 
 
 def _is_sample(config: ReadConfig) -> bool:
-    return config.data in sample_names()
+    return config.data in sample_names() and not config.edits  # which are whoever's they are
 
 
 def _session() -> str:

@@ -11,14 +11,15 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from sftdemo import runs
+from sftdemo import files, runs
 from sftdemo.errors import UserError, unexpected
 from sftdemo.log import LOG
-from sftdemo.ui import work
+from sftdemo.ui import models
 from sftdemo.ui.access import rights
 from sftdemo.ui.openai_request import ApiError, Wish, read_wish, stop_cut
 
@@ -40,7 +41,7 @@ def check_key(request: Request) -> None:
 
 
 def ready_runs() -> list[runs.Run]:
-    return [run for run in runs.list_runs() if work.is_ready(run)]
+    return [run for run in runs.list_runs() if models.is_ready(run)]
 
 
 def model_names() -> list[str]:
@@ -68,12 +69,12 @@ def described(name: str) -> dict[str, Any]:
 
 
 async def list_models(request: Request) -> Response:
-    data = await work.in_thread(lambda: [described(name) for name in model_names()])
+    data = await models.in_thread(lambda: [described(name) for name in model_names()])
     return JSONResponse({"object": "list", "data": data})
 
 
 async def show_model(request: Request) -> Response:
-    return JSONResponse(await work.in_thread(lambda: described(request.path_params["name"])))
+    return JSONResponse(await models.in_thread(lambda: described(request.path_params["name"])))
 
 
 async def body_of(request: Request) -> Any:
@@ -83,8 +84,8 @@ async def body_of(request: Request) -> Any:
         if len(body) > MOST_BYTES:
             raise ApiError(413, f"The request has more than {MOST_BYTES:,} bytes.")
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return files.parsed(body.decode())
+    except ValueError:
         raise ApiError(400, "The request's body isn't JSON.") from None
 
 
@@ -147,8 +148,8 @@ async def hung_up(request: Request) -> AsyncGenerator[asyncio.Event, None]:
 
 async def begun(wish: Wish, should_stop: Callable[[], bool]) -> Completion:
     """The question, in line; faults of the prompt and a line that is too long come now, and not in the middle of a stream."""
-    run, side = await work.in_thread(lambda: find_model(wish.model))
-    served = await work.served(run)
+    run, side = await models.in_thread(lambda: find_model(wish.model))
+    served = await models.served(run)
     tokens, events = await served.begin(
         wish.messages, wish.config, ASKER, should_stop, sides=(side,), most=MOST_AT_ONCE
     )
@@ -200,6 +201,8 @@ async def streamed(completion: Completion) -> AsyncGenerator[str, None]:
 def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, HTTPException):  # the door of the app
+        return ApiError(error.status_code, str(error.detail))
     if not isinstance(error, UserError):
         LOG.error("A request to /v1 failed.", exc_info=error)
         return ApiError(500, unexpected(error, private=True), kind="server_error")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sftdemo.config import GenerateConfig
+from sftdemo.config.generate import GenerateConfig
 from sftdemo.errors import UserError
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -151,9 +151,9 @@ def read_stop(stop: Any) -> tuple[str, ...]:
 
 def stop_cut(text: str, stops: Sequence[str], whole: bool) -> tuple[int, bool]:
     """How much of a text may be shown, and whether a stop sequence has ended it; `whole`: no more text comes."""
-    found = [place for stop in stops if (place := text.find(stop)) >= 0]
-    if found:
-        return min(found), True
+    ends = [place for stop in stops if (place := text.find(stop)) >= 0]
+    if ends:
+        return min(ends), True
     if whole:
         return len(text), False
     held = (size for stop in stops for size in range(len(stop) - 1, 0, -1) if text.endswith(stop[:size]))

@@ -14,12 +14,11 @@ from typing import Any, cast
 from sftdemo import files
 from sftdemo.data import edits, mixture
 from sftdemo.data.edits import value_at
+from sftdemo.data.layouts.recognition import PAIRS
+from sftdemo.data.types import Edit
 from sftdemo.data.values.columns import at_path
 from sftdemo.errors import Text, UserError
-from sftdemo.schema import Edit
-from sftdemo.ui import uploads
-from sftdemo.ui.access import rights
-from sftdemo.ui.tabs.data_columns import PAIRS
+from sftdemo.ui.access import rights, uploads
 
 MOST_EDITS = 5_000  # of one history
 MOST_LEAVES = 60  # values of a row that can be edited
@@ -86,6 +85,18 @@ def undo(path: str, data: str, visitor: rights.Visitor) -> str:
     if not edits.effective(history(path)):
         raise UserError("There is no edit to take back.")
     return add(path, data, [{"action": "undo"}], visitor)
+
+
+def take_row_back(path: str, data: str, number: int, visitor: rights.Visitor) -> str:
+    """Take back the edit of that number, which left a row out; the edits after it still count."""
+    entries = edits.effective(history(path))
+    left_out = next((edit for at, edit in entries if at == number and edit["action"] == "leave_out"), None)
+    if left_out is None:
+        raise UserError("That row isn't left out any more; list the rows anew.")
+    place = [left_out.get(key) for key in ("file", "line")]
+    if any(edit["action"] == "add" and [edit.get("file"), edit.get("line")] == place for _, edit in entries):
+        raise UserError("A row was added in its place since; leave that one out first.")
+    return add(path, data, [{"action": "undo", "edit": number}], visitor)
 
 
 def where(record: Record) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import importlib
 import os
 import sys
@@ -13,8 +12,6 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any
-
-from starlette.datastructures import Headers, MutableHeaders
 
 from sftdemo import log
 from sftdemo.log import LOG
@@ -97,9 +94,9 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
     for name, value in YIELDING_THREADS.items():
         os.environ.setdefault(name, value)
     quicken_gradio()
-    from sftdemo.ui import bounds
+    from sftdemo.ui import bounds, downloads
     from sftdemo.ui.access import allowance
-    from sftdemo.ui.parts import downloads, style
+    from sftdemo.ui.parts import style
     from sftdemo.ui.texts import i18n
 
     log.show(log.FOR_OPERATORS)
@@ -141,7 +138,7 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
 
 def start_background_work(config: AppConfig) -> None:
     """What the app does beside serving, each in a thread of its own."""
-    from sftdemo.ui import uploads
+    from sftdemo.ui.access import uploads
     from sftdemo.ui.tabs import chat_store
 
     work = {"warm": warm, "uploads": uploads.sweep_forever, "chats": chat_store.sweep_forever}
@@ -157,69 +154,21 @@ def app_options(blocks: Any) -> dict[str, Any]:
     import gradio.routes
     from starlette.middleware import Middleware
 
-    from sftdemo.ui import openai_api, uploads
-    from sftdemo.ui.access import guard, rights, sign_in
+    from sftdemo.ui import bounds, openai_api
+    from sftdemo.ui.access import guard, rights, sign_in, uploads
     from sftdemo.ui.hosting import monitoring
     from sftdemo.ui.parts import style
+    from sftdemo.ui.served_page import ServedPage
     from sftdemo.ui.tabs import shared_chat
 
     gradio.routes.upload_fn = uploads.kept_apart(gradio.route_utils.upload_fn)
+    gradio.route_utils.get_fn = bounds.find_function
     gradio.routes.CustomCORSMiddleware = guard.WithoutCors  # type: ignore[assignment,misc]
-    middleware = [Middleware(guard.Guard), Middleware(Calm), Middleware(EarlyScript, script=style.HEAD)]
+    middleware = [Middleware(guard.Guard), Middleware(Calm), Middleware(ServedPage, script=style.HEAD)]
     routes = [*monitoring.routes(blocks), *sign_in.ROUTES, *shared_chat.ROUTES]
     if rights.policy().config.openai:
         routes += openai_api.ROUTES
     return {"middleware": middleware, "routes": routes, "openapi_url": None}
-
-
-class EarlyScript:
-    """ASGI middleware: HTML pages get the script right after <head>, and are compressed for browsers that can read it.
-
-    Gradio compresses only what has a suffix, which its page hasn't. Everything else passes untouched.
-    """
-
-    def __init__(self, app: Any, script: str) -> None:
-        self.app = app
-        self.script = script.encode()
-
-    @staticmethod
-    def is_ours(scope: Message) -> bool:
-        """Whether Gradio's page is asked for; others, as that of a shared chat, have no script."""
-        from sftdemo.ui.access import guard
-
-        return (scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/") or "/") in guard.PAGES
-
-    async def __call__(self, scope: Message, receive: Any, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET" or not self.is_ours(scope):
-            await self.app(scope, receive, send)
-            return
-        start_message: Message | None = None
-        compressed = "gzip" in Headers(scope=scope).get("accept-encoding", "")
-
-        async def pass_on(message: Message) -> None:
-            nonlocal start_message
-            if message["type"] == "http.response.start" and _is_page(message):
-                start_message = message  # its length isn't known before its body
-                return
-            if start_message is not None and message["type"] == "http.response.body":
-                start, start_message = start_message, None
-                body = message.get("body", b"").replace(b"<head>", b"<head>" + self.script, 1)
-                headers = MutableHeaders(raw=start["headers"])
-                headers.add_vary_header("Accept-Encoding")
-                if compressed:
-                    body = gzip.compress(body, compresslevel=6)
-                    headers["content-encoding"] = "gzip"
-                headers["content-length"] = str(len(body))
-                await send(start)
-                message = {**message, "body": body}
-            await send(message)
-
-        await self.app(scope, receive, pass_on)
-
-
-def _is_page(start: Message) -> bool:
-    headers = dict(start["headers"])
-    return headers.get(b"content-type", b"").startswith(b"text/html") and b"content-encoding" not in headers
 
 
 class WithoutStubs(SourceFileLoader):
@@ -273,14 +222,14 @@ class Calm:
 def warm() -> None:
     """Get ready what the first click will need; a visitor who comes meanwhile is served between two pieces."""
     try:
-        from sftdemo.ui import chosen_data, work
+        from sftdemo.ui import chosen_data, models
 
-        for name in work.LIBRARIES:
+        for name in models.LIBRARIES:
             Calm.wait()
-            work.load_libraries([name])
+            models.load_libraries([name])
         Calm.wait()
         chosen_data.warm()
         Calm.wait()
-        work.preload(work.newest_ready())
+        models.preload(models.newest_ready())
     except Exception:  # noqa: BLE001 (what is really wrong is said when it is used)
         LOG.exception("Getting ready failed")

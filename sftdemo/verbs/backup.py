@@ -20,10 +20,11 @@ from sftdemo.system import resources
 
 FORMAT = 1
 MANIFEST, VOTES, RUNS, CHATS, MODELS = "backup.json", "votes.sqlite", "runs", "chats", "models"
+KEY = "browsers.key"  # by which visitors are known again, as raters and by what they keep
 
 
 def backup(to: Path, models: bool = False) -> dict[str, Any]:
-    """Write the home's runs, votes and kept chats to a .tar.gz; the models they were tuned from too, if asked.
+    """Write the home's runs, votes, kept chats and visitors' key to a .tar.gz; the models they were tuned from too, if asked.
 
     The votes are copied by SQLite, so that a vote given meanwhile is in it whole or not at all. A file that a training
     takes away meanwhile (an old checkpoint) is left out. Returns the manifest with the file's `path` and `bytes`. Raises
@@ -36,6 +37,7 @@ def backup(to: Path, models: bool = False) -> dict[str, Any]:
         raise UserError("There are no runs and no votes in {home} to back up.", home=str(home))
     folders = [RUNS, CHATS, *([MODELS] if models else [])]
     files = [path for folder in folders for path in _files(home / folder)]
+    files += [path for path in [home / KEY] if path.is_file()]
     manifest = {"format": FORMAT, "version": __version__, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     to.parent.mkdir(parents=True, exist_ok=True)
     resources.check_disk(to.parent, sum(path.stat().st_size for path in files if path.exists()), Text("The backup"))
@@ -69,7 +71,7 @@ def restore(source: Path) -> dict[str, Any]:
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=".restore-") as scratch:
         manifest = _unpack(source, Path(scratch))
-        for name in (MODELS, CHATS, RUNS, VOTES):
+        for name in (MODELS, CHATS, RUNS, KEY, VOTES):
             unpacked = Path(scratch) / name
             if name in (MODELS, CHATS) and unpacked.is_dir():
                 shutil.copytree(unpacked, home / name, dirs_exist_ok=True)

@@ -11,12 +11,15 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from sftdemo import data
-from sftdemo.config import TrainConfig
+from sftdemo.config import kinds
+from sftdemo.config.train import TrainConfig
 from sftdemo.data.conversion.templates import frame
 from sftdemo.data.text.writing_systems import scripts
 from sftdemo.encoding.truncation import instruction
 from sftdemo.errors import Fault, Text, UsageError, UserError
 from sftdemo.log import TO_LOG, Reporter
+from sftdemo.verbs import text_lengths
+from sftdemo.verbs.sizes import histogram, spread
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,19 +36,30 @@ def inspect(config: TrainConfig, row: int | None = None, reporter: Reporter = TO
 
     Where the model can't be had, tokens are None and the reason is reported; the X-ray then raises UserError.
     """
-    dataset = data.read(config)
+    dataset = data.read(config.for_reading)
     facts = describe(dataset) | data.outlook(config, dataset)
     if not dataset.examples:
         return facts
-    try:
-        from sftdemo.model.loading import tokenizer
+    if config.task == "tokens":
+        from sftdemo.training.token_rows import fault_in
 
-        words = tokenizer(config.model, reporter, config.thinking)
+        faults = [fault.to_json() for example in _examples(dataset) if (fault := fault_in(example, dataset))]
+        told = "faults" if config.on_fault == "stop" else "dropped"
+        facts[told] = [*facts[told], *faults]
+    try:
+        from sftdemo.model import download
+        from sftdemo.model.loading import tokenizer_for
+
+        words = tokenizer_for(config, download.find(config.model, reporter, config.task)[0])
     except UserError as error:
         if row is not None or isinstance(error, UsageError):
             raise
         reporter.info(f"Tokens are not counted: {error}")
         return facts
+    if config.task in kinds.LABELLING:
+        if row is not None:
+            raise UsageError("task {task} learns labels, no tokens; leave row out.", task=config.task)
+        return facts | text_lengths.measure(dataset, words, config)
     measured = measure(dataset, words, config, MOST_COUNTED)
     if measured["counted"] < dataset.examples:
         reporter.info(
@@ -137,10 +151,11 @@ def measure(
         for row in rows.add(encoded, example, tokenizer, config.on_fault, dataset.source, number):
             if number - 1 in counted:
                 sizes.append(len(row.ids))
-            if len(row.ids) > config.max_length:
-                problem = Text(
-                    "The row has {n} tokens; max_length is {limit}.", n=len(row.ids), limit=config.max_length
-                )
+            if len(row.ids) > (limit := encode.longest_row(tokenizer, row, config.max_length)):
+                problem = Text("The row has {n} tokens; max_length is {limit}.", n=len(row.ids), limit=limit)
+                if limit != config.max_length:
+                    limits = encode.limits_in_words(tokenizer, config.max_length)
+                    problem = Text("The row has {n} tokens, more than {limits}.", n=len(row.ids), limits=limits)
                 remedy = Text("Raise max_length, shorten the row, or leave it to on_long.")
                 meta = example.get("meta", {})
                 line, file = meta.get("line", number), meta.get("file", dataset.source)
@@ -149,7 +164,7 @@ def measure(
     fitted = truncation.fit(encoded.examples, encoded.rows, tokenizer, config, whole)
     sizes.sort()
     return {
-        "tokens": _spread(sizes),
+        "tokens": spread(sizes),
         "supervised_tokens": sum(sum(row.supervised) for row in fitted.rows),
         "counted": len(counted),
         "token_histogram": histogram(sizes, config.max_length),
@@ -190,22 +205,3 @@ def _rows_at(dataset: Dataset, places: Sequence[int]) -> Iterator[Example]:
     for place in places:
         part = bisect_right(starts, place) - 1
         yield parts[part][place - starts[part]]
-
-
-def _spread(sizes: list[int]) -> dict[str, int] | None:
-    """The median, the 95th percentile and the largest of sorted sizes."""
-    if not sizes:
-        return None
-    return {"p50": sizes[len(sizes) // 2], "p95": sizes[min(len(sizes) - 1, int(0.95 * len(sizes)))], "max": sizes[-1]}
-
-
-def histogram(sizes: list[int], limit: int | None = None, bins: int = 24) -> dict[str, Any] | None:
-    """{"low", "width", "counts", "limit"}: how many sizes are in each bin, from `low` in steps of `width`."""
-    if not sizes:
-        return None
-    low = min(sizes)
-    width = max(1, ceil((max(sizes) - low + 1) / bins))
-    counts = [0] * ((max(sizes) - low) // width + 1)
-    for size in sizes:
-        counts[(size - low) // width] += 1
-    return {"low": low, "width": width, "counts": counts, "limit": limit}

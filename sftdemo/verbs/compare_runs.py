@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sftdemo import runs
-from sftdemo.config import EvaluateConfig
+from sftdemo.config.evaluate import EvaluateConfig
 from sftdemo.evaluation.scorecard import score_outputs
+from sftdemo.evaluation.system_answers import by_question
 from sftdemo.runs import Run
 
 MEASURED = ("nll", "likelihood", "likelihood_per_byte")
@@ -60,14 +60,8 @@ def shared_rows(evaluated: Sequence[Run]) -> list[dict[str, Mapping[str, Any]]]:
 
 
 def _answers(run: Run) -> dict[tuple[str, int], Mapping[str, Any]]:
-    """The rows of the newest evaluation by what was asked; of a question that stands twice, each by its turn."""
-    turns: Counter[str] = Counter()
-    rows: dict[tuple[str, int], Mapping[str, Any]] = {}
-    for row in run.outputs(run.evaluations()[0]):
-        asked = json.dumps([row["messages"], row["references"], row.get("label"), row.get("tools")], sort_keys=True)
-        rows[asked, turns[asked]] = row
-        turns[asked] += 1
-    return rows
+    """The rows of the newest evaluation by what was asked."""
+    return by_question(run.outputs(run.evaluations()[0]))
 
 
 def _paired(

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from sftdemo import files, runs
-from sftdemo.config import EvaluateConfig, GenerateConfig
+from sftdemo.config import kinds
+from sftdemo.config.evaluate import EvaluateConfig
+from sftdemo.config.generate import GenerateConfig
+from sftdemo.data.conversion.wording import wordings_of
 from sftdemo.encoding import encode
 from sftdemo.encoding.thoughts import answer_of
 from sftdemo.errors import Text, UserError
+from sftdemo.evaluation import summary
 from sftdemo.evaluation.scorecard import SIDES, likeliest, score_outputs
 from sftdemo.inference import load_run
-from sftdemo.json_types import problem_in
 from sftdemo.log import TO_LOG, Reporter
-from sftdemo.schema import General, OutputRow, Scores
+from sftdemo.runs.partial import Partial
+from sftdemo.schema.evaluation import General, OutputRow, Scores
 from sftdemo.systems import spec
 from sftdemo.systems.system import Task
-from sftdemo.verbs import forgetting, rivals
-from sftdemo.verbs.evaluation_rows import all_labels, choices_of, fits, held_out, rows_of, taken
+from sftdemo.verbs import answer_rows, forgetting, rivals
+from sftdemo.verbs.evaluation_rows import add_spelled_calls, all_labels, choices_of, fits, held_out, rows_of, taken
 
 if TYPE_CHECKING:
     from sftdemo.data import Example
@@ -50,12 +52,50 @@ def evaluate(
     config = (config or EvaluateConfig()).check()
     began = time.perf_counter()
     systems = spec.parse(config.against, run)
+    spec.check_asked(config, systems)
     examples = held_out(run, config, reporter)
     choices = choices_of([*cast("list[Example]", run.examples("train")), *examples])
-    pair = pair or load_run.load(run, reporter)
-    examples, refused = taken(examples, pair, reporter)
-    fitting = [example for example in examples if fits(example, pair)]
-    if passing := len(examples) - len(fitting):
+    chats = run.kind not in kinds.LABELLING
+    pair = (pair or load_run.load(run, reporter)) if chats else None
+    fitting = _fitting(examples, pair, reporter) if pair else examples
+    rows = rows_of(fitting)
+    if pair:
+        add_spelled_calls(rows, pair.tokenizer)
+    longest = config.max_new_tokens or (_longest_answer(pair, rows) if pair else LONGEST_ANSWER)
+    # Texts and labels in one set: only what can be said of all its rows is, and the rest of each task.
+    labels = all_labels(choices) if all(row["label"] for row in rows) else []
+    task = _task(run, rows, labels, longest, config, pair, reporter) if systems else None
+    if task:
+        for system in systems:
+            system.check(task)
+    generate = GenerateConfig(max_new_tokens=longest, beams=config.beams)
+    weights = sorted((file.name, file.stat().st_mtime_ns) for file in run.model_path.glob("*.safetensors"))
+    partial = Partial.of(run, [rows, choices, generate.to_json(), weights], OutputRow)
+    more: dict[str, Any] = {
+        "left_out": len(examples) - len(fitting),
+        "bytes": load_run.weight_bytes(run),
+        **({"by_visitor": True} if by_visitor else {}),
+    }
+    general = None
+    if pair:
+        ms_per_answer = _answer(pair, rows, choices, generate, config.batch_size, partial, reporter)
+        _say_unfinished(rows, longest, reporter)
+        general = forgetting.measure(pair, config.batch_size, config.seed, reporter) if config.general else None
+        more |= {"ms_per_answer": ms_per_answer} if ms_per_answer else {}
+    else:
+        more |= answer_rows.fill(run, rows, longest, config, reporter)
+    result = _write(run, config, cast("list[OutputRow]", rows), labels, began, general, more)
+    if task:  # after one that can't answer, the next try needn't ask base and tuned again
+        result = rivals.add_systems(run, result["evaluation"], systems, task, config)
+    partial.remove()
+    return result
+
+
+def _fitting(examples: list[Example], pair: SideBySide, reporter: Reporter) -> list[Example]:
+    """The rows that the model's template takes and its context holds; UserError where there are none."""
+    accepted, _ = taken(examples, pair, reporter)
+    fitting = [example for example in accepted if fits(example, pair)]
+    if passing := len(accepted) - len(fitting):
         reporter.info(
             Text(
                 "Rows left out, since prompt and answer would pass the model's {context} tokens: {n}.",
@@ -63,30 +103,11 @@ def evaluate(
                 n=passing,
             )
         )
-    left_out = refused + passing
     if not fitting:
         raise UserError(
             "No row fits into the model's {context} tokens; give shorter ones with --data.", context=pair.context
         )
-    rows = rows_of(fitting)
-    longest = config.max_new_tokens or _longest_answer(pair, rows)
-    # Texts and labels in one set: only what can be said of all its rows is, and the rest of each task.
-    labels = all_labels(choices) if all(row["label"] for row in rows) else []
-    task = _task(run, rows, labels, longest, config, pair, reporter) if systems else None
-    if task:
-        for system in systems:
-            system.check(task)
-    partial = Partial.of(run, rows, choices, longest)
-    ms_per_answer = _answer(pair, rows, choices, longest, config.batch_size, partial, reporter)
-    _say_unfinished(rows, longest, reporter)
-    general = forgetting.measure(pair, config.batch_size, config.seed, reporter) if config.general else None
-    more: dict[str, Any] = {"left_out": left_out, **({"by_visitor": True} if by_visitor else {})}
-    more |= {"ms_per_answer": ms_per_answer} if ms_per_answer else {}
-    result = _write(run, config, cast("list[OutputRow]", rows), labels, began, general, more)
-    if task:  # after one that can't answer, the next try needn't ask base and tuned again
-        result = rivals.add_systems(run, result["evaluation"], systems, task)
-    partial.path.unlink(missing_ok=True)
-    return result
+    return fitting
 
 
 def _task(
@@ -95,7 +116,7 @@ def _task(
     labels: list[str],
     longest: int,
     config: EvaluateConfig,
-    pair: SideBySide,
+    pair: SideBySide | None,
     reporter: Reporter,
 ) -> Task:
     """What other systems answer; a training row that balancing or a mixture's weight repeats is there once."""
@@ -104,8 +125,13 @@ def _task(
         for example in cast("list[Example]", run.examples("train"))
     }
     validation = cast("list[Example]", run.examples("validation"))
-    train, counts = list(once.values()), trained_labels(run)
-    return Task(rows, train, validation, counts, labels, longest, config.batch_size, config.seed, pair, reporter)
+    train, counts, templates = (
+        list(once.values()),
+        trained_labels(run),
+        [each.template for each in wordings_of(run.config())],
+    )
+    answering = (longest, config.batch_size, config.seed, pair, reporter, templates, config.beams)
+    return Task(rows, train, validation, counts, labels, *answering, system=run.system_message)
 
 
 def _reference_ids(pair: SideBySide, row: dict[str, Any]) -> list[int]:
@@ -114,48 +140,11 @@ def _reference_ids(pair: SideBySide, row: dict[str, Any]) -> list[int]:
     )
 
 
-@dataclass(frozen=True)
-class Partial:
-    """The answers of an evaluation that isn't whole yet: a line a row, in a file named after all that decides them."""
-
-    run: runs.Run
-    path: Path
-
-    @classmethod
-    def of(cls, run: runs.Run, rows: list[dict[str, Any]], choices: dict[str, list[str]], longest: int) -> Self:
-        weights = sorted((file.name, file.stat().st_mtime_ns) for file in run.model_path.glob("*.safetensors"))
-        identity = json.dumps([rows, choices, longest, weights], ensure_ascii=False)
-        key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        return cls(run, run.path / "evaluations" / f".{key}.jsonl")
-
-    def read(self) -> dict[int, dict[str, Any]]:
-        """What there is, by row; a line cut short by a kill is answered again."""
-        answered = {}
-        if self.path.is_file():
-            for line in self.path.read_text(encoding="utf-8").split("\n"):
-                try:
-                    row = files.parsed(line)
-                except ValueError:
-                    continue
-                if problem_in(row, OutputRow):
-                    continue
-                answered[row["row"]] = row
-        return answered
-
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        with self.run.unless_deleted():
-            self.path.parent.mkdir(exist_ok=True)
-            file = self.path.open("a", encoding="utf-8")
-        with file:
-            # A line of its own, should the last one have been cut short.
-            file.write("\n" + files.jsonl(rows))
-
-
 def _answer(
     pair: SideBySide,
     rows: list[dict[str, Any]],
     choices: dict[str, list[str]],
-    longest: int,
+    generate: GenerateConfig,
     batch_size: int,
     partial: Partial,
     reporter: Reporter,
@@ -178,7 +167,6 @@ def _answer(
     references = [_reference_ids(pair, row) for row in rows]
     # A label's likelihood is that of the reference too; it needn't be computed twice.
     unscored = [] if all(row["label"] for row in rows) else references
-    generate = GenerateConfig(max_new_tokens=longest)
     for answers in pair.answers(prompts, generate, batch_size, label_ids, unscored, done, reporter, tools):
         for index, answer in answers.items():
             row = rows[index]
@@ -253,7 +241,7 @@ def _write(
     name = run.new_evaluation()
     folder = run.path / "evaluations" / name
     path = folder / "outputs.jsonl"
-    scores = score_outputs(outputs, labels, config.seed, trained_labels(run)) | {
+    scores = _scored(run, outputs, labels, config.seed) | {
         "outputs": str(path),
         "evaluation": name,
         "run": run.name,
@@ -269,6 +257,17 @@ def _write(
         files.write_jsonl(path, outputs, parents=False)
         files.write_json(folder / "scores.json", scores, parents=False)
     return cast("Scores", scores)
+
+
+def _scored(run: runs.Run, outputs: Sequence[OutputRow], labels: list[str], seed: int) -> dict[str, Any]:
+    """The scores of a run's outputs; the verdict says what its base is where that is no model as it came."""
+    scores = score_outputs(outputs, labels, seed, trained_labels(run))
+    if run.kind in kinds.LABELLING:
+        several = any("labels" in row for row in outputs)
+        english, chinese = summary.base_of_labels(run.trained_config()["settings"]["method"], run.kind, several)
+        said = scores["summary"]
+        scores["summary"] = {"en": f"{said['en']} {english}", "zh": f"{said['zh']}{chinese}"}
+    return scores
 
 
 def trained_labels(run: runs.Run) -> Counter[str]:
@@ -291,11 +290,13 @@ def rescore(run: runs.Run | str, name: str) -> Scores:
         )
     old = run.scores(name)
     seed = old.get("settings", {}).get("seed", EvaluateConfig.seed)
-    scores = score_outputs(run.outputs(name), old.get("labels", []), seed, trained_labels(run))
+    scores = _scored(run, run.outputs(name), old.get("labels", []), seed)
     result = cast("Scores", {**old, **scores})
     folder = run.path / "evaluations" / name
     if systems := old.get("systems"):
+        files.write_json(folder / "scores.json", result)  # the systems are compared with what stands there
         result = rivals.compared(run, name, result, systems)
+        result = cast("Scores", {**result, **rivals.chosen(run, name, result)})
     if general := run.general_outputs(name):
         result["general"] = cast("General", forgetting.judge(cast("list[dict[str, Any]]", general), seed))
     files.write_json(folder / "scores.json", result)

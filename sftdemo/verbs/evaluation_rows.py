@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 from typing import TYPE_CHECKING, Any, cast
 
 from sftdemo import data, runs
-from sftdemo.config import EvaluateConfig
+from sftdemo.config.evaluate import EvaluateConfig
+from sftdemo.config.kinds import CHAT
+from sftdemo.config.read import OWN_TEXTS
 from sftdemo.data.types import turn_text
-from sftdemo.encoding import encode
+from sftdemo.encoding import calls, encode
 from sftdemo.encoding.chat_template import TemplateCostError
+from sftdemo.encoding.detokenizer import Detokenizer
+from sftdemo.encoding.thoughts import answer_of, scored_of
 from sftdemo.errors import DataError, Text, UserError
+from sftdemo.evaluation import label_sets
 from sftdemo.log import Reporter
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from sftdemo.data import Example, Message
     from sftdemo.inference.side_by_side import SideBySide
 
@@ -27,7 +34,9 @@ def held_out(run: runs.Run, config: EvaluateConfig, reporter: Reporter) -> list[
         examples = cast("list[Example]", run.examples("test"))
     else:
         splits = _other_data(run, config, reporter).splits
-        examples = splits.get("test") or splits.get("validation") or splits["train"]
+        examples = _labelled_as_trained(
+            splits.get("test") or splits.get("validation") or splits["train"], run, reporter
+        )
     if not examples:
         raise UserError("Run {name} has no held-out rows; give data to evaluate on with --data.", name=run.name)
     if config.max_examples:
@@ -42,7 +51,8 @@ def _other_data(run: runs.Run, config: EvaluateConfig, reporter: Reporter) -> da
     options = {name: getattr(config, name) for name in ("encoding", "header", "sheet")}
     options["system"] = trained_config["settings"].get("system")
     source = config.data or ""
-    dataset = data.read(source, **options)
+    words = None if run.kind == CHAT else OWN_TEXTS
+    dataset = data.read(source, instruction=words, **options)
     if dataset.format == trained["format"] and trained["instruction"]:
         dataset = data.read(
             source, columns=trained_config["settings"].get("columns"), instruction=trained["instruction"], **options
@@ -52,6 +62,32 @@ def _other_data(run: runs.Run, config: EvaluateConfig, reporter: Reporter) -> da
     for note in (*(warning.text for warning in dataset.warnings), *dataset.notes):
         reporter.info(note)
     return dataset
+
+
+def _labelled_as_trained(examples: list[Example], run: runs.Run, reporter: Reporter) -> list[Example]:
+    """The examples with several labels, or one, as those of the training: a file alone doesn't always show which it has."""
+    trained = run.examples("train")
+    several = all(row.get("labels") for row in trained)
+    if not trained or not (several or all(row.get("label") for row in trained)):
+        return examples
+    names = sorted({label for row in trained for label in (row["labels"] if several else [row["label"]])})
+    marked = [example for example in examples if ("label" if several else "labels") in example]
+    written = [example["label"] if several else ", ".join(example["labels"]) for example in marked]
+    sets = label_sets.named(written, names)
+    if not marked or not (several or all(len(labels) == 1 for labels in sets)):
+        return examples
+    labelled = {id(example): _labelled(example, labels, several) for example, labels in zip(marked, sets, strict=True)}
+    if several and (n := sum(len(labels) > 1 for labels in sets)):
+        reporter.info(Text("In {n} rows the label is read as several, as in the training of {run}.", n=n, run=run.name))
+    return [labelled.get(id(example), example) for example in examples]
+
+
+def _labelled(example: Example, labels: list[str], several: bool) -> Example:
+    """The example with other labels, in its answer, too."""
+    *question, answer = example["messages"]
+    rest = {key: value for key, value in example.items() if key not in ("label", "labels")}
+    own = {"labels": labels} if several else {"label": labels[0]}
+    return cast("Example", {**rest, "messages": [*question, {**answer, "content": ", ".join(labels)}], **own})
 
 
 def task_of(example: Example) -> str | None:
@@ -86,11 +122,11 @@ def taken(examples: list[Example], pair: SideBySide, reporter: Reporter) -> tupl
 def fits(example: Example, pair: SideBySide) -> bool:
     """Whether the prompt leaves room for an answer as long as the reference."""
     tools = example.get("tools")
-    if not encode.may_exceed(example["messages"], pair.context, tools):
+    if not encode.may_exceed(example["messages"], min(pair.context, pair.longest_target), tools):
         return True
     *prompt, answer = example["messages"]
     reference = len(pair.tokenizer(turn_text(answer), add_special_tokens=False)["input_ids"]) + END
-    return len(encode.encode_prompt(pair.tokenizer, prompt, tools)) + reference <= pair.context
+    return pair.has_room(len(encode.encode_prompt(pair.tokenizer, prompt, tools)), reference)
 
 
 def choices_of(examples: list[Example]) -> dict[str, list[str]]:
@@ -115,6 +151,7 @@ def rows_of(examples: list[Example]) -> list[dict[str, Any]]:
             "messages": example["messages"][:-1],
             "references": example.get("references") or [_answer_text(example["messages"][-1])],
             "label": example.get("label"),
+            **({"labels": labels} if (labels := example.get("labels")) else {}),
             **({"group": group} if (group := example.get("meta", {}).get("group")) else {}),
             **({"tools": tools} if (tools := example.get("tools")) else {}),
             # Thoughts and calls are learned with the answer, so its likelihood is that of all.
@@ -125,9 +162,21 @@ def rows_of(examples: list[Example]) -> list[dict[str, Any]]:
 
 
 def _answer_text(message: Message) -> str:
-    """What an answer is compared by: its content, or the calls that stand instead."""
-    calls = [call["function"] for call in message.get("tool_calls", [])]
-    written = "\n".join(
-        json.dumps({"name": call["name"], "arguments": call.get("arguments")}, ensure_ascii=False) for call in calls
-    )
-    return message["content"] if message["content"].strip() else written
+    """What an answer is compared by: its content, and the calls that it makes."""
+    if not (tool_calls := message.get("tool_calls")):
+        return message["content"]
+    return calls.written(message["content"], [call["function"] for call in tool_calls])
+
+
+def add_spelled_calls(rows: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Where calls can't be read back from how the model's template writes them, let that be a right answer, too."""
+    stops, text = encode.stop_ids(tokenizer), Detokenizer(tokenizer).text
+    for row in rows:
+        if not row.get("answer", {}).get("tool_calls"):
+            continue
+        ids = encode.answer_ids(tokenizer, row["messages"], row["answer"], row.get("tools"))
+        spelled = text(list(itertools.takewhile(lambda token: token not in stops, ids))).strip()
+        if answer_of(spelled) and scored_of(row, spelled) not in [
+            scored_of(row, reference) for reference in row["references"]
+        ]:
+            row["references"] = [*row["references"], answer_of(spelled)]

@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import subprocess
-import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftdemo.encoding import encode
+from sftdemo.config.train import TrainConfig
+from sftdemo.encoding import encode, source_target
 from sftdemo.encoding.chat_template import TemplateError
 from sftdemo.errors import Text, UserError
-from sftdemo.model import fresh_answers, loading
-from sftdemo.system import hub
+from sftdemo.inference import load_run
+from sftdemo.log import TO_LOG, Reporter
+from sftdemo.model import fresh_answers, loading, seq2seq
+from sftdemo.model.fresh_process import ask, runtime_for
 
 if TYPE_CHECKING:
     from sftdemo.runs import Run
 
+__all__ = ["Agreement", "AnswerAgreement", "Reference", "ask", "reference", "runtime_for"]
 ROWS, TOKENS, LONGEST_PROMPT = 10, 32, 1024
-SECONDS = 1800  # for the new process, which has the whole model to read
 ROUNDING = 1e-2  # by how much a token may be ahead of the next one, in logits, and sums in another order change it
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How far an export's answers are the run's; `tokens` are the run's, `same_tokens` those before the first difference."""
+class Agreement(ABC):
+    """How far an export is the run: to how many of the rows that both were asked it answers the same."""
 
     runtime: str
     rows: int
     same_rows: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    @abstractmethod
+    def exact(self) -> bool:
+        """Whether nothing differs but by rounding."""
+
+    @property
+    @abstractmethod
+    def sentence(self) -> Text:
+        """It in words, for who exports and for the export's model card."""
+
+
+@dataclass(frozen=True)
+class AnswerAgreement(Agreement):
+    """How far an export's answers are the run's; `tokens` are the run's, `same_tokens` those before the first difference."""
+
     tokens: int
     same_tokens: int
     ties: int  # rows that part where the run's own two best tokens are equal but for rounding
     prompts_same: int  # of the rows' prompts, those that the runtime's tokenizer makes the same tokens of
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
     @property
     def exact(self) -> bool:
@@ -67,7 +83,7 @@ class Reference:
     answers: list[list[int]]
     leads: list[list[float]]
 
-    def compare(self, reply: dict[str, Any], runtime: str) -> Agreement:
+    def compare(self, reply: dict[str, Any], runtime: str) -> AnswerAgreement:
         """The export's reply beside the run's answers; stop tokens aside, which some runtimes keep to themselves."""
         stops = set(self.question["stop_ids"])
         counts = {"same_rows": 0, "tokens": 0, "same_tokens": 0, "ties": 0}
@@ -81,16 +97,24 @@ class Reference:
                 counts["same_rows"] += 1
             elif leads[first] <= ROUNDING:
                 counts["ties"] += 1
-        return Agreement(runtime=runtime, rows=len(self.answers), prompts_same=reply["prompts_same"], **counts)
+        return AnswerAgreement(runtime=runtime, rows=len(self.answers), prompts_same=reply["prompts_same"], **counts)
 
 
-def reference(run: Run, model: Any) -> Reference:
-    """The answers of a run's own model, in float32 and as it was trained, to rows that it wasn't trained on."""
+def reference(run: Run, model: Any, reporter: Reporter = TO_LOG) -> Reference:
+    """The answers of a run's own model, in float32 and as it was trained, to rows that it wasn't trained on; KeyboardInterrupt
+    where it is told to stop."""
     from transformers import GenerationConfig
 
-    tokenizer = loading.tokenizer(run.model_path)
-    stops = encode.stop_ids(tokenizer, GenerationConfig.from_pretrained(run.model_path, trust_remote_code=False))
-    question: dict[str, Any] = {"stop_ids": sorted(stops), "max_new_tokens": TOKENS, "prompts": [], "texts": []}
+    settings = TrainConfig.from_json(run.trained_config()["settings"])
+    tokenizer = loading.tokenizer_for(settings, load_run.base_folder(run), run.model_path)
+    own = GenerationConfig.from_pretrained(run.model_path, trust_remote_code=False)
+    stops = sorted(encode.stop_ids(tokenizer, own))
+    question: dict[str, Any] = {"stop_ids": stops, "max_new_tokens": TOKENS, "prompts": [], "texts": []}
+    question |= {"task": settings.task, "decoding": None, "languages": {}}
+    if pairs := source_target.of(tokenizer):
+        kept = {name: getattr(own, name, None) for name in seq2seq.KEPT_SETTINGS}
+        languages = {"src_lang": settings.source_language, "tgt_lang": settings.target_language}
+        question |= {"decoding": kept, "languages": {name: value for name, value in languages.items() if value}}
     for example in [*run.examples("test"), *run.examples("validation"), *run.examples("train")]:
         try:
             ids = encode.encode_prompt(tokenizer, example["messages"][:-1], example.get("tools"))
@@ -99,50 +123,29 @@ def reference(run: Run, model: Any) -> Reference:
         if ids and len(ids) <= LONGEST_PROMPT:
             question["prompts"].append(ids)
             question["texts"].append(
-                tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+                source_target.source_text(pairs, example["messages"][:-1])
+                if pairs
+                else tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
             )
         if len(question["prompts"]) == ROWS:
             break
     if not question["prompts"]:
         raise UserError("Run {name} has no row to compare the export's answers on; give --no-verify.", name=run.name)
-    answers, leads = fresh_answers.greedy(model.eval(), question["prompts"], question["stop_ids"], TOKENS)
+    asked = _until_stopped(reporter, question["prompts"])
+    answers, leads = fresh_answers.greedy(model.eval(), asked, stops, TOKENS, question["decoding"])
     return Reference(question, answers, leads)
 
 
-def ask(question: dict[str, Any], path: Path, runtime: str, base: Path | None, quantization: str) -> dict[str, Any]:
-    """The reply of an export in a process of its own; raises UserError with its last line where it can't be opened."""
-    asked = question | {
-        "runtime": runtime,
-        "path": str(path.resolve()),
-        "base": str(base or ""),
-        "quantization": quantization,
-    }
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-m", "sftdemo.model.fresh_answers"],
-            input=json.dumps(asked),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env=hub.environment(HF_HUB_OFFLINE="1"),
-            cwd=Path(__file__).parents[2],
-            timeout=SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UserError(
-            "The export did not answer within {minutes} minutes; nothing was kept.", minutes=SECONDS // 60
-        ) from error
-    if ended.returncode:
-        lines = ended.stderr.strip().splitlines() or ["no reason given"]
-        raise UserError(
-            "The export can't be opened by {runtime}, so nothing was kept: {reason}",
-            runtime=runtime,
-            reason=lines[-1][:300],
-        )
-    reply: dict[str, Any] = json.loads(ended.stdout)
-    return reply
+def _until_stopped(reporter: Reporter, prompts: list[list[int]]) -> Iterator[list[int]]:
+    for prompt in prompts:
+        reporter.raise_if_stopped()
+        yield prompt
 
 
-def runtime_for(form: str) -> str:
-    """Who opens an export of this format: for GGUF llama.cpp, where its Python package is there."""
-    return "llama.cpp" if form.startswith("gguf") and importlib.util.find_spec("xllamacpp") else "transformers"
+def answers_otherwise(same_rows: int, rows: int) -> UserError:
+    """The refusal of an export that isn't the run."""
+    return UserError(
+        "The export answers otherwise than the run, so nothing was kept: {same} of {rows} rows are the same.",
+        same=same_rows,
+        rows=rows,
+    )

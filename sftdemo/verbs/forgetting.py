@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sftdemo import files
-from sftdemo.config import EvaluateConfig, GenerateConfig
-from sftdemo.data.sources import SAMPLES
+from sftdemo.config.evaluate import EvaluateConfig
+from sftdemo.config.generate import GenerateConfig
+from sftdemo.data.sources import GENERAL_QUESTIONS
 from sftdemo.encoding.encode import answer_ids
 from sftdemo.encoding.thoughts import answer_of
 from sftdemo.errors import UserError
@@ -20,7 +21,6 @@ from sftdemo.log import TO_LOG, Quiet, Reporter
 if TYPE_CHECKING:
     from sftdemo.inference.side_by_side import SideBySide
 
-QUESTIONS = SAMPLES / "general_check.jsonl"
 ASKED = (ANSWERED, METRICS["perplexity"])
 LONGEST_ANSWER = 40  # tokens; the answers asked for are one short sentence
 
@@ -29,7 +29,7 @@ def ask(
     pair: SideBySide, batch_size: int = EvaluateConfig.batch_size, reporter: Reporter = TO_LOG
 ) -> list[dict[str, Any]]:
     """A row for each question: {"kind", "messages", "references", "base", "tuned", "base_nll", "tuned_nll", …}."""
-    rows = list(files.read_jsonl(QUESTIONS))
+    rows = list(files.read_jsonl(GENERAL_QUESTIONS))
     answered_rows = [{**row, "messages": row["messages"][:-1]} for row in rows]
     prompts, wanted = [row["messages"] for row in answered_rows], [row["messages"][-1]["content"] for row in rows]
     ids = [answer_ids(pair.tokenizer, prompt, text) for prompt, text in zip(prompts, wanted, strict=True)]

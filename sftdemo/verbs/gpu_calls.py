@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftdemo import runs
-from sftdemo.config import EvaluateConfig
+from sftdemo.config import kinds
+from sftdemo.config.evaluate import EvaluateConfig
 from sftdemo.errors import Text, UserError
 from sftdemo.log import LOG, TO_LOG, Reporter
+from sftdemo.system import hub
 from sftdemo.system.zero_gpu import CALL_SECONDS, MARGIN_SECONDS, gpu_call
 from sftdemo.training import lock, turns
 from sftdemo.training.signals import Interruption
 
 if TYPE_CHECKING:
-    from sftdemo.schema import Scores
+    from sftdemo.schema.evaluation import Scores
 
 MOST_IDLE = 2  # slices in a row without a step, after which no slice will ever have one
 
@@ -33,7 +35,8 @@ def train_slice(path: str, seconds: float) -> str:
     turn = run.written_status().get("turn", 0)  # kept until its last slice, so that nobody comes between
     turns.hand_over(run, os.getpid())
     try:
-        train(resume.settings(run), run, time_limit=seconds, wait=False)
+        with hub.for_visitor(run.starter() is not None):  # also where the app itself goes on with it
+            train(resume.settings(run), run, time_limit=seconds, wait=False)
     except UserError as error:
         if not isinstance(error, lock.Busy):
             turns.leave(run, error.text)
@@ -130,8 +133,10 @@ def evaluate_slice(
 
     part = Slice(seconds)
     try:
-        pair = gpu_answers.loaded((path,))
-        scores = evaluate(runs.Run(Path(path)), EvaluateConfig.from_json(dict(config)), pair, part, by_visitor)
+        run = runs.Run(Path(path))
+        with hub.for_visitor(by_visitor):
+            pair = None if run.kind in kinds.LABELLING else gpu_answers.loaded((path,))
+            scores = evaluate(run, EvaluateConfig.from_json(dict(config)), pair, part, by_visitor)
         return scores, part.done, part.total, ""
     except UserError as error:
         return None, part.done, part.total, "" if part.should_stop() else str(error)

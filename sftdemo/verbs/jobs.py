@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 import os
 import shlex
@@ -14,42 +15,62 @@ import time
 from pathlib import Path
 
 from sftdemo import files, runs
-from sftdemo.config import EvaluateConfig, TrainConfig
+from sftdemo.config.evaluate import EvaluateConfig
+from sftdemo.config.sweep import SweepConfig
+from sftdemo.config.train import TrainConfig
 from sftdemo.errors import Text, UsageError, UserError
 from sftdemo.log import LOG
-from sftdemo.runs import ACTIVE, DamagedRun, Run, error_keys
-from sftdemo.schema import Status
+from sftdemo.runs import ACTIVE, DamagedRun, Run, error_keys, starter, sweep_record
+from sftdemo.schema.run import Status
 from sftdemo.system import hub, zero_gpu
 from sftdemo.system.compute import YIELDING_THREADS
-from sftdemo.training import checkpoints, turns
+from sftdemo.training import checkpoints, students, turns
 from sftdemo.training import resume as resumption
 from sftdemo.verbs import gpu_calls
+from sftdemo.verbs.sweep import new as new_sweep
 
 SAVING_S = 8.0  # a container gives its processes ten
+BOOKING_S = 5.0  # a process that is killed has trained so long for nothing, at most
 CHILD_NICENESS = 10  # a tenth of the weight of what isn't nice
 
 
-def start(config: TrainConfig, expected_s: float | None = None, most_minutes: float | None = None) -> Run:
+def start(
+    config: TrainConfig, expected_s: float | None = None, most_minutes: float | None = None, visitor: str = ""
+) -> Run:
     """Make the run, and train it in the background when it is its turn; `expected_s` is how long that will take, if known.
 
-    After `most_minutes` of its turn its process stops by itself and keeps what was learned, whatever became of this one.
+    After `most_minutes` of its turn its process stops by itself and keeps what was learned, whatever became of this one,
+    also where it is resumed; `visitor` is who asked for it then.
 
     Raises UserError when the name is taken, or for a setting that is wrong.
     """
-    if not config.check().data:
+    config = students.complete(config.check())
+    if not config.data:
         raise UsageError("data is empty; give a file, a folder, the name of a sample set, or a Hub id.")
     run = turns.new_run(config)
-    _spawn_training(run, expected_s, most_minutes)
+    if most_minutes is not None:
+        starter.note(run, visitor, most_minutes)
+    _spawn_training(run, expected_s)
+    return run
+
+
+def start_sweep(config: TrainConfig, sweep: SweepConfig) -> Run:
+    """Make a run that tries settings and trains with the best, in the background, when it is its turn; raises UserError."""
+    if zero_gpu.is_here():
+        raise UserError("Settings aren't tried in GPU calls; do it on another machine.")
+    run = new_sweep(config, sweep)
+    _spawn_training(run, 60 * sweep.minutes)
     return run
 
 
 def resume(run: Run) -> None:
     """Go on with a run that was interrupted or stopped, in the background, when it is its turn.
 
-    Raises UserError where it waits or trains already, or there is nothing that it could go on from; the run is then left
-    as it is.
+    Raises UserError where it waits or trains already, there is nothing that it could go on from, or its visitor's minutes
+    are over; the run is then left as it is.
     """
     turns.require_ended(run)
+    starter.minutes_left(run)
     resumption.start(run)
     _spawn_training(run)
 
@@ -66,7 +87,8 @@ def resume_cut_off() -> None:
 def can_resume(run: Run) -> bool:
     """Whether the run ended before its last step and has a checkpoint, or was cut off before it had one."""
     status = _status(run)
-    return status["state"] in ("stopped", "failed") and (status.get("cut_off", False) or checkpoints.exists(run))
+    kept = status.get("cut_off", False) or checkpoints.exists(run) or sweep_record.is_open(run)
+    return status["state"] in ("stopped", "failed") and kept
 
 
 def _status(run: Run) -> Status:
@@ -87,17 +109,24 @@ def save_checkpoints() -> None:
         time.sleep(0.05)
 
 
-def _spawn_training(run: Run, expected_s: float | None = None, most_minutes: float | None = None) -> None:
+def _spawn_training(run: Run, expected_s: float | None = None) -> None:
+    left = starter.minutes_left(run)
     if zero_gpu.is_here():  # a process of its own would have no GPU
         turns.join(run, expected_s)
-        threading.Thread(target=gpu_calls.train_in_slices, args=(run,), name=f"train {run.name}", daemon=True).start()
+        begun_by = contextvars.copy_context()  # the Hub is asked as whoever began it
+        slices = (gpu_calls.train_in_slices, run)
+        threading.Thread(target=begun_by.run, args=slices, name=f"train {run.name}", daemon=True).start()
+        if left is not None:
+            threading.Thread(target=stop_after, args=(run, left), name=f"limit of {run.name}", daemon=True).start()
         return
-    limit = [] if most_minutes is None else ["--stop-after", str(most_minutes)]
+    limit = [] if left is None else ["--stop-after", str(left)]
     spawn(run, [sys.executable, "-m", "sftdemo", "train", "--run", str(run.path.resolve()), *limit], expected_s)
 
 
 def spawn(run: Run, argv: list[str], expected_s: float | None = None) -> int:
     """Put the run into the queue and start its process, which outlives this one; return its pid. Its output goes to the log."""
+    # A visitor's run stays one when the app itself goes on with it.
+    environment = hub.visitors_environment if run.starter() else hub.environment
     turns.join(run, expected_s)
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -110,7 +139,7 @@ def spawn(run: Run, argv: list[str], expected_s: float | None = None) -> int:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env=YIELDING_THREADS
-                | hub.environment(PYTHONUNBUFFERED="1", TQDM_DISABLE="1", PYTHONPATH=os.pathsep.join(paths)),
+                | environment(PYTHONUNBUFFERED="1", TQDM_DISABLE="1", PYTHONPATH=os.pathsep.join(paths)),
             )
     except OSError as error:
         turns.leave(run, Text("The training process could not start: {reason}.", reason=error))
@@ -161,13 +190,21 @@ def stop(run: Run) -> None:
 
 
 def stop_after(run: Run, minutes: float) -> None:
-    """Wait until it is the run's turn and the minutes from then on are over, then stop it; returns when it has ended."""
+    """Wait until it is the run's turn and the minutes from then on are over, then stop it; returns when it has ended.
+
+    Those that are over are booked in the run's folder, for when it is resumed.
+    """
     while run.path.exists() and run.state == "queued":
         time.sleep(1)
-    end = time.monotonic() + 60 * minutes
+    booked = time.monotonic()
+    end = booked + 60 * minutes
     while run.path.exists() and run.state in ACTIVE:
-        if time.monotonic() >= end:
+        now = time.monotonic()
+        if now >= end:
             stop(run)
+        if now >= booked + BOOKING_S:
+            starter.book(run, (now - booked) / 60)
+            booked = now
         time.sleep(1)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo import data
+from sftdemo.config.read import ReadConfig
 from sftdemo.data import stored_rows
 from sftdemo.data.files.table import Row
 from sftdemo.data.limits import Limits
@@ -14,7 +15,6 @@ from sftdemo.data.pipeline import prepare_if_fit
 from sftdemo.data.reading import read_rows
 from sftdemo.encoding.encode import most_tokens
 from sftdemo.errors import UserError
-from sftdemo.read_config import ReadConfig
 from sftdemo.verbs import check, row_records
 
 FAULTS, COLUMNS, LABELS = 1000, 200, 1000  # of these no more are passed on

@@ -47,10 +47,10 @@ def records(rows: Sequence[Row], dataset: Dataset) -> Iterator[dict[str, Any]]:
             "problems": problems.get((row.file, row.line), [])[:_PROBLEMS],
         }
     there = {(row.file, row.line) for row in rows}
-    for (file, line), told in problems.items():
+    for (file, line), row_problems in problems.items():
         if (file, line) not in there:
             empty: dict[str, Any] = {"values": None, "edited": "", "label": None, "asked": []}
-            yield {"file": file, "line": line, "nth": 1, **empty, "problems": told[:_PROBLEMS]}
+            yield {"file": file, "line": line, "nth": 1, **empty, "problems": row_problems[:_PROBLEMS]}
 
 
 def _problem(kind: str, fault: Fault) -> dict[str, Any]:

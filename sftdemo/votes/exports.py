@@ -10,6 +10,7 @@ from typing import Any
 
 from sftdemo import files
 from sftdemo.errors import UserError
+from sftdemo.runs.voting import Contest
 from sftdemo.votes.pairing import OTHER, Row, Sheet
 from sftdemo.votes.storage import SCALES
 
@@ -17,6 +18,7 @@ KINDS = ("csv", "jsonl", "dpo")
 COLUMNS = (
     "vote_id", "run", "evaluation", "row", "rater", "side_a", "choice", "winner", "look", "tags", "reason", "ms", "time",
 )  # fmt: skip
+BETWEEN = ("base_is", "tuned_is")  # which systems played the parts that the votes name base and tuned
 MARKS = tuple(f"{scale}_{side}" for scale in SCALES for side in ("base", "tuned"))
 
 
@@ -26,7 +28,7 @@ def export(sheet: Sheet, votes: Sequence[sqlite3.Row], kind: str) -> str:
         raise UserError("{kind!r} is no kind of export; choose csv, jsonl or dpo.", kind=kind)
     if kind == "csv":
         rows = ({**fields, "tags": ";".join(fields["tags"])}.values() for fields in map(record, votes))
-        return files.csv_text(COLUMNS + MARKS, map(tuple, rows))
+        return files.csv_text(COLUMNS + MARKS + BETWEEN, map(tuple, rows))
     records = preferences(sheet.rows, votes) if kind == "dpo" else map(record, votes)
     return files.jsonl(records)
 
@@ -42,7 +44,10 @@ def record(vote: sqlite3.Row) -> dict[str, Any]:
     """A vote as it is exported; a mark that wasn't given is None."""
     by_side = marks(vote)
     flat = {f"{scale}_{side}": by_side.get(side, {}).get(scale) for scale in SCALES for side in ("base", "tuned")}
-    return {**{column: vote[column] for column in COLUMNS}, "tags": json.loads(vote["tags"]), **flat}
+    contest = Contest.parse(vote["evaluation"])
+    own = {**{column: vote[column] for column in COLUMNS}, "evaluation": contest.evaluation}
+    between = {"base_is": contest.base_is, "tuned_is": contest.tuned_is}
+    return {**own, "tags": json.loads(vote["tags"]), **flat, **between}
 
 
 def lean(votes: Sequence[sqlite3.Row]) -> dict[str, int]:

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
+from sftdemo import runs
 from sftdemo.errors import Text, UserError
-from sftdemo.runs import Run
+from sftdemo.evaluation.system_answers import paired_rows
+from sftdemo.runs import Run, voting
+from sftdemo.runs.voting import Contest
 
 TYPED = "typed"  # stands for an evaluation's name where the prompts were typed
 REPEAT_EVERY = 20  # of so many pairs one comes again,
@@ -53,8 +56,17 @@ def digest(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
-def sheet(run: Run, evaluation: str) -> Sheet:
-    """The rows of an evaluation; when it is made anew, votes on the old texts don't count."""
+def unit(row: Row) -> str:
+    """What names the rows that aren't independent of this one: of one prompt, or of one `group`."""
+    if row.get("group") is not None:
+        return digest("group", row.get("task"), row["group"])
+    return digest(row["messages"])
+
+
+def sheet(run: Run, key: str) -> Sheet:
+    """The rows of a contest, by its key; when its evaluation is made anew, votes on the old texts don't count."""
+    contest = Contest.parse(key)
+    evaluation = contest.evaluation
     evaluations = run.evaluations()
     if evaluation not in evaluations:
         raise UserError(
@@ -63,14 +75,52 @@ def sheet(run: Run, evaluation: str) -> Sheet:
             evaluation=evaluation,
             known=evaluations or Text("none yet"),
         )
-    return _read(run, evaluation, run.outputs_stamp(evaluation))
+    return _read(
+        run,
+        key,
+        run.outputs_stamp(evaluation),
+        *(_other_stamp(run, evaluation, name) for name in (contest.base_is, contest.tuned_is)),
+    )
+
+
+def _other_stamp(run: Run, evaluation: str, system: str) -> tuple[str, tuple[int, int, int]] | None:
+    """Which version of another run's answers a contest has; None where the run has all answers itself."""
+    if not system.startswith("run:") or system in run.scores(evaluation).get("systems", {}):
+        return None
+    other = runs.known(system.removeprefix("run:"))
+    theirs = voting.open_evaluation(other)
+    return (theirs, other.outputs_stamp(theirs)) if theirs else None
 
 
 @lru_cache(maxsize=4)
-def _read(run: Run, evaluation: str, version: tuple[int, int, int]) -> Sheet:
-    rows = cast("list[Row]", run.outputs(evaluation))
-    keys = (digest(evaluation, row["row"], row["messages"], row["base"], row["tuned"]) for row in rows)
+def _read(run: Run, key: str, *_versions: Any) -> Sheet:
+    contest = Contest.parse(key)
+    if contest.is_usual:
+        rows = cast("list[Row]", run.outputs(contest.evaluation))
+    else:
+        rows = paired_rows(run, contest.evaluation, contest.base_is, contest.tuned_is)
+        if {contest.base_is, contest.tuned_is} & run.scores(contest.evaluation).get("systems", {}).keys():
+            # Which of a system's answers were cut isn't known: a mark on the other one's alone would tell the sides.
+            rows = [{key: value for key, value in row.items() if not key.endswith("_cut")} for row in rows]
+    keys = (digest(key, row["row"], row["messages"], row["base"], row["tuned"]) for row in rows)
     return Sheet.of(dict(zip(keys, rows, strict=True)))
+
+
+def open_contest(run: Run, base_is: str, tuned_is: str) -> None:
+    """Let raters be asked which of two systems answers better, from the next pair on.
+
+    Raises UserError where there is no evaluation, a system has no answers to its rows, or both gave the same ones.
+    """
+    voting.check_kind(run)
+    if not (evaluation := voting.open_evaluation(run)):
+        raise UserError("Run {name} has no evaluation yet; evaluate it first.", name=run.name)
+    if base_is != tuned_is and not sheet(run, Contest(evaluation, base_is, tuned_is).key).asked:
+        raise UserError(
+            "{first!r} and {second!r} gave no different answers to the same rows; choose other systems.",
+            first=base_is,
+            second=tuned_is,
+        )
+    voting.open_between(run, base_is, tuned_is)
 
 
 def typed_sheet(db: sqlite3.Connection, run: str, rater: str | None = None) -> Sheet:

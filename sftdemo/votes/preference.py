@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[np.float64]]
 
 ENOUGH = 20.0  # an e-value this high comes by chance to 1 in 20 at most, however often one looks (Ville 1939)
+FEW_PROMPTS = 5  # a pair that met on fewer ties nobody to the rest: resamples know nothing of other prompts
 MOST_VOTES = 2000  # a lean that needs more votes than this isn't worth asking for
 
 
@@ -104,7 +105,8 @@ class Duel:
 @dataclass(frozen=True)
 class Place:
     """A model in the ranking. `rate` is its expected score against model 0 (ties half) with its 95 % interval; `rank` is
-    1 + the number of models that are clearly stronger."""
+    1 + the number of models that are clearly stronger. Where `few_votes` says so, no FEW_PROMPTS prompts tie it to model 0,
+    straight or through others: its interval is everything, and its rank is among those it is tied to."""
 
     model: int
     rank: int
@@ -112,18 +114,19 @@ class Place:
     low: float
     high: float
     votes: int
+    few_votes: bool = False
 
 
-def bradley_terry(wins: Array, prior: float = 0.5) -> Array:
+def bradley_terry(wins: Array, prior: float = 0.5, met: Any = None) -> Array:
     """Log strengths (…, m) of m models, model 0 at 0, from wins (…, m, m): how often row beat column, ties half.
 
     Maximum likelihood by Hunter's (2004) MM steps. `prior` adds so many wins each way to every pair that met, or a model
-    that won every vote would be infinitely strong.
+    that won every vote would be infinitely strong. `met` (m, m) names those pairs where a resample may have lost one.
     """
     import numpy as np
 
-    met = (wins + np.swapaxes(wins, -1, -2)) > 0
-    wins = wins + prior * met
+    paired = (wins + np.swapaxes(wins, -1, -2)) > 0 if met is None else met
+    wins = wins + prior * paired
     games = wins + np.swapaxes(wins, -1, -2)
     won = wins.sum(-1)
     strengths = np.ones(won.shape)
@@ -154,16 +157,29 @@ def ranking(models: int, duels: Sequence[Duel], resamples: int = 500, seed: int 
         wins[prompts[duel.prompt], duel.j, duel.i] += 1 - duel.score
     n = len(prompts)
     resampled = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples).astype(float)
+    games = wins.sum(0) + wins.sum(0).T
+    met = games > 0
     strengths = bradley_terry(wins.sum(0))
-    spread = bradley_terry(np.einsum("bp,pij->bij", resampled, wins))
+    spread = bradley_terry(np.einsum("bp,pij->bij", resampled, wins), met=met)
+    island = _islands(((wins + np.swapaxes(wins, 1, 2)) > 0).sum(0) >= FEW_PROMPTS)
     edges = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
     low, high = np.quantile(spread, edges, axis=0)
     # [i, j]: what j is ahead of i by, at the low end.
     ahead = np.quantile(spread[:, None, :] - spread[:, :, None], edges[0], axis=0)
-    counts = (wins.sum(0) + wins.sum(0).T).sum(1)
+    counts = games.sum(1)
     places = []
     for model in range(models):
         rate, least, most = (float(expit(edge[model])) for edge in (strengths, low, high))
-        stronger = int((ahead[model] > 0).sum())
-        places.append(Place(model, 1 + stronger, rate, least, most, round(float(counts[model]))))
+        if few := bool(island[model] != island[0]):
+            least, most = 0.0, 1.0
+        stronger = int(((ahead[model] > 0) & (island == island[model])).sum())
+        places.append(Place(model, 1 + stronger, rate, least, most, round(float(counts[model])), few))
     return sorted(places, key=lambda place: (-place.rate, place.model))
+
+
+def _islands(tied: Array) -> Array:
+    """The number of the connected part that each model is in."""
+    from scipy.sparse.csgraph import connected_components
+
+    parts: Array = connected_components(tied, directed=False)[1]
+    return parts

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sftdemo import runs
 from sftdemo.encoding.thoughts import answers_only
-from sftdemo.errors import UserError
 from sftdemo.evaluation.outputs_table import row_gains
 from sftdemo.evaluation.significance import wilson
-from sftdemo.runs import Run
 from sftdemo.votes import preference
 from sftdemo.votes.exports import lean, marks, record
-from sftdemo.votes.pairing import Row, Sheet, digest, same
+from sftdemo.votes.pairing import Row, Sheet, same, unit
 from sftdemo.votes.storage import SCALES, TAGS, WINNERS
 
 Votes = Sequence[sqlite3.Row]
@@ -44,8 +41,8 @@ class Totals:
     """Votes by winner, second looks aside. `n` leaves skips out; `same` counts rows with equal answers, which nobody is
     asked about.
 
-    `win_rate` is tuned's share of the votes for one side, with its 95 % interval by bootstrap over prompts; None without
-    such votes. `e_value` is the evidence against one half, which may be watched live: it counts the first decisive vote on
+    `win_rate` is tuned's share of the votes for one side, with its 95 % interval by bootstrap over prompts, rows of one
+    `group` together as if of one prompt; None without such votes. `e_value` is the evidence against one half, which may be watched live: it counts the first decisive vote on
     each of the `prompts`, of the `rows` that can be asked about. `needed` is about how many more such votes it takes: 0 is
     enough, None too even to say. `unblinded` of the votes came after their raters had been told which model wrote which of
     earlier answers.
@@ -118,7 +115,7 @@ def totals(sheet: Sheet, votes: Votes) -> Totals:
     by_prompt: dict[str, list[str]] = defaultdict(list)
     for vote in votes:
         if vote["winner"] in DECISIVE:
-            by_prompt[digest(sheet.rows[vote["pair"]]["messages"])].append(vote["winner"])
+            by_prompt[unit(sheet.rows[vote["pair"]])].append(vote["winner"])
     wins = [winners.count("tuned") for winners in by_prompt.values()]
     decisive = sum(map(len, by_prompt.values()))
     low, high = preference.win_rate_interval(wins, [*map(len, by_prompt.values())]) if decisive else (None, None)
@@ -240,58 +237,3 @@ def against_metrics(rows: Mapping[str, Row], votes: Votes) -> dict[str, tuple[Ra
         spoken = [gain * margin > 0 for gain, margin in pairs if abs(gain) > 1e-9]
         by_metric[name] = Rate.of(sum(spoken), len(spoken)), len(pairs) - len(spoken)
     return {name: by_metric[name] for name in by_metric if by_metric[name][0].n}
-
-
-# Several runs
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """A model's place among all that were voted on (see preference.Place); `name` is the run's, or the base model's."""
-
-    name: str
-    is_base: bool
-    rank: int
-    rate: float
-    low: float
-    high: float
-    votes: int
-
-
-def base_name(run: Run) -> str:
-    """What the base of a run is called in a ranking."""
-    config = run.config()
-    settings = config.get("settings", {})
-    name = str(settings.get("model") or config.get("base_model") or "base").rstrip("/").split("/")[-1]
-    quantized = settings.get("quantization") or "none"
-    return name if quantized == "none" else f"{name} · {quantized}"
-
-
-def family(run: Run, names: Iterable[str]) -> list[Run]:
-    """Those of the named runs that are still there and share the run's base."""
-    members = []
-    for name in names:
-        try:
-            candidate = runs.named(name)
-            if runs.same_base(run, candidate):
-                members.append(candidate)
-        except UserError:
-            continue  # deleted since, or damaged; its votes have no texts any more
-    return members
-
-
-def ranking(run: Run, voted: Sequence[tuple[Run, Sheet, Votes]]) -> list[Ranked]:
-    """All models that met through the base, by Bradley–Terry; a tie or two bad answers count half for each."""
-    names, duels = [base_name(run)], []
-    for other, sheet, votes in voted:
-        verdicts = [vote for vote in votes if vote["look"] == 1 and vote["winner"] in SCORES]
-        if not verdicts:
-            continue
-        names.append(other.name)
-        for vote in verdicts:
-            prompt = digest(sheet.rows[vote["pair"]]["messages"])
-            duels.append(preference.Duel(prompt, len(names) - 1, 0, SCORES[vote["winner"]]))
-    if len(names) < 3:
-        return []
-    places = preference.ranking(len(names), duels)
-    return [Ranked(names[p.model], p.model == 0, p.rank, p.rate, p.low, p.high, p.votes) for p in places]

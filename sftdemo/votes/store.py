@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sqlite3
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo.errors import Text, UserError
-from sftdemo.runs import DamagedRun, Run, find, home
+from sftdemo.runs import DamagedRun, Run, find, home, voting
+from sftdemo.runs.voting import Contest
 from sftdemo.votes import exports, pairing, results, storage
 from sftdemo.votes.hints import Hints, hints
 from sftdemo.votes.pairing import OTHER, TYPED, Pair, Sheet
+from sftdemo.votes.ranking import Ranked, family, ranking
 from sftdemo.votes.results import Report, Totals
 from sftdemo.votes.storage import CHOICES, SCALES, SUBJECT, TAGS
 
@@ -57,6 +60,7 @@ class Store:
 
         One pair in 20 comes a second time, after at least ten others, to see how steady a rater's votes are.
         """
+        voting.check_kind(run)
         rater = _text(rater, Text("rater's name"), 1, 100)
         with storage.transaction(self.path) as db:
             return self._next(db, run, evaluation, rater)
@@ -98,6 +102,7 @@ class Store:
 
         None where the answers are equal: that is counted, and there is nothing to vote on.
         """
+        voting.check_kind(run)
         rater = _text(rater, Text("rater's name"), 1, 100)
         texts = {side: _text(answers[side], ANSWERS[side], 0, 1_000_000) for side in OTHER}
         prompt = json.dumps([dict(message) for message in messages])
@@ -188,14 +193,16 @@ class Store:
         return None
 
     def raters_marked(self, mark: str) -> tuple[set[str], str | None]:
-        """The raters with ballots whose names end with the mark, and the one of them that has voted."""
+        """The raters with ballots whose names end with the mark, and the one of them that has voted, who is then the only one
+        told."""
+        marked = "WHERE substr(rater, -length(?)) = ?"
         with storage.connection(self.path) as db:
-            query = "SELECT DISTINCT rater FROM {} WHERE substr(rater, -length(?)) = ?"
-            names, voted = (
-                {row["rater"] for row in db.execute(query.format(table), (mark, mark))}
-                for table in ("ballots", "votes")
-            )
-        return names, next(iter(voted), None)
+            # The newest first: who votes at the moment is found at once, however many votes there are.
+            latest = f"SELECT rater FROM votes {marked} ORDER BY id DESC LIMIT 1"
+            if voted := db.execute(latest, (mark, mark)).fetchone():
+                return {voted["rater"]}, voted["rater"]
+            names = db.execute(f"SELECT DISTINCT rater FROM ballots {marked}", (mark, mark))
+            return {row["rater"] for row in names}, None
 
     def undo(self, rater: str, run: Run, evaluation: str) -> None:
         """Take the rater's last vote back by a new event; its row comes next again, with the same sides."""
@@ -221,6 +228,11 @@ class Store:
             kind = "exclude" if excluded else "include"
             storage.append(db, kind, secrets.token_hex(16), run=run.name, rater=rater)
 
+    def excluded(self, run: Run) -> set[str]:
+        """The raters whose votes on the run are left out."""
+        with storage.connection(self.path) as db:
+            return {row["rater"] for row in db.execute("SELECT rater FROM excluded WHERE run = ?", (run.name,))}
+
     def cast(self) -> int:
         """How many votes were cast in all, those taken back included."""
         with storage.connection(self.path) as db:
@@ -236,29 +248,53 @@ class Store:
         run = find(run) if isinstance(run, str) else run
         sheet, votes = self._votes(run, evaluation, "standing")
         with storage.connection(self.path) as db:
-            out = {row["rater"] for row in db.execute("SELECT rater FROM excluded WHERE run = ?", (run.name,))}
             undone = db.execute("SELECT rater, pair FROM events WHERE run = ? AND kind = 'undo'", (run.name,))
             revised = set(map(tuple, undone))
         changed = sum((vote["rater"], vote["pair"]) in revised for vote in votes)
-        return results.report(sheet, votes, out, changed)
+        return results.report(sheet, votes, self.excluded(run), changed)
 
-    def ranking(self, run: Run | str) -> list[results.Ranked]:
-        """The run, its base and all runs of the same base by the votes on them, the strongest first; empty under three."""
+    def ranking(self, run: Run | str) -> list[Ranked]:
+        """The run, its base, all runs of the same base and the run's other systems by the votes on them, the strongest first;
+        empty under three."""
         run = find(run) if isinstance(run, str) else run
         with storage.connection(self.path) as db:
             voted = [member["run"] for member in db.execute("SELECT DISTINCT run FROM counted ORDER BY run")]
-        met = []
-        for member in results.family(run, voted):
+        met: list[tuple[Run, str, Sheet, list[sqlite3.Row]]] = []
+        for member in family(run, voted):
             try:
-                met.append((member, *self._votes(member, None)))
+                met += [(member, key or "", *self._votes(member, key)) for key in (None, *self._contests(member))]
             except DamagedRun:
                 if member == run:
                     raise
-        return results.ranking(run, met)
+        return ranking(run, met)
 
     def export(self, run: Run | str, kind: str, evaluation: str | None = None) -> str:
         """The votes that count as csv or jsonl, or as dpo: one {"prompt", "chosen", "rejected"} a row that has a majority."""
-        return exports.export(*self._votes(run, evaluation), kind)
+        run = find(run) if isinstance(run, str) else run
+        sheet, votes = self._votes(run, evaluation)
+        rows = dict(sheet.rows)
+        for key in self._contests(run) if evaluation is None else ():
+            more, theirs = self._votes(run, key)
+            rows |= more.rows
+            votes += theirs
+        return exports.export(Sheet.of(rows), sorted(votes, key=lambda vote: int(vote["id"])), kind)
+
+    def votes_on_others(self, run: Run) -> int:
+        """How many votes that count are on other systems than base and tuned: in files, and not in the totals of all."""
+        return sum(len(self._votes(run, key)[1]) for key in self._contests(run))
+
+    def _contests(self, run: Run) -> list[str]:
+        """The keys of contests of other systems than base and tuned that were voted on, as far as their rows are there."""
+        with storage.connection(self.path) as db:
+            voted = db.execute(
+                "SELECT DISTINCT evaluation FROM counted WHERE run = ? ORDER BY 1", (run.name,)
+            ).fetchall()
+        keys = []
+        for key in (row["evaluation"] for row in voted):
+            with contextlib.suppress(UserError):  # the evaluation or a system of it is gone, and with it the texts
+                if not Contest.parse(key).is_usual and pairing.sheet(run, key):
+                    keys.append(key)
+        return keys
 
     def _votes(self, run: Run | str, evaluation: str | None, view: str = "counted") -> tuple[Sheet, list[sqlite3.Row]]:
         """The rows and the votes of a view on them, oldest first; votes on texts since replaced are left out."""

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from sftdemo.config.read import ReadConfig
 from sftdemo.data.cleaning import duplicates, pii
 from sftdemo.data.types import Dataset, Example, Message, Step, place_of, turn_text
-from sftdemo.read_config import ReadConfig
 
 _SHOWN, _CHARACTERS, _LEAD = 3, 300, 40
 _BLOCKS, _INLINE = (
@@ -97,7 +97,7 @@ def without_whitespace(text: str) -> str:
 
 
 def clean(dataset: Dataset, config: ReadConfig) -> None:
-    """Take the steps that `config` asks for, in the order of read_config.CLEANING with length after the changes of text.
+    """Take the steps that `config` asks for, in the order of config.read.CLEANING with length after the changes of text.
 
     Leaks are taken out when the data is split (`remove_leaks`).
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from sftdemo.config.read import OWN_TEXTS, ReadConfig
 from sftdemo.data.conversion.converter import Converter, no_instruction
 from sftdemo.data.files.table import Row, present
 from sftdemo.data.layouts import choices, recognition, roles
@@ -16,7 +17,6 @@ from sftdemo.data.values import transcripts
 from sftdemo.data.values.columns import at_path, flag, flattened, key, unused
 from sftdemo.data.values.preview import likely_pair, preview
 from sftdemo.errors import Fault, Text
-from sftdemo.read_config import ReadConfig
 
 _TRANSCRIPTS = (
     "text",
@@ -62,9 +62,10 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset, limits: Limit
     tally = Tally()
     converter = Converter(mapping, config, dataset, tally)
     converter.spell_labels(rows)
+    converter.check_tags(rows)
     if mapping.layout.task != "chat":
         dataset.instruction = converter.choose_template(rows)
-    elif config.instruction:
+    elif config.instruction not in (None, "", OWN_TEXTS):
         raise no_instruction(mapping.layout.name)
     dataset.format, dataset.mapping = mapping.layout.name, mapping.columns
     needed = {mapping.columns[role] for role in mapping.layout.roles}

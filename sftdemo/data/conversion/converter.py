@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from sftdemo.config.read import OWN_TEXTS
 from sftdemo.data.conversion import templates
-from sftdemo.data.conversion.fields import NOTHING, Fields
+from sftdemo.data.conversion.fields import NOTHING
+from sftdemo.data.conversion.label_fields import LabelFields
 from sftdemo.data.files.table import Row, split_name
 from sftdemo.data.layouts.roles import switch
-from sftdemo.data.text import repairs
 from sftdemo.data.text.languages import language
 from sftdemo.data.text.literals import parsed_list
 from sftdemo.data.types import Example, LeftOut, Message, Meta
-from sftdemo.data.values import conversations, entities, targets, transcripts
+from sftdemo.data.values import conversations, targets, transcripts
 from sftdemo.errors import Text, UserError
 
 # The parts of a question, in the order they are shown.
@@ -39,39 +39,12 @@ def no_instruction(layout: str) -> UserError:
 
 
 @dataclass
-class Converter(Fields):
+class Converter(LabelFields):
     """Turns the rows of one mapping into examples; what is told of the data set grows on the way."""
 
     template: templates.Template | None = None
     inputs: list[str] = field(default_factory=list)
-    spellings: dict[str, str] = field(default_factory=dict)
-    several: bool = False  # whether a row may have more than one label
     used: set[str] = field(default_factory=set)  # columns read beside those of the roles
-
-    def spell_labels(self, rows: list[Row]) -> None:
-        """Find labels that are spelt in several ways; a warning for each row of a rarer spelling, or its repair."""
-        column = self.mapping.columns.get("label")
-        if column is None:
-            return
-        each = [targets.labels(row.values.get(column)) for row in rows]
-        self.several = any(len(labels) > 1 for labels in each)
-        counts = Counter(label for labels in each for label in labels)
-        spellings = repairs.variants(counts)
-        for row, labels in zip(rows, each, strict=True) if spellings else ():
-            for label in labels:
-                if label in spellings:
-                    best = spellings[label]
-                    problem = Text(
-                        "The label {label!r} is {best!r} in another spelling ({n} rows, and {m}).",
-                        label=label,
-                        best=best,
-                        n=counts[label],
-                        m=counts[best],
-                    )
-                    self.flaw(
-                        row, column, problem, Text("Spell them alike."), Text("It was written {best!r}.", best=best)
-                    )
-        self.spellings = spellings if self.fix else {}
 
     def choose_template(self, rows: list[Row]) -> str:
         """The template of the user turns, given or by default, as text."""
@@ -124,7 +97,8 @@ class Converter(Fields):
             distinct = {label for row in rows for label in self.labels(row)}
             return templates.classification(distinct, body, self.several)
         if layout.name == "extraction":
-            return templates.extraction({mark["label"] for row in rows for mark in self.marks(row)})
+            marks = [mark for row in rows for mark in self.marks(row)]
+            return templates.extraction({mark["label"] for mark in marks}, any("nth" in mark for mark in marks))
         texts = {
             role: [text for row in rows if isinstance(text := self.value(row, role), str)] for role in layout.roles
         }
@@ -132,16 +106,6 @@ class Converter(Fields):
             target_language = language(columns["target"]) if language(columns["source"]) else None
             return templates.translation(texts["source"], texts["target"], target_language)
         return templates.summary(texts["document"], body) if layout.name == "summary" else body
-
-    def labels(self, row: Row) -> list[str]:
-        labels = [self.spellings.get(label, label) for label in targets.labels(self.value(row, "label"))]
-        return list(dict.fromkeys(labels))
-
-    def marks(self, row: Row) -> list[entities.Entity]:
-        try:
-            return entities.read(self.value(row, "text"), self.value(row, "entities"))[1]
-        except entities.NotEntities:
-            return []  # told where the row is read
 
     def example(self, row: Row) -> Example | None:
         """The row as an example; None after its faults, or where it is left out."""
@@ -166,6 +130,11 @@ class Converter(Fields):
         elif layout.task == "chat" and row.values.get("label") == answer:
             example["label"] = answer
             self.used.add("label")
+        elif layout.answer == "label":
+            example["labels"] = self.labels(row)
+        elif layout.task == "chat" and (labels := self.saved_labels(row, answer)):
+            example["labels"] = labels
+            self.used.add("labels")
         if references := references or more:
             example["references"] = references
         if tools:
@@ -260,18 +229,6 @@ class Converter(Fields):
             answer["reasoning_content"] = self.sound(row, self.mapping.columns["reasoning"], thoughts)
         return [*self.history(row), {"role": "user", "content": self.template.render(values)}, answer], more
 
-    def marked(self, row: Row) -> tuple[str, str]:
-        """The text of a row with entities, and those as JSON."""
-        try:
-            text, marks = entities.read(self.value(row, "text"), self.value(row, "entities"))
-        except entities.NotEntities as error:
-            column = self.mapping.columns["entities"]
-            self.fault(
-                row, column, Text("The field {problem}.", problem=error.problem), Text("Mend it, or remove the row.")
-            )
-            return "", ""
-        return self.sound(row, self.mapping.columns["text"], text), targets.as_json(marks)
-
     def answer(self, row: Row, column: str) -> tuple[Message | None, list[str]]:
         """The answer as a message, and further right ones; None after a fault. Raises LeftOut without a label."""
         value = row.values[column]
@@ -343,7 +300,7 @@ class Converter(Fields):
 
     def chat(self, row: Row, column: str, turns: Any) -> tuple[list[Message], list[str]] | None:
         """A list of turns, {"role", "content"} or {"from", "value"}."""
-        if self.config.instruction:
+        if self.config.instruction not in (None, "", OWN_TEXTS):
             raise no_instruction(self.mapping.layout.name)
         messages = self.reader(row, column).messages(turns)
         if not messages:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sftdemo.config.read import ReadConfig
 from sftdemo.data.files.table import Row, kind
 from sftdemo.data.layouts import recognition
 from sftdemo.data.text import repairs
 from sftdemo.data.types import Dataset, Tally
 from sftdemo.data.values import targets
 from sftdemo.errors import Fault, Text
-from sftdemo.read_config import ReadConfig
 
 FILL_IN = Text("Fill it in, or remove the row.")
 NOTHING = Text("")

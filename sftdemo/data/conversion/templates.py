@@ -26,7 +26,10 @@ def _parse(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def with_body(text: str, body: str) -> str:
-    """The template; if it has no placeholder, `body` after a blank line."""
+    """The template with `body` in place of {}; if it has no placeholder, `body` after a blank line."""
+    text = _PIECE.sub(
+        lambda match: body if match.group(1) is not None and not match.group(1).strip() else match[0], text
+    )
     return text if any(is_name for _, is_name in _parse(text)) else f"{text}\n\n{body}"
 
 
@@ -82,12 +85,12 @@ def classification(labels: Iterable[str], body: str = "{text}", several: bool = 
     return f"Classify {text}{f' as one of{which}' if shown else ''}. Answer with the label only.\n\n{body}"
 
 
-def extraction(labels: Iterable[str]) -> str:
-    """The default question for rows with entities."""
+def extraction(labels: Iterable[str], counted: bool = False) -> str:
+    """The default question for rows with entities; `counted` where some say which mention they are."""
     ordered = sorted(labels)
     shown = len(ordered) <= _LABELS_SHOWN and sum(map(len, ordered)) <= _LABEL_CHARACTERS
     which = f" of these kinds: {_literal(', '.join(ordered))}" if shown and ordered else ""
-    form = '[{{"text": "…", "label": "…"}}]'
+    form = '[{{"text": "…", "label": "…"}}]' + (', with "nth": 2 where the second mention is meant.' if counted else "")
     return f"List the entities in this text{which}. Answer with a JSON list only: {form}\n\n{{text}}"
 
 

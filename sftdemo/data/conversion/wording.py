@@ -50,6 +50,11 @@ class Wording:
             return ""
         return "".join("…" if is_name else piece for piece, is_name in self._parts()[1])
 
+    @property
+    def shown(self) -> str:
+        """The whole question, with "…" where a row's own texts stand."""
+        return "".join("…" if is_name else piece for piece, is_name in templates.pieces(self.template))
+
     def _parts(self) -> tuple[str, list[tuple[str, bool]]]:
         """The words before the line of the first column, and from there to the last column the template's pieces."""
         pieces = templates.pieces(self.template)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-TAG = re.compile(r"O|[BIESLUM]-\S+")
+TAG = re.compile(r"O|[BIESLUM][-_]\S+", re.IGNORECASE)
 SURE = 0.98  # of a file's lines end in a tag
 _CONLL_MARK = "-DOCSTART-"
 
@@ -17,7 +17,7 @@ def tagged_sentences(lines: Sequence[str]) -> list[tuple[int, dict[str, Any]]] |
     cells = [line.split() for line in lines]
     filled = [line for line in cells if line and line[0] != _CONLL_MARK]
     tagged = sum(len(line) > 1 and bool(TAG.fullmatch(line[-1])) for line in filled)
-    if not filled or tagged < SURE * len(filled) or not any("-" in line[-1] for line in filled):
+    if not filled or tagged < SURE * len(filled) or all(len(line[-1]) == 1 for line in filled):
         return None
     sentences = []
     numbered = enumerate(cells, 1)

@@ -146,7 +146,7 @@ def _with_nul(data: bytes) -> DecodedText:
         )
     text = _by_line(b"\n".join(lines), "utf-8")
     text.wrong |= dict.fromkeys(
-        bad, (Text("The line holds a NUL byte, which no text has."), Text("Mend the line, or remove it."))
+        bad, (Text("The line holds a NUL byte, which no text has."), Text("Correct the line, or remove it."))
     )
     return text
 

@@ -90,7 +90,7 @@ def _lines(table: Table, lines: list[str], bad: set[int]) -> bool:
             try:
                 value, note = repaired_line(line)
             except (ValueError, RecursionError, SyntaxError, MemoryError):
-                _broken(table, number, error, Text("Mend the line, or remove it."))
+                _broken(table, number, error, Text("Correct the line, or remove it."))
                 continue
             mended[note] = mended.get(note, 0) + 1
             if value is None:
@@ -123,7 +123,7 @@ def _whole(table: Table, lines: list[str], bad: set[int], header: str) -> bool:
             return True
     if error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 0
-        _broken(table, line, error, Text("Mend it; what follows could not be read."), whole=True)
+        _broken(table, line, error, Text("Correct it; what follows could not be read."), whole=True)
     return error is None and not table.faults
 
 

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sftdemo.data.files import conll, delimited, headers, json_rows, workbooks
+from sftdemo.config.read import ReadConfig
+from sftdemo.data.files import class_names, conll, delimited, headers, json_rows, workbooks
 from sftdemo.data.files.decoding import Undecodable, decode
 from sftdemo.data.files.table import Row, Table, kind
 from sftdemo.data.limits import OWNER, Limits, OverLimit
 from sftdemo.errors import Fault, Text
-from sftdemo.read_config import ReadConfig
 
 __all__ = ["PACKED", "SUFFIXES", "Row", "Table", "kind", "read_table", "suffix_of"]
 
@@ -205,7 +205,9 @@ def _arrow(table: Table, data: bytes, suffix: str) -> None:
             unpacked += batch.nbytes
             if unpacked > table.limits.unpacked_bytes:
                 raise OverLimit(table.limits, "unpacked_bytes")
+            classes = table.classes[table.file] = class_names.of_schema(batch.schema.metadata)
             for row in batch.to_pylist():
+                row |= {name: class_names.named(row[name], names) for name, names in classes.items() if name in row}
                 table.add(len(table.rows) + len(table.faults) + 1, row)
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

@@ -46,7 +46,8 @@ KINDS = {
 
 @dataclass
 class Table:
-    """The rows of a file that can be read, a fault for each that can't, warnings, and notes on how it was read.
+    """The rows of a file that can be read, a fault for each that can't, warnings, and notes on how it was read; `classes` has by
+    file the names of the classes in each column that holds their numbers.
 
     All rows come in by `add`, which raises OverLimit for more of them, or of their cells, than the limits allow.
     """
@@ -59,6 +60,7 @@ class Table:
     notes: list[Text] = field(default_factory=list)
     limits: Limits = OWNER
     cells: int = 0
+    classes: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     def add(self, line: int, values: dict[str, Any]) -> None:
         self.cells += len(values)
@@ -98,6 +100,7 @@ class Table:
         if self.cells > self.limits.cells:
             raise OverLimit(self.limits, "cells")
         self.rows += other.rows
+        self.classes |= other.classes
         self.faults += other.faults
         self.warnings += other.warnings
         self.notes += other.notes

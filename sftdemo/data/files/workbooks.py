@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from sftdemo.config.read import ReadConfig
 from sftdemo.data.files import headers
 from sftdemo.data.files.headers import Record
 from sftdemo.data.files.table import Table, split_name
 from sftdemo.data.limits import Limits, OverLimit
 from sftdemo.errors import Text
-from sftdemo.read_config import ReadConfig
 
 SUFFIXES = (".xlsx", ".xlsm")
 _ROWS = 1_048_576  # of a sheet, at most
@@ -178,7 +178,7 @@ def _sheet(table: Table, sheet: Any, config: ReadConfig, walk: _Walk) -> None:
             Text(
                 "Cells with an error of Excel ({kinds}) are read as blank: {n}.", kinds=list(errors), n=errors.total()
             ),
-            Text("Mend their formulas."),
+            Text("Correct their formulas."),
         )
 
 

@@ -66,19 +66,19 @@ def is_label_studio(values: Values) -> bool:
 def label_studio(values: Values) -> Iterator[Values]:
     """A task, with the annotation its maker calls the truth, else the first that wasn't cancelled."""
     annotations = [part for part in values["annotations"] if isinstance(part, dict)]
-    kept = [part for part in annotations if not part.get("was_cancelled")]
-    if annotations and not kept:
+    valid = [part for part in annotations if not part.get("was_cancelled")]
+    if annotations and not valid:
         raise LeftOut(CANCELLED)
-    kept = [part for part in kept if part.get("result")]
-    chosen = next((part for part in kept if part.get("ground_truth")), kept[0] if kept else {"result": []})
+    valid = [part for part in valid if part.get("result")]
+    chosen = next((part for part in valid if part.get("ground_truth")), valid[0] if valid else {"result": []})
     written = any(result.get("type") == "textarea" for result in chosen["result"])
     yield {**_plain(values, _STUDIO), **values["data"], **answered(_studio_answers(chosen["result"]), written)}
 
 
 def studio_differs(values: Values) -> bool:
     """Whether several people marked the task, and not alike."""
-    kept = [part for part in values["annotations"] if isinstance(part, dict) and not part.get("was_cancelled")]
-    answers_by_annotation = [_studio_answers(part["result"]) for part in kept if part.get("result")]
+    valid = [part for part in values["annotations"] if isinstance(part, dict) and not part.get("was_cancelled")]
+    answers_by_annotation = [_studio_answers(part["result"]) for part in valid if part.get("result")]
     return any(answers != answers_by_annotation[0] for answers in answers_by_annotation)
 
 

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from collections.abc import Mapping as Names
 from dataclasses import dataclass, field
 
+from sftdemo.config.read import ReadConfig
 from sftdemo.data.files.table import Row
 from sftdemo.data.layouts import roles
 from sftdemo.data.text.languages import language
 from sftdemo.data.values.columns import Columns, flag, guess, key
 from sftdemo.errors import Fault, Text, UsageError, UserError
-from sftdemo.read_config import ReadConfig
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,12 @@ LAYOUTS = (
     ),
     Layout("extraction", "generation", {"text": ("text",), "entities": ()}, "entities"),
 )
+# Layouts of one question and one answer, each in a column of its own; the first role is the question.
+PAIRS = {
+    layout.name: (next(role for role in layout.roles if role != layout.answer), layout.answer)
+    for layout in LAYOUTS
+    if layout.name in ("text_label", "prompt_completion", "instruction", "source_target", "summary")
+}
 # Columns that any layout may have.
 COMMON = {
     "split": ("split",),

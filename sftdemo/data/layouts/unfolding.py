@@ -10,7 +10,7 @@ from sftdemo.data.files.table import Row, present
 from sftdemo.data.layouts import annotation_tools as tools
 from sftdemo.data.layouts import nested
 from sftdemo.data.types import LeftOut, Tally
-from sftdemo.data.values import entities
+from sftdemo.data.values import entities, tags
 from sftdemo.errors import Fault, Text
 
 Values = dict[str, Any]
@@ -81,7 +81,7 @@ def unfold(rows: list[Row], tally: Tally, faults: list[Fault]) -> list[Row]:
     A nested row that can't be read is added to the faults.
     """
     rows = opened(rows, tally)
-    rows = entities.sentences(rows) or present(rows)
+    rows = tags.named(entities.sentences(rows) or present(rows))
     candidates: dict[tuple[str, ...], list[Reader]] = {}
     plain: list[Row] = []
     for row in rows:
@@ -100,5 +100,5 @@ def unfold(rows: list[Row], tally: Tally, faults: list[Fault]) -> list[Row]:
             tally.left_out[reason.why] += 1
         except (AttributeError, TypeError, ValueError, KeyError):  # a part of another kind than the tool writes
             problem = Text("The row is laid out as {layout}, but a part of it is of another kind.", layout=reader.name)
-            faults.append(Fault(row.line, "", problem, Text("Mend it, or remove the row."), row.file))
+            faults.append(Fault(row.line, "", problem, Text("Correct it, or remove the row."), row.file))
     return plain

@@ -1,14 +1,24 @@
-"""Marked spans and tagged tokens, as annotation tools and CoNLL files write them, to a text and the list of its entities."""
+"""Marked spans and tagged tokens, as annotation tools and CoNLL files write them, to a text and the list of its entities.
+
+An entity is {"text", "label"}, and where an earlier mention of the same text is none, or is told later, "nth": which of its
+occurrences it is, from 1 (`occurrences`). Without one it is the next after the last that the list names, so that a list
+says of each entity where it stands.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from sftdemo.data.files.conll import SURE, TAG
 from sftdemo.data.files.table import Row, present
 from sftdemo.data.text.literals import parsed_list
-from sftdemo.data.text.writing_systems import written_in_han
+from sftdemo.data.text.occurrences import occurrences
+from sftdemo.data.values import tags
 from sftdemo.data.values.columns import key
+from sftdemo.data.values.tags import Span
 from sftdemo.errors import Text
 
 TEXTS = ("text", "tokens", "words", "sentence", "data", "content", "token")
@@ -24,7 +34,8 @@ _LABELS, _SURFACES = (
 _WORDS, _TAGS = ("word", "token", "words", "tokens"), ("tag", "ner_tag", "ner", "iob", "bio", "label", "tags")
 _SENTENCES = ("sentence_#", "sentence", "sentence_id", "sentence_no", "sent_id", "sentence_number", "sentence_idx")
 
-Entity = dict[str, str]
+Entity = dict[str, Any]
+MOST = 10**6  # mentions of one text in another
 
 
 class NotEntities(ValueError):
@@ -45,18 +56,22 @@ def are_marks(text: Any, marks: Any) -> bool:
 
 
 def read(text: Any, marks: Any) -> tuple[str, list[Entity]]:
-    """(the text, [{"text", "label"}, …] in the order they stand in it) of spans or of tagged tokens.
+    """(the text, its entities in the order they stand in it) of spans or of tagged tokens.
 
-    Raises NotEntities for spans outside the text, tags that are numbers, and as many tags as there are no tokens.
+    Raises NotEntities for spans outside the text, an `nth` that is no count, tags that are numbers, and as many tags as there
+    are no tokens.
     """
     tokens, mark_list = parsed_list(text), parsed_list(marks)
     if marks is None or mark_list is None:
         raise NotEntities(Text("is no list of entities"))
     if isinstance(tokens, list):
-        return _tagged([str(token) for token in tokens], mark_list)
+        if problem := tags.problem_of(tokens, mark_list):
+            raise NotEntities(problem)
+        whole, spans = tags.spans([str(token) for token in tokens], [str(tag) for tag in mark_list])
+        return whole, written(whole, spans)
     if not isinstance(text, str) or not text.strip():
         raise NotEntities(Text("has no text to stand in"))
-    entities = []
+    placed_marks, loose = [], []
     for mark in mark_list:
         span = _span(mark)
         if span is None:
@@ -67,12 +82,89 @@ def read(text: Any, marks: Any) -> tuple[str, list[Entity]]:
                 raise NotEntities(
                     Text("marks the characters {start} to {end} of a text of {n}", start=start, end=end, n=len(text))
                 )
-            surface = text[start:end]
+            placed_marks.append(Span(start, end, label))
         elif not surface:
             raise NotEntities(Text("holds an entity without a place or a text"))
-        at = start if start is not None else max(text.find(surface), 0)
-        entities.append((at, -len(surface), {"text": surface, "label": label}))
-    return text, [entity for _, _, entity in sorted(entities, key=lambda entry: entry[:2])]
+        else:
+            loose.append({"text": surface, "label": label, **_nth(mark)})
+    by_text, missing = placed(text, loose)
+    return text, [*written(text, [*placed_marks, *by_text]), *missing]
+
+
+def written(text: str, spans: Iterable[Span]) -> list[Entity]:
+    """The spans of a text as a list of entities in its order, of two that begin together the longer first."""
+    last: dict[str, int] = {}
+    places: dict[str, list[int]] = {}
+    entities = []
+    for span in sorted(set(spans), key=lambda span: (span.start, -span.end, span.label)):
+        surface = text[span.start : span.end]
+        if surface not in places:
+            places[surface] = occurrences(text, surface)
+        nth = places[surface].index(span.start) + 1
+        is_next = nth == last.get(surface, 0) + 1
+        entities.append({"text": surface, "label": span.label} | ({} if is_next else {"nth": nth}))
+        last[surface] = nth
+    return entities
+
+
+def numbered(entities: Sequence[Any]) -> list[Any]:
+    """The list with the "nth" of each of its entities; what is none is left as it is."""
+    last: dict[str, Any] = {}
+    whole = []
+    for entity in entities:
+        if is_entity(entity):
+            nth = last[entity["text"]] = int(entity.get("nth", last.get(entity["text"], 0) + 1))
+            entity = {**entity, "nth": nth}
+        whole.append(entity)
+    return whole
+
+
+def is_entity(value: Any) -> bool:
+    """Whether a value of parsed JSON is an entity as they are written here."""
+    return (
+        isinstance(value, dict)
+        and {"text", "label"} <= value.keys() <= {"text", "label", "nth"}
+        and all(isinstance(value[name], str) and value[name] for name in ("text", "label"))
+        and _is_count(value.get("nth", 1))
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return (
+        isinstance(value, int | float | Decimal) and type(value) is not bool and 1 <= value <= MOST and value % 1 == 0
+    )
+
+
+def _nth(mark: Any) -> dict[str, int]:
+    """{"nth"} of a mark that says which mention it is; raises NotEntities where that is no count."""
+    nth = mark.get("nth") if isinstance(mark, dict) else None
+    if nth is None:
+        return {}
+    if not _is_count(nth):
+        raise NotEntities(Text("holds an entity whose nth is {nth!r}, not a count from 1", nth=nth))
+    return {"nth": int(nth)}
+
+
+def placed(text: str, entities: Sequence[Mapping[str, Any]]) -> tuple[list[Span], list[Entity]]:
+    """Where the entities stand in the text, and those that don't, as they are."""
+    places: dict[str, list[int]] = {}
+    spans, missing = [], []
+    for own, entity in zip(entities, numbered(entities), strict=True):
+        surface, nth = entity["text"], entity.get("nth", MOST)  # it has one, but for a label that is empty
+        if surface not in places:
+            places[surface] = occurrences(text, surface)
+        if nth <= len(places[surface]):
+            start = places[surface][nth - 1]
+            spans.append(Span(start, start + len(surface), entity["label"]))
+        else:
+            missing.append(dict(own))
+    return spans, missing
+
+
+def overlapping(spans: Sequence[Span]) -> tuple[Span, Span] | None:
+    """Two spans that share a character, if there are any."""
+    ordered = sorted(set(spans))
+    return next(((one, two) for one, two in pairwise(ordered) if two.start < one.end), None)
 
 
 def _span(mark: Any) -> tuple[int | None, int | None, str, str] | None:
@@ -82,42 +174,20 @@ def _span(mark: Any) -> tuple[int | None, int | None, str, str] | None:
         is_span = all(isinstance(at, int) and not isinstance(at, bool) for at in (start, end)) and isinstance(
             label, str
         )
-        return (start, end, label, "") if is_span else None
+        return (start, end, label.strip(), "") if is_span and label.strip() else None
     if isinstance(mark, list | tuple) and len(mark) == 2 and all(isinstance(part, str) for part in mark):
         return None, None, mark[1], mark[0]
     if not isinstance(mark, dict):
         return None
     label = next((mark[key] for key in _LABELS if mark.get(key)), None)
     label = label[0] if isinstance(label, list) and label else label
+    label = label.strip() if isinstance(label, str) else ""
     start, end = (
         next((mark[key] for key in keys if isinstance(mark.get(key), int)), None) for keys in (_STARTS, _ENDS)
     )
     surface = next((mark[key] for key in _SURFACES if isinstance(mark.get(key), str)), "")
     placed = start is not None and end is not None
-    return (start, end, label, surface) if isinstance(label, str) and (placed or surface) else None
-
-
-def _tagged(tokens: list[str], tags: list[Any]) -> tuple[str, list[Entity]]:
-    """The text of tokens and its entities; B, I, E, S, L and U before a label say how it begins and ends."""
-    if any(isinstance(tag, int) for tag in tags):
-        raise NotEntities(Text("holds numbers, not the names of tags (B-PER, I-PER, O)"))
-    if len(tokens) != len(tags):
-        raise NotEntities(Text("has {n} tags for {m} tokens", n=len(tags), m=len(tokens)))
-    blank = (
-        "" if all(len(token) == 1 or token.isascii() for token in tokens) and written_in_han("".join(tokens)) else " "
-    )
-    spans: list[tuple[str, list[str]]] = []
-    open_label = None
-    for token, tag in zip(tokens, map(str, tags), strict=True):
-        mark, dash, label = tag.partition("-") if TAG.fullmatch(tag) else ("I", "-", tag)
-        if not dash or tag == "O":
-            open_label = None
-            continue
-        if mark in "BSU" or label != open_label:
-            spans.append((label, []))
-        spans[-1][1].append(token)
-        open_label = None if mark in "ESLU" else label
-    return blank.join(tokens), [{"text": blank.join(part), "label": label} for label, part in spans]
+    return (start, end, label, surface) if label and (placed or surface) else None
 
 
 def sentences(rows: list[Row]) -> list[Row] | None:
@@ -132,8 +202,8 @@ def sentences(rows: list[Row]) -> list[Row] | None:
     )
     if word is None or tag is None or number is None:
         return None
-    tags = [str(row.values.get(tag)).strip() for row in rows]
-    if sum(map(bool, map(TAG.fullmatch, tags))) < SURE * len(tags) or not any("-" in mark for mark in tags):
+    values = [str(row.values.get(tag)).strip() for row in rows]
+    if sum(map(bool, map(TAG.fullmatch, values))) < SURE * len(values) or all(len(mark) < 2 for mark in values):
         return None
     groups: list[list[Row]] = []
     current: Any = None

@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sftdemo.config import GenerateConfig
+from sftdemo import files
+from sftdemo.config.evaluate import EvaluateConfig
+from sftdemo.config.generate import GenerateConfig
+from sftdemo.data.sources import GENERAL_QUESTIONS
 from sftdemo.errors import Text, UserError
 from sftdemo.ui.access import rights
 from sftdemo.ui.access.ledger import ADDRESS_SHARE, Limit
 
 BYTES_A_TOKEN = 3.5  # about, over languages
-Kind = Literal["tokens", "votes", "rows", "steps", "minutes", "uploads"]
+Kind = Literal["tokens", "votes", "rows", "steps", "minutes", "uploads", "chat_changes"]
 WORDS: dict[Kind, Text] = {
     "tokens": Text("tokens of answers"),
     "votes": Text("votes"),
@@ -22,6 +25,7 @@ WORDS: dict[Kind, Text] = {
     "steps": Text("training steps"),
     "minutes": Text("minutes of training"),
     "uploads": Text("uploads"),
+    "chat_changes": Text("changes of kept chats"),
 }
 ALL = "all visitors"
 HEAVY_QUEUES = ("comparison", "report")  # whoever may look may ask for these, and they take a core for seconds
@@ -63,6 +67,11 @@ def refund(visitor: rights.Visitor, kind: Kind, amount: float) -> None:
     """Give back what was booked and not used."""
     if not visitor.owner:
         rights.ledger().give_back(kind, limits(visitor, kind), amount)
+
+
+def asked_rows(config: EvaluateConfig, held_out: int) -> int:
+    """How many rows an evaluation of so many held-out ones asks, the general questions among them."""
+    return held_out + (sum(1 for _ in files.read_jsonl(GENERAL_QUESTIONS)) if config.general else 0)
 
 
 @dataclass

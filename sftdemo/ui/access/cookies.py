@@ -51,20 +51,41 @@ def _browser_key(path: Path) -> bytes:
             part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
             with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(secrets.token_bytes(KEY_BYTES))
-            part.rename(path)
+            _keep_first(part, path)
         return path.read_bytes()
     except OSError as error:
         LOG.warning("Browsers are forgotten at a restart of the app: %s", error)
         return _owner_key
 
 
+def _keep_first(part: Path, path: Path) -> None:
+    """Give the new key its place, unless another process of this home has put its own there meanwhile."""
+    try:
+        os.link(part, path)
+    except OSError:  # it is there, or the disk knows no links
+        if not path.is_file() or path.stat().st_size != KEY_BYTES:
+            part.replace(path)
+    part.unlink(missing_ok=True)
+
+
 def identity(cookie: str, scope: Mapping[str, Any]) -> str:
     """The id in the request's cookie, or "" if it has none that was signed here and still counts."""
+    return _genuine(cookie, scope)[0]
+
+
+def issued(cookie: str, scope: Mapping[str, Any]) -> float:
+    """When the request's cookie was signed, in seconds since 1970; 0 if it has none that counts."""
+    name, expiry = _genuine(cookie, scope)
+    return expiry - LIFETIME_S[cookie] if name else 0.0
+
+
+def _genuine(cookie: str, scope: Mapping[str, Any]) -> tuple[str, float]:
+    """The id in the request's cookie and when it expires."""
     value = _value(cookie, scope)
     text, _, signature = value.rpartition(".")
     name, _, expiry = text.partition(".")
     genuine = hmac.compare_digest(signature.encode(), _signature(cookie, text).encode())
-    return name if genuine and float(expiry) > time.time() and value not in _ended else ""
+    return (name, float(expiry)) if genuine and float(expiry) > time.time() and value not in _ended else ("", 0.0)
 
 
 def _value(cookie: str, scope: Mapping[str, Any]) -> str:

@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse
 
-from sftdemo.errors import Text, UserError
-from sftdemo.ui import uploads
-from sftdemo.ui.access import allowance, cookies, hosts, rights, sources
+from sftdemo.errors import Text, UserError, unexpected
+from sftdemo.log import LOG
+from sftdemo.ui.access import allowance, cookies, hosts, payload, rights, sessions, sources, uploads
+from sftdemo.ui.openai_request import ApiError
 from sftdemo.ui.texts import language
 from sftdemo.ui.texts.faults import in_words
 
@@ -21,17 +22,19 @@ Send = Callable[[Message], Awaitable[None]]
 
 API = "/gradio_api/"
 FILE = API + "file="
+BY_PARAMETERS = API + "call/v2/"  # where Gradio takes an unknown endpoint or parameter for a fault of its own
+OPENAI = "/v1/"
 # What a visitor may do decides which routes are open; a route that ends with / stands for all below it, and one that isn't
 # listed is the owner's: files of the server, the proxy, monitoring, and whatever Gradio adds.
 ROUTES: dict[str, rights.Action] = {
     **dict.fromkeys(("/", "/rate", "/config", "/login", "/logout", "/login/huggingface", "/login/callback"), "look"),
-    **dict.fromkeys(("/static/", "/assets/", "/svelte/", "/pwa_icon", "/pwa_icon/"), "look"),
+    **dict.fromkeys(("/static/", "/assets/", "/svelte/"), "look"),
     **dict.fromkeys(("/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json", "/healthz"), "look"),
     **dict.fromkeys((API + "info", API + "startup-events", API + "theme.css", API + "app_id"), "look"),
     # Each event asks for itself.
     **dict.fromkeys((API + "call/", API + "run/", API + "api/", API + "queue/join", API + "queue/data"), "look"),
     **dict.fromkeys((API + "queue/status", API + "cancel", API + "reset", API + "heartbeat/"), "look"),
-    "/v1/": "look",  # asks for its key itself
+    OPENAI: "look",  # asks for its key itself
     "/shared/": "look",  # whoever has the link of a chat
     API + "upload": "own_data",
     API + "upload_progress": "own_data",
@@ -39,7 +42,7 @@ ROUTES: dict[str, rights.Action] = {
 MOST_BYTES = (
     4 * 2**20
 )  # of what is sent to an event: a long conversation has a tenth of it; files have limits of their own
-TOO_LONG = Text("What was sent has more than {most} MB; send less at once.", most=MOST_BYTES >> 20)
+MOST_TO_CANCEL = 4 * 2**10  # bytes: the ids of an event and of its session
 PAGES = ("/", "/rate", "/config")  # where a browser gets its cookie
 
 
@@ -73,7 +76,12 @@ def content_policy() -> str:
     )
 
 
-def within(most: int, receive: Any) -> Any:
+def too_long(most: int) -> Text:
+    size = f"{most >> 20} MB" if most >> 20 else f"{most >> 10} kB"
+    return Text("What was sent has more than {most}; send less at once.", most=size)
+
+
+def within(most: int, receive: Any, lang: str) -> Any:
     """Receive no more than so many bytes of a request's body, also where its length isn't told ahead."""
     received = 0
 
@@ -82,7 +90,7 @@ def within(most: int, receive: Any) -> Any:
         message: Message = await receive()
         received += len(message.get("body", b""))
         if received > most:
-            raise HTTPException(413, str(TOO_LONG))
+            raise HTTPException(413, in_words(too_long(most), lang))
         return message
 
     return bounded
@@ -106,12 +114,10 @@ class Guard:
             await self.app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
+        # By which a server of pages before Gradio would say where it is; from anybody else it is an address that may be none.
+        scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() != b"x-gradio-server"]
         if refusal := self.refusal(scope, path):
-            status, text = refusal
-            text = in_words(text, language(Request({**scope, "type": "http"})))
-            await JSONResponse({"detail": text, "error": text}, status)(
-                scope, receive, self.with_headers(scope, "", send)
-            )
+            await self.refuse(*refusal, scope, receive, send)
             return
         if path != "/" and path.endswith("/") and path.rstrip("/") in PAGES:
             # Gradio's own redirect forgets the query, and what a proxy has before the path; a relative one needs neither.
@@ -119,8 +125,53 @@ class Guard:
             where = f"..{path.rstrip('/')}{'?' if query else ''}{query}"
             await RedirectResponse(where, 308)(scope, receive, self.with_headers(scope, "", send))
             return
-        bounded = receive if path.rstrip("/") == API + "upload" else within(MOST_BYTES, receive)
-        await self.app(scope, bounded, self.with_headers(scope, path, send))
+        lang = language(Request({**scope, "type": "http"}))
+        bounded = receive if path.rstrip("/") == API + "upload" else within(MOST_BYTES, receive, lang)
+        if path.rstrip("/") == sessions.CANCEL and scope.get("method") == "POST":
+            try:
+                session, bounded = await sessions.cancelled(within(MOST_TO_CANCEL, receive, lang))
+            except HTTPException as error:  # here nobody above makes a reply of it
+                await self.refuse(error.status_code, error.detail, scope, receive, send)
+                return
+            if refused := sessions.refusal(session, scope[rights.IN_SCOPE]):
+                await self.refuse(*refused, scope, receive, send)
+                return
+        await self.pass_on(scope, path, receive, bounded, send)
+
+    async def pass_on(self, scope: Message, path: str, receive: Any, bounded: Any, send: Send) -> None:
+        """Let the app answer; where it breaks before it has begun to, that is one line, too."""
+        begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, bounded, self.with_headers(scope, path, sent))
+        except ClientDisconnect:
+            raise
+        except HTTPException as error:
+            if begun:
+                raise
+            await self.refuse(error.status_code, error.detail, scope, receive, send)
+        except Exception as error:
+            if begun:
+                raise
+            if path.startswith(BY_PARAMETERS) and isinstance(error, KeyError | TypeError | ValueError):
+                await self.refuse(400, payload.MISFIT, scope, receive, send)
+                return
+            LOG.error(
+                "A request to %s failed.", path[:200].encode("ascii", "backslashreplace").decode(), exc_info=error
+            )
+            await self.refuse(500, unexpected(error, private=True), scope, receive, send)
+
+    async def refuse(self, status: int, text: str, scope: Message, receive: Any, send: Send) -> None:
+        """Answer with one line in the visitor's language, under `error` as clients of OpenAI's API read it where they ask."""
+        text = in_words(text, language(Request({**scope, "type": "http"})))
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        error = ApiError(status, text).body["error"] if path.startswith(OPENAI) else text
+        await JSONResponse({"detail": text, "error": error}, status)(scope, receive, self.with_headers(scope, "", send))
 
     def refusal(self, scope: Message, path: str) -> tuple[int, str] | None:
         """The status and the reason for which a request isn't passed on, or None."""
@@ -130,7 +181,7 @@ class Guard:
         scope[rights.IN_SCOPE] = visitor
         length = hosts.headers(scope).get("content-length", "0")
         if path.rstrip("/") != API + "upload" and (not length.isdecimal() or int(length) > MOST_BYTES):
-            return 413, TOO_LONG
+            return 413, too_long(MOST_BYTES)
         action = needs(path)
         if path.startswith(FILE):
             upload = uploads.is_own(path.removeprefix(FILE), visitor)
@@ -139,6 +190,8 @@ class Guard:
             action = "look"
         if not visitor.may(action):
             return 403, rights.REFUSED[action]
+        if refused := sessions.refusal(sessions.named_by(path, scope), visitor):
+            return refused
         if path.rstrip("/") == API + "upload":
             try:
                 allowance.spend(visitor, "uploads", 1)

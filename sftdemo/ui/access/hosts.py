@@ -25,9 +25,11 @@ def headers(scope: Mapping[str, Any]) -> dict[str, str]:
 
 
 def hostname(netloc: str) -> str:
-    """The name in `name:port` or `[::1]:port`, in small letters; "" where it is none."""
+    """The name in `name:port` or `[::1]:port`, in small letters; "" where it is none, or more than that."""
     try:
-        return (urlsplit(f"//{netloc}").hostname or "").rstrip(".")
+        parts = urlsplit(f"//{netloc}")
+        plain = parts.netloc == netloc and "@" not in netloc and parts.port != 0  # which raises for what is no port
+        return (parts.hostname or "").rstrip(".") if plain else ""
     except ValueError:
         return ""
 

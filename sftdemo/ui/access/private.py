@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
 from sftdemo import runs
+from sftdemo.config.train import SOURCES
+from sftdemo.errors import UserError
 from sftdemo.ui.access import rights
 
-SOURCES = ("data", "edits", "model")  # settings that name files and folders
-# In quotes a path may have spaces; a slash inside a word or an address begins none.
+NAMES_A_RUN = ("from_run", "teacher")
+
+# In quotes a path may have spaces. Else it goes on behind them as long as a slash comes before the sentence is over or another
+# path begins; a slash inside a word or an address begins none.
 _QUOTED = re.compile(r"(?P<quote>['\"“])~?/[^'\"“”\n]*/(?P<name>[^'\"“”\n/]*)")
-_PLAIN = re.compile(r"(?:(?<=file://)|(?<![\w/.~<-]))~?/(?:[^\s'\"“”/<>]+/)+(?P<name>[^\s'\"“”/<>]*)")
+_BEGIN = r"(?:(?<=file://)|(?<![^\W\u4e00-\u9fff])(?<![/.~<-]))~?/(?!\s)"
+_PART = r"(?:(?!\s(?:[\w+.-]*:)?~?/|[:;]\s)[^/\n'\"“”<>；：。，])+/"
+_PLAIN = re.compile(_BEGIN + f"(?:{_PART})+" + r"(?P<name>[^\s'\"“”/<>]*)")
 
 
 def shown(text: str) -> str:
@@ -20,7 +27,12 @@ def shown(text: str) -> str:
 
 
 def setting(name: str, value: object) -> str:
-    """A setting's value as anybody may read it: where it names files, their names alone, however their folders are written."""
+    """A setting's value as anybody may read it: where it names files, their names alone, however their folders are written;
+    where it names a run, only one that is there for who asks."""
+    if name in NAMES_A_RUN and not rights.current().owner:
+        with contextlib.suppress(UserError):
+            return runs.named(str(value)).name
+        return "…"
     return runs.source_name(str(value)) if name in SOURCES else without_paths(str(value))
 
 

@@ -13,8 +13,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
+from sftdemo import files, runs
 from sftdemo.errors import Text, UsageError, UserError
 from sftdemo.ui import handlers
 from sftdemo.ui.access import cookies, hosts
@@ -42,7 +44,7 @@ class Visitor:
     """Whoever sent a request.
 
     `key` names the browser, or where no cookie tells it (`browser` is False) the address and the session; `name` is an
-    account, or "".
+    account, or ""; `since` is when a browser got its cookie, in seconds since 1970, and 0 of a script.
     """
 
     role: Literal["owner", "visitor", "stranger"]
@@ -50,6 +52,7 @@ class Visitor:
     name: str = ""
     address: str = ""
     browser: bool = False
+    since: float = 0.0
 
     @property
     def owner(self) -> bool:
@@ -95,6 +98,7 @@ def use(config: AppConfig, bound: str) -> None:
     """Let these settings decide from now on; `bound` is the address that the app listens on."""
     global _policy
     _policy = Policy(config, hosts.Hosts(bound, config.listed("allowed_hosts")))
+    runs.show_to(_sees)
 
 
 def policy() -> Policy:
@@ -116,7 +120,7 @@ def visitor(request: Any) -> Visitor:
     session = getattr(request, "session_hash", None)
     if sender.browser or not session:
         return sender
-    return replace(sender, key=_key(f"{sender.address} {session}"))  # scripts keep no cookies
+    return replace(sender, key=key_of(f"{sender.address} {session}"))  # scripts keep no cookies
 
 
 def current() -> Visitor:
@@ -124,6 +128,50 @@ def current() -> Visitor:
     from gradio.context import LocalContext
 
     return visitor(LocalContext.request.get(None))
+
+
+def _sees() -> Callable[[runs.Run], bool] | None:
+    """Which runs are there for who sent the event that is handled; None for all."""
+    sender = current()
+    return None if sender.owner else lambda run: is_shown(run, sender)
+
+
+def is_shown(run: runs.Run, visitor: Visitor) -> bool:
+    """Whether a visitor sees a run: one that they started; of the others the owner's, unless the owner has chosen otherwise."""
+    choice, starter = _shown_to(str(run.path), *(_version(run.path / name) for name in ("notes.json", "started.json")))
+    return starter == visitor.key or choice == "shown" or (choice == "usual" and starter is None)
+
+
+def sees(name: str) -> bool:
+    """Whether who sent the event that is handled sees a run of that name; its owner sees also those that are gone."""
+    sender = current()
+    try:
+        return sender.owner or is_shown(runs.known(name), sender)
+    except UserError:
+        return False
+
+
+def called(run: runs.Run) -> str:
+    """What a run is called to who sent the event that is handled: by its name where they see it."""
+    return run.name if sees(run.name) else Text("another run")
+
+
+@functools.lru_cache(maxsize=8192)
+def _shown_to(path: str, *_versions: object) -> tuple[str, str | None]:
+    """What the owner has chosen about visitors, and the visitor who started the run; of a file that is damaged, the least."""
+    run = runs.Run(Path(path))
+    try:
+        starter = run.starter()
+        return run.notes().get("visitors", "usual"), starter["visitor"] if starter else None
+    except runs.DamagedRun:
+        return "hidden", None
+
+
+def _version(path: Path) -> tuple[int, int, int] | None:
+    try:
+        return files.stamp(path.stat())
+    except OSError:
+        return None
 
 
 def asker(request: Any) -> tuple[str, str]:
@@ -140,11 +188,13 @@ def classify(scope: Mapping[str, Any]) -> Visitor:
     browser = cookies.identity(cookies.BROWSER, scope)
     name = account(scope)
     owns = _owns_by_address(scope) or _owns_by_account(scope, name) or _has_password(scope, address)
-    key = _key(browser or address)
-    return Visitor("owner" if owns else "visitor", key, name, address, bool(browser))
+    key = key_of(browser or address)
+    since = cookies.issued(cookies.BROWSER, scope) if "sec-fetch-site" in hosts.headers(scope) else 0.0
+    return Visitor("owner" if owns else "visitor", key, name, address, bool(browser), since)
 
 
-def _key(text: str) -> str:
+def key_of(text: str) -> str:
+    """What stands for a browser's cookie, or for an address."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -268,7 +318,16 @@ def ended(work: str, now: str) -> None:
 
 
 def may_stop(work: str, visitor: Visitor) -> bool:
-    return visitor.owner or (visitor.role == "visitor" and _starters.get(work) == visitor.key)
+    """Whether the visitor began it, perhaps before the app was started again, or owns the app."""
+    return visitor.owner or (visitor.role == "visitor" and visitor.key in (_starters.get(work), _kept_starter(work)))
+
+
+def _kept_starter(work: str) -> str | None:
+    """The key of the visitor who began a training, as the run's folder has it."""
+    kind, _, name = work.partition(" ")
+    with contextlib.suppress(UserError):  # gone, or damaged
+        return (runs.named(name).starter() or {"visitor": None})["visitor"] if kind == "train" else None
+    return None
 
 
 def require_own(work: str, visitor: Visitor) -> None:

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import Any, Self
 
+from sftdemo.config.settings import Settings, setting, value_type
 from sftdemo.errors import UsageError
-from sftdemo.settings import Settings, setting, value_type
 
 ENVIRONMENT = "SFTDEMO_"
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -76,6 +76,8 @@ class AppConfig(Settings):
     )
     visitor_chats: int = setting(20, "Chats kept for a visitor at one time.", group="Limits", low=1)
     all_chats: int = setting(1_000, "Chats kept for all visitors at one time.", group="Limits", low=1)
+    visitor_chat_changes: int = setting(60, "Chats kept, renamed or shared by a visitor.", group="Limits", low=1)
+    all_chat_changes: int = setting(2_000, "Chats kept, renamed or shared in all.", group="Limits", low=1)
     chat_days: float = setting(
         30.0,
         "Days until a visitor's chat that isn't shared is deleted, from its last change.",

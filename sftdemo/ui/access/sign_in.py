@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
@@ -10,7 +11,6 @@ from starlette.routing import Route
 
 from sftdemo.errors import UserError
 from sftdemo.ui.access import cookies, rights
-from sftdemo.ui.parts.html import esc
 from sftdemo.ui.texts import language, say
 from sftdemo.ui.texts.faults import in_words
 
@@ -27,7 +27,7 @@ def page(request: Request, fault: str = "", status: int = 200) -> Response:
     lang = language(request)
     parts = [f"<h1>{say(lang, 'sign_in_title')}</h1>"]
     if fault:
-        parts.append(f'<p role="alert">{esc(fault)}</p>')
+        parts.append(f'<p role="alert">{escape(fault)}</p>')
     if rights.policy().config.password:
         parts.append(
             f'<form method="post" action="login"><label>{say(lang, "sign_in_password")}'

@@ -6,14 +6,16 @@ import os
 import re
 from pathlib import Path
 
-from sftdemo.config import DEFAULT_MODEL, EvaluateConfig, TrainConfig
+from sftdemo import runs
+from sftdemo.config.evaluate import EvaluateConfig
+from sftdemo.config.read import ReadConfig
+from sftdemo.config.settings import Settings
+from sftdemo.config.start import DEFAULT_MODEL
+from sftdemo.config.train import TrainConfig
 from sftdemo.data.sources import sample_names
 from sftdemo.errors import UserError
-from sftdemo.read_config import ReadConfig
-from sftdemo.settings import Settings
-from sftdemo.ui import uploads
-from sftdemo.ui.access import rights
-from sftdemo.ui.parts import downloads
+from sftdemo.ui import downloads
+from sftdemo.ui.access import rights, uploads
 
 _WEIGHT = re.compile(r"\s*\*\s*[\d.]+$")
 
@@ -31,6 +33,14 @@ def check(config: Settings, visitor: rights.Visitor) -> None:
         check_named(edits, visitor)
     if isinstance(config, TrainConfig) and config.report_to and not visitor.owner:
         raise UserError("Where the curves go is the owner's choice; leave out report_to.")
+    if isinstance(config, TrainConfig) and config.teacher:
+        if not visitor.owner:
+            raise UserError("Which run is learned from is the owner's choice; leave out teacher.")
+        runs.named(config.teacher)  # no path
+    if isinstance(config, TrainConfig) and config.from_run:
+        if not visitor.owner:
+            raise UserError("Only the owner goes on from an earlier run; leave from_run out.")
+        runs.named(config.from_run)  # no path
     if isinstance(config, TrainConfig) and config.model != DEFAULT_MODEL:
         check_named(config.model, visitor)
 

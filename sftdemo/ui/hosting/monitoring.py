@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from sftdemo import runs
-from sftdemo.ui import work
+from sftdemo.ui import models, work
 from sftdemo.ui.access import rights
 from sftdemo.votes import Store
 
@@ -39,7 +39,7 @@ class AppCollector:
         for state, count in Counter(run.state for run in runs.list_runs()).items():
             states.add_metric([state], count)
         yield states
-        answered, waiting, tokens = work.question_counts()
+        answered, waiting, tokens = models.question_counts()
         questions = GaugeMetricFamily("sftdemo_questions", "Questions to the models by state.", labels=["state"])
         questions.add_metric(["answered"], answered)
         questions.add_metric(["waiting"], waiting)

@@ -10,16 +10,16 @@ from urllib.parse import parse_qsl
 
 from sftdemo import runs
 from sftdemo.errors import Text, UserError
-from sftdemo.ui import work
+from sftdemo.ui import models
 
 MOST_CHARACTERS = 2_000
 # In the browser: what an event takes from the address when it is sent. The run is the session's, which no browser sees.
 SEARCH_JS = "() => [location.search]"
 RUN_AND_SEARCH_JS = "(run) => [run, location.search]"
+TALKS_AND_SEARCH_JS = "(run, talks) => [run, talks, location.search]"
 COMPARED_JS = """(names) => {
-  const url = new URL(location.href);
-  names?.length ? url.searchParams.set("compare", names.join(",")) : url.searchParams.delete("compare");
-  history.replaceState(history.state, "", url);
+  const compare = names?.length ? names.join(",") : "";
+  if (compare !== (new URLSearchParams(location.search).get("compare") || "")) window.sftdemo.here({compare});
   return [];
 }"""
 RUN_SHOWN_JS = "(run) => { window.sftdemo.here({run}); return []; }"
@@ -69,7 +69,7 @@ class Address:
             return otherwise, None
         with contextlib.suppress(UserError):  # its text names folders and other runs
             run = runs.named(self.run)
-            if work.is_ready(run) and not run.damage():
+            if models.is_ready(run) and not run.damage():
                 return run.name, None
         return otherwise, Text(
             "The address asks for run {name!r}, and there is no model of that name.", name=self.run[:80]

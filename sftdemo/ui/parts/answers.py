@@ -9,22 +9,37 @@ from typing import Any
 from sftdemo import runs
 from sftdemo.evaluation import outputs_table as outputs
 from sftdemo.evaluation.outputs_table import OutputsPage, Row
+from sftdemo.evaluation.system_answers import answers_of, paired_rows, systems_of
 from sftdemo.ui.parts import html
 from sftdemo.ui.texts import number, say
 
 
 @functools.lru_cache(maxsize=4)
-def _judged(run: runs.Run, name: str, version: tuple[int, int, int], metric: str) -> tuple[list[Row], tuple[str, ...]]:
-    rows: list[Row] = [{**row} for row in run.outputs(name)]
+def _judged(
+    run: runs.Run, name: str, version: tuple[int, int, int], metric: str, beside: str | None, systems: tuple[str, ...]
+) -> tuple[list[Row], tuple[str, ...]]:
+    rows: list[Row] = paired_rows(run, name, beside, "tuned") if beside else [{**row} for row in run.outputs(name)]
     metrics = outputs.metrics_for(rows)
     metric = metric if metric in metrics else metrics[0]
     labels = run.scores(name).get("labels") if rows[0].get("label") else None
-    return outputs.judged(rows, metric, labels), metrics
+    others = {
+        str(place): [text[""] for text in answers_of(run, name, system).values()]
+        for place, system in enumerate(systems)
+        if system not in (beside, "tuned")
+    }
+    return outputs.judged(rows, metric, labels, others), metrics
 
 
-def load(run: runs.Run, name: str, metric: str = "") -> tuple[list[Row], tuple[str, ...]]:
-    """An evaluation's judged rows and the metrics that fit them; kept while the file stays as it is."""
-    return _judged(run, name, run.outputs_stamp(name), metric)
+def load(run: runs.Run, name: str, metric: str = "", beside: str | None = None) -> tuple[list[Row], tuple[str, ...]]:
+    """An evaluation's judged rows and the metrics that fit them; kept while the file stays as it is.
+
+    With `beside`, one of the systems that answered the rows, that one's answers stand for the base's, and the `others` of a
+    row are those of all but it and tuned, by their place among the systems.
+    """
+    systems = tuple(systems_of(run, name)) if beside else ()
+    if systems == outputs.SIDES:  # the same rows, already judged
+        beside, systems = None, ()
+    return _judged(run, name, run.outputs_stamp(name), metric, beside, systems)
 
 
 def counted(page: OutputsPage, lang: str) -> str:

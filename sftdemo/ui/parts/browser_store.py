@@ -1,4 +1,4 @@
-"""What the browser keeps of a page, for when it is loaded again: in another language, after a restart, by a reload.
+"""What the browser keeps of a page, for when it is loaded again: after a restart, by a reload.
 
 It is kept by tab of the browser, so that two pages don't disturb each other, and is gone when that tab is closed.
 """

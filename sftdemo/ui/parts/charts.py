@@ -212,7 +212,7 @@ def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]], side: str,
     for i, (label, row) in enumerate(zip(labels, matrix, strict=False)):
         whole = max(sum(row), 1)
         cells = "".join(
-            f'<td class="{"d" if i == j else ""}" style="background:color-mix(in srgb, var(--{side}) {75 * n / whole:.0f}%, transparent)">{n or zero}</td>'
+            f'<td class="{"d" if i == j else ""}" style="background:color-mix(in srgb, var(--{side}) {45 * n / whole:.0f}%, transparent)">{n or zero}</td>'
             for j, n in enumerate(row)
         )
         body.append(f'<tr><th title="{esc(label)}">{esc(label)}</th>{cells}</tr>')

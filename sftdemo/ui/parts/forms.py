@@ -12,9 +12,9 @@ from typing import Any
 import gradio as gr
 from gradio.context import LocalContext
 
+from sftdemo.config.settings import Settings, value_type
 from sftdemo.errors import Superseded, UserError, unexpected
 from sftdemo.log import LOG
-from sftdemo.settings import Settings, value_type
 from sftdemo.ui import handlers
 from sftdemo.ui.access import private, rights, sources
 from sftdemo.ui.parts import html
@@ -25,6 +25,8 @@ from sftdemo.ui.texts.faults import in_words
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 128}
 MODEL_CLICK: dict[str, Any] = {**MODEL_QUEUE, "trigger_mode": "once"}
 EVALUATION_QUEUE: dict[str, Any] = {"concurrency_id": "evaluation", "concurrency_limit": 1}
+# Resampling takes a core for a moment: one comparison at a time, whoever asks.
+ONE_COMPARISON: dict[str, Any] = {"concurrency_id": "comparison", "concurrency_limit": 1}
 EVALUATION_CLICK: dict[str, Any] = {**EVALUATION_QUEUE, "trigger_mode": "once"}
 
 
@@ -60,9 +62,20 @@ def field(owner: type[Settings], name: str, **options: Any) -> Any:
     return gr.Textbox(**{"max_lines": 1, **options})
 
 
+def choice_field(owner: type[Settings], name: str, choices: list[tuple[str, str]], **options: Any) -> Any:
+    """The component for a setting whose choices are known only while the app runs; other values may be typed."""
+    texts = {"label": label(f"set_{name}"), "info": label(help_key(owner, name))}
+    return gr.Dropdown(choices=choices, allow_custom_value=True, elem_id=f"{owner.__name__}-{name}", **texts, **options)
+
+
 def settled(field: Any) -> list[Any]:
     """The events with which the user settles a field's value; the `input` event of a text carries the text before it."""
     return [field.submit, field.blur] if isinstance(field, gr.Textbox) else [field.input]
+
+
+def settled_any(*fields: Any) -> Any:
+    """The trigger of the user settling one of these fields."""
+    return functools.partial(gr.on, [event for field in fields for event in settled(field)])
 
 
 def as_number(text: str) -> float | str:
@@ -87,7 +100,7 @@ def values(owner: type[Settings], fields: Mapping[str, Any]) -> dict[str, Any]:
             value = as_number(value)
         if value is None or value == "":
             value = spec.default
-        elif kind is int and isinstance(value, float) and value == int(value):
+        elif kind is int and isinstance(value, float) and value.is_integer():  # NaN and infinity aren't
             value = int(value)
         elif kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)

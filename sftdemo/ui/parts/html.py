@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from sftdemo.data import limits
 from sftdemo.data.types import turn_text
 from sftdemo.evaluation.words import HAN_KANA, NO_SPACES, pattern
 from sftdemo.ui.access import private
 from sftdemo.ui.parts import word_diff
 
+_ALL_MARKED = re.compile("(<mark>[^<]*</mark>)*")
 # gr.HTML reads ${…} and {{…}} as templates, so text from data and models must not contain them.
 _TEMPLATE = str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;"})
 
@@ -41,6 +46,15 @@ def fault(text: str) -> str:
 
 def chip(text: str, kind: str = "plain") -> str:
     return f'<span class="chip {kind}">{esc(text)}</span>'
+
+
+def download_link(path: Path, text: str) -> str:
+    """A link that saves a file as it lies here; Gradio's own button would copy it first, and a model is large."""
+    size = limits.size(path.stat().st_size)
+    return (
+        f'<a class="download" href="gradio_api/file={esc(quote(str(path.resolve())))}" download="{esc(path.name)}">'
+        f"{esc(text)} ({size})</a>"
+    )
 
 
 def pick_button(pick: str, text: str) -> str:
@@ -123,6 +137,22 @@ def differences(old: str, new: str) -> tuple[str, str]:
         left.append(gone if tag == "equal" or not gone else f"<del>{gone}</del>")
         right.append(came if tag == "equal" or not came else f"<ins>{came}</ins>")
     return "".join(left), "".join(right)
+
+
+def marked(first: str, second: str) -> tuple[str, str]:
+    """Two answers as HTML, in each the words marked that the other doesn't have: neither was there first, so nothing is struck
+    out. Answers without a word in common have no marks."""
+    pair = first_marked, second_marked = tuple(map(_as_marks, differences(first, second)))
+    if all(map(_ALL_MARKED.fullmatch, pair)):
+        return esc(first), esc(second)
+    return first_marked, second_marked
+
+
+def _as_marks(text: str) -> str:
+    """All that was written is escaped before, so that the tags are those of `differences`."""
+    for tag in ("ins", "del"):
+        text = text.replace(f"<{tag}>", "<mark>").replace(f"</{tag}>", "</mark>")
+    return text
 
 
 def against(reference: str, answer: str) -> str:

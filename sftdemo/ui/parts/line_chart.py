@@ -144,7 +144,12 @@ def downloads(svg: str, name: str, column: str, lines: Sequence[Line], lang: str
     rows = [
         (line.name, f"{step:g}", value) for line in lines if "faint" not in line.kind for step, value in line.points
     ]
-    figures = "\ufeff" + files.csv_text(["run", "step", column], rows)
+    return saved_as(svg, name, files.csv_text(["run", "step", column], rows), lang)
+
+
+def saved_as(svg: str, name: str, csv: str, lang: str) -> str:
+    """Links that save a chart as SVG, and its figures as CSV."""
+    figures = "\ufeff" + csv
     links = (("svg", "image/svg+xml", standalone(svg)), ("csv", "text/csv", figures))
     return "".join(
         f'<a class="small-button" download="{esc(name)}.{kind}" href="data:{mime};charset=utf-8,{quote(text)}">'

@@ -11,7 +11,7 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.errors import UserError
-from sftdemo.ui import work
+from sftdemo.ui import models, work
 from sftdemo.ui.access import rights
 from sftdemo.ui.hosting import storage
 from sftdemo.ui.parts import address, html
@@ -19,6 +19,7 @@ from sftdemo.ui.parts.address import Address
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.progress import line as stage_line
 from sftdemo.ui.parts.progress import share as stage_share
+from sftdemo.ui.parts.redraw import language_switch, redraw
 from sftdemo.ui.parts.style import HEADER_JS, PICK_JS
 from sftdemo.ui.texts import duration, label, language, say
 from sftdemo.ui.texts.faults import in_words
@@ -44,6 +45,8 @@ class Page:
     # The chosen run's name for the browser's address; by an event's js, what stands in that address.
     address: Any = None
     travelled: Any = None  # follows the browser's Back and Forward, once tab and run are the address's
+    redraw_chat: Any = None  # lets an event draw the chat of the chosen run anew
+    language_switched: Any = None  # the event after which all texts are drawn anew, see redraw.py
     preparing: dict[str, Any] = field(default_factory=dict)  # settings on Data and on Train, by name: Data's fields
 
     def opens(self, trigger: Callable[..., Any], tab: str) -> Any:
@@ -113,7 +116,11 @@ def chip_text(lang: str, name: str) -> str:
 
 
 def title_of(name: str) -> str:
-    """What the run of that name is called; one that is gone has its folder's name."""
+    """What the run of that name is called; one that is gone has its folder's name. Of another system (a run of another base,
+    an endpoint, "system:linear") the name without its kind and its address."""
+    kind, colon, rest = name.partition(":")
+    if colon:
+        return title_of(rest) if kind == "run" else rest.partition("@")[0]
     with contextlib.suppress(UserError):
         return runs.title(runs.named(name))
     return name
@@ -202,8 +209,9 @@ class Header:
             self.stop = gr.Button(label("stop_keep"), elem_id="work-stop", size="sm")
         self.fault = gr.HTML("", elem_id="work-fault")
         page.address = gr.Textbox("", visible="hidden", label=label("step_runs"))
-        self.travel = gr.Button("", visible="hidden", elem_id="travel")  # the browser clicks both, see style.HEAD
+        self.travel = gr.Button("", visible="hidden", elem_id="travel")  # the browser clicks these, see style.HEAD
         self.look = gr.Button("", visible="hidden", elem_id="look-for-work")
+        page.language_switched = language_switch()
 
     def show_run(self, name: str | None, request: gr.Request) -> dict[Any, Any]:
         return {self.chip: show_title(name, request), self.page.address: name or ""}
@@ -224,7 +232,7 @@ class Header:
 
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
         lang, visitor, asked = language(request), rights.visitor(request), Address.of(request.query_params)
-        run_name, missing = asked.chosen_run(work.newest_ready())
+        run_name, missing = asked.chosen_run(models.newest_ready())
         return {
             self.brand: brand(lang),
             self.switches: header(lang, visitor),
@@ -239,7 +247,7 @@ class Header:
     def follow_address(self, search: str, run_name: str | None, request: gr.Request) -> dict[Any, Any]:
         """Show what the address names after the browser's Back or Forward."""
         asked = Address.parse(search)
-        chosen, missing = asked.chosen_run(run_name or work.newest_ready())
+        chosen, missing = asked.chosen_run(run_name or models.newest_ready())
         return {
             self.fault: html.fault(in_words(missing, language(request))) if missing else "",
             self.page.tabs: gr.Tabs(selected=tab_for(asked, rights.visitor(request))),
@@ -262,6 +270,9 @@ class Header:
         page.travelled = wire(self.travel.click, self.follow_address, followed, where, js=address.SEARCH_JS)
         wire(self.look.click, self.refresh_bar, None, bar)
         page.opens(self.chip.click, "runs")
+        redraw(page, self.open_page, None, [self.brand, self.switches, self.banner])
+        redraw(page, self.show_run, [page.run], [self.chip])
+        redraw(page, self.refresh_bar, None, [self.work_bar])
 
 
 def find_ready(name: str) -> runs.Run:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from sftdemo.ui.parts import charts, html
 from sftdemo.ui.texts import number, say
 from sftdemo.votes import Totals
-from sftdemo.votes.results import Ranked, Rate
+from sftdemo.votes.ranking import Ranked
+from sftdemo.votes.results import Rate
 
 
 def percent(value: float | None) -> str:
@@ -13,6 +14,7 @@ def percent(value: float | None) -> str:
 
 
 def interval(rate: Rate | Ranked) -> str:
+    """The ends in per cent."""
     return f"{100 * rate.low:.0f}–{100 * rate.high:.0f}\xa0%"
 
 
@@ -38,7 +40,7 @@ def caution(totals: Totals, lang: str) -> str:
     notes = [say(lang, "votes_one_rater")] if totals.raters == 1 else []
     if totals.unblinded:
         notes.append(say(lang, "votes_unblinded", n=number(totals.unblinded), total=number(totals.n)))
-    return "".join(f" {note}" for note in notes)
+    return "".join(say(lang, "space") + note for note in notes)
 
 
 def headline(totals: Totals, lang: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from sftdemo import stages
-from sftdemo.schema import StageState
+from sftdemo.schema.run import StageState
 from sftdemo.ui.parts import html
 from sftdemo.ui.texts import duration
 from sftdemo.ui.texts.faults import in_words

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from sftdemo.evaluation.registry import METRICS
-from sftdemo.evaluation.summary import difference_of, spread
 from sftdemo.ui.parts import charts, html
 from sftdemo.ui.texts import TEXTS, duration, number, say
 
@@ -104,47 +102,6 @@ def forgotten(scores: Mapping[str, Any], lang: str) -> str:
     kind = "state warn" if measured["forgotten"] else "muted"
     table = f'<table class="t narrow"><thead>{head}</thead><tbody>{rows}</tbody></table>'
     return html.sheet(f'<p class="{kind}">{text}</p>{table}', say(lang, "general_title"))
-
-
-def system_name(name: str, lang: str, owner: bool = True) -> str:
-    """What a system is called on the page; where an endpoint is, and the owner's other runs and files, only the owner sees."""
-    if shots := re.fullmatch(r"base\+(\d+)(:nearest)?", name):
-        return say(lang, "system_nearest" if shots[2] else "system_shots", n=number(int(shots[1])))
-    if name in ("linear", "majority", "copy"):
-        return say(lang, f"system_{name}")
-    return name if owner else say(lang, f"system_{name.partition(':')[0]}")
-
-
-def systems(scores: Mapping[str, Any], lang: str, owner: bool) -> str:
-    """Every system on these rows, best first: its score, what the tuned model has more, and what an answer costs."""
-    if not (others := scores.get("systems")):
-        return ""
-    metric = scores["leading"]
-    cost = {"ms_per_answer": scores.get("ms_per_answer")}
-    entries = [(say(lang, f"name_{side}"), scores[side][metric], "", cost) for side in ("base", "tuned")]
-    for name, system in others.items():
-        points, points_zh = spread(metric, difference_of(system["difference"][metric]))
-        name = system_name(name, lang, owner)
-        entries.append((name, system["scores"][metric], points_zh if lang == "zh" else points, system))
-    best_first = sorted(entries, key=lambda entry: entry[1], reverse=METRICS[metric].higher_is_better)
-    rows = []
-    for name, score, more, costs in best_first:
-        numbers = (_figure(costs.get("training_seconds"), 1), _figure(costs.get("ms_per_answer"), 2))
-        rows.append(
-            (None, [html.esc(name), f"<b>{charts.shown(metric, score)}</b>", html.esc(more or "–"), *numbers], False)
-        )
-    headers = [say(lang, "system_head"), say(lang, f"metric_{metric}")]
-    headers += [say(lang, key) for key in ("system_more", "system_training", "system_ms")]
-    lines = [
-        system["summary"].get(lang, system["summary"]["en"]).replace(name, system_name(name, lang, owner))
-        for name, system in others.items()
-    ]
-    told = "".join(f'<p class="small">{html.esc(line)}</p>' for line in lines)
-    return html.sheet(html.table(headers, rows) + told, say(lang, "systems_title"))
-
-
-def _figure(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def small_print(scores: Mapping[str, Any], lang: str) -> str:

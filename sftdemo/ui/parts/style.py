@@ -11,23 +11,42 @@ MONO = ["ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "Consolas", "monosp
 
 # Stands first in the page (see server.py). The language and the brightness are the browser's unless chosen; the choice is put in place before Gradio starts.
 # The cookie tells the server which language its own sentences are to have.
+# On a phone Gradio hides the footer's API link, but not its dot.
 # Until the first data has been read nothing of the page is drawn but grey shapes, so that nothing on it ever jumps.
 HEAD = """
 <style>
+@media (max-width: 640px) { footer .divider { display: none !important; } }
 html:not(.arrived) .gradio-container, html:not(.ready) :is(#tab-data, footer) { visibility: hidden !important; }
 html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointer-events: none; inset: 180px 0 auto; margin: 0 auto;
   width: min(1160px, 92vw); height: 340px; background: repeating-linear-gradient(rgb(128 136 150 / .14) 0 68px, transparent 68px 84px); }
 </style>
 <script>
 (() => {
-  const lang = localStorage.getItem("sftdemo-lang");
-  if (lang || navigator.language.startsWith("zh")) {  // there is one Chinese, zh-CN, for zh, zh-TW and all others
-    const locale = (lang || "zh") === "zh" ? "zh-CN" : "en";
-    Object.defineProperty(navigator, "language", {get: () => locale});
-  }
-  if (lang) {
-    document.cookie = `sftdemo_lang=${lang};path=/;SameSite=Lax;max-age=31536000`;
-  }
+  let locale = navigator.language;
+  Object.defineProperty(navigator, "language", {get: () => locale});
+  const choose = (lang) => {
+    locale = lang === "zh" ? "zh-CN" : "en";
+    // As cookies.set_cookie: in a frame of another site only a cookie for that frame alone is kept and sent.
+    const framed = window.top !== window && location.protocol === "https:";
+    const sent = framed ? "SameSite=None;Secure;Partitioned" : "SameSite=Lax";
+    document.cookie = `sftdemo_lang=${lang};path=/;${sent};max-age=31536000`;
+  };
+  const chosen = localStorage.getItem("sftdemo-lang");
+  if (chosen) choose(chosen);
+  else if (locale.startsWith("zh")) locale = "zh-CN";  // there is one Chinese, for zh, zh-TW and all others
+  document.documentElement.lang = locale.startsWith("zh") ? "zh-CN" : "en";
+  // Another language, on the page as it stands: Gradio translates its labels, the server draws its own texts anew (redraw.py).
+  const speak = async (lang) => {
+    choose(lang);
+    document.documentElement.lang = locale;
+    const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
+    const core = loaded.find((name) => /\/assets\/core-[^/]*\.js$/.test(name));
+    const {changeLocale} = core ? await import(core) : {}, button = document.getElementById("language-switched");
+    if (!changeLocale || !button) { location.reload(); return; }
+    changeLocale(locale);
+    button.click();
+  };
+  addEventListener("storage", (event) => { if (event.key === "sftdemo-lang" && event.newValue) speak(event.newValue); });
   const url = new URL(location.href), theme = localStorage.getItem("sftdemo-theme");
   if (theme && url.searchParams.get("__theme") !== theme) {
     url.searchParams.set("__theme", theme);
@@ -35,8 +54,9 @@ html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointe
   }
   window.sftdemo = {
     lang() {
-      localStorage.setItem("sftdemo-lang", navigator.language.startsWith("zh") ? "en" : "zh");
-      location.reload();
+      const lang = locale.startsWith("zh") ? "en" : "zh";
+      localStorage.setItem("sftdemo-lang", lang);
+      speak(lang);
     },
     theme() {
       const dark = document.body.classList.toggle("dark");
@@ -71,13 +91,15 @@ html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointe
   const key = (name) => `sftdemo-kept-${name}`, back = new Set();
   Object.assign(window.sftdemo, {
     keep(name, text) { if (text) sessionStorage.setItem(key(name), text); },
-    kept: (name) => sessionStorage.getItem(key(name)) || "",
+    kept(name) {
+      back.add(name);
+      return sessionStorage.getItem(key(name)) || "";
+    },
     keepValues(name, names, values) {
       if (back.has(name)) this.keep(name, JSON.stringify(Object.fromEntries(names.map((name, i) => [name, values[i]]))));
     },
     keptValues(name, names, values) {
       const kept = JSON.parse(this.kept(name) || "{}");
-      back.add(name);
       return names.map((name, i) => name in kept ? kept[name] : values[i]);
     },
   });
@@ -92,8 +114,9 @@ html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointe
       toast.querySelector("[data-testid=toast-close]").click();
     }
   }).observe(document, {childList: true, subtree: true});
-  // What was typed and not sent outlives a reload and the switch of languages.
-  const texts = ["chat-input", "vote-input", "source", "ReadConfig-instruction", "ReadConfig-system"], held = "sftdemo-texts";
+  // What was typed and not sent outlives a reload.
+  const texts = ["chat-input", "vote-input", "source", "ReadConfig-instruction", "ReadConfig-system", "runs-search",
+    "push-repository", "import-source", "import-base", "import-name", "kept-as"], held = "sftdemo-texts";
   const boxes = (id) => document.querySelector(`#${id} textarea, #${id} input`);
   const kept = JSON.parse(sessionStorage.getItem(held) || "{}");
   const restore = setInterval(() => {
@@ -138,7 +161,11 @@ html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointe
 PICK_JS = """
 const send = (event) => {
   const row = event.target.closest('[data-pick]');
-  if (row && element.contains(row)) { event.preventDefault(); trigger('select', {value: row.dataset.pick}); }
+  if (row && element.contains(row)) {
+    event.preventDefault();
+    window.sftdemo.typed = document.querySelector('#chat-input textarea')?.value;
+    trigger('select', {value: row.dataset.pick});
+  }
   if (row && row.closest('#outputs')) window.sftdemo.here({row: row.dataset.pick});
 };
 element.addEventListener('click', send);
@@ -181,6 +208,13 @@ watch('value', () => {
 SEND_JS = (
     "(text) => ({__type__: 'update', interactive: Boolean(text && text.trim())})"  # nothing typed, nothing to send
 )
+# What was picked goes into the field, unless something else has been typed there since the click.
+FILL_JS = r"""(text, offered) => {
+  const typed = document.querySelector('#chat-input textarea')?.value;
+  if (!offered || typed !== window.sftdemo.typed) return [text, ''];
+  window.sftdemo.typed = offered.replace(/\r\n?/g, '\n');  // as the field holds it, for what was picked meanwhile
+  return [offered, ''];
+}"""
 MARKS_JS = "(on) => { document.body.classList.toggle('no-marks', !on); }"
 HEADER_JS = """
 element.addEventListener('click', (event) => {

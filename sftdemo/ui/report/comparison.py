@@ -113,8 +113,10 @@ def answers(compared: Sequence[Run], lang: str) -> str:
     names = [html.cut_name(runs.title(run), 30) for run in evaluated]
     drawn = []
     for place in widest[:MOST_ROWS]:
-        given = [rows.Answer(name, each[place], "tuned", "plain") for name, each in zip(names, judged, strict=True)]
-        drawn.append(rows.example(judged[0][place], given, lang))
+        answers_of_row = [
+            rows.Answer(name, each[place], "tuned", "plain") for name, each in zip(names, judged, strict=True)
+        ]
+        drawn.append(rows.example(judged[0][place], answers_of_row, lang))
     count = say(lang, "report_of", k=number(len(drawn)), n=number(len(widest)))
     note = say(lang, "report_apart", metric=say(lang, f"metric_{metric}"), n=number(len(shared)), k=number(len(widest)))
     return f'<p>{note} <span class="muted small">{count if len(drawn) < len(widest) else ""}</span></p>{"".join(drawn)}'

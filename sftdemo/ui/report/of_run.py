@@ -11,15 +11,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sftdemo import runs
-from sftdemo.config import DEFAULT_MODEL, EvaluateConfig, TrainConfig
+from sftdemo.config.evaluate import EvaluateConfig
+from sftdemo.config.start import DEFAULT_MODEL
+from sftdemo.config.train import TrainConfig
 from sftdemo.data.sources import card_path, front_matter
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.runs import Run
-from sftdemo.schema import Scores
+from sftdemo.schema.evaluation import Scores
 from sftdemo.training.model_card import base_name
-from sftdemo.ui.access import private
-from sftdemo.ui.parts import charts, html, preference, scores
+from sftdemo.ui.access import private, rights
+from sftdemo.ui.parts import charts, html, lineage, preference, scores
 from sftdemo.ui.parts.between import p_value
+from sftdemo.ui.parts.calibration import calibration
 from sftdemo.ui.report import rows
 from sftdemo.ui.texts import TEXTS, duration, number, say
 from sftdemo.ui.texts.faults import in_words
@@ -85,6 +88,7 @@ def result(measured: Scores | None, lang: str) -> str:
             html.sheet(bars, say(lang, "scores_title")),
             html.sheet(metrics_table(measured, lang), say(lang, "report_metrics")),
             scores.forgotten(measured, lang),
+            calibration(measured, lang),
             confusions(measured, lang),
             scores.fields(with_fewer_fields(measured), lang),
             scores.small_print(measured, lang),
@@ -182,7 +186,11 @@ def data(run: Run, lang: str) -> str:
     labels = facts.get("labels") or {}
     bars = f"<h3>{say(lang, 'data_labels')}</h3>{charts.label_bars(labels, most=MOST_LABELS)}" if labels else ""
     headers = [say(lang, f"report_column_{name}") for name in ("split", "rows", "hash")]
-    return html.sheet(listed(pairs) + html.table(headers, splits) + bars, say(lang, "report_data", name=data_name(run)))
+    origin = config.get("from")
+    before = f'<p class="small">{lineage.line(origin, lang)}</p>' if origin and rights.current().owner else ""
+    return html.sheet(
+        before + listed(pairs) + html.table(headers, splits) + bars, say(lang, "report_data", name=data_name(run))
+    )
 
 
 def settings(run: Run, lang: str) -> str:
@@ -258,7 +266,7 @@ def public_value(name: str, value: str) -> str | None:
     if name != "against":
         return private.setting(name, value)
     systems = next(csv.reader([value], skipinitialspace=True), [])
-    return ",".join(system for system in systems if re.fullmatch(r"[\w+]+(:nearest)?", system.strip())) or None
+    return ",".join(system for system in systems if re.fullmatch(r"[\w+-]+(:nearest)?", system.strip())) or None
 
 
 def train_config(run: Run) -> TrainConfig:

@@ -44,15 +44,15 @@ def by_kind(run: runs.Run, evaluation: str, leading: str, lang: str) -> str:
     return "".join(drawn)
 
 
-def example(row: Row, given: Sequence[Answer], lang: str) -> str:
+def example(row: Row, by_model: Sequence[Answer], lang: str) -> str:
     """One question with its reference, and the answers of several models."""
     turns, before = row["messages"], say(lang, "report_earlier", n=len(row["messages"]) - 1)
     earlier = f' <span class="muted small">{before}</span>' if len(turns) > 1 else ""
     asked = html.esc(middle_cut(html.last_paragraph(turn_text(turns[-1]))))
     reference = middle_cut(row["references"][0]) if row["references"] else ""
     expected = say(lang, "report_expected", text=f"<b>{html.esc(reference)}</b>") if reference else ""
-    cells = "".join(_drawn(answer, lang) for answer in given)
-    columns = "two" if len(given) == 2 else "several"
+    cells = "".join(_drawn(answer, lang) for answer in by_model)
+    columns = "two" if len(by_model) == 2 else "several"
     title = f'<span class="muted small">{say(lang, "row_title", n=row["row"] + 1)}</span>{earlier}'
     return html.block(
         f'{title}<div class="ask">{asked}</div><p>{expected}</p><div class="{columns}">{cells}</div>', "sheet example"

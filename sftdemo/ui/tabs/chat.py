@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -12,21 +13,23 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
-from sftdemo.config import GenerateConfig
-from sftdemo.data.conversion.wording import wordings_of
+from sftdemo.config.generate import GenerateConfig
+from sftdemo.config.kinds import LABELLING, SEQ2SEQ
 from sftdemo.errors import UserError
-from sftdemo.ui import work
+from sftdemo.ui import models
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import forms, html, style
+from sftdemo.ui.parts.address import TALKS_AND_SEARCH_JS
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker, title_of, waits
-from sftdemo.ui.parts.progress import line as stage_line
+from sftdemo.ui.parts.redraw import redraw
 from sftdemo.ui.parts.stopping import SessionStop
 from sftdemo.ui.tabs import conversation as talk_of
 from sftdemo.ui.tabs.chat_prompts import chips, example_prompts, expected_row, judged
-from sftdemo.ui.tabs.chat_setup import MOST_BESIDE, Setup, companions, in_line
+from sftdemo.ui.tabs.chat_setup import MOST_BESIDE, Setup, companions, joining, waiting
+from sftdemo.ui.tabs.chat_systems import beside_title, checked, is_system, offered
 from sftdemo.ui.tabs.conversation import Answer, Conversation, Talk, Turn, columns_of
-from sftdemo.ui.tabs.exchange import Exchange, has_instruction, spells_control_tokens, stream, system_prompt
+from sftdemo.ui.tabs.exchange import Exchange, asked_wordings, has_instruction, spells_control_tokens
 from sftdemo.ui.tabs.kept_chats import KeptChats
 from sftdemo.ui.tabs.transcript import View, last_turn, past_and_now, title
 from sftdemo.ui.texts import label, language, say
@@ -78,6 +81,7 @@ class ChatTab:
                     label("chat_edit_cancel"), size="sm", visible=False, elem_id="chat-edit-cancel"
                 )
             self.chips = picker(elem_id="chat-prompts")
+            self.offer = gr.Textbox("", visible="hidden", elem_classes="carried", label=label("chat_ask"))
             with gr.Row(elem_id="chat-ask"):
                 self.text = gr.Textbox(
                     "",
@@ -144,7 +148,8 @@ class ChatTab:
     # Handlers
 
     def setup(self, request: gr.Request, **page: Any) -> Setup:
-        run_names = [find_ready(page["run_name"]).name, *list(dict.fromkeys(page["beside"] or []))[:MOST_BESIDE]]
+        run, beside = find_ready(page["run_name"]), list(dict.fromkeys(page["beside"] or []))[:MOST_BESIDE]
+        run_names = [run.name, *(name for name in beside if not is_system(name))]
         config = forms.config(GenerateConfig, {name: page[name] for name in self.settings})
         talk = talk_of.talk_with(page["talks"], run_names[0])
         return Setup(
@@ -156,6 +161,7 @@ class ChatTab:
             bool(page["as_trained"]),
             page["wording"] or "",
             language(request),
+            checked(run, companions(run), beside),
         )
 
     async def ask(
@@ -179,13 +185,13 @@ class ChatTab:
             except UserError:
                 yield {self.text: text, self.editing: editing, self.note: ""}
                 raise
-        if await spells_control_tokens(setup.run_names, [text, setup.system]):
+        if models.is_loaded(*setup.run_names) and await spells_control_tokens(setup.run_names, [text, setup.system]):
             gr.Info(say(setup.lang, "chat_control"))
 
     def bare(self, names: Sequence[str], setup: Setup) -> str:
         """Who is asked the text as it stands, and how it would have to be typed."""
         name = names[0]
-        patterns = [wording.pattern for wording in wordings_of(runs.named(name).config())]
+        patterns = [wording.pattern for wording in asked_wordings(runs.named(name))]
         key = "chat_bare_several" if len(patterns) > 1 else "chat_bare_pattern"
         named = html.cut_name(title_of(name), 28)
         return say(setup.lang, key, name=named, pattern=patterns[0].replace("\n", " ⏎ "))
@@ -232,42 +238,36 @@ class ChatTab:
         run, *_ = setup.run_names
         *earlier, last = conversation.turns
         talk = setup.talk.changed(replace(conversation, turns=[*earlier, last]))
-        row = await work.in_thread(partial(expected_row, runs.named(run), last.question(run)))
+        row = await models.in_thread(partial(expected_row, runs.named(run), last.question(run)))
         last = replace(last, expected=row["references"][0] if row else None)
 
         def turn(answers: Mapping[str, Answer]) -> Conversation:
             return replace(conversation, turns=[*earlier, replace(last, answers={**last.answers, **answers})])
 
-        note = say(setup.lang, "chat_reading" if work.is_loaded(*setup.run_names) else "chat_loading")
+        note = say(setup.lang, "chat_reading" if models.is_loaded(*setup.run_names) else "chat_loading")
         view = View(setup.names, setup.lang, dict.fromkeys(answering, note), streaming=True)
         begun = turn(dict.fromkeys(answering, Answer()))
-        yield {
-            **before,
-            **await work.in_thread(partial(self.draw, begun, view)),
-            **self.buttons(True, talk),
-            self.talks: talk_of.talks_with(setup.talks, run, talk),
-        }
         exchange = Exchange()
         with self.stopping.running(request) as stopped:
-            asked = stream(
-                setup.run_names, conversation, answering, setup.config, rights.asker(request), stopped.is_set
-            )
+            yield {
+                **before,
+                **await models.in_thread(partial(self.draw, begun, view)),
+                **self.buttons(True, talk),
+                self.talks: talk_of.talks_with(setup.talks, run, talk),
+            }
+            asked = setup.answered(conversation, answering, rights.asker(request), stopped.is_set)
             try:
-                async with aclosing(work.loading(*setup.run_names)) as stages:
-                    async for stage in stages:
-                        notes = dict.fromkeys(answering, stage_line(stage, setup.lang))
-                        yield {self.now: last_turn(begun, replace(view, notes=notes))}
                 async with aclosing(asked) as exchanges:
                     async for exchange in exchanges:
-                        notes = dict.fromkeys(answering, in_line(exchange.place, setup.lang)) if exchange.place else {}
+                        notes = dict.fromkeys(answering, waiting(exchange, setup.lang))
                         yield {self.now: last_turn(turn(exchange.answers), replace(view, notes=notes))}
             except UserError:
-                yield await work.in_thread(partial(self.shown, setup, setup.talk))
+                yield await models.in_thread(partial(self.shown, setup, setup.talk))
                 raise
         answers = exchange.answers
         if row:
-            answers = await work.in_thread(partial(judged, runs.named(run), row, {**last.answers, **answers}))
-        yield await work.in_thread(partial(self.shown, setup, replace(talk, now=turn(answers))))
+            answers = await models.in_thread(partial(judged, runs.named(run), row, {**last.answers, **answers}))
+        yield await models.in_thread(partial(self.shown, setup, replace(talk, now=turn(answers))))
 
     async def act(self, request: gr.Request, event: gr.EventData, **page: Any) -> AsyncGenerator[dict[Any, Any], None]:
         """A button in the transcript: an earlier question into the field, or one answer once more."""
@@ -280,8 +280,8 @@ class ChatTab:
         elif what == "edit" and which.isdecimal() and int(which) < len(setup.talk.now.turns):
             number = int(which)
             note = html.block(say(setup.lang, "chat_editing", n=number + 1), "muted small")
-            text = setup.talk.now.turns[number].text
-            yield self.quiet(note) | {self.leave_edit: gr.update(visible=True), self.editing: number, self.text: text}
+            editing = {self.leave_edit: gr.update(visible=True), self.editing: number}
+            yield self.quiet(note) | editing | {self.offer: setup.talk.now.turns[number].text}
         else:
             raise UserError("That turn isn't there any more; reload the page.")
 
@@ -302,7 +302,7 @@ class ChatTab:
         """The conversation goes on with these models; who joins takes over what the first run has answered so far."""
         setup = self.setup(request, **page)
         turns = setup.talk.now.turns
-        joining = [name for name in setup.run_names if turns and name not in turns[-1].answers]
+        joining = [name for name in setup.names[1:] if turns and name not in turns[-1].answers]
         view = View(setup.names, setup.lang)
         notes = [
             say(setup.lang, "chat_joins", name=html.cut_name(title_of(name), 28), first=title(setup.run_names[0], view))
@@ -311,30 +311,36 @@ class ChatTab:
         drawn = self.draw(setup.talk.now, view)
         return drawn | {self.note: html.block("<br>".join(map(html.esc, notes)), "muted small") if notes else ""}
 
-    def refresh(self, run_name: str, talks: Any, request: gr.Request) -> dict[Any, Any]:
-        """The run's prompts and wording, and the conversation that this browser keeps of it."""
+    def refresh(self, run_name: str, talks: Any, request: gr.Request, search: str = "") -> dict[Any, Any]:
+        """The run's prompts and wording, and the conversation that this browser keeps of it; in a new one the runs answer
+        that the address compares it with."""
         lang = language(request)
         if not run_name:
             return {self.gate: waits(lang, "wait_run", "then_chat"), self.body: gr.update(visible=False)}
         run = runs.named(run_name)
         prompts, others, talk = example_prompts(run), companions(run), talk_of.talk_with(talks, run_name)
+        others = [*others, *offered(run, others, rights.visitor(request).owner)]
         names = talk.now.turns[-1].answers if talk.now.turns else ()
         beside = [name for name in others if name in names][:MOST_BESIDE]
-        wordings = wordings_of(run.config())
-        choices = [(wording.source or say(lang, "chat_wording"), wording.template) for wording in wordings]
+        if not talk.now.turns:
+            beside = joining(run_name, search, others)
+        choices = [(words.source or say(lang, "chat_wording"), words.template) for words in asked_wordings(run)]
+        alone = run.kind == SEQ2SEQ
         return {
-            self.gate: "",
+            self.gate: html.block(say(lang, "chat_alone"), "muted small") if alone else "",
+            self.settings["beams"]: gr.update(visible=True) if alone else gr.update(visible=False, value=1),
             self.body: gr.update(visible=True),
             self.prompts: prompts,
             self.chips: chips(prompts),
-            self.system: system_prompt(run) if talk.now.system is None else talk.now.system,
+            self.system: run.system_message if talk.now.system is None else talk.now.system,
             self.as_trained: gr.update(visible=has_instruction(run)),
+            self.marks: gr.update(visible=run.kind not in LABELLING),
             self.teach: gr.update(visible=rights.visitor(request).may("own_data")),
             self.wording: gr.update(
                 choices=choices, value=choices[0][1] if choices else None, visible=len(choices) > 1
             ),
             self.beside: gr.update(
-                choices=[(title_of(name), name) for name in others], value=beside, visible=bool(others)
+                choices=[(beside_title(name, lang), name) for name in others], value=beside, visible=bool(others)
             ),
             **self.draw(talk.now, View(columns_of([run_name, *beside]), lang)),
             **self.buttons(False, talk),
@@ -346,10 +352,11 @@ class ChatTab:
         if not pick.isdecimal() or int(pick) >= len(prompts):
             raise UserError("That example isn't there any more; reload the page.")
         prompt = prompts[int(pick)]
-        return {self.text: prompt["text"], **({self.system: prompt["system"]} if prompt["system"] else {})}
+        return {self.offer: prompt["text"], **({self.system: prompt["system"]} if prompt["system"] else {})}
 
     def preload(self, run_name: str) -> None:
-        threading.Thread(target=work.preload, args=(run_name,), name="preload", daemon=True).start()
+        asker = contextvars.copy_context()
+        threading.Thread(target=asker.run, args=(models.preload, run_name), name="preload", daemon=True).start()
 
     def wire(self) -> None:
         page, fault = self.page, self.fault
@@ -357,7 +364,7 @@ class ChatTab:
         state |= {"as_trained": self.as_trained, "wording": self.wording, **self.settings}
         noted = [self.note, self.warmer, self.leave_edit, self.editing, self.pending]
         drawn = [*self.parts, self.send, self.stop, self.again, self.clear, self.undo, *noted]
-        answered = [*drawn, self.text, self.settings["seed"], self.settings["temperature"]]
+        answered = [*drawn, self.text, self.offer, self.settings["seed"], self.settings["temperature"]]
         sent = partial(gr.on, [self.send.click, self.text.submit])
         typed = {"text": self.text, "editing": self.editing}
         options: dict[str, Any] = {"needs": "chat", **MODEL_CLICK}
@@ -365,8 +372,7 @@ class ChatTab:
         wire(self.again.click, self.regenerate, {**state, "which": gr.State([])}, answered, fault, **options)
         warmer = {**state, "which": self.pending, "warmer": gr.State(True)}
         wire(self.warmer.click, self.regenerate, warmer, answered, fault, **options)
-        for part in (self.past, self.now):
-            wire(part.select, self.act, state, answered, fault, **options)
+        turn = wire(partial(gr.on, [self.past.select, self.now.select]), self.act, state, answered, fault, **options)
         wire(self.text.change, None, [self.text], [self.send], js=style.SEND_JS)
         wire(self.marks.change, None, [self.marks], None, js=style.MARKS_JS)
         self.stopping.wire()
@@ -374,9 +380,21 @@ class ChatTab:
         wire(self.clear.click, self.start_over, state, drawn, fault)
         wire(self.undo.click, self.take_back, state, drawn, fault)
         wire(self.beside.input, self.change_columns, state, [self.past, self.now, self.note], fault)
-        wire(self.chips.select, self.take_prompt, [self.prompts], [self.text, self.system], fault, **EACH_PICK)
+        chip = wire(self.chips.select, self.take_prompt, [self.prompts], [self.offer, self.system], fault, **EACH_PICK)
+        for pick in (turn, chip):
+            wire(pick.success, None, [self.text, self.offer], [self.text, self.offer], js=style.FILL_JS)
         refreshed = [self.gate, self.body, self.prompts, self.chips, self.system, self.as_trained, self.teach]
+        refreshed += [self.marks, self.settings["beams"]]
+        state_and_search = {"run_name": page.run, "talks": self.talks, "search": page.address}
+        redrawn = [*refreshed, self.wording, self.beside, *drawn]
+
+        def refresh_on(trigger: Any) -> Any:
+            return wire(trigger, self.refresh, state_and_search, redrawn, fault, js=TALKS_AND_SEARCH_JS)
+
+        page.redraw_chat = refresh_on
         for trigger in (page.run.change, self.kept.wire().success):
-            wire(trigger, self.refresh, [page.run, self.talks], [*refreshed, self.wording, self.beside, *drawn], fault)
+            refresh_on(trigger)
+        redraw(page, self.refresh, [page.run, self.talks], [self.gate, self.chips, self.wording, self.beside])
+        redraw(page, self.change_columns, state, [self.past, self.now])
         wire(self.tab.select, self.preload, [page.run], needs="chat")
         page.blocks.unload(rights.guarded(self.stopping.leave, "look"))

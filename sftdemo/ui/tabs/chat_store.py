@@ -4,6 +4,7 @@ link of one that is shared. The text of it alone: nothing in it is run or fetche
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import secrets
 import shutil
@@ -14,8 +15,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from sftdemo import files, runs
-from sftdemo.errors import UserError
-from sftdemo.ui.access import cookies, rights
+from sftdemo.errors import Text, UserError
+from sftdemo.runs import notes
+from sftdemo.ui.access import allowance, cookies, rights
 from sftdemo.ui.access.ledger import ADDRESS_SHARE
 from sftdemo.ui.tabs.chat_setup import MOST_BESIDE
 from sftdemo.ui.tabs.conversation import Conversation, read
@@ -26,6 +28,8 @@ MOST_NAME = 80
 ADDRESS = "address"  # the file in a visitor's folder that tells, by a pseudonym, which of them share an address
 DAY_S = 24 * 3600.0
 SWEEP_S = 3600.0
+UNDO_S = 3600.0
+DELETED = ".deleted"  # the end of the name of a deleted chat's file, after the chat's id and whose it was
 _guard = threading.Lock()  # between counting and writing
 _ID = re.compile("[A-Za-z0-9_-]{24}")
 
@@ -62,7 +66,7 @@ def keep(visitor: rights.Visitor, name: str, run_names: list[str], conversation:
     chat = KeptChat(secrets.token_urlsafe(18), checked_name(name), _columns(run_names), conversation)
     with _guard:
         _check_room(visitor)
-        _write(_place(visitor), chat)
+        _write(visitor, _place(visitor), chat)
         if not visitor.owner:
             files.write_text(_place(visitor) / ADDRESS, cookies.pseudonym(visitor.address))
     return chat
@@ -89,16 +93,14 @@ def _check_room(visitor: rights.Visitor) -> None:
 
 
 def checked_name(name: str) -> str:
-    """The name on one line."""
-    name = " ".join(name.split())
-    if not name:
+    """The name on one line that shows as what it is."""
+    if not (line := notes.one_line(name, Text("name"), MOST_NAME)):
         raise UserError("Give the chat a name first.")
-    if len(name) > MOST_NAME:
-        raise UserError("The name has {n} characters; {most} are the most.", n=len(name), most=MOST_NAME)
-    return name
+    return line
 
 
-def _write(place: Path, chat: KeptChat) -> None:
+def _write(visitor: rights.Visitor, place: Path, chat: KeptChat) -> None:
+    """Write a chat that this visitor keeps or changes, which counts for its allowance."""
     value = asdict(chat)
     size = len(files.jsonl([value]).encode())
     if size > MOST_BYTES:
@@ -107,7 +109,9 @@ def _write(place: Path, chat: KeptChat) -> None:
             size=size,
             most=MOST_BYTES,
         )
-    files.write_json(place / f"{chat.id}.json", value)
+    with allowance.reserved(visitor, "chat_changes", 1) as booked:
+        files.write_json(place / f"{chat.id}.json", value)
+        booked.used = 1
 
 
 def _read(path: Path) -> KeptChat | None:
@@ -139,6 +143,8 @@ def of_visitors() -> int:
 def delete_of_visitors() -> None:
     """Delete all that visitors keep, what they share with it."""
     with _guard:
+        for gone in folder().glob(f"owner/*{DELETED}"):
+            gone.unlink()
         for place in folder().glob("*"):
             if place.is_dir() and place.name != "owner":
                 shutil.rmtree(place)
@@ -146,14 +152,17 @@ def delete_of_visitors() -> None:
 
 def sweep(now: float | None = None) -> None:
     """Delete visitors' chats that nobody shares and that have been here for as long as such are kept."""
-    oldest = (now or time.time()) - DAY_S * rights.policy().config.chat_days
+    now = now or time.time()
+    oldest = now - DAY_S * rights.policy().config.chat_days
     with _guard:
+        for path in [path for path in folder().glob(f"*/*{DELETED}") if path.stat().st_mtime < now - UNDO_S]:
+            path.unlink()
         for path in [path for path in _of_others() if path.stat().st_mtime < oldest]:
             chat = _read(path)
             if not chat or not chat.shared:
                 path.unlink()
         for mark in folder().glob(f"*/{ADDRESS}"):
-            if not any(mark.parent.glob("*.json")):
+            if {path.suffix for path in mark.parent.iterdir()}.isdisjoint({".json", DELETED}):
                 shutil.rmtree(mark.parent)
 
 
@@ -189,14 +198,32 @@ def change(visitor: rights.Visitor, chat_id: str, name: str | None = None, share
         chat = find(visitor, chat_id)
         chat = chat if name is None else replace(chat, name=checked_name(name))
         chat = chat if shared is None else replace(chat, shared=shared)
-        _write(_path(visitor, chat_id).parent, chat)
+        _write(visitor, _path(visitor, chat_id).parent, chat)
     return chat
 
 
 def delete(visitor: rights.Visitor, chat_id: str) -> None:
-    """Delete a chat and its link."""
+    """Delete a chat and its link. The last one that somebody has deleted can be brought back for UNDO_S."""
     with _guard:
-        _path(visitor, chat_id).unlink(missing_ok=True)
+        path, place = _path(visitor, chat_id), _place(visitor)
+        for before in place.glob(f"*{DELETED}"):
+            before.unlink()
+        place.mkdir(parents=True, exist_ok=True)
+        gone = path.rename(place / f"{chat_id}.{path.parent.name}{DELETED}")
+        os.utime(gone)  # from now on it is kept for UNDO_S
+
+
+def restore(visitor: rights.Visitor, chat_id: str) -> None:
+    """Bring back the chat that this visitor deleted last, where it was, with its link; raises UserError where it is gone."""
+    with _guard:
+        gone = next(iter(_place(visitor).glob(f"{chat_id}.*{DELETED}")), None) if _ID.fullmatch(chat_id) else None
+        if gone is None:
+            raise UserError("That chat can't be brought back any more.")
+        whose = gone.name.removeprefix(f"{chat_id}.").removesuffix(DELETED)
+        if whose == _place(visitor).name:
+            _check_room(visitor)
+        (folder() / whose).mkdir(exist_ok=True)
+        gone.rename(folder() / whose / f"{chat_id}.json")
 
 
 def shared(chat_id: str) -> KeptChat | None:

@@ -8,15 +8,17 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
-from sftdemo.config import TrainConfig
+from sftdemo.config.train import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.training import resume
 from sftdemo.ui import chosen_data
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page
+from sftdemo.ui.tabs import task_choice
 from sftdemo.ui.tabs.data import DataTab
 from sftdemo.ui.tabs.runs import RunsTab
 from sftdemo.ui.tabs.train import TrainTab
+from sftdemo.ui.texts import language
 
 
 class Clone:
@@ -25,11 +27,12 @@ class Clone:
     def __init__(self, page: Page, data: DataTab, train: TrainTab, listed: RunsTab) -> None:
         self.page, self.data, self.train, self.listed = page, data, train, listed
 
-    def fill(self, config: TrainConfig) -> dict[Any, Any]:
+    def fill(self, config: TrainConfig, lang: str) -> dict[Any, Any]:
         """Train's form with a run's settings, but for its name, which is taken; what Data shows of them, too."""
         shared = {**self.train.fields, **{f"data {name}": field for name, field in self.page.preparing.items()}}
         values = {field: getattr(config, name.removeprefix("data ")) for name, field in shared.items()}
         filled = {field: "" if value is None else value for field, value in values.items()}
+        filled[self.train.fields["task"]] = task_choice.take(config.task, lang)
         return {**filled, self.train.fields["name"]: "", self.train.preset: None}
 
     def clone(self, focus: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
@@ -39,7 +42,7 @@ class Clone:
         reading = {field: "" if value is None else value for field, value in reading.items()}
         reading[self.data.steps] = [step for step in (config.clean or "").split(",") if step]
         looked = {name: getattr(config, name) or "" for name in ("data", "columns", "edits")}
-        yield {**self.fill(config), **reading, self.data.looked: looked}
+        yield {**self.fill(config, language(request)), **reading, self.data.looked: looked}
         try:
             chosen_data.description(config)
             tab = "train"
@@ -47,9 +50,10 @@ class Clone:
             tab = "data"
         yield {self.page.tabs: gr.Tabs(selected=tab)}
 
-    def other_data(self, focus: str) -> dict[Any, Any]:
+    def other_data(self, focus: str, request: gr.Request) -> dict[Any, Any]:
         """The settings of the run; the data are chosen next."""
-        return {**self.fill(resume.settings(runs.named(focus))), self.page.tabs: gr.Tabs(selected="data")}
+        filled = self.fill(resume.settings(runs.named(focus)), language(request))
+        return {**filled, self.page.tabs: gr.Tabs(selected="data")}
 
     def wire(self) -> None:
         page, data, listed = self.page, self.data, self.listed

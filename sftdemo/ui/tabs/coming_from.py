@@ -9,6 +9,8 @@ import gradio as gr
 
 from sftdemo.ui import texts
 from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.parts.page import Page
+from sftdemo.ui.parts.redraw import redraw
 from sftdemo.ui.texts import label, language
 
 FOLDER = Path(texts.__file__).parent
@@ -30,5 +32,9 @@ class ComingFromOpenAI:
         _, _, words = guide(language(request)).partition("\n\n")  # the page has its own heading
         return {self.words: words}
 
-    def wire(self) -> None:
+    def show_again(self, words: str, request: gr.Request) -> dict[Any, Any]:
+        return self.show(request) if words else {}
+
+    def wire(self, page: Page) -> None:
         wire(self.hint.expand, self.show, None, [self.words])
+        redraw(page, self.show_again, [self.words], [self.words])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,11 +25,12 @@ class Answer:
     text: str = ""
     tokens: int = 0
     seconds: float = 0.0
-    finish_reason: str | None = None  # "stop", "length" or "stopped"; None while it is being made
+    finish_reason: str | None = None  # "stop", "length", "stopped" or "fault"; None while it is being made
     seed: int | None = None
     temperature: float = 0.0
     right: bool | None = None
     score: float | None = None
+    fault: str = ""  # why no answer came, in the page's language
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,18 @@ class Talk:
 
 def read(kind: type[Any], value: object) -> Any:
     """A value of JSON as one of these classes; raises UserError for anything else, since pages and files may send it."""
-    from pydantic import TypeAdapter
-
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return _adapter(kind).validate_python(value)  # type: ignore[arg-type]
     except ValueError:
         raise UserError("The conversation that was sent can't be read; reload the page.") from None
+
+
+@functools.cache
+def _adapter(kind: type[Any]) -> Any:
+    """Made once: it takes milliseconds, at each click in the chat."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def talk_with(talks: object, run_name: str) -> Talk:

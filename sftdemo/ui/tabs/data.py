@@ -10,18 +10,19 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import data
-from sftdemo.config import TrainConfig
+from sftdemo.config.read import CLEANING, ReadConfig
+from sftdemo.config.train import TrainConfig
 from sftdemo.errors import Superseded, UserError
 from sftdemo.evaluation.summary import FEW_ROWS
 from sftdemo.model import download
-from sftdemo.read_config import CLEANING, ReadConfig
-from sftdemo.ui import chosen_data, row_edits, uploads
-from sftdemo.ui.access import rights
+from sftdemo.ui import chosen_data, row_edits
+from sftdemo.ui.access import rights, uploads
 from sftdemo.ui.chosen_data import FROM_FILE, chosen_config, description, have_tokenizer, of_file, summarize
 from sftdemo.ui.parts import browser_store, forms, html
 from sftdemo.ui.parts.address import READY_JS
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, tabs_for
+from sftdemo.ui.parts.redraw import redraw
 from sftdemo.ui.tabs import data_columns, data_views
 from sftdemo.ui.tabs.coming_from import ComingFromOpenAI
 from sftdemo.ui.tabs.data_edit import RowsView
@@ -145,8 +146,12 @@ class DataTab:
 
         What can't be read or trained on leaves the choice before it to the other tabs.
         """
+        chosen_data.choose(chosen_config(chosen))
+        yield from self.draw(chosen, row, lang, fresh)
+
+    def draw(self, chosen: Mapping[str, Any], row: int, lang: str, fresh: bool = False) -> Iterator[dict[Any, Any]]:
+        """As `show`, while other data that the page is reading goes on being read."""
         config = chosen_config(chosen)
-        chosen_data.choose(config)
         dataset, summary = chosen_data.dataset(of_file(config)), description(of_file(config))
         good = summary["split_sizes"] is not None
         rows = [example for rows in dataset.splits.values() for example in rows[: data_views.SHOWN_EXAMPLES]]
@@ -251,7 +256,7 @@ class DataTab:
                 raise
             except UserError as error:
                 gone = html.fault(say(lang, "data_gone", reason=in_words(error, lang)))
-        for update in self.show(first_choice(), 1, lang):
+        for update in self.show(first_choice(lang), 1, lang):
             yield {**update, **({self.fault: gone} if chosen else {})}
 
     def restore(self, chosen: Mapping[str, Any], request: gr.Request) -> Iterator[dict[Any, Any]]:
@@ -288,10 +293,11 @@ class DataTab:
         """The settings changed, and the data is read again with them."""
         yield from self.show(chosen_of(looked, settings), int(row or 1), language(request))
 
-    def show_edited(
-        self, looked: Mapping[str, Any], settings: Mapping[str, Any], row: int, lang: str
-    ) -> Iterator[dict[Any, Any]]:
-        yield from self.show(chosen_of(looked, settings), row, lang)
+    def draw_again(self, request: gr.Request, looked: Any, row: Any, **preparing: Any) -> Iterator[dict[Any, Any]]:
+        """What was read last, whatever stands in the form by now; where no row can be prepared like that, without tokens."""
+        lang, read = language(request), looked.get("read") or {}
+        yield next(self.draw(read, 1, lang))
+        yield from self.draw({**read, **preparing}, int(row or 1), lang)
 
     def apply_wording(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> Iterator[dict[Any, Any]]:
         """As `apply`, while it is still being typed: what isn't whole yet is said without a toast."""
@@ -344,21 +350,14 @@ class DataTab:
         yield self.look_at_row(request, looked, row, **settings)
 
     def wire(self) -> None:
-        self.from_openai.wire()
-        page, fault, preparing = self.page, self.fault, self.page.preparing
+        page = self.page
+        self.from_openai.wire(page)
+        fault, preparing = self.fault, page.preparing
         menus = {f"role_{role}": menu for role, menu in self.menus.items()}
         form = {"looked": self.looked, "row": self.row, **preparing, **self.settings}
         views = [self.verdict, self.mapping, self.faults, self.cleaning, self.examples, self.statistics, self.checks]
-        views += [
-            self.repair,
-            self.leave_out,
-            self.few,
-            self.hold_out,
-            self.prompt,
-            self.answer,
-            self.confirm,
-            self.preview,
-        ]
+        views += [self.repair, self.leave_out, self.few, self.hold_out, self.preview]
+        views += [self.prompt, self.answer, self.confirm]
         views += [self.xray, self.show_tokens, self.to_train, self.columns_box, self.placeholders]
         views += [*self.rows.views, page.data, self.looked, self.kept, self.chosen_name, self.cards, self.row]
         views += [*self.settings.values(), *self.menus.values()]
@@ -380,19 +379,20 @@ class DataTab:
         wire(picked_pair, self.pick_pair, pair, views, fault)
         wire(self.repair.click, self.repair_rows, form, views, fault)
         wire(self.leave_out.click, self.leave_rows_out, form, views, fault)
-        wire(self.hold_out.click, self.hold_more_out, form, views, fault)
-        settled = settled_any(self.form, self.steps, *self.reading.values(), *self.choices.values())
+        held_out = wire(self.hold_out.click, self.hold_more_out, form, views, fault)
+        page.opens(held_out.success, "train")
+        settled = forms.settled_any(self.form, self.steps, *self.reading.values(), *self.choices.values())
         wire(settled, self.apply, form, views, fault)
         typed = partial(gr.on, [field.change for field in self.wording.values()])
         wire(typed, self.apply_wording, form, views, fault)
-        wire(settled_any(self.row, *preparing.values()), self.look_at_row, form, views, fault)
+        wire(forms.settled_any(self.row, *preparing.values()), self.look_at_row, form, views, fault)
         wire(self.show_tokens.click, self.fetch_tokenizer, form, views, fault)
         self.views = views
-        self.rows.wire(form, views, self.show_edited, fault)
+        self.rows.wire(
+            form, views, lambda looked, settings, *rest: self.show(chosen_of(looked, settings), *rest), fault, opened
+        )
+        listed = {*self.rows.listed, *self.rows.panel, self.rows.files}  # under filters, and with a row open
+        prepared = {"looked": self.looked, "row": self.row, **preparing}
+        redraw(page, self.draw_again, prepared, [part for part in views if part not in listed])
         page.opens(self.to_train.click, "train")
         self.read_again = partial(wire, handler=self.apply, inputs=form, outputs=views, place=fault)
-
-
-def settled_any(*fields: Any) -> Any:
-    """The events with which the user settles one of these fields."""
-    return partial(gr.on, [event for field in fields for event in forms.settled(field)])

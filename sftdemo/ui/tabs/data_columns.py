@@ -7,19 +7,13 @@ from typing import Any
 
 import gradio as gr
 
-from sftdemo.data.layouts.recognition import COMMON, LAYOUTS, parse_columns, write_columns
+from sftdemo.config.read import ReadConfig
+from sftdemo.data.layouts.recognition import COMMON, LAYOUTS, PAIRS, parse_columns, write_columns
 from sftdemo.data.types import Preview
 from sftdemo.errors import UserError
-from sftdemo.read_config import ReadConfig
 from sftdemo.ui.parts import html
 from sftdemo.ui.texts import number, say
 
-# Layouts of one question and one answer, each in a column of its own; the first role is the question.
-PAIRS = {
-    layout.name: (next(role for role in layout.roles if role != layout.answer), layout.answer)
-    for layout in LAYOUTS
-    if layout.name in ("text_label", "prompt_completion", "instruction", "source_target", "summary")
-}
 ROLES = {layout.name: [*layout.roles, *layout.optional, *COMMON] for layout in LAYOUTS}
 EVERY_ROLE = list(dict.fromkeys(sorted((role for roles in ROLES.values() for role in roles), key=COMMON.__contains__)))
 

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
-from sftdemo import files
+from sftdemo.config.read import ReadConfig
 from sftdemo.data import edits as histories
+from sftdemo.data import mixture
+from sftdemo.data.types import Edit
 from sftdemo.errors import UserError
-from sftdemo.read_config import ReadConfig
-from sftdemo.schema import Edit
-from sftdemo.ui import chosen_data, data_reader, row_edits, uploads
+from sftdemo.ui import chosen_data, data_reader, row_edits
 from sftdemo.ui.access import rights
 from sftdemo.ui.data_reader import Reading
-from sftdemo.ui.parts import downloads
+from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker
 from sftdemo.ui.parts.pager import Pager
+from sftdemo.ui.parts.redraw import redraw
 from sftdemo.ui.row_edits import Record
-from sftdemo.ui.tabs import row_list
+from sftdemo.ui.tabs import left_out_rows, row_draft, row_files, row_list
+from sftdemo.ui.tabs.row_editing import Editing, Shows, Update, read
 from sftdemo.ui.tabs.row_list import SHOWS, Filters
-from sftdemo.ui.texts import label, language, say
+from sftdemo.ui.texts import label, language, number, say
+from sftdemo.verbs.row_records import MOST_ROWS
 
-BOM = "\ufeff"  # without it Excel reads UTF-8 as the machine's own encoding
 MOST_LABELS = 200
 IN_SIGHT_JS = """() => { setTimeout(() => document.getElementById("rows-box")?.scrollIntoView(), 100); return []; }"""
-Update = dict[Any, Any]
-# Reads the data that is looked at and fills the tab: (looked, settings, row of the X-ray, language).
-Shows = Callable[[Mapping[str, Any], Mapping[str, Any], int, str], Iterator[Update]]
 
 
 class RowsView:
@@ -40,6 +38,8 @@ class RowsView:
         """`lead` is the button, further up on the tab, that leads to the list."""
         self.page, self.lead = page, lead
         self.at, self.key, self.field = gr.State(0), gr.State([]), gr.State(0)  # the page listed; the row, its value
+        self.draft = row_draft.Draft()
+        self.why = gr.HTML("", elem_id="rows-why")  # why there is no list
         with gr.Accordion(label("rows_title"), open=False, visible=False, elem_id="rows-box") as self.box:
             self._build_filters()
             with gr.Row(elem_classes="columns"):
@@ -59,14 +59,18 @@ class RowsView:
             self.prompt,
             self.text,
             self.label,
+            self.save,
             self.leave_out,
+            self.take_back,
             self.key,
             self.field,
+            self.draft.place,
         ]
         self.listed = [self.table, *self.pager.parts]
         self.asked = {"show": self.show_only, "of_label": self.of_label, "search": self.search, "run_name": page.run}
         self.views = [
             self.lead,
+            self.why,
             self.box,
             self.show_only,
             self.of_label,
@@ -102,6 +106,7 @@ class RowsView:
             with gr.Row():
                 self.save = gr.Button(label("rows_save"), variant="primary", elem_id="rows-save", min_width=90)
                 self.leave_out = gr.Button(label("rows_leave_out"), elem_id="rows-leave-out", min_width=90)
+                self.take_back = gr.Button(label("rows_take_back"), elem_id="rows-take-back", min_width=90)
 
     # What is shown
 
@@ -110,11 +115,13 @@ class RowsView:
         reading = data_reader.read(chosen_data.of_file(config))
         summary = reading.summary
         may = row_edits.may_edit(config.data, rights.current()) and reading.listed is not None
+        why = {self.why: "" if may else html.block(why_unlisted(reading, config.data, lang), "muted small")}
         if not may:
             hidden = dict.fromkeys((self.box, self.lead), gr.update(visible=False))
-            return {**hidden, self.table: "", **self.closed()}
+            return {**hidden, **why, self.table: "", **self.closed()}
         entries = histories.effective(row_edits.history(config.edits or ""))
         return {
+            **why,
             self.box: gr.update(visible=True),
             self.lead: gr.update(visible=True),
             self.show_only: "all",
@@ -125,24 +132,32 @@ class RowsView:
             self.undo: gr.update(interactive=bool(entries)),
             self.new: gr.update(visible=row_edits.can_add(summary)),
             **self.closed(),
-            **self.list_page(reading, Filters(), 0, "", lang),
+            **self.list_page(reading, Filters(), 0, "", lang, config.edits),
         }  # fmt: skip
 
-    def list_page(self, reading: Reading, filters: Filters, at: int, run_name: str | None, lang: str) -> Update:
+    def list_page(
+        self, reading: Reading, filters: Filters, at: int, run_name: str | None, lang: str, history: str | None
+    ) -> Update:
         said = row_list.opinions(run_name) if filters.show == "disagree" else {}
-        rows = row_list.listing(reading, filters, at, said)
+        rows = row_list.listing(reading, filters, at, said, history or "")
         return {
             self.table: row_list.table(rows, reading.summary, said, filters.show, lang),
             **self.pager.shown(rows, lang),
         }
 
     def closed(self) -> Update:
-        return {self.beside: gr.update(visible=False), self.opened: "", self.key: [], self.field: 0}
+        place = {self.key: [], self.field: 0, self.draft.place: ""}
+        return {self.beside: gr.update(visible=False), self.opened: "", **place}
+
+    def placed(self, key: list[Any], field: int = 0, **begun: str) -> Update:
+        """The row at that key is the one that is open."""
+        return {self.key: key, self.field: field, self.draft.place: row_draft.place(key, field, **begun)}
 
     def open(self, reading: Reading, record: Record, field: int | None, run_name: str | None, lang: str) -> Update:
         """A row in full, with one of its values in the text field and its label in the menu."""
-        field = row_list.first_field(record, reading.summary) if field is None else field
         values = row_list.fields(record)
+        if field is None or field not in range(len(values)):
+            field = row_list.first_field(record, reading.summary)
         path = row_edits.label_path(record, reading.summary["mapping"])
         own = row_edits.as_text(histories.value_at(record["values"], path)) if path else ""
         text: dict[str, Any] = {"visible": bool(values)}
@@ -155,9 +170,21 @@ class RowsView:
             self.prompt: gr.update(visible=False, value=""),
             self.text: gr.update(**text),
             self.label: gr.update(visible=path is not None, choices=labels(reading.summary, own), value=own or None),
+            self.save: gr.update(visible=bool(values)),
             self.leave_out: gr.update(visible=True),
-            self.key: row_list.key_of(record),
-            self.field: field,
+            self.take_back: gr.update(visible=False),
+            **self.placed(row_list.key_of(record), field),
+        }
+
+    def open_left_out(self, record: Record, number: int, lang: str) -> Update:
+        """A row that is left out, to look at and to take back."""
+        hidden = (self.prompt, self.text, self.label, self.save, self.leave_out)
+        return {
+            **dict.fromkeys(hidden, gr.update(visible=False)),
+            self.beside: gr.update(visible=True),
+            self.opened: row_list.opened(record, {}, -1, lang),
+            self.take_back: gr.update(visible=True),
+            **self.placed([number]),
         }
 
     def open_new(self, reading: Reading, lang: str, prompt: str = "", answer: str = "") -> Update:
@@ -169,9 +196,10 @@ class RowsView:
             self.prompt: gr.update(visible=True, value=prompt),
             self.text: gr.update(visible=not classes, value=answer, label=say(lang, "column_answer")),
             self.label: gr.update(visible=classes, choices=labels(reading.summary, answer), value=answer or None),
+            self.save: gr.update(visible=True),
             self.leave_out: gr.update(visible=False),
-            self.key: [],
-            self.field: 0,
+            self.take_back: gr.update(visible=False),
+            **self.placed([], prompt=prompt, text=answer, label=answer),
         }
 
     # Handlers
@@ -179,7 +207,8 @@ class RowsView:
     def list_rows(self, request: gr.Request, looked: Any, at: int = 0, step: int = 0, **asked: Any) -> Update:
         """The page of rows `step` pages from `at`; the first one where neither is given."""
         filters = Filters.of(asked["show"], asked["of_label"], asked["search"])
-        rows = self.list_page(read(looked), filters, at + step, asked["run_name"], language(request))
+        history = looked.get("edits")
+        rows = self.list_page(read(looked), filters, at + step, asked["run_name"], language(request), history)
         return {**rows, **self.closed()}
 
     def lead_here(self, request: gr.Request, looked: Any, run_name: Any) -> Update:
@@ -188,10 +217,15 @@ class RowsView:
         open_faults = any(fault["line"] for fault in reading.summary["faults"])
         filters = Filters(show="problems") if open_faults else Filters()
         shown = {self.box: gr.update(open=True), self.show_only: filters.show, self.of_label: "", self.search: ""}
-        return {**shown, **self.list_page(reading, filters, 0, run_name, language(request)), **self.closed()}
+        rows = self.list_page(reading, filters, 0, run_name, language(request), looked.get("edits"))
+        return {**shown, **rows, **self.closed()}
 
     def open_row(self, request: gr.Request, event: gr.EventData, looked: Any, run_name: Any) -> Update:
         reading, pick = read(looked), picked(event)
+        number = pick.removeprefix(row_list.LEFT_OUT)
+        if number != pick and number.isdecimal():
+            record = left_out_rows.find(looked.get("edits", ""), int(number))
+            return self.open_left_out(record, int(number), language(request))
         if reading.listed is None or not pick.isdecimal() or int(pick) >= len(reading.listed):
             raise UserError("That row isn't there any more; list the rows anew.")
         return self.open(reading, reading.listed.read(int(pick)), None, run_name, language(request))
@@ -207,6 +241,40 @@ class RowsView:
     def begin_row(self, request: gr.Request, looked: Any) -> Update:
         return self.open_new(read(looked), language(request))
 
+    def list_again(
+        self, request: gr.Request, looked: Any, at: int, drawn: str, key: Any, field: int, **asked: Any
+    ) -> Update:
+        """The list as it stands, and the row that is open."""
+        shown = self.list_rows(request, looked, at, **asked)
+        if not drawn:
+            return shown
+        return {**shown, **self.open_at(looked, key, field, asked["run_name"], language(request))}
+
+    def open_at(self, looked: Any, key: Any, field: int, run_name: str | None, lang: str) -> Update:
+        """The row at a key, which may be left out; without a key one that is to be added."""
+        if len(key) == 1:
+            number = left_out_rows.number_in(key)
+            return self.open_left_out(left_out_rows.find(looked.get("edits", ""), number), number, lang)
+        reading = read(looked)
+        if not key:
+            return self.open_new(reading, lang)
+        return self.open(reading, row_list.find(reading, key), field, run_name, lang)
+
+    def reopen(self, request: gr.Request, looked: Any, run_name: Any, kept: Any) -> Update:
+        """The row that was open before the page was loaded again, with what had been put into its fields."""
+        begun = row_draft.parse(kept)
+        if not begun or not row_edits.may_edit(looked.get("data", ""), rights.visitor(request)):
+            return {}
+        key, field, texts = begun
+        try:
+            shown = self.open_at(looked, key, field, run_name, language(request))
+        except UserError:  # the row is gone, with the data or since
+            return {}
+        for name, part in zip(row_draft.FIELDS, (self.prompt, self.text, self.label), strict=True):
+            if name in texts:
+                shown[part] = {**shown[part], "value": texts[name]}
+        return {self.box: gr.update(open=True), **shown}
+
     def close_row(self) -> Update:
         return self.closed()
 
@@ -215,7 +283,7 @@ class RowsView:
         reading = read(looked)
         if not key:
             answer = own_label if reading.summary["format"] == "text_label" and reading.summary["labels"] else text
-            return [new_row(reading, prompt or "", str(answer or ""))]
+            return [new_row(reading, prompt or "", str(answer or ""), looked.get("edits") or "")]
         record = row_list.find(reading, key)
         paths = row_list.fields(record)
         label_path = row_edits.label_path(record, reading.summary["mapping"])
@@ -228,8 +296,11 @@ class RowsView:
             changed.append(row_edits.change(record, label_path, str(own_label)))
         return [edit for edit in changed if edit]
 
-    def wire(self, form: Mapping[str, Any], tab_views: Sequence[Any], shows: Shows, fault: Any) -> None:
-        """`form` is what the tab reads its data by, `tab_views` what `shows` fills."""
+    def wire(
+        self, form: Mapping[str, Any], tab_views: Sequence[Any], shows: Shows, fault: Any, opened_page: Any
+    ) -> None:
+        """`form` is what the tab reads its data by, `tab_views` what `shows` fills, `opened_page` the event of its first
+        data having been read."""
         looked = form["looked"]
         asked = {"looked": looked, **self.asked}
         rows = [*self.listed, *self.panel]
@@ -252,61 +323,32 @@ class RowsView:
         once: dict[str, Any] = {"needs": "own_data", "trigger_mode": "once"}
         wire(self.save.click, edited.save, {**inputs, **one}, tab_views, fault, **once)
         wire(self.leave_out.click, edited.leave_out, {**inputs, "key": self.key}, tab_views, fault, **once)
+        wire(self.take_back.click, edited.take_back, {**inputs, "key": self.key}, tab_views, fault, **once)
         wire(self.undo.click, edited.undo, inputs, tab_views, fault, **once)
+        again = {**asked, "at": self.at, "drawn": self.opened, "key": self.key, "field": self.field}
+        redraw(
+            self.page, self.list_again, again, [self.table, self.pager.place, self.opened, self.text], needs="own_data"
+        )
+        came_back = self.draft.wire(opened_page, [self.prompt, self.text, self.label])
+        wire(came_back, self.reopen, {**row, "kept": self.draft.kept}, [self.box, *self.panel], fault)
         wire(self.download.click, self.offer, {"looked": looked}, [self.files], fault, needs="own_data")
 
     def offer(self, request: gr.Request, looked: Any) -> Update:
         """Links to the rows as edited, to what is trained on, and to the history of edits."""
         lang, reading = language(request), read(looked)
-        paths = written(reading, looked, rights.visitor(request))
-        links = [downloads.link(path, say(lang, f"download_{kind}")) for kind, path in paths.items()]
+        paths = row_files.written(reading, looked, rights.visitor(request))
+        links = [html.download_link(path, say(lang, f"download_{kind}")) for kind, path in paths.items()]
         return {self.files: "".join(f"<p>{link}</p>" for link in links)}
 
 
-class Editing:
-    """The handlers that change the history, and read the data with it."""
-
-    def __init__(self, view: RowsView, looked: Any, shows: Shows) -> None:
-        self.view, self.looked, self.shows = view, looked, shows
-
-    def save(
-        self,
-        request: gr.Request,
-        looked: Any,
-        key: Any,
-        field: Any,
-        text: Any,
-        own_label: Any,
-        prompt: Any,
-        **rest: Any,
-    ) -> Iterator[Update]:
-        wanted = self.view.wanted(looked, key, field, str(text or ""), own_label, str(prompt or ""))
-        if not wanted:
-            yield self.view.closed()
-            return
-        path = row_edits.add(looked.get("edits", ""), looked.get("data", ""), wanted, rights.visitor(request))
-        yield from self.read_anew(request, {**looked, "edits": path}, rest)
-
-    def leave_out(self, request: gr.Request, looked: Any, key: Any, **rest: Any) -> Iterator[Update]:
-        edit = row_edits.left_out(row_list.find(read(looked), key))
-        path = row_edits.add(looked.get("edits", ""), looked.get("data", ""), [edit], rights.visitor(request))
-        yield from self.read_anew(request, {**looked, "edits": path}, rest)
-
-    def undo(self, request: gr.Request, looked: Any, **rest: Any) -> Iterator[Update]:
-        row_edits.undo(looked.get("edits", ""), looked.get("data", ""), rights.visitor(request))
-        yield from self.read_anew(request, looked, rest)
-
-    def read_anew(self, request: gr.Request, looked: Any, rest: dict[str, Any]) -> Iterator[Update]:
-        """All of the tab with the edited data, and the same page of the list under the same filters."""
-        lang, view = language(request), self.view
-        asked = {name: rest.pop(name) for name in view.asked}
-        at, row = rest.pop("at"), int(rest.pop("row") or 1)
-        filters = Filters.of(asked["show"], asked["of_label"], asked["search"])
-        for update in self.shows(looked, rest, row, lang):
-            if view.table in update:
-                same = {view.show_only: asked["show"], view.of_label: asked["of_label"], view.search: asked["search"]}
-                update |= same | view.list_page(read(update[self.looked]), filters, at, asked["run_name"], lang)
-            yield update
+def why_unlisted(reading: Reading, data: str, lang: str) -> str:
+    """Why the rows of data aren't listed for who might edit them elsewhere; "" where they may not."""
+    visitor = rights.current()
+    if not visitor.may("own_data"):
+        return ""
+    if len(mixture.parse(data)) > 1 or reading.dataset.sources:
+        return say(lang, "rows_of_mixture")
+    return say(lang, "rows_too_many", most=number(MOST_ROWS)) if row_edits.may_edit(data, visitor) else ""
 
 
 def labels(summary: Mapping[str, Any], own: str = "") -> list[tuple[str, str]]:
@@ -314,40 +356,10 @@ def labels(summary: Mapping[str, Any], own: str = "") -> list[tuple[str, str]]:
     return [(name, name) for name in (names if not own or own in names else [*names, own])]
 
 
-def read(looked: Mapping[str, Any]) -> Reading:
-    """The data that is looked at, as it was read."""
-    if not looked.get("read"):
-        raise UserError("No data is chosen; pick a sample, upload a file, or give a Hub id.")
-    return data_reader.read(ReadConfig.from_json(looked["read"]))
-
-
-def new_row(reading: Reading, prompt: str, answer: str) -> Edit:
+def new_row(reading: Reading, prompt: str, answer: str, history: str = "") -> Edit:
     """The edit that adds a row behind the last line."""
     listed = reading.listed
     records = [listed.read(place) for place in range(len(listed))] if listed else []
-    line = 1 + max((record["line"] for record in records), default=0)
+    left_out = [record for _, record in left_out_rows.records(history)]  # which may be taken back to their lines
+    line = 1 + max((record["line"] for record in [*records, *left_out]), default=0)
     return row_edits.added(prompt, answer, records, reading.summary, line)
-
-
-def written(reading: Reading, looked: Mapping[str, Any], visitor: rights.Visitor) -> dict[str, Path]:
-    """What is offered for download, by kind, as files written now: of an upload beside it, where its visitor may fetch them."""
-    listed = reading.listed
-    rows = [listed.read(place)["values"] for place in range(len(listed))] if listed else []
-    rows = [row for row in rows if row]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    cells = ([row_edits.as_text(row.get(column)) for column in columns] for row in rows)
-    texts = {"rows_jsonl": ("edited.jsonl", files.jsonl(rows))}
-    texts["rows_csv"] = ("edited.csv", BOM + files.csv_text(columns, cells))
-    if trained := reading.prepared:
-        examples = ({**row, "split": split} for split, part in trained.splits.items() for row in part)
-        texts["trained_jsonl"] = ("examples.jsonl", files.jsonl(examples))
-    if no_room := uploads.no_room(visitor, sum(len(text.encode()) for _, text in texts.values())):
-        raise UserError(no_room)
-    paths, own = {}, uploads.is_own(looked["data"], visitor)
-    for kind, (end, text) in texts.items():
-        name = f"{reading.dataset.name}-{end}"
-        paths[kind] = uploads.place_of(Path(looked["data"])) / name if own else downloads.new_place(name)
-        files.write_text(paths[kind], text)
-    if looked.get("edits"):
-        paths["history"] = Path(looked["edits"])
-    return paths

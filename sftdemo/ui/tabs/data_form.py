@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sftdemo import data
-from sftdemo.config import TrainConfig
+from sftdemo.config.read import CLEANING, ReadConfig
+from sftdemo.config.train import TrainConfig
 from sftdemo.errors import UserError
-from sftdemo.read_config import CLEANING, ReadConfig
 from sftdemo.ui import chosen_data
 from sftdemo.ui.chosen_data import FROM_FILE, of_file
 from sftdemo.ui.parts import html
@@ -23,10 +23,10 @@ PREPARING = ("model", "thinking", "max_length", "on_long", "chunk_overlap")
 KEPT = {*FROM_FILE, *PREPARING}  # by the browser
 
 
-def first_choice() -> dict[str, Any]:
-    """What is chosen when the page opens."""
-    names = [sample.name for sample in data.samples()]
-    return {"data": data_views.FIRST_SAMPLE if data_views.FIRST_SAMPLE in names else (names or [""])[0]}
+def first_choice(lang: str) -> dict[str, Any]:
+    """What is chosen when the page opens: a sample in its language."""
+    names, first = [sample.name for sample in data.samples()], data_views.FIRST_SAMPLES[lang]
+    return {"data": first if first in names else (names or [""])[0]}
 
 
 def xray(config: TrainConfig, row: int, lang: str) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sftdemo import data, runs
+from sftdemo.data.layouts.recognition import PAIRS
 from sftdemo.evaluation.summary import FEW_ROWS
 from sftdemo.ui.parts import charts, html
-from sftdemo.ui.tabs.data_columns import PAIRS
 from sftdemo.ui.texts import TEXTS, number, say
 from sftdemo.ui.texts.faults import in_words
 
-FIRST_SAMPLE = "support_tickets"
+FIRST_SAMPLES = {"en": "support_tickets", "zh": "reviews_zh"}  # by the page's language
 SHOWN_EXAMPLES = 3
 SHOWN_FAULTS = 50
 SHOWN_TOKENS = 160  # of each neighbour in the pack
@@ -40,7 +40,7 @@ def chosen_name(source: str, lang: str) -> str:
 def sample_cards(lang: str, chosen: str) -> str:
     """The sample sets, each with its task, size, language and one example."""
     cards = []
-    for sample in sorted(data.samples(), key=lambda sample: sample.name != FIRST_SAMPLE):
+    for sample in sorted(data.samples(), key=lambda sample: sample.name != FIRST_SAMPLES[lang]):
         title = sample.title_zh if lang == "zh" else sample.title
         tags = [say(lang, f"task_{sample.task}"), sample.language]
         if sample.rows:
@@ -176,8 +176,13 @@ def pictures(summary: Summary, lang: str) -> str:
     parts = [_lengths(summary, lang), _labels(summary, lang)]
     if sizes := summary["split_sizes"]:
         named_sizes = {say(lang, f"split_{name}"): rows for name, rows in sizes.items()}
-        twice = [(summary[key], say(lang, f"data_{key}", n=number(summary[key]))) for key in ("duplicates", "leaked")]
-        notes = "".join(f'<p class="small {"worse" if n else "muted"}">{text}</p>' for n, text in twice)
+        twice = [(key, summary[key]) for key in ("duplicates", "leaked")]
+        notes = "".join(
+            f'<p class="small worse">{say(lang, f"data_{key}", n=number(rows))}</p>'
+            if rows
+            else f'<p class="small muted">{say(lang, f"data_{key}_none")}</p>'
+            for key, rows in twice
+        )
         parts.append(html.sheet(charts.split_bar(named_sizes) + notes, say(lang, "data_splits")))
     if summary.get("scripts"):
         names = {named(lang, f"script_{name}", name): rows for name, rows in summary["scripts"].items()}
@@ -238,7 +243,7 @@ def xray(view: Mapping[str, Any], row: int, lang: str) -> str:
     notes = [say(lang, "xray_note", n=number(len(tokens)), k=number(learned))]
     if pack["left_out"]:
         notes.append(say(lang, "xray_left_out"))
-    content = f'<p class="muted small">{" ".join(notes)}</p><div class="xray">{_tokens(tokens)}</div>'
+    content = f'<p class="muted small">{say(lang, "space").join(notes)}</p><div class="xray">{_tokens(tokens)}</div>'
     if pack["neighbours"]:
         row_numbers = ", ".join(str(neighbour["row"]) for neighbour in pack["neighbours"])
         sizes = {"tokens": number(pack["tokens"]), "shared": number(pack["shared"])}

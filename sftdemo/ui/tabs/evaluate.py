@@ -10,24 +10,31 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import files, runs
-from sftdemo.config import EvaluateConfig
+from sftdemo.config import kinds
+from sftdemo.config.evaluate import EvaluateConfig
 from sftdemo.errors import UserError
 from sftdemo.evaluation import outputs_table
-from sftdemo.ui import work
+from sftdemo.evaluation.systems_table import QUANTIZED
+from sftdemo.runs import voting
+from sftdemo.ui import downloads, models, work
 from sftdemo.ui.access import private, rights
-from sftdemo.ui.parts import charts, downloads, forms, html, scores
+from sftdemo.ui.parts import charts, forms, html, scores
 from sftdemo.ui.parts.address import RUN_AND_SEARCH_JS, Address
 from sftdemo.ui.parts.answers import load
+from sftdemo.ui.parts.calibration import calibration
 from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation, waits
 from sftdemo.ui.parts.progress import big as stage_head
-from sftdemo.ui.parts.scores import system_name
+from sftdemo.ui.parts.redraw import redraw
+from sftdemo.ui.parts.systems import system_name
 from sftdemo.ui.tabs.outputs import OutputsView
 from sftdemo.ui.tabs.report import ReportButton
+from sftdemo.ui.tabs.systems_view import SystemsView
 from sftdemo.ui.texts import duration, label, language, say
 from sftdemo.ui.texts.faults import in_words
 
 BOM = "\ufeff"  # without it Excel reads UTF-8 as the machine's own encoding
+MOST_RUNS = 8  # of the same data that are offered as rivals
 FIRST_ROWS = 100  # held-out rows proposed for a first look; on two cores about a minute
 
 
@@ -53,12 +60,21 @@ def download(run: runs.Run, name: str, kind: str) -> str:
     return str(path)
 
 
+def is_own(current: work.Evaluation) -> bool:
+    """Whether who sent the event began the evaluation, or owns the app; its notes and faults may name runs that others don't see."""
+    return rights.may_stop(f"evaluate {current.run.name}", rights.current())
+
+
 def progress(current: work.Evaluation, lang: str) -> str:
-    """What the running evaluation is doing."""
-    if current.at and not current.stop.is_set():
+    """What the running evaluation is doing; of one that isn't theirs, visitors see how far it is."""
+    own, seen = is_own(current), rights.sees(current.run.name)
+    if (seen or own) and current.at and not current.stop.is_set():
         return html.block(stage_head(current.at, lang), "sheet")
-    state = html.esc(private.shown(in_words(current.note, lang))) or say(lang, "evaluate_running")
-    if current.stop.is_set():
+    note = private.shown(in_words(current.note, lang)) if own else ""
+    state = html.esc(note) or say(lang, "evaluate_running")
+    if not (seen or own):
+        state = say(lang, "work_others")
+    elif current.stop.is_set():
         state = say(lang, "work_stopping")
     elif current.read and not current.done:
         state = say(lang, "evaluate_reading", n=current.read)
@@ -67,11 +83,32 @@ def progress(current: work.Evaluation, lang: str) -> str:
     return html.block(f'<div class="big">{state}</div>{count}{html.track(current.share)}', "sheet")
 
 
+def fault_of(current: work.Evaluation, lang: str) -> str:
+    """What ended an evaluation early, as those who may know are told."""
+    return html.fault(in_words(current.error, lang)) if is_own(current) else ""
+
+
+def chats(run: runs.Run) -> bool:
+    """Whether it writes text, so that it can be asked general questions."""
+    return run.kind not in kinds.LABELLING
+
+
 def rival_choices(run: runs.Run, lang: str) -> list[tuple[str, str]]:
-    """The other systems that can be asked from the page; those of labels where the run has labels."""
+    """The other systems that can be asked from the page; those of labels where the run has labels, those that talk where it does."""
     labelled = run.config().get("data", {}).get("task") == "classification"
-    names = [*(("linear", "majority") if labelled else ("copy",)), "base+4", "base+8"]
+    names = ["linear", "majority"] if labelled else ["copy"]
+    if run.kind == kinds.CHAT:
+        names += ["base+4", "base+8", *QUANTIZED]
+    names += [f"run:{other.name}" for other in (_comparable(run) if rights.current().owner else [])]
     return [(system_name(name, lang), name) for name in names]
+
+
+def _comparable(run: runs.Run) -> list[runs.Run]:
+    """The run's students, and the newest other runs on the same data."""
+    data = run.config().get("data", {}).get("sha256")
+    others = [other for other in runs.list_runs() if other.name != run.name and models.is_ready(other)]
+    same = [other for other in others if data and runs.outline(other)["sha256"] == data][:MOST_RUNS]
+    return list({other.name: other for other in (*runs.students(run), *same)}.values())
 
 
 def public_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +158,7 @@ class EvaluateTab:
                 self.to_vote = gr.Button(label("evaluate_vote"), elem_id="to-vote", **loud)
             self.bars = gr.HTML("", elem_id="evaluate-bars")
             self.general = gr.HTML("", elem_id="evaluate-general")
-            self.systems = gr.HTML("", elem_id="evaluate-systems")
+            self.systems = SystemsView(page, self.fault)
             self.confusions = gr.HTML("")
             self.outputs = OutputsView(page, self.fault)
             self.report = ReportButton("evaluate-report")
@@ -148,12 +185,11 @@ class EvaluateTab:
             )
 
     def show_nothing(self) -> dict[Any, Any]:
-        drawn = dict.fromkeys(
-            (self.claim, self.bars, self.systems, self.confusions, self.general, self.small_print), ""
-        )
+        drawn = dict.fromkeys((self.claim, self.bars, self.confusions, self.general, self.small_print), "")
         parts = (self.next_row, self.csv_file, self.jsonl_file, self.report.button)
         hidden = dict.fromkeys(parts, gr.update(visible=False))
-        return drawn | hidden | {self.start: gr.update(variant="primary"), **self.outputs.hide()}
+        begin = {self.start: gr.update(variant="primary")}
+        return drawn | hidden | begin | self.systems.hide() | self.outputs.hide()
 
     def show_answers(self, run: runs.Run, lang: str) -> dict[Any, Any]:
         if not (name := latest_evaluation(run)):
@@ -173,20 +209,22 @@ class EvaluateTab:
         return {
             self.claim: scores.claim(measured, lang),
             self.bars: html.sheet(bars, say(lang, "scores_title")),
-            self.systems: scores.systems(measured, lang, visitor.owner),
-            self.confusions: scores.confusions(measured, lang) + scores.fields(measured, lang),
+            **self.systems.show(run, name, measured, lang),
+            self.confusions: calibration(measured, lang)
+            + scores.confusions(measured, lang)
+            + scores.fields(measured, lang),
             self.small_print: scores.small_print(measured, lang),
             self.general: scores.forgotten(measured, lang),
             self.start: gr.update(variant="secondary"),
             self.next_row: gr.update(visible=True),
             self.report.button: gr.update(visible=True),
             self.to_chat: gr.update(visible=visitor.may("chat")),
-            self.to_vote: gr.update(visible=visitor.may("vote")),
+            self.to_vote: gr.update(visible=visitor.may("vote") and not voting.refusal(run)),
         }
 
     def buttons(self, running: bool) -> dict[Any, Any]:
         visitor, current = rights.current(), work.evaluation()
-        own = current is not None and rights.may_stop(f"evaluate {current.run.name}", visitor)
+        own = current is not None and is_own(current)
         return {
             self.start: gr.update(visible=not running and visitor.may("evaluate")),
             self.stop: gr.update(visible=running and own, interactive=True),
@@ -206,6 +244,7 @@ class EvaluateTab:
             self.gate: "",
             self.body: gr.update(visible=True),
             self.rows: proposed_rows(run),
+            self.ask_general: gr.update(visible=True) if chats(run) else gr.update(visible=False, value=False),
             self.rivals: gr.update(visible=rights.current().owner),
             self.against: gr.update(choices=rival_choices(run, lang), value=[]),
             self.progress: progress(current, lang) if current and running else "",
@@ -213,6 +252,11 @@ class EvaluateTab:
             **merged(self.show_scores(run, lang), self.buttons(running)),
             **(self.without_waiting(run) if current and running and current.run.path == run.path else {}),
         }
+
+    def draw_again(self, run_name: str, request: gr.Request) -> dict[Any, Any]:
+        """As `refresh`; with nothing under way, what the place of the progress says of the last evaluation stays."""
+        shown = self.refresh(run_name, request)
+        return shown if shown.get(self.progress) else {**shown, self.progress: gr.skip()}
 
     def without_waiting(self, run: runs.Run) -> dict[Any, Any]:
         """ "Not measured yet" goes while it is being measured."""
@@ -242,9 +286,10 @@ class EvaluateTab:
         total = min(config.max_examples or held_out(run), held_out(run))
         yield {self.progress: html.block(say(lang, "evaluate_waiting"), "sheet"), **self.without_waiting(run)}
         try:
-            for current in follow(run, config, total):
-                timer = {self.page.timer: gr.Timer(active=True)}
-                yield {self.progress: progress(current, lang), **timer, **self.buttons(True)}
+            for update, current in enumerate(follow(run, config, total)):
+                # Only the first: after it the tick draws the progress, in the language of the page as it is by then.
+                drawn = {} if update else {self.progress: progress(current, lang)}
+                yield {**drawn, self.page.timer: gr.Timer(active=True), **self.buttons(True)}
         except UserError:
             yield {self.progress: "", **self.buttons(False)}
             raise
@@ -252,9 +297,10 @@ class EvaluateTab:
 
     def evaluate_trained(self, trained: str, general: bool, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Evaluate the run that Train shows; what stands in the fields here may still be another run's."""
-        rows = proposed_rows(find_ready(trained))
+        run = find_ready(trained)
+        rows = proposed_rows(run)
         yield {self.page.run: trained, self.rows: rows}
-        yield from self.evaluate(trained, rows, general, [], request)
+        yield from self.evaluate(trained, rows, general and chats(run), [], request)
 
     def show_results(self, run_name: str, request: gr.Request) -> dict[Any, Any]:
         """Scores and answers of the chosen run, which may have changed while another one was evaluated."""
@@ -278,7 +324,7 @@ class EvaluateTab:
             waited = self.without_waiting(current.run) if current.run.name == run_name else {}
             return {self.progress: progress(current, lang), self.watching: True, **waited, **self.buttons(True)}
         ended = {
-            self.progress: html.fault(in_words(current.error, lang)),
+            self.progress: fault_of(current, lang),
             self.watching: False,
             **self.buttons(False),
         }
@@ -287,8 +333,18 @@ class EvaluateTab:
     def wire(self) -> None:
         page, fault, answers = self.page, self.fault, [self.csv_file, self.jsonl_file, *self.outputs.parts]
         results = [self.claim, self.bars, self.confusions, self.general, self.small_print, self.next_row]
-        results += [self.systems, self.to_chat, self.to_vote, self.report.button, self.start, *answers]
-        views = [self.gate, self.body, self.rows, self.rivals, self.against, self.progress, self.stop, *results]
+        results += [*self.systems.parts, self.to_chat, self.to_vote, self.report.button, self.start, *answers]
+        views = [
+            self.gate,
+            self.body,
+            self.rows,
+            self.ask_general,
+            self.rivals,
+            self.against,
+            self.progress,
+            self.stop,
+            *results,
+        ]
         refreshed = wire(page.run.change, self.refresh, [page.run], views, fault)
         addressed: Any = ([page.run, page.address], answers, fault)
         wire(self.tab.select, self.open_tab, *addressed, js=RUN_AND_SEARCH_JS)
@@ -317,5 +373,8 @@ class EvaluateTab:
         page.tick = wire(page.tick.then, self.tick, [page.run, self.watching], ticked)
         page.opens(self.to_chat.click, "chat")
         page.opens(self.to_vote.click, "vote")
+        texts = [self.gate, self.progress, self.claim, self.bars, self.general, self.confusions, self.small_print]
+        redraw(page, self.draw_again, [page.run], [*texts, self.against, self.systems.to])
+        self.systems.wire()
         self.outputs.wire()
         self.report.wire(page.run, fault)

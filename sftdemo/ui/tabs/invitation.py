@@ -32,7 +32,7 @@ def qr_code(text: str) -> str:
 
 def instruction(run: runs.Run, lang: str) -> str:
     """What a rater is to do, how long it takes, and when names are told; "" while there is nothing to vote on."""
-    store, evaluation = Store(), voting.open_evaluation(run)
+    store, evaluation = Store(), voting.open_contest(run)
     pairs = store.pairs(run, evaluation) if evaluation else 0
     if not pairs:
         return ""
@@ -50,7 +50,7 @@ def invitation(run: runs.Run, root_path: str | None, request: Any, lang: str) ->
         "</button>"
     )
     link = f'<a class="link" href="{html.esc(url)}" target="_blank">{html.esc(url)}</a>'
-    text = f"<p>{say(lang, 'invite_text')} {instruction(run, lang)}</p>"
+    text = f"<p>{say(lang, 'invite_text')}{say(lang, 'space')}{instruction(run, lang)}</p>"
     if rights.policy().hosts.local and is_loopback(hostname(url.partition("//")[2].partition("/")[0])):
         text += f'<p class="muted small">{say(lang, "invite_local")}</p>'
     picture = f'<div class="qr" role="img" aria-label="{say(lang, "invite_qr")}">{qr_code(url)}</div>'

@@ -9,11 +9,12 @@ from typing import Any
 import gradio as gr
 
 from sftdemo.ui.access import rights
+from sftdemo.ui.downloads import SAVE_JS
 from sftdemo.ui.parts import html, style
 from sftdemo.ui.parts.address import absolute
-from sftdemo.ui.parts.downloads import SAVE_JS
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker, title_of
+from sftdemo.ui.parts.redraw import redraw
 from sftdemo.ui.tabs import chat_store, shared_chat
 from sftdemo.ui.tabs.chat_files import FORMATS, exported
 from sftdemo.ui.tabs.chat_store import KeptChat
@@ -49,7 +50,7 @@ class KeptChats:
 
     def __init__(self, page: Page, talks: Any, beside: Any) -> None:
         self.page, self.talks, self.beside = page, talks, beside
-        self.chosen = gr.State("")
+        self.chosen, self.deleted = gr.State(""), gr.State("")  # ids
         with gr.Accordion(label("kept_title"), open=False, elem_id="chat-kept") as self.box:
             with gr.Row(elem_classes="small-fields"):
                 self.name = gr.Textbox(
@@ -65,6 +66,9 @@ class KeptChats:
                 self.share = self._button("kept_share", "kept-share")
                 self.unshare = self._button("kept_unshare", "kept-unshare")
                 self.delete = self._button("kept_delete", "kept-delete")
+            with gr.Row(visible=False, elem_id="kept-undo-row", elem_classes="small-row") as self.undo_row:
+                self.undo_note = gr.HTML("", elem_id="kept-undo-note")
+                self.undo = self._button("kept_undo", "kept-undo")
             self.link = gr.HTML("", elem_id="kept-link", js_on_load=style.COPY_JS)
             self.about = gr.HTML("", elem_id="kept-about")
             with gr.Row(visible=False, elem_classes="small-row") as self.of_visitors:
@@ -90,8 +94,12 @@ class KeptChats:
             self.share: gr.update(visible=may_share and chat is not None and not chat.shared),
             self.unshare: gr.update(visible=chat is not None and chat.shared),
             self.link: shared_link(chat, root_path, request) if chat and chat.shared else "",
+            self.undo_row: gr.update(visible=False),
             **self.limits(lang, visitor),
         }
+
+    def list_again(self, request: gr.Request, chosen: str, drawn: str) -> dict[Any, Any]:
+        return self.listed(request, chosen) if drawn else {}
 
     def limits(self, lang: str, visitor: rights.Visitor, asking: bool = False) -> dict[Any, Any]:
         """How long visitors' chats are kept; for the owner also how many there are, and a way to delete them all."""
@@ -118,6 +126,7 @@ class KeptChats:
         run_names = [find_ready(run_name).name, *(beside or [])]
         conversation = talk_with(talks, run_name).now
         asked = html.cut(conversation.turns[0].text, chat_store.MOST_NAME) if conversation.turns else ""
+        asked = "".join(filter(str.isprintable, asked))
         chat = chat_store.keep(rights.visitor(request), name or asked, run_names, conversation)
         return self.listed(request, chat.id) | {self.name: ""}
 
@@ -148,14 +157,22 @@ class KeptChats:
         return self.listed(request, chosen)
 
     def delete_it(self, request: gr.Request, chosen: str) -> dict[Any, Any]:
-        chat_store.delete(rights.visitor(request), chosen)
-        return self.listed(request)
+        visitor = rights.visitor(request)
+        chats = {chat.id: chat.name for chat in chat_store.listed(visitor)}
+        chat_store.delete(visitor, chosen)
+        note = say(language(request), "kept_deleted", name=chats.get(chosen, ""))
+        undo = {self.undo_row: gr.update(visible=True), self.undo_note: html.block(html.esc(note), "small")}
+        return self.listed(request) | undo | {self.deleted: chosen}
+
+    def take_back(self, request: gr.Request, deleted: str) -> dict[Any, Any]:
+        chat_store.restore(rights.visitor(request), deleted)
+        return self.listed(request, deleted)
 
     def wire(self) -> Any:
         """Connect the events; what is returned happens after a kept chat has been opened."""
         limits = [self.about, self.of_visitors, self.sure]
         fault = self.fault
-        listed = [self.table, self.chosen, self.actions, self.share, self.unshare, self.link, *limits]
+        listed = [self.table, self.chosen, self.actions, self.share, self.unshare, self.link, self.undo_row, *limits]
         chat: dict[str, Any] = {"needs": "chat"}
         kept = {"run_name": self.page.run, "beside": self.beside, "talks": self.talks, "name": self.name}
         wire(self.box.expand, self.listed, None, listed, fault, **chat)
@@ -168,9 +185,13 @@ class KeptChats:
         wire(self.rename.click, self.rename_it, [self.chosen, self.name], [*listed, self.name], fault, **chat)
         wire(self.share.click, self.share_it, [self.chosen], listed, fault, needs="share")
         wire(self.unshare.click, self.unshare_it, [self.chosen], listed, fault, **chat)
-        wire(self.delete.click, self.delete_it, [self.chosen], listed, fault, **chat)
+        gone = [*listed, self.undo_note, self.deleted]
+        wire(self.delete.click, self.delete_it, [self.chosen], gone, fault, **chat)
+        wire(self.undo.click, self.take_back, [self.deleted], listed, fault, **chat)
         wire(self.clear.click, self.ask_to_clear, None, limits, fault, needs="manage")
         wire(self.sure.click, self.clear_visitors, None, listed, fault, needs="manage")
+        again = {"chosen": self.chosen, "drawn": self.table}
+        redraw(self.page, self.list_again, again, [self.table, self.link, self.about], **chat)
         return wire(
             self.open.click, self.bring_back, [self.chosen, self.talks], [self.talks, self.page.run], fault, **chat
         )

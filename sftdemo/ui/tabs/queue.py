@@ -6,9 +6,9 @@ from sftdemo import runs
 from sftdemo.errors import UserError
 from sftdemo.runs import Run
 from sftdemo.ui.access import rights
-from sftdemo.ui.access.started import resume_training
 from sftdemo.ui.parts import html
 from sftdemo.ui.texts import duration, label, say
+from sftdemo.ui.trainings import resume_training
 from sftdemo.verbs import jobs
 
 NAME_LENGTH = 40

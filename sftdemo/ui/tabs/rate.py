@@ -8,12 +8,13 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.errors import Text, UserError
-from sftdemo.ui import work
+from sftdemo.ui import models
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.address import READY_JS
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page, brand, header
+from sftdemo.ui.parts.redraw import language_switch, redraw
 from sftdemo.ui.parts.style import HEADER_JS
 from sftdemo.ui.tabs.invitation import instruction
 from sftdemo.ui.tabs.vote import VoteTab
@@ -28,9 +29,9 @@ class RatePage:
         with gr.Row(elem_id="head"):
             self.brand = gr.HTML(brand("en"), elem_id="brand")
             self.switches = gr.HTML(header("en"), elem_id="switches", js_on_load=HEADER_JS)
-        self.fault = gr.HTML("")
+        self.fault = gr.HTML("", elem_id="rate-fault")
         self.instruction = gr.HTML("", elem_id="rate-instruction")
-        self.page = Page(blocks, run=gr.State(None))
+        self.page = Page(blocks, run=gr.State(None), language_switched=language_switch())
         self.voting = VoteTab(self.page)
 
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
@@ -38,7 +39,7 @@ class RatePage:
         lang, visitor, run_name = language(request), rights.visitor(request), request.query_params.get("run")
         head = {self.brand: brand(lang), self.switches: header(lang, visitor)}
         try:
-            name = runs.named(run_name).name if run_name else work.newest_ready()
+            name = runs.named(run_name).name if run_name else models.newest_ready()
             told = instruction(runs.named(name), lang) if name and visitor.may("vote") else ""
         except UserError:  # its text, for whoever runs the app, names folders and other runs
             missing = Text(
@@ -53,3 +54,4 @@ class RatePage:
         opened = [self.brand, self.switches, self.fault, self.instruction, self.page.run]
         arrived = wire(self.page.blocks.load, self.open_page, None, opened)
         wire(arrived.then, None, None, None, js=READY_JS)
+        redraw(self.page, self.open_page, None, [self.brand, self.switches, self.instruction])

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from sftdemo.ui.parts.downloads import SAVE_JS
+from sftdemo.ui.downloads import SAVE_JS
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import runs_named
 from sftdemo.ui.report.document import MOST_RUNS, document
@@ -37,5 +37,5 @@ class ReportButton:
     def wire(self, chosen: Any, fault: Any) -> None:
         """`chosen` holds the name of a run, or a list of names."""
         file = [self.name, self.text]
-        made = wire(self.button.click, self.make, [chosen], file, fault, **ONE_BY_ONE)
-        wire(made.success, None, file, file, js=SAVE_JS)
+        reported = wire(self.button.click, self.make, [chosen], file, fault, **ONE_BY_ONE)
+        wire(reported.success, None, file, file, js=SAVE_JS)

@@ -19,8 +19,8 @@ from sftdemo.ui.tabs import row_list
 from sftdemo.ui.tabs.chat import ChatTab
 from sftdemo.ui.tabs.conversation import talk_with
 from sftdemo.ui.tabs.data import DataTab
-from sftdemo.ui.tabs.data_edit import read
 from sftdemo.ui.tabs.outputs import OutputsView, find_row
+from sftdemo.ui.tabs.row_editing import read
 from sftdemo.ui.texts import language
 from sftdemo.verbs.row_records import asked
 

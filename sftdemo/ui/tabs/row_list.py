@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sftdemo import runs
+from sftdemo.data.types import Edit
 from sftdemo.encoding.thoughts import answer_of
 from sftdemo.errors import Text, UserError
-from sftdemo.schema import Edit
-from sftdemo.ui import work
+from sftdemo.ui import models
 from sftdemo.ui.data_reader import Reading
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.page import latest_evaluation
 from sftdemo.ui.row_edits import Record, as_text, leaves, pair_of
+from sftdemo.ui.tabs import left_out_rows
 from sftdemo.ui.texts import number, say
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs.row_records import asked
 
 PAGE_ROWS = 20
-SHOWS = ("all", "problems", "edited", "disagree")
+SHOWS = ("all", "problems", "edited", "left_out", "disagree")
 SHOWN_EDITS = 8
+LEFT_OUT = "out"  # before the number of the edit, where a row is picked that it left out
 Summary = Mapping[str, Any]
 
 
@@ -51,7 +53,7 @@ class Filters:
 
 @dataclass(frozen=True)
 class Listing:
-    """One page of rows: (number in the file, record) of each."""
+    """One page of rows: (number in the file, or of the edit that left it out, record) of each."""
 
     rows: list[tuple[int, Record]]
     page: int
@@ -86,7 +88,7 @@ def opinions(run_name: str | None) -> dict[str, Opinion]:
     try:
         run = runs.named(run_name)
         name = latest_evaluation(run)
-        return _opinions(run, name, run.outputs_stamp(name)) if name and work.is_ready(run) else {}
+        return _opinions(run, name, run.outputs_stamp(name)) if name and models.is_ready(run) else {}
     except UserError:  # deleted meanwhile, or damaged: Evaluate says so
         return {}
 
@@ -98,12 +100,15 @@ def opinion_of(record: Record, said: Mapping[str, Opinion]) -> Opinion | None:
     return None if agrees else opinion
 
 
-def listing(reading: Reading, filters: Filters, page: int, said: Mapping[str, Opinion]) -> Listing:
+def listing(reading: Reading, filters: Filters, page: int, said: Mapping[str, Opinion], history: str = "") -> Listing:
     """One page of the rows that are asked for; a page past the end is the last. Those that a model disagrees on most
-    come first where those are asked for."""
+    come first where those are asked for, and those left out are the history's."""
     file = reading.listed
     if file is None:
         return Listing([], 0, 1, 0)
+    if filters.show == "left_out":
+        left_out = {number: record for number, record in left_out_rows.records(history) if filters.take(record)}
+        return _page(list(left_out), page, left_out.__getitem__)
     if filters == Filters():
         numbers: Sequence[int] = range(len(file))
     else:
@@ -113,10 +118,14 @@ def listing(reading: Reading, filters: Filters, page: int, said: Mapping[str, Op
             numbers = [place for _, place in sorted(judged, key=lambda pair: (-pair[0], pair[1]))]
         else:
             numbers = [place for place, _ in taken]
+    return _page(numbers, page, file.read)
+
+
+def _page(numbers: Sequence[int], page: int, record: Callable[[int], Record]) -> Listing:
     pages = max(1, -(-len(numbers) // PAGE_ROWS))
     page = min(max(page, 0), pages - 1)
     shown = numbers[page * PAGE_ROWS : (page + 1) * PAGE_ROWS]
-    return Listing([(place, file.read(place)) for place in shown], page, pages, len(numbers))
+    return Listing([(number, record(number)) for number in shown], page, pages, len(numbers))
 
 
 def find(reading: Reading, key: Sequence[Any]) -> Record:
@@ -151,7 +160,8 @@ def table(rows: Listing, summary: Summary, said: Mapping[str, Opinion], show: st
     for place, record in rows.rows:
         texts = [f'<div class="cut">{html.esc(html.cut(text, 220))}</div>' for text in pair_of(record, summary)]
         line = f'<span class="muted num">{record["line"]}</span>'
-        drawn.append((str(place), [line, *texts, remarks(record, said, lang)], False))
+        pick = f"{LEFT_OUT}{place}" if record["edited"] == "left_out" else str(place)
+        drawn.append((pick, [line, *texts, remarks(record, said, lang)], False))
     return html.table(headers, drawn)
 
 
@@ -178,7 +188,7 @@ def opened(record: Record, said: Mapping[str, Opinion], field: int, lang: str) -
         notes.append(f'<p class="small">{html.esc(say(lang, "rows_model_says", answer=opinion.answer))}</p>')
     rows = [
         (
-            str(at),
+            None if record["edited"] == "left_out" else str(at),
             [html.esc(field_title(record, path)), f'<div class="cut">{html.esc(html.cut(as_text(value), 300))}</div>'],
             at == field,
         )

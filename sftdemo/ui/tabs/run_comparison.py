@@ -18,13 +18,15 @@ from sftdemo.evaluation.summary import gained
 from sftdemo.runs import Run
 from sftdemo.ui.access import private, rights
 from sftdemo.ui.parts import between, charts, html
-from sftdemo.ui.parts.address import COMPARED_JS, Address
-from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.parts.address import COMPARED_JS, RUN_AND_SEARCH_JS, Address
+from sftdemo.ui.parts.forms import ONE_COMPARISON, wire
 from sftdemo.ui.parts.line_chart import Line, downloads, key, letter, line_chart
-from sftdemo.ui.parts.page import Page, runs_named
+from sftdemo.ui.parts.page import Page, find_ready, runs_named
+from sftdemo.ui.parts.redraw import redraw_where
 from sftdemo.ui.tabs.report import ReportButton
 from sftdemo.ui.texts import label, language, number, say
 from sftdemo.verbs.compare_runs import pair_of, shared_rows
+from sftdemo.votes.pairing import open_contest
 
 CURVES = {
     "loss": "loss", "validation": "eval_loss", "learning_rate": "learning_rate", "grad_norm": "grad_norm",
@@ -34,8 +36,6 @@ MOST_COMPARED = 26  # each has a letter
 SMOOTHED = ("loss", "grad_norm")
 ROWS_SHOWN = 10
 SCORES_SHOWN = 4
-# Resampling takes a core for a moment: one comparison at a time, whoever asks.
-ONE_BY_ONE: dict[str, Any] = {"concurrency_id": "comparison", "concurrency_limit": 1}
 UNTOLD = ("name",)  # settings that differ anyhow
 
 
@@ -151,8 +151,11 @@ def _gain(metric: str, gain: Mapping[str, Any] | None) -> str:
     return f' <span class="{css}">{charts.gained(metric, gain["delta"])}</span> <span class="muted small">{low} … {high}</span>'
 
 
-def answers(chosen: Sequence[Run], differing: bool, shown: int, lang: str) -> tuple[str, int]:
-    """A page of the rows that all evaluated runs answered, with every answer and its mark; and how many such rows there are."""
+def answers(chosen: Sequence[Run], differing: bool, shown: int, lang: str, best: str = "") -> tuple[str, int]:
+    """A page of the rows that all evaluated runs answered, with every answer and its mark; and how many such rows there are.
+
+    With `best` those that the run of this name answered better than every other, by most first: where a metric calls answers
+    right or wrong, those it alone has right."""
     evaluated = [(place, run) for place, run in enumerate(chosen) if run.evaluations()]
     shared = shared_rows([run for _, run in evaluated]) if len(evaluated) > 1 else []
     if not shared:
@@ -168,8 +171,16 @@ def answers(chosen: Sequence[Run], differing: bool, shown: int, lang: str) -> tu
         for place in range(len(shared))
         if not differing or len({answers_only(each[place])["tuned"] for each in judged}) > 1
     ]
+    if best:
+        names = [run.name for _, run in evaluated]
+        leads = {
+            place: lead_of(best, {name: each[place] for name, each in zip(names, judged, strict=True)})
+            for place in places
+        }
+        places = sorted((place for place in places if leads[place] > 1e-9), key=lambda place: (-leads[place], place))
     if not places:
-        return f'<p class="muted">{say(lang, "compare_all_same", n=number(len(shared)))}</p>', 0
+        none = say(lang, "outputs_none") if best else say(lang, "compare_all_same", n=number(len(shared)))
+        return f'<p class="muted">{none}</p>', 0
     table_rows = []
     for place in places[:shown]:
         prompt = html.last_paragraph(turn_text(rows[place]["messages"][-1]))
@@ -186,6 +197,14 @@ def answers(chosen: Sequence[Run], differing: bool, shown: int, lang: str) -> tu
     return f'{html.table(heads, table_rows)}<p class="muted small">{count}</p>', len(places)
 
 
+def lead_of(best: str, judged: Mapping[str, outputs_table.Row]) -> float:
+    """How much better than all other runs the run `best` answered a row, by its judged rows by run."""
+    by_run = {name: row["score"]["tuned"] for name, row in judged.items()}
+    if best not in by_run:
+        raise UserError("Run {name} isn't among those compared that have an evaluation; choose another.", name=best)
+    return float(by_run.pop(best) - max(by_run.values()))
+
+
 def _answer(row: Mapping[str, Any], lang: str) -> str:
     """What a run answered, and whether that is right where the metric says so."""
     mark = ""
@@ -194,6 +213,12 @@ def _answer(row: Mapping[str, Any], lang: str) -> str:
         mark = f'<span class="{mark}" title="{say(lang, mark)}">{say(lang, f"mark_{mark}")}</span> '
     text = answers_only(row)["tuned"]
     return f'<div class="cut">{mark}{html.esc(html.cut(text, 300))}</div>'
+
+
+def _two_or_more(names: list[str] | None) -> list[str]:
+    if len(chosen := list(dict.fromkeys(names or ()))) < 2:
+        raise UserError("Choose two runs or more to compare.")
+    return chosen
 
 
 class ComparePanel:
@@ -209,11 +234,14 @@ class ComparePanel:
             self.curve = gr.Radio(choices, value="loss", label=label("compare_curve"), elem_id="compare-curve")
             self.view = gr.HTML("", elem_id="compare-view")
             self.measured = gr.HTML("", elem_id="compare-measured")
+            self.best = gr.Dropdown([("", "")], value="", label=label("compare_best"), elem_id="compare-best")
             self.differing = gr.Checkbox(True, label=label("compare_differing"), elem_id="compare-differing")
             self.answers = gr.HTML("", elem_id="compare-answers")
             self.more = gr.Button(label("runs_more"), size="sm", visible=False, elem_id="compare-more")
         self.report = ReportButton("runs-report")
         with gr.Row(elem_classes="small-row"):
+            self.to_chat = gr.Button(label("compare_chat"), size="sm", visible=False, elem_id="compare-chat")
+            self.to_vote = gr.Button(label("compare_vote"), size="sm", visible=False, elem_id="compare-vote")
             self.report.button.render()
         self.shown = gr.State(ROWS_SHOWN)
 
@@ -239,40 +267,101 @@ class ComparePanel:
         return {self.view: html.sheet(curves(chosen, curve, language(request))) if chosen else ""}
 
     def compare(
-        self, names: list[str] | None, curve: str, differing: bool, request: gr.Request
+        self,
+        names: list[str] | None,
+        curve: str,
+        differing: bool,
+        request: gr.Request,
+        shown: int = ROWS_SHOWN,
+        best: str = "",
     ) -> Iterator[dict[Any, Any]]:
         """The curves at once; then scores and answers, which take a moment."""
         lang, chosen = language(request), chosen_runs(names)
         if not chosen:
-            hidden = dict.fromkeys((self.body, self.report.button), gr.update(visible=False))
+            parts = (self.body, self.report.button, self.to_chat, self.to_vote)
+            hidden = dict.fromkeys(parts, gr.update(visible=False))
             yield {**hidden, self.view: "", self.measured: "", self.answers: ""}
             return
         differ = f"<h3>{say(lang, 'compare_settings')}</h3>{settings(chosen, lang)}" if len(chosen) > 1 else ""
         begun = {**dict.fromkeys((self.body, self.report.button), gr.update(visible=True)), self.shown: ROWS_SHOWN}
+        visitor, both = rights.visitor(request), len(chosen) > 1
+        measured_runs = [(lettered(place, run), run.name) for place, run in enumerate(chosen) if run.evaluations()]
+        begun[self.best] = gr.update(
+            choices=[(say(lang, "outputs_all"), ""), *measured_runs], value="", visible=len(measured_runs) > 1
+        )
+        begun |= {
+            self.to_chat: gr.update(visible=both and visitor.may("chat")),
+            self.to_vote: gr.update(visible=both and visitor.owner),
+        }
         yield {**begun, **self.draw_curves(names, curve, request), self.measured: html.sheet(differ) if differ else ""}
         measured = f"<h3>{say(lang, 'scores_title')}</h3>{scores(chosen, lang)}{differ}"
-        yield {self.measured: html.sheet(measured), **self.draw_answers(names, differing, ROWS_SHOWN, request)}
+        yield {self.measured: html.sheet(measured), **self.draw_answers(names, differing, shown, request, best)}
 
-    def draw_answers(self, names: list[str] | None, differing: bool, shown: int, request: gr.Request) -> dict[Any, Any]:
+    def draw_answers(
+        self, names: list[str] | None, differing: bool, shown: int, request: gr.Request, best: str = ""
+    ) -> dict[Any, Any]:
         lang = language(request)
-        drawn, total = answers(chosen_runs(names), differing, shown, lang)
+        drawn, total = answers(chosen_runs(names), differing, shown, lang, best or "")
         return {
             self.answers: html.sheet(drawn, say(lang, "compare_answers")),
             self.more: gr.update(visible=total > shown),
         }
 
-    def more_answers(self, names: list[str] | None, differing: bool, shown: int, request: gr.Request) -> dict[Any, Any]:
+    def more_answers(
+        self, names: list[str] | None, differing: bool, shown: int, request: gr.Request, best: str = ""
+    ) -> dict[Any, Any]:
         more = shown + ROWS_SHOWN
-        return {self.shown: more, **self.draw_answers(names, differing, more, request)}
+        return {self.shown: more, **self.draw_answers(names, differing, more, request, best)}
+
+    def travel(self, names: list[str] | None, search: str) -> dict[Any, Any]:
+        """The comparison that the address names, once Back or Forward was pressed."""
+        asked = Address.parse(search).compared_runs()[:MOST_COMPARED]
+        return {} if asked == (names or []) else {self.runs: asked}
+
+    def chat(self, names: list[str] | None) -> str:
+        """The first of the runs as the page's; the address says who answers beside it."""
+        return find_ready(_two_or_more(names)[0]).name
+
+    def vote(self, names: list[str] | None) -> str:
+        """Let raters be asked which of the first two runs answers better; the ballot is the first one's."""
+        first, second, *_ = chosen_runs(_two_or_more(names))
+        open_contest(first, f"run:{second.name}", "tuned")
+        return first.name
 
     def wire(self, page: Page) -> None:
         wire(page.blocks.load, self.open_link, None, [self.runs])
         wire(self.runs.change, None, [self.runs], None, js=COMPARED_JS)
-        rows = [self.runs, self.differing, self.shown]
-        outputs = [self.body, self.report.button, self.view, self.measured, self.answers, self.more, self.shown]
+        rows = {"names": self.runs, "differing": self.differing, "shown": self.shown, "best": self.best}
+        outputs = [
+            self.body,
+            self.report.button,
+            self.to_chat,
+            self.to_vote,
+            self.view,
+            self.measured,
+            self.answers,
+            self.more,
+            self.shown,
+            self.best,
+        ]
         compared = [self.runs, self.curve, self.differing]
-        wire(self.runs.change, self.compare, compared, outputs, self.fault, **ONE_BY_ONE)
+        wire(self.runs.change, self.compare, compared, outputs, self.fault, **ONE_COMPARISON)
         wire(self.curve.input, self.draw_curves, [self.runs, self.curve], [self.view], self.fault)
-        wire(self.differing.input, self.draw_answers, rows, [self.answers, self.more], self.fault, **ONE_BY_ONE)
-        wire(self.more.click, self.more_answers, rows, [self.answers, self.more, self.shown], self.fault, **ONE_BY_ONE)
+        for field in (self.differing, self.best):
+            wire(field.input, self.draw_answers, rows, [self.answers, self.more], self.fault, **ONE_COMPARISON)
+        wire(
+            self.more.click,
+            self.more_answers,
+            rows,
+            [self.answers, self.more, self.shown],
+            self.fault,
+            **ONE_COMPARISON,
+        )
+        texts = [self.view, self.measured, self.best, self.answers]
+        redraw_where(page, self.runs, self.compare, {**rows, "curve": self.curve}, texts, **ONE_COMPARISON)
         self.report.wire(self.runs, self.fault)
+        wire(page.travelled.then, self.travel, [self.runs, page.address], [self.runs], js=RUN_AND_SEARCH_JS)
+        chosen = wire(self.to_chat.click, self.chat, [self.runs], [page.run], self.fault, needs="chat")
+        page.redraw_chat(page.opens(chosen.success, "chat").then)
+        opened = wire(self.to_vote.click, self.vote, [self.runs], [page.run], self.fault, needs="manage")
+        page.opens(opened.success, "vote")

@@ -26,27 +26,34 @@ class NotesPanel:
                     "", label=label("notes_tags"), info=label("notes_tags_help"), max_lines=1, elem_id="runs-tags-text"
                 )
             self.text = gr.Textbox("", label=label("notes_text"), lines=3, max_lines=12, elem_id="runs-note")
+            self.seen = gr.Checkbox(
+                True, label=label("notes_visitors"), info=label("notes_visitors_help"), elem_id="runs-seen"
+            )
             self.save = gr.Button(label("notes_save"), size="sm", elem_id="runs-save")
-        self.parts = [self.panel, self.name, self.tags, self.text]
         self.fields = [self.name, self.tags, self.text]
+        self.parts = [self.panel, *self.fields, self.seen]
 
     def show(self, run: runs.Run) -> dict[Any, Any]:
         """The panel for a run, if the visitor is the owner and its files can be read."""
         if not rights.current().owner or run.state == "damaged":
             return self.hide()
-        known = run.notes()
+        known, choice = run.notes(), run.notes().get("visitors")
         return {
             self.panel: gr.update(visible=True),
             self.name: known.get("display_name", ""),
             self.tags: ", ".join(known.get("tags", [])),
             self.text: known.get("notes", ""),
+            self.seen: gr.update(
+                value=choice == "shown" or (choice is None and run.starter() is None),
+                visible=not rights.policy().at_home,
+            ),
         }
 
     def hide(self) -> dict[Any, Any]:
         return {self.panel: gr.update(visible=False), **dict.fromkeys(self.fields, "")}
 
-    def write(self, run: runs.Run, name: str, tags: str, text: str) -> None:
-        """Write all three, or none where one of them can't be."""
+    def write(self, run: runs.Run, name: str, tags: str, text: str, seen: bool) -> None:
+        """Write all of it, or nothing where one of them can't be."""
         notes.check(text, parted := re.split("[,，、\n]", tags))
         runs.rename(run, name)
-        runs.annotate(run, notes=text, tags=parted)
+        runs.annotate(run, notes=text, tags=parted, seen=bool(seen))

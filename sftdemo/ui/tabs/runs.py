@@ -9,13 +9,15 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
-from sftdemo.ui import work
+from sftdemo.ui import models
 from sftdemo.ui.access import rights
-from sftdemo.ui.access.started import resume_training
-from sftdemo.ui.parts import html
-from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.parts import html, lineage
+from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, show_title
+from sftdemo.ui.parts.redraw import redraw
 from sftdemo.ui.tabs.export import ExportPanel
+from sftdemo.ui.tabs.importing import ImportPanel
+from sftdemo.ui.tabs.push import PushPanel
 from sftdemo.ui.tabs.run_comparison import ComparePanel
 from sftdemo.ui.tabs.run_notes import NotesPanel
 from sftdemo.ui.tabs.run_trash import TrashPanel
@@ -31,8 +33,10 @@ from sftdemo.ui.tabs.runs_table import (
     runs_table,
     turned,
 )  # fmt: skip
+from sftdemo.ui.tabs.sweep_view import tried
 from sftdemo.ui.texts import label, language, say
 from sftdemo.ui.texts.faults import in_words
+from sftdemo.ui.trainings import resume_training
 from sftdemo.verbs import jobs
 
 OFFERED = 200  # runs in the menu of the comparison
@@ -49,7 +53,11 @@ def details(run: runs.Run, lang: str, owner: bool = True) -> str:
     if owner and line["state"] != "damaged" and (text := run.notes().get("notes")):
         noted = f'<p class="note" dir="auto">{html.esc(text)}</p>'
     path = f'<p class="muted small">{say(lang, "runs_folder")}</p><pre class="cmd">{html.esc(run.path.resolve())}</pre>'
-    return html.sheet(f"{error}{tags}{noted}{path if owner else ''}", line["display_name"] or run.name)
+    origin = run.config().get("from") if owner and line["state"] != "damaged" else None
+    before = f'<p class="small">{lineage.line(origin, lang)}</p>' if origin else ""
+    settings_tried = tried(run, lang) if line["state"] != "damaged" else ""
+    content = f"{error}{tags}{noted}{before}{path if owner else ''}"
+    return html.sheet(content, line["display_name"] or run.name) + settings_tried
 
 
 class RunsTab:
@@ -75,7 +83,9 @@ class RunsTab:
             self.delete = gr.Button(label("runs_delete"), size="sm", elem_id="runs-delete")
         self.notes = NotesPanel()
         self.export = ExportPanel(self.focus)
+        self.push = PushPanel(self.focus)
         self.comparison = ComparePanel()
+        self.imports = ImportPanel()
         self.trash.build_list()
 
     def list_runs(
@@ -103,7 +113,12 @@ class RunsTab:
         }
 
     def open_tab(self, request: gr.Request, **listing: Any) -> dict[Any, Any]:
-        return {**self.list_runs(request, **listing), **self.trash.show(language(request))}
+        return {**self.list_runs(request, **listing), **self.trash.show(language(request)), **self.imports.show()}
+
+    def list_again(self, request: gr.Request, focus: str = "", **listing: Any) -> dict[Any, Any]:
+        """The list as it stands, and the run that was picked."""
+        shown = {**self.list_runs(request, focus=focus, **listing), **self.trash.show(language(request))}
+        return {**shown, **(self.show_run(runs.named(focus), request) if focus else {})}
 
     def list_more(self, request: gr.Request, shown: int = PAGE_ROWS, **listing: Any) -> dict[Any, Any]:
         more = shown + PAGE_ROWS
@@ -117,7 +132,7 @@ class RunsTab:
                 request, **listing | {"order": turned(listing.get("order") or NEWEST, value.removeprefix(SORT))}
             )
         run = runs.named(value)
-        chosen = {self.page.run: run.name} if work.is_ready(run) else {}
+        chosen = {self.page.run: run.name} if models.is_ready(run) else {}
         return {**self.show_run(run, request), **chosen, **self.list_runs(request, **listing | {"focus": run.name})}
 
     def show_run(self, run: runs.Run, request: gr.Request) -> dict[Any, Any]:
@@ -127,13 +142,14 @@ class RunsTab:
             self.focus: run.name,
             self.info: details(run, lang, owner),
             self.actions: gr.update(visible=True),
-            self.to_evaluate: gr.update(visible=work.is_ready(run)),
+            self.to_evaluate: gr.update(visible=models.is_ready(run)),
             self.resume: gr.update(visible=owner and jobs.can_resume(run)),
             self.clone: gr.update(visible=owner),
             self.again: gr.update(visible=owner),
             self.delete: gr.update(visible=owner),
             **self.notes.show(run),
             **self.export.show(run, lang),
+            **self.push.show(run, lang),
         }
 
     def resume_run(self, request: gr.Request, focus: str = "", **listing: Any) -> dict[Any, Any]:
@@ -146,11 +162,18 @@ class RunsTab:
         }
 
     def save_notes(
-        self, request: gr.Request, name: str, written_tags: str, text: str, focus: str = "", **listing: Any
+        self,
+        request: gr.Request,
+        name: str,
+        written_tags: str,
+        text: str,
+        seen: bool = True,
+        focus: str = "",
+        **listing: Any,
     ) -> dict[Any, Any]:
-        """Write name, notes and tags of the run that was picked, and show them as they were kept."""
+        """Write name, notes and tags of the run that was picked and who sees it, and show them as they were kept."""
         run = runs.named(focus)
-        self.notes.write(run, name, written_tags, text)
+        self.notes.write(run, name, written_tags, text, seen)
         return {**self.show_run(run, request), **self.list_runs(request, focus=focus, **listing)}
 
     def show_title(self, run_name: str | None, request: gr.Request) -> dict[Any, Any]:
@@ -162,8 +185,8 @@ class RunsTab:
     ) -> dict[Any, Any]:
         """Move the run that was picked to the trash."""
         discarded = self.trash.discard(runs.named(focus), language(request))
-        work.release()
-        chosen = run_name if run_name != focus else work.newest_ready()
+        models.release()
+        chosen = run_name if run_name != focus else models.newest_ready()
         return {
             **discarded,
             self.focus: "",
@@ -172,6 +195,7 @@ class RunsTab:
             self.info: "",
             **self.notes.hide(),
             **self.export.hide(),
+            **self.push.hide(),
             **self.list_runs(request, run_name=chosen, **listing),
         }
 
@@ -189,8 +213,14 @@ class RunsTab:
             shown |= self.trash.undone()
         if run is None:
             return shown
-        chosen = {self.page.run: run.name} if work.is_ready(run) and not listing.get("run_name") else {}
+        chosen = {self.page.run: run.name} if models.is_ready(run) and not listing.get("run_name") else {}
         return {**shown, **self.show_run(run, request), **chosen, **self.list_runs(request, **listing | {"focus": run.name})}  # fmt: skip
+
+    def import_run(self, request: gr.Request, source: str, base: str, name: str, **listing: Any) -> dict[Any, Any]:
+        """Make a run of what was named, and pick it."""
+        run = self.imports.import_run(source, base, name)
+        listed = self.list_runs(request, **listing | {"focus": run.name})
+        return {self.page.run: run.name, **self.imports.done(run, language(request)), **self.show_run(run, request), **listed}  # fmt: skip
 
     def wire(self) -> None:
         page, fault = self.page, self.fault
@@ -198,15 +228,16 @@ class RunsTab:
         listing |= {"focus": self.focus, "run_name": page.run, "compared": self.comparison.runs}
         listed = [self.table, self.more, self.comparison.runs, self.tags, self.order]
         shown_run = [self.focus, self.info, self.actions, self.to_evaluate, self.resume, self.clone, self.again]
-        shown_run += [self.delete, *self.notes.parts, *self.export.parts]
+        shown_run += [self.delete, *self.notes.parts, *self.export.parts, *self.push.parts]
         changes = [self.search.input, self.tags.input, self.order.input, page.run.change]
         wire(partial(gr.on, changes), self.list_runs, listing, listed, fault)
-        wire(self.tab.select, self.open_tab, listing, [*listed, *self.trash.parts], fault)
+        wire(self.tab.select, self.open_tab, listing, [*listed, *self.trash.parts, self.imports.panel], fault)
         wire(self.more.click, self.list_more, listing, [self.shown, *listed], fault)
         wire(self.table.select, self.pick, listing, [page.run, *shown_run, *listed], fault, **EACH_PICK)
         resumed = [self.resume, page.timer, *listed]
         wire(self.resume.click, self.resume_run, listing, resumed, fault, needs="manage")
         written = {"name": self.notes.name, "written_tags": self.notes.tags, "text": self.notes.text}
+        written["seen"] = self.notes.seen
         saved = wire(
             self.notes.save.click, self.save_notes, {**written, **listing}, [*shown_run, *listed], fault, needs="manage"
         )
@@ -216,6 +247,12 @@ class RunsTab:
         undoing = {"deleted": self.trash.deleted, **listing}
         wire(self.trash.undo.click, self.undo_delete, undoing, changed, fault, needs="manage", trigger_mode="once")
         wire(self.trash.list.select, self.pick_deleted, undoing, changed, fault, needs="manage", **EACH_PICK)
+        panels = [self.export.format, self.export.progress.view, self.push.what, self.push.progress.view]
+        redraw(page, self.list_again, listing, [self.table, self.order, self.info, self.trash.list, *panels])
         self.export.wire()
+        self.push.wire()
+        imported = {"source": self.imports.source, "base": self.imports.base, "name": self.imports.name, **listing}
+        shown = [self.imports.source, self.imports.name, self.imports.view, page.run, *shown_run, *listed]
+        wire(self.imports.start.click, self.import_run, imported, shown, self.imports.fault, needs="manage", **EVALUATION_CLICK)  # fmt: skip
         page.opens(self.to_evaluate.click, "evaluate")
         self.comparison.wire(page)

@@ -5,30 +5,32 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import partial
-from os.path import commonprefix
 from typing import Any
 
 import gradio as gr
 
-from sftdemo import config_file, runs
-from sftdemo.config import DEFAULT_MODEL, TrainConfig
+from sftdemo import runs
+from sftdemo.config import settings_file
+from sftdemo.config.distillation import DistillationConfig
+from sftdemo.config.train import TrainConfig
 from sftdemo.errors import UserError
-from sftdemo.model import download, memory_estimate
-from sftdemo.read_config import ReadConfig
-from sftdemo.system import compute
-from sftdemo.ui import chosen_data, work
+from sftdemo.model import download
+from sftdemo.ui import chosen_data, models, work
 from sftdemo.ui.access import private, rights
-from sftdemo.ui.access.started import is_own, resume_training, start_training
 from sftdemo.ui.parts import browser_store, forms, html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, waits
-from sftdemo.ui.tabs import queue
+from sftdemo.ui.parts.redraw import redraw
+from sftdemo.ui.tabs import queue, start_from, task_choice
+from sftdemo.ui.tabs.sweep_form import SweepForm
+from sftdemo.ui.tabs.train_plan import estimate, measured_speed, plan
 from sftdemo.ui.tabs.train_view import live, log_tail
-from sftdemo.ui.texts import duration, label, language, number, say
+from sftdemo.ui.texts import label, language, say
 from sftdemo.ui.texts.faults import in_words
+from sftdemo.ui.trainings import is_own, resume_training, start_sweep, start_training
 from sftdemo.verbs import jobs
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -37,103 +39,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "thorough": {"max_examples": None, "epochs": 3.0},
 }
 DEFAULT_PRESET = "balanced"
-NO_FIELD = {spec.name for spec in fields(ReadConfig)} - {"seed"} | {
-    "resume",
-    "report_to",
-}  # on Data, a button, the command line
-MODEL_NAMES = {DEFAULT_MODEL: "SmolLM2-135M"}
-BYTES_A_TOKEN, TEMPLATE_TOKENS = 3.5, 35  # rough, for the estimate before a tokenizer is at hand
-USUAL_SPEED = 300.0  # tokens/s of the default model on two cores; a finished run's own speed takes its place
-STEPS_TO_TELL = 4  # the first ones hold what is set up once
-MOST_WEIGHED = 2_000  # rows that the memory estimate looks at
-
-
-def tokens_of(rows: Sequence[Mapping[str, Any]]) -> float:
-    """About how many tokens a row has, from the bytes of some."""
-    sample = rows[:200]
-    total = sum(len(message["content"].encode()) for row in sample for message in row["messages"])
-    return TEMPLATE_TOKENS + total / BYTES_A_TOKEN / max(len(sample), 1)
-
-
-def measured_speed(config: TrainConfig) -> float | None:
-    """Tokens a second of the newest run of the same kind that took enough steps to tell."""
-    same = ("model", "method", "quantization")
-    for run in runs.list_runs()[:20]:
-        if not work.is_ready(run):
-            continue
-        status, settings = run.status(), run.config().get("settings", {})
-        speed = status.get("tokens_per_s") if (status.get("step") or 0) >= STEPS_TO_TELL else None
-        if speed and all(settings.get(key) == getattr(config, key) for key in same):
-            return float(speed)
-    return None
-
-
-def estimate(config: TrainConfig, rows: Sequence[Mapping[str, Any]], speed: float | None) -> float:
-    """About how many seconds the training takes."""
-    n = min(len(rows), config.max_examples or len(rows))
-    seconds = config.rows_seen(n) * tokens_of(rows) / (speed or USUAL_SPEED) + 12 if n else 12.0
-    return min(seconds, 60 * config.max_minutes) if config.max_minutes is not None else seconds
-
-
-def memory_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> tuple[str, str]:
-    """A note on what the training takes in memory, or what fits where it doesn't; none while the model isn't here."""
-    folder = download.here(config.model)
-    if folder is None or not rows:
-        return "", ""
-
-    def tokens(text: str) -> float:
-        return len(text.encode()) / BYTES_A_TOKEN
-
-    sample = rows[: config.max_examples or len(rows)][:MOST_WEIGHED]
-    prompts = [row["messages"][0]["content"] for row in sample]
-    alike = TEMPLATE_TOKENS // 2 + tokens(commonprefix(prompts))  # noqa: RUF071 (of texts, not of paths)
-    lengths = [
-        round(TEMPLATE_TOKENS + sum(tokens(message["content"]) for message in row["messages"])) for row in sample
-    ]
-    learned = [round(2 + tokens(row["messages"][-1]["content"])) for row in sample]
-    measured = memory_estimate.LengthStatistics(lengths, learned, min(round(alike), min(lengths) - 1))
-    if not measured.up_to(config.max_length).lengths:
-        return "", ""
-    fit = memory_estimate.judge(memory_estimate.Model.read(folder), config, measured, compute.size_of(config.precision))
-    key = "plan_memory" if fit.fits else "plan_memory_ways" if fit.ways else "plan_memory_none"
-    sentence = say(
-        lang,
-        key,
-        need=memory_estimate.gib(fit.estimate.peak),
-        room=memory_estimate.gib(fit.room),
-        ways=say(lang, "or").join(fit.ways),
-    )
-    return (html.esc(sentence), "") if fit.fits else ("", html.fault(sentence))
-
-
-def lengths(config: TrainConfig, lang: str) -> list[str]:
-    """What ends the training: minutes, steps, whichever is over first, or else epochs."""
-    limits = (("minutes_n", config.max_minutes), ("steps_n", config.max_steps))
-    return [say(lang, key, n=f"{value:.10g}") for key, value in limits if value is not None] or [
-        say(lang, "epochs_1" if config.epochs == 1 else "epochs_n", n=f"{config.epochs:g}")
-    ]
-
-
-def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> str:
-    """The plan in one sentence: model, method, rows, epochs, time."""
-    speed = measured_speed(config)
-    n = min(len(rows), config.max_examples or len(rows))
-    method = say(lang, f"method_{config.method}")
-    if config.quantization != "none":
-        method += f" ({config.quantization})"
-    parts = [
-        html.esc(MODEL_NAMES.get(config.model, config.model)),
-        method,
-        say(lang, "rows_n", n=number(n)),
-        *lengths(config, lang),
-    ]
-    time = say(lang, "plan_time", t=duration(lang, estimate(config, rows, speed)))
-    basis = say(lang, "plan_measured" if speed else "plan_guess")
-    note, warning = memory_said(config, rows, lang)
-    return html.block(
-        f'<div class="big" id="plan">{" · ".join(parts)} <span class="muted">— {time}</span></div>'
-        f'<div class="muted small">{basis} {note}</div>{warning}'
-    )
+# On Data, a button, the command line; students are made by `compress`, of no data of their own.
+NO_FIELD = {spec.name for spec in fields(DistillationConfig)} - {"seed"} | {"resume", "report_to"}
 
 
 def choices_of_presets(fields: Mapping[str, Any]) -> str:
@@ -147,16 +54,23 @@ def choices_of_presets(fields: Mapping[str, Any]) -> str:
 
 def config_of(chosen: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainConfig:
     """The chosen data and the form's settings together, checked."""
-    config: TrainConfig = forms.config(TrainConfig, {**chosen, **settings})
-    return config
+    one_go = {"epochs": TrainConfig.epochs} if settings.get("method") == "frozen" else {}  # those are of a preset
+    config: TrainConfig = forms.config(TrainConfig, {**chosen, **settings, **one_go})
+    return start_from.completed(config)
 
 
 def command(config: TrainConfig, lang: str) -> str:
     """The command line that does the same, and its settings as a file to save."""
-    settings = base64.b64encode(private.shown(config_file.to_yaml(config)).encode()).decode()
+    settings = base64.b64encode(private.shown(settings_file.to_yaml(config)).encode()).decode()
     link = f'<a class="download" href="data:application/yaml;base64,{settings}" download="settings.yaml">'
     note = html.esc(say(lang, "train_yaml"))
     return f'<pre class="cmd">{html.esc(private.shown(jobs.command(config)))}</pre>{link}{note}</a>'
+
+
+def warn_without_cookie(visitor: rights.Visitor, lang: str) -> None:
+    """Say that a visitor is known by this page's session alone, which a reload ends: others may have the same address."""
+    if not (visitor.owner or visitor.browser):
+        gr.Warning(say(lang, "no_cookie"))
 
 
 class TrainTab:
@@ -180,6 +94,7 @@ class TrainTab:
                 self.fields |= self._build_fields(rare=True)
             gr.Markdown(label("train_command"), elem_classes="group")
             self.command = gr.HTML("", elem_id="train-command")
+        self.sweep = SweepForm()
         self.fault = gr.HTML("", elem_id="train-fault")
         main = {"elem_classes": "main-button"}
         with gr.Row():
@@ -202,6 +117,9 @@ class TrainTab:
             gr.Markdown(label(f"group_{group}"), elem_classes="group")
             with gr.Row():
                 for spec in specs:
+                    if spec.name == "from_run":
+                        fields[spec.name] = start_from.menu(min_width=240)
+                        continue
                     value = {"value": preset[spec.name]} if spec.name in preset else {}
                     fields[spec.name] = forms.field(TrainConfig, spec.name, min_width=240, **value)
         return fields
@@ -218,12 +136,23 @@ class TrainTab:
             download.check_name(config.model)
         except UserError as error:  # while it is being typed, without a toast
             return {self.plan: html.fault(in_words(error, lang)), self.start: gr.update(interactive=False)}
-        rows = chosen_data.read(chosen).splits.get("train", [])
+        data = chosen_data.read(chosen)
+        rows = data.splits.get("train", [])
         return {
             self.plan: plan(config, rows, lang),
             self.command: command(config, lang),
+            self.fields["task"]: task_choice.update(data, config.task, lang),
             self.start: gr.update(interactive=bool(rows)),
         }
+
+    def describe_again(self, request: gr.Request, chosen: dict[str, Any], **settings: Any) -> Iterator[dict[Any, Any]]:
+        """The same in another language; where a field is wrong, that instead of the plan, which was made before."""
+        try:
+            yield self.describe(request, chosen, **settings)
+        except UserError as error:
+            yield {self.plan: html.fault(forms.explained(error)), self.fault: ""}
+            data = chosen_data.read(chosen)
+            yield {self.fields["task"]: task_choice.update(data, settings["task"], language(request))}
 
     def show_run(self, name: str, lang: str) -> dict[Any, Any]:
         """The run of that name, if there is one, and the queue."""
@@ -233,7 +162,7 @@ class TrainTab:
             run = runs.named(name) if name else None
         except UserError:  # it left the queue, or was deleted
             run, listed[self.watched], listed[self.kept] = None, "", ""
-        state, ready = (work.state_of(run), work.is_ready(run)) if run else ("", False)
+        state, ready = (work.state_of(run), models.is_ready(run)) if run else ("", False)
         can_resume = run is not None and jobs.can_resume(run)
         running = state in runs.ACTIVE
         stop = label("queue_cancel" if state == "queued" else "stop_keep")
@@ -259,13 +188,28 @@ class TrainTab:
         rows = chosen_data.read(chosen).splits.get("train", [])
         speed = measured_speed(config)
         timed = speed is not None or config.max_minutes is not None
-        run = start_training(
-            config, rights.visitor(request), len(rows), estimate(config, rows, speed) if timed else None
-        )
+        visitor = rights.visitor(request)
+        run = start_training(config, visitor, len(rows), estimate(config, rows, speed) if timed else None)
+        warn_without_cookie(visitor, language(request))
+        return self._began(run, watched, language(request))
+
+    def try_settings(
+        self, request: gr.Request, chosen: dict[str, Any], watched: str = "", **settings: Any
+    ) -> dict[Any, Any]:
+        """Start a run that tries the values of the form's lower part first, or put it into the queue."""
+        if not chosen:
+            raise UserError("No data is chosen; pick a sample, upload a file, or give a Hub id.")
+        tried, settings = self.sweep.values(settings)
+        config = config_of(chosen, settings)
+        download.check_exists(config.model)
+        return self._began(start_sweep(config, tried), watched, language(request))
+
+    def _began(self, run: runs.Run, watched: str, lang: str) -> dict[Any, Any]:
+        """What is shown once a run has been started: that one, unless another one is watched that still goes on."""
         timer = {self.page.timer: gr.Timer(active=True)}
         if watched in (other.name for other in runs.active()):
-            return {**timer, **self.show_run(watched, language(request))}
-        return {self.started: run.name, **timer, **self.show_run(run.name, language(request))}
+            return {**timer, **self.show_run(watched, lang)}
+        return {self.started: run.name, **timer, **self.show_run(run.name, lang)}
 
     def stop_run(self, watched: str, request: gr.Request) -> dict[Any, Any]:
         rights.require_own(f"train {watched}", rights.visitor(request))
@@ -289,7 +233,7 @@ class TrainTab:
         shown = self.show_run(watched, language(request))
         if watched and not shown[self.watched]:
             shown = self.show_run(queue.own_work(rights.visitor(request)), language(request))
-        ended = watched and shown[self.watched] == watched and work.is_ready(runs.named(watched))
+        ended = watched and shown[self.watched] == watched and models.is_ready(runs.named(watched))
         taken = ended and (started == watched or not run_name)
         return {**shown, **({self.page.run: watched, self.started: ""} if taken else {})}
 
@@ -301,13 +245,24 @@ class TrainTab:
         with contextlib.suppress(UserError):  # deleted meanwhile, or no run's name at all
             if kept and is_own(kept, visitor) and not runs.named(kept).damage():
                 own = kept
-        model = {self.fields["model"]: gr.update(interactive=visitor.owner)}
-        return model | self.show_run(own, language(request))
+        owned = {
+            self.fields["model"]: gr.update(interactive=visitor.owner),
+            self.sweep.box: gr.update(visible=visitor.owner),
+        }
+        return owned | self.offer_runs(request) | self.show_run(own, language(request))
+
+    def show_again(self, watched: str, request: gr.Request) -> dict[Any, Any]:
+        """The run that is shown, if any, in another language."""
+        return self.offer_runs(request) | self.show_run(watched, language(request))
+
+    def offer_runs(self, request: gr.Request) -> dict[Any, Any]:
+        """The runs to go on from as they are now."""
+        return {self.fields["from_run"]: start_from.offered(rights.visitor(request), language(request))}
 
     def wire(self) -> None:
         page, fields, fault = self.page, self.fields, self.fault
         settings = {"chosen": page.data, **fields}
-        described = [self.plan, self.command, self.start]
+        described = [self.plan, self.command, self.start, fields["task"]]
         # A training that ends tells how fast the next one will be.
         changes = partial(gr.on, [page.data.change, self.started.change, *(field.change for field in fields.values())])
         wire(changes, self.describe, settings, described, fault)
@@ -325,15 +280,27 @@ class TrainTab:
         began = [*views, self.started, page.timer]
         started = {**settings, "watched": self.watched}
         wire(self.start.click, self.fine_tune, started, began, fault, needs="train", trigger_mode="once")
+        wire(
+            self.sweep.go.click,
+            self.try_settings,
+            {**started, **self.sweep.inputs},
+            began,
+            fault,
+            needs="manage",
+            trigger_mode="once",
+        )
         wire(self.stop.click, self.stop_run, [self.watched], views, fault, needs="train")
         wire(self.resume.click, self.resume_run, [self.watched], began, fault, needs="manage")
         wire(self.queue.select, self.pick_queued, [self.watched], began, fault, needs="train", **EACH_PICK)
         page.tick = wire(
             page.tick.then, self.tick, [self.watched, self.started, page.run], [*views, self.started, page.run], fault
         )
-        opened = [*views, fields["model"]]
+        opened = [*views, fields["model"], fields["from_run"], self.sweep.box]
+        wire(fields["from_run"].focus, self.offer_runs, [], [fields["from_run"]], fault, needs="train")
         wire(page.blocks.load, self.open_page, {"kept": self.kept}, opened, js=browser_store.read_js("watched"))
         wire(self.kept.change, None, [self.kept], None, js=browser_store.write_js("watched"))
+        redraw(page, self.describe_again, settings, [*described, fault])
+        redraw(page, self.show_again, [self.watched], [self.queue, self.view, self.log, fields["from_run"]])
         self._wire_store()
 
     def _wire_store(self) -> None:

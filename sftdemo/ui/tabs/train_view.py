@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from sftdemo import runs
-from sftdemo.schema import Status
-from sftdemo.ui import work
+from sftdemo.evaluation.registry import METRICS
+from sftdemo.runs import samples, sweep_record
+from sftdemo.schema.run import Status
+from sftdemo.ui import models, work
 from sftdemo.ui.parts import charts, html, progress
 from sftdemo.ui.tabs.queue import waiting_sentence
+from sftdemo.ui.tabs.sweep_view import tried
 from sftdemo.ui.texts import TEXTS, duration, say
 from sftdemo.ui.texts.faults import in_words
 
 LOG_BYTES = 20_000
+SHOWN = 90  # characters of each question and answer
 
 
 def live(run: runs.Run, lang: str) -> str:
@@ -25,8 +29,9 @@ def live(run: runs.Run, lang: str) -> str:
     name = html.chip(runs.title(run))
     if state == "failed":
         head = html.fault(say(lang, "train_failed", error=in_words(status.get("error") or "?", lang)))
-    elif state == "stopped" and not work.is_ready(run):
-        head = html.fault(say(lang, "train_stopped_empty"))
+    elif state == "stopped" and not models.is_ready(run):
+        trying = sweep_record.is_open(run) and status.get("error")
+        head = html.fault(in_words(trying, lang) if trying else say(lang, "train_stopped_empty"))
     elif state in ("finished", "stopped"):
         head = f'<div class="big" id="train-done">{done_sentence(status, curve, lang)}</div>'
     elif run.state == "queued" and (sentence := waiting_sentence(run, lang)):
@@ -40,6 +45,9 @@ def live(run: runs.Run, lang: str) -> str:
         figures.append((f"{charts.smoothed(curve.train)[-1][1]:.2f}", say(lang, "figure_loss")))
     if curve.validation:
         figures.append((f"{curve.validation[-1][1]:.2f}", say(lang, "figure_validation")))
+    scores = [(row["step"], row["eval_score"]) for row in metrics if "eval_score" in row]
+    if scores and (metric := METRICS.get(run.config().get("settings", {}).get("best_by", ""))):
+        figures.append((f"{scores[-1][1]:.{metric.digits}f}", metric.names[0 if lang == "en" else 1]))
     speed = status.get("tokens_per_s") or next(
         (row["tokens_per_s"] for row in reversed(metrics) if row.get("tokens_per_s")), None
     )
@@ -47,7 +55,26 @@ def live(run: runs.Run, lang: str) -> str:
         figures.append((f"{speed:,.0f}", say(lang, "figure_speed")))
     if state == "running" and (seconds_left := status.get("eta_s")) is not None:
         figures.append((duration(lang, seconds_left), say(lang, "figure_left")))
-    return html.block(f"<p>{name}</p>{head}{html.figures(figures)}{chart}", "sheet")
+    return html.block(f"<p>{name}</p>{head}{html.figures(figures)}{chart}{answers(run, lang)}", "sheet") + tried(
+        run, lang
+    )
+
+
+def answers(run: runs.Run, lang: str) -> str:
+    """What a few validation rows were answered, before the training and now."""
+    rows = samples.read(run)
+    if not rows:
+        return ""
+    first, last = rows[0]["step"], rows[-1]["step"]
+    shown = [first, last] if last > first else [first]
+    by_step = {step: [row for row in rows if row["step"] == step] for step in shown}
+    heads = [say(lang, "samples_asked"), say(lang, "samples_right"), *(say(lang, "samples_step", step=step) for step in shown)]  # fmt: skip
+    lines = [
+        [each[0]["asked"], each[0]["reference"], *(row["answer"] for row in each)]
+        for each in zip(*by_step.values(), strict=False)
+    ]
+    cells = [(None, [html.esc(html.cut(html.last_paragraph(text), SHOWN)) for text in line], False) for line in lines]
+    return f"<h4>{html.esc(say(lang, 'samples_title'))}</h4>{html.table(heads, cells)}"
 
 
 def doing(state: str, status: Status, lang: str) -> str:
@@ -78,7 +105,7 @@ def done_sentence(status: Mapping[str, Any], curve: charts.Curve, lang: str) -> 
     source = f"source_{status.get('model_source', '').lower().replace(' ', '_')}"
     if source in TEXTS[lang]:
         sentences.append(say(lang, source))
-    return " ".join(sentences)
+    return say(lang, "space").join(sentences)
 
 
 def log_tail(run: runs.Run) -> str:

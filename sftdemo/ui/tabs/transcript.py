@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sftdemo import runs
+from sftdemo.config.kinds import LABELLING
 from sftdemo.encoding.thoughts import split_thoughts
+from sftdemo.errors import UserError
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.answers import verdict
 from sftdemo.ui.parts.page import title_of
@@ -16,7 +19,6 @@ from sftdemo.ui.texts import say
 
 MOST_COMPARED = 20_000  # characters of two answers whose words are compared
 MARKED_TURNS = 8  # the latest; in those before, words aren't compared
-_ALL_MARKED = re.compile("(<mark>[^<]*</mark>)*")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def turn_drawn(turn: Turn, number: int, conversation: Conversation, view: View) 
         else ""
     )
     unmarked = (view.streaming and is_last) or number < len(conversation.turns) - MARKED_TURNS
-    texts = compared(turn, shown, unmarked)
+    texts = compared(turn, shown, unmarked or says_labels(shown))
     cells = "".join(answer_drawn(turn, number, name, texts[name], is_last, view) for name in shown)
     unanswered = "" if shown else f'<div class="muted small">{say(lang, "chat_unanswered")}</div>'
     return (
@@ -83,6 +85,14 @@ def title(name: str, view: View) -> str:
     return html.cut_name(title_of(name), 28) if len(view.names) > 2 else say(view.lang, "name_tuned")
 
 
+def says_labels(names: Sequence[str]) -> bool:
+    """Whether one of these is a run that labels texts: its marks of entities would be lost among those of differences, and
+    each probability differs."""
+    with contextlib.suppress(UserError):
+        return any(runs.named(name).kind in LABELLING for name in names if name != BASE and ":" not in name)
+    return False
+
+
 def compared(turn: Turn, shown: Sequence[str], unmarked: bool) -> dict[str, str]:
     """The answers as HTML, thoughts aside; else with the words marked that the other doesn't have."""
     answers = {name: split_thoughts(turn.answers.get(name, Answer()).text)[1] for name in shown}
@@ -91,18 +101,9 @@ def compared(turn: Turn, shown: Sequence[str], unmarked: bool) -> dict[str, str]
         return texts
     for name in [name for name in shown if name != BASE and answers[name].strip()]:
         if len(answers[BASE]) + len(answers[name]) <= MOST_COMPARED:
-            pair = tuple(map(_marked, html.differences(answers[BASE], answers[name])))
-            if not all(map(_ALL_MARKED.fullmatch, pair)):  # answers without a word in common need no marks
-                texts[name] = pair[1]
-                texts[BASE] = pair[0] if len(shown) == 2 else texts[BASE]
+            base, texts[name] = html.marked(answers[BASE], answers[name])
+            texts[BASE] = base if len(shown) == 2 else texts[BASE]
     return texts
-
-
-def _marked(text: str) -> str:
-    """Neither side was there first, so what differs is marked and not struck out. All that was written is escaped before."""
-    for tag in ("ins", "del"):
-        text = text.replace(f"<{tag}>", "<mark>").replace(f"</{tag}>", "</mark>")
-    return text
 
 
 def answer_drawn(turn: Turn, number: int, name: str, text: str, is_last: bool, view: View) -> str:
@@ -117,7 +118,7 @@ def answer_drawn(turn: Turn, number: int, name: str, text: str, is_last: bool, v
     thoughts, answered = split_thoughts(answer.text)
     asked = f'<div class="asked">{html.esc(thoughts)}</div>'
     folded = html.folded(say(lang, "chat_thoughts"), asked, not ended and not answered)
-    if not text and ended and answer.finish_reason != "stopped":
+    if not text and ended and answer.finish_reason not in ("stopped", "fault"):
         text = f'<span class="muted">{say(lang, "vote_no_answer")}</span>'
     tools = "" if view.read_only or view.streaming else answer_tools(number, name, is_last, lang)
     return (
@@ -140,6 +141,8 @@ def figures(answer: Answer, note: str, lang: str) -> str:
         parts.append(say(lang, "chat_seconds", s=f"{answer.seconds:.1f}"))
     if answer.finish_reason == "stopped":
         parts.append(say(lang, "chat_stopped"))
+    if answer.fault:
+        parts.append(html.esc(answer.fault))
     return " · ".join(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import runs
-from sftdemo.config import GenerateConfig
+from sftdemo.config.generate import GenerateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import work
+from sftdemo.ui import models
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import MODEL_CLICK, wire
 from sftdemo.ui.parts.page import find_ready
+from sftdemo.ui.parts.progress import line as stage_line
 from sftdemo.ui.parts.stopping import SessionStop
 from sftdemo.ui.tabs.ballot import answers, rater_of
 from sftdemo.ui.tabs.ballot_form import BARE
@@ -54,6 +56,9 @@ class TypedPrompt:
         stop = gr.update(visible=True, interactive=True) if running else gr.update(visible=False)
         return {self.ask: gr.update(visible=not running), self.stop: stop}
 
+    def stopped(self, lang: str) -> dict[Any, Any]:
+        return {self.voting.view: html.empty(say(lang, "typed_stopped"), ""), **self.asking(False)}
+
     def choose_source(
         self, run_name: str, source: str, rater: str, request: gr.Request, tell_each: bool = True
     ) -> dict[Any, Any]:
@@ -81,17 +86,23 @@ class TypedPrompt:
             yield closed | {voting.view: html.empty(say(lang, "typed_working"), "")} | self.asking(True)
             try:
                 asked = question(run, prompt.strip(), as_trained)
+                async with aclosing(models.loading(stopped.is_set, run_name)) as stages:
+                    async for stage in stages:
+                        yield {voting.view: html.empty(say(lang, "typed_working"), stage_line(stage, lang))}
+                if stopped.is_set():
+                    yield self.stopped(lang)
+                    return
                 messages, texts, cut = await answers(run_name, asked, rights.asker(request), stopped.is_set)
                 if stopped.is_set():
-                    yield {voting.view: html.empty(say(lang, "typed_stopped"), ""), **self.asking(False)}
+                    yield self.stopped(lang)
                     return
                 settings = {**asdict(GenerateConfig()), **cut}
-                pair = await work.in_thread(lambda: Store().add_typed(run, messages, texts, rater, **settings))
+                pair = await models.in_thread(lambda: Store().add_typed(run, messages, texts, rater, **settings))
             except UserError:
                 yield {voting.view: "", **self.asking(False)}
                 raise
             if pair:
-                shown = await work.in_thread(lambda: voting.show_pair(run, pair, TYPED, rater, each, lang))
+                shown = await models.in_thread(lambda: voting.show_pair(run, pair, TYPED, rater, each, lang))
                 yield {self.typed: "", **self.asking(False), **shown}
             else:
                 same = html.empty(say(lang, "typed_same"), texts["base"].strip())

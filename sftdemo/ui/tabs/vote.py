@@ -19,7 +19,8 @@ from sftdemo.ui.access import allowance, rights
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page, find_ready, waits
-from sftdemo.ui.tabs.ballot import account, at_the_end, cards, public, rater_of, verdict
+from sftdemo.ui.parts.redraw import redraw
+from sftdemo.ui.tabs.ballot import GUEST, MOST_NAME, account, at_the_end, cards, names_of, public, rater_of, verdict
 from sftdemo.ui.tabs.ballot_form import BARE, BallotForm
 from sftdemo.ui.tabs.typed_prompt import TypedPrompt
 from sftdemo.ui.tabs.vote_results import VoteResults
@@ -35,17 +36,18 @@ TO_THE_PAIR_JS = """() => {
   return [];
 }"""
 
-# The state of a vote: {"pair", "hints", "since", "evaluation", "pending": the vote that could not be saved}
+# The state of a vote: {"pair", "hints", "since", "evaluation", "ended": nothing is left to vote on, "pending": the vote that
+# could not be saved}
 State = dict[str, Any]
 
 
 def evaluation_of(run: runs.Run, source: str) -> str:
     """Where the pairs come from: the evaluation that is open for votes, "" without one, or the typed prompts."""
-    return TYPED if source == "typed" else voting.open_evaluation(run)
+    return TYPED if source == "typed" else voting.open_contest(run)
 
 
 def new_guest() -> str:
-    return f"guest-{secrets.token_hex(6)}"
+    return f"{GUEST}{secrets.token_hex(6)}"
 
 
 def vote_of(choice: str, state: State, tags: list[str] | None, reason: str | None, marks: Mapping[str, Any]) -> State:
@@ -110,7 +112,7 @@ class VoteTab:
                 label=label("vote_name"),
                 placeholder=label("vote_name"),
                 max_lines=1,
-                max_length=60,
+                max_length=MOST_NAME,
                 elem_id="vote-name",
                 min_width=150,
                 **BARE,
@@ -143,6 +145,7 @@ class VoteTab:
         self, run_name: str, source: str, rater: str, request: gr.Request, tell_each: bool = True
     ) -> dict[Any, Any]:
         run, lang = find_ready(run_name), language(request)
+        voting.check_kind(run)
         if not (evaluation := evaluation_of(run, source)):
             return {self.view: waits(lang, self._words("vote_waits")), self.state: {}, **self.form.closed()}
         rater, each = rater_of(rater, request), self.tells_each(run, tell_each, request)
@@ -150,12 +153,16 @@ class VoteTab:
             return self.show_pair(run, pair, evaluation, rater, each, lang)
         end = waits(lang, "typed_empty" if evaluation == TYPED else self._words("vote_done"))
         if evaluation != TYPED and not each:
-            end += at_the_end(Store().tell(run, evaluation, rater), 0, lang)
-        return {self.view: end, self.state: {"evaluation": evaluation}, **self.form.closed()}
+            end += at_the_end(Store().tell(run, evaluation, rater), 0, lang, self.names(run, evaluation, lang))
+        return {self.view: end, self.state: {"evaluation": evaluation, "ended": True}, **self.form.closed()}
 
     def _words(self, key: str) -> str:
         """What is said to raters, who see no other tab, where it differs."""
         return key if self.tab else f"{key}_rater"
+
+    def names(self, run: runs.Run, evaluation: str, lang: str) -> dict[str, str]:
+        """Who plays the parts of base and tuned."""
+        return names_of(run, evaluation, lang, rights.current().owner)
 
     # Opening the page, choosing the source and the name
 
@@ -170,7 +177,10 @@ class VoteTab:
         if not run_name:
             gate = waits(lang, "wait_run", "then_vote") if self.tab else waits(lang, "vote_waits_rater")
             return {self.gate: gate, self.body: gr.update(visible=False), self.rater: rater}
-        name_shown = user or ("" if rater.startswith("guest-") else rater)
+        if refused := voting.refusal(runs.named(run_name)):
+            gate = html.empty(in_words(refused, lang), "")
+            return {self.gate: gate, self.body: gr.update(visible=False), self.rater: rater, self.state: {}}
+        name_shown = user or ("" if rater.startswith(GUEST) else rater)
         return {
             self.gate: "",
             self.body: gr.update(visible=True),
@@ -189,14 +199,30 @@ class VoteTab:
             return {self.gate: ""}
         return self.refresh(run_name, source, rater, request, tell_each)
 
+    def speak(
+        self, run_name: str, source: str, state: State, rater: str, request: gr.Request, tell_each: bool = True
+    ) -> dict[Any, Any]:
+        """The pair that is open, or why there is none, in the page's language; what was told stays as it is."""
+        lang = language(request)
+        if run_name and (pair := state.get("pair")):
+            return {self.view: cards(pair, state["hints"], lang), **self.form.open(lang, may_finish=False)}
+        if run_name and state.get("evaluation") and not state.get("ended"):
+            return {self.form.keys: self.form.told(lang)[self.form.keys]}
+        shown = self.refresh(run_name, source, rater, request, tell_each)
+        # A typed prompt may just be answered; and a pair that there is only by now comes with what else belongs to it.
+        still = (source == "rows" or state.get("ended")) and not shown.get(self.state, {}).get("pair")
+        parts = [self.gate, self.view] if still else [self.gate]
+        return {part: shown[part] for part in parts if part in shown}
+
     def rename(
         self, run_name: str, source: str, name: str, rater: str, request: gr.Request, tell_each: bool = True
     ) -> dict[Any, Any]:
         """Votes already given stay under the old name."""
         name = name.strip()
-        if name == rater or account(request) or (not name and rater.startswith("guest-")):
+        if name == rater or account(request) or (not name and rater.startswith(GUEST)):
             return {}
-        renamed = rater_of(name, request) or new_guest()
+        renamed = name or new_guest()
+        rater_of(renamed, request)  # refuses what can't be one; what tells raters apart is added wherever it is used
         return {self.rater: renamed, **self.next_pair(run_name, source, renamed, request, tell_each)}
 
     # Voting
@@ -227,10 +253,11 @@ class VoteTab:
         if not each:
             yield self.next_pair(run_name, source, rater, request, tell_each)
             return
+        names = self.names(find_ready(run_name), state["evaluation"], lang)
         yield {
-            self.view: cards(state["pair"], state.get("hints", {}), lang, revealed),
+            self.view: cards(state["pair"], state.get("hints", {}), lang, revealed, names),
             self.state: {"evaluation": state["evaluation"]},
-            self.form.outcome: verdict(revealed, lang),
+            self.form.outcome: verdict(revealed, lang, names),
             **self.form.told(lang),
         }
 
@@ -292,7 +319,8 @@ class VoteTab:
             raise UserError("There is no vote yet; vote on a pair first.")
         pair = state.get("pair") or {}
         left = pair.get("total", 0) - pair.get("position", 1) + 1 if pair else 0
-        shown = {self.view: at_the_end(votes, left, lang), self.state: {"evaluation": evaluation}}
+        names = self.names(run, evaluation, lang)
+        shown = {self.view: at_the_end(votes, left, lang, names), self.state: {"evaluation": evaluation}}
         return self.form.emptied() | shown | self.form.told(lang)
 
     def wire(self) -> None:
@@ -321,6 +349,7 @@ class VoteTab:
         ]
         for click in clicks:
             wire(click.then, None, None, None, js=TO_THE_PAIR_JS)
+        redraw(self.page, self.speak, with_state, [self.gate, self.view, form.keys])
         self.prompt.wire()
         if tab:
             self.page.blocks.unload(rights.guarded(self.prompt.stopping.leave, "look"))

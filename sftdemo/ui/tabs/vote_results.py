@@ -10,16 +10,23 @@ import gradio as gr
 
 from sftdemo import runs
 from sftdemo.errors import UserError
+from sftdemo.evaluation.system_answers import systems_of
 from sftdemo.runs import voting
+from sftdemo.runs.voting import Contest
+from sftdemo.ui import downloads
 from sftdemo.ui.access import rights
-from sftdemo.ui.parts import downloads, html, style
+from sftdemo.ui.parts import html, style
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker
 from sftdemo.ui.parts.preference import headline, interval, percent
+from sftdemo.ui.parts.redraw import redraw
+from sftdemo.ui.parts.systems import system_name
+from sftdemo.ui.tabs.ballot import GUEST, names_of
 from sftdemo.ui.tabs.invitation import invitation
 from sftdemo.ui.texts import label, language, number, say
 from sftdemo.votes import TYPED, Report, Store
-from sftdemo.votes.results import Ranked
+from sftdemo.votes.pairing import open_contest
+from sftdemo.votes.ranking import Ranked
 
 EXPORTS = {"csv": "csv", "jsonl": "jsonl", "dpo": "dpo.jsonl"}
 SOURCES = ("rows", "typed", "all")
@@ -60,7 +67,7 @@ def unblinded_names(report: Report, lang: str) -> str:
 
 
 def rater_name(name: str, lang: str) -> str:
-    return say(lang, "rater_guest", name=name[6:10]) if name.startswith("guest-") else name
+    return say(lang, "rater_guest", name=name[6:10]) if name.startswith(GUEST) else name
 
 
 def raters(report: Report, lang: str) -> str:
@@ -127,29 +134,42 @@ def metric_agreement(report: Report, lang: str) -> str:
     return html.sheet(note + html.table(headers, rows), say(lang, "agree_title"))
 
 
-def ranking(places: Sequence[Ranked], chosen: str, lang: str) -> str:
-    """All models that met through one base, the strongest first."""
+def model_name(model: Ranked, lang: str, owner: bool) -> str:
+    """What a ranked model is called; a run that a visitor doesn't see has no name to them."""
+    if model.kind == "system":
+        return system_name(model.name, lang, owner)
+    if model.kind == "run" and not rights.sees(model.name):
+        return say(lang, "work_others")
+    return model.name
+
+
+def ranking(places: Sequence[Ranked], chosen: str, lang: str, owner: bool = True) -> str:
+    """All models that met, the strongest first."""
     if not places:
         return ""
-    rows = []
+    rows, reference = [], next(model for model in places if model.is_reference)
     for model in places:
         kind = "base" if model.is_base else "tuned" if model.name == chosen else "plain"
-        against = "–" if model.is_base else f"<b>{percent(model.rate)}</b>"
+        against = "–" if model.is_reference else f"<b>{percent(model.rate)}</b>"
+        name = model_name(model, lang, owner)
+        span = say(lang, "rank_few") if model.few_votes else interval(model)
         cells = [
-            str(model.rank),
-            html.chip(html.cut_name(model.name, 34), kind),
+            "–" if model.few_votes else str(model.rank),
+            html.chip(html.cut_name(name, 34), kind),
             against,
-            "" if model.is_base else interval(model),
+            "" if model.is_reference else span,
         ]
-        rows.append((None, [*cells, number(model.votes)], False))
-    headers = [say(lang, f"rank_{name}") for name in ("place", "model", "rate", "interval", "votes")]
+        rows.append((None, [*cells, number(model.votes), number(model.raters)], False))
+    headers = [say(lang, f"rank_{name}") for name in ("place", "model", "rate", "interval", "votes", "raters")]
+    if not reference.is_base:
+        headers[2] = say(lang, "rank_against", name=html.cut_name(reference.name, 24))
     note = f'<p class="muted small">{say(lang, "rank_note")}</p>'
     return html.sheet(note + html.table(headers, rows), say(lang, "rank_title"))
 
 
 def evaluation_of(run: runs.Run, source: str) -> str | None:
     """The evaluation whose votes count, or all of them."""
-    return {"typed": TYPED, "rows": voting.open_evaluation(run) or TYPED}.get(source)
+    return {"typed": TYPED, "rows": voting.open_contest(run) or TYPED}.get(source)
 
 
 def download(store: Store, run: runs.Run, kind: str, evaluation: str | None) -> str:
@@ -176,6 +196,11 @@ class VoteResults:
         self.opened = gr.Dropdown(
             [], label=label("results_open"), info=label("results_open_help"), visible=False, elem_id="vote-open"
         )
+        with gr.Row():
+            self.parts = [
+                gr.Dropdown([], label=label(f"results_{part}_is"), visible=False, elem_id=f"vote-{part}-is")
+                for part in ("base", "tuned")
+            ]
         self.head = gr.HTML("", elem_id="vote-results")
         with gr.Row(elem_classes="small-row"):
             self.files = {
@@ -201,17 +226,20 @@ class VoteResults:
         evaluation, owner = evaluation_of(run, source), rights.visitor(request).owner
         report = store.report(run, evaluation)
         evaluations = run.evaluations()
+        others = store.votes_on_others(run) if evaluation is None else 0
+        aside = html.block(say(lang, "votes_others", n=number(others)), "muted small") if others else ""
         drawn: dict[Any, Any] = {
             self.opened: gr.update(
                 choices=evaluations, value=voting.open_evaluation(run) or None, visible=owner and len(evaluations) > 1
             ),
-            self.head: headline(report.totals, lang),
+            self.head: self.between(run, evaluation, lang, owner) + headline(report.totals, lang) + aside,
+            **self.offered(run, lang, owner),
             self.share: invitation(run, getattr(self.page.blocks, "root_path", None), request, lang),
             self.telling: gr.update(value="each" if voting.tells_each_vote(run) else "end", visible=owner),
-            self.ranking: ranking(store.ranking(run), run.name, lang),
+            self.ranking: ranking(store.ranking(run), run.name, lang, owner),
         }
         for kind, button in self.files.items():
-            value = download(store, run, kind, evaluation) if report.totals.n and owner else None
+            value = download(store, run, kind, evaluation) if (report.totals.n or others) and owner else None
             drawn[button] = gr.update(visible=bool(value), value=value)
         if not report.by_rater:
             return drawn | dict.fromkeys((self.trust, self.reasons, self.metrics, self.raters), "")
@@ -221,6 +249,40 @@ class VoteResults:
             self.metrics: metric_agreement(report, lang),
             self.raters: raters(report, lang) if owner else "",
         }
+
+    def show_again(self, run_name: str, source: str, drawn: str, request: gr.Request) -> dict[Any, Any]:
+        return self.show(run_name, source, request) if drawn else {}
+
+    def between(self, run: runs.Run, key: str | None, lang: str, owner: bool) -> str:
+        """Who plays the parts that the figures name base and tuned, where that isn't them."""
+        if key is None or Contest.parse(key).is_usual:
+            return ""
+        names = {part: html.esc(name) for part, name in names_of(run, key, lang, owner).items()}
+        return html.block(f'<p id="vote-between">{say(lang, "votes_between", **names)}</p>')
+
+    def offered(self, run: runs.Run, lang: str, owner: bool) -> dict[Any, Any]:
+        """The menus of the two systems to vote on, once there are others than base and tuned."""
+        key = voting.open_contest(run)
+        if not key:
+            return dict.fromkeys(self.parts, gr.update(visible=False))
+        contest = Contest.parse(key)
+        known = list(dict.fromkeys([*systems_of(run, contest.evaluation), contest.base_is, contest.tuned_is]))
+        choices = [(system_name(name, lang, owner), name) for name in known]
+        chosen = (contest.base_is, contest.tuned_is)
+        return {
+            menu: gr.update(
+                choices=choices if owner else [], value=name if owner else None, visible=owner and len(known) > 2
+            )
+            for menu, name in zip(self.parts, chosen, strict=True)
+        }
+
+    def choose_systems(
+        self, run_name: str, base_is: str, tuned_is: str, source: str, request: gr.Request
+    ) -> dict[Any, Any]:
+        """Let raters be asked which of these two systems answers better."""
+        run = find_ready(run_name)
+        open_contest(run, base_is, tuned_is)
+        return self.show(run_name, source, request)
 
     def open_evaluation(self, run_name: str, evaluation: str, source: str, request: gr.Request) -> dict[Any, Any]:
         """Let raters be asked about this evaluation."""
@@ -237,18 +299,22 @@ class VoteResults:
     def toggle_rater(self, run_name: str, source: str, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
         """Leave a rater's votes out, or take them in again."""
         run, name, store = find_ready(run_name), picked(event), Store()
-        excluded = next((rater.excluded for rater in store.report(run).by_rater if rater.name == name), False)
-        store.exclude(run, name, not excluded)
+        store.exclude(run, name, name not in store.excluded(run))
         return self.show(run_name, source, request)
 
     def wire(self) -> None:
         where = {"run_name": self.page.run, "source": self.source}
-        views = [self.opened, self.head, *self.files.values(), self.share, self.telling, self.ranking]
+        views = [self.opened, *self.parts, self.head, *self.files.values(), self.share, self.telling, self.ranking]
         views += [self.trust, self.reasons, self.metrics, self.raters]
         wire(self.tab.select, self.show, where, views, self.fault)
         wire(self.source.change, self.show, where, views, self.fault)
+        texts = [*self.parts, self.head, self.share, self.ranking, self.trust, self.reasons, self.metrics, self.raters]
+        redraw(self.page, self.show_again, {**where, "drawn": self.head}, texts)
         opened = {**where, "evaluation": self.opened}
         wire(self.opened.input, self.open_evaluation, opened, views, self.fault, needs="manage")
+        systems = {**where, "base_is": self.parts[0], "tuned_is": self.parts[1]}
+        for menu in self.parts:
+            wire(menu.input, self.choose_systems, systems, views, self.fault, needs="manage")
         told = {**where, "telling": self.telling}
         wire(self.telling.input, self.choose_telling, told, views, self.fault, needs="manage")
         wire(self.raters.select, self.toggle_rater, where, views, self.fault, needs="manage", **EACH_PICK)

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
+from sftdemo.config.evaluate import EvaluateConfig
+from sftdemo.config.generate import GenerateConfig
+from sftdemo.config.read import FileConfig, ReadConfig
+from sftdemo.config.sweep import SweepConfig
+from sftdemo.config.train import TrainConfig
 from sftdemo.evaluation.registry import METRICS
-from sftdemo.read_config import FileConfig, ReadConfig
 from sftdemo.ui.texts import (
     choices,
     en,
@@ -20,6 +23,8 @@ from sftdemo.ui.texts import (
     en_edits,
     en_report,
     en_runs,
+    en_settings,
+    en_sweep,
     en_votes,
     zh,
     zh_access,
@@ -29,11 +34,12 @@ from sftdemo.ui.texts import (
     zh_report,
     zh_runs,
     zh_settings,
+    zh_sweep,
     zh_votes,
 )
 
 ON_SERVER = ("report_", "between_")  # keys of texts that the browser never fills in
-OWNERS = (ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig)
+OWNERS = (ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig, SweepConfig)
 
 
 def help_key(owner: type, name: str) -> str:
@@ -66,6 +72,7 @@ def _of_metrics(lang: int) -> dict[str, str]:
 TEXTS: dict[str, dict[str, str]] = {
     "en": {
         **_of_settings(),
+        **en_settings.SETTINGS,
         **_of_metrics(0),
         **choices.texts(0),
         **en.EN,
@@ -76,6 +83,7 @@ TEXTS: dict[str, dict[str, str]] = {
         **en_edits.EDITS,
         **en_runs.RUNS,
         **en_report.REPORT,
+        **en_sweep.SWEEP,
     },
     "zh": {
         **zh_settings.SETTINGS,
@@ -89,6 +97,7 @@ TEXTS: dict[str, dict[str, str]] = {
         **zh_edits.EDITS,
         **zh_runs.RUNS,
         **zh_report.REPORT,
+        **zh_sweep.SWEEP,
     },
 }
 

@@ -1,5 +1,8 @@
 """The choices of settings as the page shows them, by setting and value: English and Chinese; others stand as they are."""
 
+from sftdemo.config.train import ANSWER_METRICS
+from sftdemo.evaluation.registry import METRICS
+
 CHOICES: dict[str, dict[str, tuple[str, str]]] = {
     "on_fault": {
         "stop": ("stop and list them", "停止并列出"),
@@ -17,7 +20,20 @@ CHOICES: dict[str, dict[str, tuple[str, str]]] = {
         "under": ("leave out rows of large labels", "略去多数标签的行"),
         "weights": ("weigh rows of small labels more", "加大少数标签的行的权重"),
     },
-    "method": {"lora": ("LoRA", "LoRA"), "full": ("all weights", "全部权重")},
+    "task": {
+        "chat": ("chat", "对话"),
+        "classification": ("a label for a text", "给文本一个标签"),
+        "tokens": ("entities in a text", "标出文本中的实体"),
+        "seq2seq": ("rewriting a text", "改写文本"),
+    },
+    "method": {"lora": ("LoRA", "LoRA"), "full": ("all weights", "全部权重"), "frozen": ("head alone", "只训练分类头")},
+    "best_by": {"loss": ("validation loss", "验证损失"), **{name: METRICS[name].names for name in ANSWER_METRICS}},
+    "modules_to_save": {
+        "none": ("none", "无"),
+        "embeddings": ("embeddings", "词嵌入"),
+        "head": ("output head", "输出头"),
+        "both": ("embeddings and head", "词嵌入与输出头"),
+    },
     "thinking": {
         "auto": ("as the template does", "按模板"),
         "on": ("with thoughts", "带思考"),

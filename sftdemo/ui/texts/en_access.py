@@ -1,6 +1,7 @@
 """What the page says of who may do what, in English."""
 
 ACCESS = {
+    "no_cookie": "This browser keeps no cookies here, so you won't see this run any more after you reload the page.",
     "work_others": "another run",
     "lost_at_restart": "Runs and votes are lost when this Space restarts or sleeps: give it a volume, or set SFTDEMO_BACKUP_REPO.",
     "sign_in": "Sign in",

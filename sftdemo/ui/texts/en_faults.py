@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 PAGE = {
+    "Stopped while settings were tried; --resume goes on with what was measured.": "Stopped while settings were tried; what was measured is kept, and Resume goes on with it.",
     "If they are free text, read it with --format prompt_completion.": "If they are free text, choose the format prompt_completion.",
     "Name them with columns, as text=tweet,label=mood; the layouts are: {names}.": "Choose above which column is the prompt and which the answer.",
     "Name them with columns, as text=tweet,label=mood; it is: {layout}.": "Say which column is what under “Columns and wording”; the format needs: {layout}.",
@@ -20,4 +21,24 @@ PAGE = {
     "Name another with --sheet.": "Name another in the field for the sheet.",
     "Raise max_length, shorten the row, or leave it to on_long.": "Raise the length limit, shorten the row, or choose what becomes of long rows.",
     "Translation from {source} to {target}; the other way: {flags}": "Translation from {source} to {target}; choose the columns the other way round if that is wrong.",
+    "The repository {repository} is public; push with --public, or make it private on the Hub first.": "The repository {repository} is public; tick “Public”, or make it private on the Hub first.",
+    "Run {name} keeps no rows to push; leave out --with-data.": "Run {name} keeps no rows to push; untick “With the data”.",
+    "{name} says that it was tuned from {told!r}; give --base with that model, if you trust it.": "{name} says that it was tuned from {told!r}; name that as the base model, if you trust it.",
+    "{name} doesn't say what it was tuned from; give --base with that model.": "{name} doesn't say what it was tuned from; name the base model.",
+    "{name} isn't tuned from {base}: {key} is {value}, and there {other}; give --base the model that it is from.": "{name} isn't tuned from {base}: {key} is {value}, and there {other}; name the base model that it is from.",
+    "Its tokenizer has {n} tokens, and {base} knows {vocabulary}; give --base the model that it was tuned from.": "Its tokenizer has {n} tokens, and {base} knows {vocabulary}; name the base model that it was tuned from.",
+    "The adapter doesn't fit {base}: {n} of its tensors are others there, such as {name}; give --base the model that it was trained on.": "The adapter doesn't fit {base}: {n} of its tensors are others there, such as {name}; name the base model that it was trained on.",
+    "Only llama.cpp opens the GGUF file of this model, and it isn't here: pip install xllamacpp, or give --no-verify.": "Only llama.cpp opens the GGUF file of this model, and it isn't here: pip install xllamacpp.",
+    "{fault} The export is kept in {folder}; the same push sends it again.": "{fault} The export is kept in {folder}; push again to send it.",
+    "The default model isn't here and neither the Hub nor the Python package index answers; connect once, or give --model a folder with a chat model.": "The default model isn't here and neither the Hub nor the Python package index answers; connect once, or name a folder with a chat model under “Model”.",
+    "Stopped between two checkpoints; --resume goes on from the last one.": "Stopped between two checkpoints; Resume goes on from the last one.",
+    "Stopped before the first checkpoint; --resume begins again at step 0.": "Stopped before the first checkpoint; Resume begins again at step 0.",
+    "{cut} of {n} answers of {side} end amid their thoughts, after {longest} tokens; raise --max-new-tokens, or train with --thinking off where the model has both modes.": "{cut} of {n} answers of {side} end amid their thoughts, after {longest} tokens; evaluate with longer answers from the command line, or train without thoughts where the model has both modes.",
+    "Run {name} has no held-out rows; give data to evaluate on with --data.": "Run {name} has no held-out rows; train it again with test rows, or evaluate it on other data from the command line.",
+    "No row fits into the model's {context} tokens; give shorter ones with --data.": "No row fits into the model's {context} tokens; evaluate it on other data with shorter rows from the command line.",
+    "which reads one text and writes another; train it with --task seq2seq": "which reads one text and writes another; choose the kind of model “rewriting a text”",
+    "{name} answered these rows on {date} ({about}), and isn't asked again; --again asks it.": "{name} answered these rows on {date} ({about}), and isn't asked again.",
+    "{name} answered these rows on {date}, and isn't asked again; --again asks it.": "{name} answered these rows on {date}, and isn't asked again.",
+    "Run {name} has learned from {seen} of these {n} test rows; compare it on rows that neither has seen, with --data, or train both with one seed and, where rows repeat, --clean leaks.": "Run {name} has learned from {seen} of these {n} test rows; compare it on rows that neither has seen, or train both with one seed and, where rows repeat, cleaned of training rows that repeat a test row.",
+    "Answers of {name} that end at the limit of {limit} tokens: {n}; raise --max-new-tokens.": "Answers of {name} that end at the limit of {limit} tokens: {n}; evaluate with longer answers from the command line.",
 }

@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from sftdemo.errors import Text, UserError, fill
-from sftdemo.ui.texts import en_faults, zh_access, zh_edits, zh_runs, zh_systems
+from sftdemo.ui.texts import (
+    en_faults,
+    zh_access,
+    zh_continual,
+    zh_edits,
+    zh_hub,
+    zh_kinds,
+    zh_runs,
+    zh_seq2seq,
+    zh_students,
+    zh_sweep,
+    zh_systems,
+)
 from sftdemo.ui.texts.zh import ZH
 from sftdemo.ui.texts.zh_faults_files import FILES, LIBRARIES
 from sftdemo.ui.texts.zh_faults_rows import ROWS
@@ -13,7 +25,19 @@ from sftdemo.ui.texts.zh_faults_work import WORK
 from sftdemo.ui.texts.zh_limits import LIMITS
 from sftdemo.ui.texts.zh_settings import SETTINGS
 
-TABLES = (WORK, FILES, LIMITS, ROWS, zh_access.FAULTS, zh_edits.FAULTS, zh_runs.FAULTS, zh_systems.FAULTS)
+TABLES = (
+    *(WORK, FILES, LIMITS, ROWS, zh_access.FAULTS, zh_continual.FAULTS),
+    *(
+        zh_edits.FAULTS,
+        zh_hub.FAULTS,
+        zh_kinds.FAULTS,
+        zh_runs.FAULTS,
+        zh_seq2seq.FAULTS,
+        zh_students.FAULTS,
+        zh_sweep.FAULTS,
+        zh_systems.FAULTS,
+    ),
+)
 TEMPLATES = {english: chinese for table in TABLES for english, chinese in table.items()}
 TRANSLATIONS = {"en": en_faults.PAGE, "zh": TEMPLATES}
 # Single words that the core passes as they are: names of settings, states of a run, what other libraries say.

@@ -1,6 +1,7 @@
 """谁可以做什么：页面上的中文。"""
 
 ACCESS = {
+    "no_cookie": "此浏览器未保存本站的 Cookie，刷新页面后你将看不到这次运行。",
     "work_others": "其他运行",
     "lost_at_restart": "此 Space 重启或休眠后，训练结果和投票都会丢失：请挂载存储卷，或设置 SFTDEMO_BACKUP_REPO。",
     "sign_in": "登录",
@@ -33,17 +34,18 @@ FAULTS = {
         "{name!r} 是账号名；请登录后用它投票，或去掉 @。"
     ),
     "{source!r} can't be chosen here: paths and Hub ids are the owner's; take a sample, or upload a file.": (
-        "不能在这里选择 {source!r}：路径和 Hub 名称只供所有者使用；请选用示例数据，或上传文件。"
+        "不能在这里选择 {source!r}：路径和 Hub ID 只供所有者使用；请选用样例，或上传文件。"
     ),
     "{source!r} is outside the folders that may be read over the network; start the app with --allowed-folders.": (
         "{source!r} 不在允许通过网络读取的文件夹内；启动应用时请使用 --allowed-folders。"
     ),
-    "tokens of answers": "个回答词元",
+    "tokens of answers": "个回答 token",
     "votes": "次投票",
     "evaluated rows": "行评测",
     "training steps": "个训练步",
     "minutes of training": "分钟训练",
     "uploads": "次上传",
+    "changes of kept chats": "次对话保存或改动",
     "This takes {amount} {kind}, and {limit} an hour are the most here; ask for less.": (
         "这需要 {amount} {kind}，而这里每小时最多 {limit}；请减少一些。"
     ),
@@ -61,5 +63,9 @@ FAULTS = {
     "What was sent doesn't fit this endpoint; see its description under the page's API link.": (
         "发送的内容不符合此接口；请查看页面 API 链接中的说明。"
     ),
-    "What was sent has more than {most} MB; send less at once.": "发送的内容超过 {most} MB；请减少一次发送的量。",
+    "another run": "另一个运行",
+    "That session isn't yours; reload the page.": "该会话不属于你；请重新加载页面。",
+    "Too many pages were opened from your address; try again in a few minutes.": "从你的地址打开的页面太多；请几分钟后重试。",
+    "A text has more than {most} characters; send a shorter one.": "文本超过 {most} 个字符；请发送更短的文本。",
+    "What was sent has more than {most}; send less at once.": "发送的内容超过 {most}；请减少一次发送的量。",
 }

@@ -1,7 +1,7 @@
 """数据行、划分和来源的问题和说明的中文：左边是核心代码的英文模板，右边的占位符与左边相同。"""
 
 ROWS = {
-    # 清理。
+    # 清洗。
     "Line {line} asks the same and has the label {label!r}.": "第 {line} 行的提问相同，标签却是 {label!r}。",
     "Give both the right one, or remove one.": "请给两行正确的标签，或删除其中一行。",
     "Personal data: names and postal addresses are not found by this step; look for them yourself.": "个人信息：这一步不识别姓名和邮寄地址，请自行检查。",
@@ -44,7 +44,7 @@ ROWS = {
     "{value!r} is no split.": "{value!r} 不是划分名称。",
     "Use train, validation or test.": "请用 train、validation 或 test。",
     "The label {label!r} is {best!r} in another spelling ({n} rows, and {m}).": "标签 {label!r} 与 {best!r} 只是写法不同（分别有 {n} 行和 {m} 行）。",
-    "Mend it, or remove the row.": "请修改，或删除该行。",
+    "Correct it, or remove the row.": "请修改，或删除该行。",
     "The field is {kind}, not text.": "字段是{kind}，不是文本。",
     "It was taken as text.": "已当作文本。",
     "Spell them alike.": "请统一写法。",
@@ -86,8 +86,8 @@ ROWS = {
     "Every train row is a leak.": "每一行训练数据都出现在留出数据中。",
     "Give train rows of their own.": "请另外提供训练行。",
     "No row is left.": "没有剩下任何行。",
-    "Give rows without faults, or clean less.": "请提供没有问题的行，或减少清理步骤。",
-    "{n} faults were repaired; each is listed.": "{n} 处错误已修复并列出。",
+    "Give rows without faults, or clean less.": "请提供没有问题的行，或减少清洗步骤。",
+    "{n} faults were repaired; each is listed.": "{n} 处问题已修复并列出。",
     "{n} rows at fault were left out; each is listed.": "{n} 行有问题，已略过并列出。",
     "The ZIP holds {n} data files ({names}).": "ZIP 中有 {n} 个数据文件（{names}）。",
     "Name them train, validation and test, or pack one.": "请命名为 train、validation 和 test，或只打包一个。",
@@ -187,4 +187,5 @@ ROWS = {
     "has {n} tags for {m} tokens": "有 {n} 个标签，而 token 有 {m} 个",
     "marks the characters {start} to {end} of a text of {n}": "标注了第 {start} 到 {end} 个字符，而文本只有 {n} 个字符",
     "holds an entity without a place or a text": "中有实体既没有位置也没有文本",
+    "holds an entity whose nth is {nth!r}, not a count from 1": "中有实体的 nth 为 {nth!r}，不是从 1 起的序数",
 }

@@ -1,0 +1,20 @@
+"""data/ancestry.json: what the runs before a run, and its teacher, were trained and tested on."""
+
+from __future__ import annotations
+
+import os
+from typing import cast
+
+from sftdemo import files
+from sftdemo.runs.folder import Run
+from sftdemo.schema.lineage import Ancestry
+
+NAME = "data/ancestry.json"
+
+
+def read(run: Run) -> Ancestry:
+    """As hashes of rows; nothing where there are none before. Raises DamagedRun."""
+    if not os.path.lexists(run.path / NAME):
+        return {"trained": [], "validation": [], "test": []}
+    with run.reading(NAME):
+        return cast("Ancestry", files.read_json(run.path / NAME))

@@ -1,0 +1,28 @@
+"""部分训练和持续训练中的问题与说明的中文。"""
+
+FAULTS = {
+    "Run {name} began with pissa on {before}, and on {now} the weights would be taken apart otherwise, so it can't go on here; resume it on {before}, or train anew.": "运行 {name} 在 {before} 上以 pissa 开始，而在 {now} 上权重的分解会不同，因此不能在这里继续；请在 {before} 上继续，或重新训练。",
+    "Trained on {before} before, now on {now}: figures may differ in the last digits.": "此前在 {before} 上训练，现在在 {now} 上：数字的末位可能不同。",
+    "A sweep tries ranks from the base on; train with from_run alone, or leave it out.": "参数搜索从基础模型开始尝试各种秩；请单独用“从运行继续”训练，或不要填写它。",
+    "from_run and teacher both say what a run begins from; leave out one of them.": "“从运行继续”和“教师”都决定运行的起点；请去掉其中一个。",
+    "rehearsal takes rows of the run that from_run names, and none is named; name one, or leave it out.": "“复习比例”取的是“从运行继续”所指运行的行，而那里没有填写；请填写，或不设复习比例。",
+    "Run {name} has no model to go on from; finish its training first.": "运行 {name} 没有可供继续的模型；请先完成它的训练。",
+    "pissa begins a new adapter, and from_run goes on with that of run {name}; leave pissa out.": "pissa 会新建适配器，而这里是在运行 {name} 的适配器上继续；请不要选 pissa。",
+    "{setting} is {value!r}, and run {name}, which this one goes on from, has {theirs!r}; leave it out.": "{setting}的值是 {value!r}，而所继续的运行 {name} 是 {theirs!r}；请不要填写它。",
+    "The adapter of run {name} has the scale {alpha}, as pissa with rslora leaves it, and can't go on; use method full.": "运行 {name} 的适配器缩放为 {alpha}（pissa 加 rslora 的结果），不能继续训练；请改用全量训练（full）。",
+    "{n} training rows are left out: run {name} or one before it is tested on them.": "略过 {n} 行训练数据：运行 {name} 或更早的运行用它们测试。",
+    "{n} {split} rows are left out: run {name} or one before it has learned them.": "略过 {n} 行（{split}）：运行 {name} 或更早的运行已经学过它们。",
+    "Give training rows of its own.": "请提供它自己的训练行。",
+    "All {n} test rows were learned by run {name} or one before it, so nothing could be measured; give data with test rows of its own, or where it is the same data the same seed (now {seed}).": "全部 {n} 行测试数据都已被运行 {name} 或更早的运行学过，无法衡量；请提供另有测试行的数据；若是同一份数据，请用相同的种子（现为 {seed}）。",
+    "Run {name} keeps no training rows to rehearse; leave rehearsal out.": "运行 {name} 没有保存可复习的训练行；请不设复习比例。",
+    "Rehearsed: {n} of the {all} training rows of run {name} that stand in no test and aren't among the new ones.": "复习：运行 {name} 的 {all} 行训练数据（不在任何测试中，也不在新数据中）里的 {n} 行。",
+    "Only the owner goes on from an earlier run; leave from_run out.": "只有所有者可以从以前的运行继续；请不要填写“从运行继续”。",
+    "train_only chooses among the model's own weights, and lora trains none of them; use method full.": "“只训练”是从模型自己的权重中选择，而 LoRA 不训练它们；请改用全量训练（full）。",
+    "train_only is empty; name what is trained: {groups}.": "“只训练”是空的；请写出要训练的部分：{groups}。",
+    "train_only has {part!r}; write layers=0-9 for the first ten layers, layers=3 for one, or last=4.": "“只训练”中的 {part!r} 写法不对；前十层写 layers=0-9，单独一层写 layers=3，最后四层写 last=4。",
+    "train_only names {part!r}, which the model doesn't have; it has the layers 0 to {last}, and: {known}.": "“只训练”中的 {part!r} 模型没有；模型有第 0 到 {last} 层，以及：{known}。",
+    "The model's embeddings are its head, too (tied weights), and are trained as both.": "这个模型的嵌入同时就是输出层（权重共享），两者一起训练。",
+    "modules_to_save is {value}, and this model's embeddings, {name}, are its head, too, which PEFT can't keep so; use method full with train_only embeddings, or leave it out.": "“整体训练”选了 {value}，而这个模型的嵌入 {name} 同时就是输出层，PEFT 无法这样保存；请改用全量训练（full）并让“只训练”为 embeddings，或不选它。",
+    "Run {name} has embeddings or a head of its own, and such runs answer alone; talk to it by itself.": "运行 {name} 有自己的嵌入或输出层，只能单独回答；请单独与它对话。",
+    "Trained: {n:,} of {whole:,} parameters ({share:.2%}).": "训练的参数：{n:,} / {whole:,}（{share:.2%}）。",
+}

@@ -1,0 +1,26 @@
+"""序列到序列模型的提示。"""
+
+FAULTS = {
+    "The row has {n} tokens, more than {limits}.": "这一行有 {n} 个 token，超过{limits}。",
+    "A sequence-to-sequence model reads one source text and writes one target; this conversation has the turns {turns}.": "序列到序列模型读一段源文、写一段目标文本；这个对话的轮次是：{turns}。",
+    "A sequence-to-sequence model writes text and calls no tools.": "序列到序列模型只写文本，不调用工具。",
+    "Llama, Qwen or Gemma": "Llama、Qwen 或 Gemma",
+    "T5, BART or Marian": "T5、BART 或 Marian",
+    "Run {name} is of the kind {kind}, and only chat models are written as GGUF; export it as {format}.": "运行 {name} 的类别是 {kind}，只有对话模型能写成 GGUF；请导出为 {format}。",
+    "The model has no padding token, which batches of sources need; choose another model.": "模型没有填充 token，无法把长短不一的源文放在一批；请换用其他模型。",
+    "The model translates between languages; give {name}, such as {value!r}.": "这个模型在多种语言之间翻译；请填写{name}，例如 {value!r}。",
+    "The model's tokenizer has no token that ends a text; choose another model.": "模型的分词器没有表示文本结束的 token；请换用其他模型。",
+    "The source text has no tokens.": "源文没有任何 token。",
+    "The text has {n} tokens and the model reads {context}; shorten it.": "文本有 {n} 个 token，模型最多读 {context} 个；请缩短。",
+    "beams is for runs with task seq2seq; leave it out.": "“束数”只用于改写文本（seq2seq）的运行；请不要填写。",
+    "which doesn't read a text with an encoder and write one with a decoder": "它不是用编码器读、用解码器写的模型",
+    "which reads one text and writes another; train it with --task seq2seq": "它读一段文本、写另一段；请把模型类别选为“改写文本”",
+    "whose loss is of its own kind": "它的损失另有算法",
+    "{model} is a model of the type {kind!r}, {reason}. Choose another model, such as a {examples}.": "{model} 是 {kind!r} 类型的模型，{reason}。请换用其他模型，例如 {examples}。",
+    "{model} is an encoder alone; the decoder made of it has cross-attention that LoRA can't teach. Choose method full.": "{model} 只是编码器；由它得到的解码器中交叉注意力是全新的，LoRA 教不会。请选择全量训练（full）。",
+    "{name} is {value!r}, and the model translates between languages of its own names; give one of: {names}.": "{name}是 {value!r}，而模型用自己的名称称呼各语言；可选：{names}。",
+    "{name} is {value!r}, and the model's tokenizer marks no languages; leave it out, or name the language in source_prefix as the model wants it.": "{name}是 {value!r}，而模型的分词器不标记语言；请不要填写，或按模型的要求写进“源文前缀”。",
+    "{name} shows examples as earlier turns, and a sequence-to-sequence model reads one text alone; leave it out.": "{name} 把示例当作前面的轮次，而序列到序列模型只读一段文本；请去掉它。",
+    "max_length {max_length}": "“最大长度”（{max_length}）",
+    "max_length {max_length}, or the model's {source} of source and {target} of target": "“最大长度”（{max_length}），或模型的上限（源文 {source} 个、目标 {target} 个 token）",
+}

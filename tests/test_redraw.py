@@ -1,0 +1,138 @@
+"""Another language on the page as it stands: the server's texts are drawn anew, and nothing that the user has is touched."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio")
+
+import gradio as gr
+
+from sftdemo.errors import UserError
+from sftdemo.ui import build
+from sftdemo.ui.access.allowance import is_counted
+from sftdemo.ui.parts import redraw, style
+from sftdemo.ui.texts import label
+
+# Drawn once at a click, and drawn anew by the next one: faults, what was done, and what would have to be asked again.
+OF_A_CLICK = {
+    "chat-fault", "chat-note", "compare-fault", "data-fault", "evaluate-fault", "export-fault", "import-fault", "import-view",
+    "kept-fault", "kept-undo-note", "push-fault", "rate-fault", "results-fault", "rows-files", "runs-fault", "runs-undo-note",
+    "train-fault", "vote-fault", "vote-said", "why-answer", "work-fault",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def blocks() -> Any:
+    return build()
+
+
+def events_of(blocks: Any, triggers: set[int]) -> list[Any]:
+    return [event for event in blocks.fns.values() if triggers & {number for number, _ in event.targets}]
+
+
+def redraws_of(blocks: Any) -> tuple[list[Any], list[Any]]:
+    """The events of a switch, and those that follow one which only counts it, see redraw_where."""
+    at_once = events_of(blocks, {id for id, part in blocks.blocks.items() if part.elem_id == "language-switched"})
+    counts = {part._id for event in at_once if event.name == "count_switch" for part in event.outputs}
+    return at_once, events_of(blocks, counts)
+
+
+def test_every_text_of_the_page_has_a_handler_that_draws_it_anew(blocks: Any) -> None:
+    switched, written = set(), {}
+    at_once, later = redraws_of(blocks)
+    redraws = at_once + later
+    for event in blocks.fns.values():
+        for part in event.outputs:
+            if event in redraws:
+                switched.add(part._id)
+            elif isinstance(part, gr.HTML | gr.Markdown):
+                written[part._id] = part
+    assert switched
+    left = {part.elem_id or part._id for number, part in written.items() if number not in switched}
+    assert left <= OF_A_CLICK
+
+
+def test_a_switch_of_the_language_is_never_refused_for_what_is_not_there(blocks: Any) -> None:
+    at_once, later = redraws_of(blocks)
+    assert not [event.name for event in at_once if is_counted(event)]
+    assert [event.name for event in later] == ["compare", "compare"], "runs beside each other, and systems"
+    for event in at_once:
+        if event.name == "count_switch":
+            count = inspect.unwrap(event.fn)
+            assert count([], 1) == count(None, 1) == {} and count(["run"], 1) == {event.outputs[0]: 2}
+
+
+def test_only_texts_are_taken_of_what_a_handler_draws() -> None:
+    with gr.Blocks():
+        sheet, go, name, menu, other = gr.HTML(), gr.Button(), gr.Textbox(), gr.Dropdown(), gr.State("")
+
+    def draw() -> Any:
+        yield {sheet: "old", other: "changed"}
+        yield {
+            sheet: "Neu",
+            go: gr.update(value="Los", visible=False),
+            name: "",
+            menu: gr.update(choices=["x"], value="x"),
+        }
+
+    shown = redraw.texts_alone(draw, [sheet, go, name, menu])()
+    assert shown == {
+        sheet: gr.update(value="Neu"),
+        go: gr.update(value="Los"),
+        name: gr.skip(),
+        menu: gr.update(choices=["x"]),
+    }
+    assert redraw.text_of(go, gr.update(value=label("stop_keep"))) == gr.skip(), "Gradio translates labels"
+
+
+def refuse() -> dict[Any, Any]:
+    raise UserError("There is no run {name!r}.", name="gone")
+
+
+@pytest.mark.parametrize("handler", [refuse, lambda: None, dict])
+def test_what_is_gone_stays_as_it_was_drawn(handler: Callable[..., Any]) -> None:
+    with gr.Blocks():
+        sheet = gr.HTML()
+    assert redraw.texts_alone(handler, [sheet])() == {sheet: gr.skip()}
+
+
+# What the head's script asks of a browser, and what it wrote as cookies.
+BROWSER_JS = """
+const cookies = [], listen = () => {}, top = {}, window = {top, addEventListener: listen};
+if (!FRAMED) window.top = window;
+const document = {set cookie(text) { cookies.push(text); }, documentElement: {}, addEventListener: listen};
+const location = {protocol: PROTOCOL, href: "https://example.org/"}, addEventListener = listen, setInterval = listen, setTimeout = listen;
+const stored = {"sftdemo-lang": "zh"}, localStorage = {getItem: (name) => stored[name]}, sessionStorage = {getItem: listen};
+class MutationObserver { observe() {} }
+Object.defineProperty(globalThis, "navigator", {value: {language: "en"}, configurable: true});
+"""
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
+@pytest.mark.parametrize("framed", [False, True])
+@pytest.mark.parametrize("protocol", ["http:", "https:"])
+def test_the_chosen_language_is_sent_from_a_frame_of_another_site(framed: bool, protocol: str) -> None:
+    script = BROWSER_JS.replace("FRAMED", json.dumps(framed)).replace("PROTOCOL", json.dumps(protocol))
+    script += style.HEAD.split("<script>")[1].split("</script>")[0] + "console.log(cookies.join());"
+    ran = subprocess.run(["node", "-e", script], capture_output=True, text=True, timeout=60)
+    assert ran.stdout.startswith("sftdemo_lang=zh;path=/;"), ran.stderr
+    assert ("SameSite=None;Secure;Partitioned" in ran.stdout) == (framed and protocol == "https:")
+    assert ("SameSite=Lax" in ran.stdout) != (framed and protocol == "https:")
+
+
+def test_a_chat_is_drawn_anew_with_the_columns_that_are_chosen(blocks: Any) -> None:
+    drawn_by = [
+        event
+        for event in redraws_of(blocks)[0]
+        if "chat-now" in {getattr(part, "elem_id", "") for part in event.outputs}
+    ]
+    assert [event.name for event in drawn_by] == ["change_columns"]
+    assert "chat-beside" in {getattr(part, "elem_id", "") for part in drawn_by[0].inputs}
