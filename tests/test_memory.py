@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -260,6 +261,21 @@ def test_two_full_models_that_do_not_fit_are_refused(babbler, monkeypatch):
     monkeypatch.setattr(resources, "free", lambda: 1000)
     with pytest.raises(UserError, match=r"The 2 full models need about .* are free; use method lora"):
         memory_estimate.check_loading([Path(babbler)] * 2, 4)
+
+
+def test_the_first_pass_waits_until_the_heap_is_warm(labelled, babbler, monkeypatch):
+    """Where pages are slow to come, what was held to warm the heap stood beside what the first passes took."""
+    order, compute = [], SftTrainer.evaluate
+
+    def warm_slowly(size):
+        return malloc._toucher().submit(lambda: (time.sleep(1), order.append("warm")))
+
+    monkeypatch.setattr(malloc, "warm_heap", warm_slowly)
+    monkeypatch.setattr(
+        SftTrainer, "evaluate", lambda *arguments, **named: order.append("pass") or compute(*arguments, **named)
+    )
+    train(TrainConfig(data=labelled, model=babbler, max_steps=1))
+    assert order[:3] == ["warm", "warm", "pass"]
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from sftdemo.log import Reporter
 from sftdemo.model import loading, selection
 from sftdemo.schema.run import Checkpoint, Summary
 from sftdemo.stages import Stage
-from sftdemo.system import distributed
+from sftdemo.system import distributed, malloc
 from sftdemo.training import checkpoints, continual, kinds, pissa, trackers
 from sftdemo.training.arguments import has_experts, keeps_inputs, own_optimizer, training_arguments
 from sftdemo.training.callback import RunCallback
@@ -241,6 +241,7 @@ def _trained(
     """Train, save and measure."""
     prepared, callback, reporter = trainer.prepared, trainer.watch, trainer.watch.progress
     tally, has_validation = callback.tally, trainer.eval_dataset is not None
+    malloc.wait_until_warm()
     if has_validation and checkpoint is None:
         tally.first_eval_loss = trainer.evaluate()["eval_loss"]
     interruption.phase = "training"
