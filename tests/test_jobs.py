@@ -169,6 +169,8 @@ def test_a_child_leaves_the_cores_to_the_page(run: Run, monkeypatch: pytest.Monk
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     child = psutil.Process(spawn(run, CHILD))
     assert child.nice() == jobs.CHILD_NICENESS
+    if (session := Path(f"/proc/{child.pid}/autogroup")).exists():  # Linux weighs whole sessions where it is on
+        assert session.read_text().endswith(f"nice {jobs.CHILD_NICENESS}\n")
     wait_for_state(run, "running")
     environment = child.environ()
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE" and environment["GOMP_SPINCOUNT"] == "7"

@@ -144,15 +144,22 @@ def spawn(run: Run, argv: list[str], expected_s: float | None = None) -> int:
     except OSError as error:
         turns.leave(run, Text("The training process could not start: {reason}.", reason=error))
         raise UserError("The training process could not start: {reason}.", reason=error) from error
-    # The page comes first. Its threads are yet to begin, and inherit it.
-    with contextlib.suppress(OSError, AttributeError):  # gone already; a system without priorities of this kind
-        os.setpriority(os.PRIO_PROCESS, child.pid, CHILD_NICENESS)
+    _lower_priority(child.pid)
     # The child writes the status itself from its first word on; until then its pid must stand there, not ours.
     turns.hand_over(run, child.pid, by=os.getpid())
     LOG.info("Run %s: process %d trains it when it is its turn.", run.name, child.pid)
     # Someone must wait for a child, or it stays in the process table when it ends.
     threading.Thread(target=_await_end, args=(run, child), name=f"end of {run.name}", daemon=True).start()
     return child.pid
+
+
+def _lower_priority(pid: int) -> None:
+    """Let the page come first; the process's threads are yet to begin, and inherit it."""
+    with contextlib.suppress(OSError, AttributeError):  # gone already; a system without priorities of this kind
+        os.setpriority(os.PRIO_PROCESS, pid, CHILD_NICENESS)
+    # Where Linux shares the cores out by session first, niceness counts only within one, and this one is the process's own.
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(CHILD_NICENESS), encoding="ascii")
 
 
 def _await_end(run: Run, child: subprocess.Popen[bytes]) -> None:
