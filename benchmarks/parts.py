@@ -39,6 +39,8 @@ def training(bench: Bench) -> Iterator[Record]:
         yield mark | {"who": "machine"} | limits
         settings = bench.settings(ours, f"training-{number}", precision=dtype)
         yield mark | {"who": "sftdemo"} | bench.measure("train_ours", {"settings": settings, "count": True})
+        beside = {"settings": settings | {"name": f"training-{number}-beside"}, "neighbours": 1}
+        yield mark | {"who": BESIDE} | bench.measure("train_ours", beside)
         for who, peer in PEERS.items():
             if reason := missing[peer]:
                 yield mark | {"who": who, "failed": reason}

@@ -66,12 +66,16 @@ class Found:
         return float(next((record["row_tokens"] for record in self.rounds("training", "sftdemo").values()), 0))
 
     def tokens_per_s(self, record: Record) -> float:
-        if record["who"] == "sftdemo":
+        if record["who"] in ("sftdemo", BESIDE):
             return float(record["tokens_per_s"])
         return (self.row_tokens() or record["row_tokens"]) / record["seconds"]  # type: ignore[no-any-return]
 
     def faster(self, peer: str) -> Spread | None:
         return self.ratio("training", ("sftdemo", self.tokens_per_s), (peer, self.tokens_per_s))
+
+    def training_beside(self) -> Spread | None:
+        """Tokens/s beside a process that never waits, as a share of the quiet ones."""
+        return self.ratio("training", (BESIDE, self.tokens_per_s), ("sftdemo", self.tokens_per_s))
 
     def dtype(self) -> str:
         return next(
@@ -184,6 +188,7 @@ def targets(found: Found) -> list[str]:
         ("training against TRL, times", found.faster("TRL"), 4, 5, True),
         ("training against TRL with packing, times", found.faster("TRL, packing"), 2.6, 3.5, True),
         ("training against LLaMA-Factory, times", found.faster("LLaMA-Factory"), 3.6, 4.5, True),
+        ("training beside a busy process against quiet", found.training_beside(), 0.4, 0.5, True),
         ("share of the product limit used in training", found.share(), 0.35, 0.5, True),
         ("a side's tokens/s in chat against the base alone", found.chat_share(), 0.8, 0.95, True),
         ("chat beside a busy process against quiet", found.chat_beside(), 0.4, 0.5, True),
@@ -217,6 +222,8 @@ def training(found: Found) -> list[str]:
             ratio = found.faster(who) if who != "sftdemo" else None
             counted = next(iter(found.rounds("training", who).values()))["row_tokens"]
             rows.append((who, speed.text(), ratio.text(2) if ratio else "", f"{counted:,}"))
+    if beside := found.spread("training", BESIDE, found.tokens_per_s):
+        rows.insert(1, (BESIDE, beside.text(), "", ""))
     lines = [f"## Training ({found.dtype()})", ""]
     lines += table(("who", "tokens/s", "sftdemo is faster by", "tokens it counts in the rows"), rows)
     limits = [

@@ -187,13 +187,14 @@ def test_weights_of_bitsandbytes_are_read_as_they_are(tmp_path, quantization):
 
 
 def test_more_threads_than_cores_give_the_same(tmp_path):
-    from sftdemo.decode.threads import ThreadCount, Workers
+    from sftdemo.decode.threads import Workers
+    from sftdemo.system.thread_count import ThreadCount
 
     side = adapted("llama", tmp_path)
     step = side.compiled.ready()
     wanted = decoded(side, step)
     for count in (1, 2, 5):
-        step.workers, step.threads = Workers(count), ThreadCount(count)
+        step.workers, step.threads = Workers(count), ThreadCount(count, steps=10)
         step._scratch_bytes = 0
         for mine, theirs in zip(decoded(side, step), wanted, strict=True):
             assert torch.equal(mine, theirs)
@@ -241,26 +242,3 @@ def test_a_model_in_blocks_answers_as_in_float32(tmp_path):
     kinds = side.compiled.ready().tables.segments[:, 0].tolist()
     assert set(kinds) == {tables.FOUR_BITS, tables.EIGHT_BITS}
     check(side)
-
-
-def test_a_step_has_fewer_threads_while_another_process_holds_one_up():
-    from sftdemo.decode.threads import PATIENCE, STEPS, ThreadCount
-
-    threads = ThreadCount(2)
-    quiet, busy = {1: 12.0, 2: 6.0}, {1: 12.0, 2: 20.0}
-
-    def steps(means: int, seconds: dict[int, float], rows: int = 2) -> list[int]:
-        used = []
-        for _ in range(means * STEPS):
-            used.append(threads.now)
-            threads.took(rows, seconds[threads.now])
-        return used
-
-    assert set(steps(3 * PATIENCE, quiet)) == {2}, "nothing is tried while all is well"
-    assert threads.chosen == 2 and steps(2, busy)[-1] == 1 and threads.chosen == 1
-    used = steps(4 * PATIENCE, busy)
-    assert used.count(2) * PATIENCE <= len(used), "and now and then all are tried again"
-    steps(2 * PATIENCE, quiet)
-    assert threads.chosen == 2
-    assert set(steps(PATIENCE, {1: 90.0, 2: 60.0}, rows=16)) == {2}, "more rows aren't a slower machine"
-    assert ThreadCount(1)._other() == 1

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import sftdemo
+from benchmarks.tasks.neighbours import neighbours
 from sftdemo.decode import kernels
 from sftdemo.evaluation.scorecard import SIDES
-
-
-@contextmanager
-def neighbours(count: int) -> Iterator[None]:
-    """So many processes beside this one that never wait."""
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for process in busy:
-            process.kill()
-            process.wait()
 
 
 def main(spec: dict[str, Any]) -> dict[str, Any]:

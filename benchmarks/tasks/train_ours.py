@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import sftdemo
+from benchmarks.tasks.neighbours import neighbours
 from sftdemo import runs
 from sftdemo.encoding import encode
 from sftdemo.model import download, loading
@@ -49,7 +50,8 @@ def needed_flops(config: sftdemo.TrainConfig, train: list[Any]) -> dict[str, Any
 
 def main(spec: dict[str, Any]) -> dict[str, Any]:
     config = sftdemo.TrainConfig(**spec["settings"])
-    summary = sftdemo.train(config)
+    with neighbours(spec.get("neighbours", 0)):
+        summary = sftdemo.train(config)
     # In bytes; macOS counts bytes, Linux kibibytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     found = summary | {"peak_bytes": peak, "precision": str(compute.training_precision(config.precision)[0])}

@@ -14,7 +14,8 @@ from sftdemo.decode.products import BLOCK, BLOCK_BYTES
 from sftdemo.decode.program import ROWS_AT_ONCE
 from sftdemo.decode.simd import BYTE_DOTS, LANES
 from sftdemo.decode.tables import Dim, Layer, Segment
-from sftdemo.decode.threads import ThreadCount, workers
+from sftdemo.decode.threads import workers
+from sftdemo.system.thread_count import Others, ThreadCount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # prepare the same inputs (lab notes).
 MOST_ROWS, MOST_ROWS_OF_BYTES, MOST_ROWS_OF_THREADS, FEW_THREADS = 32, 256, 16, 4
 ALONE = 8  # rows up to which each thread prepares the inputs for itself
+STEPS = 10  # whose mean tells how many threads are best
 ROTARY_PLACES = 512  # looked up, at least
 BY_LENGTH = {"longrope", "unknown"}  # rotary embeddings that change with a row's length
 
@@ -38,7 +40,7 @@ class DecodeStep:
     def __init__(self, model: PreTrainedModel, adapters: int) -> None:
         """Raises UnknownLayer and other errors for what it doesn't compute."""
         self.model, self.workers = model, workers(torch.get_num_threads())
-        self.threads = ThreadCount(self.workers.count)
+        self.threads = ThreadCount(self.workers.count, STEPS, others=Others())
         self.tables = read = Reader(model, adapters, self.workers.count).read()
         self.n = np.zeros(Dim.SIZE, np.int64)
         for name, size in read.sizes.items():

@@ -43,10 +43,11 @@ def train(
     """Fine-tune and return the `train` command's JSON. Without `run` a folder is made once the data proved good.
 
     While another process trains it waits in the home's queue, in a folder of its own already; where several processes make
-    one training, or `wait` is False, UserError says who trains. A `run` that was interrupted, or the one that `config.resume` names, goes on from its last checkpoint, with its own
-    settings, to the same curve. Interrupted by a signal or by `Run.ask_to_stop`, or after `time_limit` seconds, it keeps
-    what was learned and reports status "stopped"; the next call goes on. Raises UserError for what the user can mend; a run
-    that exists then says "failed" with the reason.
+    one training, or `wait` is False, UserError says who trains. A `run` that was interrupted, or the one that
+    `config.resume` names, goes on from its last checkpoint, with its own settings, to the same curve (but for rounding,
+    where a busy neighbour changed its number of threads; OMP_NUM_THREADS fixes that). Interrupted by a signal or by
+    `Run.ask_to_stop`, or after `time_limit` seconds, it keeps what was learned and reports status "stopped"; the next call
+    goes on. Raises UserError for what the user can mend; a run that exists then says "failed" with the reason.
     """
     malloc.limit_onednn_cache()
     interruption = Interruption(time_limit)

@@ -30,6 +30,7 @@ from sftdemo.training.arguments import has_experts, keeps_inputs, own_optimizer,
 from sftdemo.training.callback import RunCallback
 from sftdemo.training.model_card import model_card
 from sftdemo.training.prepare import planned_steps
+from sftdemo.training.step_threads import follow_steps
 from sftdemo.training.validation_answers import ValidationAnswers, labels_of
 
 if TYPE_CHECKING:
@@ -245,7 +246,8 @@ def _trained(
     if has_validation and checkpoint is None:
         tally.first_eval_loss = trainer.evaluate()["eval_loss"]
     interruption.phase = "training"
-    result = trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+    with follow_steps(trainer):
+        result = trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
     steps = trainer.state.global_step
     if not steps:
         raise KeyboardInterrupt  # stopped before the first step
