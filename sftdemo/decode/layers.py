@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sftdemo.decode import packing, rows, tables
-from sftdemo.decode.products import BLOCK, PACKED, WIDE
+from sftdemo.decode.products import PACKED, WIDE
+from sftdemo.decode.rows import BLOCK
 from sftdemo.decode.simd import LANES
 from sftdemo.decode.tables import Adapter, Layer, Segment
 

@@ -13,7 +13,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from sftdemo.decode.products import BLOCK, BYTES_4, BYTES_8, BYTES_NF4, PACKED
+from sftdemo.decode.products import BYTES_4, BYTES_8, BYTES_NF4, PACKED
+from sftdemo.decode.rows import BLOCK
 from sftdemo.decode.simd import BYTE_DOTS, as_f16, peek, poke, poke_f16, poke_u8
 
 FIFTEEN, MOST = np.float32(15), np.float32(127)

@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from sftdemo.decode.rows import BYTES_OF_INPUTS
+from sftdemo.decode.rows import (
+    BLOCK,
+    BYTES_OF_INPUTS,
+    FIRST_OFFSET,
+    LAST_BYTES,
+    LAST_OFFSET,
+    SCALE,
+    SECOND_BYTES,
+    SECOND_OFFSET,
+    SUM,
+)
 from sftdemo.decode.simd import (
     BYTE_DOTS,
     LANES,
@@ -47,7 +57,6 @@ from sftdemo.decode.simd import (
 
 AHEAD = 4096  # bytes; what is read next is asked for by then, which the processor alone does too late
 INPUTS_AHEAD = 16  # the same where each input's weights lie apart
-BLOCK = 32  # inputs that share a scale
 PACKED = 2 * LANES  # outputs of a tile of packed weights
 WIDE = 4 * LANES  # outputs of a tile of weights that lie by input
 # Bytes of a block of a tile: a scale and perhaps an offset for each output, then the numbers, by input.
@@ -96,7 +105,7 @@ def _tile_4_bits_by_floats(w: int, blocks: int, x0: int, x1: int, sums0: int, su
 @njit(nogil=True)
 def _dots(x: int, q0: Any, q1: Any, a0: Any, a1: Any, b0: Any, b1: Any, c0: Any, c1: Any) -> Any:
     """The sums of each byte with four inputs of a row more, whose first bytes stand at x, for both halves of the outputs."""
-    first, second, third = broadcast_i32(x), broadcast_i32(x + BLOCK), broadcast_i32(x + 2 * BLOCK)
+    first, second, third = broadcast_i32(x), broadcast_i32(x + SECOND_BYTES), broadcast_i32(x + LAST_BYTES)
     return (
         dot_bytes(a0, q0, first),
         dot_bytes(a1, q1, first),
@@ -137,8 +146,8 @@ def _tile_4_bits_by_bytes(w: int, blocks: int, x0: int, x1: int, in0: int, in1: 
             a10, a11, b10, b11, c10, c11 = _dots(z, q0, q1, a10, a11, b10, b11, c10, c11)
         d0, d1 = load_f16(w), load_f16(w + PACKED)
         m0, m1 = load_f16(w + 2 * PACKED), load_f16(w + 3 * PACKED)
-        scale0, scale1 = broadcast(in0 + 3 * BLOCK), broadcast(in1 + 3 * BLOCK)
-        sum0, sum1 = broadcast(in0 + 3 * BLOCK + 4), broadcast(in1 + 3 * BLOCK + 4)
+        scale0, scale1 = broadcast(in0 + SCALE), broadcast(in1 + SCALE)
+        sum0, sum1 = broadcast(in0 + SUM), broadcast(in1 + SUM)
         y00 = fma(d0, mul(_value(a00, b00, c00), scale0), fma(m0, sum0, y00))
         y01 = fma(d1, mul(_value(a01, b01, c01), scale0), fma(m1, sum0, y01))
         y10 = fma(d0, mul(_value(a10, b10, c10), scale1), fma(m0, sum1, y10))
@@ -193,8 +202,10 @@ def _tile_8_bits_by_bytes(w: int, blocks: int, x0: int, x1: int, in0: int, in1: 
     """The same of inputs in bytes, and of q + 128, whose part in each sum is taken off before."""
     y00, y01, y10, y11 = zero(), zero(), zero(), zero()
     for _ in range(blocks):
-        a00, b00, c00 = broadcast_i32(in0 + 104), broadcast_i32(in0 + 108), broadcast_i32(in0 + 112)
-        a10, b10, c10 = broadcast_i32(in1 + 104), broadcast_i32(in1 + 108), broadcast_i32(in1 + 112)
+        a00, b00 = broadcast_i32(in0 + FIRST_OFFSET), broadcast_i32(in0 + SECOND_OFFSET)
+        c00 = broadcast_i32(in0 + LAST_OFFSET)
+        a10, b10 = broadcast_i32(in1 + FIRST_OFFSET), broadcast_i32(in1 + SECOND_OFFSET)
+        c10 = broadcast_i32(in1 + LAST_OFFSET)
         a01, b01, c01, a11, b11, c11 = a00, b00, c00, a10, b10, c10
         q = w + 2 * PACKED
         for four in range(BLOCK // 4):
@@ -206,7 +217,7 @@ def _tile_8_bits_by_bytes(w: int, blocks: int, x0: int, x1: int, in0: int, in1: 
             a00, a01, b00, b01, c00, c01 = _dots(x, q0, q1, a00, a01, b00, b01, c00, c01)
             a10, a11, b10, b11, c10, c11 = _dots(z, q0, q1, a10, a11, b10, b11, c10, c11)
         d0, d1 = load_f16(w), load_f16(w + PACKED)
-        scale0, scale1 = broadcast(in0 + 3 * BLOCK), broadcast(in1 + 3 * BLOCK)
+        scale0, scale1 = broadcast(in0 + SCALE), broadcast(in1 + SCALE)
         y00 = fma(d0, mul(_value(a00, b00, c00), scale0), y00)
         y01 = fma(d1, mul(_value(a01, b01, c01), scale0), y01)
         y10 = fma(d0, mul(_value(a10, b10, c10), scale1), y10)

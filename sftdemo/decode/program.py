@@ -103,7 +103,7 @@ def _before(n: Any, phase: int) -> int:
 @njit(nogil=True)
 def _blocks_bytes(n: Any) -> int:
     """Bytes of what stands of a row's blocks of inputs beside them."""
-    return n[_D.INPUTS] // products.BLOCK * products.BLOCK_BYTES  # type: ignore[no-any-return]
+    return n[_D.INPUTS] // rows.BLOCK * products.BLOCK_BYTES  # type: ignore[no-any-return]
 
 
 _describe_blocks = rows.blocks_in_bytes if simd.BYTE_DOTS else rows.block_sums
@@ -188,7 +188,7 @@ def _product(n: Any, segments: Any, which: int, chunk: int, out: int, row_bytes:
             x0, x1 = all_inputs + 4 * row * n[_D.INPUTS], all_inputs + 4 * other * n[_D.INPUTS]
             at = 4 * (segments[which, _S.AT] + start)
             y0, y1 = out + row * row_bytes + at, out + other * row_bytes + at
-            blocks = inputs // products.BLOCK
+            blocks = inputs // rows.BLOCK
             if kind == FOUR_BITS:
                 w = weights + tile * blocks * products.BYTES_4
                 products.tile_4_bits(

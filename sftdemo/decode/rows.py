@@ -49,7 +49,12 @@ _P3, _P4, _P5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.flo
 _MOST, _ONE, _TWO, _HALF = np.float32(87.0), np.float32(1.0), np.float32(2.0), np.float32(0.5)
 MOST_WHOLE = np.float32(8_355_000)  # a little less than three signed bytes hold
 LEAST_SCALED = np.float32(1e-30)
-BYTES_OF_INPUTS = 128  # of a block
+BLOCK = 32  # inputs that share a scale
+BLOCK_FLOATS = 4 * BLOCK  # bytes of them as they come
+# The record of a block's inputs in bytes (`blocks_in_bytes`): where each part of it begins.
+SECOND_BYTES, LAST_BYTES, SCALE, SUM = BLOCK, 2 * BLOCK, 3 * BLOCK, 3 * BLOCK + 4  # the first bytes begin it
+FIRST_OFFSET, SECOND_OFFSET, LAST_OFFSET = SUM + 4, SUM + 8, SUM + 12
+BYTES_OF_INPUTS = 128  # of a record: two lines of the cache
 _D, _A = Dim, Adapter
 _GELU_A, _GELU_B = np.float32(math.sqrt(2 / math.pi)), np.float32(0.044715)
 
@@ -112,29 +117,29 @@ def gate(kind: int, gates: int, ups: int, size: int, out: int) -> None:
 
 @njit(nogil=True)
 def block_sums(x: int, size: int, out: int) -> None:
-    """The sums of each 32 inputs."""
-    for block in range(size // 32):
+    """The sums of each block of inputs."""
+    for block in range(size // BLOCK):
         sums = zero()
-        for place in range(0, 128, STEP):
-            sums = add(sums, load_f32(x + 128 * block + place))
+        for place in range(0, BLOCK_FLOATS, STEP):
+            sums = add(sums, load_f32(x + BLOCK_FLOATS * block + place))
         poke(out + 4 * block, total(sums))
 
 
 @njit(nogil=True)
 def blocks_in_bytes(x: int, size: int, out: int) -> None:
-    """Each 32 inputs as whole numbers of three signed bytes times a scale: 32 first bytes, 32 second, 32 last, scale, sum.
+    """Each block's inputs as whole numbers of three signed bytes times a scale: first bytes, second, last, scale, sum.
 
     They keep 23 bits of the largest number, as float32 does. Behind the sum stand -128 times the sums of each byte.
     """
-    for _ in range(size // 32):
+    for _ in range(size // BLOCK):
         sums, most = zero(), zero()
         firsts, middles, lasts = no_ints(), no_ints(), no_ints()
-        for place in range(0, 128, STEP):
+        for place in range(0, BLOCK_FLOATS, STEP):
             v = load_f32(x + place)
             sums, most = add(sums, v), larger(absolute(v), most)
         top = largest(most)
         into_whole = splat(MOST_WHOLE / top if top > LEAST_SCALED else np.float32(0))
-        for place in range(0, 128, STEP):
+        for place in range(0, BLOCK_FLOATS, STEP):
             numbers = to_ints(nearest(mul(load_f32(x + place), into_whole)))
             last = last_byte(numbers)
             numbers = drop_byte(numbers, last)
@@ -143,14 +148,14 @@ def blocks_in_bytes(x: int, size: int, out: int) -> None:
             first = drop_byte(numbers, middle)
             firsts, middles, lasts = add_ints(firsts, first), add_ints(middles, middle), add_ints(lasts, last)
             store_i8(into, first)
-            store_i8(into + 32, middle)
-            store_i8(into + 64, last)
-        poke(out + 96, top / MOST_WHOLE)
-        poke(out + 100, total(sums))
-        poke_i32(out + 104, np.int32(-128) * total_ints(firsts))
-        poke_i32(out + 108, np.int32(-128) * total_ints(middles))
-        poke_i32(out + 112, np.int32(-128) * total_ints(lasts))
-        x += 128
+            store_i8(into + SECOND_BYTES, middle)
+            store_i8(into + LAST_BYTES, last)
+        poke(out + SCALE, top / MOST_WHOLE)
+        poke(out + SUM, total(sums))
+        poke_i32(out + FIRST_OFFSET, np.int32(-128) * total_ints(firsts))
+        poke_i32(out + SECOND_OFFSET, np.int32(-128) * total_ints(middles))
+        poke_i32(out + LAST_OFFSET, np.int32(-128) * total_ints(lasts))
+        x += BLOCK_FLOATS
         out += BYTES_OF_INPUTS
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from sftdemo.decode import tables
 from sftdemo.decode.layers import Reader
-from sftdemo.decode.products import BLOCK, BLOCK_BYTES
+from sftdemo.decode.products import BLOCK_BYTES
 from sftdemo.decode.program import ROWS_AT_ONCE
+from sftdemo.decode.rows import BLOCK
 from sftdemo.decode.simd import BYTE_DOTS, LANES
 from sftdemo.decode.tables import Dim, Layer, Segment
 from sftdemo.decode.threads import workers
