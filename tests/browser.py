@@ -33,7 +33,6 @@ QUIET = [
     "--no-first-run",
 ]
 REAL_MS = 900_000  # a training of the shipped model may take this long
-REAL_MS = 900_000  # a training of the shipped model may take this long
 SLOW_MS = 120_000  # two shared cores may take this long for a step
 expect.set_options(timeout=SLOW_MS)  # Playwright's own five seconds fail on a busy machine
 # In the page: what it is sent, chunk by chunk, and what it still awaits: replies, and events in Gradio's queue until

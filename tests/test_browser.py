@@ -1,7 +1,5 @@
 """The app in Chromium, as a newcomer meets it; with a tiny model, so that the whole walk takes a minute."""
 
-# ruff: noqa: F811 (fixtures)
-
 from __future__ import annotations
 
 import re
@@ -11,30 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser import (  # noqa: F401 (other files take them from here)
-    CHROMIUM,
-    NEEDS_CHROMIUM,
-    QUIET,
-    REAL_MS,
-    SLOW_MS,
-    TABS,
-    app_home,
-    browser,
-    choose,
-    end,
-    expect,
-    fine_tune,
-    free_port,
-    go,
-    new_page,
-    open_page,
-    open_settings,
-    serve,
-    settled,
-    sync_api,
-    url,
-    vote,
-)
+from tests.browser import NEEDS_CHROMIUM, SLOW_MS, TABS, expect, fine_tune, go, open_settings, settled, vote
 
 pytestmark = NEEDS_CHROMIUM
 

@@ -8,19 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.test_browser import (  # noqa: F401 (fixtures)
-    SLOW_MS,
-    app_home,
-    browser,
-    expect,
-    open_page,
-    pytestmark,
-    settled,
-    url,
-)
+from tests.browser import NEEDS_CHROMIUM, SLOW_MS, expect, settled
+
+pytestmark = NEEDS_CHROMIUM
 
 
-def test_own_workbook_to_a_verdict_in_five_clicks(open_page: Callable[..., Any], tiny: str, tmp_path: Path) -> None:  # noqa: F811
+def test_own_workbook_to_a_verdict_in_five_clicks(open_page: Callable[..., Any], tiny: str, tmp_path: Path) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     rows = [[f"guest {i} says it was", ("good", "bad")[i % 2], i] for i in range(200)]

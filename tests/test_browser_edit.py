@@ -10,18 +10,14 @@ import pytest
 
 from sftdemo import data, files
 from sftdemo.evaluation.scorecard import score_outputs
-from tests.test_browser import CHROMIUM, app_home, browser, choose, go, open_page, settled, sync_api, url  # noqa: F401
+from tests.browser import NEEDS_CHROMIUM, choose, expect, go, settled
 from tests.test_ui import made_run
 
-expect = sync_api.expect
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture
-def table(app_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:  # noqa: F811
+def table(app_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A file whose last label is missing, and a run with an evaluation of some of its rows."""
     path = tmp_path / "notes.csv"
     lines = [f"note <b>number</b> {i * 7},{('ham', 'spam')[i % 2]}" for i in range(60)]
@@ -41,7 +37,7 @@ def table(app_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 def test_problems_are_mended_and_a_wrong_label_is_found_from_the_outputs(
-    open_page: Callable[..., Any],  # noqa: F811
+    open_page: Callable[..., Any],
     table: str,
 ) -> None:
     page = open_page()

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.test_browser import CHROMIUM, SLOW_MS, TABS, app_home, browser, go, open_page, sync_api, url  # noqa: F401
+from tests.browser import NEEDS_CHROMIUM, SLOW_MS, TABS, expect, go
 from tests.test_ui import add_evaluation, made_run
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python isn't installed")
-expect = sync_api.expect
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")]
+pytestmark = NEEDS_CHROMIUM
 
 MOST_SHIFT = 0.05
 SHIFT_JS = """() => new Promise((resolve) => {
@@ -39,9 +38,9 @@ def serious(page: Any) -> list[str]:
     [(1280, "light", "en-US", "1 Data"), (390, "dark", "zh-HK", "1 数据")],
 )
 def test_nothing_jumps_and_nobody_is_shut_out(
-    app_home: Path,  # noqa: F811
-    url: str,  # noqa: F811
-    open_page: Callable[..., Any],  # noqa: F811
+    app_home: Path,
+    url: str,
+    open_page: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     width: int,
     scheme: str,

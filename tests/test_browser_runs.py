@@ -10,20 +10,16 @@ import pytest
 
 from sftdemo import runs
 from sftdemo.ui.texts import say
-from tests.test_browser import CHROMIUM, SLOW_MS, app_home, browser, open_page, settled, sync_api, url  # noqa: F401
+from tests.browser import NEEDS_CHROMIUM, SLOW_MS, expect, settled
 from tests.test_ui import add_evaluation, made_run
 
-expect = sync_api.expect
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 
 def test_runs_are_sorted_named_deleted_restored_and_compared(
-    app_home: Path,  # noqa: F811
-    url: str,  # noqa: F811
-    open_page: Callable[..., Any],  # noqa: F811
+    app_home: Path,
+    url: str,
+    open_page: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SFTDEMO_HOME", str(app_home))
