@@ -11,8 +11,8 @@ import torch
 from sftdemo.encoding.label_rows import LabelRow, LabelRows
 from sftdemo.encoding.token_rows import TokenRow, TokenRows
 from sftdemo.model import frozen_head
-from sftdemo.training import token_rows
-from sftdemo.training.token_rows import PreparedTokens, drawn
+from sftdemo.training import token_prepare
+from sftdemo.training.token_prepare import PreparedTokens, drawn
 
 
 def test_words_of_texts_from_a_template_are_drawn_in_their_shares():
@@ -23,7 +23,7 @@ def test_words_of_texts_from_a_template_are_drawn_in_their_shares():
 
 
 def test_only_windows_with_drawn_words_are_computed_and_only_their_tokens_kept(monkeypatch):
-    monkeypatch.setattr(token_rows, "MOST_FITTED", 4)
+    monkeypatch.setattr(token_prepare, "MOST_FITTED", 4)
     rows = [
         TokenRow([number, 10 + number, 20 + number], [1, 2], [(0, 1), (2, 3)], [0, number == 6]) for number in range(8)
     ]

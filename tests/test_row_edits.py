@@ -23,7 +23,7 @@ from sftdemo.errors import UserError
 from sftdemo.ui import row_edits
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts.page import Page
-from sftdemo.ui.tabs import data_edit, row_editing, row_files, row_list
+from sftdemo.ui.tabs import row_editing, row_files, row_list, rows_view
 from sftdemo.ui.tabs.data import DataTab, default_of
 from sftdemo.ui.tabs.data_form import chosen_of
 from sftdemo.verbs.row_records import asked
@@ -288,8 +288,8 @@ def test_data_without_a_list_of_rows_says_why(tab, tmp_path):
     session = Session(tab, table(tmp_path))
     assert session.values[tab.rows.why] == ""
     long = replace(row_editing.read(session.looked), listed=None)
-    assert "more than 50,000" in data_edit.why_unlisted(long, session.looked["data"], "en")
-    assert "50,000" in data_edit.why_unlisted(long, session.looked["data"], "zh")
+    assert "more than 50,000" in rows_view.why_unlisted(long, session.looked["data"], "en")
+    assert "50,000" in rows_view.why_unlisted(long, session.looked["data"], "zh")
 
 
 def test_rows_that_the_model_disagrees_on_most_come_first(tab, tmp_path):

@@ -27,7 +27,7 @@ from sftdemo.systems.linear import Linear
 from sftdemo.systems.other_run import OtherRun
 from sftdemo.systems.system import Task
 from sftdemo.verbs.evaluate import rescore
-from sftdemo.verbs.rivals import compared_to
+from sftdemo.verbs.other_systems import compared_to
 from tests.chat_service import ChatService, serving
 from tests.conftest import home_at, label_rows
 from tests.listener import Listener

@@ -25,7 +25,7 @@ from sftdemo.ui.tabs import ballot, outputs
 from sftdemo.ui.tabs.outputs import OutputsView
 from sftdemo.ui.tabs.systems_view import SystemsView
 from sftdemo.ui.tabs.vote_results import VoteResults
-from sftdemo.verbs import rivals
+from sftdemo.verbs import other_systems
 from sftdemo.votes.pairing import open_contest
 from tests.test_compare_runs import evaluated, row
 from tests.test_tabs import pick, request
@@ -54,7 +54,7 @@ def run_with_systems(name: str = "r", rows: int = 40) -> Run:
         path = f"{evaluation}/systems/{place}.jsonl"
         (run.path / "evaluations" / path).parent.mkdir(exist_ok=True)
         files.write_jsonl(run.path / "evaluations" / path, [{"row": k, "answer": text} for k, text in enumerate(texts)])
-        scores = rivals.compared(run, evaluation, scores, {system: {"key": "k", "answers": path, **facts}})  # type: ignore[arg-type, typeddict-item]
+        scores = other_systems.compared(run, evaluation, scores, {system: {"key": "k", "answers": path, **facts}})  # type: ignore[arg-type, typeddict-item]
     files.write_json(run.path / "evaluations" / evaluation / "scores.json", scores)
     return run
 
@@ -134,7 +134,7 @@ def test_rows_that_one_system_alone_has_right_and_its_regressions() -> None:
     (run.path / "evaluations" / path).parent.mkdir()
     files.write_jsonl(run.path / "evaluations" / path, answers)
     name = "file:/home/me/answers.jsonl"
-    scores = rivals.compared(run, evaluation, run.scores(evaluation), {name: {"key": "k", "answers": path}})  # type: ignore[arg-type, typeddict-item]
+    scores = other_systems.compared(run, evaluation, run.scores(evaluation), {name: {"key": "k", "answers": path}})  # type: ignore[arg-type, typeddict-item]
     files.write_json(run.path / "evaluations" / evaluation / "scores.json", scores)
     view, shown, asked = outputs_view(run)
     assert shown[view.beside]["choices"] == [("base", "0"), (name, "2")] and shown[view.beside]["visible"]

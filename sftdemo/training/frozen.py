@@ -15,7 +15,7 @@ from sftdemo.training.model_card import model_card
 
 if TYPE_CHECKING:
     from sftdemo.schema.run import Summary
-    from sftdemo.training.label_rows import PreparedLabels
+    from sftdemo.training.label_prepare import PreparedLabels
     from sftdemo.training.prepare import Prepared
     from sftdemo.training.progress import Progress
     from sftdemo.training.signals import Interruption

@@ -9,10 +9,10 @@ from sftdemo.config.train import TrainConfig
 from sftdemo.data import Dataset
 from sftdemo.log import Reporter
 from sftdemo.training.continual import Predecessor
-from sftdemo.training.label_rows import PreparedLabels
+from sftdemo.training.label_prepare import PreparedLabels
 from sftdemo.training.prepare import Prepared
 from sftdemo.training.seq2seq_prepare import PreparedPairs
-from sftdemo.training.token_rows import PreparedTokens
+from sftdemo.training.token_prepare import PreparedTokens
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,7 @@ from sftdemo.model import calibration, encoders, frozen_head
 from sftdemo.model.frozen_head import FrozenHead
 from sftdemo.model.label_facts import LabelFacts
 from sftdemo.system import distributed
-from sftdemo.training.label_rows import PreparedLabels
+from sftdemo.training.label_prepare import PreparedLabels
 from sftdemo.training.learner import Learner
 
 if TYPE_CHECKING:

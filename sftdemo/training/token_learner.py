@@ -17,7 +17,7 @@ from sftdemo.training.learner import Learner
 
 if TYPE_CHECKING:
     from sftdemo.training.prepare import Prepared
-    from sftdemo.training.token_rows import PreparedTokens
+    from sftdemo.training.token_prepare import PreparedTokens
 
 
 def learner(prepared: Prepared, reporter: Reporter) -> Learner:

@@ -41,7 +41,7 @@ def inspect(config: TrainConfig, row: int | None = None, reporter: Reporter = TO
     if not dataset.examples:
         return facts
     if config.task == "tokens":
-        from sftdemo.training.token_rows import fault_in
+        from sftdemo.training.token_prepare import fault_in
 
         faults = [fault.to_json() for example in _examples(dataset) if (fault := fault_in(example, dataset))]
         told = "faults" if config.on_fault == "stop" else "dropped"

@@ -24,7 +24,7 @@ from sftdemo.runs.partial import Partial
 from sftdemo.schema.evaluation import General, OutputRow, Scores
 from sftdemo.systems import spec
 from sftdemo.systems.system import Task
-from sftdemo.verbs import answer_rows, forgetting, rivals
+from sftdemo.verbs import answer_rows, forgetting, other_systems
 from sftdemo.verbs.evaluation_rows import add_spelled_calls, all_labels, choices_of, fits, held_out, rows_of, taken
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def evaluate(
         more |= answer_rows.fill(run, rows, longest, config, reporter)
     result = _write(run, config, cast("list[OutputRow]", rows), labels, began, general, more)
     if task:  # after one that can't answer, the next try needn't ask base and tuned again
-        result = rivals.add_systems(run, result["evaluation"], systems, task, config)
+        result = other_systems.add_systems(run, result["evaluation"], systems, task, config)
     partial.remove()
     return result
 
@@ -295,8 +295,8 @@ def rescore(run: runs.Run | str, name: str) -> Scores:
     folder = run.path / "evaluations" / name
     if systems := old.get("systems"):
         files.write_json(folder / "scores.json", result)  # the systems are compared with what stands there
-        result = rivals.compared(run, name, result, systems)
-        result = cast("Scores", {**result, **rivals.chosen(run, name, result)})
+        result = other_systems.compared(run, name, result, systems)
+        result = cast("Scores", {**result, **other_systems.chosen(run, name, result)})
     if general := run.general_outputs(name):
         result["general"] = cast("General", forgetting.judge(cast("list[dict[str, Any]]", general), seed))
     files.write_json(folder / "scores.json", result)

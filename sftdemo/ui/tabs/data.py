@@ -25,7 +25,6 @@ from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, tabs_for
 from sftdemo.ui.parts.redraw import redraw
 from sftdemo.ui.tabs import data_columns, data_views
 from sftdemo.ui.tabs.coming_from import ComingFromOpenAI
-from sftdemo.ui.tabs.data_edit import RowsView
 from sftdemo.ui.tabs.data_form import (
     CHOICES,
     KEPT,
@@ -38,6 +37,7 @@ from sftdemo.ui.tabs.data_form import (
     first_choice,
     xray,
 )
+from sftdemo.ui.tabs.rows_view import RowsView
 from sftdemo.ui.texts import label, language, say
 from sftdemo.ui.texts.faults import in_words
 

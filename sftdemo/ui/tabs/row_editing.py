@@ -1,4 +1,4 @@
-"""Edits of the chosen data's rows: each is a line of a history, and the data is read anew with it."""
+"""What is done to the chosen data's rows: an edit is a line of a history, with which the data is read anew."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from sftdemo.ui.parts.forms import ONE_COMPARISON, wire
 from sftdemo.ui.parts.page import Page, find_ready, latest_evaluation
 from sftdemo.ui.parts.redraw import redraw_where
 from sftdemo.ui.texts import label, language
-from sftdemo.verbs import rivals
+from sftdemo.verbs import other_systems
 
 
 def system_at(run: runs.Run, evaluation: str, place: object) -> str:
@@ -53,7 +53,7 @@ class SystemsView:
         run = find_ready(run_name)
         name = latest_evaluation(run)
         scores = run.scores(name)
-        compared = rivals.compared_to(run, name, system_at(run, name, to), scores["leading"])
+        compared = other_systems.compared_to(run, name, system_at(run, name, to), scores["leading"])
         owner = rights.visitor(request).owner
         return {self.view: systems.systems(scores, language(request), owner, compared, run.name)}
 

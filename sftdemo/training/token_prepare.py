@@ -14,7 +14,7 @@ from sftdemo.data.values import entities, tags
 from sftdemo.encoding.own_text import own_text
 from sftdemo.errors import DataError, Fault, Text, UserError
 from sftdemo.log import Reporter
-from sftdemo.training.label_rows import PreparedLabels, templates_of
+from sftdemo.training.label_prepare import PreparedLabels, templates_of
 
 if TYPE_CHECKING:
     from torch import Tensor

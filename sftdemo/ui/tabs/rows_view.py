@@ -1,4 +1,4 @@
-"""The rows of the chosen data, to look through and to edit: each edit is a line of a history, and the data is read anew."""
+"""The rows of the chosen data, to look through and to edit; what saves an edit and reads the data anew is `row_editing`."""
 
 from __future__ import annotations
 

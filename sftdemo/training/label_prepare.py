@@ -1,4 +1,4 @@
-"""What an encoder's training needs, checked before anything is written: texts in windows, labels, memory."""
+"""What the training of an encoder that labels texts needs, checked before anything is written: texts in windows, labels, memory."""
 
 from __future__ import annotations
 
