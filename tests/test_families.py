@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import PLACES, TEXTS
 from families import FAMILIES, build
 from models_table import PAGE, page
 from peft import PeftModel
@@ -42,31 +43,22 @@ WINDOWED = [name for name, (_, own) in FAMILIES.items() if any(own.get(key) for 
 # One of each kind of layer; the others are like one of these, and slow together.
 KINDS = ("Llama", "Gemma 4", "DeepSeek V3", "GPT-OSS", "Qwen3.5", "LFM3", "Granite 4 hybrid", "Mamba 2", "MPT", "GPT-2")
 FAST = ("Llama", "Gemma 4", "Qwen3.5", "MPT", "GPT-2")
-FAST_FIRST = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
-WORDS = [
-    "good",
-    "fine",
-    "great",
-    "lovely",
-    "nice",
-    "bad",
-    "awful",
-    "sad",
-    "poor",
-    "dreadful",
-    "film",
-    "book",
-    "song",
-    "meal",
-    "room",
-]
+RECURRENT = ("Qwen3.5", "LFM2", "LFM3", "Granite 4 hybrid", "Falcon-H1", "Mamba", "Nemotron-H")
+FAST_WINDOWS = ("Mistral", "Gemma 4", "GPT-OSS", "Llama 4")  # plain, alternating, with sinks, in chunks
+
+
+def fast_alone(names: Iterable[str], fast: Sequence[str]) -> list[Any]:
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+WORDS = [*" ".join(TEXTS).split(), *PLACES[:5]]
 DATA = {"task": "chat", "format": "messages", "instruction": ""}
 SETTINGS = {"lora_r": 4, "lora_alpha": 8}
 LONGEST = 40  # tokens of most answers that are compared
 NEAR_TIE = 1e-4  # logits nearer to each other may be put in either order by rounding
 
 
-@pytest.mark.parametrize("name", WINDOWED)
+@pytest.mark.parametrize("name", fast_alone(WINDOWED, FAST_WINDOWS))
 def test_the_tiny_models_windows_matter(name):
     """Else nothing here would see a window that is ignored."""
     window = max(FAMILIES[name][1].get(key) or 0 for key in SPANS)
@@ -138,7 +130,7 @@ def gradients(model: Any) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(
     ("name", "method"),
-    [pytest.param(name, "lora", marks=[] if name in (*FAST, *WINDOWED) else pytest.mark.slow) for name in FAMILIES]
+    [pytest.param(name, "lora", marks=[] if name in (*FAST, *FAST_WINDOWS) else pytest.mark.slow) for name in FAMILIES]
     + [pytest.param(name, "full", marks=[] if name in FAST else pytest.mark.slow) for name in FAMILIES],
 )
 def test_losses_and_gradients_are_those_of_transformers_and_peft(name, method, folder, tmp_path):
@@ -346,7 +338,7 @@ def check_answers(both: Talk) -> None:
     assert any(unlike), "the adapter changes no answer"
 
 
-@pytest.mark.parametrize("name", FAST_FIRST)
+@pytest.mark.parametrize("name", fast_alone(FAMILIES, FAST))
 def test_likelihoods_are_those_of_plain_passes(name, talk):
     """Of labels and references after prompts of unlike length, read together."""
     both = talk(name, "lora")
@@ -372,7 +364,7 @@ def test_likelihoods_are_those_of_plain_passes(name, talk):
             assert found[index][f"{side}_nll"] == pytest.approx(-sums[-1], rel=1e-4)
 
 
-@pytest.mark.parametrize("name", FAST_FIRST)
+@pytest.mark.parametrize("name", fast_alone(FAMILIES, FAST))
 def test_merging_changes_nothing(name, run_of, tmp_path):
     run, alone = run_of(name, "lora")
     merged = export(run, tmp_path / "merged", merge=True, config=ExportConfig(verify=False)).path
@@ -388,7 +380,7 @@ def test_the_page_of_models_is_what_the_code_does():
     assert PAGE.read_text(encoding="utf-8") == page(), "run `python tests/models_table.py`"
 
 
-@pytest.mark.parametrize("name", ["Qwen3.5", "LFM2", "LFM3", "Granite 4 hybrid", "Falcon-H1", "Mamba", "Nemotron-H"])
+@pytest.mark.parametrize("name", fast_alone(RECURRENT, ("Qwen3.5", "Mamba")))
 def test_recurrent_models_are_never_packed_nor_share_what_was_read(name, folder):
     assert not trainable(loading.load_base(folder(name), torch.float32), TrainConfig(method="full"))[1]
     side = load_run.answering(loading.load_base(folder(name), torch.float32), ("base",))

@@ -38,11 +38,10 @@ from tests.test_families import SETTINGS, data, folder, plain, summed_loss  # no
 )
 def test_lora_stands_beside_layers_that_are_called(name, left_out):
     """Not beside Mamba's that kernels read, routers, or names that PEFT takes for experts; never beside an experts' tensor."""
-    model = loading.add_lora(build(name)[1], TrainConfig(**SETTINGS))
+    base = build(name)[1]
+    linear = {path.split(".")[-1] for path, module in base.named_modules() if "Linear" in type(module).__name__}
+    model = loading.add_lora(base, TrainConfig(**SETTINGS))
     targeted = {name.rpartition(".")[2] for name in model.targeted_module_names}
-    linear = {
-        path.split(".")[-1] for path, module in build(name)[1].named_modules() if "Linear" in type(module).__name__
-    }
     assert linear - targeted - {"lm_head"} == left_out
     assert not model.targeted_parameter_names
 
