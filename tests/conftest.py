@@ -94,6 +94,15 @@ def built_page() -> Any:
     return build()
 
 
+@pytest.fixture(scope="session")
+def running_app(built_page: Any) -> Iterator[tuple[Any, str]]:
+    """The app that serves the page to whole files of tests, and its address; each test says who may do what."""
+    from tests.in_process import serving
+
+    with serving(built_page) as served:
+        yield served
+
+
 def make_tokenizer(template: str = CHATML):
     """A byte-level BPE trained on a few sentences; its end-of-turn token is also its pad token, as in the shipped model."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -154,12 +163,22 @@ def babbler(tmp_path_factory: pytest.TempPathFactory, tokenizer) -> str:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory, tokenizer) -> str:
-    """The folder of the model once it has learned to repeat a word: a base that fine-tuning can build on."""
-    model = make_model(tokenizer)
-    learn_to_repeat(model, tokenizer)
-    folder = tmp_path_factory.mktemp("tiny")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    """The folder of the model once it has learned to repeat a word: a base that fine-tuning can build on.
+
+    One worker teaches it, the others take it from there.
+    """
+    from filelock import FileLock
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            model = make_model(tokenizer)
+            learn_to_repeat(model, tokenizer)
+            saved = tmp_path_factory.mktemp("taught")
+            model.save_pretrained(saved)
+            tokenizer.save_pretrained(saved)
+            saved.rename(folder)
     return str(folder)
 
 

@@ -15,10 +15,8 @@ import pytest
 pytest.importorskip("gradio")
 
 from sftdemo.log import LOG
-from sftdemo.ui import build
 from sftdemo.ui.access import guard, rights, sessions
 from sftdemo.ui.access.settings import AppConfig
-from tests.in_process import serving
 from tests.test_ui import add_evaluation, made_run
 
 PASSWORD = {"authorization": "Bearer secret"}
@@ -31,25 +29,19 @@ ALLOWANCES = {
 }
 
 
-@pytest.fixture(scope="module")
-def blocks() -> Any:
-    return build()
-
-
-@pytest.fixture(scope="module")
-def served(blocks: Any) -> Iterator[tuple[Any, str]]:
-    with serving(blocks) as served:
-        yield served
+@pytest.fixture
+def blocks(built_page: Any) -> Any:
+    return built_page
 
 
 @pytest.fixture(params=ALLOWANCES)
-def url(request: pytest.FixtureRequest, served: tuple[Any, str]) -> Iterator[str]:
+def url(request: pytest.FixtureRequest, running_app: tuple[Any, str]) -> Iterator[str]:
     """The app as it is at a public address, with each way to allow visitors something."""
     sessions._holders.clear()  # those of other visitors, in the test before
     rights.use(
         AppConfig(password="secret", visitor_waiting=10_000, all_waiting=10_000, **ALLOWANCES[request.param]), "::"
     )
-    yield served[1]
+    yield running_app[1]
     rights.use(AppConfig(), "127.0.0.1")
 
 
@@ -279,8 +271,8 @@ def routes(app: Any) -> list[tuple[str, str]]:
     return found
 
 
-def test_every_route_refuses_whom_it_must_and_nobody_else(url: str, served: tuple[Any, str]) -> None:
-    listed = routes(served[0])
+def test_every_route_refuses_whom_it_must_and_nobody_else(url: str, running_app: tuple[Any, str]) -> None:
+    listed = routes(running_app[0])
     assert ("POST", "/gradio_api/upload") in listed and ("GET", "/login") in listed and len(listed) > 60
     wrong = []
     with httpx.Client(base_url=url, timeout=20) as client:

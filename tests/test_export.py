@@ -74,8 +74,8 @@ def answered_here(monkeypatch) -> None:
         ("lora", "merged", "float32"),
         ("lora", "merged", "bfloat16"),
         ("full", "auto", "float32"),
-        ("lora", "gguf-f16", "float32"),
-        ("full", "gguf-q8_0", "float32"),
+        pytest.param("lora", "gguf-f16", "float32", marks=pytest.mark.slow),
+        pytest.param("full", "gguf-q8_0", "float32", marks=pytest.mark.slow),
         ("lora", "gguf-q4_0", "float32"),
     ],
 )

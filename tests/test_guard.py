@@ -19,12 +19,11 @@ pytest.importorskip("gradio")
 import gradio as gr
 
 from sftdemo.errors import UsageError
-from sftdemo.ui import build, launch, served_page
+from sftdemo.ui import launch, served_page
 from sftdemo.ui.access import cookies, guard, payload, rights, sessions
 from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.served_page import ServedPage
 from sftdemo.ui.texts import i18n
-from tests.in_process import serving
 
 OWNERS_ROUTE = "/gradio_api/token"  # 200 for the owner, 403 for everybody else
 PASSWORD = "correct horse"
@@ -32,17 +31,11 @@ BROWSER = {"accept": "text/html"}
 JSON = {"content-type": "application/json"}
 
 
-@pytest.fixture(scope="module")
-def app() -> Iterator[tuple[object, str]]:
-    with serving(build()) as served:
-        yield served
-
-
 @pytest.fixture
-def url(app: tuple[object, str]) -> Iterator[str]:
+def url(running_app: tuple[object, str]) -> Iterator[str]:
     """The address; before and after each test, only its machine reaches the app."""
     rights.use(AppConfig(), "127.0.0.1")
-    yield app[1]
+    yield running_app[1]
     rights.use(AppConfig(), "127.0.0.1")
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import io
+import keyword
 import subprocess
 import sys
+import tokenize
+from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -39,12 +43,11 @@ def module(path: Path) -> str:
 MODULES = {module(path) for path in FILES}
 
 
-@cache
-def nodes(path: Path) -> list[ast.AST]:
-    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+def nodes(path: Path) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(path.read_text(encoding="utf-8")))
 
 
-@cache
+@cache  # names alone: a million nodes would slow every search for garbage in the tests to come
 def imports(path: Path) -> set[str]:
     """The project's modules that a file imports, inside functions and for types alone, too."""
     named = set()
@@ -113,6 +116,44 @@ def test_functions_of_the_page_stay_small():
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= 60
     ]
     assert not long
+
+
+def shapes(source: str) -> list[tuple[int, str]]:
+    """Each line of code by its number, with names, numbers and texts that say only that they are one."""
+    lines: dict[int, list[str]] = {}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING):
+            stays = token.type == tokenize.OP or keyword.iskeyword(token.string)
+            lines.setdefault(token.start[0], []).append(token.string if stays else tokenize.tok_name[token.type])
+    return [(number, " ".join(line)) for number, line in lines.items() if line[0] not in ("from", "import")]
+
+
+def alike(sources: dict[str, str], most: int = 10) -> list[list[str]]:
+    """Places that share more lines than that, with whatever names."""
+    places: dict[tuple[str, ...], list[str]] = {}
+    for name, source in sources.items():
+        lines = shapes(source)
+        for first in range(len(lines) - most):
+            window = tuple(line for _, line in lines[first : first + most + 1])
+            if len(set(window)) > 4:  # else a table
+                places.setdefault(window, []).append(f"{name}:{lines[first][0]}")
+    return [found for found in places.values() if len(found) > 1]
+
+
+@pytest.mark.slow
+def test_no_two_places_share_more_than_ten_lines():
+    body = [
+        f"{name} = ask(x{place}) {sign} {name}"
+        for place, (name, sign) in enumerate(zip("abcdefghijk", "+-*/%+-*/%+", strict=True))
+    ]
+    source = "\n".join(body)
+    assert alike({"a": source, "b": source.replace("ask", "tell")}) and not alike(
+        {"a": source, "b": "\n".join(body[1:])}
+    )
+    root = PACKAGE.parent
+    files = [path for path in FILES if path.parent.name != "config"]  # where settings are declared, one as the other
+    files += [path for folder in ("benchmarks", "docs") for path in (root / folder).rglob("*.py")]
+    assert alike({str(path.relative_to(root)): path.read_text(encoding="utf-8") for path in files}) == []
 
 
 def test_no_package_hides_the_library_datasets():

@@ -263,8 +263,8 @@ def test_a_page_that_is_closed_leaves_the_batch(client: httpx.Client, questions:
     assert {row.finish_reason for row in question.rows} == {"stopped"}
 
 
-def test_it_is_off_unless_asked_for() -> None:
+def test_it_is_off_unless_asked_for(built_page: Any) -> None:
     rights.use(AppConfig(), "127.0.0.1")
     assert not AppConfig().openai
-    paths = {route.path for route in server.app_options(build())["routes"]}
+    paths = {route.path for route in server.app_options(built_page)["routes"]}
     assert not [path for path in paths if path.startswith("/v1")]

@@ -16,7 +16,6 @@ pytest.importorskip("gradio")
 import gradio as gr
 
 from sftdemo.errors import UserError
-from sftdemo.ui import build
 from sftdemo.ui.access.allowance import is_counted
 from sftdemo.ui.parts import redraw, style
 from sftdemo.ui.texts import label
@@ -29,9 +28,9 @@ OF_A_CLICK = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def blocks() -> Any:
-    return build()
+@pytest.fixture
+def blocks(built_page: Any) -> Any:
+    return built_page
 
 
 def events_of(blocks: Any, triggers: set[int]) -> list[Any]:

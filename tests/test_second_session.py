@@ -18,11 +18,10 @@ from sftdemo.config.export import ExportConfig
 from sftdemo.errors import Text
 from sftdemo.runs import Run
 from sftdemo.training import turns
-from sftdemo.ui import build, models, work
+from sftdemo.ui import models, work
 from sftdemo.ui.access import rights, sessions
 from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.tabs.push import Push
-from tests.in_process import serving
 from tests.test_sweep_page import swept
 from tests.test_ui import made_run
 
@@ -76,20 +75,13 @@ class Tab:
         raise AssertionError(said)
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[Any, str]]:
-    blocks = build()
-    with serving(blocks) as (_, url):
-        yield blocks, url
-
-
 @pytest.fixture
-def tabs(served: tuple[Any, str], home: Path) -> Iterator[tuple[Tab, Tab, Tab]]:
+def tabs(running_app: tuple[Any, str], built_page: Any, home: Path) -> Iterator[tuple[Tab, Tab, Tab]]:
     """Two tabs of the owner and a visitor, who may all that visitors may be allowed."""
     sessions._holders.clear()
     allowed = {f"visitors_{name}": True for name in ("evaluate", "train", "own_data", "share")}
     rights.use(AppConfig(password="right", **allowed), "0.0.0.0")
-    blocks, url = served
+    blocks, url = built_page, running_app[1]
     owner = {"authorization": "Bearer right"}
     first, second, visitor = (f"{name} {home.parent.name}" for name in ("first", "second", "visitor"))
     yield Tab(url, blocks, first, **owner), Tab(url, blocks, second, **owner), Tab(url, blocks, visitor)

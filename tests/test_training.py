@@ -290,6 +290,7 @@ def test_a_disk_that_fills_up_fails_the_run_in_words(labelled, tiny, monkeypatch
     assert runs.find("r").status()["state"] == "failed"
 
 
+@pytest.mark.slow
 def test_merged_export_answers_like_the_adapter(labelled, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(compute, "answering_precision", lambda: torch.float32)
     train(config(labelled, tiny))

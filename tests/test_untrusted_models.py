@@ -19,6 +19,7 @@ from sftdemo.errors import UserError
 from sftdemo.model import download, loading, memory_estimate, validation
 
 ROOT = Path(__file__).parents[1]
+LOADERS = ("from_pretrained", "from_config", "pipeline")
 EVIL = "import pathlib\npathlib.Path({mark!r}).write_text('ran')\nclass Own: pass\n"
 
 
@@ -26,10 +27,10 @@ def calls_that_load() -> list[tuple[str, int, ast.Call]]:
     """Every call by which transformers or PEFT may load what a stranger wrote."""
     calls = []
     for path in (*ROOT.glob("sftdemo/**/*.py"), *ROOT.glob("benchmarks/**/*.py"), ROOT / "app.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        text = path.read_text("utf-8")
+        for node in ast.walk(ast.parse(text)) if any(name in text for name in LOADERS) else ():
             function = node.func if isinstance(node, ast.Call) else None
-            name = getattr(function, "attr", getattr(function, "id", ""))
-            if name in ("from_pretrained", "from_config", "pipeline"):
+            if getattr(function, "attr", getattr(function, "id", "")) in LOADERS:
                 calls.append((str(path.relative_to(ROOT)), node.lineno, node))
     return calls
 
