@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import gzip
 import json
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,10 +16,9 @@ pytest.importorskip("gradio")
 import gradio as gr
 
 from sftdemo.errors import UsageError
-from sftdemo.ui import launch, served_page
-from sftdemo.ui.access import cookies, guard, payload, rights, sessions
+from sftdemo.ui import launch
+from sftdemo.ui.access import guard, payload, rights
 from sftdemo.ui.access.settings import AppConfig
-from sftdemo.ui.served_page import ServedPage
 from sftdemo.ui.texts import i18n
 
 OWNERS_ROUTE = "/gradio_api/token"  # 200 for the owner, 403 for everybody else
@@ -217,50 +213,6 @@ def test_a_session_is_its_first_visitors_alone(public: str) -> None:
     assert ann.post("/gradio_api/cancel", json={**body, "event_id": "1"}).json() == {"success": True}
 
 
-@pytest.fixture
-def own_sessions(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Whether a session is a visitor's, of an app that knows none yet."""
-    monkeypatch.setattr(sessions, "_holders", sessions.OrderedDict())
-    rights.use(AppConfig(), "0.0.0.0")
-    yield lambda session, sender: sessions.refusal(session, sender) is None
-    rights.use(AppConfig(), "127.0.0.1")
-
-
-HERE, THERE = "198.41.0.4", "198.41.0.5"
-
-
-def browser(key: str, address: str = HERE, since: float = 0.0) -> rights.Visitor:
-    return rights.Visitor("visitor", key, address=address, browser=True, since=since)
-
-
-def test_sessions_are_forgotten_only_when_there_are_many(own_sessions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MOST_KEPT", 3)
-    ann, bob = browser("ann"), browser("bob")
-    assert all(own_sessions(f"forgotten {number}", ann) for number in range(4))
-    assert own_sessions("forgotten 0", bob) and not own_sessions("forgotten 3", bob)
-
-
-def test_a_session_without_a_cookie_is_the_browsers_once_it_has_one(own_sessions: Any) -> None:
-    """A restart voids a cookie while its page is open, and another tab of the browser brings a new one."""
-    open_page, elsewhere = (rights.Visitor("visitor", rights.key_of(place), address=place) for place in (HERE, THERE))
-    ann, bob = browser("ann"), browser("bob")
-    assert own_sessions("page", open_page)
-    assert not own_sessions("page", elsewhere) and not own_sessions("page", browser("eve", THERE))
-    assert own_sessions("page", ann) and own_sessions("page", ann)
-    assert not own_sessions("page", bob) and not own_sessions("page", open_page), "once"
-
-
-def test_two_tabs_at_once_on_a_first_visit_are_one_browser(own_sessions: Any) -> None:
-    """Each is opened without a cookie and gets one of its own; the browser keeps the later, for the earlier page, too."""
-    now = time.time()
-    first, second = browser("first", since=now - 2), browser("second", since=now - 1)
-    assert own_sessions("page", first) and own_sessions("page", second) and own_sessions("page", first)
-    for other in (browser("eve", THERE, now), browser("bob"), browser("later", since=now + 30)):
-        assert not own_sessions("page", other)
-    long_here, beside = (browser(key, since=now - 900) for key in ("long here", "beside"))
-    assert own_sessions("another page", long_here) and not own_sessions("another page", beside)
-
-
 def test_two_tabs_of_a_new_browser_over_http(public: str) -> None:
     (earlier, page), (later, _) = (
         (reply.cookies, reply.json()) for reply in (httpx.get(public + "/config") for _ in "12")
@@ -273,28 +225,6 @@ def test_two_tabs_of_a_new_browser_over_http(public: str) -> None:
         for cookie, status in ((earlier, 200), (later, last)):
             reply = httpx.post(f"{public}/gradio_api/queue/join", json=body, cookies=cookie, headers=kind)
             assert reply.status_code == status, "scripts are as many as they have cookies"
-
-
-def test_one_address_does_not_push_out_others_pages(own_sessions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "PAGES_AN_HOUR", 3)
-    assert all(own_sessions(f"page {number}", browser(f"new cookie {number}")) for number in range(3))
-    assert sessions.refusal("one more", browser("ann")) == (429, sessions.TOO_MANY)
-    assert own_sessions("page 0", browser("new cookie 0")) and own_sessions("elsewhere", browser("bob", THERE))
-    assert own_sessions("the owner's", rights.Visitor("owner", "o", address=HERE))
-
-
-def test_the_first_key_of_a_home_stays(tmp_path: Path) -> None:
-    """Two apps that are started at once on one home sign with the same."""
-    path = tmp_path / "browsers.key"
-    for number, kept in ((b"1", b"1"), (b"2", b"1")):
-        part = tmp_path / "part"
-        part.write_bytes(number * cookies.KEY_BYTES)
-        cookies._keep_first(part, path)
-        assert path.read_bytes() == kept * cookies.KEY_BYTES and not part.exists()
-    path.write_bytes(b"half")
-    part.write_bytes(b"3" * cookies.KEY_BYTES)
-    cookies._keep_first(part, path)
-    assert path.read_bytes() == b"3" * cookies.KEY_BYTES
 
 
 @pytest.mark.parametrize(
@@ -432,55 +362,6 @@ def test_the_page_is_light_on_the_wire_and_has_each_translation_once(url: str) -
     assert "content-encoding" not in plain.headers and "window.sftdemo" in plain.text
     assert gzip.decompress(sent).startswith(plain.content[:2000])
     assert i18n().translations.keys() == {"en", "zh-CN"}
-
-
-def test_the_page_is_made_once_for_each_address_that_it_is_opened_by(url: str) -> None:
-    """And is nobody's: what another proxy or a header says of the address stays with those who sent it."""
-    made: list[str] = []
-    asked: list[str] = []
-
-    async def page(scope: dict, receive: object, send: Any) -> None:
-        made.append(scope["path"])
-        assert scope["query_string"] == (b"page=rate" if "rate" in asked else b""), (
-            "nobody's wishes are in what all get"
-        )
-        private = b"set-cookie" if scope["path"] == "/rate" else b"x-nothing"
-        headers = [(b"content-type", b"text/html"), (private, b"one")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": f"<head>{len(made)}".encode()})
-
-    served = ServedPage(page, "<script>")
-
-    def ask(path: str = "/", query: str = "", session: object = None, **headers: str) -> bytes:
-        sent: list[Any] = []
-
-        async def send(message: Any) -> None:
-            message.get("headers", []).append((b"set-cookie", b"mine"))  # as the door does
-            sent.append(message)
-
-        raw = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
-        scope = {"type": "http", "method": "GET", "path": path, "query_string": query.encode(), "headers": raw}
-        asyncio.run(served({**scope, "session": session}, None, send))
-        assert [name for name, _ in sent[0]["headers"]].count(b"set-cookie") == 1 + (path == "/rate")
-        return sent[1]["body"]
-
-    first = ask(host="a")
-    assert first == b"<head><script>1" == ask(host="a") == ask(query="run=r", host="a")
-    others = [ask(host="b"), ask(host="a", x_forwarded_proto="https"), ask(host="a", x_forwarded_host="evil")]
-    assert len({first, *others}) == 4 and ask(host="a") == first
-    assert ask(session={"oauth_info": 1}, host="a") != first
-    for query in ("deep_link=x", "page=rate", "page=nonsense&page=rate", "__theme=dark"):
-        assert ask(query=query, host="a") == first, query
-    config = ask("/config", host="a")
-    assert ask("/config", query="page=nonsense", host="a") == ask("/config", query="page=", host="a") == config
-    asked.append("rate")
-    assert ask("/config", query="page=rate", host="a") != config
-    asked.clear()
-    assert ask("/config", host="a") == config
-    assert ask("/rate", host="a") != ask("/rate", host="a"), "a reply with a cookie is one visitor's"
-    for number in range(served_page.MOST_KEPT):
-        ask(host=f"c{number}")
-    assert len(served.kept) == served_page.MOST_KEPT and ask(host="a") != first
 
 
 def test_nobody_changes_the_page_that_others_get(public: str) -> None:
