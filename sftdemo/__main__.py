@@ -184,6 +184,14 @@ def parser(program: str = "python -m sftdemo") -> argparse.ArgumentParser:
     return root
 
 
+class _Terminated(KeyboardInterrupt):
+    """By SIGTERM: what was half-written goes, as at Ctrl-C, and then the process ends as its sender expects."""
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise _Terminated
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 data or run at fault, 2 wrong usage, 130 stopped)."""
     options = parser("sftdemo" if Path(sys.argv[0]).stem == "sftdemo" else "python -m sftdemo").parse_args(arguments)
@@ -191,8 +199,10 @@ def main(arguments: list[str] | None = None) -> int:
     # Whatever a library prints must not get between a machine and its JSON.
     output, sys.stdout = sys.stdout, sys.stderr if options.json else sys.stdout
     try:
-        if arguments is None and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if arguments is None:
+            for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, _terminate)):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, handler)
         result: commands.Result = options.act(options)
     except UserError as error:
         print(f"sftdemo: {error}", file=sys.stderr)
@@ -202,9 +212,12 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"sftdemo: {fault}", file=sys.stderr)
         return fault.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         if distributed.is_rank_zero():
-            print("sftdemo: stopped.", file=sys.stderr)
+            print("sftdemo: stopped.", file=sys.stderr, flush=True)
+        if isinstance(interruption, _Terminated):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTERM)
         return 130
     finally:
         sys.stdout = output

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from sftdemo import EvaluateConfig, ExportConfig, TrainConfig, export, files, runs, train
+from sftdemo import EvaluateConfig, ExportConfig, TrainConfig, export, files, import_run, runs, train
 from sftdemo.config.export import FORMATS
 from sftdemo.errors import UserError
 from sftdemo.inference import merged
@@ -99,6 +100,17 @@ def test_an_export_answers_as_its_run(home, tmp_path, monkeypatch, name, form, d
         assert f"FROM ./{file.name}\n" in modelfile and 'PARAMETER stop "<|im_end|>"' in modelfile
 
 
+def test_an_imported_adapter_is_asked_general_questions(home, tiny, tmp_path, monkeypatch):
+    """It has no rows; a page has no --no-verify to be told of."""
+    answered_here(monkeypatch)
+    imported = import_run(str(runs.find("lora").model_path), base=tiny)
+    try:
+        exported = export(imported, tmp_path / "out")
+        assert exported.check.rows == 10 and exported.check.exact
+    finally:
+        imported.delete()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("quantization", ["int8", "nf4"])
 def test_exports_of_quantized_runs_tell_how_far_their_answers_are_the_runs(
@@ -131,6 +143,21 @@ def test_an_export_that_is_stopped_leaves_nothing(home, tmp_path, looks):
     with pytest.raises(KeyboardInterrupt):
         export("lora", tmp_path / "out", merge=True, reporter=Impatient(looks))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_an_export_and_leaves_nothing(home, tmp_path, number):
+    command = [sys.executable, "-m", "sftdemo", "export", "lora", "--to", str(tmp_path / "out")]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True) as exporting:
+        while not list(tmp_path.glob(".out.*.part")):
+            assert exporting.poll() is None
+            time.sleep(0.05)
+        exporting.send_signal(number)
+        said = exporting.communicate(timeout=120)[1]
+    assert not list(tmp_path.iterdir())
+    assert exporting.returncode == (130 if number == signal.SIGINT else -number)
+    assert "sftdemo: stopped." in said and "Traceback" not in said
 
 
 def test_a_changed_weight_is_found_and_nothing_is_left(home, tmp_path, monkeypatch):

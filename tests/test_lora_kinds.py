@@ -150,8 +150,7 @@ def test_what_cannot_be_is_one_line(settings):
             UserError, match=f"lora_targets names '?{unknown}'?; the model's linear layers are: .*q_proj"
         ):
             train(TrainConfig(**settings, lora_targets=names))
-        assert runs.find("r").status()["state"] == "failed" and not runs.find("r").model_path.exists()
-        runs.find("r").delete()
+        assert not runs.list_runs(), "said before there is a run"
 
 
 @pytest.mark.slow

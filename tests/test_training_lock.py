@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from listener import Listener
 
-from sftdemo import files, runs
+from sftdemo import files, import_run, runs
+from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.log import TO_LOG
 from sftdemo.training import lock
@@ -41,6 +42,15 @@ def test_a_stop_is_heard_while_the_model_loads(moods, tiny, run):  # noqa: F811
     assert train(config(moods, tiny, epochs=0.1))["status"] == "finished"
     with pytest.raises(UserError, match="There is a run named 'r' already"):
         train(config(moods, tiny, epochs=0.1))
+
+
+def test_a_name_is_refused_before_anything_is_read(home):
+    runs.create("taken", "", {})
+    for name, fault in (("a b", "'a b' can't be a run's name"), ("taken", "There is a run named 'taken' already")):
+        with pytest.raises(UserError, match=fault):
+            train(TrainConfig(data="nowhere.jsonl", name=name))
+        with pytest.raises(UserError, match=fault):
+            import_run("nobody/nothing", name)
 
 
 def test_an_interruption_that_a_library_takes_for_an_error_is_one(moods, tiny, monkeypatch):  # noqa: F811

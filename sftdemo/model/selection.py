@@ -144,12 +144,14 @@ def holds_head(chosen: Collection[str]) -> bool:
 
 
 def check(base: Path, config: TrainConfig) -> None:
-    """Raise UserError for a part of `train_only` that the model in a folder doesn't have, or `modules_to_save` that can't be
-    saved; no weight is read."""
-    if config.train_only is None and config.modules_to_save == "none":
+    """Raise UserError for a part of `train_only` or `lora_targets` that the model in a folder doesn't have, or
+    `modules_to_save` that can't be saved; no weight is read."""
+    if config.train_only is None and config.lora_targets is None and config.modules_to_save == "none":
         return
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
+
+    from sftdemo.model import lora_targets
 
     with torch.device("meta"):
         read = AutoConfig.from_pretrained(base, trust_remote_code=False)
@@ -157,6 +159,8 @@ def check(base: Path, config: TrainConfig) -> None:
         model.tie_weights()
     if config.train_only is not None:
         _chosen(model, config)
+    if config.lora_targets is not None:
+        lora_targets.targets(model, config.lora_targets)
     saved_modules.chosen(model, config)
 
 

@@ -70,7 +70,19 @@ def adopt(part: Path, name: str | None, hint: str) -> Run:
             run.delete()
         if _moved(part, run.path):
             return run
-    raise UserError("There is a run named {name!r} already; choose another name, or delete it.", name=name)
+    raise _taken(name)
+
+
+def check_free(name: str) -> None:
+    """Raise UserError where no run can be made under that name, before anything is read or fetched for it."""
+    run = Run(home() / "runs" / valid_name(name))
+    is_there = any(run.path.iterdir()) if run.path.is_dir() else run.path.exists()
+    if is_there and not _learned_nothing(run):
+        raise _taken(name)
+
+
+def _taken(name: str | None) -> UserError:
+    return UserError("There is a run named {name!r} already; choose another name, or delete it.", name=name)
 
 
 # All that a run has before its first step.

@@ -58,6 +58,8 @@ def train(
         config = resume.settings(run)
     elif run is None:
         config = students.complete(config)
+        if config.name is not None and distributed.count() == 1:
+            runs.check_free(config.name)
     if not distributed.is_rank_zero():
         reporter = Quiet(reporter)
     progress = Progress(reporter)

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from sftdemo import files
 from sftdemo.config.train import TrainConfig
+from sftdemo.data.sources import GENERAL_QUESTIONS
 from sftdemo.encoding import encode, source_target
 from sftdemo.encoding.chat_template import TemplateError
 from sftdemo.errors import Text, UserError
@@ -115,7 +117,7 @@ def reference(run: Run, model: Any, reporter: Reporter = TO_LOG) -> Reference:
         kept = {name: getattr(own, name, None) for name in seq2seq.KEPT_SETTINGS}
         languages = {"src_lang": settings.source_language, "tgt_lang": settings.target_language}
         question |= {"decoding": kept, "languages": {name: value for name, value in languages.items() if value}}
-    for example in [*run.examples("test"), *run.examples("validation"), *run.examples("train")]:
+    for example in _asked(run):
         try:
             ids = encode.encode_prompt(tokenizer, example["messages"][:-1], example.get("tools"))
         except TemplateError:
@@ -134,6 +136,13 @@ def reference(run: Run, model: Any, reporter: Reporter = TO_LOG) -> Reference:
     asked = _until_stopped(reporter, question["prompts"])
     answers, leads = fresh_answers.greedy(model.eval(), asked, stops, TOKENS, question["decoding"])
     return Reference(question, answers, leads)
+
+
+def _asked(run: Run) -> list[Any]:
+    """What a run is asked: its rows, held-out ones first; general questions where it came without any, as an adapter does
+    that was imported."""
+    own = [example for split in ("test", "validation", "train") for example in run.examples(split)]
+    return own or list(files.read_jsonl(GENERAL_QUESTIONS))
 
 
 def _until_stopped(reporter: Reporter, prompts: list[list[int]]) -> Iterator[list[int]]:

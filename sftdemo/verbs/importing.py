@@ -38,7 +38,7 @@ def import_run(source: str, name: str | None = None, base: str | None = None, re
     just the tensors that it has on that base. config.json keeps under `imported` where it comes from. Raises UserError.
     """
     if name is not None:
-        runs.valid_name(name)
+        runs.check_free(name)
     with files.disk_faults(), foreign.opened(source, reporter) as origin:
         part = runs.home() / "runs" / f".new-{secrets.token_hex(8)}"
         try:
