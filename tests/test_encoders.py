@@ -256,6 +256,7 @@ def test_the_page_draws_how_far_probabilities_can_be_believed(trained, monkeypat
     assert "calibration-picture" in of_run.result(scores, "en")
 
 
+@pytest.mark.slow
 def test_a_chat_run_and_an_encoder_are_rivals_of_each_other_on_the_same_rows(trained, babbler, monkeypatch):
     home, data = trained
     monkeypatch.setenv("SFTDEMO_HOME", str(home))

@@ -62,6 +62,7 @@ def test_operators_see_that_it_answers_and_what_it_does(url: str) -> None:
     assert "gradio_config" in read(url)[1], "the page is where it was"
 
 
+@pytest.mark.slow
 def test_visitors_do_not_read_metrics(url: str) -> None:
     status, text = read(f"{url}/metrics", **{"X-Forwarded-For": "203.0.113.7"})
     assert status == 403 and "sftdemo_" not in text

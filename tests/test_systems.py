@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,9 @@ from sftdemo.errors import UsageError, UserError
 from sftdemo.evaluation.significance import holm
 from sftdemo.evaluation.system_answers import paired_rows, saved_texts
 from sftdemo.evaluation.systems_table import Named, sentence
-from sftdemo.log import TO_LOG
+from sftdemo.inference import load_run
+from sftdemo.inference.side_by_side import SideBySide
+from sftdemo.log import TO_LOG, Reporter
 from sftdemo.systems import chat_completions, spec
 from sftdemo.systems.few_shot import _nearest, _spread
 from sftdemo.systems.linear import Linear
@@ -44,7 +47,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, tiny: str) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny: str) -> Iterator[Path]:
     """A home with two runs: `r` on labels, `t` on texts."""
     path = tmp_path_factory.mktemp("systems")
     rows = label_rows(100)
@@ -54,7 +57,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny: str) -> Path:
             file = path / f"{name}.jsonl"
             file.write_text("".join(json.dumps(row) + "\n" for row in records))
             train(TrainConfig(data=str(file), model=tiny, name=name, epochs=2.0, learning_rate=3e-3))
-    return path / "home"
+    yield path / "home"
+    loaded.cache_clear()
 
 
 @pytest.fixture
@@ -63,8 +67,15 @@ def home(trained: Path) -> Iterator[Path]:
         yield trained
 
 
-def against(systems: str, run: str = "r", **settings: Any) -> dict[str, Any]:
-    return dict(evaluate(run, EvaluateConfig(against=systems, **settings)))
+@cache
+def loaded(path: Path) -> SideBySide:
+    """A run's models, as the app keeps them from one evaluation to the next."""
+    return load_run.load(runs.Run(path))
+
+
+def against(systems: str, run: str = "r", reporter: Reporter = TO_LOG, **settings: Any) -> dict[str, Any]:
+    config = EvaluateConfig(against=systems, **settings)
+    return dict(evaluate(run, config, loaded(runs.find(run).path), reporter))
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +231,7 @@ def test_what_again_had_asked_before_a_fault_is_not_asked_once_more(home: Path, 
     with pytest.raises(UserError, match="it answered 404"):
         against(name, again=True)
     ChatService.asked, ChatService.left, listener = [], 20, Listener()
-    evaluate("r", EvaluateConfig(against=name, again=True), reporter=listener)
+    against(name, reporter=listener, again=True)
     assert 8 <= len(ChatService.asked) <= 12, "four are under way at once"
     assert any("before it was interrupted it had answered" in note for note in listener.notes)
 
