@@ -1,7 +1,5 @@
-"""Every family of models, tiny: trained, answered, saved and merged as transformers and PEFT alone would.
-
-Rows and prompts are shorter and longer than the models' windows.
-"""
+"""Every family of models, tiny: trained, answered, saved and merged as transformers and PEFT alone would, with rows and prompts
+shorter and longer than the models' windows."""
 
 from __future__ import annotations
 

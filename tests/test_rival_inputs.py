@@ -13,7 +13,7 @@ from sftdemo.data.conversion.wording import Wording
 from sftdemo.errors import UserError
 from sftdemo.evaluation.systems_table import Named, sentence
 from sftdemo.log import TO_LOG
-from sftdemo.systems.few_shot import FewShot
+from sftdemo.systems.few_shot import FewShot, _nearest, _spread
 from sftdemo.systems.linear import Linear
 from sftdemo.systems.other_run import as_trained, with_own_system
 from sftdemo.systems.simple import PredictionFile
@@ -171,3 +171,26 @@ def test_a_difference_that_only_holm_takes_away_says_so() -> None:
     assert "Holm" in said["zh"]
     unclear = sentence(Named.of("tuned"), Named.of("linear"), values | {"low": -0.05, "p": 0.2}, "accuracy", 30, None)
     assert "rows would show it" in unclear["en"] and "可以看出" in unclear["zh"]
+
+
+def test_examples_are_of_the_row_s_kind_and_never_the_row_itself() -> None:
+    train = [example(f"{word} dog", word, "to French", meta={"line": 1}) for word in ("a", "b", "c")]
+    train += [
+        example("the cat", "die Katze", "to German", meta={"line": 1}),
+        example("the dog", "der Hund", "to German", meta={"line": 1}),
+    ]
+    rows = [{"messages": example("The dog!", "", "to German")["messages"][:-1], "task": None}]
+    task = task_of(rows, train)
+    for shown in (_nearest(task, 2), _spread(task, 2)):
+        assert [[turn["messages"][1]["content"] for turn in examples] for examples in shown] == [["the cat"]]
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [(150.0, ("750 times the time", "750 倍")), (526.4, ("over 1,000 times the time", "1,000 多倍"))],
+)
+def test_no_more_of_the_time_is_told_than_a_clock_knows(ms: float, said: tuple[str, str]) -> None:
+    values = {"delta": 0.2, "low": 0.1, "high": 0.3, "p": 0.001, "p_holm": 0.001}
+    for pair in ((ms, 0.2), (0.2, ms)):
+        line = sentence(Named.of("tuned", pair[0]), Named.of("linear", pair[1]), values, "accuracy", 100, None)
+        assert said[0] in line["en"] and said[1] in line["zh"]

@@ -20,15 +20,13 @@ from sftdemo.data.rehearsal import hashes
 from sftdemo.errors import UsageError, UserError
 from sftdemo.evaluation.significance import holm
 from sftdemo.evaluation.system_answers import paired_rows, saved_texts
-from sftdemo.evaluation.systems_table import Named, sentence
+from sftdemo.evaluation.systems_table import Named
 from sftdemo.inference import load_run
 from sftdemo.inference.side_by_side import SideBySide
 from sftdemo.log import TO_LOG, Reporter
 from sftdemo.systems import chat_completions, spec
-from sftdemo.systems.few_shot import _nearest, _spread
 from sftdemo.systems.linear import Linear
 from sftdemo.systems.other_run import OtherRun
-from sftdemo.systems.system import Task
 from sftdemo.verbs.evaluate import rescore
 from sftdemo.verbs.other_systems import compared_to
 from tests.chat_service import ChatService, serving
@@ -131,17 +129,6 @@ def test_every_other_is_measured_against_a_chosen_one(home: Path, again: dict[st
     assert same["difference"]["linear"]["accuracy"] == theirs, "as scores.json has it"
     with pytest.raises(UserError, match="choose one of the systems compared"):
         compared_to(run, name, "copy")
-
-
-@pytest.mark.parametrize(
-    ("ms", "said"),
-    [(150.0, ("750 times the time", "750 倍")), (526.4, ("over 1,000 times the time", "1,000 多倍"))],
-)
-def test_no_more_of_the_time_is_told_than_a_clock_knows(ms: float, said: tuple[str, str]) -> None:
-    values = {"delta": 0.2, "low": 0.1, "high": 0.3, "p": 0.001, "p_holm": 0.001}
-    for pair in ((ms, 0.2), (0.2, ms)):
-        line = sentence(Named.of("tuned", pair[0]), Named.of("linear", pair[1]), values, "accuracy", 100, None)
-        assert said[0] in line["en"] and said[1] in line["zh"]
 
 
 def test_rows_of_any_two_systems(home: Path, again: dict[str, Any]) -> None:
@@ -281,19 +268,6 @@ def test_a_run_that_has_seen_the_test_rows_is_no_rival(home: Path, tiny: str, tm
         train(TrainConfig(data=str(file), model=tiny, name=name, seed=seed, max_steps=1))
     with pytest.raises(UserError, match=r"Run two has learned from \d of these 6 test rows"):
         against("run:two", "one")
-
-
-def test_examples_are_of_the_row_s_kind_and_never_the_row_itself() -> None:
-    def example(text: str, answer: str, system: str) -> dict[str, Any]:
-        turns = [("system", system), ("user", text), ("assistant", answer)]
-        return {"messages": [{"role": role, "content": content} for role, content in turns], "meta": {"line": 1}}
-
-    train = [example(f"{word} dog", word, "to French") for word in ("a", "b", "c")]
-    train += [example("the cat", "die Katze", "to German"), example("the dog", "der Hund", "to German")]
-    rows = [{"messages": example("The dog!", "", "to German")["messages"][:-1], "task": None}]
-    task = Task(rows, train, [], {}, [], 40, 8, 1, None, TO_LOG)  # type: ignore[arg-type]
-    for shown in (_nearest(task, 2), _spread(task, 2)):
-        assert [[turn["messages"][1]["content"] for turn in examples] for examples in shown] == [["the cat"]]
 
 
 def test_the_majority_is_that_of_the_data_before_balancing(home: Path, tiny: str, tmp_path: Path) -> None:
