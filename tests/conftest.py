@@ -88,7 +88,7 @@ def shipped_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def built_page() -> Any:
-    """The whole page as gr.Blocks, to be looked at and not served."""
+    """The whole page as gr.Blocks, which no test changes."""
     from sftdemo.ui import build
 
     return build()
