@@ -70,9 +70,9 @@ def test_a_path_is_its_last_name_to_visitors(text: str, public: str) -> None:
 def test_runs_beside_each_other_tell_visitors_no_folders(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, public: str
 ) -> None:
-    assert run_comparison.shown_value(name, value) == value, "the owner's"
+    assert run_comparison.shown_value(name, value, "en") == value, "the owner's"
     monkeypatch.setattr(rights, "current", lambda: VISITOR)
-    assert run_comparison.shown_value(name, value) == public
+    assert run_comparison.shown_value(name, value, "en") == public
 
 
 def test_the_home_is_named_to_its_owner_alone(as_visitor: None, monkeypatch: pytest.MonkeyPatch) -> None:

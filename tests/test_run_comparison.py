@@ -25,6 +25,7 @@ from sftdemo.ui.access.allowance import HEAVY_QUEUES
 from sftdemo.ui.parts import charts, line_chart
 from sftdemo.ui.parts.line_chart import Line
 from sftdemo.ui.parts.page import Page
+from sftdemo.ui.report import of_run
 from sftdemo.ui.report.document import document
 from sftdemo.ui.tabs import run_comparison
 from sftdemo.ui.tabs.chat_setup import joining
@@ -91,10 +92,17 @@ def test_scores_are_paired_with_the_first_run() -> None:
     runs.rename(good, "The <best>")
     drawn = run_comparison.scores([good, poor, bare], "en")
     assert "B (poor) is worse than A (The &lt;best&gt;)" in drawn and "<best>" not in drawn
-    assert "-70.0" in drawn and "95.0 %" in drawn and "40 of them shared" in drawn
+    assert "-70.0" in drawn and "95.0\xa0%" in drawn and "40 of them shared" in drawn
     assert "<b>" in run_comparison.scores([poor, good], "zh") and "C" not in re.findall("<th>(.) ·", drawn)
     assert "evaluated" in run_comparison.scores([bare], "en")
     assert re.findall("<td>(.*?)</td>", run_comparison.settings([good, poor], "en"))[1:] == ["1", "2"]
+
+
+def test_a_value_is_called_as_in_its_menu() -> None:
+    for lang, name in (("en", "full weights"), ("zh", "全参数")):
+        assert run_comparison.shown_value("method", "full", lang) == name
+        assert name in of_run.setting_value("method", "full", lang)
+    assert run_comparison.shown_value("model", "full", "zh") == "full"
 
 
 def test_answers_stand_side_by_side_with_marks() -> None:

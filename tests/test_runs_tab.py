@@ -102,6 +102,21 @@ def test_many_runs_are_listed_without_reading_them_all(monkeypatch: pytest.Monke
     assert runs.overview(runs.named("run007"))["state"] == "failed" and set(read) == {"run007"}
 
 
+def test_a_student_names_its_teacher_to_the_owner() -> None:
+    student = {"teacher": "big <b>", "teacher_sha256": "0" * 64, "lineage": ["big <b>"]}
+    smaller = {**student, "layers_kept": [0, 2], "block_influence": [0.3, 0.1, 0.2]}
+    learned, fewer = (
+        runs.create(name, "", {"settings": {}, "student": facts}) for name, facts in (("l", student), ("f", smaller))
+    )
+    for run in (learned, fewer):
+        run.write_status("finished")
+    for lang, layers in (("en", "2 of its 3 layers"), ("zh", "3 层中的 2 层")):
+        shown = details(fewer, lang)
+        assert "big &lt;b&gt;" in shown and layers in shown
+        assert "big &lt;b&gt;" in details(learned, lang) and layers not in details(learned, lang)
+        assert "big" not in details(learned, lang, owner=False)
+
+
 def test_a_run_is_named_and_noted_on_the_page(tab: RunsTab) -> None:
     run = made("one", 1)
     made("two", 2)

@@ -253,7 +253,7 @@ def test_the_page_shows_each_field() -> None:
     )
     for lang in TEXTS:
         shown = score_views.fields(found, lang)
-        assert "PER" in shown and "100.0 %" in shown and "0.0 %" in shown
+        assert "PER" in shown and "100.0\xa0%" in shown and "0.0\xa0%" in shown
     assert score_views.fields({}, "en") == ""
     kinds = {"slot_missing", "slot_wrong", "slot_invented", "slot_invalid", "column_fields", "column_entities"}
     assert kinds <= TEXTS["en"].keys() & TEXTS["zh"].keys()

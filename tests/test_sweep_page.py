@@ -65,7 +65,7 @@ def test_each_trial_is_told_with_its_settings_loss_and_end(lang: str) -> None:
     shown = tried(run, lang)
     for ended in ("beaten", "chosen", "diverged", "not_tried"):
         assert say(lang, f"sweep_{ended}") in shown
-    assert "0.3000" in shown and "20 / 40" in shown and "25 %" in shown and shown.count("<tr>") == 5
+    assert "0.3000" in shown and "20 / 40" in shown and "25\xa0%" in shown and shown.count("<tr>") == 5
     assert shown.index("0.3000") < shown.index("0.4000") and shown.count('<path class="l1 best"') == 1
     run.write_status("stopped", step=0, total=0)
     assert shown in details(run, lang) and say(lang, "sweep_tried") in live(run, lang)

@@ -16,6 +16,8 @@ import pytest
 
 pytest.importorskip("gradio")
 
+from gradio import networking
+
 from sftdemo import files, runs
 from sftdemo.config import EvaluateConfig, GenerateConfig, TrainConfig
 from sftdemo.config.read import CLEANING, ReadConfig
@@ -27,7 +29,7 @@ from sftdemo.evaluation import outputs_table
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.inference.engine import MOST_ANSWERED
 from sftdemo.inference.line import MOST_WAITING
-from sftdemo.ui import models, work
+from sftdemo.ui import models, server, work
 from sftdemo.ui.parts import charts, forms, html
 from sftdemo.ui.parts.page import chip_text
 from sftdemo.ui.tabs import ballot, ballot_form, data_columns, data_views, exchange, runs_table, vote_results
@@ -95,6 +97,12 @@ def add_evaluation(run: runs.Run, name: str = "one") -> None:
         "leading": "accuracy",
     }
     files.write_json(folder / "scores.json", scores | {"outputs": str(folder / "outputs.jsonl"), "labels": []})
+
+
+def test_a_busy_machine_has_its_app(built_page: Any) -> None:
+    """Gradio ends the app where its own page doesn't answer within 3 s."""
+    server.app_options(built_page)
+    assert networking.url_ok("http://127.0.0.1:9/")
 
 
 # Texts

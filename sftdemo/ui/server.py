@@ -150,6 +150,7 @@ def start_background_work(config: AppConfig) -> None:
 
 def app_options(blocks: Any) -> dict[str, Any]:
     """Our routes and middleware, for Gradio's app; its own CORS goes."""
+    import gradio.networking
     import gradio.route_utils
     import gradio.routes
     from starlette.middleware import Middleware
@@ -161,6 +162,8 @@ def app_options(blocks: Any) -> dict[str, Any]:
     from sftdemo.ui.served_page import ServedPage
     from sftdemo.ui.tabs import shared_chat
 
+    # Asked once Gradio's own first request has come through; it gives up after 3 s, and a busy machine would have no app.
+    gradio.networking.url_ok = lambda url: True
     gradio.routes.upload_fn = uploads.kept_apart(gradio.route_utils.upload_fn)
     gradio.route_utils.get_fn = bounds.find_function
     gradio.routes.CustomCORSMiddleware = guard.WithoutCors  # type: ignore[assignment,misc]

@@ -56,7 +56,7 @@ def _name(side: str, when: str, lang: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}\xa0%"
 
 
 def _place(confidence: float, accuracy: float) -> tuple[float, float]:

@@ -133,9 +133,9 @@ def split_bar(sizes: Mapping[str, int]) -> str:
 
 
 def shown(metric: str, value: float) -> str:
-    """A score as the field writes it: rates in percent, the others on their scale of 100."""
+    """A score as the field writes it: rates in percent, which no line breaks off, the others on their scale of 100."""
     known = METRICS[metric]
-    return f"{100 * value:.1f} %" if known.is_rate else f"{value:.{known.digits}f}"
+    return f"{100 * value:.1f}\xa0%" if known.is_rate else f"{value:.{known.digits}f}"
 
 
 def gained(metric: str, delta: float) -> str:

@@ -32,7 +32,7 @@ def under_scores(scores: Mapping[str, Any], lang: str) -> str:
         lines.append(say(lang, "left_out_note", n=number(left_out)))
     base, tuned = scores["base"].get("length_ratio"), scores["tuned"].get("length_ratio")
     if base is not None and tuned is not None:
-        repeated = (f"{100 * scores[side].get('repetition', 0.0):.0f} %" for side in ("base", "tuned"))
+        repeated = (f"{100 * scores[side].get('repetition', 0.0):.0f}\xa0%" for side in ("base", "tuned"))
         first, second = repeated
         lines.append(say(lang, "shape_note", base=f"{base:.2f}", tuned=f"{tuned:.2f}", first=first, second=second))
     corrected = [difference["p_holm"] < 0.05 for difference in scores["difference"].values() if "p_holm" in difference]

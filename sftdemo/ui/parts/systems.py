@@ -178,11 +178,10 @@ def score_against_time(listed: Sequence[Entry], metric: str, lang: str, run: str
 
     parts = [_axis(low, high, factor)]
     parts += [
-        f'<text x="{x(decade):.1f}" y="{HEIGHT - 4}" text-anchor="middle">{10.0**decade:g}</text>'
+        f'<text x="{x(decade):.1f}" y="{HEIGHT - 4}" text-anchor="middle">{10.0**decade:g}{" ms" * (decade == last)}</text>'
         f'<line class="grid" x1="{x(decade):.1f}" x2="{x(decade):.1f}" y1="0" y2="{HEIGHT - BOTTOM - 4}"/>'
         for decade in range(first, last + 1)
     ]
-    parts.append(f'<text x="{WIDTH + 8}" y="{HEIGHT - 4}" text-anchor="end">ms</text>')
     key = []
     points = [(x(decade), y(entry.score)) for entry, decade in zip(timed, decades, strict=True)]
     for place, (entry, at) in enumerate(zip(timed, points, strict=True)):

@@ -131,7 +131,10 @@ def setting_differences(settings: Mapping[str, Mapping[str, Any]], compared: Seq
     table_rows = [
         (
             None,
-            [of_run.setting_name(name, lang), *(of_run.setting_value(name, by_run[run.name]) for run in compared)],
+            [
+                of_run.setting_name(name, lang),
+                *(of_run.setting_value(name, by_run[run.name], lang) for run in compared),
+            ],
             False,
         )
         for name, by_run in settings.items()

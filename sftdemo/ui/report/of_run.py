@@ -24,7 +24,7 @@ from sftdemo.ui.parts import charts, html, lineage, preference, scores
 from sftdemo.ui.parts.between import p_value
 from sftdemo.ui.parts.calibration import calibration
 from sftdemo.ui.report import rows
-from sftdemo.ui.texts import TEXTS, duration, number, say
+from sftdemo.ui.texts import TEXTS, choices, duration, number, say
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import jobs
 from sftdemo.votes import Store
@@ -205,7 +205,7 @@ def settings(run: Run, lang: str) -> str:
         if spec.name == "learning_rate" and value is None:
             value = config.peak_learning_rate
         own = getattr(config, spec.name) != spec.default
-        (changed if own else defaults).append((setting_name(spec.name, lang), setting_value(spec.name, value)))
+        (changed if own else defaults).append((setting_name(spec.name, lang), setting_value(spec.name, value, lang)))
     own_settings = listed(changed) if changed else f"<p>{say(lang, 'report_all_defaults')}</p>"
     return html.sheet(
         own_settings + html.folded(say(lang, "report_defaults"), listed(defaults)), say(lang, "report_settings")
@@ -216,9 +216,9 @@ def setting_name(name: str, lang: str) -> str:
     return html.esc(TEXTS[lang].get(f"set_{name}", name))
 
 
-def setting_value(name: str, value: object) -> str:
+def setting_value(name: str, value: object, lang: str) -> str:
     """A setting's value as HTML, of a path its last name alone."""
-    shown = "–" if value is None else rows.middle_cut(private.setting(name, value))
+    shown = "–" if value is None else rows.middle_cut(choices.shown(name, private.setting(name, value), lang))
     return f'<span class="ask">{html.esc(shown)}</span>'
 
 

@@ -24,7 +24,7 @@ from sftdemo.ui.parts.line_chart import Line, downloads, key, letter, line_chart
 from sftdemo.ui.parts.page import Page, find_ready, runs_named
 from sftdemo.ui.parts.redraw import redraw_where
 from sftdemo.ui.tabs.report import ReportButton
-from sftdemo.ui.texts import label, language, number, say
+from sftdemo.ui.texts import choices, label, language, number, say
 from sftdemo.verbs.compare_runs import pair_of, shared_rows
 from sftdemo.votes.pairing import open_contest
 
@@ -81,7 +81,11 @@ def curves(chosen: Sequence[Run], curve: str, lang: str) -> str:
 def settings(chosen: Sequence[Run], lang: str) -> str:
     """The settings in which the runs differ, with each run's value."""
     rows = [
-        (None, [say(lang, f"set_{name}"), *(html.esc(shown_value(name, value)) for value in by_run.values())], False)
+        (
+            None,
+            [say(lang, f"set_{name}"), *(html.esc(shown_value(name, value, lang)) for value in by_run.values())],
+            False,
+        )
         for name, by_run in runs.differences(list(chosen))["settings"].items()
         if name not in UNTOLD
     ]
@@ -91,11 +95,11 @@ def settings(chosen: Sequence[Run], lang: str) -> str:
     return html.table([say(lang, "column_setting"), *heads], rows)
 
 
-def shown_value(name: str, value: Any) -> str:
+def shown_value(name: str, value: Any, lang: str) -> str:
     """A setting's value, for visitors without paths."""
     if value is None:
         return "–"
-    return html.cut(str(value) if rights.current().owner else private.setting(name, value), 60)
+    return html.cut(choices.shown(name, value if rights.current().owner else private.setting(name, value), lang), 60)
 
 
 def scores(chosen: Sequence[Run], lang: str) -> str:

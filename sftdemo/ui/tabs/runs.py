@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -53,8 +53,10 @@ def details(run: runs.Run, lang: str, owner: bool = True) -> str:
     if owner and line["state"] != "damaged" and (text := run.notes().get("notes")):
         noted = f'<p class="note" dir="auto">{html.esc(text)}</p>'
     path = f'<p class="muted small">{say(lang, "runs_folder")}</p><pre class="cmd">{html.esc(run.path.resolve())}</pre>'
-    origin = run.config().get("from") if owner and line["state"] != "damaged" else None
-    before = f'<p class="small">{lineage.line(origin, lang)}</p>' if origin else ""
+    config: Mapping[str, Any] = run.config() if owner and line["state"] != "damaged" else {}
+    before = f'<p class="small">{lineage.line(origin, lang)}</p>' if (origin := config.get("from")) else ""
+    if student := config.get("student"):
+        before += f'<p class="small">{lineage.taught(student, lang)}</p>'
     settings_tried = tried(run, lang) if line["state"] != "damaged" else ""
     content = f"{error}{tags}{noted}{before}{path if owner else ''}"
     return html.sheet(content, line["display_name"] or run.name) + settings_tried

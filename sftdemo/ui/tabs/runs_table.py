@@ -135,7 +135,7 @@ def called(row: Mapping[str, Any]) -> str:
 def cells(run: runs.Run, lang: str) -> dict[str, str]:
     """A line of the table as HTML, by column."""
     row = runs.overview(run)
-    method = say(lang, f"method_{row['method']}") if row["method"] in ("lora", "full", "frozen") else ""
+    method = say(lang, f"choice_method_{row['method']}") if row["method"] in ("lora", "full", "frozen") else ""
     if (row["quantization"] or "none") != "none":
         method += f" {html.esc(row['quantization'])}"
     data = html.esc(html.cut(str(row["data"] or "").rsplit("/", 1)[-1], 28))

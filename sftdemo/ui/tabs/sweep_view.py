@@ -11,7 +11,7 @@ from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs.sweep import ordered
 
 MOST_CURVES = 7
-COLUMNS = ("trial", "rate", "rank", "epochs", "steps", "loss", "time", "why")
+COLUMNS = ("trial", "loss", "rate", "rank", "epochs", "steps", "time", "why")  # on a phone the first ones are in sight
 
 
 def tried(run: Run, lang: str) -> str:
@@ -38,7 +38,7 @@ def _sentence(sweep: Sweep, lang: str) -> str:
         "sweep_plan" if sweep["last_s"] else "sweep_plan_whole",
         n=sweep["rungs"][0]["trials"],
         all=len(sweep["trials"]),
-        share=f"{100 * sweep['rungs'][0]['share']:.3g} %",
+        share=f"{100 * sweep['rungs'][0]['share']:.3g}\xa0%",
         search=duration(lang, sweep["search_s"]),
         last=duration(lang, sweep["last_s"]),
         minutes=f"{sweep['minutes']:g}",
@@ -66,11 +66,11 @@ def _table(trials: list[Trial], lang: str) -> str:
         done = trial["measured"][-1]["step"] if trial["measured"] else 0
         cells = (
             trial["number"],
+            "–" if loss is None else f"{loss:.4f}",
             f"{settings['learning_rate']:.3g}",
             settings.get("lora_r", "–"),
             f"{settings['epochs']:g}",
             f"{done} / {trial['steps'] or '–'}",
-            "–" if loss is None else f"{loss:.4f}",
             duration(lang, trial["seconds"]) if trial["seconds"] else "–",
             say(lang, f"sweep_{trial['ended']}"),
         )

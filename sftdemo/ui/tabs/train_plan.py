@@ -108,7 +108,7 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> s
     """The plan in one sentence: model, method, data, rows, epochs, time."""
     speed = measured_speed(config)
     n = min(len(rows), config.max_examples or len(rows))
-    method = say(lang, f"method_{config.method}")
+    method = say(lang, f"choice_method_{config.method}")
     if config.quantization != "none":
         method += f" ({config.quantization})"
     parts = [

@@ -26,7 +26,11 @@ CHOICES: dict[str, dict[str, tuple[str, str]]] = {
         "tokens": ("entities in a text", "标出文本中的实体"),
         "seq2seq": ("rewriting a text", "改写文本"),
     },
-    "method": {"lora": ("LoRA", "LoRA"), "full": ("all weights", "全部权重"), "frozen": ("head alone", "只训练分类头")},
+    "method": {
+        "lora": ("LoRA", "LoRA"),
+        "full": ("full weights", "全参数"),
+        "frozen": ("frozen, head alone", "编码器不变，只训练分类头"),
+    },
     "best_by": {"loss": ("validation loss", "验证损失"), **{name: METRICS[name].names for name in ANSWER_METRICS}},
     "modules_to_save": {
         "none": ("none", "无"),
@@ -68,3 +72,9 @@ def texts(lang: int) -> dict[str, str]:
 
 def key(name: str, value: str) -> str:
     return f"choice_{name}_{value}"
+
+
+def shown(name: str, value: object, lang: str) -> str:
+    """A setting's value as its form shows it."""
+    words = CHOICES.get(name, {}).get(str(value))
+    return words[lang == "zh"] if words else str(value)
