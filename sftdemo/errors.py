@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any, Self
+
+_VALUE, _WORDS = r"\{(?P<name>\w+)(?::[^{}]*)?\}", r"(?: (?!of |the |in )[a-z-]+)"
+# What a template counts, and the verb of that.
+_COUNTED = re.compile(
+    rf"({_VALUE}{_WORDS}{{0,2}}?) (?P<word>answers|bytes|cells|characters|chats|chunks|columns|combinations|conversations|days|"
+    r"edits|entities|epochs|examples|faults|files|groups|hours|items|labels|layers|lists|metrics|minutes|names|objects|pairs|"
+    r"predictions|prompts|questions|raters|requests|rows|runs|seconds|steps|tags|tensors|texts|tokens|trials|turns|votes)\b"
+)
+_VERB = re.compile(rf"({_VALUE}{_WORDS}{{0,6}}?) (?P<word>are|were|have|begin|declare|go|lose|open|spell|stand)\b")
+_SINGULAR = {"are": "is", "were": "was", "have": "has", "go": "goes", "entities": "entity"}
 
 
 class Text(str):
@@ -71,11 +82,24 @@ def fill(template: str, values: Mapping[str, Any], comma: str = ", ") -> str:
     if not values:
         return str(template)
     filled = dict(values)
+    template = in_number(template, {name for name, value in values.items() if value == 1 and value is not True})
     for name, value in values.items():
         if isinstance(value, list | tuple):
             filled[name] = items = _Items(value)
             items.comma = comma
     return template.format(**filled)
+
+
+def in_number(template: str, ones: Collection[str]) -> str:
+    """The English template with what is counted by one of `ones` in the singular: "{n} rows are" is "{n} row is" then."""
+
+    def one(found: re.Match[str]) -> str:
+        word = found["word"]
+        if found["name"] not in ones:
+            return found[0]
+        return f"{found[1]} {_SINGULAR.get(word) or (f'{word}s' if not word.endswith('s') else word[:-1])}"
+
+    return _COUNTED.sub(one, _VERB.sub(one, template)) if ones else template
 
 
 def sentences(texts: Sequence[Text], frame: str = "{first} {rest}") -> Text:

@@ -16,7 +16,7 @@ pytest.importorskip("gradio")
 import sftdemo
 from sftdemo.data import read
 from sftdemo.errors import DataError, Fault, Text, UserError
-from sftdemo.ui.texts import en_faults, faults
+from sftdemo.ui.texts import en_faults, faults, say
 from sftdemo.ui.texts.faults import in_words
 
 HAN = re.compile("[\u4e00-\u9fff]")
@@ -177,6 +177,30 @@ FIELD = "The row has no such field; it has: {names}."
 def test_texts_with_parts_and_values(text, english, chinese):
     assert in_words(text, "en") == text == english
     assert in_words(text, "zh") == chinese
+
+
+@pytest.mark.parametrize(
+    ("template", "one", "two"),
+    [
+        ("{n} rows at fault were left out; each is listed.", "1 row at fault was left out", "2 rows at fault were left"),
+        ("{n} conversations open with the assistant: …", "1 conversation opens with", "2 conversations open with"),
+        ("{n} entities in {rows} rows", "1 entity in 3 rows", "2 entities in 3 rows"),
+        ("In {split}: {n} texts are long", "In 1: 1 text is long", "In 1: 2 texts are long"),
+        ("line {n} of the edits", "line 1 of the edits", "line 2 of the edits"),
+        ("Turns as {n} runs", "Turns as 1 run", "Turns as 2 runs"),
+    ],
+)
+def test_one_of_something_is_in_the_singular(template, one, two):
+    assert str(Text(template, n=1, rows=3, split="1")).startswith(one)
+    assert str(Text(template, n=2, rows=3, split="1")).startswith(two)
+
+
+def test_the_page_counts_one_row_in_the_singular():
+    assert say("en", "verdict_labels", n="1", k=1) == "1 row, 1 label"
+    assert say("en", "few_rows", n="1", few=30).startswith("1 test row is too few to show whether training helped; 30 are")
+    assert say("en", "long_drop", over="1", max_length="64", dropped="1") == "1 row is over 64 tokens: 1 is left out."
+    assert say("en", "rows_n", n="11") == "11 rows"
+    assert say("zh", "rows_n", n="1") == "1 行"
 
 
 def test_a_text_is_said_in_chinese_with_all_its_parts():

@@ -13,6 +13,7 @@ from sftdemo.config.generate import GenerateConfig
 from sftdemo.config.read import FileConfig, ReadConfig
 from sftdemo.config.sweep import SweepConfig
 from sftdemo.config.train import TrainConfig
+from sftdemo.errors import in_number
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.ui.texts import (
     choices,
@@ -123,7 +124,8 @@ def label(key: str) -> Any:
 
 def say(lang: str, key: str, **values: object) -> str:
     """A sentence made by the server."""
-    return TEXTS[lang][key].format(**values)
+    ones = {name for name, value in values.items() if value in (1, "1")}
+    return in_number(TEXTS[lang][key], ones).format(**values)
 
 
 def language(request: Any) -> str:
