@@ -13,7 +13,7 @@ _VALUE, _WORDS = r"\{(?P<name>\w+)(?::[^{}]*)?\}", r"(?: (?!of |the |in )[a-z-]+
 _COUNTED = re.compile(
     rf"({_VALUE}{_WORDS}{{0,2}}?) (?P<word>answers|bytes|cells|characters|chats|chunks|columns|combinations|conversations|days|"
     r"edits|entities|epochs|examples|faults|files|groups|hours|items|labels|layers|lists|metrics|minutes|names|objects|pairs|"
-    r"predictions|prompts|questions|raters|requests|rows|runs|seconds|steps|tags|tensors|texts|tokens|trials|turns|votes)\b"
+    r"predictions|problems|prompts|questions|raters|requests|rows|runs|seconds|steps|tags|tensors|texts|tokens|trials|turns|votes)\b"
 )
 _VERB = re.compile(rf"({_VALUE}{_WORDS}{{0,6}}?) (?P<word>are|were|have|begin|declare|go|lose|open|spell|stand)\b")
 _SINGULAR = {"are": "is", "were": "was", "have": "has", "go": "goes", "entities": "entity"}

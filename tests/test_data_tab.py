@@ -41,6 +41,18 @@ def told(data: str, **settings) -> dict:
     )
 
 
+def test_the_menu_of_the_answer_counts_labels_as_the_sentence_does(tmp_path):
+    path = tmp_path / "guests.csv"
+    verdicts = ["good", "bad", "mixed", "good "]
+    lines = [f"the stay number {i} was long and fine,{verdicts[i % 4]},{('x', 'y', 'x ')[i % 3]}" for i in range(240)]
+    path.write_text("\n".join(["comment,label,kind", *lines, "the last stay was strange,odd,y"]) + "\n")
+    value, config = told(str(path), columns=None), TrainConfig(data=str(path))
+    preview = chosen_data.dataset(config).preview
+    named = dict(data_columns.choices(value, preview, ("comment", "label"), "en"))
+    assert "label · 4 labels" in named and "kind · 2 labels" in named, named
+    assert "4 labels" in data_views.mapping(value, "en") and "4 labels" in data_views.verdict(value, "en")
+
+
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_what_is_drawn_is_what_check_says(tweets, babbler, lang):
     settings = {"model": babbler, "on_fault": "drop", "clean": "html,personal,duplicates", "balance": "over"}

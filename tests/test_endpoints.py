@@ -167,7 +167,7 @@ SLOW_HANDLERS = (
     "RowsView",
     "Editing",
     "RowLeads",
-    "TrainTab.describe",
+    "TrainTab.follow_form",
     "ReportButton",
     "ComparePanel",
     "VoteResults",

@@ -22,6 +22,7 @@ from sftdemo.ui.tabs.data import DataTab
 from sftdemo.ui.tabs.evaluate import EvaluateTab
 from sftdemo.ui.tabs.train import TrainTab
 from sftdemo.ui.texts import say
+from tests import encoders
 from tests.test_data_handlers import form_of
 from tests.test_tabs import last, request
 from tests.test_ui import made_run
@@ -87,6 +88,18 @@ def test_the_run_that_was_shown_comes_back_and_an_unknown_model_is_said(page: Pa
     assert "There is no model" in shown[tab.plan] and not shown[tab.start]["interactive"]
     with pytest.raises(UserError, match="The Hub did not give 'nope/nope'"):
         tab.fine_tune(request(), {"data": "support_tickets"}, **settings | {"model": "nope/nope"})
+
+
+def test_another_kind_of_model_is_said_by_the_plan_or_no_plan_is_left(page: Page, tmp_path: Path) -> None:
+    tab = TrainTab(page)
+    settings = {name: field.value for name, field in tab.fields.items()} | {"task": "classification"}
+    live = tab.follow_form(request(), {"data": "support_tickets"}, **settings)
+    assert say("en", "plan_none") in next(live)[tab.plan], "the default model can't be that"
+    with pytest.raises(UserError, match="needs a model of its own"):
+        next(live)
+    settings["model"] = encoders.make("bert", tmp_path / "bert")
+    (shown,) = tab.follow_form(request(), {"data": "support_tickets"}, **settings)
+    assert "· a label for a text ·" in shown[tab.plan]
 
 
 def test_an_unknown_model_is_said_with_the_data(page: Page) -> None:

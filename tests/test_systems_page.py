@@ -71,6 +71,8 @@ def test_the_table_and_the_picture_of_systems() -> None:
     assert "Without a time: file:/home/me/answers.jsonl" in shown and "70 prompt tokens, 9 answer tokens" in shown
     svg, figures = (unquote(text) for text in re.findall('href="data:[^,]*,([^"]*)"', shown))
     assert ElementTree.fromstring(svg).tag.endswith("svg")
+    ticks = re.findall('<text x="([0-9.]+)" y="226"[^>]*>([^<]*)<', svg)
+    assert [text for _, text in ticks] == ["0.1", "1", "10", "100", "1000 ms"], "nothing else stands in their line"
     table = list(csv.DictReader(io.StringIO(figures.removeprefix("\ufeff"))))
     assert table[0]["system"] == ENDPOINT and len(table) == 5
     assert {line["ms_per_answer"] for line in table} == {"900.0", "0.2", "50.0", ""}

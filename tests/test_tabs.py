@@ -119,12 +119,16 @@ def test_the_address_names_a_row_of_its_run_only(page: Page) -> None:
     tab = EvaluateTab(page, gr.Tab(), gr.Button(), gr.State(""))
     add_evaluation(made_run("r"))
     add_evaluation(made_run("other"))
-    shown = tab.open_tab("r", "?tab=evaluate&run=r&row=1", request())
+    shown = tab.open_tab("r", "?tab=evaluate&run=r&row=1", request())  # of an older link, counted from 0
     assert shown[tab.outputs.open_number] == 1 and shown[tab.outputs.opened]
+    shown = tab.open_tab("r", "?tab=evaluate&run=r&answer=2", request())
+    assert shown[tab.outputs.open_number] == 1 and "Row 2" in shown[tab.outputs.opened], "the page counts from 1"
     assert tab.open_tab("other", "?tab=evaluate&run=r&row=1", request())[tab.outputs.open_number] is None
     assert tab.follow_address("r", "?tab=vote&run=r&row=1", request()) == {}, "who votes there sees no answers"
     with pytest.raises(UserError, match="That row"):
         tab.open_tab("r", "?run=r&row=99", request())
+    with pytest.raises(UserError, match="That row"):
+        tab.open_tab("r", "?run=r&answer=" + "9" * 1_900, request())
 
 
 def test_the_raters_page_takes_the_run_of_its_link() -> None:

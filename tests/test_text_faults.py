@@ -130,7 +130,7 @@ FIELD = "The row has no such field; it has: {names}."
     [
         (
             Text("{source}: {note}", source="me/set:a", note=Text("{n} faults were repaired; each is listed.", n=3)),
-            "me/set:a: 3 faults were repaired; each is listed.",
+            "me/set:a: 3 problems were repaired; each is listed.",
             "me/set:a：3 处问题已修复并列出。",
         ),
         (
@@ -182,7 +182,11 @@ def test_texts_with_parts_and_values(text, english, chinese):
 @pytest.mark.parametrize(
     ("template", "one", "two"),
     [
-        ("{n} rows at fault were left out; each is listed.", "1 row at fault was left out", "2 rows at fault were left"),
+        (
+            "{n} rows at fault were left out; each is listed.",
+            "1 row at fault was left out",
+            "2 rows at fault were left",
+        ),
         ("{n} conversations open with the assistant: …", "1 conversation opens with", "2 conversations open with"),
         ("{n} entities in {rows} rows", "1 entity in 3 rows", "2 entities in 3 rows"),
         ("In {split}: {n} texts are long", "In 1: 1 text is long", "In 1: 2 texts are long"),
@@ -197,9 +201,13 @@ def test_one_of_something_is_in_the_singular(template, one, two):
 
 def test_the_page_counts_one_row_in_the_singular():
     assert say("en", "verdict_labels", n="1", k=1) == "1 row, 1 label"
-    assert say("en", "few_rows", n="1", few=30).startswith("1 test row is too few to show whether training helped; 30 are")
+    assert say("en", "few_rows", n="1", few=30).startswith(
+        "1 test row is too few to show whether training helped; 30 are"
+    )
     assert say("en", "long_drop", over="1", max_length="64", dropped="1") == "1 row is over 64 tokens: 1 is left out."
     assert say("en", "rows_n", n="11") == "11 rows"
+    repaired = Text("{n} faults were repaired; each is listed.", n=1)
+    assert in_words(repaired, "en") == "1 problem was repaired; each is listed."
     assert say("zh", "rows_n", n="1") == "1 行"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import dataclasses
+import re
 import string
 from collections.abc import AsyncIterator
 from dataclasses import fields
@@ -353,6 +354,22 @@ def test_names_of_runs_keep_the_end_that_tells_them_apart() -> None:
         assert {len(name) for name in short} == {length} and len(set(short)) == len(names)
     assert html.cut_name("short", 5) == "short"
     assert "1128-1042" in chip_text("en", names[42])
+
+
+def test_names_that_differ_only_in_their_middle_are_told_apart_where_they_stand_together() -> None:
+    names = [f"customer-tickets-from-the-shop-{rank}-epochs-2-final-1129-104205" for rank in ("r8", "r16", "r32")]
+    for length in (18, 28, 44):
+        short = html.cut_names([*names, "other"], length)
+        assert len(set(short)) == 4 and max(map(len, short)) <= length and short[-1] == "other"
+        assert all(rank in name for rank, name in zip(("r8", "r16", "r32"), short, strict=False))
+    assert html.cut_names(names[:1] * 2, 18) == [html.cut_name(names[0], 18)] * 2
+
+
+def test_many_blank_lines_take_one_and_stay_in_the_text() -> None:
+    drawn = html.blank_lines(html.esc("a\n\nb" + "\n \n" * 6 + "c"))
+    assert '<span class="blanks" data-n="12">' in drawn and re.sub("<[^>]*>", "", drawn) == "a\n\nb" + "\n \n" * 6 + "c"
+    pair = {"position": 1, "total": 2, "prompt": [], "answer_a": "x" + "\n" * 80 + "y", "answer_b": "y"}
+    assert 'data-n="80"' in ballot.cards(pair, {}, "en")
 
 
 # The page

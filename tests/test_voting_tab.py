@@ -54,6 +54,15 @@ def test_a_vote_is_stored_then_told_then_undone(page: Page) -> None:  # noqa: F8
     assert Store().totals(run, EVALUATION).skip == 1
 
 
+def test_where_all_answers_are_alike_there_is_nothing_to_vote_on(page: Page) -> None:  # noqa: F811
+    run = make_run(0, same=3)
+    for tab, key in ((VoteTab(page, gr.Tab()), "vote_none"), (VoteTab(page), "vote_none_rater")):
+        view = tab.refresh(run.name, "rows", "ann", request())[tab.view]
+        assert (
+            say("en", key) in view and say("en", "vote_done") not in view and say("en", "vote_done_rater") not in view
+        )
+
+
 def test_raters_are_told_at_the_end_and_by_one_click_each_pair(page: Page) -> None:  # noqa: F811
     tab, run = VoteTab(page), make_run(4)
     shown = tab.refresh(run.name, "rows", "ann", request())

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sftdemo.data.types import Preview
+from sftdemo.data.values import targets
 from sftdemo.data.values.columns import MOST_JUDGED, Columns, guess
 
 _ROWS, _COLUMNS, _CELL = 5, 12, 160
@@ -17,7 +18,7 @@ def preview(columns: Columns, every: Sequence[str]) -> Preview:
     shown = list(every[:_COLUMNS])
     rows = [(row.line, [_cell(row.values.get(column)) for column in shown]) for row in columns.rows[:_ROWS]]
     labels = {
-        column: len({str(value) for value in columns.values(column)})
+        column: len({label for value in columns.values(column) for label in targets.labels(value)})
         for column in every[:MOST_JUDGED]
         if columns.few(column)
     }

@@ -13,6 +13,7 @@ from sftdemo.errors import Text, UserError
 from sftdemo.ui import models
 
 MOST_CHARACTERS = 2_000
+ROW = "answer"  # the row that is open, counted from 1 as the page counts
 # In the browser: what an event takes from the address when it is sent. The run is the session's, which no browser sees.
 SEARCH_JS = "() => [location.search]"
 RUN_AND_SEARCH_JS = "(run) => [run, location.search]"
@@ -47,16 +48,18 @@ def tab_shown_js(tab: str) -> str:
 
 @dataclass(frozen=True)
 class Address:
-    """What `?tab=…&run=…&row=…&compare=…,…` asks for; "" where it doesn't say."""
+    """What `?tab=…&run=…&answer=…&compare=…,…` asks for; "" where it doesn't say."""
 
     tab: str = ""
     run: str = ""
-    row: str = ""
+    row: str = ""  # counted from 0, as in outputs.jsonl
     compare: str = ""
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Address:
-        return cls(*(str(query.get(key) or "") for key in ("tab", "run", "row", "compare")))
+        shown = str(query.get(ROW) or "")[:9]  # older links have row=, counted from 0
+        row = str(int(shown) - 1) if shown.isdecimal() else str(query.get("row") or "")
+        return cls(str(query.get("tab") or ""), str(query.get("run") or ""), row, str(query.get("compare") or ""))
 
     @classmethod
     def parse(cls, search: str | None) -> Address:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from sftdemo.evaluation.words import HAN_KANA, NO_SPACES, pattern
 from sftdemo.ui.access import private
 from sftdemo.ui.parts import word_diff
 
+_BLANK_LINES = re.compile(r"(?:[^\S\n]*\n){4,}")
 _ALL_MARKED = re.compile("(<mark>[^<]*</mark>)*")
 # gr.HTML reads ${…} and {{…}} as templates, so text from data and models must not contain them.
 _TEMPLATE = str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;"})
@@ -74,6 +76,24 @@ def cut_name(name: str, length: int) -> str:
         return name
     end = (length - 1) * 3 // 5
     return f"{name[: length - 1 - end]}…{name[-end:]}"
+
+
+def cut_names(names: Sequence[str], length: int) -> list[str]:
+    """Names that stand together, each as `cut_name` cuts it; those that would look alike keep the place where they differ."""
+    alike: dict[str, set[str]] = {}
+    for name in names:
+        alike.setdefault(cut_name(name, length), set()).add(name)
+    return [_told_apart(name, alike[cut_name(name, length)], length) for name in names]
+
+
+def _told_apart(name: str, alike: Collection[str], length: int) -> str:
+    """The name's beginning, then it from where the others that are cut alike begin to differ, as far as there is room."""
+    if len(alike) < 2:
+        return cut_name(name, length)
+    kept = (length - 1) // 3
+    # A little before it stays, so that a part of a number isn't taken for another.
+    start = max(len(commonprefix(list(alike))) - 3, kept + 1)  # noqa: RUF071 (of names, not of paths)
+    return name[:kept] + "…" + cut(name[start:], length - kept - 1)
 
 
 def last_paragraph(text: str) -> str:
@@ -153,6 +173,13 @@ def _as_marks(text: str) -> str:
     for tag in ("ins", "del"):
         text = text.replace(f"<{tag}>", "<mark>").replace(f"</{tag}>", "</mark>")
     return text
+
+
+def blank_lines(drawn: str) -> str:
+    """An answer's HTML with three and more blank lines in a row folded to one that says how many: the text stays as it is."""
+    return _BLANK_LINES.sub(
+        lambda found: f'<span class="blanks" data-n="{found[0].count(chr(10))}">{found[0]}</span>', drawn
+    )
 
 
 def against(reference: str, answer: str) -> str:

@@ -71,10 +71,10 @@ html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointe
     here(shown) {
       if (shown.tab && !this.arrived) return;
       const url = new URL(location.href), params = url.searchParams;
-      const before = {tab: "data", run: "", row: "", ...Object.fromEntries(params)};
+      const before = {tab: "data", run: "", answer: "", ...Object.fromEntries(params)};
       const changed = Object.entries(shown).filter(([key, value]) => value !== before[key]);
       if (!changed.length) return;
-      params.delete("row");  // it is one of the run's on its tab
+      for (const row of ["answer", "row"]) params.delete(row);  // it is one of the run's on its tab
       for (const [key, value] of changed) value ? params.set(key, value) : params.delete(key);
       history[navigator.userActivation?.hasBeenActive ? "pushState" : "replaceState"](history.state, "", url);
     },
@@ -166,7 +166,7 @@ const send = (event) => {
     window.sftdemo.typed = document.querySelector('#chat-input textarea')?.value;
     trigger('select', {value: row.dataset.pick});
   }
-  if (row && row.closest('#outputs')) window.sftdemo.here({row: row.dataset.pick});
+  if (row && row.closest('#outputs')) window.sftdemo.here({answer: String(Number(row.dataset.pick) + 1)});
 };
 element.addEventListener('click', send);
 element.addEventListener('keydown', (event) => {

@@ -55,11 +55,11 @@ def sections(compared: Sequence[Run], lang: str) -> str:
 def bars(compared: Sequence[Run], lang: str) -> str:
     """The metric that decides of each run, base and tuned, with the interval of the gain."""
     drawn = []
-    for run in compared:
+    for run, name in zip(compared, html.cut_names([runs.title(run) for run in compared], 40), strict=True):
         measured = newest(run)
         metric = measured.get("leading")
         if metric in METRICS and metric in measured["base"] and metric in measured["tuned"]:
-            title = f'{html.esc(html.cut_name(runs.title(run), 40))}<span class="why">{say(lang, f"metric_{metric}")}</span>'
+            title = f'{html.esc(name)}<span class="why">{say(lang, f"metric_{metric}")}</span>'
             figures = charts.score_figures(metric, measured, lang)
             drawn.append(f'<div class="score"><div class="metric">{title}</div>{figures}</div>')
     return f'<div class="scores">{"".join(drawn)}</div>' if drawn else ""
@@ -74,9 +74,9 @@ def newest(run: Run) -> Mapping[str, Any]:
 def overview(compared: Sequence[Run], lang: str) -> str:
     """A line a run: its base, its data, and its newest evaluation by the metric that decides, with the interval."""
     table_rows = []
-    for run in compared:
+    for run, name in zip(compared, html.cut_names([runs.title(run) for run in compared], 40), strict=True):
         names = [
-            html.esc(html.cut_name(runs.title(run), 40)),
+            html.esc(name),
             html.esc(of_run.base_of(run)),
             html.esc(of_run.data_name(run)),
         ]
@@ -110,7 +110,7 @@ def answers(compared: Sequence[Run], lang: str) -> str:
     judged = [outputs_table.judged([{**row[run.name]} for row in shared], metric) for run in evaluated]
     spread = [max(scores) - min(scores) for scores in zip(*(_scores(each) for each in judged), strict=True)]
     widest = sorted((place for place, width in enumerate(spread) if width > 1e-9), key=lambda place: -spread[place])
-    names = [html.cut_name(runs.title(run), 30) for run in evaluated]
+    names = html.cut_names([runs.title(run) for run in evaluated], 30)
     drawn = []
     for place in widest[:MOST_ROWS]:
         answers_of_row = [

@@ -97,7 +97,10 @@ def cards(
         if revealed:
             name = "base" if revealed["base_side"] == side else "tuned"
             heading, css = f"<b>{side.upper()}</b> {html.chip(html.cut_name(names[name], 34), name)}", f"{name}-side"
-        text = html.esc(pair[f"answer_{side}"]) or f'<span class="muted">{say(lang, "vote_no_answer")}</span>'
+        text = (
+            html.blank_lines(html.esc(pair[f"answer_{side}"]))
+            or f'<span class="muted">{say(lang, "vote_no_answer")}</span>'
+        )
         if hints.get(f"cut_{side}"):
             text += f"… {cut_chip(lang)}"
         drawn.append(f'<div class="answer {css}" tabindex="0"><span class="who">{heading}</span>{text}</div>')

@@ -12,6 +12,7 @@ from sftdemo.data.layouts.recognition import COMMON, LAYOUTS, PAIRS, parse_colum
 from sftdemo.data.types import Preview
 from sftdemo.errors import UserError
 from sftdemo.ui.parts import html
+from sftdemo.ui.tabs.data_views import total
 from sftdemo.ui.texts import number, say
 
 ROLES = {layout.name: [*layout.roles, *layout.optional, *COMMON] for layout in LAYOUTS}
@@ -65,10 +66,14 @@ def setting(prompt: Any, answer: Any, looked: Mapping[str, Any]) -> str:
 
 
 def choices(summary: Mapping[str, Any], preview: Preview, pair: tuple[str, str], lang: str) -> list[tuple[str, str]]:
-    """The columns as a menu's choices, what is inside objects too; those that hold labels say how many."""
+    """The columns as a menu's choices, what is inside objects too; those that hold labels say how many: of the column that
+    is read, what was counted over all rows."""
+    labels = dict(preview.labels)
+    if summary["labels"] and (read := summary["mapping"].get("label")):
+        labels[read] = total(summary, "labels")
     return [
-        (say(lang, "column_labels", column=column, n=number(preview.labels[column])), column)
-        if column in preview.labels
+        (say(lang, "column_labels", column=column, n=number(labels[column])), column)
+        if column in labels
         else (column, column)
         for column in dict.fromkeys((*preview.columns, *summary["columns"], *pair))
     ]

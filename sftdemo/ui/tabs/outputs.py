@@ -114,7 +114,7 @@ def opened(row: Mapping[str, Any], lang: str, titles: Mapping[str, str] | None =
     def pair(texts: Sequence[str], judged: bool = False) -> str:
         cells = "".join(
             f'<div class="answer {side}-side"><span class="who">{html.chip(titles[side], side)} '
-            f"{verdict(row, side, lang) if judged else ''}</span>{text or '–'}</div>"
+            f"{verdict(row, side, lang) if judged else ''}</span>{html.blank_lines(text) or '–'}</div>"
             for side, text in zip(SIDES, texts, strict=True)
         )
         return f'<div class="two">{cells}</div>'
@@ -141,7 +141,7 @@ def others(row: Mapping[str, Any], titles: Mapping[str, str], lang: str) -> str:
         return ""
     cells = "".join(
         f'<div class="answer"><span class="who">{html.chip(titles[name])} {verdict(row, name, lang)}</span>'
-        f"{html.esc(answer_of(text)) or '–'}</div>"
+        f"{html.blank_lines(html.esc(answer_of(text))) or '–'}</div>"
         for name, text in row["others"].items()
     )
     return f'<p class="muted small">{say(lang, "row_others")}</p><div class="two">{cells}</div>'

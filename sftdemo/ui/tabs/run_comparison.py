@@ -51,24 +51,25 @@ def is_there(name: str) -> bool:
         return False
 
 
-def title(run: Run, length: int = 36) -> str:
-    return html.cut_name(runs.title(run), length)
+def titles(chosen: Sequence[Run], length: int = 36) -> list[str]:
+    return html.cut_names([runs.title(run) for run in chosen], length)
 
 
-def lettered(place: int, run: Run, length: int = 18) -> str:
-    """A run as a column's head: its letter and its name, which the key above the chart has in full."""
-    return f"{letter(place)} · {title(run, length)}"
+def lettered(placed: Sequence[tuple[int, Run]], length: int = 18) -> list[str]:
+    """Runs as columns' heads: each's letter and name, which the key above the chart has at more length."""
+    named = titles([run for _, run in placed], length)
+    return [f"{letter(place)} · {name}" for (place, _), name in zip(placed, named, strict=True)]
 
 
 def curves(chosen: Sequence[Run], curve: str, lang: str) -> str:
     """One curve of every run over the others, with its key and what saves it."""
     kind = curve if curve in CURVES else "loss"
     lines = []
-    for place, run in enumerate(chosen):
+    for place, (run, title) in enumerate(zip(chosen, titles(chosen), strict=True)):
         points = charts.values(run.metrics(), CURVES[kind])
         if kind in SMOOTHED:
             points = charts.smoothed(points)
-        lines.append(Line(title(run), points, place, letter(place), dots=kind == "validation"))
+        lines.append(Line(title, points, place, letter(place), dots=kind == "validation"))
     legend = "".join(key(line, line.name) for line in lines)
     name = say(lang, f"curve_{kind}")
     if not (svg := line_chart(name, lines, lang)):
@@ -91,8 +92,7 @@ def settings(chosen: Sequence[Run], lang: str) -> str:
     ]
     if not rows:
         return f'<p class="muted">{say(lang, "compare_same_settings")}</p>'
-    heads = [lettered(place, run) for place, run in enumerate(chosen)]
-    return html.table([say(lang, "column_setting"), *heads], rows)
+    return html.table([say(lang, "column_setting"), *lettered(list(enumerate(chosen)))], rows)
 
 
 def shown_value(name: str, value: Any, lang: str) -> str:
@@ -110,7 +110,8 @@ def scores(chosen: Sequence[Run], lang: str) -> str:
     measured = [run.scores(run.evaluations()[0]) for _, run in evaluated]
     first = evaluated[0][1]
     pairs = [pair_of(first, run) for _, run in evaluated[1:]]
-    names = {run.name: f"{letter(place)} ({title(run)})" for place, run in evaluated}
+    named = zip(evaluated, titles([run for _, run in evaluated]), strict=True)
+    names = {run.name: f"{letter(place)} ({title})" for (place, run), title in named}
     said = "".join(
         f"<p>{between.sentence({**pair, 'first': names[pair['first']], 'second': names[pair['second']]}, lang)}</p>"
         for pair in pairs
@@ -123,7 +124,7 @@ def scores(chosen: Sequence[Run], lang: str) -> str:
         cells = [_score(name, each["tuned"].get(name)) for each in measured]
         gains = ["", *(_gain(name, pair["difference"].get(name)) for pair in pairs)]
         rows.append((None, [say(lang, f"metric_{name}"), *map("".join, zip(cells, gains, strict=True))], False))
-    heads = [say(lang, "outputs_metric"), *(lettered(place, run) for place, run in evaluated)]
+    heads = [say(lang, "outputs_metric"), *lettered(evaluated)]
     more = ""
     if len(rows) > SCORES_SHOWN + 1:
         rest = html.table(heads, rows[SCORES_SHOWN + 1 :])
@@ -195,7 +196,7 @@ def answers(chosen: Sequence[Run], differing: bool, shown: int, lang: str, best:
     heads = [
         say(lang, "column_prompt"),
         say(lang, "column_reference"),
-        *(lettered(place, run) for place, run in evaluated),
+        *lettered(evaluated),
     ]
     count = say(lang, "runs_of_rows", k=number(min(shown, len(places))), n=number(len(places)), all=number(len(shared)))
     return f'{html.table(heads, table_rows)}<p class="muted small">{count}</p>', len(places)
@@ -289,7 +290,8 @@ class ComparePanel:
         differ = f"<h3>{say(lang, 'compare_settings')}</h3>{settings(chosen, lang)}" if len(chosen) > 1 else ""
         begun = {**dict.fromkeys((self.body, self.report.button), gr.update(visible=True)), self.shown: ROWS_SHOWN}
         visitor, both = rights.visitor(request), len(chosen) > 1
-        measured_runs = [(lettered(place, run), run.name) for place, run in enumerate(chosen) if run.evaluations()]
+        placed = [(place, run) for place, run in enumerate(chosen) if run.evaluations()]
+        measured_runs = [(head, run.name) for head, (_, run) in zip(lettered(placed), placed, strict=True)]
         begun[self.best] = gr.update(
             choices=[(say(lang, "outputs_all"), ""), *measured_runs], value="", visible=len(measured_runs) > 1
         )

@@ -124,16 +124,15 @@ def gain(row: Mapping[str, Any], lang: str) -> str:
     return f'{name} {charts.shown(row["metric"], row["tuned"])} <span class="{css}">{charts.gained(row["metric"], delta)}</span>'
 
 
-def called(row: Mapping[str, Any]) -> str:
-    """The run's name as HTML, cut in its middle; under a display name its folder's, and its tags."""
-    title = row["display_name"] or row["name"]
+def called(row: Mapping[str, Any], title: str) -> str:
+    """The run's name as HTML, as it is cut; under a display name its folder's, and its tags."""
     folder = f'<span class="muted small">{html.esc(html.cut_name(row["name"], NAME_LENGTH))}</span>' if row["display_name"] else ""  # fmt: skip
     tags = "".join(html.chip(tag) for tag in row["tags"] or ())
-    return f'<b title="{html.esc(row["name"])}">{html.esc(html.cut_name(title, NAME_LENGTH))}</b> {folder} {tags}'
+    return f'<b title="{html.esc(row["name"])}">{html.esc(title)}</b> {folder} {tags}'
 
 
-def cells(run: runs.Run, lang: str) -> dict[str, str]:
-    """A line of the table as HTML, by column."""
+def cells(run: runs.Run, title: str, lang: str) -> dict[str, str]:
+    """A line of the table as HTML, by column; `title` is the run's, cut."""
     row = runs.overview(run)
     method = say(lang, f"choice_method_{row['method']}") if row["method"] in ("lora", "full", "frozen") else ""
     if (row["quantization"] or "none") != "none":
@@ -143,7 +142,7 @@ def cells(run: runs.Run, lang: str) -> dict[str, str]:
     state = say(lang, f"state_{row['state']}")
     beneath = " · ".join(filter(None, (data, method, when, state)))
     return {
-        "run": f'{called(row)}<span class="beneath muted small">{beneath}</span>',
+        "run": f'{called(row, title)}<span class="beneath muted small">{beneath}</span>',
         "data": data,
         "method": method,
         "when": when,
@@ -171,8 +170,9 @@ def runs_table(matches: Sequence[runs.Run], shown: int, chosen: str, lang: str, 
             f'<th class="c-{column}" aria-sort="{sorting}"><button data-pick="{SORT}{column}">{name}{arrow}</button></th>'
         )
     lines = []
-    for run in matches[:shown]:
-        row = "".join(f'<td class="c-{column}">{cell}</td>' for column, cell in cells(run, lang).items())
+    titles = html.cut_names([runs.title(run) for run in matches[:shown]], NAME_LENGTH)
+    for run, title in zip(matches, titles, strict=False):
+        row = "".join(f'<td class="c-{column}">{cell}</td>' for column, cell in cells(run, title, lang).items())
         selected = str(run.name == chosen).lower()
         lines.append(f'<tr data-pick="{html.esc(run.name)}" tabindex="0" aria-selected="{selected}">{row}</tr>')
     table = f'<table class="t list"><thead><tr>{"".join(heads)}</tr></thead><tbody>{"".join(lines)}</tbody></table>'

@@ -30,7 +30,8 @@ def offered(visitor: rights.Visitor, lang: str) -> Any:
     ready = [
         run for run in runs.list_runs()[:OFFERED] if visitor.owner and models.is_ready(run) and run.kind == kinds.CHAT
     ]
-    named = [(html.cut_name(runs.title(run), NAME_LENGTH), run.name) for run in ready]
+    titles = html.cut_names([runs.title(run) for run in ready], NAME_LENGTH)
+    named = [(title, run.name) for title, run in zip(titles, ready, strict=True)]
     return gr.update(choices=[(say(lang, "start_base"), ""), *named], visible=visitor.owner)
 
 

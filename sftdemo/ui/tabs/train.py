@@ -145,6 +145,14 @@ class TrainTab:
             self.start: gr.update(interactive=bool(rows)),
         }
 
+    def follow_form(self, request: gr.Request, chosen: dict[str, Any], **settings: Any) -> Iterator[dict[Any, Any]]:
+        """As `describe`; while a setting is wrong, no plan of other settings stands over what is said of it."""
+        try:
+            yield self.describe(request, chosen, **settings)
+        except UserError:
+            yield {self.plan: html.block(html.esc(say(language(request), "plan_none")), "muted")}
+            raise
+
     def describe_again(self, request: gr.Request, chosen: dict[str, Any], **settings: Any) -> Iterator[dict[Any, Any]]:
         """The same in another language; where a field is wrong, that instead of the plan, which was made before."""
         try:
@@ -265,7 +273,7 @@ class TrainTab:
         described = [self.plan, self.command, self.start, fields["task"]]
         # A training that ends tells how fast the next one will be.
         changes = partial(gr.on, [page.data.change, self.started.change, *(field.change for field in fields.values())])
-        wire(changes, self.describe, settings, described, fault)
+        wire(changes, self.follow_form, settings, described, fault)
         for name, twin in page.preparing.items():
             pass_on(twin, fields[name])
             pass_on(fields[name], twin)
@@ -274,7 +282,7 @@ class TrainTab:
         take_preset = choices_of_presets(preset_fields)
         preset_taken = wire(self.preset.input, None, [self.preset], list(preset_fields.values()), js=take_preset)
         # The fields' own change events can come between two fields; this one sees them all.
-        wire(preset_taken.then, self.describe, settings, described, fault)
+        wire(preset_taken.then, self.follow_form, settings, described, fault)
         buttons = [self.start, self.stop, self.resume, self.evaluate]
         views = [self.watched, self.kept, self.queue, self.view, *buttons, self.log_box, self.log]
         began = [*views, self.started, page.timer]

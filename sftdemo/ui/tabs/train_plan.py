@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo import runs
-from sftdemo.config.kinds import LABELLING, SEQ2SEQ
+from sftdemo.config.kinds import CHAT, LABELLING, SEQ2SEQ
 from sftdemo.config.start import DEFAULT_MODEL
 from sftdemo.config.train import TrainConfig
 from sftdemo.model import download, encoder_memory, memory_estimate, validation
 from sftdemo.system import compute
 from sftdemo.ui import models
 from sftdemo.ui.parts import html
-from sftdemo.ui.texts import duration, number, say
+from sftdemo.ui.texts import choices, duration, number, say
 
 MODEL_NAMES = {DEFAULT_MODEL: "SmolLM2-135M"}
 BYTES_A_TOKEN, TEMPLATE_TOKENS = 3.5, 35  # rough, for the estimate before a tokenizer is at hand
@@ -113,6 +113,7 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> s
         method += f" ({config.quantization})"
     parts = [
         html.esc(MODEL_NAMES.get(config.model, config.model)),
+        *([] if config.task == CHAT else [say(lang, choices.key("task", config.task))]),
         method,
         html.esc(
             html.cut_name(runs.source_name(config.data).strip(), 40)

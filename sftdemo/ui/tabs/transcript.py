@@ -82,7 +82,10 @@ def title(name: str, view: View) -> str:
     """What a column is called: its run, where there are several."""
     if name == BASE:
         return say(view.lang, "name_base")
-    return html.cut_name(title_of(name), 28) if len(view.names) > 2 else say(view.lang, "name_tuned")
+    if len(view.names) <= 2:
+        return say(view.lang, "name_tuned")
+    names = [each for each in view.names if each != BASE]
+    return dict(zip(names, html.cut_names(list(map(title_of, names)), 28), strict=True))[name]
 
 
 def says_labels(names: Sequence[str]) -> bool:
@@ -123,7 +126,7 @@ def answer_drawn(turn: Turn, number: int, name: str, text: str, is_last: bool, v
     tools = "" if view.read_only or view.streaming else answer_tools(number, name, is_last, lang)
     return (
         f'<div class="answer {kind}-side"><span class="who">{html.chip(title(name, view), kind)} {judged}</span>'
-        f'{folded if thoughts else ""}<div class="text" tabindex="0">{text}</div><div class="under muted small">'
+        f'{folded if thoughts else ""}<div class="text" tabindex="0">{html.blank_lines(text)}</div><div class="under muted small">'
         f'<span class="num">{figures(answer, view.notes.get(name, "") if is_last else "", lang)}</span>{tools}</div></div>'
     )
 

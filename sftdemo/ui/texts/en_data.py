@@ -14,7 +14,7 @@ DATA = {
     "data_splits": "Rows",
     "data_scripts": "Writing system",
     "data_placeholders": "Placeholders: {names}",
-    "data_duplicates": "Duplicate rows: {n}",
+    "data_duplicates": "{n} duplicate rows",
     "data_leaked": "Test rows that also appear in training: {n}",
     "data_duplicates_none": "No duplicate rows",
     "data_leaked_none": "No test row appears in training",
