@@ -86,6 +86,8 @@ def test_the_run_that_was_shown_comes_back_and_an_unknown_model_is_said(page: Pa
     settings = {name: field.value for name, field in tab.fields.items()}
     shown = tab.describe(request(), {"data": "support_tickets"}, **settings | {"model": "nope"})
     assert "There is no model" in shown[tab.plan] and not shown[tab.start]["interactive"]
+    shown = tab.describe(request(), {"data": "support_tickets"}, **settings | {"model": "nope/nope"})
+    assert say("en", "plan_fetch") in shown[tab.plan] and "about" not in shown[tab.plan], "nothing is known of it"
     with pytest.raises(UserError, match="The Hub did not give 'nope/nope'"):
         tab.fine_tune(request(), {"data": "support_tickets"}, **settings | {"model": "nope/nope"})
 

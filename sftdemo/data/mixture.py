@@ -86,6 +86,7 @@ def mix(parts: list[Part], datasets: list[Dataset], source: str) -> Dataset:
             mixed.splits.setdefault(split, []).extend(examples)
         for kind in ("faults", "warnings", "dropped", "fixed"):
             getattr(mixed, kind).extend(getattr(dataset, kind))
+        mixed.repairable += dataset.repairable
         mixed.notes += [Text("{source}: {note}", source=name, note=note) for note in dataset.notes]
         mixed.columns += [column for column in dataset.columns if column not in mixed.columns]
         mixed.sources.append(_described(part, name, dataset))

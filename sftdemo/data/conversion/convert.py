@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from sftdemo.config.read import OWN_TEXTS, ReadConfig
@@ -52,12 +53,13 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset, limits: Limit
     if recognized is None:
         flat = recognition.Search.of([row._replace(values=flattened(row.values)) for row in rows], config)
         dataset.suggested = recognition.suggestion(search, flat)
-        dataset.preview = preview(flat.columns, flat.every)
-        dataset.preview.guess = likely_pair(flat.columns, flat.every, dataset.suggested)
+        pair = likely_pair(flat.columns, [c for c in flat.every if not _is_opened(c, flat)], dataset.suggested)
+        dataset.preview = preview(flat.columns, flat.every, pair or ())
+        dataset.preview.guess = pair
         dataset.faults.append(recognition.no_layout(search, dataset.suggested))
         return
-    dataset.preview = preview(search.columns, search.every)
     mapping, faults = recognized
+    dataset.preview = preview(search.columns, search.every, mapping.columns.values())
     dataset.faults += faults
     tally = Tally()
     converter = Converter(mapping, config, dataset, tally)
@@ -91,6 +93,15 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset, limits: Limit
         )
     dataset.splits = {name: examples for name, examples in splits.items() if examples}
     summarise(dataset, mapping.layout.task)
+    if len(dataset.labels) == 1 and dataset.examples > 1 and dataset.task == "classification":
+        problem = Text("Every row has the label {label!r}.", label=next(iter(dataset.labels)))
+        remedy = Text("With one label there is nothing to tell apart; add rows with another.")
+        dataset.warnings.append(Fault(0, mapping.columns.get("label", ""), problem, remedy, rows[0].file))
+
+
+def _is_opened(column: str, flat: recognition.Search) -> bool:
+    """Whether the column holds objects whose fields are columns, too: no row has both."""
+    return flat.columns.objects(column) and any(other.startswith(f"{column}.") for other in flat.every)
 
 
 def _within(rows: list[Row], limits: Limits, faults: list[Fault]) -> list[Row]:
@@ -158,7 +169,20 @@ def _layout(
         rows = [row._replace(values=_transcribed(row.values, transcript)) for row in rows]
         search = recognition.Search.of(rows, config)
         recognized = recognition.recognize(search)
-    return rows, search, recognized or recognition.recognize(search, loose=True)
+    recognized = recognized or recognition.recognize(search, loose=True)
+    unknown = recognized is None and not search.named and config.format in ("auto", "messages")
+    if unknown and (path := _conversation_inside(rows, config)):
+        rows = [row._replace(values=_with_paths(row, [path])) for row in rows]
+        search = recognition.Search.of(rows, replace(config, columns=recognition.write_columns({"messages": path})))
+        recognized = recognition.recognize(search)
+    return rows, search, recognized
+
+
+def _conversation_inside(rows: list[Row], config: ReadConfig) -> str | None:
+    """The path to the one conversation inside the rows' objects: "chat.messages"."""
+    flat = recognition.Search.of([row._replace(values=flattened(row.values)) for row in rows], config)
+    inside = [column for column in flat.every if "." in column]
+    return roles.by_values(flat.columns, inside, loose=True).get("messages")
 
 
 def _transcribed(values: dict[str, Any], column: str) -> dict[str, Any]:

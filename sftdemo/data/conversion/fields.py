@@ -47,6 +47,7 @@ class Fields:
         mended = self.fix and done
         faults = self.dataset.fixed if mended else self.dataset.warnings
         faults.append(Fault(row.line, column, problem, done if mended else remedy, row.file))
+        self.dataset.repairable += bool(done and not mended)
 
     def sound(self, row: Row, column: str, text: str, turn: int = 0) -> str:
         """The text (of a turn, where it has a number), with a warning for what came through broken, or mended."""

@@ -215,6 +215,10 @@ def _unwrapped(table: Table, only: Value, text: str) -> list[Value] | None:
         table.note(Text("its rows are the {n} objects in it.", n=len(inner)))
         return [(line, item, source) for item in inner]
     key = next((key for key in WRAPPERS if isinstance(value.get(key), list)), None) or _only_list(value)
+    if key is None and (nested := _nested_list(value)):
+        path, items = nested
+        table.note(Text("its rows are those under {key!r}.", key=path))
+        return [(line, item, json.dumps(item)) for item in items]
     if key is None or not all(isinstance(item, dict | list) for item in value[key]):
         return None
     names = value.get("columns")
@@ -229,6 +233,18 @@ def _unwrapped(table: Table, only: Value, text: str) -> list[Value] | None:
     if all(isinstance(item, dict) and isinstance(item.get("row"), dict) and "row_idx" in item for _, item, _ in rows):
         return [(at, item["row"], part) for at, item, part in rows]  # as the Hub's viewer gives rows
     return rows
+
+
+def _nested_list(value: dict[str, Any]) -> tuple[str, list[dict[str, Any]]] | None:
+    """The only list of objects inside the object that a file wraps its rows with, by its path; turns are no rows."""
+    wrapped = [(key, value[key]) for key in WRAPPERS if isinstance(value.get(key), dict)]
+    lists = [
+        (f"{key}.{name}", items)
+        for key, inner in wrapped
+        for name, items in inner.items()
+        if isinstance(items, list) and items and all(isinstance(item, dict) for item in items)
+    ]
+    return lists[0] if len(lists) == 1 and not {"role", "from", "content"} & lists[0][1][0].keys() else None
 
 
 def _only_list(value: dict[str, Any]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import itertools
 import re
 import warnings
 import zipfile
@@ -21,6 +22,7 @@ from sftdemo.data.limits import Limits, OverLimit
 from sftdemo.errors import Text
 
 SUFFIXES = (".xlsx", ".xlsm")
+_FIRST = 100  # rows that tell whether a sheet holds a table
 _ROWS = 1_048_576  # of a sheet, at most
 _ERRORS = {"#N/A", "#REF!", "#DIV/0!", "#NAME?", "#VALUE!", "#NULL!", "#NUM!"}
 _CHUNK = 1 << 20
@@ -54,7 +56,7 @@ def suffix_of(data: bytes) -> str | None:
 
 
 def read(table: Table, data: bytes, config: ReadConfig) -> None:
-    """Fill the table from the sheet that `config` names, else from the first with rows; sheets called train and test
+    """Fill the table from the sheet that `config` names, else from the first with a table, or with rows; sheets called train and test
     are splits. Raises OverLimit for more than the table may hold."""
     if problem := _fault(data, table.limits):
         table.fault(0, problem, Text("Save it anew, or its rows as .csv."))
@@ -138,19 +140,26 @@ def _sheets(table: Table, book: Any, config: ReadConfig) -> None:
             _sheet(part, sheet, config, walk)
             table.extend(part)
         return
-    for sheet in shown[:1]:
-        _sheet(table, sheet, config, walk)
-    if len(shown) > 1:
-        others = [repr(sheet.title) for sheet in shown[1:20]]
+    read = next((sheet for sheet in shown if _is_table(sheet, walk)), shown[0] if shown else None)
+    if read is not None:
+        _sheet(table, read, config, walk)
+    if read is not None and len(shown) > 1:
+        others = [repr(sheet.title) for sheet in shown[:20] if sheet is not read]
         table.warn(
             0,
-            Text("Only the sheet {name!r} is read; there are also {names}.", name=shown[0].title, names=others),
+            Text("Only the sheet {name!r} is read; there are also {names}.", name=read.title, names=others),
             Text("Name another with --sheet."),
         )
 
 
 def _has_rows(sheet: Any, walk: _Walk) -> bool:
     return any(value is not None for _, row in walk.rows(sheet) for value in row)
+
+
+def _is_table(sheet: Any, walk: _Walk) -> bool:
+    """Whether two of its first rows have more than one cell: a page of notes has none such."""
+    first = itertools.islice(walk.rows(sheet), _FIRST)
+    return sum(sum(value is not None for value in row) > 1 for _, row in first) > 1
 
 
 def _sheet(table: Table, sheet: Any, config: ReadConfig, walk: _Walk) -> None:

@@ -146,6 +146,11 @@ class Search:
         shapes = Counter(tuple(row.values) for row in rows)
         every = list(dict.fromkeys(column for shape in shapes for column in shape))
         if unknown := [column for column in named.values() if column not in set(every)]:
+            for outer in unknown:  # it was opened for what is named inside of it
+                if inner := next((name for name in named.values() if name.startswith(f"{outer}.")), ""):
+                    raise UserError(
+                        "{inner!r} is a part of {outer!r}; choose columns beside each other.", inner=inner, outer=outer
+                    )
             raise UserError(
                 "columns names {names}, which no row has; there are: {known}.",
                 names=_names(unknown),
@@ -297,6 +302,9 @@ def no_layout(search: Search, suggested: dict[str, str]) -> Fault:
         return Fault(
             0, "", problem, Text("If so, read them with {flags}; else name the right ones.", flags=flag(pairs)), file
         )
+    if wanted == "auto" and len(search.every) == 1:
+        problem = Text("The only column is {name!r}.", name=search.every[0])
+        return Fault(0, "", problem, Text("Give a file with a column for the prompt and another for the answer."), file)
     needs = [f"{layout.name} ({', '.join(layout.roles)})" for layout in LAYOUTS if wanted in ("auto", layout.name)]
     if wanted == "auto":
         problem = Text("No known layout has these columns: {names}.", names=_names(search.every))

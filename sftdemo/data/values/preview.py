@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sftdemo.data.types import Preview
@@ -13,9 +13,10 @@ from sftdemo.data.values.columns import MOST_JUDGED, Columns, guess
 _ROWS, _COLUMNS, _CELL = 5, 12, 160
 
 
-def preview(columns: Columns, every: Sequence[str]) -> Preview:
-    """The first rows, cut to what a page can show."""
-    shown = list(every[:_COLUMNS])
+def preview(columns: Columns, every: Sequence[str], used: Collection[str]) -> Preview:
+    """The first rows, cut to what a page can show, with the columns that are `used` among them."""
+    room = _COLUMNS - sum(column in used for column in every[_COLUMNS:])
+    shown = [column for at, column in enumerate(every) if at < room or column in used]
     rows = [(row.line, [_cell(row.values.get(column)) for column in shown]) for row in columns.rows[:_ROWS]]
     labels = {
         column: len({label for value in columns.values(column) for label in targets.labels(value)})

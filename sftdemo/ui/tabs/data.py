@@ -169,7 +169,7 @@ class DataTab:
             self.verdict: data_views.verdict(summary, lang),
             self.mapping: data_views.mapping(summary, lang),
             **self.show_pair(summary, dataset, lang),
-            **self.show_remedies(summary, config, lang),
+            **self.show_remedies(summary, dataset.repairable if config.on_fault == "stop" else 0, config, lang),
             **self.rows.show(config, lang),
             self.cleaning: data_views.cleaning(summary, lang),
             self.examples: data_views.examples(rows, lang),
@@ -195,13 +195,12 @@ class DataTab:
             self.preview: data_columns.table(preview, pair, lang),
         }
 
-    def show_remedies(self, summary: Mapping[str, Any], config: TrainConfig, lang: str) -> dict[Any, Any]:
+    def show_remedies(self, summary: Mapping[str, Any], flaws: int, config: TrainConfig, lang: str) -> dict[Any, Any]:
         open_faults = any(fault["line"] for fault in summary["faults"])
-        flaws = config.on_fault == "stop" and any(fault["line"] for fault in summary["warnings"])
         few, mends = data_views.few_test_rows(summary, config.test_size, lang)
         return {
-            self.repair: gr.update(visible=open_faults or flaws, variant="primary" if open_faults else "secondary"),
-            self.leave_out: gr.update(visible=open_faults),
+            self.repair: gr.update(visible=open_faults or flaws > 0, variant="primary" if open_faults else "secondary"),
+            self.leave_out: gr.update(visible=open_faults and summary["examples"] > 0),
             self.few: few,
             self.hold_out: gr.update(visible=mends),
         }

@@ -122,10 +122,12 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> s
         *([say(lang, "plan_from", run=html.esc(html.cut_name(config.from_run, 40)))] if config.from_run else []),
         *lengths(config, lang),
     ]
-    time = say(lang, "plan_time", t=duration(lang, estimate(config, rows, speed)))
+    time = f"— {say(lang, 'plan_time', t=duration(lang, estimate(config, rows, speed)))}"
     basis = say(lang, "plan_measured" if speed else "plan_guess")
+    if not speed and config.model != DEFAULT_MODEL and download.here(config.model) is None:
+        time, basis = "", say(lang, "plan_fetch")  # whatever it is, nothing is known of it yet
     note, warning = memory_said(config, rows, lang)
     return html.block(
-        f'<div class="big" id="plan">{" · ".join(parts)} <span class="muted">— {time}</span></div>'
+        f'<div class="big" id="plan">{" · ".join(parts)} <span class="muted">{time}</span></div>'
         f'<div class="muted small">{basis}{say(lang, "space")}{note}</div>{warning}'
     )

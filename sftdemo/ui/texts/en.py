@@ -68,6 +68,7 @@ EN = {
     "plan_time": "about {t}",
     "plan_measured": "Estimated from the speed of your last run.",
     "plan_guess": "Rough estimate; it gets accurate after your first run.",
+    "plan_fetch": "The model is fetched from the Hub first; how long it trains is told once it does.",
     "plan_memory": "Memory: about {need} at the peak, {room} free.",
     "or": ", or ",
     "plan_memory_ways": "This needs about {need} of memory, and there are {room}. What fits: {ways}.",

@@ -73,6 +73,7 @@ ZH = {
     "plan_time": "约 {t}",
     "plan_measured": "按上次运行的速度估算。",
     "plan_guess": "粗略估计；首次训练后会更准确。",
+    "plan_fetch": "模型会先从 Hub 下载；开始训练后才能估计时间。",
     "plan_memory": "内存：峰值约 {need}，可用 {room}。",
     "or": "，或 ",
     "plan_memory_ways": "大约需要 {need} 内存，而可用 {room}。以下设置可行：{ways}。",
