@@ -44,7 +44,7 @@ def test_presets_say_what_they_do() -> None:
         for name, preset in PRESETS.items():
             text = say(lang, f"preset_{name}")
             assert (str(preset["max_examples"]) if preset["max_examples"] else rows) in text
-            assert say(lang, "epochs_1" if preset["epochs"] == 1 else "epochs_n", n=f"{preset['epochs']:g}") in text
+            assert say(lang, "epochs_n", n=f"{preset['epochs']:g}") in text
 
 
 def test_a_sample_is_picked_and_handed_to_the_other_tabs(page: Page) -> None:  # noqa: F811

@@ -104,6 +104,13 @@ def test_one_label_is_told_before_training(tab: DataTab, tmp_path: Path) -> None
     assert "Every row has the label &#x27;spam&#x27;" in parts[tab.faults] and "1 label" in parts[tab.verdict]
 
 
+def test_three_rows_are_told_what_is_missing(tab: DataTab, tmp_path: Path) -> None:
+    path = tmp_path / "three.csv"
+    path.write_text("text,label\ngood day,pos\nbad day,neg\nfine,pos\n")
+    parts = shown(tab, path)
+    assert "too few to be split" in parts[tab.verdict] and "add rows" in parts[tab.verdict]
+
+
 def test_one_column_is_told_as_such(tab: DataTab, tmp_path: Path) -> None:
     path = tmp_path / "remarks.csv"
     path.write_text("remark\n" + "".join(f"the guest {n} was quite happy\n" for n in range(60)))

@@ -75,6 +75,7 @@ def verdict(summary: Summary, lang: str) -> str:
         notes.insert(0, say(lang, "verdict_faults_how"))
     elif not summary["split_sizes"]:
         kind, mark, text = "bad", "✕", say(lang, "verdict_split", size=size)
+        notes.insert(0, say(lang, "verdict_split_how"))
     else:
         kind, mark, text = "", "✓", say(lang, "verdict_ready", size=size)
     return html.block(

@@ -38,7 +38,7 @@ def instruction(run: runs.Run, lang: str) -> str:
         return ""
     minutes = max(1, round(pairs * (store.seconds_a_vote(run) or USUAL_SECONDS) / 60))
     when = say(lang, "invite_told_each" if voting.tells_each_vote(run) else "invite_told_end")
-    count = say(lang, "invite_pairs_one" if pairs == 1 else "invite_pairs", n=pairs)
+    count = say(lang, "invite_pairs", n=pairs)
     return say(lang, "invite_instruction", count=count, minutes=minutes, when=when)
 
 

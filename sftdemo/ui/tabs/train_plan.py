@@ -100,7 +100,7 @@ def lengths(config: TrainConfig, lang: str) -> list[str]:
         return []
     limits = (("minutes_n", config.max_minutes), ("steps_n", config.max_steps))
     return [say(lang, key, n=f"{value:.10g}") for key, value in limits if value is not None] or [
-        say(lang, "epochs_1" if config.epochs == 1 else "epochs_n", n=f"{config.epochs:g}")
+        say(lang, "epochs_n", n=f"{config.epochs:g}")
     ]
 
 

@@ -27,7 +27,6 @@ from sftdemo.ui.tabs.vote_results import VoteResults
 from sftdemo.ui.texts import label, language
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.votes import SCALES, TYPED, Pair, Store
-from sftdemo.votes.pairing import sheet
 
 ONCE = {"trigger_mode": "once"}
 # After a vote the next pair is read from its beginning.
@@ -152,7 +151,7 @@ class VoteTab:
         rater, each = rater_of(rater, request), self.tells_each(run, tell_each, request)
         if pair := Store().next_pair(run, evaluation, rater):
             return self.show_pair(run, pair, evaluation, rater, each, lang)
-        ended = "vote_done" if evaluation == TYPED or sheet(run, evaluation).asked else "vote_none"
+        ended = "vote_done" if evaluation == TYPED or Store().pairs(run, evaluation) else "vote_none"
         end = waits(lang, "typed_empty" if evaluation == TYPED else self._words(ended))
         if evaluation != TYPED and not each:
             end += at_the_end(Store().tell(run, evaluation, rater), 0, lang, self.names(run, evaluation, lang))

@@ -43,7 +43,6 @@ EN = {
     "minutes_n": "{n} min at most",
     "steps_n": "{n} steps",
     "epochs_n": "{n} epochs",
-    "epochs_1": "1 epoch",
     "task_classification": "labels",
     "task_chat": "chat",
     "task_generation": "text to text",

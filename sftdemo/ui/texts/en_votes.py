@@ -82,7 +82,6 @@ VOTES = {
     "invite_text": "Whoever has this link can vote, and sees nothing else.",
     "invite_instruction": "Read the prompt, then choose the better answer. {count}, about {minutes} min. {when}",
     "invite_pairs": "{n} pairs",
-    "invite_pairs_one": "1 pair",
     "invite_told_end": "Which model wrote which is told at the end.",
     "invite_told_each": "Which model wrote which is told after each vote.",
     "invite_copy": "Copy link",

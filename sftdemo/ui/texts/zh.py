@@ -43,7 +43,6 @@ ZH = {
     "minutes_n": "最多 {n} 分钟",
     "steps_n": "{n} 步",
     "epochs_n": "{n} 轮",
-    "epochs_1": "1 轮",
     "task_classification": "分类",
     "task_chat": "对话",
     "task_generation": "文本生成",

@@ -82,7 +82,6 @@ VOTES = {
     "invite_text": "得到此链接的人可以投票，看不到其他内容。",
     "invite_instruction": "阅读提示，选出更好的回答。{count}，大约 {minutes} 分钟。{when}",
     "invite_pairs": "共 {n} 对",
-    "invite_pairs_one": "共 1 对",
     "invite_told_end": "评完后揭晓哪个回答出自哪个模型。",
     "invite_told_each": "每次投票后揭晓哪个回答出自哪个模型。",
     "invite_copy": "复制链接",
