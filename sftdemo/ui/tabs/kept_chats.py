@@ -31,7 +31,7 @@ def kept_table(chats: Sequence[KeptChat], chosen: str, lang: str) -> str:
     for chat in chats:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(chat.kept))
         shared = say(lang, "kept_shared") if chat.shared else "–"
-        runs_named = ", ".join(html.cut_name(title_of(name), 28) for name in chat.run_names)
+        runs_named = ", ".join(html.cut_names(list(map(title_of, chat.run_names)), 28))
         cells = (chat.name, runs_named, str(len(chat.conversation.turns)), when, shared)
         rows.append((chat.id, [html.esc(cell) for cell in cells], chat.id == chosen))
     return html.table(headers, rows)

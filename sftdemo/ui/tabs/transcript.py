@@ -84,8 +84,8 @@ def title(name: str, view: View) -> str:
         return say(view.lang, "name_base")
     if len(view.names) <= 2:
         return say(view.lang, "name_tuned")
-    names = [each for each in view.names if each != BASE]
-    return dict(zip(names, html.cut_names(list(map(title_of, names)), 28), strict=True))[name]
+    names = [name, *(each for each in view.names if each not in (BASE, name))]
+    return html.cut_names(list(map(title_of, names)), 28)[0]
 
 
 def says_labels(names: Sequence[str]) -> bool:
