@@ -119,10 +119,12 @@ def test_one_column_is_told_as_such(tab: DataTab, tmp_path: Path) -> None:
 
 
 def test_buttons_are_offered_only_for_what_they_mend(tab: DataTab, tmp_path: Path) -> None:
-    path = tmp_path / "headless.tsv"
-    path.write_text("".join(f"The parcel was lovely number {n}\t{('praise', 'question')[n % 2]}\n" for n in range(60)))
+    path = tmp_path / "twice.csv"
+    rows = [f"the mail {n} is long,{'ab'[n % 2]}\n" for n in range(60)]
+    path.write_text("text,label\n" + "".join(rows) + "the mail 0 is long,b\n")
     parts = shown(tab, path)
-    assert "may be data" in parts[tab.faults] and not parts[tab.repair]["visible"], "no repair knows the header"
+    warned = chosen_data.summarize(chosen_data.chosen_config({"data": str(path)}))["warnings"]
+    assert any(fault["line"] for fault in warned) and not parts[tab.repair]["visible"], "no repair knows which is right"
     path = tmp_path / "empty.csv"
     path.write_text("question,answer\n" + "".join(f"what costs item {n},\n" for n in range(40)))
     parts = shown(tab, path)
