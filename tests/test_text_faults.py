@@ -129,9 +129,13 @@ FIELD = "The row has no such field; it has: {names}."
     ("text", "english", "chinese"),
     [
         (
-            Text("{source}: {note}", source="me/set:a", note=Text("{n} faults were repaired; each is listed.", n=3)),
-            "me/set:a: 3 problems were repaired; each is listed.",
-            "me/set:a：3 处问题已修复并列出。",
+            Text(
+                "{source}: {note}",
+                source="me/set:a",
+                note=Text("{n} groups stand both in train and in held-out rows.", n=3),
+            ),
+            "me/set:a: 3 groups stand both in train and in held-out rows.",
+            "me/set:a：3 个组同时出现在训练集和留出数据中。",
         ),
         (
             Text("{split} has {n} rows, not {m}: what belongs together stays together.", split=Text("test"), n=5, m=7),
