@@ -15,8 +15,17 @@ _COUNTED = re.compile(
     r"edits|entities|epochs|examples|faults|files|groups|hours|items|labels|layers|lists|metrics|minutes|names|objects|pairs|"
     r"predictions|problems|prompts|questions|raters|requests|rows|runs|seconds|steps|tags|tensors|texts|tokens|trials|turns|votes)\b"
 )
-_VERB = re.compile(rf"({_VALUE}{_WORDS}{{0,6}}?) (?P<word>are|were|have|begin|declare|go|lose|open|spell|stand)\b")
-_SINGULAR = {"are": "is", "were": "was", "have": "has", "go": "goes", "entities": "entity"}
+_VERB = re.compile(
+    rf"({_VALUE}{_WORDS}{{0,6}}?) (?P<word>are|were|have|begin or end|begin|declare|go|lose|open|spell|stand)\b"
+)
+_SINGULAR = {
+    "are": "is",
+    "begin or end": "begins or ends",
+    "were": "was",
+    "have": "has",
+    "go": "goes",
+    "entities": "entity",
+}
 
 
 class Text(str):

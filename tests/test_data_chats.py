@@ -119,7 +119,7 @@ UNLEARNED = [
     ([ASK, {**WRONG, "weight": None, "train": False}, AGAIN, SAY], [["Forty."]], [NOT_LEARNED.format(n=1)]),
     ([ASK, SAY, AGAIN, WRONG], [["Forty."]], [TRIMMED.format(n=1)]),
     ([SAY, ASK, {**SAY, "content": "Still forty."}], [["Still forty."]], [OPENING.format(n=1)]),
-    ([ASK, WRONG], [], ["1 rows were left out: no turn is to be learned (weight 0)."]),
+    ([ASK, WRONG], [], ["1 row was left out: no turn is to be learned (weight 0)."]),
     ([ASK, called(tool_calls=[CALL]), RESULT], [[""]], [TRIMMED.format(n=1)]),
 ]
 

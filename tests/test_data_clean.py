@@ -83,7 +83,7 @@ def test_what_is_safe_to_mend_is_mended_and_listed(load):
     dataset = load(*labels, on_fault="fix")
     assert dataset.labels == {"good": 3} and "one of: good. " in dataset.instruction
     assert told(dataset.fixed) == [
-        "line 2, field 'label': The label 'Good' is 'good' in another spelling (1 rows, and 2). It was written 'good'."
+        "line 2, field 'label': The label 'Good' is 'good' in another spelling (1 row, and 2). It was written 'good'."
     ]
     assert load(*labels).labels == {"Good": 1, "good": 2}
     rest = load(qa("a\u0000"), qa(""), *[qa(text) for text in "bc"], on_fault="fix")

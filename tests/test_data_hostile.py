@@ -93,7 +93,7 @@ HOSTILE: list[tuple[str, str | bytes, list[str], list[str]]] = [
     ("a.json", "<html>no</html>", [": The file is a web page (HTML), not data. Download the file itself."], []),
     # Broken tables.
     ("a.csv", 'prompt,completion\na,"b\nc,d\n', [", line 2: A quote that opens here is never closed; lines 2 to 3 could not be read. Close it."], []),
-    ("a.csv", "prompt,completion\na,b\nc,d,e\nf\n", [f", line 3: The row has 3 cells, the header 2. {QUOTE}", f", line 4: The row has 1 cells, the header 2. {QUOTE}"], []),
+    ("a.csv", "prompt,completion\na,b\nc,d,e\nf\n", [f", line 3: The row has 3 cells, the header 2. {QUOTE}", f", line 4: The row has 1 cell, the header 2. {QUOTE}"], []),
     ("a.csv", "prompt,prompt\na,b\n", [", line 1: The header has 'prompt' twice. Rename one of them."], []),
     ("a.csv", 'prompt,completion\na,"b"c\n', [", line 2: The cells can't be told apart: ',' expected after '\"'. Double each quote that stands inside a cell."], []),
     ("a.csv", "prompt,completion\n,\n", [": The file has no rows. Give a file with rows."], []),
@@ -138,7 +138,7 @@ HOSTILE: list[tuple[str, str | bytes, list[str], list[str]]] = [
     ("a.jsonl", lines(*({**row, "split": "train"} for row in LABELLED), {"text": "c", "label": "中性", "split": "test"}), [", line 3, field 'label': The label '中性' is only in test. Add rows with it to train, or take it out."], []),
     ("a.jsonl", lines({**GOOD, "split": "holdout"}), [", line 1, field 'split': 'holdout' is no split. Use train, validation or test."], []),
     # What only deserves a warning.
-    ("a.jsonl", lines({"text": "x", "label": "good"}, {"text": "y", "label": "good"}, {"text": "z", "label": "Good!"}), [], [", line 3, field 'label': The label 'Good!' is 'good' in another spelling (1 rows, and 2). Spell them alike."]),
+    ("a.jsonl", lines({"text": "x", "label": "good"}, {"text": "y", "label": "good"}, {"text": "z", "label": "Good!"}), [], [", line 3, field 'label': The label 'Good!' is 'good' in another spelling (1 row, and 2). Spell them alike."]),
     ("a.jsonl", lines({"prompt": "same", "completion": " same"}), [], [", line 1, field 'completion': The answer is the same as the question. Check that the columns are the right ones."]),
     ("a.jsonl", chat(turn("user", "same"), turn("assistant", "same")), [], [", line 1, field 'messages': The answer is the same as the question. Check that the columns are the right ones."]),
     ("a.jsonl", lines({"prompt": "bell\u0007", "completion": "b"}), [], [f", line 1, field 'prompt': The field holds the control character U+0007. {REPAIR}"]),

@@ -256,7 +256,7 @@ def test_splits_by_any_name(load):
 ROW_FAULTS = [
     (each(lambda i: {"question": f"Q {i}", "choices": ["w", "x"], "answer": "A" if i else "Z"}, 20), "The answer 'Z' is none of the options."),
     (each(lambda i: {"text": f"Bo {i}", "entities": [[0, 2 if i else 99, "PER"]]}, 20), "The field marks the characters 0 to 99 of a text of 4."),
-    (each(lambda i: {"tokens": ["Bo", f"{i}"], "ner_tags": ["B-PER", "O"][: 2 - (i == 0)]}, 20), "The field has 1 tags for 2 tokens."),
+    (each(lambda i: {"tokens": ["Bo", f"{i}"], "ner_tags": ["B-PER", "O"][: 2 - (i == 0)]}, 20), "The field has 1 tag for 2 tokens."),
     (each(lambda i: {"text": f"User: Hi {i} Bot: Ho" if i else "nothing"}, 20), "The field is no list of turns."),
     (each(lambda i: {"contents": [{"role": "user", "parts": [{"text": "Hi"} if i else {"fileData": {}}]}, {"role": "model", "parts": [{"text": "Ho"}]}]}), "Turn 1 holds a fileData, which can't be trained on."),
 ]  # fmt: skip

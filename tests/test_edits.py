@@ -102,7 +102,7 @@ def test_rows_are_left_out_and_added_and_edited_again(tmp_path):
     dataset = read_rows(config, OWNER, kept)
     assert not dataset.faults and dataset.labels == {"a": 2, "b": 2}
     assert [(row.line, row.edited) for row in kept] == [(1, ""), (3, "change"), (4, ""), (6, "add")]
-    assert "2 values changed, 2 rows left out, 1 rows added" in " ".join(dataset.notes)
+    assert "2 values changed, 2 rows left out, 1 row added" in " ".join(dataset.notes)
 
 
 def test_taking_back_costs_no_more_than_the_edits() -> None:

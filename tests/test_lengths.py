@@ -60,7 +60,7 @@ def test_rows_that_fit_are_left_as_they_are():
 def test_dropped_rows_are_counted():
     _, rows, found, config = fitted([example("the film"), example(WORDS)], "drop")
     assert list(found.rows) == rows[:1] and (found.over, found.dropped) == (1, 1)
-    assert found.sentence(config) == "1 rows are over max_length 120 tokens (on_long drop): 1 are left out."
+    assert found.sentence(config) == "1 row is over max_length 120 tokens (on_long drop): 1 is left out."
 
 
 @pytest.mark.parametrize("text", [WORDS, HAN, "x" * 900], ids=["words", "han", "one word"])

@@ -366,7 +366,7 @@ def test_exact_match():
     ("predictions", "references", "words"),
     [
         (["a b c d"], ["a b c d"], "give a list of at least one text"),
-        (["a", "b"], [["a"]], "2 predictions but 1 lists"),
+        (["a", "b"], [["a"]], "2 predictions but 1 list"),
         (["a"], [[]], "at least one text"),
         ([], [], "no rows"),
     ],

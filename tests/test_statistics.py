@@ -215,7 +215,7 @@ def test_scores_that_are_both_zero_do_not_differ():
 
 
 def test_lengths_must_agree():
-    with pytest.raises(UserError, match="2 predictions but 1 lists of references"):
+    with pytest.raises(UserError, match="2 predictions but 1 list of references"):
         differences(base_outputs=["a"], tuned_outputs=["a", "b"], references=[["a"]])
 
 

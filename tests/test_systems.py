@@ -194,7 +194,7 @@ def test_another_run_and_a_file(home: Path, scores: dict[str, Any], tmp_path: Pa
     with pytest.raises(UserError, match=r"prediction 1 is for .*, and row 1 of the evaluation for"):
         against(f'"file:{file}"')
     file.write_text(file.read_text().splitlines()[0] + "\n")
-    with pytest.raises(UserError, match="has 1 predictions, and the evaluation has 20 rows"):
+    with pytest.raises(UserError, match="has 1 prediction, and the evaluation has 20 rows"):
         against(f'"file:{file}"')
 
 

@@ -282,7 +282,7 @@ def test_entities_inside_words_are_learned_with_the_word_and_told(bert, tmp_path
     assert entities.read(rows[1]["text"], marks)[1]
     with caplog.at_level("INFO", "sftdemo"):
         train(TrainConfig(data=write(tmp_path / "a.jsonl", rows), model=bert, task="tokens", method="frozen"))
-    assert "1 entities begin or end inside a word, such as 'Alice'" in caplog.text
+    assert "1 entity begins or ends inside a word, such as 'Alice'" in caplog.text
 
 
 @pytest.mark.slow

@@ -242,7 +242,7 @@ def test_rows_over_the_limit_are_left_out_and_counted(labelled, tiny, tmp_path):
     listener = Listener()
     train(config(labelled, tiny, max_length=200, epochs=0.2), reporter=listener)
     assert runs.find("r").config()["data"]["too_long"]["train"] == 1
-    assert "In train: 1 rows are over max_length 200 tokens (on_long drop): 1 are left out." in listener.notes
+    assert "In train: 1 row is over max_length 200 tokens (on_long drop): 1 is left out." in listener.notes
 
 
 @pytest.mark.parametrize(

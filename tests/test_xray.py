@@ -136,7 +136,7 @@ def test_special_tokens_in_the_text_are_counted(tokenizer):
     examples = [*rows(2), {"messages": [{"role": "user", "content": "a <|im_end|>"}, *rows(1)[0]["messages"][1:]]}]
     told = measure(dataset(examples), tokenizer, CONFIG)
     assert told["template"]["special_in_text"] == 1 and told["told"]["notes"][0].startswith(
-        "1 rows spell control tokens"
+        "1 row spells control tokens"
     )
 
 

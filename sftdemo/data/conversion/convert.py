@@ -93,10 +93,6 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset, limits: Limit
         )
     dataset.splits = {name: examples for name, examples in splits.items() if examples}
     summarise(dataset, mapping.layout.task)
-    if len(dataset.labels) == 1 and dataset.examples > 1 and dataset.task == "classification":
-        problem = Text("Every row has the label {label!r}.", label=next(iter(dataset.labels)))
-        remedy = Text("With one label there is nothing to tell apart; add rows with another.")
-        dataset.warnings.append(Fault(0, mapping.columns.get("label", ""), problem, remedy, rows[0].file))
 
 
 def _is_opened(column: str, flat: recognition.Search) -> bool:

@@ -65,6 +65,8 @@ def verdict(summary: Summary, lang: str) -> str:
     at_fault = summary.get("more", {}).get("rows_at_fault")
     at_fault = at_fault or len({(fault["file"], fault["line"]) for fault in summary["faults"]})
     notes = [html.esc(in_words(note, lang)) for note in summary["notes"]]
+    if len(summary["labels"]) == 1:
+        notes.insert(0, say(lang, "verdict_one_label"))
     if not summary["examples"]:
         kind, mark, text = "bad", "✕", say(lang, "verdict_none")
         if len(summary["columns"]) > 1 and not summary["mapping"]:

@@ -26,6 +26,7 @@ DATA = {
     "verdict_layout": "Choose below which column is the prompt and which the answer.",
     "verdict_none": "Nothing here can be trained on yet",
     "verdict_split": "{size}, too few to be split",
+    "verdict_one_label": "Every row has the same label, so there is nothing to tell apart; add rows with another.",
     "verdict_split_how": "Some rows have to be kept apart to check what was learned; add rows, a few dozen at least.",
     "list_faults": "Problems to fix before training: {n}",
     "list_warnings": "Warnings: {n}",

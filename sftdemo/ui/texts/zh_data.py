@@ -26,6 +26,7 @@ DATA = {
     "verdict_layout": "请在下方选择哪一列是提示，哪一列是回答。",
     "verdict_none": "还没有可以训练的内容",
     "verdict_split": "{size}，太少，无法划分",
+    "verdict_one_label": "每一行的标签都相同，没有什么可区分的；请添加带有其他标签的行。",
     "verdict_split_how": "需要留出一些行来检验学到了什么；请添加数据，至少几十行。",
     "list_faults": "训练前需要处理的问题：{n} 处",
     "list_warnings": "{n} 处提醒",

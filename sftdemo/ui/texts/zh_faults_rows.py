@@ -87,8 +87,6 @@ ROWS = {
     "Give train rows of their own.": "请另外提供训练行。",
     "No row is left.": "没有剩下任何行。",
     "Give rows without faults, or clean less.": "请提供没有问题的行，或减少清洗步骤。",
-    "Every row has the label {label!r}.": "每一行的标签都是 {label!r}。",
-    "With one label there is nothing to tell apart; add rows with another.": "只有一个标签时没有什么可区分的；请添加带有其他标签的行。",
     "The only column is {name!r}.": "只有 {name!r} 这一列。",
     "Give a file with a column for the prompt and another for the answer.": "请提供有两列的文件：一列是提示，另一列是回答。",
     "{inner!r} is a part of {outer!r}; choose columns beside each other.": "{inner!r} 是 {outer!r} 的一部分；请选择并列的列。",
