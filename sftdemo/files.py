@@ -155,6 +155,14 @@ def stamp(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
+def version(path: Path) -> tuple[int, int, int] | None:
+    """The stamp of what lies there now; None where nothing does."""
+    try:
+        return stamp(path.stat())
+    except OSError:
+        return None
+
+
 @lru_cache(maxsize=4096)
 def _text(path: str, version: tuple[int, int, int]) -> str:
     # The text and not its value, which a caller might change.

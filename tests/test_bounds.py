@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable
 from types import MethodType, SimpleNamespace
@@ -15,10 +17,12 @@ import pytest
 pytest.importorskip("gradio")
 
 import gradio as gr
+import httpx
 from gradio import state_holder
 from starlette.exceptions import HTTPException
 
-from sftdemo.ui import bounds, build
+from sftdemo.ui import bounds, build, models
+from tests.in_process import serving
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +104,81 @@ def test_only_what_a_handler_names_is_worked_on() -> None:
         assert values == wanted
     with gr.Blocks(), pytest.raises(ValueError, match="not specified as output"):
         asyncio.run(quick(function, {gr.Textbox(): "x"}, state_holder.SessionState(page)))
+
+
+LOOKS: dict[str, list[Any]] = {  # updates of a component, one after the other
+    "Button": [{"visible": False}, {"interactive": True, "value": "Go"}, {"visible": None, "value": None}],
+    "Number": [{"value": 3}, {"maximum": 2}, {"label": "n", "value": "4"}],
+    "Dropdown": [{"value": "a"}, {"choices": ["b", ("C", "c")], "value": "c"}, {"value": "b", "interactive": False}],
+    "CheckboxGroup": [{"value": ["a"]}, {"choices": ["b"]}, {"value": ["b"]}],
+    "Textbox": [{"value": 7, "placeholder": "p"}, {"value": None, "visible": False}],
+    "Timer": [{"active": True}, {"active": False}],
+    "Row": [{"visible": True}, {"visible": False}],
+    "Accordion": [{"visible": True, "label": "L"}, {"open": True}],
+    "File": [{"value": None, "visible": True}],
+}
+
+
+@pytest.mark.parametrize("kind", LOOKS)
+def test_updates_of_looks_are_sent_as_gradio_sends_them(kind: str) -> None:
+    """Without a new component for each: only those are made by which what a visitor sends is read."""
+    with gr.Blocks() as page:
+        choices = {"choices": ["a", "b"]} if kind in ("Dropdown", "CheckboxGroup") else {}
+        part, other = getattr(gr, kind)(**choices), gr.Button()
+        other.click(lambda: None, None, [part, other])
+    function = next(iter(page.fns.values()))
+    plain, quick = page.postprocess_data, bounds.without_unchanged(page.postprocess_data)
+    states, made = [state_holder.SessionState(page) for _ in range(2)], []
+    for update in LOOKS[kind]:
+        sent = []
+        for shown, state in zip((plain, quick), states, strict=True):
+            before = state[part._id]
+            sent.append(asyncio.run(shown(function, {part: gr.update(**update)}, state))[0])
+            made.append(shown is quick and state[part._id] is not before)
+        assert sent[0] == sent[1], update
+    looks = [update.keys() <= bounds.LOOKS and kind != "File" for update in LOOKS[kind]]
+    assert made[1::2] == [not look for look in looks]
+
+
+def test_no_search_for_garbage_looks_through_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have a million objects, and while those are looked at nobody is answered."""
+    monkeypatch.setattr(models, "LIBRARIES", ("wave",))
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    lists, before = [[number] for number in range(10_000)], gc.get_freeze_count()
+    models.load_libraries(("wave",))
+    frozen = gc.get_freeze_count()
+    assert frozen > before + len(lists) / 2
+    later = [[number] for number in range(10_000)]
+    models.load_libraries(("wave", "csv"))
+    assert gc.get_freeze_count() <= frozen and later, "what is loaded afterwards, a model, is garbage one day"
+
+
+@pytest.mark.slow
+def test_a_stream_ends_with_the_visit_of_who_reads_it() -> None:
+    """Gradio would ask before each message; Starlette, which serves its streams, listens for it anyway."""
+    page = gr.Blocks()
+    with page:
+        gr.Button().click(lambda: None)
+    page.queue()
+    with serving(page) as (_, url):
+        messages = page._queue.pending_messages_per_session
+        body = {"data": [], "fn_index": 0, "session_hash": "left", "trigger_id": None}
+        messages["left"] = bounds.Messages()
+        with (
+            httpx.Client(base_url=url) as client,
+            client.stream("GET", "/gradio_api/queue/data", params={"session_hash": "left"}) as stream,
+        ):
+            joined = httpx.post(f"{url}/gradio_api/queue/join", json=body)
+            assert joined.status_code == 200
+            assert any("process_completed" in line for line in stream.iter_lines())
+        messages["left"] = bounds.Messages()
+        with httpx.stream("GET", f"{url}/gradio_api/queue/data", params={"session_hash": "left"}) as stream:
+            assert stream.status_code == 200
+            assert "left" in messages
+        deadline = time.monotonic() + 30
+        while "left" in messages and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert "left" not in messages, "what it hasn't read is dropped"
 
 
 def test_the_queue_forgets_sessions_that_never_listen(blocks: Any) -> None:

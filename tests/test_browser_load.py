@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser import NEEDS_CHROMIUM, SLOW_MS, TABS, expect, go
+from tests.browser import NEEDS_CHROMIUM, SLOW_MS, TABS, expect, go, new_page, open_settings, settled
 from tests.test_ui import add_evaluation, made_run
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python isn't installed")
@@ -62,3 +62,22 @@ def test_nothing_jumps_and_nobody_is_shut_out(
     page.goto(f"{url}rate?run=first")
     expect(page.locator("#vote-view")).to_be_visible(timeout=SLOW_MS)
     assert serious(page) == []
+
+
+def test_the_plan_is_asked_for_once_of_all_that_changes_at_once(app_home: Path, url: str, browser: Any) -> None:
+    """A page that opens puts a dozen settings in place; each typed one asks anew."""
+    page = new_page(browser)
+    asked: list[int] = []
+    page.on("request", lambda sent: asked.append(sent.post_data_json["fn_index"]) if "queue/join" in sent.url else None)
+    page.goto(url)
+    page.wait_for_selector("#verdict")
+    settled(page)
+    names = {each["id"]: each["api_name"] for each in page.evaluate("window.gradio_config.dependencies")}
+    assert [names[number] for number in asked].count("follow_form") <= 2, "the fields, and the data"
+    open_settings(page)
+    asked.clear()
+    page.locator("#TrainConfig-epochs input").fill("7")
+    expect(page.locator("#train-command")).to_contain_text("--epochs 7", timeout=SLOW_MS)
+    settled(page)
+    assert [names[number] for number in asked] == ["follow_form"]
+    page.context.close()

@@ -61,7 +61,15 @@ def test_other_hosts_get_nothing(url: str, host: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"]
+    "origin",
+    [
+        "https://evil.example",
+        "null",
+        "http://127.0.0.1:1",
+        "http://localhost.evil.example",
+        "https://[evil",
+        "https://[v1.x]:0",
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 def test_pages_of_other_sites_get_nothing(public: str, origin: str, method: str) -> None:

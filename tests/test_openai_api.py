@@ -192,6 +192,12 @@ def test_what_is_no_request_is_refused(client: httpx.Client, monkeypatch: pytest
     other = client.get("/v1/models", headers={"host": "evil.example"})
     assert other.status_code == 403 and "evil.example" in other.json()["error"]["message"]
     assert client.post("/v1/embeddings", json={}).json()["error"]["code"] == "unknown_url"
+    for long in (
+        client.post("/v1/chat/completions", json={"model": "x" * 1_000_000, "messages": ASKED}),
+        client.get("/v1/models/" + "x" * 20_000),
+        client.get("/v1/" + "x" * 20_000),
+    ):
+        assert long.status_code == 404 and len(long.text) < 1_000, "one plain line"
     monkeypatch.setattr("sftdemo.inference.line.MOST_WAITING", 0)
     busy = client.post("/v1/chat/completions", json={"model": "moods", "messages": ASKED})
     assert busy.status_code == 429 and busy.json()["error"]["type"] == "rate_limit_error"

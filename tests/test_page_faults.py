@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 pytest.importorskip("gradio")
 
 import gradio as gr
+import httpx
 from gradio.context import LocalContext
 
 from sftdemo import runs
@@ -22,6 +25,7 @@ from sftdemo.files import read_json, write_json
 from sftdemo.ui.blocks import Blocks
 from sftdemo.ui.parts import forms
 from sftdemo.ui.texts.faults import in_words
+from tests.in_process import serving
 
 HAN = re.compile("[\u4e00-\u9fff]")
 
@@ -118,3 +122,43 @@ def test_a_handler_that_changes_nothing_leaves_its_one_output_as_it_is() -> None
     (event,) = blocks.fns.values()
     (told,) = asyncio.run(blocks.postprocess_data(event, {}, None))
     assert told == gr.skip(), "and not the value {}, which the menu then sends with every event"
+
+
+@pytest.mark.slow
+def test_a_handler_is_called_once_and_a_fault_is_shown_before_its_toast() -> None:
+    """Each further call costs as much as the first."""
+
+    async def later() -> dict[Any, Any]:
+        return {shown: "later"}
+
+    def fails() -> dict[Any, Any]:
+        raise UserError("Give another one.")
+
+    def several() -> Iterator[dict[Any, Any]]:
+        yield {shown: "1"}
+        yield {shown: "2"}
+
+    with Blocks() as blocks:
+        shown, place = gr.Textbox(), gr.HTML()
+        for handler in (lambda: {shown: "now"}, later, fails, several, lambda: several(), dict):
+            forms.wire(gr.Button().click, handler, None, [shown], place)
+
+    def heard(number: int) -> list[tuple[str, bool, Any]]:
+        session = {"session_hash": f"s{number}"}
+        httpx.post(f"{url}/gradio_api/queue/join", json={"data": [], "fn_index": number, **session}).raise_for_status()
+        with httpx.stream("GET", f"{url}/gradio_api/queue/data", params=session, timeout=60) as stream:
+            messages = [json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:")]
+        return [
+            (message["msg"].removeprefix("process_"), message["success"], message["output"].get("data"))
+            for message in messages
+            if message["msg"] in ("process_generating", "process_completed")
+        ]
+
+    with serving(blocks) as (_, url):
+        now, after, failed, *streams, nothing = (heard(number) for number in sorted(blocks.fns))
+    assert now == [("completed", True, ["now", ""])] and after == [("completed", True, ["later", ""])]
+    (first, _, data), last = failed
+    assert first == "generating" and "Give another one." in data[1] and last == ("completed", False, None)
+    for stream in streams:
+        assert [kind for kind, *_ in stream] == ["generating", "generating", "completed"]
+    assert nothing == [("completed", True, [{"__type__": "update"}, ""])]

@@ -17,14 +17,17 @@ from sftdemo.config import EvaluateConfig
 from sftdemo.config.export import ExportConfig
 from sftdemo.config.read import ReadConfig
 from sftdemo.errors import Text, UserError
-from sftdemo.runs import Run, starter
+from sftdemo.runs import Run, notes, starter
 from sftdemo.ui import api, work
 from sftdemo.ui.access import private, rights, sources, uploads
 from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.parts import forms, html
-from sftdemo.ui.tabs import chat_store, evaluate, run_comparison, vote_results
-from sftdemo.ui.tabs.conversation import Answer, Conversation, Turn
+from sftdemo.ui.parts.page import Page
+from sftdemo.ui.tabs import chat_store, evaluate, run_comparison, shared_chat, vote_results
+from sftdemo.ui.tabs.conversation import Answer, Conversation, Talk, Turn, talks_with
+from sftdemo.ui.tabs.kept_chats import KeptChats
 from sftdemo.votes.ranking import Ranked
+from tests.test_tabs import request
 from tests.test_ui import made_run
 
 VISITOR = rights.Visitor("visitor", "v")
@@ -195,6 +198,26 @@ def test_a_ranking_names_a_visitor_no_run_that_they_do_not_see(hosted: None, as_
     ]
     drawn = vote_results.ranking(places, "open", "en", owner=False)
     assert "open" in drawn and "secret" not in drawn and "gone" not in drawn and drawn.count("another run") == 2
+
+
+def test_a_kept_chat_names_no_run_that_its_keeper_does_not_see(
+    hosted: None, as_visitor: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page of a shared chat is drawn for nobody in particular, who would be told what the owner calls the run."""
+    ann = rights.Visitor("visitor", "a" * 16, browser=True)
+    monkeypatch.setattr(rights, "visitor", lambda _: ann)
+    made_run("open")
+    secret = made_run("secret")
+    notes.write(secret, {"display_name": "Falcon"})
+    runs.annotate(secret, seen=False)
+    with gr.Blocks() as blocks:
+        panel = KeptChats(Page(blocks, gr.State(None)), gr.State({}), gr.State([]))
+    talks = talks_with({}, "open", Talk(Conversation([Turn("hi", answers={"open": Answer("ho")})])))
+    beside = ["secret", "run:secret", "system:linear", "gone"]
+    chosen = panel.keep_it(request(), "open", beside, talks, "mine")[panel.chosen]
+    kept = chat_store.find(ann, chosen)
+    assert kept.run_names == ["open", "system:linear"]
+    assert "Falcon" not in shared_chat.drawn(kept, "en") and "secret" not in shared_chat.drawn(kept, "en")
 
 
 def test_visitors_are_told_no_more_of_others_evaluations_than_how_far_they_are(

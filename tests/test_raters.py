@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import unicodedata
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +14,8 @@ pytest.importorskip("gradio")
 
 from sftdemo import files, runs
 from sftdemo.__main__ import main
-from sftdemo.errors import UserError
-from sftdemo.runs import voting
+from sftdemo.errors import Text, UserError
+from sftdemo.runs import notes, voting
 from sftdemo.ui import api
 from sftdemo.ui.access import rights
 from sftdemo.ui.access.settings import AppConfig
@@ -119,6 +120,20 @@ def test_two_tabs_at_once_are_one_guest() -> None:
 def test_a_raters_name_shows_as_what_it_is(name: str, problem: str) -> None:
     with pytest.raises(UserError, match=problem):
         rater_of(name, visitor("a"))
+
+
+def test_a_name_of_megabytes_is_refused_before_its_usual_form_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A character may become eighteen of them, and nobody is answered meanwhile."""
+    made: list[int] = []
+    normalize = unicodedata.normalize
+    monkeypatch.setattr(unicodedata, "normalize", lambda form, text: (made.append(len(text)), normalize(form, text))[1])
+    for name in ("\ufdfa" * 1_300_000, "@" + " " * 4_000_000):
+        with pytest.raises(UserError, match="characters; 60 at most"):
+            rater_of(name, visitor("a"))
+        with pytest.raises(UserError, match="4000 at most"):
+            notes.several_lines(name, Text("note"), notes.MOST_NOTES)
+    assert made == []
+    assert rater_of("  ann" + " " * 500, visitor("a")).startswith("ann"), "blanks are no part of a name"
 
 
 def test_the_owner_votes_under_any_name() -> None:

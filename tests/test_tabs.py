@@ -305,6 +305,35 @@ def test_each_run_is_asked_in_its_own_wording(page: Page) -> None:
         question(runs.named("pairs"), "hi")
 
 
+def test_the_held_out_rows_are_read_once_and_not_at_each_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With thirty who chat that took a tenth of the page's time."""
+    run, read = made_run("asked"), []
+    path = run.path / "data" / "test.jsonl"
+
+    def hold_out(*rows: tuple[str, str]) -> None:
+        said = [[{"role": "user", "content": asked}, {"role": "assistant", "content": told}] for asked, told in rows]
+        files.write_jsonl(path, [{"messages": messages, "label": "x"} for messages in said])
+
+    jsonl = runs.Run._jsonl
+    monkeypatch.setattr(runs.Run, "_jsonl", lambda self, *given: read.append(given) or jsonl(self, *given))
+    hold_out(("one?", "first"), ("two?", "2"), ("one?", "second"))
+    for _ in range(3):
+        assert chat_prompts.expected_row(run, "one?")["references"] == ["first"]
+        assert chat_prompts.expected_row(run, "three?") is None
+        assert [prompt["text"] for prompt in chat_prompts.example_prompts(run)] == ["one?", "two?"]
+    assert len(read) == 1
+    monkeypatch.setattr(chat_prompts, "MOST_BYTES", 1)
+    assert [chat_prompts.expected_row(run, "two?")["references"] for _ in range(2)] == [["2"], ["2"]]
+    assert len(read) == 3, "what is large isn't kept"
+    monkeypatch.setattr(chat_prompts, "MOST_BYTES", 2**20)
+    hold_out(("three?", "3"))
+    assert chat_prompts.expected_row(run, "three?")["references"] == ["3"] and len(read) == 4
+    path.write_text('{"messages": 7}\n')
+    for _ in range(2):
+        with pytest.raises(runs.DamagedRun):
+            chat_prompts.expected_row(run, "three?")
+
+
 def test_a_conversation_goes_on_is_edited_and_taken_back(page: Page, tiny: str, labelled: str) -> None:
     train(TrainConfig(data=labelled, model=tiny, name="r", epochs=0.1, max_examples=16))
     chat = ChatTab(page, gr.Tab())

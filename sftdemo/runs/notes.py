@@ -13,6 +13,7 @@ from sftdemo.runs.folder import DamagedRun, Run
 from sftdemo.schema.owner import RunNotes
 
 MOST_NAME, MOST_NOTES, MOST_TAG, MOST_TAGS = 80, 4_000, 30, 20  # characters, and tags
+SPARE = 1_000  # characters beyond, blanks and joined ones, that are looked at before a text is too long
 _JOINERS = "\u200c\u200d"  # emoji and Persian have them inside words
 
 
@@ -33,7 +34,7 @@ def one_line(text: str, what: Text, most: int) -> str:
     """A text of one line that shows as what it is. Raises UserError for what doesn't, or is longer than `most`."""
     if not isinstance(text, str):
         raise UserError("The {what} must be text.", what=what)
-    line = " ".join(unicodedata.normalize("NFC", text).split())
+    line = " ".join(unicodedata.normalize("NFC", within_reach(text, what, most)).split())
     _refuse([character for character in line if not (character.isprintable() or character in _JOINERS)], what)
     return _within(line, what, most)
 
@@ -42,7 +43,7 @@ def several_lines(text: str, what: Text, most: int) -> str:
     """The same of a text that may have several lines, and writing from right to left."""
     if not isinstance(text, str):
         raise UserError("The {what} must be text.", what=what)
-    lines = "\n".join(unicodedata.normalize("NFC", text).splitlines()).strip()
+    lines = "\n".join(unicodedata.normalize("NFC", within_reach(text, what, most)).splitlines()).strip()
     _refuse([sign for sign in lines if unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\n\t"], what)
     return _within(lines, what, most)
 
@@ -51,6 +52,12 @@ def _refuse(characters: Sequence[str], what: Text) -> None:
     if characters:
         code = f"U+{ord(characters[0]):04X}"
         raise UserError("The {what} has a character that can't be shown ({code}); leave it out.", what=what, code=code)
+
+
+def within_reach(text: str, what: Text, most: int) -> str:
+    """The text, if it may have no more than `most` characters once it has the usual form of each, which of megabytes takes
+    seconds."""
+    return _within(text, what, most) if len(text) > SPARE + 4 * most else text
 
 
 def _within(text: str, what: Text, most: int) -> str:

@@ -15,6 +15,7 @@ from gradio.utils import deep_hash, get_type_hints
 
 from sftdemo.errors import UserError, unexpected
 from sftdemo.log import LOG
+from sftdemo.ui import handlers
 from sftdemo.ui.access import payload, rights, sessions
 from sftdemo.ui.texts import language, say
 from sftdemo.ui.texts.faults import in_words
@@ -61,6 +62,15 @@ class Blocks(gr.Blocks):  # type: ignore[misc]
             return [], []
         followed = [part._id for part in block_fn.outputs if part.stateful and part._id in self._followed]
         return followed, [deep_hash(state[key]) for key in followed]
+
+    async def call_function(self, *arguments: Any, **named: Any) -> Any:
+        """As Gradio's. A handler with one thing to show is a generator only so that a fault is shown before its toast; it isn't
+        called again to hear that it has ended, with all that Gradio does around a call."""
+        result = await super().call_function(*arguments, **named)
+        if isinstance(result["prediction"], handlers.Final):
+            await result["iterator"].aclose()
+            result |= {"is_generating": False, "iterator": None}
+        return result
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> Any:
         # Nothing to change; where there is one output, Gradio would take the empty dict for its value.

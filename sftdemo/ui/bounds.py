@@ -21,8 +21,10 @@ import gradio.route_utils
 import gradio.utils
 from gradio import state_holder
 from gradio.blocks import Block
+from gradio.data_classes import GradioModel, GradioRootModel
 from gradio.utils import LRUCache
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 WORKERS = 40  # threads that run handlers; what waits for the models holds none
 EVENTS = 400  # that are handled at once, streams included
@@ -32,6 +34,8 @@ SWITCH_S = 0.0005  # how often threads that compute let the web server in; with 
 UNREAD, ALL_UNREAD = 8_000_000, 128_000_000  # bytes, about, of what a session and all have been sent and not read
 MESSAGE_BYTES = 1_000  # of a message beside its texts
 WITH_FILES = (gr.File, gr.DownloadButton)  # components that read or copy them
+# What of an update says nothing of how a component reads what it is sent.
+LOOKS = {"__type__", "visible", "interactive", "label", "value", "active"}
 POLL_S = 0.005  # between two looks for events; Gradio's 1 ms wakes an idle process a thousand times a second
 
 
@@ -63,21 +67,54 @@ def _nothing(*_: Any, **__: Any) -> dict[str, Any]:
 def without_unchanged(postprocess: Callable[..., Any]) -> Callable[..., Any]:
     """Gradio's work on what a handler returns, for the components that the handler names alone.
 
-    Of all its other outputs it would make a new component each, for every update of an answer, and keep it in the session.
+    Of all its other outputs it would make a new component each, for every update of an answer, and keep it in the session; and
+    so it would of those that are shown, hidden or named anew, which are still read as they were.
     """
 
     async def shown(function: Any, updates: Any, state: Any) -> list[Any]:
         named = {part._id for part in updates if isinstance(part, Block)} if isinstance(updates, dict) else set()
         changed = [part for part in function.outputs if part._id in named]
-        if len(changed) < len(updates or ()) or len(changed) in (0, len(function.outputs)):
+        if len(changed) < len(updates or ()) or not changed:
             return await postprocess(function, updates, state)  # type: ignore[no-any-return]
+        quick = {part._id: update_sent(part, updates[part], state) for part in changed if is_look(part, updates[part])}
         part_of_it = copy(function)
-        part_of_it.outputs = changed
-        values = iter(await postprocess(part_of_it, updates, state))
+        part_of_it.outputs = [part for part in changed if part._id not in quick]
+        if len(part_of_it.outputs) == len(function.outputs):
+            return await postprocess(function, updates, state)  # type: ignore[no-any-return]
+        rest = {part: updates[part] for part in part_of_it.outputs}
+        values = iter(await postprocess(part_of_it, rest, state) if rest else [])
         same = {"__type__": "update"}
-        return [next(values) if part._id in named else None if part.stateful else same for part in function.outputs]
+        return [
+            quick[part._id]
+            if part._id in quick
+            else next(values)
+            if part._id in named
+            else None
+            if part.stateful
+            else same
+            for part in function.outputs
+        ]
 
     return shown
+
+
+def is_look(part: Any, update: Any) -> bool:
+    """Whether an update changes only how a component looks, or its value."""
+    if not (isinstance(update, dict) and update.get("__type__") == "update" and update.keys() <= LOOKS):
+        return False
+    return not (part.stateful or isinstance(part, (*WITH_FILES, gr.HTML)))  # HTML has properties of its own
+
+
+def update_sent(part: Any, update: dict[str, Any], state: Any) -> dict[str, Any]:
+    """The update as it is sent, made by the session's component where there is one."""
+    own = state[part._id] if state is not None and part._id in state else part
+    sent = {
+        name: value for name, value in update.items() if name == "value" or (value is not None and hasattr(own, name))
+    }
+    if "value" in sent:
+        value = own.postprocess(sent["value"])
+        sent["value"] = value.model_dump() if isinstance(value, GradioModel | GradioRootModel) else value
+    return sent | {"__type__": "update"}
 
 
 async def in_thread_if_long(work: Callable[..., Any], *arguments: Any, limiter: Any = None, **named: Any) -> Any:
@@ -90,6 +127,17 @@ async def in_thread_if_long(work: Callable[..., Any], *arguments: Any, limiter: 
     return await anyio.to_thread.run_sync(partial(work, **named), *arguments, limiter=limiter)
 
 
+async def has_left(request: Any, ask: Callable[..., Any] = Request.is_disconnected) -> bool:
+    """Whether who asked has gone, for Gradio's streams, which ask before each message.
+
+    Starlette listens for that beside each stream and ends it then, so that there is nothing to ask for where a stream is all that
+    is sent; its question costs a cancelled scope with a text about its task.
+    """
+    version = str(request.scope.get("asgi", {}).get("spec_version", "2.0"))
+    listens = tuple(map(int, version.split("."))) < (2, 4)
+    return bool(request._is_disconnected if listens else await ask(request))
+
+
 async def at_once(work: Callable[..., Any], *arguments: Any) -> Any:
     return work(*arguments)
 
@@ -97,6 +145,7 @@ async def at_once(work: Callable[..., Any], *arguments: Any) -> Any:
 def save_threads() -> None:
     gradio.blocks.anyio = SimpleNamespace(to_thread=SimpleNamespace(run_sync=in_thread_if_long))  # type: ignore[assignment]
     fastapi.dependencies.utils.run_in_threadpool = in_thread_if_long  # type: ignore[assignment,attr-defined]
+    Request.is_disconnected = has_left  # type: ignore[assignment,method-assign]
     gradio.queueing.run_sync = at_once  # the figures of a dashboard that isn't shown
 
 

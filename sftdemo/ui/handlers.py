@@ -9,6 +9,10 @@ from contextlib import AbstractContextManager, aclosing
 from typing import Any
 
 
+class Final(dict[Any, Any]):
+    """The updates of a handler that has nothing to say after them."""
+
+
 def inside(handler: Callable[..., Any], context: Callable[[], AbstractContextManager[Any]]) -> Callable[..., Any]:
     """The handler, a function, a coroutine or a generator of either, as one of its kind that runs inside the context."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
 import importlib
 import sys
 import threading
@@ -42,8 +43,13 @@ _importing = threading.Lock()
 def load_libraries(names: Sequence[str] = LIBRARIES) -> None:
     """Import what model work needs, one thread at a time: transformers' lazy modules can't be imported by two at once."""
     with _importing:
+        are_new = any(name in LIBRARIES and name not in sys.modules for name in names)
         for name in names:
             importlib.import_module(name)
+        if are_new:
+            # Nothing of them is ever garbage, and each search for it would look through their million objects while nobody is
+            # answered. Models, whose circles it has to find, come after them.
+            gc.freeze()
 
 
 def _models() -> Any:

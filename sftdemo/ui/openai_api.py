@@ -58,7 +58,7 @@ def find_model(name: str) -> tuple[str, str]:
     run = next(iter(ready), "") if name == BASE else name.removeprefix(f"{BASE}:")
     if run not in ready:
         names = ", ".join(model_names()[:9]) or "none yet"
-        raise ApiError(404, f"There is no model {name!r}; there are: {names}.", "model", "model_not_found")
+        raise ApiError(404, f"There is no model {name[:80]!r}; there are: {names}.", "model", "model_not_found")
     return run, "base"
 
 
@@ -226,7 +226,7 @@ def guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
 
 
 async def unknown(request: Request) -> Response:
-    raise ApiError(404, f"There is no {request.method} {request.url.path} here.", code="unknown_url")
+    raise ApiError(404, f"There is no {request.method} {request.url.path[:80]} here.", code="unknown_url")
 
 
 ROUTES = [

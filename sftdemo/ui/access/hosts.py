@@ -77,7 +77,10 @@ class Hosts:
 
     def own_origin(self, origin: str, netloc: str) -> bool:
         """Whether a page of this origin is the app's own, or one under a name that the operator allows."""
-        parts = urlsplit(origin) if "://" in origin else None
+        try:
+            parts = urlsplit(origin) if "://" in origin else None
+        except ValueError:  # half a bracket, say
+            return False
         if parts is None or parts.scheme not in ("http", "https"):
             return False
         default = {"http": ":80", "https": ":443"}[parts.scheme]

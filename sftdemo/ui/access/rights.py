@@ -138,7 +138,9 @@ def _sees() -> Callable[[runs.Run], bool] | None:
 
 def is_shown(run: runs.Run, visitor: Visitor) -> bool:
     """Whether a visitor sees a run: one that they started; of the others the owner's, unless the owner has chosen otherwise."""
-    choice, starter = _shown_to(str(run.path), *(_version(run.path / name) for name in ("notes.json", "started.json")))
+    choice, starter = _shown_to(
+        str(run.path), *(files.version(run.path / name) for name in ("notes.json", "started.json"))
+    )
     return starter == visitor.key or choice == "shown" or (choice == "usual" and starter is None)
 
 
@@ -165,13 +167,6 @@ def _shown_to(path: str, *_versions: object) -> tuple[str, str | None]:
         return run.notes().get("visitors", "usual"), starter["visitor"] if starter else None
     except runs.DamagedRun:
         return "hidden", None
-
-
-def _version(path: Path) -> tuple[int, int, int] | None:
-    try:
-        return files.stamp(path.stat())
-    except OSError:
-        return None
 
 
 def asker(request: Any) -> tuple[str, str]:

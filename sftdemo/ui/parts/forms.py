@@ -146,8 +146,12 @@ def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Any]:
     @functools.wraps(handler)
     def safe(*arguments: Any, **keywords: Any) -> Iterator[Any]:
         try:
-            result = handler(*arguments, **keywords)
-            for update in result if inspect.isgenerator(result) else [result]:
+            result: Any = handler(*arguments, **keywords)
+            if not inspect.isgenerator(result):
+                yield handlers.Final({place: "", **(result or {})})
+                return
+            update: Any
+            for update in result:
                 yield {place: "", **(update or {})}
         except Superseded:
             return
@@ -158,10 +162,11 @@ def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Any]:
 
     @functools.wraps(handler)
     async def safe_async(*arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
+        kind = handlers.Final if inspect.iscoroutinefunction(handler) else dict
         try:
             async with aclosing(each_update(handler, *arguments, **keywords)) as updates:
                 async for update in updates:
-                    yield {place: "", **(update or {})}
+                    yield kind({place: "", **(update or {})})
         except Exception as error:  # noqa: BLE001 (as above)
             sentence = explained(error)
             yield {place: html.fault(sentence)}

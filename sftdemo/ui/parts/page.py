@@ -222,7 +222,7 @@ class Header:
             self.work_row: gr.update(visible=bool(items)),
             self.work_bar: work_line(language(request), items, visitor),
             self.stop: gr.update(visible=any(rights.may_stop(item.key, visitor) for item in items)),
-            self.page.timer: gr.Timer(active=bool(items)),
+            self.page.timer: gr.update(active=bool(items)),
         }
 
     def stop_work(self, request: gr.Request) -> dict[Any, Any]:

@@ -66,6 +66,12 @@ html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointe
     shown(part) {
       requestAnimationFrame(() => setTimeout(() => document.documentElement.classList.add(...part), 60));
     },
+    // Of several changes at once, each of which asks for the same, the button is clicked once, after the last.
+    waiting: {},
+    soon(id) {
+      clearTimeout(this.waiting[id]);
+      this.waiting[id] = setTimeout(() => document.getElementById(id)?.click(), 30);
+    },
     arrived: false,  // until the page has followed its address, what it shows meanwhile isn't written there
     // The address names what is shown now; a step of the user's is one of the browser's history.
     here(shown) {

@@ -49,6 +49,7 @@ def rater_of(name: str, request: Any) -> str:
     visitor = rights.visitor(request)
     if not isinstance(name, str):
         raise UserError("The {what} must be text.", what=Text("rater's name"))
+    notes.within_reach(name, Text("rater's name"), MOST_NAME)
     if UNSEEN.sub("", unicodedata.normalize("NFKC", name)).startswith("@"):
         raise UserError(
             "{name!r} is the name of an account; sign in to vote under it, or leave out the @.", name=name.strip()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sftdemo import runs
+from sftdemo import files, runs
 from sftdemo.data.conversion.wording import Wording, wordings_of
 from sftdemo.data.types import turn_text
 from sftdemo.evaluation import outputs_table
@@ -15,24 +16,35 @@ from sftdemo.ui.parts.page import latest_evaluation
 from sftdemo.ui.tabs.conversation import BASE, Answer
 
 PROMPTS = 4
+MOST_KEPT, MOST_BYTES = 4, 4 * 2**20  # runs whose held-out rows stay in memory, and of how large files
 
 
-def held_out(run: runs.Run) -> list[dict[str, Any]]:
-    """The rows of one question and one answer that weren't trained on."""
+def held_out(run: runs.Run) -> Mapping[str, Mapping[str, Any]]:
+    """The rows of one question and one answer that weren't trained on, the first of each question, by the question."""
+    versions = [files.version(run.path / "data" / f"{split}.jsonl") for split in ("test", "validation")]
+    is_small = sum(size for _, size, _ in filter(None, versions)) <= MOST_BYTES
+    return (_held_out if is_small else _held_out.__wrapped__)(run, *versions)
+
+
+@functools.lru_cache(maxsize=MOST_KEPT)
+def _held_out(run: runs.Run, *_versions: object) -> dict[str, dict[str, Any]]:
+    """Read and checked once, and not at each question that somebody asks."""
     rows = run.examples("test") or run.examples("validation")
-    return [row for row in rows if sum(message["role"] == "user" for message in row["messages"]) == 1]
+    asked = [row for row in rows if sum(message["role"] == "user" for message in row["messages"]) == 1]
+    first = dict[str, dict[str, Any]]()
+    for row in asked:
+        first.setdefault(_question(row), row)
+    return first
 
 
 def example_prompts(run: runs.Run) -> list[dict[str, str]]:
     """A few questions from the held-out rows, different ones, as they would be typed, with the system prompt they came with."""
     wordings = wordings_of(run.config())
     prompts: dict[str, dict[str, str]] = {}
-    for row in held_out(run):
+    for question, row in held_out(run).items():
         first, *_ = row["messages"]
-        question = _question(row)
         system = first["content"] if first["role"] == "system" else ""
-        prompt = {"text": _typed(question, wordings), "system": system, "label": row.get("label", "")}
-        prompts.setdefault(question, prompt)
+        prompts[question] = {"text": _typed(question, wordings), "system": system, "label": row.get("label", "")}
     rows, by_label = list(prompts.values()), dict[str, dict[str, str]]()
     for row in rows:
         by_label.setdefault(row["label"], row)
@@ -59,7 +71,7 @@ def chips(prompts: Sequence[Mapping[str, str]]) -> str:
 
 def expected_row(run: runs.Run, question: str) -> dict[str, Any] | None:
     """The held-out row that asks this, as a row of an evaluation's outputs; None where there is none."""
-    row = next((row for row in held_out(run) if _question(row) == question), None)
+    row = held_out(run).get(question)
     if row is None:
         return None
     references = row.get("references") or [turn_text(row["messages"][-1])]

@@ -289,7 +289,7 @@ class EvaluateTab:
             for update, current in enumerate(follow(run, config, total)):
                 # Only the first: after it the tick draws the progress, in the language of the page as it is by then.
                 drawn = {} if update else {self.progress: progress(current, lang)}
-                yield {**drawn, self.page.timer: gr.Timer(active=True), **self.buttons(True)}
+                yield {**drawn, self.page.timer: gr.update(active=True), **self.buttons(True)}
         except UserError:
             yield {self.progress: "", **self.buttons(False)}
             raise

@@ -21,6 +21,8 @@ from sftdemo.ui.tabs.chat_store import KeptChat
 from sftdemo.ui.tabs.conversation import talk_with, talks_with
 from sftdemo.ui.texts import label, language, number, say
 
+SYSTEMS = ("system:", "api:")  # what answers beside runs and is none
+
 
 def kept_table(chats: Sequence[KeptChat], chosen: str, lang: str) -> str:
     """The kept chats, the newest first; one can be picked."""
@@ -123,7 +125,9 @@ class KeptChats:
         self, request: gr.Request, run_name: str, beside: list[str] | None, talks: Any, name: str
     ) -> dict[Any, Any]:
         """The present conversation under this name, or that of its first question."""
-        run_names = [find_ready(run_name).name, *(beside or [])]
+        # Whoever reads a shared chat is told what its runs are called.
+        seen = [name for name in beside or [] if name.startswith(SYSTEMS) or rights.sees(name.removeprefix("run:"))]
+        run_names = [find_ready(run_name).name, *seen]
         conversation = talk_with(talks, run_name).now
         asked = html.cut(conversation.turns[0].text, chat_store.MOST_NAME) if conversation.turns else ""
         asked = "".join(filter(str.isprintable, asked))

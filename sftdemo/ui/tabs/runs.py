@@ -159,7 +159,7 @@ class RunsTab:
         resume_training(runs.named(focus))
         return {
             self.resume: gr.update(visible=False),
-            self.page.timer: gr.Timer(active=True),
+            self.page.timer: gr.update(active=True),
             **self.list_runs(request, focus=focus, **listing),
         }
 

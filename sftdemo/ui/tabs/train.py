@@ -39,6 +39,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "thorough": {"max_examples": None, "epochs": 3.0},
 }
 DEFAULT_PRESET = "balanced"
+ASK_ONCE_JS = "() => { window.sftdemo.soon('train-changed'); return []; }"
 # On Data, a button, the command line; students are made by `compress`, of no data of their own.
 NO_FIELD = {spec.name for spec in fields(DistillationConfig)} - {"seed"} | {"resume", "report_to"}
 
@@ -84,6 +85,7 @@ class TrainTab:
             "", visible="hidden", label=label("step_train")
         )  # the run that is shown, for the browser
         self.plan = gr.HTML("", elem_id="train-plan")
+        self.changed = gr.Button("", visible="hidden", elem_id="train-changed")  # the browser clicks it, see style.HEAD
         choices = [(label(f"preset_{name}"), name) for name in PRESETS]
         self.preset = gr.Radio(
             choices, value=DEFAULT_PRESET, label=label("presets"), show_label=False, container=False, elem_id="presets"
@@ -214,7 +216,7 @@ class TrainTab:
 
     def _began(self, run: runs.Run, watched: str, lang: str) -> dict[Any, Any]:
         """What is shown once a run has been started: that one, unless another one is watched that still goes on."""
-        timer = {self.page.timer: gr.Timer(active=True)}
+        timer = {self.page.timer: gr.update(active=True)}
         if watched in (other.name for other in runs.active()):
             return {**timer, **self.show_run(watched, lang)}
         return {self.started: run.name, **timer, **self.show_run(run.name, lang)}
@@ -227,13 +229,13 @@ class TrainTab:
     def resume_run(self, watched: str, request: gr.Request) -> dict[Any, Any]:
         """Go on with the run that is shown."""
         resume_training(runs.named(watched))
-        timer = {self.page.timer: gr.Timer(active=True)}
+        timer = {self.page.timer: gr.update(active=True)}
         return {self.started: watched, **timer, **self.show_run(watched, language(request))}
 
     def pick_queued(self, watched: str, event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
         """A button in the queue: show a run, cancel one that waits, go on with one that was interrupted."""
         name = queue.act(picked(event), rights.visitor(request))
-        timer = {self.page.timer: gr.Timer(active=True)}
+        timer = {self.page.timer: gr.update(active=True)}
         return {**({self.started: name} if name else {}), **timer, **self.show_run(name or watched, language(request))}
 
     def tick(self, watched: str, started: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
@@ -272,8 +274,11 @@ class TrainTab:
         settings = {"chosen": page.data, **fields}
         described = [self.plan, self.command, self.start, fields["task"]]
         # A training that ends tells how fast the next one will be.
-        changes = partial(gr.on, [page.data.change, self.started.change, *(field.change for field in fields.values())])
+        changes = partial(gr.on, [page.data.change, self.started.change, self.changed.click])
         wire(changes, self.follow_form, settings, described, fault)
+        # A page that opens gets a dozen values at once, and would ask a dozen times.
+        changed = partial(gr.on, [field.change for field in fields.values()])
+        wire(changed, None, None, None, js=ASK_ONCE_JS)
         for name, twin in page.preparing.items():
             pass_on(twin, fields[name])
             pass_on(fields[name], twin)
