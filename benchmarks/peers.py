@@ -10,8 +10,8 @@ from pathlib import Path
 
 PACKAGES = {"trl": ["trl", "peft"], "llamafactory": ["llamafactory"], "llamacpp": ["xllamacpp"]}
 WITHOUT_TORCH = {"llamacpp"}
-# Built for CUDA, it breaks transformers beside a CPU build of torch; text needs none.
-UNUSED = "torchvision"
+# Built for CUDA, they break imports beside a CPU build of torch; text needs neither.
+UNUSED = ("torchvision", "torchaudio")
 TOLD = ("trl", "llamafactory", "torch", "transformers", "peft", "accelerate", "xllamacpp")
 SECONDS = 1800
 PROBE = """
@@ -43,7 +43,7 @@ def install(folder: Path, peer: str) -> str | None:
     for command in (
         [sys.executable, "-m", "venv", "--clear", str(place)],
         [*pip, "install", "--quiet", *torch, *PACKAGES[peer]],
-        [*pip, "uninstall", "--quiet", "--yes", UNUSED],
+        [*pip, "uninstall", "--quiet", "--yes", *UNUSED],
     ):
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
