@@ -15,6 +15,7 @@ from sftdemo.config.train import TrainConfig
 from sftdemo.data.conversion.templates import frame
 from sftdemo.encoding import encode, source_target
 from sftdemo.encoding.rows import EncodedRows
+from sftdemo.errors import fill
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,11 +48,11 @@ class Fitted:
         """What a run says of it; "" where every row fits."""
         if not self.over:
             return ""
-        summary = f"{self.over} rows are over {self.limits} tokens (on_long {config.on_long})"
-        outcomes = [f"{self.cut} lost the middle of their prompt"] if self.cut else []
-        outcomes += [f"{self.split} became {self.chunks} chunks"] if self.split else []
-        outcomes += [f"{self.dropped} are left out"] if self.dropped else []
-        return f"{summary}: {', '.join(outcomes)}."
+        outcomes = ["{cut} lost the middle of their prompt"] if self.cut else []
+        outcomes += ["{split} became {chunks} chunks"] if self.split else []
+        outcomes += ["{dropped} are left out"] if self.dropped else []
+        sentence = f"{{over}} rows are over {{limits}} tokens (on_long {config.on_long}): {', '.join(outcomes)}."
+        return fill(sentence, {**self.counts(), "limits": self.limits})
 
 
 def fit(
