@@ -260,6 +260,8 @@ def test_an_unknown_endpoint_is_one_line(public: str, path: str, body: Any, stat
         {"meta": {"_type": payload.FILE}},
         ["good", {"text": "half of it \ud83d"}],
         {"\udc00": 1},
+        [1e308],
+        float("-inf"),
     ],
 )
 def test_what_no_event_may_be_sent(value: object) -> None:

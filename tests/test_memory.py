@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -276,6 +277,15 @@ def test_the_first_pass_waits_until_the_heap_is_warm(labelled, babbler, monkeypa
     )
     train(TrainConfig(data=labelled, model=babbler, max_steps=1))
     assert order[:3] == ["warm", "warm", "pass"]
+
+
+def test_a_forked_process_warms_its_own_heap():
+    malloc.wait_until_warm()
+    child = multiprocessing.get_context("fork").Process(target=malloc.wait_until_warm)
+    child.start()
+    child.join(30)
+    child.kill()
+    assert child.exitcode == 0
 
 
 @pytest.mark.slow

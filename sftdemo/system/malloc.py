@@ -77,6 +77,10 @@ def _toucher() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1)
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_toucher.cache_clear)  # a forked process has no threads
+
+
 def give_back() -> None:
     """Return what the heap keeps to the system."""
     if trim := _libc("malloc_trim"):

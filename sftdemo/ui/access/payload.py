@@ -29,7 +29,7 @@ def are_fit(values: Iterable[tuple[Any, bool]], sender: Visitor) -> bool:
             if isinstance(part, str):
                 if not part.isascii() and _has_half_character(part):
                     return False
-            elif isinstance(part, int):
+            elif isinstance(part, int | float):  # a float would become one in a field for whole numbers
                 if abs(part) >= LARGEST:
                     return False
             elif isinstance(part, Mapping):
