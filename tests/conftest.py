@@ -17,6 +17,7 @@ import pytest
 
 # Tests run on both cores, a file on each; threads that wait for each other there cost more than they bring.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("SFTDEMO_NICENESS", "0")  # both cores are full, and a nice training would wait for them
 os.environ["SFTDEMO_COMPILED"] = "0"  # a home of its own each would be compiled for anew; test_decode_step compiles
 
 pytest_plugins = ["tests.browser"] if find_spec("playwright") else []  # its fixtures, for all files the same app

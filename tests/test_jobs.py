@@ -167,13 +167,22 @@ def test_the_childs_surroundings(run: Run, tmp_path: Path, monkeypatch: pytest.M
 def test_a_child_leaves_the_cores_to_the_page(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    monkeypatch.delenv("SFTDEMO_NICENESS")
     child = psutil.Process(spawn(run, CHILD))
-    assert child.nice() == jobs.CHILD_NICENESS
+    assert child.nice() == jobs.NICENESS
     if (session := Path(f"/proc/{child.pid}/autogroup")).exists():  # Linux weighs whole sessions where it is on
-        assert session.read_text().endswith(f"nice {jobs.CHILD_NICENESS}\n")
+        assert session.read_text().endswith(f"nice {jobs.NICENESS}\n")
     wait_for_state(run, "running")
     environment = child.environ()
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE" and environment["GOMP_SPINCOUNT"] == "7"
+
+
+@pytest.mark.parametrize("asked", ["much", "-1", "20"])
+def test_a_niceness_that_there_is_not_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    monkeypatch.setenv("SFTDEMO_NICENESS", asked)
+    with pytest.raises(UserError, match=rf"SFTDEMO_NICENESS is '{asked}'; give a whole number from 0 to 19"):
+        spawn(run, CHILD)
+    assert run.status()["state"] == "failed" and not run.log_path.exists()
 
 
 def test_a_program_that_is_not_there_is_said(run: Run) -> None:

@@ -31,7 +31,7 @@ from sftdemo.verbs.sweep import new as new_sweep
 
 SAVING_S = 8.0  # a container gives its processes ten
 BOOKING_S = 5.0  # a process that is killed has trained so long for nothing, at most
-CHILD_NICENESS = 10  # a tenth of the weight of what isn't nice
+NICENESS, LEAST_WEIGHT = 10, 19  # a tenth of the weight of what isn't nice, and the most that can be asked for
 
 
 def start(
@@ -131,6 +131,7 @@ def spawn(run: Run, argv: list[str], expected_s: float | None = None) -> int:
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
+        nice = niceness()
         with run.log_path.open("ab") as log:
             child = subprocess.Popen(
                 argv,
@@ -141,10 +142,13 @@ def spawn(run: Run, argv: list[str], expected_s: float | None = None) -> int:
                 env=YIELDING_THREADS
                 | environment(PYTHONUNBUFFERED="1", TQDM_DISABLE="1", PYTHONPATH=os.pathsep.join(paths)),
             )
+    except UserError as error:
+        turns.leave(run, error.text)
+        raise
     except OSError as error:
         turns.leave(run, Text("The training process could not start: {reason}.", reason=error))
         raise UserError("The training process could not start: {reason}.", reason=error) from error
-    _lower_priority(child.pid)
+    _lower_priority(child.pid, nice)
     # The child writes the status itself from its first word on; until then its pid must stand there, not ours.
     turns.hand_over(run, child.pid, by=os.getpid())
     LOG.info("Run %s: process %d trains it when it is its turn.", run.name, child.pid)
@@ -153,13 +157,24 @@ def spawn(run: Run, argv: list[str], expected_s: float | None = None) -> int:
     return child.pid
 
 
-def _lower_priority(pid: int) -> None:
+def niceness() -> int:
+    """How nice trainings are beside the page: what SFTDEMO_NICENESS says, 0 for a machine that is there to train."""
+    asked = os.environ.get("SFTDEMO_NICENESS") or str(NICENESS)
+    if not asked.isdecimal() or int(asked) > LEAST_WEIGHT:
+        most = LEAST_WEIGHT
+        raise UserError("SFTDEMO_NICENESS is {value!r}; give a whole number from 0 to {most}.", value=asked, most=most)
+    return int(asked)
+
+
+def _lower_priority(pid: int, nice: int) -> None:
     """Let the page come first; the process's threads are yet to begin, and inherit it."""
+    if not nice:
+        return
     with contextlib.suppress(OSError, AttributeError):  # gone already; a system without priorities of this kind
-        os.setpriority(os.PRIO_PROCESS, pid, CHILD_NICENESS)
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
     # Where Linux shares the cores out by session first, niceness counts only within one, and this one is the process's own.
     with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/autogroup").write_text(str(CHILD_NICENESS), encoding="ascii")
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice), encoding="ascii")
 
 
 def _await_end(run: Run, child: subprocess.Popen[bytes]) -> None:

@@ -189,6 +189,7 @@ WORK = {
     "The training process ended with exit status {code}: {reason}": "训练进程以退出码 {code} 结束：{reason}",
     "The training process was killed ({name}). If nobody did it, the machine had no memory left.": "训练进程被终止（{name}）。如果不是人为终止，就是机器内存耗尽。",
     "the log is empty": "日志是空的",
+    "SFTDEMO_NICENESS is {value!r}; give a whole number from 0 to {most}.": "SFTDEMO_NICENESS 是 {value!r}；请填 0 到 {most} 的整数。",
     "The training process could not start: {reason}.": "训练进程无法启动：{reason}。",
     "The training process ended without a word: it was killed, or the machine ran out of memory or was restarted. The log may say more.": "训练进程没有留下任何说明就结束了：可能被终止、内存耗尽，或机器重启了。日志中可能有更多信息。",
     "{key} is {value}, not {wanted}": "{key} 是 {value}，应为{wanted}",
