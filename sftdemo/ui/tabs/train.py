@@ -85,7 +85,6 @@ class TrainTab:
             "", visible="hidden", label=label("step_train")
         )  # the run that is shown, for the browser
         self.plan = gr.HTML("", elem_id="train-plan")
-        self.changed = gr.Button("", visible="hidden", elem_id="train-changed")  # the browser clicks it, see style.HEAD
         choices = [(label(f"preset_{name}"), name) for name in PRESETS]
         self.preset = gr.Radio(
             choices, value=DEFAULT_PRESET, label=label("presets"), show_label=False, container=False, elem_id="presets"
@@ -273,10 +272,12 @@ class TrainTab:
         page, fields, fault = self.page, self.fields, self.fault
         settings = {"chosen": page.data, **fields}
         described = [self.plan, self.command, self.start, fields["task"]]
+        # A page that opens gets a dozen values at once, and would ask a dozen times: the browser clicks this once (style.HEAD).
+        # It is made outside the tab, whose parts aren't there before the tab is opened.
+        ask = gr.Button("", visible="hidden", elem_id="train-changed")
         # A training that ends tells how fast the next one will be.
-        changes = partial(gr.on, [page.data.change, self.started.change, self.changed.click])
+        changes = partial(gr.on, [page.data.change, self.started.change, ask.click])
         wire(changes, self.follow_form, settings, described, fault)
-        # A page that opens gets a dozen values at once, and would ask a dozen times.
         changed = partial(gr.on, [field.change for field in fields.values()])
         wire(changed, None, None, None, js=ASK_ONCE_JS)
         for name, twin in page.preparing.items():
