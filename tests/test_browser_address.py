@@ -32,7 +32,7 @@ def test_the_address_leads_there_and_back(
     addressed(page, "run=second")
     go(page, "evaluate")
     page.locator("#outputs tr[data-pick]").nth(1).click()
-    addressed(page, "row=1")
+    addressed(page, "answer=2")
     expect(row).to_contain_text("Row 2", timeout=SLOW_MS)
     link = page.url
     go(page, "runs")
