@@ -250,7 +250,7 @@ def test_the_page_draws_how_far_probabilities_can_be_believed(trained, monkeypat
     dots = [(float(dot.get("cx")), float(dot.get("cy"))) for dot in picture.iter("circle")]
     assert dots == [(round(44 + 716 * row["confidence"], 1), round(208 * (1 - row["accuracy"]), 1)) for row in bins]
     for side in ("base", "tuned"):
-        before, after = (f"{100 * measured[side][when]['ece']:.1f} %" for when in ("before", "after"))
+        before, after = (f"{100 * measured[side][when]['ece']:.1f}\xa0%" for when in ("before", "after"))
         assert f"{before} before the temperature, {after} after it" in drawn
     assert "温度" in calibration_part.calibration(scores, "zh") and calibration_part.calibration({"n": 1}, "en") == ""
     assert "calibration-picture" in of_run.result(scores, "en")
@@ -332,7 +332,7 @@ def test_a_chat_model_and_rows_without_labels_are_refused(babbler, bert, labelle
     pairs.write_text("".join(json.dumps({"prompt": f"say {n}", "completion": f"it is {n}"}) + "\n" for n in range(30)))
     with pytest.raises(UserError, match="needs a label in every row"):
         train(TrainConfig(data=str(pairs), model=bert, task="classification"))
-    with pytest.raises(UserError, match="Of 1 training rows each has the label"):
+    with pytest.raises(UserError, match="Of 1 training row each has the label"):
         train(TrainConfig(data=labelled, model=bert, task="classification", max_examples=1))
     assert runs.list_runs() == []
 
