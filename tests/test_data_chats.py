@@ -10,6 +10,7 @@ import pytest
 
 from sftdemo.data import read
 from sftdemo.data.values.conversations import NOT_LEARNED, OPENING, TRIMMED
+from sftdemo.errors import fill
 from sftdemo.files import write_jsonl
 
 ASK = {"role": "user", "content": "How many screws?"}
@@ -115,12 +116,12 @@ def learned(dataset: Any) -> list[list[str]]:
 AGAIN = {"role": "user", "content": "Again?"}
 WRONG = {"role": "assistant", "content": "None.", "weight": 0}
 UNLEARNED = [
-    ([ASK, WRONG, AGAIN, {**SAY, "weight": 1}], [["Forty."]], [NOT_LEARNED.format(n=1)]),
-    ([ASK, {**WRONG, "weight": None, "train": False}, AGAIN, SAY], [["Forty."]], [NOT_LEARNED.format(n=1)]),
-    ([ASK, SAY, AGAIN, WRONG], [["Forty."]], [TRIMMED.format(n=1)]),
-    ([SAY, ASK, {**SAY, "content": "Still forty."}], [["Still forty."]], [OPENING.format(n=1)]),
+    ([ASK, WRONG, AGAIN, {**SAY, "weight": 1}], [["Forty."]], [fill(NOT_LEARNED, {"n": 1})]),
+    ([ASK, {**WRONG, "weight": None, "train": False}, AGAIN, SAY], [["Forty."]], [fill(NOT_LEARNED, {"n": 1})]),
+    ([ASK, SAY, AGAIN, WRONG], [["Forty."]], [fill(TRIMMED, {"n": 1})]),
+    ([SAY, ASK, {**SAY, "content": "Still forty."}], [["Still forty."]], [fill(OPENING, {"n": 1})]),
     ([ASK, WRONG], [], ["1 row was left out: no turn is to be learned (weight 0)."]),
-    ([ASK, called(tool_calls=[CALL]), RESULT], [[""]], [TRIMMED.format(n=1)]),
+    ([ASK, called(tool_calls=[CALL]), RESULT], [[""]], [fill(TRIMMED, {"n": 1})]),
 ]
 
 

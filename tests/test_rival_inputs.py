@@ -100,7 +100,7 @@ def test_no_fewer_examples_are_shown_than_are_asked_for() -> None:
             (1, {**row, "task": "b"}),
             (1, {**row, "messages": question("word 1", "Rhyme.")}),
         ):
-            with pytest.raises(UserError, match=f"needs {count} training rows of the same system message"):
+            with pytest.raises(UserError, match=f"needs {count} training rows? of the same system message"):
                 FewShot(count, nearest).conversations(task_of([asked], train))
     assert FewShot(3).conversations(task_of([{**row, "task": None}], train)), "typed in chat: of any part of a mixture"
 
