@@ -18,6 +18,8 @@ from sftdemo.votes.pairing import open_contest, sheet
 from tests.test_compare_runs import evaluated, row
 from tests.test_systems_page import ENDPOINT, run_with_systems
 
+pytestmark = pytest.mark.slow
+
 
 def key_of(run: Run, base_is: str, tuned_is: str) -> str:
     open_contest(run, base_is, tuned_is)

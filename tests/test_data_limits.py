@@ -23,6 +23,8 @@ from sftdemo.errors import Superseded, UsageError, UserError
 from sftdemo.system import bounded
 from sftdemo.verbs import check
 
+pytestmark = pytest.mark.slow
+
 PAIR = {"prompt": "What is it?", "completion": "A fish."}
 
 

@@ -87,6 +87,7 @@ def test_front_matter(tmp_path):
     assert sources.front_matter(card) == sources.front_matter(tmp_path / "none.md") == {}
 
 
+@pytest.mark.slow
 def test_docstrings():
     missing = [name for name in ("networkx", "numpy", "sympy") if not importlib.util.find_spec(name)]
     if missing:
@@ -190,6 +191,7 @@ def test_a_set_fetched_by_the_library(tmp_path, monkeypatch):
     assert not (tmp_path / "user").exists()
 
 
+@pytest.mark.slow
 def test_the_tags_of_tokens_get_their_names(tmp_path, monkeypatch):
     monkeypatch.setenv("SFTDEMO_HOME", str(tmp_path / "home"))
     write(tmp_path / "set" / "train.jsonl", {"tokens": ["Bo", "sat"], "ner_tags": [1, 0]})

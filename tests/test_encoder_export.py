@@ -28,6 +28,8 @@ from sftdemo.training.train import train
 from sftdemo.ui.tabs.export import formats
 from sftdemo.verbs import encoder_export
 
+pytestmark = pytest.mark.slow
+
 ROWS = {"classification": label_rows, "tokens": entity_rows}
 
 
@@ -150,7 +152,6 @@ def test_an_export_that_labels_otherwise_leaves_nothing(run, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
 def test_an_export_is_opened_in_a_new_process(run, tmp_path):
     assert export(run("classification", "lora"), tmp_path / "adapter").check.exact
     assert export(run("classification", "frozen"), tmp_path / "frozen").check.exact

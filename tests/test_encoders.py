@@ -44,6 +44,8 @@ from sftdemo.verbs.compare import compare
 from sftdemo.verbs.evaluate import evaluate, rescore
 from sftdemo.votes import Store
 
+pytestmark = pytest.mark.slow
+
 ROWS = [[2, 5, 9, 7, 3], [2, 6, 3], [2, *range(4, 25), 3]]  # of unlike lengths, the last as long as any window here
 SETTINGS = {"task": "classification", "epochs": 6.0, "batch_size": 8}
 
@@ -256,7 +258,6 @@ def test_the_page_draws_how_far_probabilities_can_be_believed(trained, monkeypat
     assert "calibration-picture" in of_run.result(scores, "en")
 
 
-@pytest.mark.slow
 def test_a_chat_run_and_an_encoder_are_rivals_of_each_other_on_the_same_rows(trained, babbler, monkeypatch):
     home, data = trained
     monkeypatch.setenv("SFTDEMO_HOME", str(home))
@@ -274,7 +275,6 @@ def test_a_chat_run_and_an_encoder_are_rivals_of_each_other_on_the_same_rows(tra
     assert of_chat["systems"]["run:full"]["difference"]["accuracy"]["delta"] < 0
 
 
-@pytest.mark.slow
 def test_an_interrupted_training_goes_on_to_the_same_weights(trained, bert, tmp_path, monkeypatch):
     home, data = trained
     monkeypatch.setenv("SFTDEMO_HOME", str(tmp_path / "other"))
@@ -358,7 +358,6 @@ def test_nothing_of_such_a_run_is_put_to_raters(trained, monkeypatch):
     assert not (run.path / "voting.json").exists()
 
 
-@pytest.mark.slow
 def test_a_real_encoder_labels_real_texts(tmp_path):
     wheel = pytest.importorskip("all_minilm_l6_v2")
     with zipfile.ZipFile(Path(wheel.__file__).parent / "model.zip") as archive:

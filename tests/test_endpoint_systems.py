@@ -19,6 +19,8 @@ from sftdemo.systems.system import Answers, KeptAnswer, Task
 from tests.chat_service import ChatService, serving
 from tests.listener import Listener
 
+pytestmark = pytest.mark.slow
+
 LONGEST = 40
 
 

@@ -19,6 +19,8 @@ from sftdemo.ui.access import guard, rights, sessions
 from sftdemo.ui.access.settings import AppConfig
 from tests.test_ui import add_evaluation, made_run
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = {"authorization": "Bearer secret"}
 STRANGERS = ({"host": "evil.example"}, {"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"})
 NOT_THERE = "/not/there"  # for every text: no endpoint finds a run, a model or data of that name
@@ -116,7 +118,6 @@ def test_every_event_refuses_whom_it_must_and_nobody_else(url: str, blocks: Any,
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("url", ["default"], indirect=True)
 def test_no_event_refuses_the_owner_or_fails_without_a_word(url: str, blocks: Any) -> None:
     errors = outcomes(url, PASSWORD, posts_of(blocks)[0])

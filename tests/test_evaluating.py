@@ -33,6 +33,7 @@ def test_evaluation_repeats_to_the_last_digit_and_from_its_file(labelled, tiny):
     assert score_outputs(saved, one["labels"], 42)["difference"] == one["difference"]
 
 
+@pytest.mark.slow
 def test_a_stopped_evaluation_goes_on_where_it_was(labelled, tiny):
     train(config(labelled, tiny, epochs=0.2))
     run = runs.find("r")

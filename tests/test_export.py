@@ -32,6 +32,8 @@ from sftdemo.verbs import export_check
 from tests.conftest import home_at, label_rows
 from tests.listener import Impatient
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny) -> Path:
@@ -111,7 +113,6 @@ def test_an_imported_adapter_is_asked_general_questions(home, tiny, tmp_path, mo
         imported.delete()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("quantization", ["int8", "nf4"])
 def test_exports_of_quantized_runs_tell_how_far_their_answers_are_the_runs(
     tiny, tmp_path, monkeypatch, home, quantization
@@ -145,7 +146,6 @@ def test_an_export_that_is_stopped_leaves_nothing(home, tmp_path, looks):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_an_export_and_leaves_nothing(home, tmp_path, number):
     command = [sys.executable, "-m", "sftdemo", "export", "lora", "--to", str(tmp_path / "out")]
@@ -283,7 +283,6 @@ def test_exports_trainings_and_evaluations_wait_for_each_other(home, panel, monk
     running.thread.join()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("form", ["adapter", "gguf-q8_0"])
 def test_a_new_process_answers_as_the_run(home, tmp_path, form):
     out = tmp_path / "out"

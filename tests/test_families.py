@@ -36,6 +36,8 @@ from sftdemo.model import loading
 from sftdemo.training.chat_learner import trainable
 from sftdemo.verbs.export import export
 
+pytestmark = pytest.mark.slow
+
 SPANS = ("sliding_window", "attention_chunk_size", "window_size")
 WINDOWED = [name for name, (_, own) in FAMILIES.items() if any(own.get(key) for key in SPANS)]
 # One of each kind of layer; the others are like one of these, and slow together.
@@ -289,7 +291,6 @@ def chats(counts: list[int], head: str = "") -> list[list[dict[str, str]]]:
 HEAD = "lovely nice good great fine and the room was"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_answers_are_those_of_plain_generate(name, talk):
     """Of a prompt shorter than the window, one that crosses it while it is answered and one beyond: alone, side by side, in
@@ -298,7 +299,6 @@ def test_answers_are_those_of_plain_generate(name, talk):
     check_answers(both)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_answers_of_two_full_models_are_those_of_plain_generate(name, talk):
     check_answers(talk(name, "full"))
@@ -373,7 +373,6 @@ def test_merging_changes_nothing(name, run_of, tmp_path):
     shutil.rmtree(merged)
 
 
-@pytest.mark.slow
 def test_the_page_of_models_is_what_the_code_does():
     assert PAGE.read_text(encoding="utf-8") == page(), "run `python tests/models_table.py`"
 

@@ -22,6 +22,8 @@ from sftdemo.training.train import train
 from sftdemo.verbs.evaluate import evaluate
 from tests.test_families import SETTINGS, data, folder, plain, summed_loss  # noqa: F401 (fixtures)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("name", "left_out"),
@@ -62,7 +64,6 @@ def check_run(summary: Any, base: Path, quantization: str = "none") -> None:
     assert summary["eval_loss"] != summary["first_eval_loss"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_a_run_from_data_to_evaluation(name, folder, data):  # noqa: F811
     """As people do it: train, then base and tuned answer what was held out, and labels are scored."""
@@ -75,7 +76,6 @@ def test_a_run_from_data_to_evaluation(name, folder, data):  # noqa: F811
     assert scores["n"] == 4
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "quantization"), [("lora", "int8"), ("lora", "nf4"), ("lora", "none"), ("full", "none")]
 )

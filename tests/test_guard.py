@@ -21,6 +21,8 @@ from sftdemo.ui.access import guard, payload, rights
 from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.texts import i18n
 
+pytestmark = pytest.mark.slow
+
 OWNERS_ROUTE = "/gradio_api/token"  # 200 for the owner, 403 for everybody else
 PASSWORD = "correct horse"
 BROWSER = {"accept": "text/html"}

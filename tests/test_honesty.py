@@ -13,6 +13,8 @@ from sftdemo.evaluation import row_statistics, significance
 from sftdemo.evaluation.significance import PairedStatistics, holm, paired_differences
 from tests.paired import differences, means
 
+pytestmark = pytest.mark.slow
+
 SIZES = (50, 200)
 FEW, MANY = 300, 1000  # simulated evaluations: in every run of the tests, and in the slow one
 
@@ -67,7 +69,6 @@ def test_exchangeable_systems_are_rarely_told_apart(pool: PairedStatistics, n: i
     assert claims(corpus_scores(pool, rng, FEW // 3, n), 500) <= most(FEW // 3)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n", SIZES)
 def test_exchangeable_systems_are_told_apart_in_one_of_twenty_evaluations_at_most(
     pool: PairedStatistics, n: int

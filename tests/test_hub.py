@@ -20,6 +20,8 @@ import pytest
 from sftdemo.errors import UserError
 from sftdemo.model import download
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -122,7 +124,6 @@ def test_a_folder_without_a_model_is_said(tmp_path):
         download.find(str(tmp_path))
 
 
-@pytest.mark.slow
 def test_the_hub_serves_once_and_then_the_cache(tiny, home):
     with hub_with(Path(tiny)) as endpoint:
         done = find_in_child("me/tiny", endpoint, home)
@@ -151,7 +152,6 @@ def test_pickled_weights_are_refused(tmp_path, home):
     assert done.returncode == 1 and "no safetensors weights" in done.stdout
 
 
-@pytest.mark.slow
 def test_a_silent_hub_is_given_up_soon_and_nothing_is_left(home):
     """A server that takes the connection and never answers; then no package index either."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -21,6 +21,8 @@ from sftdemo.runs import Run
 from sftdemo.system import hub
 from sftdemo.ui.job import Job
 
+pytestmark = pytest.mark.slow
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -162,7 +164,6 @@ def test_a_file_without_an_end_is_cut_off(standin, monkeypatch):
     refused("did not give|larger than")
 
 
-@pytest.mark.slow
 def test_a_download_that_stands_still_is_given_up(standin, monkeypatch):
     monkeypatch.setattr(hub, "STALL_SECONDS", 3)
     standin.stalled.add("model.safetensors")
@@ -171,7 +172,6 @@ def test_a_download_that_stands_still_is_given_up(standin, monkeypatch):
     assert time.monotonic() - start < 40
 
 
-@pytest.mark.slow
 def test_a_deadline_ends_a_download_that_goes_on(standin, monkeypatch):
     monkeypatch.setattr(hub, "TOTAL_SECONDS", 2)
     standin.stalled.add("config.json")
@@ -224,7 +224,6 @@ def test_a_data_set_that_is_too_large_is_refused_by_its_list(standin):
     assert not (Path(os.environ["SFTDEMO_HOME"]) / "hub").exists()
 
 
-@pytest.mark.slow
 def test_a_data_set_that_stands_still_is_given_up(standin, monkeypatch):
     monkeypatch.setattr(hub, "STALL_SECONDS", 4)
     rows = b"".join(json.dumps({"text": "a" * 99, "label": "x"}).encode() + b"\n" for _ in range(999))

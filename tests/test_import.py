@@ -26,6 +26,8 @@ from tests.conftest import home_at, label_rows
 from tests.hub_standin import Repository, serving
 from tests.listener import Listener
 
+pytestmark = pytest.mark.slow
+
 OLD = Path(__file__).parent / "old"
 ASKED = [{"role": "user", "content": "the film 7 was good and bad"}]
 

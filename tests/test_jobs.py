@@ -26,6 +26,8 @@ from sftdemo.errors import UsageError, UserError
 from sftdemo.runs import Run, starter
 from sftdemo.verbs import jobs
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 # Speaks to its run as the trainer does: running, a step at a time, stopped when asked.
@@ -259,7 +261,6 @@ def test_a_visitors_run_keeps_its_minutes_when_it_is_resumed(run: Run, monkeypat
     assert len(begun) == 1
 
 
-@pytest.mark.slow
 def test_a_training_whose_minutes_are_over_stops_by_itself(tiny: str, tmp_path: Path) -> None:
     files.write_jsonl(tmp_path / "rows.jsonl", [{"prompt": f"p {k}", "completion": "a"} for k in range(40)])
     config = TrainConfig(data=str(tmp_path / "rows.jsonl"), model=tiny, epochs=100, batch_size=1)

@@ -157,6 +157,7 @@ LABELS = st.lists(WORDS, min_size=1, max_size=5, unique=True)
 PARTS = st.sampled_from(["not ", "The label is ", "**", "\n", ". ", " or ", "```", "<b>", "\\boxed{", "}", "?", "、"])
 
 
+@pytest.mark.slow
 @given(LABELS, st.data())
 @settings(max_examples=300, deadline=None)
 def test_what_is_right_to_the_letter_stays_right(labels: list[str], data: st.DataObject) -> None:

@@ -12,6 +12,8 @@ import pytest
 from sftdemo.__main__ import main
 from tests.test_ui import add_evaluation, made_run
 
+pytestmark = pytest.mark.slow
+
 mcp = pytest.importorskip("mcp", reason="mcp isn't installed")
 ROOT = Path(__file__).parents[1]
 

@@ -264,6 +264,7 @@ def test_two_full_models_that_do_not_fit_are_refused(babbler, monkeypatch):
         memory_estimate.check_loading([Path(babbler)] * 2, 4)
 
 
+@pytest.mark.slow
 def test_the_first_pass_waits_until_the_heap_is_warm(labelled, babbler, monkeypatch):
     """Where pages are slow to come, what was held to warm the heap stood beside what the first passes took."""
     order, compute = [], SftTrainer.evaluate

@@ -28,6 +28,8 @@ from sftdemo.ui.tabs import task_choice
 from sftdemo.verbs.evaluate import evaluate, rescore
 from sftdemo.verbs.evaluation_rows import held_out, rows_of
 
+pytestmark = pytest.mark.slow
+
 
 def set_rows(count: int) -> list[dict]:
     """Distinct rows, each of whose labels a small model can learn from one word."""

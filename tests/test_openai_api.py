@@ -27,6 +27,8 @@ from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.openai_request import stop_cut
 from tests.conftest import home_at, label_rows
 
+pytestmark = pytest.mark.slow
+
 KEY = {"authorization": "Bearer a secret key"}
 ASKED = [{"role": "user", "content": "the film was good and nice"}]
 OTHERS = ["the book was sad", "好的 谢谢", "bad", "the room and the park were lovely and fine"]
@@ -89,7 +91,6 @@ def joined(chunks: list[dict[str, Any]]) -> str:
     return "".join(choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"])
 
 
-@pytest.mark.slow
 def test_models_are_the_base_and_the_runs(client: httpx.Client) -> None:
     models = client.get("/v1/models").json()
     assert models["object"] == "list" and [model["id"] for model in models["data"]] == ["base", "moods", "base:moods"]

@@ -31,6 +31,8 @@ from sftdemo.verbs import export as export_module
 from sftdemo.verbs.push import DATA_CARD, push
 from tests.hub_standin import TOKEN, HubServer, serving
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 OLD = ROOT / "tests" / "old"
 EXPORTS = "sftdemo.verbs.push.export"
@@ -322,7 +324,6 @@ PUSHES = (
 )
 
 
-@pytest.mark.slow
 def test_the_command_pushes_from_a_process_of_its_own_which_ctrl_c_ends(home):
     shutil.copytree(OLD, home)
     with serving() as running:

@@ -23,6 +23,8 @@ from sftdemo.ui.tabs.push import PushPanel
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import export as export_module
 
+pytestmark = pytest.mark.slow
+
 OLD = Path(__file__).parent / "old"
 VISITOR = rights.Visitor("visitor", "somebody")
 

@@ -26,6 +26,8 @@ from sftdemo.training.signals import Interruption
 from sftdemo.training.train import train
 from sftdemo.verbs import jobs
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -30,6 +30,8 @@ from sftdemo.ui.texts import say
 from tests.test_queue import wait_for
 from tests.test_tabs import last, pick, request
 
+pytestmark = pytest.mark.slow
+
 ANN = rights.Visitor("visitor", "ann", address="198.41.0.4")
 
 

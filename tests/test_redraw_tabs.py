@@ -28,6 +28,8 @@ from tests.test_ui import made_run
 from tests.test_votes import make_run
 from tests.test_voting_tab import MARKS
 
+pytestmark = pytest.mark.slow
+
 
 def chinese() -> Any:
     asked = request()

@@ -105,6 +105,7 @@ assert any("config.adam_epsilon" in path.read_text() for path in pathlib.Path("s
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXTENSIONS)
 def test_each_extension_applies_and_does_what_it_says(name, tmp_path) -> None:
     text = (DOCS / "extend.md").read_text(encoding="utf-8")

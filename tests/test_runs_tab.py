@@ -139,6 +139,7 @@ def test_a_column_is_sorted_by_its_head(tab: RunsTab) -> None:
     assert rows == ["two", "one"]
 
 
+@pytest.mark.slow
 def test_the_trash_restores_and_deletes_for_good(tab: RunsTab) -> None:
     for name in ("one", "two"):
         made(name, 1)

@@ -25,6 +25,8 @@ from sftdemo.ui.tabs.push import Push
 from tests.test_sweep_page import swept
 from tests.test_ui import made_run
 
+pytestmark = pytest.mark.slow
+
 SECRET = "secret"  # in the name of all that is the owner's alone
 
 

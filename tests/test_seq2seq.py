@@ -35,6 +35,8 @@ from sftdemo.verbs.compare import compare
 from sftdemo.verbs.evaluate import evaluate
 from sftdemo.verbs.export import export
 
+pytestmark = pytest.mark.slow
+
 SOURCE = [{"role": "user", "content": "the film 7 was good and nice"}]
 
 

@@ -24,6 +24,8 @@ from sftdemo.inference.server import ServedRuns
 from tests.in_process import ask
 from tests.test_generate import CHATS, adapter, pair  # noqa: F401 (fixtures)
 
+pytestmark = pytest.mark.slow
+
 GREEDY = GenerateConfig(max_new_tokens=24)
 LONG = [{"role": "user", "content": "the room and the park were lovely and nice " * 12}]
 

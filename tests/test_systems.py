@@ -33,6 +33,8 @@ from tests.chat_service import ChatService, serving
 from tests.conftest import home_at, label_rows
 from tests.listener import Listener
 
+pytestmark = pytest.mark.slow
+
 MANY = "majority, copy, linear, base+4, base+2:nearest"
 
 
@@ -223,7 +225,6 @@ def test_what_again_had_asked_before_a_fault_is_not_asked_once_more(home: Path, 
     assert any("before it was interrupted it had answered" in note for note in listener.notes)
 
 
-@pytest.mark.slow
 def test_an_endpoint(home: Path, service: str) -> None:
     scores = against(f"api:busy@{service}")
     [system] = scores["systems"].values()
@@ -258,7 +259,6 @@ def test_an_endpoint(home: Path, service: str) -> None:
         against("api:m@http://127.0.0.1:9/v1")
 
 
-@pytest.mark.slow
 def test_a_run_that_has_seen_the_test_rows_is_no_rival(home: Path, tiny: str, tmp_path: Path) -> None:
     """Another seed splits the same file otherwise."""
     rows = [{key: row[key] for key in ("text", "label")} for row in label_rows(60, seed=3)]

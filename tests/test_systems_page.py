@@ -30,6 +30,8 @@ from sftdemo.votes.pairing import open_contest
 from tests.test_compare_runs import evaluated, row
 from tests.test_tabs import pick, request
 
+pytestmark = pytest.mark.slow
+
 ENDPOINT = "api:m@http://10.0.0.9:8000/v1"
 
 

@@ -34,6 +34,8 @@ from sftdemo.verbs.check import inspect
 from sftdemo.verbs.compare import compare
 from sftdemo.verbs.evaluate import evaluate
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"task": "tokens", "epochs": 8.0, "batch_size": 8}
 TEXT = "in Paris the film 7 was Alice"
 
@@ -227,7 +229,6 @@ def test_a_typed_text_is_shown_with_its_entities_marked(trained, monkeypatch, ca
     labelling.release()
 
 
-@pytest.mark.slow
 def test_a_chat_run_on_the_same_file_is_compared_on_the_same_rows(trained, babbler, monkeypatch):
     home, data = trained
     monkeypatch.setenv("SFTDEMO_HOME", str(home))
@@ -285,7 +286,6 @@ def test_entities_inside_words_are_learned_with_the_word_and_told(bert, tmp_path
     assert "1 entity begins or ends inside a word, such as 'Alice'" in caplog.text
 
 
-@pytest.mark.slow
 def test_a_real_encoder_learns_a_few_entities(tmp_path):
     wheel = pytest.importorskip("all_minilm_l6_v2")
     with zipfile.ZipFile(Path(wheel.__file__).parent / "model.zip") as archive:

@@ -21,6 +21,8 @@ from sftdemo.ui import build, server
 from sftdemo.ui.access import cookies, rights, sources, uploads
 from sftdemo.ui.access.settings import AppConfig
 
+pytestmark = pytest.mark.slow
+
 CONTENT = b'{"text": "good", "label": "a"}\n' * 3
 OPEN = {"password": "x", "visitors_own_data": True, "visitors_train": True}
 

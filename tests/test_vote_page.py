@@ -25,6 +25,8 @@ from sftdemo.ui.texts import say
 from sftdemo.votes import Store, Totals
 from tests.test_votes import EVALUATION, events, make_run, vote_for
 
+pytestmark = pytest.mark.slow
+
 FIELDS = {"done", "ballot", "position", "total", "prompt", "answer_a", "answer_b"}
 
 
@@ -46,7 +48,6 @@ def client(url: str) -> Any:
     return Client(url, verbose=False)
 
 
-@pytest.mark.slow
 def test_nothing_tells_the_sides_before_the_vote(url: str, client: Any) -> None:
     run = make_run(6)
     pages = [urllib.request.urlopen(url + path).read().decode() for path in ("", "config", f"rate?run={run.name}")]
@@ -78,7 +79,6 @@ def test_a_direct_second_post_changes_nothing(client: Any) -> None:
     assert store.export(run, "jsonl").count('"reason": "clearer"') == 1
 
 
-@pytest.mark.slow
 def test_two_clients_vote_at_once_on_the_same_evaluation(url: str) -> None:
     from gradio_client import Client
 

@@ -16,6 +16,8 @@ from sftdemo.runs import Run
 from sftdemo.votes import TYPED, Store, pairing
 from tests.test_votes import EVALUATION, events, make_run, next_pair, row_of, side_of_base, vote_for
 
+pytestmark = pytest.mark.slow
+
 
 def vote_on_all(store: Store, run: Run, rater: str, winner: str = "tuned") -> list[int]:
     """Vote until the end; returns the rows in the order they were seen."""

@@ -105,6 +105,7 @@ def test_a_newer_file_is_left_alone() -> None:
         Store(path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
 def test_a_full_disk_is_said_and_loses_nothing(store: Store) -> None:
     """A limit on the size of files stands for the full disk: SQLite's writes fail in the same place."""
