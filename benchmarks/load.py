@@ -22,7 +22,6 @@ from typing import Any
 
 import httpx
 
-PAUSE_S = 1.0  # of a visitor between two clicks, on average
 QUESTION = "the film was good and nice"
 LIGHT = ("bar", "runs", "pair", "vote")  # `/healthz`, which costs next to nothing, is counted apart
 
@@ -33,6 +32,7 @@ class Visitor:
 
     http: httpx.AsyncClient
     page: dict[str, Any]  # Gradio's config of the page
+    pause: float  # seconds between two clicks, on average
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # by kind of request
     asked: int = 0
@@ -108,7 +108,7 @@ class Visitor:
             await self.timed("bar", lambda: self.do(bar, [], "2"))
             await self.timed("runs", lambda: self.do(runs, self.values(runs), "2"))
             await self.timed("health", healthy)
-            await asyncio.sleep(random.uniform(0.5, 1.5) * PAUSE_S)
+            await asyncio.sleep(random.uniform(0.5, 1.5) * self.pause)
 
     async def vote(self, until: float, run: str) -> None:
         """Pair after pair, until all are voted on."""
@@ -120,7 +120,7 @@ class Visitor:
                     return
                 data = [pair["ballot"], random.choice(("a", "b", "tie", "bad")), self.session, ""]
                 self.votes += await self.timed("vote", partial(self.do, cast, data, "3")) is not None
-            await asyncio.sleep(random.uniform(5, 15) * PAUSE_S)
+            await asyncio.sleep(random.uniform(5, 15) * self.pause)
 
     async def talk(self, until: float, tokens: int) -> None:
         """One question after the other, each to its end."""
@@ -132,7 +132,7 @@ class Visitor:
             self.asked += 1
             if (answered := await self.timed("chat", lambda: self.do(send, data))) is not None:
                 self.seconds["first token"].append(answered[0])
-            await asyncio.sleep(random.uniform(0.5, 1.5) * PAUSE_S)
+            await asyncio.sleep(random.uniform(0.5, 1.5) * self.pause)
 
 
 def spread(visitors: list[Visitor], *kinds: str) -> dict[str, Any]:
@@ -163,9 +163,11 @@ def report(visitors: list[Visitor], seconds: float) -> dict[str, Any]:
     }
 
 
-async def load(url: str, clients: int, seconds: float, tokens: int = 32, run: str = "") -> dict[str, Any]:
+async def load(
+    url: str, clients: int, seconds: float, tokens: int = 32, run: str = "", pause: float = 1.0
+) -> dict[str, Any]:
     """Let so many visitors use the app at `url` for so long, and vote on `run` where one is given; all questions are waited
-    for."""
+    for. `pause` is that of a visitor between two clicks, in seconds."""
     # The server closes a connection that was idle for five seconds; a browser would just ask again.
     limits = httpx.Limits(max_connections=None, keepalive_expiry=2)
     async with AsyncExitStack() as opened:
@@ -174,7 +176,7 @@ async def load(url: str, clients: int, seconds: float, tokens: int = 32, run: st
             address = f"8.8.{number // 250}.{1 + number % 250}"
             client = httpx.AsyncClient(base_url=url, timeout=600, limits=limits, headers={"x-forwarded-for": address})
             http = await opened.enter_async_context(client)
-            visitors.append(Visitor(http, (await http.get("config")).json()))
+            visitors.append(Visitor(http, (await http.get("config")).json(), pause))
         began = time.monotonic()
         until = began + seconds
         work = [(each.look(until), each.talk(until, tokens), each.vote(until, run)) for each in visitors]
@@ -189,9 +191,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--run", default="", help="a run whose evaluation is open for votes")
+    parser.add_argument("--pause", type=float, default=1.0, help="seconds of a visitor between two clicks")
     options = parser.parse_args()
     url = options.url.rstrip("/") + "/"
-    result = asyncio.run(load(url, options.clients, options.seconds, options.tokens, options.run))
+    result = asyncio.run(load(url, options.clients, options.seconds, options.tokens, options.run, options.pause))
     print(json.dumps(result, indent=1))
 
 

@@ -30,7 +30,7 @@ _opened: list[str] | None = None
 
 
 def _keep(event: str, arguments: tuple[object, ...]) -> None:
-    if event == "open" and _opened is not None:
+    if event == "open" and _opened is not None and threading.current_thread() is threading.main_thread():
         _opened.append(str(arguments[0]))
 
 
@@ -42,7 +42,7 @@ def _listen() -> None:
 
 @contextmanager
 def opened_files(home: Path) -> Iterator[list[str]]:
-    """The names of the files in a home that are opened in the block, whoever opens them."""
+    """The names of the files in a home that the block opens; what earlier tests left running may look there, too."""
     global _opened
     _listen()
     kept: list[str] = []
