@@ -192,6 +192,26 @@ def test_the_queue_forgets_sessions_that_never_listen(blocks: Any) -> None:
     assert queue.compute_analytics_summary([{"function": "f"}] * 9) == {"functions": {}}, "nothing is summed up"
 
 
+def test_uploads_that_nobody_sends_are_forgotten(blocks: Any) -> None:
+    """Whoever may upload may ask how far any upload is."""
+    statuses = gr.routes.file_upload_statuses
+
+    async def ask(upload: str) -> None:
+        asked = asyncio.ensure_future(statuses.is_tracked(upload))
+        await asyncio.sleep(0)
+        asked.cancel()
+
+    async def visit() -> None:
+        for number in range(3 * bounds.SESSIONS):
+            await ask(f"made up {number}")
+        assert len(statuses._signals) == bounds.SESSIONS
+        statuses.track("real")
+        assert await asyncio.wait_for(statuses.is_tracked("real"), 1)
+        statuses.stop_tracking("real")
+
+    asyncio.run(visit())
+
+
 def test_who_never_reads_is_kept_no_more_than_a_bound(blocks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events are answered whether or not anybody listens, and a report has megabytes."""
     monkeypatch.setattr(bounds, "UNREAD", 3 * bounds.MESSAGE_BYTES)

@@ -135,7 +135,10 @@ def test_routes_are_closed_to_visitors_unless_they_are_listed(public: str) -> No
 # Signing in
 
 
-def test_the_owner_signs_in_and_out(public: str) -> None:
+@pytest.mark.parametrize(
+    "click", [{"sec-fetch-site": "same-origin", "sec-fetch-mode": "navigate"}, {}], ids=["link", "button"]
+)
+def test_the_owner_signs_in_and_out(public: str, click: dict[str, str]) -> None:
     with httpx.Client(base_url=public) as browser:
         assert "password" in browser.get("/login", headers=BROWSER).text and not owns(public)
         wrong = browser.post("/login", data={"password": "wrong"}, headers=BROWSER)
@@ -145,8 +148,21 @@ def test_the_owner_signs_in_and_out(public: str) -> None:
         assert "HttpOnly" in reply.headers["set-cookie"]
         assert browser.get(OWNERS_ROUTE).status_code == 200
         kept = dict(browser.cookies)
-        browser.get("/logout")
-        assert browser.get(OWNERS_ROUTE).status_code == 403
+        for elsewhere in (
+            {},
+            {"sec-fetch-site": "cross-site"},
+            {"sec-fetch-site": "same-site"},
+            {"sec-fetch-site": "none"},
+        ):
+            asked = browser.get("/logout", headers=BROWSER | {"sec-fetch-mode": "navigate"} | elsewhere)
+            assert asked.status_code == 200 and 'method="post" action="logout"' in asked.text
+            assert browser.get(OWNERS_ROUTE).status_code == 200, "a link on another site signs nobody out"
+        picture = browser.get("/logout", headers={"sec-fetch-site": "same-origin", "sec-fetch-mode": "no-cors"})
+        assert picture.status_code == 200 and browser.get(OWNERS_ROUTE).status_code == 200
+        posted = browser.post("/logout", headers={"origin": "https://evil.example"})
+        assert posted.status_code == 403 and browser.get(OWNERS_ROUTE).status_code == 200
+        left = browser.get("/logout", headers=click) if click else browser.post("/logout")
+        assert left.status_code == 303 and browser.get(OWNERS_ROUTE).status_code == 403
     assert not owns(public, cookies=kept), "the cookie counts no more, whoever kept it"
 
 
@@ -210,6 +226,8 @@ def test_a_session_is_its_first_visitors_alone(public: str) -> None:
         ("GET", "queue/data?session_hash=anns"),
         ("GET", "queue/data?session_hash=x&session_hash=anns"),
         ("GET", "heartbeat/anns"),
+        ("GET", "call/runs/anns"),
+        ("GET", "call/v2/runs/anns"),
     ):
         reply = bob.request(method, f"/gradio_api/{path}", json={**body, "event_id": "1"})
         assert reply.status_code == 403 and "isn't yours" in reply.text, path
@@ -383,6 +401,19 @@ def test_nobody_changes_the_page_that_others_get(public: str) -> None:
     page, config = (httpx.get(public + path, headers=host) for path in ("/", "/config"))
     assert "tab-data" in page.text == rated[0] and "page" in config.json() and rated[1] != config.text
     assert len(config.json()["components"]) > 100 and "current_page" not in config.json()
+
+
+def test_nobody_puts_an_address_into_what_others_are_told(public: str, running_app: tuple[Any, str]) -> None:
+    """Gradio keeps its description of the endpoints, with commands for the address that was asked first."""
+    for path, ask in (("info", httpx.get), ("call/v2/runs", httpx.post)):
+        running_app[0].api_info = None
+        ask(
+            f"{public}/gradio_api/{path}",
+            headers={"host": "198.41.0.4:81"},
+            **({"json": {}} if ask is httpx.post else {}),
+        )
+        told = httpx.get(f"{public}/gradio_api/info").text
+        assert "198.41.0.4" not in told and "address.invalid" not in told and public in told, path
 
 
 def test_every_field_has_a_name(built_page: Any) -> None:

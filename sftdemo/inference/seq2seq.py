@@ -69,27 +69,20 @@ class Seq2SeqSides(SideBySide):
         self.context = pairs.longest_source or 2**31
         self.longest_target = pairs.longest_target or 2**31
 
-    def requests(
-        self,
-        messages: Messages | Mapping[str, Messages],
-        config: GenerateConfig,
-        tools: Tools | None = None,
-        sides: Sequence[str] = (),
-    ) -> list[Request]:
-        names = [name for name in self.names if not sides or name in sides]
-        by_side = messages if isinstance(messages, Mapping) else dict.fromkeys(names, messages)
-        prompts = {name: self._prompt(_alone(by_side[name]), None) for name in names}
-        return [self._request(name, prompt, config) for name, prompt in prompts.items()]
+    def _prompt(self, messages: Messages, tools: Tools | None) -> list[int]:
+        return super()._prompt(_alone(messages), None)
 
-    def _request(self, side: str, source: list[int], config: GenerateConfig) -> Request:
-        if len(source) > self.context:
+    def _row(self, side: str, index: int, prompt: list[int], config: GenerateConfig) -> Request:
+        if len(prompt) > self.context:
             raise UserError(
                 "The text has {n} tokens and the model reads {context}; shorten it.",
-                n=len(source),
+                n=len(prompt),
                 context=self.context,
             )
         limit = min(config.max_new_tokens, self.longest_target)
-        return Request(side, 0, source, limit, config=config, stop_ids=self.stop_ids, decoding=self.generation_config)
+        return Request(
+            side, index, prompt, limit, config=config, stop_ids=self.stop_ids, decoding=self.generation_config
+        )
 
     def stream(
         self,
@@ -182,7 +175,7 @@ class Seq2SeqSides(SideBySide):
         return Detokenizer(self.tokenizer).text(tokens)
 
     def explain(self, messages: Messages, answer: str, tools: Tools | None = None) -> dict[str, list[dict[str, Any]]]:
-        source, target = self._prompt(_alone(messages), None), answer_ids(self.tokenizer, _alone(messages), answer)
+        source, target = self._prompt(messages, None), answer_ids(self.tokenizer, _alone(messages), answer)
         if not self.pairs.has_room(len(source), len(target)):
             raise UserError(
                 "Prompt and answer have {n} tokens and the model takes {context}.",

@@ -18,6 +18,7 @@ import gradio as gr
 import gradio.blocks
 import gradio.queueing
 import gradio.route_utils
+import gradio.routes
 import gradio.utils
 from gradio import state_holder
 from gradio.blocks import Block
@@ -176,6 +177,14 @@ def message_bytes(message: Any) -> int:
     return size
 
 
+class Signals(LRUCache[str, asyncio.Event]):
+    """The uploads whose progress is asked for, by their ids; Gradio keeps each that anybody makes up."""
+
+    def __missing__(self, upload: str) -> asyncio.Event:
+        self[upload] = asyncio.Event()
+        return self[upload]
+
+
 def for_readers(queue: Any) -> Callable[..., Any]:
     """The queue's function that takes an event, and takes none of who doesn't read what came of those before."""
     push, sessions = queue.push, queue.pending_messages_per_session
@@ -233,5 +242,6 @@ def keep(blocks: Any) -> dict[str, Any]:
     gradio.queueing.AsyncQueue = Messages
     queue.pending_messages_per_session = LRUCache(SESSIONS)
     queue.pending_event_ids_session = LRUCache(SESSIONS)
+    gradio.routes.file_upload_statuses._signals = Signals(SESSIONS)  # type: ignore[assignment]
     queue.push = for_readers(queue)
     return {"max_threads": EVENTS, "state_session_capacity": SESSIONS}

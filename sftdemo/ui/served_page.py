@@ -7,24 +7,26 @@ import gzip
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
+from gradio.route_utils import get_request_origin
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 
-from sftdemo.ui.access import guard, hosts
+from sftdemo.ui.access import guard
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 Reply = tuple[Message, bytes]  # its start, and its whole body
 
-MOST_KEPT = 16
-# The headers by which Gradio writes the app's own address into the page.
-ADDRESS = ("host", "x-forwarded-host", "x-forwarded-proto")
-CONFIG = "/config"
+MOST_KEPT = 16  # replies as they are sent; of hosts and ports there may be any number
+ANYWHERE = "http://address.invalid"  # stands for the app's own address in a page until it is sent
+CONFIG, INFO = "/config", guard.API + "info"
 
 
 class ServedPage:
-    """ASGI middleware: the page, which Gradio would copy, write out and leave uncompressed for everybody anew, and its config.
+    """ASGI middleware: the page, which Gradio would copy, write out and leave uncompressed for everybody anew, its config, and
+    the description of its endpoints, in which Gradio would keep the address of who asks first for all.
 
     HTML gets the script right after <head>. Everything else passes untouched.
     """
@@ -32,56 +34,84 @@ class ServedPage:
     def __init__(self, app: Any, script: str) -> None:
         self.app = app
         self.script = script.encode()
-        self.kept: OrderedDict[tuple[str, ...], Reply] = OrderedDict()
+        self.pages: dict[tuple[str, str], Reply] = {}
+        self.kept: OrderedDict[tuple[str, str, str, bool], Reply] = OrderedDict()
         self.making = asyncio.Lock()  # thirty who come at once have it made once
 
     async def __call__(self, scope: Message, receive: Any, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET" or not self.is_ours(scope):
+        path = _route(scope)
+        if scope["type"] == "http" and path.startswith(guard.BY_PARAMETERS):  # Gradio looks its description up for it
+            async with self.making:
+                await self.page(INFO, "", scope, receive)
+        # Others than Gradio's pages, as that of a shared chat, have no script.
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or path not in (*guard.PAGES, INFO):
             await self.app(scope, receive, send)
             return
-        scope = {**scope, "query_string": self.query(scope).encode()}
-        key = self.key(scope)
-        if key is None:
-            start, body = await self.made(scope, receive)
+        query = self.query(scope)
+        if scope.get("session"):  # made for one account
+            start, body = self.sent(await self.made(path, query, scope, receive), scope)
         else:
             async with self.making:
-                if key not in self.kept:
-                    reply = await self.made(scope, receive)
-                    if reply[0]["status"] == 200 and "set-cookie" not in Headers(raw=reply[0]["headers"]):
-                        self.kept[key] = reply
-                        while len(self.kept) > MOST_KEPT:
-                            self.kept.popitem(last=False)
-                else:
-                    self.kept.move_to_end(key)
-                    reply = self.kept[key]
-            start, body = reply
+                start, body = await self.reply(path, query, scope, receive)
         await send({**start, "headers": list(start["headers"])})  # whoever passes it on adds to them
         await send({"type": "http.response.body", "body": body})
 
     @staticmethod
-    def is_ours(scope: Message) -> bool:
-        """Whether Gradio's page is asked for; others, as that of a shared chat, have no script."""
-        return _route(scope) in guard.PAGES
-
-    @staticmethod
     def query(scope: Message) -> str:
-        """What Gradio may read of the query: which page's config is asked for. By the rest, which it takes for other things
-        than the page does, one who asks first would make it another page for all."""
-        asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("page", [""])[-1]
-        return f"page={asked}" if _route(scope) == CONFIG and f"/{asked}" in guard.PAGES and asked else ""
+        """What Gradio may read of the query: which page's config is asked for, and whether all endpoints are. By the rest, which it
+        takes for other things than the page does, one who asks first would make it another page for all."""
+        asked, path = parse_qs(scope.get("query_string", b"").decode("latin-1")), _route(scope)
+        page = asked.get("page", [""])[-1]
+        kept = {"page": page} if path in (CONFIG, INFO) and page and f"/{page}" in guard.PAGES else {}
+        return urlencode(kept | ({"all_endpoints": "1"} if path == INFO and "all_endpoints" in asked else {}))
 
-    @staticmethod
-    def key(scope: Message) -> tuple[str, ...] | None:
-        """All that the reply depends on; None where it is for this request alone."""
-        if scope.get("session"):
-            return None
-        headers = hosts.headers(scope)
-        asked, compressed = scope["query_string"].decode(), str(_is_compressed(scope))
-        where = (scope["path"], asked, scope.get("root_path", ""), scope.get("scheme", ""), compressed)
-        return (*where, *(headers.get(name, "") for name in ADDRESS))
+    async def reply(self, path: str, query: str, scope: Message, receive: Any) -> Reply:
+        """What is sent to all who ask under this address."""
+        key = (path, query, _origin(scope), _is_compressed(scope))
+        if key not in self.kept:
+            made = await self.page(path, query, scope, receive)
+            if (path, query) not in self.pages:
+                return self.sent(made, scope)
+            self.kept[key] = self.sent(made, scope)
+            while len(self.kept) > MOST_KEPT:
+                self.kept.popitem(last=False)
+        self.kept.move_to_end(key)
+        return self.kept[key]
 
-    async def made(self, scope: Message, receive: Any) -> Reply:
-        """Gradio's reply with the script, compressed for browsers that can read it."""
+    async def page(self, path: str, query: str, scope: Message, receive: Any) -> Reply:
+        """What Gradio replies to everybody, made once."""
+        if (path, query) in self.pages:
+            return self.pages[path, query]
+        made = await self.made(path, query, {**scope, "headers": []}, receive)
+        if made[0]["status"] == 200 and "set-cookie" not in Headers(raw=made[0]["headers"]):
+            self.pages[path, query] = made
+        return made
+
+    def sent(self, made: Reply, scope: Message) -> Reply:
+        """A reply with the address that it is asked under and the script, compressed for browsers that can read it."""
+        start, body = made
+        headers = MutableHeaders(raw=list(start["headers"]))
+        body = body.replace(ANYWHERE.encode(), _origin(scope).encode())
+        if headers.get("content-type", "").startswith("text/html") and "content-encoding" not in headers:
+            body = body.replace(b"<head>", b"<head>" + self.script, 1)
+            headers.add_vary_header("Accept-Encoding")
+            if _is_compressed(scope):
+                body = gzip.compress(body, compresslevel=6)
+                headers["content-encoding"] = "gzip"
+        headers["content-length"] = str(len(body))
+        return {**start, "headers": headers.raw}, body
+
+    async def made(self, path: str, query: str, scope: Message, receive: Any) -> Reply:
+        """Gradio's reply, with ANYWHERE for the address that it is asked under."""
+        cookies = [pair for pair in scope["headers"] if pair[0] == b"cookie"]
+        host = (b"host", ANYWHERE.removeprefix("http://").encode())
+        asked = {
+            "method": "GET",
+            "path": path,
+            "query_string": query.encode(),
+            "scheme": "http",
+            "headers": [host, *cookies],
+        }
         start: Message = {}
         body = b""
 
@@ -92,20 +122,17 @@ class ServedPage:
             elif message["type"] == "http.response.body":
                 body += message.get("body", b"")
 
-        await self.app(scope, receive, collect)
-        headers = MutableHeaders(raw=list(start["headers"]))
-        if headers.get("content-type", "").startswith("text/html") and "content-encoding" not in headers:
-            body = body.replace(b"<head>", b"<head>" + self.script, 1)
-            headers.add_vary_header("Accept-Encoding")
-            if _is_compressed(scope):
-                body = gzip.compress(body, compresslevel=6)
-                headers["content-encoding"] = "gzip"
-        headers["content-length"] = str(len(body))
-        return {**start, "headers": headers.raw}, body
+        await self.app({**scope, **asked}, receive, collect)
+        return start, body
 
 
 def _route(scope: Message) -> str:
-    return str(scope["path"]).removeprefix(scope.get("root_path", "")).rstrip("/") or "/"
+    return str(scope.get("path", "")).removeprefix(scope.get("root_path", "")).rstrip("/") or "/"
+
+
+def _origin(scope: Message) -> str:
+    """The app's address as Gradio tells it from the request: host and scheme, the proxy's where it names them."""
+    return str(get_request_origin(Request({**scope, "path": "/", "root_path": "", "query_string": b""}), "/"))
 
 
 def _is_compressed(scope: Message) -> bool:

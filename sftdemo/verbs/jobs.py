@@ -31,7 +31,7 @@ from sftdemo.verbs.sweep import new as new_sweep
 
 SAVING_S = 8.0  # a container gives its processes ten
 BOOKING_S = 5.0  # a process that is killed has trained so long for nothing, at most
-NICENESS, LEAST_WEIGHT = 10, 19  # a tenth of the weight of what isn't nice, and the most that can be asked for
+NICENESS, MOST_NICENESS = 10, 19  # a tenth of the weight of what isn't nice, and the most that can be asked for
 
 
 def start(
@@ -160,9 +160,9 @@ def spawn(run: Run, argv: list[str], expected_s: float | None = None) -> int:
 def niceness() -> int:
     """How nice trainings are beside the page: what SFTDEMO_NICENESS says, 0 for a machine that is there to train."""
     asked = os.environ.get("SFTDEMO_NICENESS") or str(NICENESS)
-    if not asked.isdecimal() or int(asked) > LEAST_WEIGHT:
-        most = LEAST_WEIGHT
-        raise UserError("SFTDEMO_NICENESS is {value!r}; give a whole number from 0 to {most}.", value=asked, most=most)
+    if not asked.isdecimal() or int(asked) > MOST_NICENESS:
+        problem = "SFTDEMO_NICENESS is {value!r}; give a whole number from 0 to {most}."
+        raise UserError(problem, value=asked, most=MOST_NICENESS)
     return int(asked)
 
 

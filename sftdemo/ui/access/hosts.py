@@ -108,6 +108,12 @@ class Hosts:
         return Text("")
 
 
+def is_own_click(scope: Mapping[str, Any]) -> bool:
+    """Whether the browser says that one of the app's own pages led here, by a link or a script of its own."""
+    sent = headers(scope)
+    return sent.get("sec-fetch-site") == "same-origin" and sent.get("sec-fetch-mode") == "navigate"
+
+
 def is_forwarded(scope: Mapping[str, Any]) -> bool:
     """Whether a proxy passed the request on, so that its address isn't who sent it."""
     return any(name in FORWARDED or name.startswith("x-forwarded-") for name in headers(scope))

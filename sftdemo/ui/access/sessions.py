@@ -28,6 +28,7 @@ FIRST_VISIT_S = 60.0  # from a browser's first cookie on
 FOREIGN = Text("That session isn't yours; reload the page.")
 TOO_MANY = Text("Too many pages were opened from your address; try again in a few minutes.")
 HEARTBEAT, LISTENING, CANCEL = "/gradio_api/heartbeat/", "/gradio_api/queue/data", "/gradio_api/cancel"
+RESULTS = "/gradio_api/call/"  # of an event; where there is none, Gradio takes its id for a session's
 
 _holders: OrderedDict[str, Visitor] = OrderedDict()  # whose each session is
 _guard = threading.Lock()
@@ -91,6 +92,9 @@ def named_by(path: str, scope: Mapping[str, Any]) -> str | None:
     if path.rstrip("/") == LISTENING:
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
         return query["session_hash"][-1] if "session_hash" in query else None
+    if path.startswith(RESULTS) and scope.get("method") == "GET":
+        event = path.rstrip("/").rpartition("/")[2]
+        return event if event in _holders else None
     return None
 
 

@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from sftdemo.errors import UserError
-from sftdemo.ui.access import cookies, rights
+from sftdemo.ui.access import cookies, hosts, rights
 from sftdemo.ui.texts import language, say
 from sftdemo.ui.texts.faults import in_words
 
@@ -38,10 +38,15 @@ def page(request: Request, fault: str = "", status: int = 200) -> Response:
         parts.append(f'<p><a href="login/huggingface">{say(lang, "sign_in_account")}</a></p>')
     if len(parts) == 1:
         parts.append(f"<p>{say(lang, 'sign_in_none')}</p>")
-    parts.append(f'<p><a href="./">{say(lang, "sign_in_back")}</a></p>')
+    return document(lang, say(lang, "sign_in"), parts, status)
+
+
+def document(lang: str, title: str, parts: list[str], status: int = 200) -> Response:
+    back = f'<p><a href="./">{say(lang, "sign_in_back")}</a></p>'
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-    title = f"<title>sftdemo · {say(lang, 'sign_in')}</title>"
-    return HTMLResponse(f'<!doctype html><html lang="{lang}"><head>{head}{title}</head><body>{"".join(parts)}', status)
+    head += f"<title>sftdemo · {title}</title>"
+    body = "".join((*parts, back))
+    return HTMLResponse(f'<!doctype html><html lang="{lang}"><head>{head}</head><body>{body}', status)
 
 
 async def sign_in(request: Request) -> Response:
@@ -78,7 +83,11 @@ async def password_of(request: Request) -> str:
 
 
 async def sign_out(request: Request) -> Response:
-    """Forget the sign-in, by password and by account."""
+    """Forget the sign-in, by password and by account; a link that isn't the app's own leads to a button for it."""
+    if request.method != "POST" and not hosts.is_own_click(request.scope):
+        lang = language(request)
+        text = say(lang, "sign_out")
+        return document(lang, text, [f'<form method="post" action="logout"><button>{text}</button></form>'])
     cookies.end(cookies.OWNER, request.scope)
     request.scope.get("session", {}).pop("oauth_info", None)
     response = RedirectResponse("./", 303)
