@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ pytest.importorskip("gradio")
 import gradio as gr
 
 from sftdemo.errors import UsageError
+from sftdemo.log import LOG
 from sftdemo.ui import launch
 from sftdemo.ui.access import guard, payload, rights
 from sftdemo.ui.access.settings import AppConfig
@@ -270,6 +272,59 @@ def test_two_tabs_of_a_new_browser_over_http(public: str) -> None:
 def test_an_unknown_endpoint_is_one_line(public: str, path: str, body: Any, status: int) -> None:
     reply = httpx.post(f"{public}/gradio_api/{path}", json=body)
     assert reply.status_code == status and "Traceback" not in reply.text and len(reply.json()["detail"]) > 20
+
+
+@pytest.fixture
+def faults(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]:
+    """What the app and its server log as an error: a stranger would fill the disk with it."""
+    loggers = [LOG, logging.getLogger("uvicorn.error")]
+    for logger in loggers:
+        logger.addHandler(caplog.handler)
+    yield caplog.records
+    for logger in loggers:
+        logger.removeHandler(caplog.handler)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "static/" + "a" * 300,
+        "static/" + "a/" * 1500,
+        "assets/é" + "é" * 130,
+        "gradio_api/heartbeat/%00",
+        "gradio_api/call/runs/%0a",
+    ],
+)
+def test_a_path_that_nothing_can_have_is_one_line(public: str, path: str, faults: list[logging.LogRecord]) -> None:
+    reply = httpx.get(f"{public}/{path}", headers={"accept-language": "zh"})
+    assert reply.status_code == 404 and reply.json()["detail"] == "此地址下没有内容。"
+    assert [record for record in faults if record.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("path", ["queue/data?session_hash=nobody", "call/runs/nothing", "call/v2/runs/nothing"])
+def test_a_stream_of_nobodys_ends_without_a_traceback(public: str, path: str, faults: list[logging.LogRecord]) -> None:
+    reply = httpx.get(f"{public}/gradio_api/{path}")
+    assert "404: Not Found" in reply.text and len(reply.content) < 500
+    assert [record for record in faults if record.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize(
+    "body", ['{"data": {"x": NaN}}', '{"x": "\\ud800"}', json.dumps({"x": ["y"] * 300_000}), "[1]", '"x"', ""]
+)
+@pytest.mark.parametrize("path", ["queue/join", "call/compare", "cancel", "reset", "run/runs", "api/runs"])
+def test_a_body_that_a_route_cannot_take_is_one_line(
+    public: str, path: str, body: str, faults: list[logging.LogRecord]
+) -> None:
+    """FastAPI would send megabytes back, and break on what JSON can't have."""
+    reply = httpx.post(f"{public}/gradio_api/{path}", content=body, headers=JSON)
+    assert reply.status_code in (413, 422) and len(reply.content) < 500 and len(reply.json()["detail"]) > 20
+    assert [record for record in faults if record.levelno >= logging.ERROR] == []
+
+
+def test_a_session_has_a_plain_name(public: str) -> None:
+    for session in ("\\ud800", "a\\nb", "\\u0000", "\\u202e"):
+        body = f'{{"data": [], "session_hash": "{session}"}}'
+        assert httpx.post(f"{public}/gradio_api/call/runs", content=body, headers=JSON).status_code == 403, session
 
 
 @pytest.mark.parametrize(

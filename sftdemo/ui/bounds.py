@@ -177,12 +177,12 @@ def message_bytes(message: Any) -> int:
     return size
 
 
-class Signals(LRUCache[str, asyncio.Event]):
+class Signals(LRUCache[str, asyncio.Event]):  # type: ignore[misc]
     """The uploads whose progress is asked for, by their ids; Gradio keeps each that anybody makes up."""
 
     def __missing__(self, upload: str) -> asyncio.Event:
-        self[upload] = asyncio.Event()
-        return self[upload]
+        event = self[upload] = asyncio.Event()
+        return event
 
 
 def for_readers(queue: Any) -> Callable[..., Any]:

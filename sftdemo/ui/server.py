@@ -153,6 +153,7 @@ def app_options(blocks: Any) -> dict[str, Any]:
     import gradio.networking
     import gradio.route_utils
     import gradio.routes
+    from fastapi.exceptions import RequestValidationError
     from starlette.middleware import Middleware
 
     from sftdemo.ui import bounds, openai_api
@@ -171,7 +172,8 @@ def app_options(blocks: Any) -> dict[str, Any]:
     routes = [*monitoring.routes(blocks), *sign_in.ROUTES, *shared_chat.ROUTES]
     if rights.policy().config.openai:
         routes += openai_api.ROUTES
-    return {"middleware": middleware, "routes": routes, "openapi_url": None}
+    handlers = {RequestValidationError: guard.misfit}
+    return {"middleware": middleware, "routes": routes, "openapi_url": None, "exception_handlers": handlers}
 
 
 class WithoutStubs(SourceFileLoader):

@@ -44,6 +44,8 @@ MOST_BYTES = (
 )  # of what is sent to an event: a long conversation has a tenth of it; files have limits of their own
 MOST_TO_CANCEL = 4 * 2**10  # bytes: the ids of an event and of its session
 PAGES = ("/", "/rate", "/config")  # where a browser gets its cookie
+LONGEST_PATH, LONGEST_NAME = 2_000, 255  # bytes that a disk takes
+NOWHERE = Text("There is nothing under this address.")
 
 
 def needs(path: str) -> rights.Action:
@@ -54,6 +56,13 @@ def needs(path: str) -> rights.Action:
     return next(
         (action for route, action in ROUTES.items() if route[1:].endswith("/") and path.startswith(route)), "manage"
     )
+
+
+def leads_nowhere(path: str) -> bool:
+    """Whether no file and no route can have this path: Gradio asks the disk for it, or writes it into an address, and breaks."""
+    name = max(map(len, path.encode().split(b"/")))
+    is_long = name > LONGEST_NAME or len(path.encode()) > LONGEST_PATH
+    return is_long or any(character < " " or character == "\x7f" for character in path)
 
 
 def content_policy() -> str:
@@ -94,6 +103,19 @@ def within(most: int, receive: Any, lang: str) -> Any:
         return message
 
     return bounded
+
+
+def refused(status: int, text: str, scope: Message) -> JSONResponse:
+    """One line in the visitor's language, under `error` as clients of OpenAI's API read it where they ask."""
+    text = in_words(text, language(Request({**scope, "type": "http"})))
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    error = ApiError(status, text).body["error"] if path.startswith(OPENAI) else text
+    return JSONResponse({"detail": text, "error": error}, status)
+
+
+async def misfit(request: Request, error: Exception) -> JSONResponse:
+    """What is said of a request that a route can't take; FastAPI would send back all that it got."""
+    return refused(422, payload.MISFIT, request.scope)
 
 
 class Guard:
@@ -156,6 +178,9 @@ class Guard:
                 raise
             await self.refuse(error.status_code, error.detail, scope, receive, send)
         except Exception as error:
+            if begun and isinstance(error.__cause__, HTTPException):  # Gradio's streams say it, and raise it then
+                await send({"type": "http.response.body", "body": b""})
+                return
             if begun:
                 raise
             if path.startswith(BY_PARAMETERS) and isinstance(error, KeyError | TypeError | ValueError):
@@ -167,16 +192,14 @@ class Guard:
             await self.refuse(500, unexpected(error, private=True), scope, receive, send)
 
     async def refuse(self, status: int, text: str, scope: Message, receive: Any, send: Send) -> None:
-        """Answer with one line in the visitor's language, under `error` as clients of OpenAI's API read it where they ask."""
-        text = in_words(text, language(Request({**scope, "type": "http"})))
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        error = ApiError(status, text).body["error"] if path.startswith(OPENAI) else text
-        await JSONResponse({"detail": text, "error": error}, status)(scope, receive, self.with_headers(scope, "", send))
+        await refused(status, text, scope)(scope, receive, self.with_headers(scope, "", send))
 
     def refusal(self, scope: Message, path: str) -> tuple[int, str] | None:
         """The status and the reason for which a request isn't passed on, or None."""
         if fault := rights.policy().hosts.fault(scope):
             return 403, fault
+        if leads_nowhere(path):
+            return 404, NOWHERE
         visitor = rights.visitor(Request({**scope, "type": "http"}))
         scope[rights.IN_SCOPE] = visitor
         length = hosts.headers(scope).get("content-length", "0")
