@@ -7,6 +7,7 @@ import io
 import json
 import threading
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -93,6 +94,24 @@ def test_what_is_over_a_limit_is_one_plain_line_with_the_limit(tmp_path, limits,
     (fault,) = [fault for fault in dataset.faults if said in fault.problem]
     assert len(dataset.faults) == 1 and "\n" not in str(fault) and fault.remedy
     assert not read(tmp_path / name).faults or name in ("a.zip", "a.xlsx", "a.jsonl", "a.jsonl.gz", "a.csv")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
+@pytest.mark.parametrize("name", ["a.zip", "a.xlsx"])
+def test_what_unpacks_without_a_bound_is_not_unpacked(tmp_path, name, method):
+    """However few bytes are asked for, Python's library unpacks all that it has read of these."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("xl/workbook.xml" if name == "a.xlsx" else "a.csv", bytes(60_000_000))
+    path = written(tmp_path, name, file.getvalue())
+    tracemalloc.start()
+    (fault,) = read(path, limits=replace(OWNER, unpacked_bytes=1_000_000)).faults
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "only Deflate is read" in str(fault) and "Deflate 压缩" in pytest.importorskip(
+        "sftdemo.ui.texts.faults"
+    ).in_words(fault.problem, "zh")
+    assert path.stat().st_size < 100_000 and peak < 10_000_000
 
 
 def test_every_limit_says_its_value_in_both_languages():

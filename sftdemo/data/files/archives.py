@@ -70,7 +70,7 @@ def _zip(path: Path, limits: Limits) -> tuple[list[tuple[str, bytes]], list[Faul
             ]
 
         def opener(item: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
-            return lambda: archive.open(item)
+            return lambda: workbooks.member(archive, item)
 
         return _unpacked(path, [(PurePosixPath(item.filename).name, opener(item)) for item in data], limits)
 

@@ -12,7 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from sftdemo.config.read import ReadConfig
 from sftdemo.data.files import headers
@@ -55,6 +55,14 @@ def suffix_of(data: bytes) -> str | None:
         return None
 
 
+def member(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> IO[bytes]:
+    """A file in a ZIP, to be read piece by piece. bzip2 and LZMA are unpacked whole, however few bytes are asked for: of ten
+    kilobytes, gigabytes."""
+    if item.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise NotImplementedError("only Deflate is read")
+    return archive.open(item)
+
+
 def read(table: Table, data: bytes, config: ReadConfig) -> None:
     """Fill the table from the sheet that `config` names, else from the first with a table, or with rows; sheets called train and test
     are splits. Raises OverLimit for more than the table may hold."""
@@ -85,7 +93,7 @@ def _fault(data: bytes, limits: Limits) -> Text | None:
             for item in archive.infolist():
                 if item.flag_bits & 1:
                     return Text("The workbook is locked with a password.")
-                with archive.open(item) as part:
+                with member(archive, item) as part:
                     while chunk := part.read(min(_CHUNK, bytes_left + 1)):
                         bytes_left -= len(chunk)
                         if bytes_left < 0:

@@ -189,6 +189,7 @@ LIBRARIES = {
     "Invalid \\uXXXX escape": "的 \\u 转义有误",
     "Unterminated string starting at": "开始的字符串没有结束",
     "it is neither a file nor a stream of Arrow": "既不是 Arrow 文件，也不是 Arrow 流",
+    "only Deflate is read": "只能读取 Deflate 压缩",
     "truncated data": "数据不完整",
     "Compressed file ended before the end-of-stream marker was reached": "压缩数据不完整",
     "',' expected after '\"'": "引号之后应为 ','",
