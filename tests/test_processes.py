@@ -143,7 +143,7 @@ def test_two_processes_learn_to_label_texts(labelled, tmp_path, home, method):
 
 
 def test_nothing_depends_on_a_bias_of_keys(tmp_path):
-    """It adds the same to all of a query's scores, which softmax takes away: what Adam makes of its gradient is rounding."""
+    """It adds the same to all of a query's scores, which softmax takes away: its gradient is rounding."""
     model = AutoModelForSequenceClassification.from_pretrained(encoders.make("bert", tmp_path / "bert")).double().eval()
     ids = torch.arange(4, 16).reshape(2, 6)
     before = model(ids).logits
