@@ -77,7 +77,7 @@ def row(name: str) -> list[str]:
     config, model = build(name)
     leaves = {path.rpartition(".")[2] for path, module in model.get_decoder().named_modules() if is_linear(module)}
     head = {"lm_head"}
-    left_out = leaves - {path.rpartition(".")[2] for path in targets(model)} - head
+    left_out = leaves - {path.rpartition(".")[2] for path in targets(model, TrainConfig())} - head
     _, packed = trainable(model, TrainConfig(method="full"))
     side = load_run.answering(build(name)[1].float(), ("base",))
     answered = "shared" if side.can_share else "joined" if side.can_join else "one by one"

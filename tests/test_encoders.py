@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import home_at, label_rows
 from starlette.requests import Request
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, BertConfig, BertModel
 
 from sftdemo import files, runs
 from sftdemo.__main__ import main
@@ -335,6 +335,28 @@ def test_a_chat_model_and_rows_without_labels_are_refused(babbler, bert, labelle
     with pytest.raises(UserError, match="Of 1 training row each has the label"):
         train(TrainConfig(data=labelled, model=bert, task="classification", max_examples=1))
     assert runs.list_runs() == []
+
+
+@pytest.mark.parametrize("family", tiny_encoders.FAMILIES)
+def test_lora_targets_that_the_encoder_does_not_have_are_refused_before_there_is_a_run(family, labelled, tmp_path):
+    model = tiny_encoders.make(family, tmp_path / family)
+    with pytest.raises(UserError, match=r"lora_targets names nothing; the model's linear layers are: .*") as refused:
+        train(TrainConfig(data=labelled, model=model, task="classification", lora_targets="nothing"))
+    last = str(refused.value).removesuffix(".").split(", ")[-1]
+    with pytest.raises(UserError, match="lora_targets names classifier; the"):  # the head is trained whole
+        train(TrainConfig(data=labelled, model=model, task="classification", lora_targets=f"{last}, classifier"))
+    assert runs.list_runs() == []
+
+
+def test_a_pooler_is_taken_by_lora_where_the_weights_have_one(labelled, bert, tmp_path):
+    settings = {"data": labelled, "task": "classification", "lora_targets": " .pooler.dense", "max_steps": 1}
+    assert train(TrainConfig(model=bert, name="with", **settings))["lora_targets"] == ["dense"]
+    config = BertConfig.from_pretrained(bert)
+    BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path / "without")
+    tiny_encoders.make_tokenizer().save_pretrained(tmp_path / "without")
+    with pytest.raises(UserError, match=r"lora_targets names pooler\.dense; the"):
+        train(TrainConfig(model=str(tmp_path / "without"), name="without", **settings))
+    assert [run.name for run in runs.list_runs()] == ["with"]
 
 
 def test_such_a_run_is_not_talked_to_in_turns(trained, monkeypatch):

@@ -324,6 +324,16 @@ def test_what_a_kind_has_not_is_refused_in_one_line(folders, home, tmp_path):
         train(TrainConfig(data=str(home.parent / "moods.jsonl"), model=str(tmp_path), task="seq2seq"))
     with pytest.raises(UserError, match="train it with --task seq2seq"):
         train(TrainConfig(data=str(home.parent / "moods.jsonl"), model=folders["t5"]))
+    before = runs.list_runs()
+    for kind, known in (
+        ("t5", "SelfAttention.q, EncDecAttention.k"),
+        ("bart", "encoder.layers.1.fc1"),
+        ("marian", "fc2"),
+    ):
+        asked = {"data": str(home.parent / "moods.jsonl"), "model": folders[kind], "task": "seq2seq"}
+        with pytest.raises(UserError, match=r"lora_targets names nothing; the model's linear layers are: .*v"):
+            train(TrainConfig(**asked, lora_targets=f"{known}, nothing"))
+    assert runs.list_runs() == before, "said before there is a run"
 
 
 @SLOW

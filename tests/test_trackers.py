@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import signal
 
 import pytest
+from test_resume import at_step, forked, signal_self
 
 from sftdemo import runs, train
 from sftdemo.config import TrainConfig
@@ -25,6 +27,27 @@ def test_tensorboard_reads_the_curves(labelled: str, tiny: str, monkeypatch: pyt
     losses = {event.step: event.value for event in curves.Scalars("train/loss")}
     assert losses == pytest.approx({row["step"]: row["loss"] for row in run.metrics() if "loss" in row})
     assert [event.step for event in curves.Scalars("eval/loss")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [4, 0])
+def test_tensorboard_has_each_step_once_where_a_killed_run_goes_on(labelled: str, tiny: str, every: int) -> None:
+    """After a checkpoint, or from the start where there is none."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = {"data": labelled, "model": tiny, "name": "r", "batch_size": 4, "evaluate_every": 3}
+    config = TrainConfig(**settings, checkpoint_every=every, report_to="tensorboard")
+    for at in (6, 10):
+        asked = config if at == 6 else TrainConfig(resume="r")
+        kill = at_step(at, signal_self(signal.SIGKILL))
+        assert forked(lambda asked=asked, kill=kill: train(asked, reporter=kill)) == -signal.SIGKILL
+    run = runs.find("r")
+    train(TrainConfig(resume="r"))
+    curves = EventAccumulator(str(run.path / "tensorboard"))
+    curves.Reload()
+    for tag, key in (("train/loss", "loss"), ("eval/loss", "eval_loss")):
+        shown = [(event.step, pytest.approx(event.value)) for event in curves.Scalars(tag)]
+        assert [(row["step"], row[key]) for row in run.metrics() if key in row] == shown
 
 
 def mlflow_curves(runs_named: str) -> list[dict[int, float]]:

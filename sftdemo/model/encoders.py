@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sftdemo.errors import UserError
+from sftdemo.model import validation
 from sftdemo.model.loading import load_checked
+from sftdemo.model.lora_targets import named
 from sftdemo.system.compute import device
 
 if TYPE_CHECKING:
@@ -52,9 +54,6 @@ def load_with_head(
 
     `new` has the head begin anew, drawn by torch's seed, whatever the folder has of one; else one that lacks is refused.
     """
-    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
-
-    kind = AutoModelForTokenClassification if task == "tokens" else AutoModelForSequenceClassification
     options: dict[str, Any] = {
         "num_labels": len(labels),
         "id2label": dict(enumerate(labels)),
@@ -63,7 +62,7 @@ def load_with_head(
     }
     if task == "classification":
         options["problem_type"] = "multi_label_classification" if several else "single_label_classification"
-    model, info = load_checked(path, kind, torch.float32, **(options if new else {}))
+    model, info = load_checked(path, _class_of(task), torch.float32, **(options if new else {}))
     heads = head_modules(model, info["missing_keys"])
     inside = [
         name for name in info["missing_keys"] if not new or not any(name.startswith(f"{head}.") for head in heads)
@@ -115,29 +114,44 @@ def add_lora(model: PreTrainedModel, heads: Sequence[str], config: TrainConfig) 
     """Wrap the model so that rank-r matrices beside the encoder's linear layers are trained, and its head whole."""
     from peft import LoraConfig, get_peft_model
 
-    linear = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-        and not any(name.startswith(f"{head}.") or name == head for head in heads)
-    }
-    chosen = list(linear)
-    if config.lora_targets:
-        ends = [end.strip() for end in config.lora_targets.split(",") if end.strip()]
-        chosen = [name for name in linear if any(f".{name}".endswith(f".{end}") for end in ends)]
-        if unknown := [end for end in ends if not any(f".{name}".endswith(f".{end}") for name in linear)]:
-            raise UserError(
-                "lora_targets names {names}; the model's linear layers are: {known}.",
-                names=unknown,
-                known=sorted({name.rpartition(".")[2] for name in linear}),
-            )
     spec = LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         use_rslora=config.rslora,
-        target_modules=chosen,
+        target_modules=_targets(model, heads, config),
         modules_to_save=list(heads),
         task_type="TOKEN_CLS" if config.task == "tokens" else "SEQ_CLS",
     )
     return get_peft_model(model, spec)
+
+
+def check_targets(path: Path, config: TrainConfig) -> None:
+    """Raise UserError for `lora_targets` that the encoder in a folder doesn't have; no weight is read."""
+    from transformers import AutoConfig
+
+    if config.lora_targets is None:
+        return
+    with torch.device("meta"):
+        read = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        model = _class_of(config.task).from_config(read, trust_remote_code=False)
+    stored = {name for file in path.glob("*.safetensors") for name in validation.header(file)}
+    prefix = f"{model.base_model_prefix}."
+    missing = [name for name in model.state_dict() if not {name, name.removeprefix(prefix)} & stored]
+    _targets(model, head_modules(model, missing), config)
+
+
+def _targets(model: PreTrainedModel, heads: Sequence[str], config: TrainConfig) -> list[str]:
+    """The names of the linear layers that LoRA is put beside: all that aren't the head's, or the ones that were asked for."""
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and not any(f"{name}.".startswith(f"{head}.") for head in heads)
+    ]
+    return named(linear, config.lora_targets)
+
+
+def _class_of(task: str) -> Any:
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+    return AutoModelForTokenClassification if task == "tokens" else AutoModelForSequenceClassification

@@ -143,13 +143,7 @@ def add_lora(model: PreTrainedModel, config: TrainConfig) -> Any:
     asked."""
     from peft import LoraConfig, get_peft_model
 
-    chosen = targets(model, config.lora_targets)
-    if config.pissa:  # its matrices are parts of the weights, which have no more than so many
-        most = min(min(model.get_submodule(name).weight.shape) for name in chosen)
-        if config.lora_r > most:
-            raise UserError(
-                "lora_r is {r}, and pissa takes at most {most} of this model's weights.", r=config.lora_r, most=most
-            )
+    chosen = targets(model, config)
     saved, tied = saved_modules.chosen(model, config)
     spec = LoraConfig(
         r=config.lora_r,

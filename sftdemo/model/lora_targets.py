@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -13,15 +14,17 @@ from sftdemo.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from sftdemo.config.train import TrainConfig
+
 
 ROUTERS = {"router", "gate", "shared_expert_gate"}  # names of what chooses and weighs experts
 
 
-def targets(model: PreTrainedModel, asked: str | None = None) -> list[str]:
+def targets(model: PreTrainedModel, config: TrainConfig) -> list[str]:
     """The names of the linear layers that LoRA is put beside: all in the decoder, or in encoder and decoder, but routers of experts, Mamba's layers
     whose weights its kernels read themselves, and layers that PEFT takes for experts.
 
-    Of these only the `asked` ones, by the ends of their names; raises UserError for one that no layer bears."""
+    Of these only the ones asked for; raises UserError for one that no layer bears, and for a rank that PiSSA can't take."""
     from peft import LoraConfig
     from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
     from transformers.pytorch_utils import Conv1D
@@ -41,8 +44,20 @@ def targets(model: PreTrainedModel, asked: str | None = None) -> list[str]:
     probe = LoraConfig(target_modules=names)
     convert_peft_config_for_transformers(probe, model, None)
     names = [name for name in names if name in probe.target_modules]
+    chosen = named(names, config.lora_targets)
+    if config.pissa:  # its matrices are parts of the weights, which have no more than so many
+        most = min(min(model.get_submodule(name).weight.shape) for name in chosen)
+        if config.lora_r > most:
+            raise UserError(
+                "lora_r is {r}, and pissa takes at most {most} of this model's weights.", r=config.lora_r, most=most
+            )
+    return chosen
+
+
+def named(names: Collection[str], asked: str | None) -> list[str]:
+    """Of the layers' names the `asked` ones, by their ends; raises UserError for one that no layer bears."""
     if asked is None:
-        return names
+        return list(names)
     ends = [end.strip().strip(".") for end in asked.split(",") if end.strip()]
     chosen = {end: [name for name in names if f".{name}".endswith(f".{end}")] for end in ends}
     if unknown := [end for end in ends if not chosen[end]] or ([] if ends else [asked]):

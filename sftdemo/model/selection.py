@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from sftdemo.config.kinds import SEQ2SEQ
 from sftdemo.config.start import GROUPS, LAST, LAYERS
 from sftdemo.errors import Text, UserError
 from sftdemo.log import Reporter
@@ -144,23 +145,25 @@ def holds_head(chosen: Collection[str]) -> bool:
 
 
 def check(base: Path, config: TrainConfig) -> None:
-    """Raise UserError for a part of `train_only` or `lora_targets` that the model in a folder doesn't have, or
-    `modules_to_save` that can't be saved; no weight is read."""
-    if config.train_only is None and config.lora_targets is None and config.modules_to_save == "none":
+    """Raise UserError for a part of `train_only` or `lora_targets` that the model in a folder doesn't have,
+    `modules_to_save` that can't be saved, or a rank that PiSSA can't take; no weight is read."""
+    asked = config.train_only, config.lora_targets, config.modules_to_save, config.pissa
+    if asked == (None, None, "none", False):
         return
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     from sftdemo.model import lora_targets
 
+    kind = AutoModelForSeq2SeqLM if config.task == SEQ2SEQ else AutoModelForCausalLM
     with torch.device("meta"):
         read = AutoConfig.from_pretrained(base, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_config(read, trust_remote_code=False)
+        model = kind.from_config(read, trust_remote_code=False)
         model.tie_weights()
     if config.train_only is not None:
         _chosen(model, config)
-    if config.lora_targets is not None:
-        lora_targets.targets(model, config.lora_targets)
+    if config.method == "lora":
+        lora_targets.targets(model, config)
     saved_modules.chosen(model, config)
 
 

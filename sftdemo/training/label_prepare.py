@@ -34,6 +34,11 @@ class PreparedLabels(Prepared):
     window: int
     frozen: list[Any]  # what is fitted on the encoder as it is, once for all settings
 
+    def check_parts(self) -> None:
+        from sftdemo.model import encoders
+
+        encoders.check_targets(self.base, self.config)
+
     @property
     def templates(self) -> list[str]:
         return templates_of(self.dataset)

@@ -164,9 +164,15 @@ class Prepared:
 
     def check_model(self) -> None:
         """Raise UserError where the model in `base` isn't of this kind."""
-        from sftdemo.model import selection, support
+        from sftdemo.model import support
 
         support.check(self.base / "config.json", self.config.model, self.config.task)
+        self.check_parts()
+
+    def check_parts(self) -> None:
+        """Raise UserError for parts of the model that settings name, and it doesn't have; no weight is read."""
+        from sftdemo.model import selection
+
         selection.check(self.weights, self.config)
 
     def encode(self, reporter: Reporter) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:

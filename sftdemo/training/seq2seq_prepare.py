@@ -20,8 +20,7 @@ class PreparedPairs(Prepared):
 
         return encode.limits_in_words(self.tokenizer, self.config.max_length)
 
-    def check_model(self) -> None:
-        super().check_model()
+    def check_parts(self) -> None:
         from sftdemo.model import seq2seq
 
         self.is_warm_start = seq2seq.is_warm_start(self.base)
@@ -31,6 +30,7 @@ class PreparedPairs(Prepared):
                 "full.",
                 model=self.config.model,
             )
+        super().check_parts()
 
     def estimate_memory(self, reporter: Reporter) -> Estimate:
         from sftdemo.model import memory_estimate

@@ -55,7 +55,7 @@ def use(config: TrainConfig, run: runs.Run) -> list[str]:
 def kept_open(trainer: Any, reporter: Reporter) -> Iterator[None]:
     """Within this block curves go on after the Trainer's last step, for the last validation: MLflow would begin another curve
     with that. At its end they are closed, as failed where something is raised; one that the caller has begun stays open."""
-    from transformers.integrations import get_reporting_integration_callbacks
+    from transformers.integrations import TensorBoardCallback, get_reporting_integration_callbacks
 
     names = list(trainer.args.report_to)
     kinds = tuple(get_reporting_integration_callbacks(names))
@@ -64,6 +64,8 @@ def kept_open(trainer: Any, reporter: Reporter) -> Iterator[None]:
     opened_here = [name for name in names if not _is_open(name)]
     for callback in callbacks:
         callback.on_train_end = lambda *_, **__: None
+        if isinstance(callback, TensorBoardCallback) and trainer.is_world_process_zero():
+            _write_on(callback, trainer.watch.saved_step)
     try:
         yield
     except BaseException:
@@ -76,6 +78,13 @@ def kept_open(trainer: Any, reporter: Reporter) -> Iterator[None]:
         _close(opened_here, "FINISHED")
     except Exception as error:  # noqa: BLE001 (the model is saved by now)
         reporter.info((fault(error) or UserError(unexpected(error))).text)
+
+
+def _write_on(callback: Any, step: int) -> None:
+    """Let TensorBoard drop what the run's files have of later steps than the one it goes on after: these come again."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    callback.tb_writer = SummaryWriter(callback.logging_dir, purge_step=step + 1 if step else 0)
 
 
 def _end(ends: Sequence[Callable[..., Any]], trainer: Any) -> None:
