@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import random
 import threading
 import time
 import tracemalloc
@@ -112,6 +113,29 @@ def test_what_unpacks_without_a_bound_is_not_unpacked(tmp_path, name, method):
         "sftdemo.ui.texts.faults"
     ).in_words(fault.problem, "zh")
     assert path.stat().st_size < 100_000 and peak < 10_000_000
+
+
+def arrow(rows: int) -> bytes:
+    import pyarrow
+    import pyarrow.ipc
+
+    file, table = io.BytesIO(), pyarrow.table({"prompt": ["a b c"] * rows, "completion": ["d"] * rows})
+    with pyarrow.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.xlsx", "a.csv", "a.arrow"])
+def test_any_damage_to_a_packed_file_is_a_plain_line(tmp_path, name):
+    """Whatever byte is another: of the version, the sizes, the names, the way of packing, the content, where a text begins."""
+    made = {"a.xlsx": lambda: workbook(1), "a.arrow": lambda: arrow(9)}
+    good = made.get(name, lambda: packed(1, "text,label\na,b\nc,d\n"))()
+    draw = random.Random(name)
+    for place in (*draw.sample(range(len(good)), min(len(good), 200)), *range(len(good) - 120, len(good))):
+        damaged = bytearray(good)
+        damaged[place] ^= draw.randrange(1, 256)
+        for fault in read(written(tmp_path, name, bytes(damaged))).faults:
+            assert "\n" not in str(fault) and len(str(fault)) < 1000 and fault.remedy, place
 
 
 def test_every_limit_says_its_value_in_both_languages():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from sftdemo.data.files import workbooks
 from sftdemo.data.files.readers import SUFFIXES, over_limit, suffix_of
+from sftdemo.data.files.table import reason
 from sftdemo.data.limits import MB, Limits, OverLimit
 from sftdemo.errors import Fault, Text
 
@@ -51,7 +51,7 @@ def _is_workbook(path: Path) -> bool:
 def _zip(path: Path, limits: Limits) -> tuple[list[tuple[str, bytes]], list[Fault]]:
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile:
+    except workbooks.BROKEN_ZIP:
         return [], [Fault(0, "", Text("This isn't a ZIP that can be read."), Text("Pack it anew."), path.name)]
     with archive:
         inside = [item for item in archive.infolist() if not item.is_dir() and not _is_hidden(item.filename)]
@@ -85,13 +85,12 @@ def _unpacked(
         try:
             with opened() as file:
                 data = file.read(bytes_left + 1)
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-            reason = str(error).rstrip(".") or type(error).__name__
+        except workbooks.BROKEN_ZIP as error:
             return [], [
                 Fault(
                     0,
                     "",
-                    Text("{name!r} can't be unpacked: {reason}.", name=name, reason=Text(reason)),
+                    Text("{name!r} can't be unpacked: {reason}.", name=name, reason=reason(error)),
                     Text("Pack it anew."),
                     path.name,
                 )

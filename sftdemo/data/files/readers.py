@@ -10,7 +10,7 @@ from typing import Any
 from sftdemo.config.read import ReadConfig
 from sftdemo.data.files import class_names, conll, delimited, headers, json_rows, workbooks
 from sftdemo.data.files.decoding import Undecodable, decode
-from sftdemo.data.files.table import Row, Table, kind
+from sftdemo.data.files.table import Row, Table, kind, reason
 from sftdemo.data.limits import OWNER, Limits, OverLimit
 from sftdemo.errors import Fault, Text
 
@@ -210,12 +210,11 @@ def _arrow(table: Table, data: bytes, suffix: str) -> None:
                 row |= {name: class_names.named(row[name], names) for name, names in classes.items() if name in row}
                 table.add(len(table.rows) + len(table.faults) + 1, row)
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         table.rows, table.faults = [], []
         problem = (
-            Text("This isn't a Parquet file that can be read: {reason}.", reason=Text(reason))
+            Text("This isn't a Parquet file that can be read: {reason}.", reason=reason(error))
             if suffix == ".parquet"
-            else Text("This isn't an Arrow file that can be read: {reason}.", reason=Text(reason))
+            else Text("This isn't an Arrow file that can be read: {reason}.", reason=reason(error))
         )
         table.fault(0, problem, Text("Write it anew."))
 
@@ -242,6 +241,7 @@ def _batches(table: Table, source: Any, suffix: str) -> Iterator[Any]:
     _check_shape(table, reader.schema.names, 0)
     for batch in batches:
         _check_shape(table, (), len(table.rows) + batch.num_rows)
+        batch.validate(full=True)  # its offsets are the file's, and may lead anywhere
         for start in range(0, batch.num_rows, _BATCH):
             yield batch.slice(start, _BATCH)
 

@@ -17,6 +17,9 @@ _SPLITS = {
 }
 
 
+MOST_REASON = 200  # characters
+
+
 class Row(NamedTuple):
     """One record and where it stands: `line` counts from 1 (in Parquet and workbooks it is the row's number), `nth` tells rows
     that begin on one line apart. `edited` is what an edit made of it, "change", "add", or "leave_out": then it only holds the
@@ -111,6 +114,12 @@ def kind(value: object) -> Text:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Text("a number")
     return KINDS.get(type(value)) or Text("{type}", type=type(value).__name__)
+
+
+def reason(error: Exception) -> Text:
+    """What a library says of a file that it can't read, in one short line: it may have the file's own bytes in it."""
+    line = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return Text(line if len(line) <= MOST_REASON else f"{line[: MOST_REASON - 1]}…")
 
 
 def split_name(value: str) -> str | None:

@@ -6,6 +6,7 @@ import datetime
 import io
 import itertools
 import re
+import struct
 import warnings
 import zipfile
 import zlib
@@ -17,7 +18,7 @@ from typing import IO, Any
 from sftdemo.config.read import ReadConfig
 from sftdemo.data.files import headers
 from sftdemo.data.files.headers import Record
-from sftdemo.data.files.table import Table, split_name
+from sftdemo.data.files.table import Table, reason, split_name
 from sftdemo.data.limits import Limits, OverLimit
 from sftdemo.errors import Text
 
@@ -27,20 +28,17 @@ _ROWS = 1_048_576  # of a sheet, at most
 _ERRORS = {"#N/A", "#REF!", "#DIV/0!", "#NAME?", "#VALUE!", "#NULL!", "#NUM!"}
 _CHUNK = 1 << 20
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell\b[^>]*?\bref="([A-Z]{1,3})([0-9]{1,7}):([A-Z]{1,3})([0-9]{1,7})"')
+# The ways in which Python gives up on a broken ZIP, when it is opened and when it is unpacked.
+BROKEN_ZIP = (EOFError, NotImplementedError, OSError, ValueError, struct.error, zipfile.BadZipFile, zlib.error)
 # The ways in which the library and its XML give up on a broken workbook.
 _BROKEN = (
+    *BROKEN_ZIP,
     ArithmeticError,
     AssertionError,
     AttributeError,
-    EOFError,
     LookupError,
-    NotImplementedError,
-    OSError,
     SyntaxError,
     TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
 )
 
 
@@ -51,7 +49,7 @@ def suffix_of(data: bytes) -> str | None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return ".xlsx" if "xl/workbook.xml" in archive.namelist() else None
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except BROKEN_ZIP:
         return None
 
 
@@ -77,10 +75,9 @@ def read(table: Table, data: bytes, config: ReadConfig) -> None:
             book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
             _sheets(table, book, config)
         except _BROKEN as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             table.fault(
                 0,
-                Text("This isn't a workbook that can be read: {reason}.", reason=Text(reason)),
+                Text("This isn't a workbook that can be read: {reason}.", reason=reason(error)),
                 Text("Save it anew, or its rows as .csv."),
             )
 
@@ -98,9 +95,8 @@ def _fault(data: bytes, limits: Limits) -> Text | None:
                         bytes_left -= len(chunk)
                         if bytes_left < 0:
                             raise OverLimit(limits, "unpacked_bytes")
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        reason = Text(str(error).rstrip(".") or type(error).__name__)
-        return Text("This isn't a workbook that can be read: {reason}.", reason=reason)
+    except BROKEN_ZIP as error:
+        return Text("This isn't a workbook that can be read: {reason}.", reason=reason(error))
     return None
 
 
