@@ -20,6 +20,7 @@ def test_a_newcomer_finds_everything_chosen_and_what_must_wait_says_for_what(ope
     expect(page.locator("#to-train")).to_be_enabled()
     page.click("#to-train")
     expect(page.locator("#plan")).to_contain_text("SmolLM2-135M")
+    expect(page.locator("#plan .next")).to_be_hidden()
     expect(page.locator("#fine-tune")).to_be_enabled()
     for tab in ("evaluate", "chat", "vote"):
         go(page, tab)
@@ -152,6 +153,7 @@ def test_the_whole_walk(open_page: Callable[..., Any], tiny: str, labelled: str,
     page = open_page()
     fine_tune(page, tiny, labelled)
     expect(page.locator("#run-chip")).to_contain_text("moods")
+    expect(page.locator("#plan .next")).to_be_visible()  # what is planned isn't what was trained
 
     page.click("#to-evaluate")
     expect(page.locator("#claim")).to_be_visible(timeout=SLOW_MS)

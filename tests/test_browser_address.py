@@ -48,7 +48,8 @@ def test_the_address_leads_there_and_back(
     go(page, "chat")
     page.fill("#chat-input textarea", "half a thought")
     page.locator("[data-do=lang]").click()
-    expect(page.locator("#steps")).to_contain_text("对话", timeout=SLOW_MS)
+    for name in ("对话", "盲评"):  # the one that is open, and one that never was
+        expect(page.locator("#steps > .tab-wrapper")).to_contain_text(name, timeout=SLOW_MS)
     expect(page.locator("#chat-input textarea")).to_have_value("half a thought", timeout=SLOW_MS)
     addressed(page, "tab=chat")
     addressed(page, "run=second")

@@ -182,7 +182,7 @@ def test_events_of_very_many_parts_hold_nobody_up() -> None:
 
 def test_who_keeps_no_cookie_is_told_that_a_reload_loses_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     toasts: list[str] = []
-    monkeypatch.setattr(train.gr, "Warning", toasts.append)
+    monkeypatch.setattr(train.gr, "Warning", lambda text, title: toasts.append(text))
     for sender in (OWNER, replace(visitor("ann"), browser=True)):
         train.warn_without_cookie(sender, "en")
     assert toasts == []

@@ -44,6 +44,12 @@ def redraws_of(blocks: Any) -> tuple[list[Any], list[Any]]:
     return at_once, events_of(blocks, counts)
 
 
+def test_every_tab_is_given_its_name_at_a_switch(blocks: Any) -> None:
+    """Those that were never opened, too: Gradio translates the others alone."""
+    tabs = {number for number, part in blocks.blocks.items() if isinstance(part, gr.Tab)}
+    assert len(tabs) > 6 and tabs <= {part._id for event in redraws_of(blocks)[0] for part in event.outputs}
+
+
 def test_every_text_of_the_page_has_a_handler_that_draws_it_anew(blocks: Any) -> None:
     switched, written = set(), {}
     at_once, later = redraws_of(blocks)

@@ -21,6 +21,7 @@ from sftdemo.__main__ import main, parser
 from sftdemo.errors import Text, UserError
 from sftdemo.evaluation.scorecard import score_outputs
 from sftdemo.runs import Run
+from sftdemo.system import compute
 from sftdemo.ui.report.document import MOST_RUNS, document
 from sftdemo.ui.report.rows import MOST_EACH
 from sftdemo.ui.tabs.report import ReportButton
@@ -144,7 +145,11 @@ def test_a_report_says_what_came_out_of_what_and_how(tmp_path: Path) -> None:
 
 
 def test_a_report_in_chinese_has_no_english_of_ours() -> None:
-    text = document([evaluated(trained("mails"), rows_of_each_kind())], "zh")
+    run = evaluated(trained("mails"), rows_of_each_kind())
+    precision = compute.training_precision("float32")[1]
+    files.write_json(run.path / "config.json", {**run.config(), "precision": precision})
+    text = document([run], "zh")
+    assert "float32：按设置" in text and precision not in text
     assert '<html lang="zh-CN">' in text and say("zh", "report_worse") in text
     english = {
         text for key, text in TEXTS["en"].items() if key.startswith("report_") and "{" not in text and len(text) > 9

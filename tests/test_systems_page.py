@@ -15,7 +15,7 @@ pytest.importorskip("gradio")
 
 import gradio as gr
 
-from sftdemo import files
+from sftdemo import files, runs
 from sftdemo.errors import UserError
 from sftdemo.runs import Run, voting
 from sftdemo.ui.access import rights
@@ -80,6 +80,17 @@ def test_the_table_and_the_picture_of_systems() -> None:
     assert {line["ms_per_answer"] for line in table} == {"900.0", "0.2", "50.0", ""}
     for entry in systems.entries(scores, "en", True):
         assert entry.interval and entry.interval[0] <= entry.score <= entry.interval[1]
+
+
+def test_another_run_is_called_by_its_title() -> None:
+    run, other = run_with_systems(), evaluated("other-1128-1", [row(k, right=True) for k in range(40)])
+    runs.rename(other, "Best of May")
+    evaluation, name = run.evaluations()[0], f"run:{other.name}"
+    facts = {"key": "k", "answers": f"{evaluation}/systems/0.jsonl"}
+    scores = other_systems.compared(run, evaluation, run.scores(evaluation), {name: facts})  # type: ignore[arg-type, typeddict-item]
+    shown = systems.systems(scores, "en", owner=True, run=run.name)
+    assert "the run Best of May" in shown and ">Best of May<" in shown and name not in unquote(shown)
+    assert "Best of May" not in systems.systems(scores, "en", owner=False, run=run.name)
 
 
 def test_letters_of_points_in_one_place_stand_side_by_side() -> None:

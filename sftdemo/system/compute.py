@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sftdemo.errors import Text
 from sftdemo.system import zero_gpu
 from sftdemo.system.resources import on_gpu
 
@@ -22,6 +23,8 @@ LEAST_GAIN = 1.2  # bfloat16 is taken where its products are that much faster, s
 # By default libgomp's go on for some 3 ms, and LLVM's for 200, on cores that another process would use: one busy process
 # slowed a chat down to a sixth. These count where they are set before torch is imported.
 YIELDING_THREADS = {"GOMP_SPINCOUNT": "10000", "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+# Sentences without values, so that the page has them in its language from config.json, where they stand as they are.
+AS_ASKED = {"bfloat16": Text("bfloat16: as asked"), "float32": Text("float32: as asked")}
 TRIALS = 20  # of a product, before its shortest time is believed
 
 
@@ -133,11 +136,12 @@ def training_precision(precision: str) -> tuple[torch.dtype, str]:
     import torch
 
     if precision != "auto":
-        return getattr(torch, precision), f"{precision}: as asked"
+        return getattr(torch, precision), AS_ASKED[precision]
     if bfloat16_pays():
-        return torch.bfloat16, "bfloat16: the processor is faster in it"
-    lack = "is faster in it than in bfloat16" if has_bfloat16_units() else "has no bfloat16 units"
-    return torch.float32, f"float32: the processor {lack}"
+        return torch.bfloat16, Text("bfloat16: the processor is faster in it")
+    if has_bfloat16_units():
+        return torch.float32, Text("float32: the processor is faster in it than in bfloat16")
+    return torch.float32, Text("float32: the processor has no bfloat16 units")
 
 
 def answering_precision() -> torch.dtype:

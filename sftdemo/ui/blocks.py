@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Mapping
-from html import escape
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -13,7 +12,7 @@ import gradio as gr
 from gradio.exceptions import ComponentProcessingError
 from gradio.utils import deep_hash, get_type_hints
 
-from sftdemo.errors import UserError, unexpected
+from sftdemo.errors import Text, UserError, unexpected
 from sftdemo.log import LOG
 from sftdemo.ui import handlers
 from sftdemo.ui.access import payload, rights, sessions
@@ -39,17 +38,18 @@ class Blocks(gr.Blocks):  # type: ignore[misc]
             if named.get("iterator") is None:  # at the first of an event's updates
                 self._check_sent(event, inputs, request, named.get("event_data"))
         except UserError as error:
-            lang = language(request)
-            raise gr.Error(in_words(error, lang), title=say(lang, "toast_title"), print_exception=False) from None
+            raise _told(error, request) from None
         try:
             return await super().process_api(block_fn, inputs, *arguments, **named)
         except gr.Error:
             raise
+        except Unfit as error:
+            raise _told(error, request) from None
         except Exception as error:  # noqa: BLE001 (what a component can't show, which Gradio would tell without a word)
             LOG.warning("What an event came to can't be shown.", exc_info=error)
             misfit = isinstance(error, ComponentProcessingError)  # it came in as odd as it comes out
             said = payload.MISFIT if misfit else unexpected(error, private=True)
-            raise gr.Error(in_words(said, language(request)), print_exception=False) from None
+            raise _told(said, request) from None
 
     @functools.cached_property
     def _followed(self) -> set[int]:
@@ -97,11 +97,24 @@ class Blocks(gr.Blocks):  # type: ignore[misc]
     async def preprocess_data(self, *arguments: Any, **named: Any) -> Any:
         try:
             return await super().preprocess_data(*arguments, **named)
-        except gr.Error as error:  # as of a choice that there isn't; with what was sent, which the log has no use for
-            raise gr.Error(escape(str(error.message)[:300]), print_exception=False) from None
+        except gr.Error:  # as of a choice that there isn't; with what was sent, which the log has no use for
+            raise Unfit(NOT_OFFERED) from None
         except Exception as error:  # noqa: BLE001 (each component has its own)
             LOG.info("An event was sent what it can't take: %s", type(error).__name__)
-            raise gr.Error(payload.MISFIT, print_exception=False) from None
+            raise Unfit(payload.MISFIT) from None
+
+
+NOT_OFFERED = Text("What a field holds isn't offered any more; reload the page.")
+
+
+class Unfit(UserError):
+    """What was sent is nothing that a component of the page takes."""
+
+
+def _told(said: str | UserError, request: Any) -> gr.Error:
+    """The toast, in the language of who sent the event."""
+    lang = language(request)
+    return gr.Error(in_words(said, lang), title=say(lang, "toast_title"), print_exception=False)
 
 
 def _takes_event_data(handler: Any) -> bool:

@@ -14,6 +14,7 @@ from gradio.i18n import I18nData
 from sftdemo.errors import UserError
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.texts import language, say
 
 WRITTEN = (gr.HTML, gr.Markdown, gr.Button)  # their value is text of ours; that of all others is the user's
 
@@ -37,6 +38,16 @@ def redraw(
     `needs`, all does. Labels are Gradio's to translate.
     """
     wire(page.language_switched, texts_alone(rights.guarded(handler, needs), outputs), inputs, outputs, **options)
+
+
+def redraw_tabs(page: Any) -> None:
+    """Gradio translates the names of tabs that have been opened; all have their names from here."""
+    tabs = [part for part in page.blocks.blocks.values() if isinstance(part, gr.Tab)]
+
+    def names(request: gr.Request) -> dict[Any, Any]:
+        return {tab: gr.update(label=say(language(request), tab.label.key)) for tab in tabs}
+
+    wire(page.language_switched, names, None, tabs)
 
 
 def redraw_where(

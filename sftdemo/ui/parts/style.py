@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sftdemo.ui.texts import TEXTS
+
 CSS_PATH = Path(__file__).with_name("style.css")
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif"]
 MONO = ["ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "Consolas", "monospace"]
@@ -12,9 +14,12 @@ MONO = ["ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "Consolas", "monosp
 # Stands first in the page (see server.py). The language and the brightness are the browser's unless chosen; the choice is put in place before Gradio starts.
 # The cookie tells the server which language its own sentences are to have.
 # On a phone Gradio hides the footer's API link, but not its dot.
+# What stands in the field for files is said by the style sheet: Gradio would say it in the language of the page's beginning.
 # Until the first data has been read nothing of the page is drawn but grey shapes, so that nothing on it ever jumps.
-HEAD = """
-<style>
+HEAD = (
+    "<style>"
+    + "".join(f"html[lang^={lang}] {{ --drop: '{texts['data_drop']}'; }} " for lang, texts in TEXTS.items())
+    + """
 @media (max-width: 640px) { footer .divider { display: none !important; } }
 html:not(.arrived) .gradio-container, html:not(.ready) :is(#tab-data, footer) { visibility: hidden !important; }
 html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointer-events: none; inset: 180px 0 auto; margin: 0 auto;
@@ -162,6 +167,7 @@ html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointe
 })();
 </script>
 """
+)
 
 # One listener for every list one can pick from: a click, or Enter on the focused row, sends its data-pick.
 PICK_JS = """

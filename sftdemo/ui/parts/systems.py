@@ -14,6 +14,7 @@ from sftdemo.evaluation.summary import bracketed, difference_of
 from sftdemo.evaluation.systems_table import QUANTIZED, Named, sentence, sides_as_systems
 from sftdemo.ui.parts import charts, html
 from sftdemo.ui.parts.line_chart import BOTTOM, HEIGHT, HUES, LEFT, WIDTH, letter, saved_as
+from sftdemo.ui.parts.page import title_of
 from sftdemo.ui.texts import number, say
 
 CROWDED = 16  # pixels between points whose letters would cover each other
@@ -44,7 +45,9 @@ def system_name(name: str, lang: str, owner: bool = True) -> str:
         return say(lang, "system_quantized" if QUANTIZED[name] else "system_merged", kind=QUANTIZED[name])
     if name in SIDES:
         return say(lang, f"name_{name}")
-    return say(lang, f"system_{name.partition(':')[0]}") if is_named(name) and not owner else name
+    if is_named(name) and not owner:
+        return say(lang, f"system_{name.partition(':')[0]}")
+    return title_of(name) if name.startswith("run:") else name
 
 
 def is_named(name: str) -> bool:
@@ -122,7 +125,9 @@ def _sentences(scores: Mapping[str, Any], to: str, differences: Mapping[str, Any
     def named(name: str) -> Named:
         ms = facts[name].get("ms_per_answer")
         title = system_name(name, lang, owner)
-        return Named.of(name, ms) if owner or not is_named(name) else Named(title, title, ms)
+        if is_named(name) and not owner:
+            return Named(title, title, ms)
+        return Named.of(f"run:{title}" if name.startswith("run:") else name, ms)
 
     others = [name for name in differences if {name, to} != set(SIDES)]
     return [

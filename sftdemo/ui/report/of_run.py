@@ -230,7 +230,7 @@ def made_with(run: Run, lang: str) -> str:
     pairs = [
         (say(lang, "report_base"), html.esc(base_of(run))),
         (say(lang, "report_licence"), licence),
-        (say(lang, "report_precision"), html.esc(private.without_paths(config.get("precision", "")))),
+        (say(lang, "report_precision"), html.esc(private.without_paths(in_words(config.get("precision", ""), lang)))),
         (say(lang, "report_versions"), html.esc(versions)),
     ]
     return html.sheet(listed((name, value) for name, value in pairs if value), say(lang, "report_model"))

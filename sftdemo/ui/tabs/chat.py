@@ -186,7 +186,7 @@ class ChatTab:
                 yield {self.text: text, self.editing: editing, self.note: ""}
                 raise
         if models.is_loaded(*setup.run_names) and await spells_control_tokens(setup.run_names, [text, setup.system]):
-            gr.Info(say(setup.lang, "chat_control"))
+            gr.Info(say(setup.lang, "chat_control"), title=say(setup.lang, "toast_note"))
 
     def bare(self, names: Sequence[str], setup: Setup) -> str:
         """Who is asked the text as it stands, and how it would have to be typed."""

@@ -71,7 +71,7 @@ def command(config: TrainConfig, lang: str) -> str:
 def warn_without_cookie(visitor: rights.Visitor, lang: str) -> None:
     """Say that a visitor is known by this page's session alone, which a reload ends: others may have the same address."""
     if not (visitor.owner or visitor.browser):
-        gr.Warning(say(lang, "no_cookie"))
+        gr.Warning(say(lang, "no_cookie"), title=say(lang, "toast_note"))
 
 
 class TrainTab:

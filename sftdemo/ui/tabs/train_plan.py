@@ -127,7 +127,8 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> s
     if not speed and config.model != DEFAULT_MODEL and download.here(config.model) is None:
         time, basis = "", say(lang, "plan_fetch")  # whatever it is, nothing is known of it yet
     note, warning = memory_said(config, rows, lang)
+    ahead = f'<span class="next muted">{say(lang, "plan_next")} </span>'  # in sight beside a run (style.css)
     return html.block(
-        f'<div class="big" id="plan">{" · ".join(parts)} <span class="muted">{time}</span></div>'
+        f'<div class="big" id="plan">{ahead}{" · ".join(parts)} <span class="muted">{time}</span></div>'
         f'<div class="muted small">{basis}{say(lang, "space")}{note}</div>{warning}'
     )

@@ -17,7 +17,7 @@ from sftdemo.ui import downloads
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import html, style
 from sftdemo.ui.parts.forms import wire
-from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker
+from sftdemo.ui.parts.page import EACH_PICK, Page, find_ready, picked, picker, title_of
 from sftdemo.ui.parts.preference import headline, interval, percent
 from sftdemo.ui.parts.redraw import redraw
 from sftdemo.ui.parts.systems import system_name
@@ -140,7 +140,7 @@ def model_name(model: Ranked, lang: str, owner: bool) -> str:
         return system_name(model.name, lang, owner)
     if model.kind == "run" and not rights.sees(model.name):
         return say(lang, "work_others")
-    return model.name
+    return title_of(model.name) if model.kind == "run" else model.name
 
 
 def ranking(places: Sequence[Ranked], chosen: str, lang: str, owner: bool = True) -> str:

@@ -11,6 +11,12 @@ WORK = {
     "Something unexpected went wrong ({kind}: {reason}); the log says more.": "出现意外错误（{kind}：{reason}），详情见日志。",
     "Something unexpected went wrong ({kind}); the log says more.": "出现意外错误（{kind}），详情见日志。",
     "none yet": "还没有",
+    # 训练时的运算精度，见报告。
+    "bfloat16: as asked": "bfloat16：按设置",
+    "float32: as asked": "float32：按设置",
+    "bfloat16: the processor is faster in it": "bfloat16：处理器用它更快",
+    "float32: the processor is faster in it than in bfloat16": "float32：处理器用它比用 bfloat16 更快",
+    "float32: the processor has no bfloat16 units": "float32：处理器没有 bfloat16 运算单元",
     # 设置。
     "lora_r is {r}, and pissa takes at most {most} of this model's weights.": "lora_r 是 {r}，而 pissa 在这个模型上最多取 {most}。",
     "report_to has {name!r}, which is no tracker; there are: {names}.": "跟踪工具 {name!r} 不可用；可用的有：{names}。",
@@ -274,6 +280,7 @@ WORK = {
     "There is no shared chat at this address; it may have been deleted or is no longer shared.": "这个地址没有分享的对话；可能已删除或不再分享。",
     "The run was trained on several kinds of questions; type the whole question, or switch off “Ask it the way it was trained”.": "这次运行用几种提问方式训练过；请输入完整的问题，或关闭“按训练时的提问方式提问”。",
     "The run's questions have several parts; type them as {pattern!r}, or switch off “Ask it the way it was trained”.": "这次运行的问题由几部分组成；请按 {pattern!r} 输入，或关闭“按训练时的提问方式提问”。",
+    "What a field holds isn't offered any more; reload the page.": "有一项所选内容已不再提供；请刷新页面。",
     "That turn isn't there any more; reload the page.": "这一轮对话已经不在了，请刷新页面。",
     "The conversation that was sent can't be read; reload the page.": "无法读取发来的对话，请刷新页面。",
     "Run {name} has no model to export; finish a training first.": "运行 {name} 没有可以导出的模型；请先完成一次训练。",
