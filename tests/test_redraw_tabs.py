@@ -45,7 +45,8 @@ def test_a_vote_speaks_of_no_pair_too_and_keeps_what_was_told(page: Page) -> Non
     assert say("zh", "vote_waits") in spoken[tab.view] and spoken[tab.gate] == ""
     labels = made_run("labels", task="classification").name
     state = tab.refresh(labels, "rows", "ann", request())[tab.state]
-    assert "评测" in tab.speak(labels, "rows", state, "ann", chinese())[tab.gate]
+    gate = tab.speak(labels, "rows", state, "ann", chinese())[tab.gate]
+    assert "无需投票" in gate and 'data-go="evaluate"' in gate
     state = tab.refresh(run.name, "rows", "ann", request())[tab.state]
     assert say("zh", "vote_place", n=1, total=1) in tab.speak(run.name, "rows", state, "ann", chinese())[tab.view]
     assert say("zh", "wait_run") in tab.speak("", "rows", state, "ann", chinese())[tab.gate], "the run was deleted"

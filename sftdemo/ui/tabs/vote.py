@@ -24,7 +24,7 @@ from sftdemo.ui.tabs.ballot import GUEST, MOST_NAME, account, at_the_end, cards,
 from sftdemo.ui.tabs.ballot_form import BARE, BallotForm
 from sftdemo.ui.tabs.typed_prompt import TypedPrompt
 from sftdemo.ui.tabs.vote_results import VoteResults
-from sftdemo.ui.texts import label, language
+from sftdemo.ui.texts import label, language, say
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.votes import SCALES, TYPED, Pair, Store
 
@@ -179,7 +179,8 @@ class VoteTab:
             gate = waits(lang, "wait_run", "then_vote") if self.tab else waits(lang, "vote_waits_rater")
             return {self.gate: gate, self.body: gr.update(visible=False), self.rater: rater}
         if refused := voting.refusal(runs.named(run_name)):
-            gate = html.empty(in_words(refused, lang), "")
+            way = ("evaluate", say(lang, "go_evaluate")) if self.tab else ()
+            gate = html.empty(in_words(refused, lang), "", *way)
             return {self.gate: gate, self.body: gr.update(visible=False), self.rater: rater, self.state: {}}
         name_shown = user or ("" if rater.startswith(GUEST) else rater)
         return {
