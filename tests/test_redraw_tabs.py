@@ -89,6 +89,7 @@ def test_data_is_drawn_as_it_was_read_whatever_the_fields_hold(
             for update in tab.draw_again(chinese(), looked, 1, **preparing | {"max_length": length}):
                 drawn |= update
         assert "没有重复行" in drawn[tab.statistics]
+        assert drawn[tab.to_train]["value"] == say("zh", "data_go"), "Gradio translates no button that was hidden"
     assert not dropped, "an upload that is being read meanwhile is read on"
 
 

@@ -182,7 +182,7 @@ class DataTab:
         """The first rows, and the menus of prompt and answer above them."""
         preview = dataset.preview
         pair = data_columns.chosen_pair(summary, preview)
-        unknown = summary["format"] == "unknown"
+        unknown, ready = summary["format"] == "unknown", summary["split_sizes"] is not None
         menus: dict[Any, Any] = dict.fromkeys((self.prompt, self.answer), gr.update(visible=False))
         if preview and pair:
             choices = data_columns.choices(summary, preview, pair, lang)
@@ -191,7 +191,7 @@ class DataTab:
         return {
             **menus,
             self.confirm: gr.update(visible=bool(pair) and unknown),
-            self.to_train: gr.update(interactive=summary["split_sizes"] is not None, visible=not (pair and unknown)),
+            self.to_train: gr.update(value=say(lang, "data_go"), interactive=ready, visible=not (pair and unknown)),
             self.preview: data_columns.table(preview, pair, lang),
         }
 
