@@ -13,6 +13,7 @@ import re
 import stat
 import string
 import threading
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -121,6 +122,13 @@ def regular(path: Path) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(Text("is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file"))
     return status
+
+
+def check_packing(member: zipfile.ZipInfo) -> None:
+    """Raise NotImplementedError for what Python unpacks whole, however few bytes are asked for: of bzip2 and LZMA ten kilobytes
+    can be gigabytes."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise NotImplementedError("only Deflate is read")
 
 
 def parsed(text: str) -> Any:

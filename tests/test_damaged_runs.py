@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,10 +23,13 @@ from sftdemo import files, runs
 from sftdemo.__main__ import main
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UserError
+from sftdemo.evaluation.system_answers import saved_texts
+from sftdemo.model import validation
+from sftdemo.runs import ancestry
 from sftdemo.ui import models, work
 from sftdemo.ui.parts import charts, scores
 from sftdemo.ui.parts.page import Page
-from sftdemo.ui.tabs import chat_prompts, chat_setup, run_comparison, train
+from sftdemo.ui.tabs import chat_prompts, chat_setup, run_comparison, train, train_view
 from sftdemo.ui.tabs import evaluate as evaluate_tab
 from sftdemo.ui.tabs import outputs as outputs_tab
 from sftdemo.ui.tabs.runs import RunsTab
@@ -231,6 +235,56 @@ def test_values_that_are_strange(bad: runs.Run, tab: RunsTab, capsys: pytest.Cap
         check_all(tab, capsys)
 
 
+@pytest.mark.parametrize("kind", ["a pipe", "a link to itself", "a folder"])
+def test_files_without_an_end_are_not_waited_for(bad: runs.Run, kind: str) -> None:
+    """Beside those that the list of runs reads: a thread of the page would never come back."""
+    model = bad.model_path
+    reads: dict[Path, Callable[[], object]] = {
+        bad.log_path: lambda: train_view.log_tail(bad),
+        model / "adapter_config.json": lambda: validation.read_json(model / "adapter_config.json", 10**6, "bad"),
+        model / "adapter_model.safetensors": lambda: validation.header(model / "adapter_model.safetensors"),
+        bad.path / "data" / "ancestry.json": lambda: ancestry.read(bad),
+    }
+    for path, read in reads.items():
+        path.touch()
+        damage(path, kind)
+        said: list[object] = []
+
+        def look(read: Callable[[], object] = read, said: list[object] = said) -> None:
+            try:
+                said.append(read())
+            except UserError as error:
+                said.append(str(error))
+
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        thread.join(20)
+        assert said and "\n" not in str(said[0]), path
+
+
+@pytest.mark.parametrize(
+    "value", [[], {"trained": "x", "validation": [], "test": []}, {"trained": []}, {"trained": [1]}]
+)
+def test_what_runs_before_were_trained_on_is_checked(bad: runs.Run, value: object) -> None:
+    files.write_json(bad.path / ancestry.NAME, value)
+    with pytest.raises(runs.DamagedRun, match=r"ancestry\.json is damaged"):
+        ancestry.read(bad)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["a\0b", "../../../etc/passwd", "/etc/passwd", "loop/x", "x" * 5000, "a list", "no answer", "a number", "E"],
+)
+def test_a_systems_answers_lie_in_the_run_and_are_texts(bad: runs.Run, place: str) -> None:
+    folder = bad.path / "evaluations"
+    (folder / "loop").symlink_to("loop")
+    for name, row in {"a list": [1], "no answer": {"row": 0}, "a number": {"answer": 5}}.items():
+        files.write_jsonl(folder / name, [row])
+    with pytest.raises(UserError) as raised:
+        saved_texts(bad, place)
+    assert "\n" not in str(raised.value) and str(bad.path) not in str(raised.value)
+
+
 def test_a_running_state_without_a_process_ends(bad: runs.Run) -> None:
     files.write_json(bad.path / "status.json", {"state": "running"})
     assert bad.status()["state"] == "failed" and runs.active() == []
@@ -293,6 +347,18 @@ def test_a_run_deleted_while_it_is_evaluated_leaves_nothing(home: Path, bad: run
         with pytest.raises(UserError, match="deleted meanwhile"):
             write()
     assert os.listdir(home / "runs") == ["good"]
+
+
+def test_a_row_that_a_kill_cut_inside_a_character_is_answered_again(bad: runs.Run) -> None:
+    from sftdemo.runs.partial import Partial
+    from sftdemo.schema.evaluation import AnswerRow
+
+    partial = Partial(bad, bad.path / "evaluations" / ".x.jsonl", AnswerRow)
+    partial.add([{"row": 0, "answer": "好"}])
+    whole = partial.path.read_bytes()
+    for cut in range(1, len("好好".encode()) + 4):
+        partial.path.write_bytes(whole + '{"row": 1, "answer": "好好"}\n'.encode()[:-cut])
+        assert set(partial.read()) <= {0, 1} and partial.read()[0]["answer"] == "好"
 
 
 def test_a_name_is_limited_in_bytes(home: Path) -> None:

@@ -173,6 +173,14 @@ def test_top_p_keeps_the_nucleus_only():
     assert {top_p: drawn(top_p) for top_p in (0.01, 0.6, 1.0)} == {0.01: {0}, 0.6: {0, 1}, 1.0: {0, 1, 2, 3}}
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
+@pytest.mark.parametrize("temperature", [5e-324, 1e-320, 1e-45, 1e-9])
+def test_the_least_temperatures_draw_the_likeliest(temperature: float, top_p: float):
+    config = GenerateConfig(temperature=temperature, top_p=top_p).check()
+    row = Request("base", 0, [], 9, torch.Generator().manual_seed(1), config=config)
+    assert choose(torch.tensor([[0.5, 3.0, 1.0, 2.9]]), [row]) == [1]
+
+
 def test_stop_ends_both_sides_and_frees_the_lock(pair):
     calls = iter([False, False, True])
     chunks = list(pair.stream(CHATS[0], GREEDY, should_stop=lambda: next(calls)))

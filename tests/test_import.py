@@ -242,6 +242,8 @@ def test_what_is_no_model_is_one_line(elsewhere, babbler, tmp_path):
         archive.writestr("n" * 300, "x")
     with zipfile.ZipFile(elsewhere / "packed.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", b"{}" * 400)
+    with zipfile.ZipFile(elsewhere / "bomb.zip", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("config.json", bytes(50_000_000))
     packed = bytearray((elsewhere / "packed.zip").read_bytes())
     packed[41:46] = b"\xff" * 5  # where the packed bytes begin
     (elsewhere / "packed.zip").write_bytes(packed)
@@ -254,6 +256,7 @@ def test_what_is_no_model_is_one_line(elsewhere, babbler, tmp_path):
         "both.zip": "is no ZIP that can be read",
         "long.zip": "is no ZIP that can be read",
         "packed.zip": "is no ZIP that can be read",
+        "bomb.zip": "is no ZIP that can be read: only Deflate is read",
         "nothing": "There is no",
         "x" * 300: "There is no",
         "a\0b": "There is no",

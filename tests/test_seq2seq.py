@@ -215,6 +215,15 @@ def test_a_bases_own_wishes_change_no_answer(folders):
     assert answers[0] == answers[1] and len(answers[0][0].tokens) == 20
 
 
+def test_the_least_temperature_writes_as_none(folders):
+    tokenizer = loading.tokenizer_for(settings(folders["bart"]), Path(folders["bart"]))
+    model = make_model("bart").eval()
+    seq2seq.complete_config(model, tokenizer)
+    sides = Seq2SeqSides(tokenizer, [Side(model, ("base",))], model.generation_config, "x", ("base",))
+    greedy, coldest = (GenerateConfig(max_new_tokens=8, temperature=temperature).check() for temperature in (0, 1e-320))
+    assert sides.complete([SOURCE], greedy) == sides.complete([SOURCE], coldest)
+
+
 def test_another_run_searches_as_many_beams(folders):
     tokenizer = loading.tokenizer_for(settings(folders["bart"]), Path(folders["bart"]))
     model = make_model("bart").eval()

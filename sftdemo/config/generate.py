@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from sftdemo.config.read import LARGEST_SEED
 from sftdemo.config.settings import Settings, setting
 
+LEAST_TEMPERATURE = 1e-4  # what is divided by less is infinite; this draws the likeliest as well
+
 
 @dataclass(frozen=True)
 class GenerateConfig(Settings):

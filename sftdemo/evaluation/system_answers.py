@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sftdemo import files, runs
+from sftdemo import runs
 from sftdemo.errors import Text, UserError
 from sftdemo.evaluation.scorecard import SIDES
 from sftdemo.runs import DamagedRun, Run, voting
 from sftdemo.runs.answers import answers_path
+from sftdemo.schema.evaluation import AnswerRow
 
 OF_A_SIDE = ("", "_cut", "_nll", "_likelihood", "_likelihood_per_byte")  # what an outputs row has of base and of tuned
 Row = Mapping[str, Any]
@@ -24,8 +25,8 @@ def systems_of(run: Run, evaluation: str) -> list[str]:
 
 def saved_texts(run: Run, place: str) -> list[str]:
     """The answers in a system's file, a text a row."""
-    with run.reading(f"evaluations/{place}"):
-        return [str(row["answer"]) for row in files.read_jsonl(answers_path(run, place))]
+    answers_path(run, place)  # none outside of the run
+    return [row["answer"] for row in run._jsonl(f"evaluations/{place}", AnswerRow)]
 
 
 def answers_of(run: Run, evaluation: str, system: str) -> dict[int, dict[str, Any]]:

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sftdemo.config.generate import LEAST_TEMPERATURE
 from sftdemo.inference.request import Request
 
 LIKELY = 256  # tokens that nearly always hold the nucleus; sorting all takes a hundred times as long
@@ -29,7 +30,8 @@ def choose(logits: Tensor, rows: list[Request]) -> list[int]:
 def _drawn(logits: NDArray[np.float32], row: Request) -> int:
     """A token from the nucleus (Holtzman et al. 2020). Each row is drawn alone and in the vocabulary's order, so that who else
     is in the batch changes nothing: sorted, two tokens nearly alike would change places by rounding."""
-    weights = np.exp((logits - logits.max()) / row.config.temperature, dtype=np.float64)
+    temperature = max(row.config.temperature, LEAST_TEMPERATURE)
+    weights = np.exp((logits - logits.max()) / temperature, dtype=np.float64)
     tokens = _nucleus(weights, row.config.top_p) if row.config.top_p < 1 else np.arange(len(weights))
     ends = weights[tokens].cumsum()
     place = float(torch.rand((), dtype=torch.float64, generator=row.generator)) * ends[-1]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sftdemo.config.generate import GenerateConfig
+from sftdemo.config.generate import LEAST_TEMPERATURE, GenerateConfig
 from sftdemo.encoding import source_target
 from sftdemo.encoding.chat_template import Messages, Tools
 from sftdemo.encoding.detokenizer import Answer, Detokenizer
@@ -205,7 +205,8 @@ def _settings(plain: GenerationConfig, config: GenerateConfig, limit: int) -> Ge
 
     drawn: dict[str, Any] = {"do_sample": False}
     if config.temperature:
-        drawn = {"do_sample": True, "temperature": config.temperature, "top_p": config.top_p}
+        temperature = max(config.temperature, LEAST_TEMPERATURE)
+        drawn = {"do_sample": True, "temperature": temperature, "top_p": config.top_p}
     kept = {name: getattr(plain, name, None) for name in seq2seq.KEPT_SETTINGS}
     return GenerationConfig(**kept, max_new_tokens=limit, num_beams=config.beams, **drawn)
 

@@ -114,6 +114,7 @@ def _unpacked(path: Path, box: Path) -> Path:
                 raise UserError("{name} unpacks to more than may be imported; import its folder.", name=path.name)
             resources.check_disk(box, total, Text("The import"))
             for entry in entries:
+                files.check_packing(entry)
                 archive.extract(entry, box)  # it takes ".." and roots out of names, and makes no links
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError) as error:
         if isinstance(error, OSError) and (fault := files.disk_fault(error)):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo.errors import Text, UserError
+from sftdemo.files import regular
 
 CONFIG_BYTES = 2**20
 INDEX_BYTES = 2**25
@@ -38,7 +39,7 @@ _GROUP_REPEATED = re.compile(r"[*+]|\{\d*,\d*\}")
 def read_json(path: Path, most: int, name: str) -> dict[str, Any]:
     """A file that must hold one JSON object of at most `most` bytes; UserError naming it where it doesn't."""
     try:
-        if path.stat().st_size > most:
+        if regular(path).st_size > most:
             raise ValueError(f"it has more than {most:,} bytes")
         value = json.loads(path.read_bytes())
         if not isinstance(value, dict):
@@ -99,7 +100,7 @@ def header(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def _header(file: Path) -> dict[str, dict[str, Any]]:
-    size = file.stat().st_size
+    size = regular(file).st_size
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         if length > min(HEADER_BYTES, size - 8):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import cast
 
-from sftdemo import files
 from sftdemo.runs.folder import Run
 from sftdemo.schema.lineage import Ancestry
 
@@ -16,5 +15,4 @@ def read(run: Run) -> Ancestry:
     """As hashes of rows; nothing where there are none before. Raises DamagedRun."""
     if not os.path.lexists(run.path / NAME):
         return {"trained": [], "validation": [], "test": []}
-    with run.reading(NAME):
-        return cast("Ancestry", files.read_json(run.path / NAME))
+    return cast("Ancestry", run._json(NAME, Ancestry))

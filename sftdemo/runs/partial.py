@@ -32,12 +32,12 @@ class Partial:
         return cls(run, run.path / "evaluations" / f".{key}.jsonl", shape)
 
     def read(self) -> dict[int, dict[str, Any]]:
-        """What there is, by row; a line cut short by a kill is answered again."""
+        """What there is, by row; a line cut short by a kill, perhaps inside a character, is answered again."""
         answered = {}
         if self.path.is_file():
-            for line in self.path.read_text(encoding="utf-8").split("\n"):
+            for line in self.path.read_bytes().split(b"\n"):
                 try:
-                    row = files.parsed(line)
+                    row = files.parsed(line.decode())
                 except ValueError:
                     continue
                 if problem_in(row, self.shape):

@@ -197,6 +197,12 @@ class OutputRow(TypedDict):
     answer_bytes: NotRequired[Doc[int, "bytes of the reference"]]
 
 
+class AnswerRow(TypedDict):
+    """A line of another system's answers."""
+
+    answer: Doc[str, "to the row of that place in `outputs.jsonl`", ALWAYS]
+
+
 class GeneralRow(TypedDict):
     """One general question of `evaluate --general`, and what both sides answered."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
@@ -13,6 +14,7 @@ from sftdemo.data.files.readers import SUFFIXES, over_limit, suffix_of
 from sftdemo.data.files.table import reason
 from sftdemo.data.limits import MB, Limits, OverLimit
 from sftdemo.errors import Fault, Text
+from sftdemo.files import check_packing
 
 _SMALL = 10 * MB  # what any archive may unpack to
 
@@ -69,14 +71,16 @@ def _zip(path: Path, limits: Limits) -> tuple[list[tuple[str, bytes]], list[Faul
                 Fault(0, "", Text("The ZIP is locked with a password."), Text("Pack it without one."), path.name)
             ]
 
-        def opener(item: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
-            return lambda: workbooks.member(archive, item)
+        def opened(item: zipfile.ZipInfo) -> IO[bytes]:
+            check_packing(item)
+            return archive.open(item)
 
-        return _unpacked(path, [(PurePosixPath(item.filename).name, opener(item)) for item in data], limits)
+        members = [(PurePosixPath(item.filename).name, functools.partial(opened, item)) for item in data]
+        return _unpacked(path, members, limits)
 
 
 def _unpacked(
-    path: Path, members: list[tuple[str, Callable[[], IO[bytes]]]], limits: Limits
+    path: Path, members: Sequence[tuple[str, Callable[[], IO[bytes]]]], limits: Limits
 ) -> tuple[list[tuple[str, bytes]], list[Fault]]:
     by_ratio = max(_SMALL, limits.ratio * path.stat().st_size)
     most = min(limits.unpacked_bytes, by_ratio)

@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from sftdemo.config.read import ReadConfig
 from sftdemo.data.files import headers
@@ -21,6 +21,7 @@ from sftdemo.data.files.headers import Record
 from sftdemo.data.files.table import Table, reason, split_name
 from sftdemo.data.limits import Limits, OverLimit
 from sftdemo.errors import Text
+from sftdemo.files import check_packing
 
 SUFFIXES = (".xlsx", ".xlsm")
 _FIRST = 100  # rows that tell whether a sheet holds a table
@@ -53,14 +54,6 @@ def suffix_of(data: bytes) -> str | None:
         return None
 
 
-def member(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> IO[bytes]:
-    """A file in a ZIP, to be read piece by piece. bzip2 and LZMA are unpacked whole, however few bytes are asked for: of ten
-    kilobytes, gigabytes."""
-    if item.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise NotImplementedError("only Deflate is read")
-    return archive.open(item)
-
-
 def read(table: Table, data: bytes, config: ReadConfig) -> None:
     """Fill the table from the sheet that `config` names, else from the first with a table, or with rows; sheets called train and test
     are splits. Raises OverLimit for more than the table may hold."""
@@ -90,7 +83,8 @@ def _fault(data: bytes, limits: Limits) -> Text | None:
             for item in archive.infolist():
                 if item.flag_bits & 1:
                     return Text("The workbook is locked with a password.")
-                with member(archive, item) as part:
+                check_packing(item)
+                with archive.open(item) as part:
                     while chunk := part.read(min(_CHUNK, bytes_left + 1)):
                         bytes_left -= len(chunk)
                         if bytes_left < 0:

@@ -110,10 +110,10 @@ def done_sentence(status: Mapping[str, Any], curve: charts.Curve, lang: str) -> 
 
 def log_tail(run: runs.Run) -> str:
     """The end of the training log, the last state of each progress line only."""
-    if not run.log_path.exists():
+    if not run.log_path.is_file():  # nor a pipe, of which nobody knows when its end comes
         return ""
     with run.log_path.open("rb") as file:
         file.seek(max(run.log_path.stat().st_size - LOG_BYTES, 0))
-        text = file.read().decode("utf-8", "replace")
+        text = file.read(LOG_BYTES).decode("utf-8", "replace")
     lines = [line.rsplit("\r", 1)[-1] for line in text.splitlines()[-200:]]
     return f'<pre class="cmd log">{html.esc(chr(10).join(lines))}</pre>'
