@@ -84,6 +84,15 @@ def test_an_upload_is_its_visitors_alone(url: str) -> None:
     assert other != path, "the same file of two visitors is two"
 
 
+@pytest.mark.parametrize("size", [1, 300_000])
+def test_a_part_that_is_no_file_is_one_line_and_nothing_stays(url: str, size: int) -> None:
+    client = browser(url)
+    parts = [("files", ("a.jsonl", CONTENT)), ("files", (None, b"x" * size))]
+    reply = client.post("/gradio_api/upload", files=parts, headers={"accept-language": "zh"})
+    assert reply.status_code == 400 and reply.json()["detail"] == "上传内容中有一部分不是文件；请只发送文件。"
+    assert not [path for path in uploads.folder_of(visitor_of(client)).rglob("*") if path.is_file()]
+
+
 def test_what_a_visitor_keeps_has_a_limit(url: str) -> None:
     rights.use(AppConfig(**OPEN, visitor_kept_files=2, visitor_kept_mb=1), "0.0.0.0")
     ann = browser(url)

@@ -95,8 +95,10 @@ def kept_apart(receive_upload: Callable[..., Awaitable[Any]]) -> Callable[..., A
             most = rights.policy().config.visitor_kept_files
             if not visitor.owner and len(received[0]) > most:
                 check((413, Text("A visitor may keep {most} uploads here; this would be more.", most=most)))
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(place, ignore_errors=True)
+            if isinstance(error, TypeError):  # Gradio's word for a field without a file
+                check((400, Text("The upload has a part that is no file; send files alone.")))
             raise
         return received
 

@@ -63,6 +63,7 @@ FAULTS = {
     "What was sent doesn't fit this endpoint; see its description under the page's API link.": (
         "发送的内容不符合此接口；请查看页面 API 链接中的说明。"
     ),
+    "The upload has a part that is no file; send files alone.": "上传内容中有一部分不是文件；请只发送文件。",
     "There is nothing under this address.": "此地址下没有内容。",
     "another run": "另一个运行",
     "That session isn't yours; reload the page.": "该会话不属于你；请重新加载页面。",
