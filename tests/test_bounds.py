@@ -24,6 +24,8 @@ from starlette.exceptions import HTTPException
 from sftdemo.ui import bounds, build, models
 from tests.in_process import serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def blocks() -> Any:
@@ -49,7 +51,6 @@ def bytes_each(what: Callable[[int], object], count: int = 300) -> float:
     return (after - before) / count
 
 
-@pytest.mark.slow
 def test_a_session_keeps_its_own_values_alone(blocks: Any) -> None:
     """Gradio's has half a megabyte, ten thousand times."""
     holder = state_holder.StateHolder()
@@ -153,7 +154,6 @@ def test_no_search_for_garbage_looks_through_the_libraries(monkeypatch: pytest.M
     assert gc.get_freeze_count() <= frozen and later, "what is loaded afterwards, a model, is garbage one day"
 
 
-@pytest.mark.slow
 def test_a_stream_ends_with_the_visit_of_who_reads_it() -> None:
     """Gradio would ask before each message; Starlette, which serves its streams, listens for it anyway."""
     page = gr.Blocks()

@@ -37,6 +37,8 @@ from sftdemo.ui.tabs.runs_table import ORDERS
 from sftdemo.votes import Store
 from tests.test_old_run import OLD
 
+pytestmark = pytest.mark.slow
+
 FILES = (
     "config.json", "status.json", "metrics.jsonl", "data/train.jsonl", "data/test.jsonl", "evaluations/E/scores.json",
     "evaluations/E/outputs.jsonl",
@@ -220,7 +222,6 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     return copy
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_values_that_are_strange(bad: runs.Run, tab: RunsTab, capsys: pytest.CaptureFixture[str], file: str) -> None:
     """Any value in any place of any file: damaged or not, the page is there, and only UserErrors come."""

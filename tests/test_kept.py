@@ -27,6 +27,8 @@ from tests.test_data_handlers import form_of
 from tests.test_tabs import last, request
 from tests.test_ui import made_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def page() -> Iterator[Page]:

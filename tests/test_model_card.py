@@ -17,6 +17,8 @@ from sftdemo.model.label_facts import LabelFacts
 from sftdemo.training import card_pictures
 from sftdemo.training.model_card import Terms, write_card
 
+pytestmark = pytest.mark.slow
+
 OLD = Path(__file__).parent / "old"
 
 

@@ -22,6 +22,8 @@ from sftdemo.ui.tabs.data import DataTab
 from tests.test_data_handlers import form_of
 from tests.test_tabs import last, request
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tab() -> Iterator[DataTab]:

@@ -20,6 +20,8 @@ from sftdemo.ui.access.allowance import is_counted
 from sftdemo.ui.parts import redraw, style
 from sftdemo.ui.texts import label
 
+pytestmark = pytest.mark.slow
+
 # Drawn once at a click, and drawn anew by the next one: faults, what was done, and what would have to be asked again.
 OF_A_CLICK = {
     "chat-fault", "chat-note", "compare-fault", "data-fault", "evaluate-fault", "export-fault", "import-fault", "import-view",

@@ -28,6 +28,8 @@ from sftdemo.ui.tabs.data import DataTab, default_of
 from sftdemo.ui.tabs.data_form import chosen_of
 from sftdemo.verbs.row_records import asked
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tab() -> Iterator[DataTab]:

@@ -16,6 +16,8 @@ from sftdemo.encoding.encode import encode_prompt
 from sftdemo.encoding.examples import encode_all
 from sftdemo.encoding.template_budget import limited
 
+pytestmark = pytest.mark.slow
+
 TEMPLATES = sorted(Path(__file__).with_name("templates").glob("*.jinja"))
 ASK = [{"role": "user", "content": "the film was good"}]
 MULTI = [{"role": "system", "content": "be kind"}, *ASK, {"role": "assistant", "content": "nice"}, *ASK]

@@ -30,6 +30,8 @@ from sftdemo.training.train import train
 from sftdemo.training.validation_answers import LONGEST_ANSWER, ROWS, SHOWN, fitting, score, written_answers
 from sftdemo.ui.tabs.train_view import live
 
+pytestmark = pytest.mark.slow
+
 SLOW = pytest.mark.slow
 
 

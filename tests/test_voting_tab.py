@@ -24,6 +24,8 @@ from sftdemo.votes import Store
 from tests.test_tabs import last, page, pick, request  # noqa: F401 (fixtures)
 from tests.test_votes import EVALUATION, make_run
 
+pytestmark = pytest.mark.slow
+
 MARKS = {f"{side}_{scale}": None for side in "ab" for scale in ("correct", "helpful", "fluent")}
 
 

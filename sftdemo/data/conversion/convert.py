@@ -9,7 +9,7 @@ from typing import Any
 from sftdemo.config.read import OWN_TEXTS, ReadConfig
 from sftdemo.data.conversion.converter import Converter, no_instruction
 from sftdemo.data.files.table import Row, present
-from sftdemo.data.layouts import choices, recognition, roles
+from sftdemo.data.layouts import choices, gathering, recognition, roles
 from sftdemo.data.layouts.unfolding import unfold
 from sftdemo.data.limits import OWNER, Limits, OverLimit, row_excess
 from sftdemo.data.text.languages import language
@@ -44,7 +44,7 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset, limits: Limit
     dataset.notes += tally.notes()
     if not rows:
         return
-    rows, search, recognized = _layout(rows, config)
+    rows, search, recognized = _layout(rows, config, dataset.notes)
     dataset.columns = search.every[: limits.columns]
     if len(search.every) > limits.columns:
         over = OverLimit(limits, "columns", len(search.every))
@@ -154,9 +154,21 @@ def _with_paths(row: Row, paths: list[str]) -> dict[str, Any]:
     return {**inside, **{path: at_path(row.values, path) for path in paths}}
 
 
-def _layout(
-    rows: list[Row], config: ReadConfig
-) -> tuple[list[Row], recognition.Search, tuple[recognition.Mapping, list[Fault]] | None]:
+_Recognized = tuple[list[Row], recognition.Search, tuple[recognition.Mapping, list[Fault]] | None]
+
+
+def _layout(rows: list[Row], config: ReadConfig, notes: list[Text]) -> _Recognized:
+    """The layout and the rows it is of: as they were read, or gathered where nothing is recognized in these."""
+    named = set(recognition.parse_columns(config.columns).values())
+    read = [row for row in rows if row.edited != "add"]  # what was added is laid out as what comes of the others
+    if read and not named.intersection(gathering.MADE).difference(*(row.values for row in read)):
+        recognized = _recognized(rows if named else read, config)
+        if named or recognized[2]:
+            return recognized if named or len(read) == len(rows) else _recognized(rows, config)
+    return _recognized(gathering.gathered(rows, notes) or rows, config)
+
+
+def _recognized(rows: list[Row], config: ReadConfig) -> _Recognized:
     """The layout: by the usual names, as a transcript, by looser names or by values; and the rows it is of."""
     search = recognition.Search.of(rows, config)
     transcript = _transcript(search) if not search.named and config.format in ("auto", "messages") else None

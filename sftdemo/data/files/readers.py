@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sftdemo.config.read import ReadConfig
-from sftdemo.data.files import class_names, conll, delimited, headers, json_rows, workbooks
+from sftdemo.data.files import class_names, conll, delimited, fasttext, headers, json_rows, workbooks
 from sftdemo.data.files.decoding import Undecodable, decode
 from sftdemo.data.files.table import Row, Table, kind, reason
 from sftdemo.data.limits import OWNER, Limits, OverLimit
@@ -151,8 +151,10 @@ def _text(table: Table, data: bytes, suffix: str, config: ReadConfig) -> None:
     first = next((line.strip() for line in lines if line.strip()), "")
     if not first:
         table.fault(0, Text("The file is empty."), Text("Give a file with rows."))
-    elif suffix in (*_TAGGED, ".txt", ".tsv", "") and (sentences := conll.tagged_sentences(lines)):
-        for number, values in sentences:
+    elif suffix in (*_TAGGED, ".txt", ".tsv", "") and (
+        told := conll.tagged_sentences(lines) or fasttext.labelled_lines(lines)
+    ):
+        for number, values in told:
             if number not in bad:
                 table.add(number, values)
     elif json_rows.looks_like_json(lines) and (suffix not in _DELIMITED or config.header == "auto"):

@@ -1,0 +1,96 @@
+"""What a table spreads: labels over columns of 0 and 1, and the turns of a conversation over rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from sftdemo.data.files.table import Row
+from sftdemo.data.values.columns import key
+from sftdemo.data.values.conversations import ROLES, SAID, SPEAKER
+from sftdemo.data.values.targets import scalar
+from sftdemo.errors import Text
+
+MADE = LABEL, MESSAGES = "label", "messages"  # the columns that come of it
+NO_LABEL = "none"
+_ON, _OFF = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no", None}
+_THREADS = [
+    f"{of}{end}"
+    for end in ("_id", "id", "_number", "_no", "")
+    for of in ("conversation", "dialogue", "dialog", "thread", "chat", "session", "ticket")
+]
+_ORDER = ("turn", "turn_id", "turn_number", "message_number", "message_index", "position", "step", "seq", "sequence")
+
+
+def gathered(rows: list[Row], notes: list[Text]) -> list[Row] | None:
+    """The rows with what was spread in one place, and a note on it; None where nothing was. Added rows stay as they are."""
+    read = [row for row in rows if row.edited != "add"]
+    whole = _conversations(read, notes) or _labels(read, notes)
+    return whole and whole + [row for row in rows if row.edited == "add"]
+
+
+def _labels(rows: list[Row], notes: list[Text]) -> list[Row] | None:
+    """The rows with their labels in one column: a name where no row has two, else lists.
+
+    Two columns must exclude each other in every row; that three or more hold nothing but 0 and 1 is no chance.
+    """
+    columns = _columns(rows)
+    switches = [column for column in columns if _is_switch(rows, column)]
+    each = [[name for name in switches if _cell(row.values.get(name)) in _ON] for row in rows]
+    counts = set(map(len, each))
+    if len(switches) < 2 or LABEL in columns or counts == {0} or (len(switches) == 2 and counts != {1}):
+        return None
+    notes.append(Text("Labels are the names of the columns that hold 1: {names}.", names=list(map(repr, switches))))
+    if without := sum(not labels for labels in each):
+        notes.append(Text("{n} rows have none of the labels; theirs is 'none'.", n=without))
+    labelled = []
+    for row, labels in zip(rows, each, strict=True):
+        rest = {column: value for column, value in row.values.items() if column not in switches}
+        own = labels or [NO_LABEL]
+        labelled.append(row._replace(values={**rest, LABEL: own if max(counts) > 1 else own[0]}))
+    return labelled
+
+
+def _conversations(rows: list[Row], notes: list[Text]) -> list[Row] | None:
+    """One row for each conversation, at the place of its first turn; what else the turns have stays aside."""
+    by_key = {key(column): column for column in reversed(_columns(rows))}
+    thread, speaker, said, order = (
+        next((by_key[name] for name in names if name in by_key), None) for names in (_THREADS, SPEAKER, SAID, _ORDER)
+    )
+    if not (thread and speaker and said):
+        return None
+    turns: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        turns[_cell(row.values.get(thread)) or ""].append(row)
+    speakers = {_cell(row.values.get(speaker)) for row in rows}
+    if "" in turns or len(turns) == len(rows) or not speakers <= set(ROLES):
+        return None
+    notes.append(Text("{n} conversations are the rows that have one {column!r}.", n=len(turns), column=thread))
+    whole = []
+    for part in turns.values():
+        if order and all(isinstance(_number(row.values.get(order)), float) for row in part):
+            part.sort(key=lambda row: _number(row.values[order]) or 0.0)
+        messages = [{"role": row.values[speaker], "content": row.values.get(said)} for row in part]
+        whole.append(part[0]._replace(values={thread: part[0].values[thread], MESSAGES: messages}))
+    return whole
+
+
+def _columns(rows: list[Row]) -> list[str]:
+    return list(dict.fromkeys(column for row in rows for column in row.values))
+
+
+def _cell(value: Any) -> str | None:
+    return text.casefold() if (text := scalar(value)) is not None else None
+
+
+def _is_switch(rows: list[Row], column: str) -> bool:
+    """Whether the column says yes or no in every row, and isn't empty in all."""
+    cells = {_cell(row.values.get(column)) for row in rows}
+    return cells <= _ON | _OFF and cells != {None}
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(str(value))
+    except ValueError:
+        return None
