@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,7 @@ from sftdemo import runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import Text, UserError
 from sftdemo.files import read_json, write_json
+from sftdemo.runs.folder import MOST_ERROR
 from sftdemo.ui.blocks import Blocks
 from sftdemo.ui.parts import forms
 from sftdemo.ui.texts.faults import in_words
@@ -162,3 +164,9 @@ def test_a_handler_is_called_once_and_a_fault_is_shown_before_its_toast() -> Non
     for stream in streams:
         assert [kind for kind, *_ in stream] == ["generating", "generating", "completed"]
     assert nothing == [("completed", True, [{"__type__": "update"}, ""])]
+
+
+def test_an_error_that_somebody_made_long_is_cut(home: Path) -> None:
+    run = runs.create("r", "r", {})
+    run.write_status("failed", error=Text("x" * 10**6))
+    assert len(run.status()["error"]) == MOST_ERROR + 1

@@ -29,6 +29,7 @@ from sftdemo.schema.run import ExampleRow, MetricsRow, RunConfig, Status
 ACTIVE = ("queued", "running", "stopping")
 SPLITS = ("train", "validation", "test")
 MOST_LOG = 256 * 2**20  # bytes of metrics.jsonl
+MOST_ERROR = 4000  # characters; the list of runs shows it to everybody
 
 
 def home() -> Path:
@@ -225,7 +226,10 @@ class Run:
         if not os.path.lexists(self.path / "status.json"):
             return {"state": "failed", "error": Text("status.json is missing.")}
         status: Status = self._json("status.json", Status)
-        if error := status.get("error"):
+        if len(error := status.get("error") or "") > MOST_ERROR:
+            cut = f"{error[:MOST_ERROR]}…"
+            status["error"] = Text(cut)
+        elif error:
             key: Any = status.get("error_key", error)
             values: Any = status.get("error_values", {})
             try:
