@@ -32,7 +32,7 @@ class Visitor:
 
     http: httpx.AsyncClient
     page: dict[str, Any]  # Gradio's config of the page
-    pause: float  # seconds between two clicks, on average
+    pause: float = 1.0  # seconds between two clicks, on average
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # by kind of request
     asked: int = 0
