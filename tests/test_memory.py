@@ -319,10 +319,14 @@ def test_the_estimate_for_the_shipped_model_is_within_a_fifth(shipped_home, tmp_
 @pytest.mark.skipif(malloc._libc("mallopt") is None, reason="asks for glibc")
 @pytest.mark.parametrize("warm", [True, False])
 def test_warmed_memory_costs_few_faults(warm):
-    """64 MiB written twice, and freed between: 16,384 pages of 4 KiB. Warmed in two parts, as a training does."""
+    """64 MiB written twice, and freed between: 16,384 pages of 4 KiB. Warmed in two parts, as a training does, where a thread that
+    ended has left a heap of its own, which the next thread is given."""
     script = f"""
-import resource, torch
+import ctypes, resource, threading, torch
 from sftdemo.system import malloc
+earlier = threading.Thread(target=lambda: ctypes.CDLL(None).malloc(100_000))
+earlier.start()
+earlier.join()
 if {warm}:
     malloc.warm_heap(2**26)
     malloc.warm_heap(2**27).result()

@@ -52,14 +52,14 @@ def warm_heap(size: int) -> Future[None] | None:
     mallopt(M_ARENA_MAX, 1)
     keep_freed_heap(MOST_KEPT)
 
+    wait_until_warm()  # else an earlier part would be held beside this one
+    # Taken by this thread, since another may be given another heap; freed memory goes back to the heap it is of.
+    pieces = [malloc(ctypes.c_size_t(PIECE)) for _ in range(min(size, MOST_KEPT - PIECE) // PIECE)]
+
     def touch() -> None:
-        pieces = []
-        for _ in range(min(size, MOST_KEPT - PIECE) // PIECE):
-            if not (piece := malloc(ctypes.c_size_t(PIECE))):
-                break
+        for piece in filter(None, pieces):
             ask_for_huge_pages(piece, PIECE)
             ctypes.memset(piece, 0, PIECE)
-            pieces.append(piece)
         for piece in pieces:
             release(ctypes.c_void_p(piece))
 
@@ -73,7 +73,7 @@ def wait_until_warm() -> None:
 
 @cache
 def _toucher() -> ThreadPoolExecutor:
-    """Always the same thread: another one might be given another heap."""
+    """One thread, so that what is asked for first is done first."""
     return ThreadPoolExecutor(1)
 
 
