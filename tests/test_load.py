@@ -29,6 +29,7 @@ from sftdemo.verbs import jobs
 from sftdemo.votes import Store
 from tests.browser import end, serve
 from tests.conftest import label_rows
+from tests.test_commands import wait_for_steps
 
 pytestmark = pytest.mark.slow
 SECONDS = float(os.environ.get("SFTDEMO_LOAD_SECONDS", 12))
@@ -52,6 +53,7 @@ def app(home: Path, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     evaluate("r", EvaluateConfig(max_examples=100))
     url, process = serve(home)
     run = jobs.start(TrainConfig(data=str(data), model=tiny, name="long", epochs=100, batch_size=1))
+    wait_for_steps(run, 1)  # thirty clients at once would hold its loading up
     yield url, psutil.Process(process.pid)
     end(process)
     for run in active():
