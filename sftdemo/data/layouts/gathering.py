@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 from sftdemo.data.files.table import Row
+from sftdemo.data.layouts.roles import switch
 from sftdemo.data.values.columns import key
 from sftdemo.data.values.conversations import ROLES, SAID, SPEAKER
 from sftdemo.data.values.targets import scalar
@@ -13,7 +14,7 @@ from sftdemo.errors import Text
 
 MADE = LABEL, MESSAGES = "label", "messages"  # the columns that come of it
 NO_LABEL = "none"
-_ON, _OFF = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no", None}
+_WORDS = {"yes": True, "no": False}  # beside what any switch may hold
 _THREADS = [
     f"{of}{end}"
     for end in ("_id", "id", "_number", "_no", "")
@@ -36,7 +37,7 @@ def _labels(rows: list[Row], notes: list[Text]) -> list[Row] | None:
     """
     columns = _columns(rows)
     switches = [column for column in columns if _is_switch(rows, column)]
-    each = [[name for name in switches if _cell(row.values.get(name)) in _ON] for row in rows]
+    each = [[name for name in switches if _is_on(row.values.get(name))] for row in rows]
     counts = set(map(len, each))
     if len(switches) < 2 or LABEL in columns or counts == {0} or (len(switches) == 2 and counts != {1}):
         return None
@@ -83,10 +84,16 @@ def _cell(value: Any) -> str | None:
     return text.casefold() if (text := scalar(value)) is not None else None
 
 
+def _is_on(value: Any) -> bool | None:
+    """Whether a switch is on, as no empty one is; None for what is no switch."""
+    cell = _cell(value)
+    return False if cell is None else _WORDS.get(cell, switch(cell))
+
+
 def _is_switch(rows: list[Row], column: str) -> bool:
     """Whether the column says yes or no in every row, and isn't empty in all."""
-    cells = {_cell(row.values.get(column)) for row in rows}
-    return cells <= _ON | _OFF and cells != {None}
+    values = [row.values.get(column) for row in rows]
+    return all(_is_on(value) is not None for value in values) and any(_cell(value) is not None for value in values)
 
 
 def _number(value: Any) -> float | None:
