@@ -198,6 +198,17 @@ def test_too_few_minutes_are_told_with_what_is_needed_and_leave_no_run(tiny: str
     assert runs.list_runs() == []
 
 
+def test_a_rank_that_one_trial_could_not_take_is_refused_before_any_is_trained(tiny: str, tmp_path: Path) -> None:
+    listener = Listener()
+    with pytest.raises(UserError, match="lora_r is 48, and pissa takes at most 32"):
+        sweep(
+            config(write(tmp_path / "moods.jsonl"), tiny, pissa=True, lora_r=4),
+            SweepConfig(100, None, "4,48", "1"),
+            listener,
+        )
+    assert runs.list_runs() == [] and not [note for note in listener.notes if note.startswith("Trial")]
+
+
 def came_to(search: Search, number: int, state: str, share: float, step: int, loss: float) -> None:
     """A trial's stretch, as its training leaves it in its folder."""
     trial = search.trials[number - 1]

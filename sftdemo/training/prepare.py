@@ -245,6 +245,7 @@ class Prepared:
         """The same rows for other settings of LoRA, the optimizer or the length; raises UserError where they don't fit."""
         other = copy.copy(self)
         other.config = config.check()
+        other.check_parts()
         other._check_steps(reporter)
         other.memory = other.estimate_memory(reporter)
         return other
