@@ -19,6 +19,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from sftdemo import runs
 from sftdemo.config import EvaluateConfig, TrainConfig
 from sftdemo.errors import UserError
+from sftdemo.training import resume
 from sftdemo.ui import work
 from sftdemo.ui.hosting import hub_backup, shutdown, storage
 from sftdemo.ui.parts import page
@@ -30,7 +31,10 @@ import json, sys, threading, time
 from sftdemo.config import EvaluateConfig, TrainConfig
 from sftdemo.ui import launch
 from sftdemo.verbs import jobs
-threading.Timer(2, lambda: jobs.start(TrainConfig.from_json(json.loads(sys.argv[1])))).start()
+def begin():
+    for settings in json.loads(sys.argv[1]):
+        jobs.start(TrainConfig.from_json(settings))
+threading.Timer(2, begin).start()
 launch(port=int(__import__("socket").create_server(("127.0.0.1", 0)).getsockname()[1]) + 7)
 """
 
@@ -134,21 +138,26 @@ def test_a_volume_is_used_where_there_is_one(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_app_ends_with_its_training_saved(home, labelled, tiny):
-    """The whole app, as a container's end finds it; what was trained goes on from its last step."""
-    config = TrainConfig(data=labelled, model=tiny, name="long", epochs=100, batch_size=1)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    app = subprocess.Popen([sys.executable, "-c", APP, json.dumps(config.to_json())], cwd=ROOT, env=environment)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 0)])
+def test_the_app_ends_with_its_trainings_saved(home, labelled, tiny, number, status):
+    """The whole app, as a container's end or Ctrl-C finds it: nothing trains on, and what trained or waited goes on later."""
+    long = TrainConfig(data=labelled, model=tiny, name="long", epochs=100, batch_size=1)
+    configs = [long.to_json(), {**long.to_json(), "name": "next"}]
+    app = subprocess.Popen(
+        [sys.executable, "-c", APP, json.dumps(configs)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     deadline = time.monotonic() + 200
-    while "long" not in [run.name for run in runs.active()] or not (runs.named("long").status().get("step") or 0):
+    while [run.name for run in runs.waiting()] != ["next"] or not (runs.named("long").status().get("step") or 0):
         assert time.monotonic() < deadline and app.poll() is None
         time.sleep(0.1)
-    app.send_signal(signal.SIGTERM)
-    assert app.wait(60) == 128 + signal.SIGTERM
-    run = runs.named("long")
-    if run.status()["state"] == "running":  # it outlives the app where it can; a container takes it along
-        os.kill(run.status()["pid"], signal.SIGKILL)
-        while run.status()["state"] == "running":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    assert jobs.can_resume(run)
+    pids = [runs.named(name).status()["pid"] for name in ("long", "next")]
+    time.sleep(1)  # a process that has just begun to wait doesn't hear signals yet
+    app.send_signal(number)
+    assert app.wait(60) == status
+    assert [runs.process_start(pid) for pid in pids] == [None, None], "both are gone with the app"
+    assert [run.name for run in runs.cut_off()] == ["long", "next"]
+    assert runs.named("long").status()["state"] == "stopped" and runs.named("next").status()["cut_off"]
+    assert jobs.can_resume(runs.named("long")) and resume.start(runs.named("long")).checkpoint.step > 0

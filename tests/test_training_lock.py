@@ -133,7 +133,7 @@ def test_what_trains_saves_when_the_app_is_told_to_end(moods, tiny, run):  # noq
     while not run.path.exists() or run.status().get("step", 0) < 3:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    jobs.save_checkpoints()
+    jobs.end_trainings()
     assert process.pid and not run.save_asked
     os.kill(process.pid, signal.SIGKILL)
     process.join()

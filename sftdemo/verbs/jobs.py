@@ -32,6 +32,7 @@ from sftdemo.verbs.sweep import new as new_sweep
 SAVING_S = 8.0  # a container gives its processes ten
 BOOKING_S = 5.0  # a process that is killed has trained so long for nothing, at most
 NICENESS, MOST_NICENESS = 10, 19  # a tenth of the weight of what isn't nice, and the most that can be asked for
+_children: dict[subprocess.Popen[bytes], Run] = {}  # that this process began, and whose last word isn't read yet
 
 
 def start(
@@ -99,13 +100,19 @@ def _status(run: Run) -> Status:
         return {"state": "failed"}
 
 
-def save_checkpoints() -> None:
-    """Have every training write a checkpoint, and wait for it: this process is told to end, and they may be next."""
-    training = [run for run in runs.active() if run.status().get("phase") == "training"]
-    for run in training:
-        run.ask_to_save()
+def end_trainings() -> None:
+    """This process is told to end: what it began saves a checkpoint and ends with it, to go on later; other trainings write
+    a checkpoint, since they may be next. Returns when that is done, or there is no more time for it."""
     deadline = time.monotonic() + SAVING_S
-    while time.monotonic() < deadline and any(run.save_asked and run.state in ACTIVE for run in training):
+    own = dict(_children)
+    others = [run for run in runs.active() if run.status().get("phase") == "training" and run not in own.values()]
+    for run in others:
+        run.ask_to_save()
+    for child in sorted(own, key=lambda child: own[child].state != "queued"):  # no turn comes to who waits
+        child.terminate()
+    while time.monotonic() < deadline and (
+        own.keys() & _children.keys() or any(run.save_asked and run.state in ACTIVE for run in others)
+    ):
         time.sleep(0.05)
 
 
@@ -152,6 +159,7 @@ def spawn(run: Run, argv: list[str], expected_s: float | None = None) -> int:
     # The child writes the status itself from its first word on; until then its pid must stand there, not ours.
     turns.hand_over(run, child.pid, by=os.getpid())
     LOG.info("Run %s: process %d trains it when it is its turn.", run.name, child.pid)
+    _children[child] = run
     # Someone must wait for a child, or it stays in the process table when it ends.
     threading.Thread(target=_await_end, args=(run, child), name=f"end of {run.name}", daemon=True).start()
     return child.pid
@@ -181,11 +189,18 @@ def _await_end(run: Run, child: subprocess.Popen[bytes]) -> None:
     """When the child is gone and has left no last word, say what became of it."""
     code = child.wait()
     try:
+        _tell_end(run, child.pid, code)
+    finally:
+        del _children[child]
+
+
+def _tell_end(run: Run, pid: int, code: int) -> None:
+    try:
         status = run.written_status()
     except DamagedRun as damaged:
-        status = {"state": "queued", "error": str(damaged), "pid": child.pid}
-    if status.get("pid") != child.pid:
-        LOG.info("Run %s: process %d has left the queue.", run.name, child.pid)  # the folder may be of a new run by now
+        status = {"state": "queued", "error": str(damaged), "pid": pid}
+    if status.get("pid") != pid:
+        LOG.info("Run %s: process %d has left the queue.", run.name, pid)  # the folder may be of a new run by now
         return
     if status["state"] not in ACTIVE:
         LOG.info("Run %s: %s. %s", run.name, status["state"], status.get("error") or "")
