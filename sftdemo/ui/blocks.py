@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain, zip_longest
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+import gradio.blocks
 from gradio.exceptions import ComponentProcessingError
 from gradio.utils import deep_hash, get_type_hints
 
@@ -23,8 +26,16 @@ from sftdemo.ui.texts.faults import in_words
 class Blocks(gr.Blocks):  # type: ignore[misc]
     """gr.Blocks whose events refuse whom they must, by queue or direct, and say in one line what they can't take."""
 
+    def __exit__(self, *exception: Any) -> None:
+        with _served_later():
+            super().__exit__(*exception)
+
+    def get_config_file(self) -> Any:
+        return super().get_config_file() if self.exited else {}  # what is asked for sooner is thrown away
+
     def queue(self, *arguments: Any, **named: Any) -> Blocks:
-        super().queue(*arguments, **named)
+        with _served_later():
+            super().queue(*arguments, **named)
         self._queue.push = sessions.joined(self._queue.push)
         # After each event Gradio would sum up the last 10,000, with pandas, for a dashboard that is off here.
         self._queue.ANAYLTICS_CACHE_FREQUENCY, self._queue.ANALYTICS_MAX_EVENTS = sys.maxsize, 1
@@ -102,6 +113,17 @@ class Blocks(gr.Blocks):  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001 (each component has its own)
             LOG.info("An event was sent what it can't take: %s", type(error).__name__)
             raise Unfit(payload.MISFIT) from None
+
+
+@contextmanager
+def _served_later() -> Iterator[None]:
+    """Leave out the web app with all its routes that Gradio makes after each step of building a page; launch makes the one
+    that is served."""
+    made, gradio.blocks.App = gradio.blocks.App, SimpleNamespace(create_app=lambda *_, **__: None)  # type: ignore[misc,assignment]
+    try:
+        yield
+    finally:
+        gradio.blocks.App = made  # type: ignore[misc]
 
 
 NOT_OFFERED = Text("What a field holds isn't offered any more; reload the page.")
