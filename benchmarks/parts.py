@@ -194,8 +194,8 @@ def memory(bench: Bench) -> Iterator[Record]:
     """What the second side holds beside the base, and the peak of training in each mode."""
     prompt = rows.prompts(bench.prompts, 1, bench.seed)[0]
     for number in range(1, bench.size.rounds + 1):
-        for who, sides in (("base alone", 1), ("both sides", 2)):
-            found = bench.measure("resident", {"run": bench.tuned(), "prompt": prompt, "sides": sides})
+        for who, task in (("generate, the base alone", "generate"), ("base alone", "base"), ("both sides", "both")):
+            found = bench.measure("resident", {"run": bench.tuned(), "prompt": prompt, "who": task})
             yield {"part": "memory", "who": who, "round": number} | found
     data = bench.write("memory", rows.training_rows(bench.rows, bench.size.memory_rows, bench.seed))
     for mode, settings in MODES.items():

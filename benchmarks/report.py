@@ -118,7 +118,7 @@ class Found:
     # Memory, start-up ----------------------------------------------------------------------------------------------
 
     def second_side(self) -> Spread | None:
-        """Bytes that both sides hold beyond the base alone, over the bytes of the weights."""
+        """Bytes that both sides hold beyond the base alone, answering alike, over the bytes of the weights."""
         alone, both = self.rounds("memory", "base alone"), self.rounds("memory", "both sides")
         return Spread.of(
             (both[number]["resident_bytes"] - alone[number]["resident_bytes"]) / alone[number]["weights_bytes"]
@@ -286,7 +286,8 @@ def startup(found: Found) -> list[str]:
 
 def memory(found: Found) -> list[str]:
     lines = ["## Memory", ""]
-    held = ((who, found.spread("memory", who, lambda r: r["resident_bytes"])) for who in ("base alone", "both sides"))
+    answered = ("generate, the base alone", "base alone", "both sides")
+    held = ((who, found.spread("memory", who, lambda r: r["resident_bytes"])) for who in answered)
     lines += table(("held after an answer", "MB"), [(who, got.text(0, 1e-6)) for who, got in held if got])
     modes = ((mode, found.spread("memory", mode, peak)) for mode in ("full", "lora", "int8", "nf4"))
     return lines + table(
