@@ -49,10 +49,21 @@ def assert_equal(some: Mapping[str, torch.Tensor], others: Mapping[str, torch.Te
     assert some.keys() == others.keys() and all(torch.equal(some[key], others[key]) for key in some)
 
 
+# What the model of the best step is put back into.
+KINDS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "full": {"method": "full", "lora_dropout": 0.0},
+    "nf4": {"quantization": "nf4"},
+    "dora": {"dora": True},
+    "embeddings": {"modules_to_save": "both"},
+    "noisy": {"neftune_alpha": 5.0},
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_it_ends_early_with_the_best_model_and_resumed_as_uninterrupted(settings, home, tmp_path, method):
-    config = TrainConfig(**settings | {"method": method, "lora_dropout": 0.2 if method == "lora" else 0.0})
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_ends_early_with_the_best_model_and_resumed_as_uninterrupted(settings, home, tmp_path, kind):
+    config = TrainConfig(**settings | KINDS[kind])
     run, copies = Run(home / "runs" / "r"), tmp_path / "copies"
 
     def copy(row: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from sftdemo import EvaluateConfig, ExportConfig, TrainConfig, export, files, im
 from sftdemo.config.export import FORMATS
 from sftdemo.errors import UserError
 from sftdemo.inference import merged
+from sftdemo.log import Reporter
 from sftdemo.model import fresh_answers, gguf_export, loading
 from sftdemo.ui import downloads, work
 from sftdemo.ui.access import rights, uploads
@@ -187,6 +188,22 @@ def test_faults_are_one_line_and_leave_nothing(home, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="is not an empty folder"):
         export("lora", tmp_path / "taken.zip", config=ExportConfig(zip=True, **unchecked))
     assert [path.name for path in tmp_path.iterdir()] == ["taken.zip"]
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_a_place_that_is_taken_while_an_export_is_written_is_one_line(home, tmp_path, as_folder):
+    place = tmp_path / "out"
+
+    class Other(Reporter):
+        """Another process that exports there, and is done first."""
+
+        def info(self, text: str) -> None:
+            if text == "Writing the export …":
+                (place / "model").mkdir(parents=True) if as_folder else place.write_text("other")
+
+    with pytest.raises(UserError, match="out is not an empty folder; give a new one"):
+        export("lora", place, reporter=Other(), config=ExportConfig(verify=False))
+    assert list(tmp_path.iterdir()) == [place]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -216,7 +217,9 @@ def _whole(to: Path) -> Iterator[Path]:
                     os.link(archive, to)  # never over a file that has come meanwhile
                 else:
                     part.rename(to)
-            except FileExistsError as error:
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                    raise
                 raise UserError("{path} is not an empty folder; give a new one.", path=to) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
