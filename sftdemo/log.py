@@ -38,6 +38,9 @@ class Reporter:
     def answered(self, rows: int, total: int) -> None:
         """So many of an evaluation's rows have their answers; once at the beginning, too."""
 
+    def asking(self, system: str) -> None:
+        """From here on another system answers an evaluation's rows, from the first one again."""
+
     def trained(self, row: Mapping[str, Any]) -> None:
         """A training has logged a step: the row of metrics.jsonl, with `total` steps and `eta_s`."""
 

@@ -225,6 +225,7 @@ def test_visitors_are_told_no_more_of_others_evaluations_than_how_far_they_are(
 ) -> None:
     """Notes and faults name other runs; the run itself may be hidden, too."""
     run = made_run("open")
+    runs.rename(made_run("secret"), "Falcon")
     current = work.Evaluation(run, EvaluateConfig(), 9, read=9, done=3)
     current.note, current.error = Text("Asking run secret."), "Run secret is gone."
 
@@ -236,8 +237,19 @@ def test_visitors_are_told_no_more_of_others_evaluations_than_how_far_they_are(
     for sender in (rights.Visitor("owner", "x"), rights.Visitor("visitor", "ann")):
         shown, ended = told(sender)
         assert "Asking run secret." in shown and "Run secret is gone." in ended
+    current.asking("run:secret")
+    current.answered(0, 9)
+    current.answered(3, 9)
+    shown, _ = told(rights.Visitor("owner", "x"))
+    assert "answering: Falcon" in shown and "3 / 9" in shown
     shown, ended = told(VISITOR)
-    assert "3 / 9" in shown and "secret" not in shown and "another run" not in shown and ended == ""
+    assert (
+        "Falcon" not in shown
+        and "3 / 9" in shown
+        and "secret" not in shown
+        and "another run" not in shown
+        and ended == ""
+    )
     runs.annotate(run, seen=False)
     shown, ended = told(VISITOR)
     assert "another run" in shown and "3 / 9" in shown and "secret" not in shown and ended == ""

@@ -274,6 +274,9 @@ def test_estimate_uses_the_speed_that_was_measured() -> None:
     assert train_tab.measured_speed(config) is None, "two steps tell nothing"
     made_run()
     assert train_tab.measured_speed(config) == 100.0
+    for name, speed in (("alike", 110.0), ("beside-much-else", 9.0)):
+        made_run(name).write_status("finished", step=40, total=40, tokens_per_s=speed)
+    assert train_tab.measured_speed(config) == 100.0, "one that was slowed down doesn't tell"
     assert train_tab.estimate(config, rows, 100.0) == pytest.approx(100 * 135 / 100 + 12)
 
 

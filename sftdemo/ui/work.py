@@ -40,6 +40,7 @@ class Evaluation(Job):
     updated: float = 0.0  # when the last one was
     scores: Scores | None = None
     note: str = ""
+    asked: str = ""  # the other system that answers now
     stop: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -64,7 +65,10 @@ class Evaluation(Job):
         if self.resumed is None:
             self.resumed = self.read = rows
             self.started = self.updated
-        self.done, self.total = rows, total
+        self.done, self.total, self.read = rows, total, max(self.read, rows)  # some systems tell only of answers
+
+    def asking(self, system: str) -> None:
+        self.asked, self.at, self.resumed, self.started, self.done, self.read = system, None, None, 0.0, 0, 0
 
     def prefilled(self, prompts: int) -> None:
         self.read, self.updated = prompts, time.monotonic()

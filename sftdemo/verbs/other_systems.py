@@ -40,6 +40,7 @@ def add_systems(run: runs.Run, name: str, systems: Sequence[System], task: Task,
         facts = None if config.again else _earlier(run, system.name, key)
         if facts is None:
             kept = Partial.of(run, key, KeptAnswer)
+            task.reporter.asking(system.name)
             task.reporter.info(_asking(system.name, len(kept.read()), len(task.rows)))
             facts = _saved(run, name, system, key, system.answer(replace(task, kept=kept)))
             kept.remove()

@@ -71,6 +71,8 @@ def progress(current: work.Evaluation, lang: str) -> str:
     if (seen or own) and current.at and not current.stop.is_set():
         return html.block(stage_head(current.at, lang), "sheet")
     note = private.shown(in_words(current.note, lang)) if own else ""
+    if own and current.asked:  # as the menu that it was chosen from calls it
+        note = say(lang, "evaluate_asking", name=system_name(current.asked, lang, rights.current().owner))
     state = html.esc(note) or say(lang, "evaluate_running")
     if not (seen or own):
         state = say(lang, "work_others")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from os.path import commonprefix
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from sftdemo import runs
@@ -21,6 +22,7 @@ MODEL_NAMES = {DEFAULT_MODEL: "SmolLM2-135M"}
 BYTES_A_TOKEN, TEMPLATE_TOKENS = 3.5, 35  # rough, for the estimate before a tokenizer is at hand
 USUAL_SPEED = 300.0  # tokens/s of the default model on two cores; a finished run's own speed takes its place
 STEPS_TO_TELL = 4  # the first ones hold what is set up once
+RUNS_TO_TELL = 5  # of several the median: one may have been trained while the machine was busy with something else
 MOST_WEIGHED = 2_000  # rows that the memory estimate looks at
 
 
@@ -32,16 +34,16 @@ def tokens_of(rows: Sequence[Mapping[str, Any]]) -> float:
 
 
 def measured_speed(config: TrainConfig) -> float | None:
-    """Tokens a second of the newest run of the same kind that took enough steps to tell."""
-    same = ("model", "method", "quantization")
+    """Tokens a second of the newest runs of the same kind that took enough steps to tell."""
+    same, speeds = ("model", "method", "quantization"), []
     for run in runs.list_runs()[:20]:
         if not models.is_ready(run):
             continue
         status, settings = run.status(), run.config().get("settings", {})
         speed = status.get("tokens_per_s") if (status.get("step") or 0) >= STEPS_TO_TELL else None
         if speed and all(settings.get(key) == getattr(config, key) for key in same):
-            return float(speed)
-    return None
+            speeds.append(float(speed))
+    return median(speeds[:RUNS_TO_TELL]) if speeds else None
 
 
 def estimate(config: TrainConfig, rows: Sequence[Mapping[str, Any]], speed: float | None) -> float:
