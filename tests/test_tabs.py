@@ -188,12 +188,14 @@ def test_the_plan_follows_the_form_and_a_run_is_watched(page: Page) -> None:
     shown = tab.open_page(request())
     assert shown[tab.watched] == "busy" and shown[tab.stop]["visible"] and not shown[tab.evaluate]["visible"]
     assert page.run not in tab.tick("busy", "busy", "", request())
+    assert tab.tick("busy", "busy", "", request(), "?tab=chat") == {}, "nothing is drawn out of sight"
     shown = tab.stop_run("busy", request())
     assert say("en", "train_stopping") in shown[tab.view] and not shown[tab.stop]["interactive"]
     assert [item.state for item in work.running()] == ["stopping"] and run.status()["state"] == "running"
     run.write_status("finished", step=4, total=4)
     assert page.run not in tab.tick("busy", "", "chosen", request()), "it was started on another page"
-    assert tab.tick("busy", "busy", "chosen", request())[page.run] == "busy"
+    for search in ("?tab=chat", "?tab=train"):
+        assert tab.tick("busy", "busy", "chosen", request(), search)[page.run] == "busy"
     shown = tab.tick("busy", "", "", request())
     assert shown[page.run] == "busy" and shown[tab.evaluate]["visible"]
     assert shown[tab.start]["value"].key == "train_again"

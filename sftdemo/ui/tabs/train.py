@@ -21,6 +21,7 @@ from sftdemo.model import download
 from sftdemo.ui import chosen_data, models, work
 from sftdemo.ui.access import private, rights
 from sftdemo.ui.parts import browser_store, forms, html
+from sftdemo.ui.parts.address import Address
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, waits
 from sftdemo.ui.parts.redraw import redraw
@@ -39,6 +40,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "thorough": {"max_examples": None, "epochs": 3.0},
 }
 DEFAULT_PRESET = "balanced"
+HERE = "?tab=train"
+TICK_JS = "(watched, started, run) => [watched, started, run, location.search]"
 ASK_ONCE_JS = "() => { window.sftdemo.soon('train-changed'); return []; }"
 # On Data, a button, the command line; students are made by `compress`, of no data of their own.
 NO_FIELD = {spec.name for spec in fields(DistillationConfig)} - {"seed"} | {"resume", "report_to"}
@@ -237,14 +240,26 @@ class TrainTab:
         timer = {self.page.timer: gr.update(active=True)}
         return {**({self.started: name} if name else {}), **timer, **self.show_run(name or watched, language(request))}
 
-    def tick(self, watched: str, started: str, run_name: str, request: gr.Request) -> dict[Any, Any]:
-        """The watched run as it is now; with a model it becomes the chosen run where it was started, or no other is chosen."""
+    def tick(
+        self, watched: str, started: str, run_name: str, request: gr.Request, search: str = HERE
+    ) -> dict[Any, Any]:
+        """The watched run as it is now; with a model it becomes the chosen run where it was started, or no other is chosen.
+
+        While the page's address names another tab, that alone is told: what a page draws out of sight makes it answer late.
+        """
+        if Address.parse(search).tab != "train" and not self._takes(watched, started, run_name):
+            return {}
         shown = self.show_run(watched, language(request))
         if watched and not shown[self.watched]:
             shown = self.show_run(queue.own_work(rights.visitor(request)), language(request))
-        ended = watched and shown[self.watched] == watched and models.is_ready(runs.named(watched))
-        taken = ended and (started == watched or not run_name)
+        taken = shown[self.watched] == watched and self._takes(watched, started, run_name)
         return {**shown, **({self.page.run: watched, self.started: ""} if taken else {})}
+
+    def _takes(self, watched: str, started: str, run_name: str) -> bool:
+        """Whether the watched run, which has a model now, becomes the chosen one."""
+        with contextlib.suppress(UserError):  # it is gone
+            return bool(watched) and (started == watched or not run_name) and models.is_ready(runs.named(watched))
+        return False
 
     def open_page(self, request: gr.Request, kept: str | None = None) -> dict[Any, Any]:
         """The run that this page showed before it was loaded again; else one that is training, and to the owner one that was
@@ -306,9 +321,11 @@ class TrainTab:
         wire(self.stop.click, self.stop_run, [self.watched], views, fault, needs="train")
         wire(self.resume.click, self.resume_run, [self.watched], began, fault, needs="manage")
         wire(self.queue.select, self.pick_queued, [self.watched], began, fault, needs="train", **EACH_PICK)
-        page.tick = wire(
-            page.tick.then, self.tick, [self.watched, self.started, page.run], [*views, self.started, page.run], fault
-        )
+        ticked: Any = [self.watched, self.started, page.run, page.address], [*views, self.started, page.run], fault
+        page.tick = wire(page.tick.then, self.tick, *ticked, js=TICK_JS)
+        for tab in page.tabs.children:
+            if tab.id == "train":
+                wire(tab.select, self.tick, *ticked, js=TICK_JS.replace("location.search", repr(HERE)))
         opened = [*views, fields["model"], fields["from_run"], self.sweep.box]
         wire(fields["from_run"].focus, self.offer_runs, [], [fields["from_run"]], fault, needs="train")
         wire(page.blocks.load, self.open_page, {"kept": self.kept}, opened, js=browser_store.read_js("watched"))
