@@ -36,7 +36,7 @@ def build() -> Any:
     from sftdemo.ui import api
     from sftdemo.ui.blocks import Blocks
     from sftdemo.ui.parts.page import TICK_S, Header, Page
-    from sftdemo.ui.parts.redraw import redraw_tabs
+    from sftdemo.ui.parts.redraw import redraw_names
     from sftdemo.ui.tabs.chat import ChatTab
     from sftdemo.ui.tabs.clone import Clone
     from sftdemo.ui.tabs.data import DataTab
@@ -71,7 +71,7 @@ def build() -> Any:
         parts.append(RowLeads(page, data, judge.outputs, talk))
         for part in parts:
             part.wire()
-        redraw_tabs(page)
+        redraw_names(page)
     with blocks.route("Vote", RATE_PATH, show_in_navbar=False):
         RatePage(blocks).wire()
     return blocks

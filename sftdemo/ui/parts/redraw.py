@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from sftdemo.ui.access import rights
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.texts import language, say
 
+TRANSLATED = "__i18n__"  # what Gradio keeps of a button's name begins with, and holds the name's key
+STATED = ("run-chip", "fine-tune", "train-stop", "vote-next")
 WRITTEN = (gr.HTML, gr.Markdown, gr.Button)  # their value is text of ours; that of all others is the user's
 
 
@@ -40,14 +43,25 @@ def redraw(
     wire(page.language_switched, texts_alone(rights.guarded(handler, needs), outputs), inputs, outputs, **options)
 
 
-def redraw_tabs(page: Any) -> None:
-    """Gradio translates the names of tabs that have been opened; all have their names from here."""
-    tabs = [part for part in page.blocks.blocks.values() if isinstance(part, gr.Tab)]
+def redraw_names(page: Any) -> None:
+    """Gradio translates the names of tabs that have been opened, and of buttons in sight; all have their names from here.
+
+    Not buttons whose name says what is the case.
+    """
+    parts = page.blocks.blocks.values()
+    keys = {part: part.label.key for part in parts if isinstance(part, gr.Tab)}
+    for part in parts:
+        if isinstance(part, gr.Button) and part.value.startswith(TRANSLATED) and part.elem_id not in STATED:
+            keys[part] = json.loads(part.value.removeprefix(TRANSLATED))["key"]
 
     def names(request: gr.Request) -> dict[Any, Any]:
-        return {tab: gr.update(label=say(language(request), tab.label.key)) for tab in tabs}
+        lang = language(request)
+        return {
+            part: gr.update(**{"label" if isinstance(part, gr.Tab) else "value": say(lang, key)})
+            for part, key in keys.items()
+        }
 
-    wire(page.language_switched, names, None, tabs)
+    wire(page.language_switched, names, None, list(keys))
 
 
 def redraw_where(
