@@ -116,6 +116,11 @@ def _json_file(path: Path) -> os.stat_result:
     return status
 
 
+def real(path: Path) -> Path:
+    """The path without links; of one that leads in a circle as far as it goes, where Path.resolve() breaks."""
+    return Path(os.path.realpath(path))
+
+
 def regular(path: Path) -> os.stat_result:
     """What is known of a file that can be read to its end: of a pipe or a device nobody knows when that comes."""
     status = path.stat()

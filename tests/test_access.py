@@ -92,6 +92,7 @@ def test_settings_open_what_visitors_may(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_proxys_client_is_counted_not_the_proxy() -> None:
+    rights.use(AppConfig(password="a long one", proxies="10.0.0.1, 10.1.0.0/16"), "0.0.0.0")
     addresses = {
         rights.visitor(sent("10.0.0.1", x_forwarded_for=f"{made_up}, 198.41.0.4, 10.1.1.1")).address
         for made_up in ("8.8.8.8", "9.9.9.9")
@@ -99,6 +100,32 @@ def test_a_proxys_client_is_counted_not_the_proxy() -> None:
     assert addresses == {"198.41.0.4"}
     household = {rights.visitor(sent(f"2606:4700::{last}", "[::1]")).address for last in "12"}
     assert household == {"2606:4700::"}
+
+
+@pytest.mark.parametrize("peer", ["10.0.0.2", "192.168.1.5", "198.41.0.4", "fd00::5"])
+def test_nobody_but_a_named_proxy_says_who_asks(peer: str) -> None:
+    rights.use(AppConfig(password="a long one", proxies="10.0.0.1"), "0.0.0.0")
+    told = {"x_forwarded_for": "203.0.113.9", "x_forwarded_host": "evil.example", "x_forwarded_proto": "https"}
+    request = sent(peer, **told).request
+    assert rights.visitor(SimpleNamespace(request=request)).address == ("fd00::" if ":" in peer else peer)
+    rights.policy().hosts.drop_made_up(request.scope)
+    assert [name for name, _ in request.scope["headers"]] == [b"host"]
+    for proxy in ("10.0.0.1", "127.0.0.1", "::ffff:10.0.0.1"):
+        request = sent(proxy, **told).request
+        rights.policy().hosts.drop_made_up(request.scope)
+        assert len(request.scope["headers"]) == 4 and rights.policy().hosts.sender(request.scope) == "203.0.113.9"
+
+
+def test_a_space_has_a_proxy_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    scope = sent("10.16.3.4", x_forwarded_for="8.8.8.8, 198.41.0.4, 10.16.1.1").request.scope
+    assert Hosts("0.0.0.0", []).sender(scope) == "10.16.3.4"
+    monkeypatch.setenv("SPACE_ID", "me/demo")
+    assert Hosts("0.0.0.0", []).sender(scope) == "198.41.0.4"
+
+
+def test_proxies_are_addresses() -> None:
+    with pytest.raises(UsageError, match="names 'proxy:7860', which is no address"):
+        rights.use(AppConfig(proxies="10.0.0.1,proxy:7860"), "0.0.0.0")
 
 
 def test_names_allowed_beside_its_own() -> None:

@@ -26,6 +26,7 @@ from sftdemo.errors import UserError
 from sftdemo.evaluation.system_answers import saved_texts
 from sftdemo.model import validation
 from sftdemo.runs import ancestry
+from sftdemo.runs.folder import MOST_JSON
 from sftdemo.ui import models, work
 from sftdemo.ui.parts import charts, scores
 from sftdemo.ui.parts.page import Page
@@ -317,6 +318,23 @@ def test_of_a_linked_run_the_link_is_deleted(home: Path, bad: runs.Run, tmp_path
     assert runs.overview(runs.named("bad"))["state"] == "damaged"
     runs.named("bad").delete()
     assert not os.path.lexists(bad.path)
+
+
+def test_a_run_that_is_a_link_to_itself_is_shown_and_deleted(
+    home: Path, bad: runs.Run, tab: RunsTab, capsys: Any
+) -> None:
+    shutil.rmtree(bad.path)
+    bad.path.symlink_to("bad")
+    check_all(tab, capsys, True)
+    assert main(["runs", "compare", "bad", "good"]) == 1
+    assert main(["runs", "delete", "bad"]) == 0 and not os.path.lexists(bad.path)
+
+
+def test_a_file_that_would_hold_the_page_up_is_not_read(bad: runs.Run, tab: RunsTab, capsys: Any) -> None:
+    scores_ = bad.path / "evaluations" / "E" / "scores.json"
+    measured = files.read_json(scores_)
+    files.write_json(scores_, measured | {"labels": ["x" * 1000] * (MOST_JSON // 1000)})
+    assert "has more than 33,554,432 bytes" in check_all(tab, capsys, True)["error"]
 
 
 def test_what_a_killed_delete_left_goes_with_the_next(home: Path, bad: runs.Run) -> None:

@@ -7,7 +7,7 @@ import json
 import time
 from typing import Any
 
-from sftdemo import runs
+from sftdemo import files, runs
 from sftdemo.cli.commands import Result
 from sftdemo.errors import UsageError
 from sftdemo.runs import trash
@@ -35,7 +35,7 @@ def manage_runs(options: argparse.Namespace) -> Result:
     if options.action in ("rename", "note", "tag"):
         return _annotate(options.action, *options.names)
     chosen_runs = [runs.find(name) for name in options.names]
-    chosen_runs = list({run.path.resolve(): run for run in chosen_runs}.values())
+    chosen_runs = list({files.real(run.path): run for run in chosen_runs}.values())
     if options.action == "delete":
         return _delete(chosen_runs, options.for_good)
     if options.action == "show":

@@ -28,7 +28,7 @@ from sftdemo.schema.run import ExampleRow, MetricsRow, RunConfig, Status
 
 ACTIVE = ("queued", "running", "stopping")
 SPLITS = ("train", "validation", "test")
-MOST_LOG = 256 * 2**20  # bytes of metrics.jsonl
+MOST_LOG, MOST_JSON = 256 * 2**20, 32 * 2**20  # bytes of metrics.jsonl, and of a file that is one value
 MOST_ERROR = 4000  # characters; the list of runs shows it to everybody
 
 
@@ -129,7 +129,9 @@ class Run:
     def _json(self, file: str, kind: type) -> Any:
         with self.reading(file):
             path = self.path / file
-            if problem := _problem(str(path), stamp(path.stat()), kind):
+            if (known := path.stat()).st_size > MOST_JSON:
+                raise ValueError(Text("has more than {most:,} bytes", most=MOST_JSON))
+            if problem := _problem(str(path), stamp(known), kind):
                 raise ValueError(Text("is damaged: {problem}", problem=problem))
             return read_json(path)
 

@@ -9,8 +9,9 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from functools import partial
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from sftdemo import log
@@ -152,14 +153,16 @@ def start_background_work(config: AppConfig) -> None:
 
 def app_options(blocks: Any) -> dict[str, Any]:
     """Our routes and middleware, for Gradio's app; its own CORS goes."""
+    import gradio.http_server
     import gradio.networking
     import gradio.route_utils
     import gradio.routes
+    import uvicorn
     from fastapi.exceptions import RequestValidationError
     from starlette.middleware import Middleware
 
     from sftdemo.ui import bounds, openai_api
-    from sftdemo.ui.access import guard, rights, sign_in, uploads
+    from sftdemo.ui.access import connections, guard, rights, sign_in, uploads
     from sftdemo.ui.hosting import monitoring
     from sftdemo.ui.parts import style
     from sftdemo.ui.served_page import ServedPage
@@ -169,6 +172,8 @@ def app_options(blocks: Any) -> dict[str, Any]:
     gradio.networking.url_ok = lambda url: True
     gradio.routes.upload_fn = uploads.kept_apart(gradio.route_utils.upload_fn)
     gradio.route_utils.get_fn = bounds.find_function
+    served = partial(uvicorn.Config, http=connections.Connection, proxy_headers=False)  # whose word counts, Hosts says
+    gradio.http_server.uvicorn = SimpleNamespace(Config=served)  # type: ignore[assignment]
     gradio.routes.CustomCORSMiddleware = guard.WithoutCors  # type: ignore[assignment,misc]
     middleware = [Middleware(guard.Guard), Middleware(Calm), Middleware(ServedPage, script=style.HEAD)]
     routes = [*monitoring.routes(blocks), *sign_in.ROUTES, *shared_chat.ROUTES]

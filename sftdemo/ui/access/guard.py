@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import os
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -42,9 +45,11 @@ ROUTES: dict[str, rights.Action] = {
 MOST_BYTES = (
     4 * 2**20
 )  # of what is sent to an event: a long conversation has a tenth of it; files have limits of their own
+SENDING_S, SLOWEST = 60.0, 10_000  # seconds that a body may take, and the bytes of it that give it a second more
 MOST_TO_CANCEL = 4 * 2**10  # bytes: the ids of an event and of its session
 PAGES = ("/", "/rate", "/config")  # where a browser gets its cookie
 LONGEST_PATH, LONGEST_NAME = 2_000, 255  # bytes that a disk takes
+TOO_SLOW = Text("What was sent came too slowly; try again.")
 NOWHERE = Text("There is nothing under this address.")
 
 
@@ -90,16 +95,28 @@ def too_long(most: int) -> Text:
     return Text("What was sent has more than {most}; send less at once.", most=size)
 
 
-def within(most: int, receive: Any, lang: str) -> Any:
-    """Receive no more than so many bytes of a request's body, also where its length isn't told ahead."""
-    received = 0
+def within(most: float, receive: Any, lang: str, begins_without_body: bool = False) -> Any:
+    """Receive no more than so many bytes of a request's body, also where its length isn't told ahead, and all in good time.
+
+    A reply that begins without it ends where it doesn't come; else that is a fault."""
+    received, begun, ended = 0, time.monotonic(), False
 
     async def bounded() -> Message:
-        nonlocal received
-        message: Message = await receive()
+        nonlocal received, ended
+        if ended:
+            return await receive()  # type: ignore[no-any-return]
+        left = begun + SENDING_S + received / SLOWEST - time.monotonic()
+        try:
+            async with asyncio.timeout(max(left, 0.0)):
+                message: Message = await receive()
+        except TimeoutError:
+            if begins_without_body:
+                return {"type": "http.disconnect"}
+            raise HTTPException(408, in_words(TOO_SLOW, lang)) from None
         received += len(message.get("body", b""))
+        ended = not message.get("more_body")
         if received > most:
-            raise HTTPException(413, in_words(too_long(most), lang))
+            raise HTTPException(413, in_words(too_long(int(most)), lang))
         return message
 
     return bounded
@@ -136,6 +153,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
+        rights.policy().hosts.drop_made_up(scope)
         # By which a server of pages before Gradio would say where it is; from anybody else it is an address that may be none.
         scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() != b"x-gradio-server"]
         if refusal := self.refusal(scope, path):
@@ -148,7 +166,8 @@ class Guard:
             await RedirectResponse(where, 308)(scope, receive, self.with_headers(scope, "", send))
             return
         lang = language(Request({**scope, "type": "http"}))
-        bounded = receive if path.rstrip("/") == API + "upload" else within(MOST_BYTES, receive, lang)
+        most = math.inf if path.rstrip("/") == API + "upload" else MOST_BYTES
+        bounded = within(most, receive, lang, scope.get("method") in ("GET", "HEAD"))
         if path.rstrip("/") == sessions.CANCEL and scope.get("method") == "POST":
             try:
                 session, bounded = await sessions.cancelled(within(MOST_TO_CANCEL, receive, lang))

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from sftdemo.errors import Text
+from sftdemo.errors import Text, UsageError
+from sftdemo.log import LOG
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 FORWARDED = ("forwarded", "via", "x-real-ip")  # beside all that begin with x-forwarded-
 SAME_SITE = ("same-origin", "none")
+PROXIES_HERE = ("127.0.0.0/8", "::1")
+PROXIES_OF_A_SPACE = (
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "fc00::/7",
+)  # nobody else is so near
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def headers(scope: Mapping[str, Any]) -> dict[str, str]:
@@ -52,12 +62,26 @@ def space_hosts() -> list[str]:
     return [hostname(name.strip()) for name in os.environ.get("SPACE_HOST", "").split(",") if name.strip()]
 
 
-class Hosts:
-    """The names of an app that listens on `bound`; `names` are those the operator allows beside them."""
+def network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise UsageError(
+            "SFTDEMO_PROXIES names {proxy!r}, which is no address and no network; write them like 10.1.2.3,172.30.0.0/24.",
+            proxy=text,
+        ) from None
 
-    def __init__(self, bound: str, names: list[str]) -> None:
+
+class Hosts:
+    """The names of an app that listens on `bound`; `names` are those the operator allows beside them, `proxies` those whose
+    word on who asks counts, beside the ones on this machine and a Space's own."""
+
+    def __init__(self, bound: str, names: list[str], proxies: Iterable[str] = ()) -> None:
         self.bound = bound.strip("[]")
         self.names = {*(hostname(name) for name in names), *space_hosts()}
+        of_space = PROXIES_OF_A_SPACE if os.environ.get("SPACE_ID") else ()
+        self.proxies = [network(text) for text in (*PROXIES_HERE, *of_space, *proxies)]
+        self.has_warned = False
 
     @property
     def local(self) -> bool:
@@ -74,6 +98,36 @@ class Hosts:
         if name in self.names or is_loopback(name):
             return bool(name)
         return not self.local and (address(name) is not None or name == self.bound.lower())
+
+    def is_proxy(self, name: str) -> bool:
+        peer = address(name)
+        return peer is not None and any(peer in each for each in self.proxies)
+
+    def drop_made_up(self, scope: MutableMapping[str, Any]) -> None:
+        """Take out what a request says of proxies that none of the operator's has passed on: anybody can write that."""
+        peer = str((scope.get("client") or ("",))[0])
+        kept = [pair for pair in scope["headers"] if not pair[0].lower().startswith(b"x-forwarded-")]
+        if len(kept) == len(scope["headers"]) or self.is_proxy(peer):
+            return
+        scope["headers"] = kept
+        if not self.has_warned:
+            LOG.warning("X-Forwarded headers of %s don't count; if it is your proxy, name it in SFTDEMO_PROXIES.", peer)
+            self.has_warned = True
+
+    def sender(self, scope: Mapping[str, Any]) -> str:
+        """The address that a request is counted under; a whole /64 of IPv6, which is one household.
+
+        A proxy adds its client's address on the right; what stands left of it may be made up.
+        """
+        text = str((scope.get("client") or ("",))[0])
+        for entry in reversed(headers(scope).get("x-forwarded-for", "").split(",")):
+            if not self.is_proxy(text) or not address(entry.strip()):
+                break
+            text = entry.strip()
+        peer = address(text)
+        if isinstance(peer, ipaddress.IPv6Address):
+            return str(ipaddress.ip_network((peer, 64), strict=False).network_address)
+        return str(peer) if peer else text
 
     def own_origin(self, origin: str, netloc: str) -> bool:
         """Whether a page of this origin is the app's own, or one under a name that the operator allows."""
@@ -117,21 +171,3 @@ def is_own_click(scope: Mapping[str, Any]) -> bool:
 def is_forwarded(scope: Mapping[str, Any]) -> bool:
     """Whether a proxy passed the request on, so that its address isn't who sent it."""
     return any(name in FORWARDED or name.startswith("x-forwarded-") for name in headers(scope))
-
-
-def sender(scope: Mapping[str, Any]) -> str:
-    """The address that a request is counted under; a whole /64 of IPv6, which is one household.
-
-    A proxy adds its client's address on the right; what stands left of it may be made up. Private addresses there are
-    those of further proxies.
-    """
-    text = str((scope.get("client") or ("",))[0])
-    peer = address(text)
-    if peer is None or not peer.is_global:
-        for entry in reversed(headers(scope).get("x-forwarded-for", "").split(",")):
-            if (forwarded := address(entry.strip())) and forwarded.is_global:
-                peer = forwarded
-                break
-    if isinstance(peer, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((peer, 64), strict=False).network_address)
-    return str(peer) if peer else text

@@ -97,7 +97,7 @@ _policy = Policy(AppConfig(), hosts.Hosts("127.0.0.1", []))
 def use(config: AppConfig, bound: str) -> None:
     """Let these settings decide from now on; `bound` is the address that the app listens on."""
     global _policy
-    _policy = Policy(config, hosts.Hosts(bound, config.listed("allowed_hosts")))
+    _policy = Policy(config, hosts.Hosts(bound, config.listed("allowed_hosts"), config.listed("proxies")))
     runs.show_to(_sees)
 
 
@@ -177,7 +177,7 @@ def asker(request: Any) -> tuple[str, str]:
 
 def classify(scope: Mapping[str, Any]) -> Visitor:
     """Who sent the request that an ASGI scope describes."""
-    address = hosts.sender(scope)
+    address = _policy.hosts.sender(scope)
     if _policy.hosts.fault(scope):
         return Visitor("stranger", "stranger", address=address)
     browser = cookies.identity(cookies.BROWSER, scope)

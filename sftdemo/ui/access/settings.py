@@ -26,6 +26,12 @@ class AppConfig(Settings):
     allowed_hosts: str | None = setting(
         None, "Further names the app is reached by, as a list: sft.example.org,gpu-box.", group="Server"
     )
+    proxies: str | None = setting(
+        None,
+        "Proxies that say who asks (X-Forwarded-…), as a list of addresses or networks: 10.1.2.3,172.30.0.0/24; those on this "
+        "machine and a Space's own always may.",
+        group="Server",
+    )
     allowed_folders: str | None = setting(
         None,
         f"Folders of the server from which the owner may read over the network, with {os.pathsep!r} between them; "

@@ -40,7 +40,7 @@ def report(run: str | Run | Sequence[str | Run], to: str | Path, language: str =
 
 def document(chosen: Sequence[Run], lang: str) -> str:
     """The whole HTML document; each run once."""
-    chosen = list({run.path.resolve(): run for run in chosen}.values())
+    chosen = list({files.real(run.path): run for run in chosen}.values())
     if not chosen:
         raise UserError("No run is chosen; fine-tune one first, or choose one under Runs.")
     if len(chosen) > MOST_RUNS:

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from sftdemo import runs
+from sftdemo import files, runs
 from sftdemo.ui import models
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import html, lineage
@@ -52,7 +52,9 @@ def details(run: runs.Run, lang: str, owner: bool = True) -> str:
     noted = ""
     if owner and line["state"] != "damaged" and (text := run.notes().get("notes")):
         noted = f'<p class="note" dir="auto">{html.esc(text)}</p>'
-    path = f'<p class="muted small">{say(lang, "runs_folder")}</p><pre class="cmd">{html.esc(run.path.resolve())}</pre>'
+    path = (
+        f'<p class="muted small">{say(lang, "runs_folder")}</p><pre class="cmd">{html.esc(files.real(run.path))}</pre>'
+    )
     config: Mapping[str, Any] = run.config() if owner and line["state"] != "damaged" else {}
     before = f'<p class="small">{lineage.line(origin, lang)}</p>' if (origin := config.get("from")) else ""
     if student := config.get("student"):

@@ -22,6 +22,10 @@ FAULTS = {
     "Only the owner of this app may train; sign in as its owner.": "只有此应用的所有者可以训练；请以所有者身份登录。",
     "Only the owner of this app may upload data; sign in as its owner.": "只有此应用的所有者可以上传数据；请以所有者身份登录。",
     "Only the owner of this app may do that; sign in as its owner.": "只有此应用的所有者可以这样做；请以所有者身份登录。",
+    "SFTDEMO_PROXIES names {proxy!r}, which is no address and no network; write them like 10.1.2.3,172.30.0.0/24.": (
+        "SFTDEMO_PROXIES 中的 {proxy!r} 既不是地址也不是网段；请写成 10.1.2.3,172.30.0.0/24 这样的形式。"
+    ),
+    "What was sent came too slowly; try again.": "发送得太慢；请重试。",
     "This app doesn't answer under the host {host!r}; whoever runs it can allow the name by SFTDEMO_ALLOWED_HOSTS.": (
         "此应用不接受主机名 {host!r}；运行者可用 SFTDEMO_ALLOWED_HOSTS 允许它。"
     ),
