@@ -20,7 +20,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from sftdemo import EvaluateConfig, ExportConfig, TrainConfig, export, files, import_run, runs, train
+from sftdemo import EvaluateConfig, ExportConfig, TrainConfig, compress, export, files, import_run, runs, train
 from sftdemo.config.export import FORMATS
 from sftdemo.errors import UserError
 from sftdemo.inference import merged
@@ -110,8 +110,21 @@ def test_an_imported_adapter_is_asked_general_questions(home, tiny, tmp_path, mo
     try:
         exported = export(imported, tmp_path / "out")
         assert exported.check.rows == 10 and exported.check.exact
+        with pytest.raises(UserError, match="imported without its rows, which a student learns on"):
+            compress(imported, drop_layers=1)
     finally:
         imported.delete()
+
+
+def test_a_run_whose_rows_are_lost_is_still_taken_away(home, tmp_path, monkeypatch):
+    answered_here(monkeypatch)
+    lost = runs.Run(shutil.copytree(runs.find("full").path, home / "runs" / "lost"))
+    try:
+        shutil.rmtree(lost.path / "data")
+        check = export(lost, tmp_path / "out").check
+        assert check.rows == 10 and check.exact
+    finally:
+        lost.delete()
 
 
 @pytest.mark.parametrize("quantization", ["int8", "nf4"])

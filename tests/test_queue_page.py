@@ -167,3 +167,7 @@ def test_a_clone_fills_the_forms_and_reads_the_runs_data(page: Page, tmp_path: A
     gone = replace(config, data=str(tmp_path / "gone.csv"))
     runs.create("lost", "", {"settings": gone.to_json()})
     assert last(clone.clone("lost", request()))[page.tabs].selected == "data"
+    runs.create("imported", "", {"settings": TrainConfig(method="full").to_json()})  # its data stayed elsewhere
+    shown = last(clone.clone("imported", request()))
+    assert shown[page.tabs].selected == "data" and shown[data.looked]["data"] == ""
+    assert shown[train.fields["method"]] == "full"

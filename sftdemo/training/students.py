@@ -35,6 +35,11 @@ def complete(config: TrainConfig) -> TrainConfig:
     if config.teacher is None:
         return config
     teacher = teacher_of(config.check())
+    if not teacher.trained_config()["data"].get("files"):
+        raise UserError(
+            "Run {name} was imported without its rows, which a student learns on; give a run that has them.",
+            name=teacher.name,
+        )
     own = TrainConfig.from_json(teacher.trained_config()["settings"])
     shared = {spec.name: spec.default for spec in dataclasses.fields(ReadConfig) if spec.name != "seed"}
     if config.drop_layers:

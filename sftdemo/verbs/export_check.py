@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from sftdemo.inference import load_run
 from sftdemo.log import TO_LOG, Reporter
 from sftdemo.model import fresh_answers, loading, seq2seq
 from sftdemo.model.fresh_process import ask, runtime_for
+from sftdemo.runs import DamagedRun
 
 if TYPE_CHECKING:
     from sftdemo.runs import Run
@@ -140,8 +142,11 @@ def reference(run: Run, model: Any, reporter: Reporter = TO_LOG) -> Reference:
 
 def _asked(run: Run) -> list[Any]:
     """What a run is asked: its rows, held-out ones first; general questions where it came without any, as an adapter does
-    that was imported."""
-    own = [example for split in ("test", "validation", "train") for example in run.examples(split)]
+    that was imported, or where they are lost."""
+    own: list[Any] = []
+    for split in ("test", "validation", "train"):
+        with contextlib.suppress(DamagedRun):
+            own += run.examples(split)
     return own or list(files.read_jsonl(GENERAL_QUESTIONS))
 
 

@@ -8,6 +8,7 @@ FAULTS = {
     "Run {name} has no model to learn from; finish its training first.": "运行 {name} 没有可学习的模型；请先完成它的训练。",
     "Run {name} is of the kind {kind}; only runs of the kind chat have students.": "运行 {name} 的类别是 {kind}；只有对话类别的运行有学生。",
     "{name} is {value!r}, and a student takes its teacher's; leave it out.": "{name} 是 {value!r}，而学生沿用教师的设置；请去掉它。",
+    "Run {name} was imported without its rows, which a student learns on; give a run that has them.": "运行 {name} 导入时没有带数据，而学生模型要用这些数据学习；请选择带数据的运行。",
     "The files in data/ of run {name} aren't what it was trained on; train it anew.": "运行 {name} 的 data/ 中的文件不是它训练时用的；请重新训练它。",
     "The model of {teacher}, the teacher, isn't what it was when this run began; train anew.": "教师 {teacher} 的模型已不是这次运行开始时的样子；请重新训练。",
     "Measuring the layers of {name} …": "正在测量 {name} 的各层……",
