@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -35,6 +36,12 @@ QUIET = [
 REAL_MS = 900_000  # a training of the shipped model may take this long
 SLOW_MS = 120_000  # two shared cores may take this long for a step
 expect.set_options(timeout=SLOW_MS)  # Playwright's own five seconds fail on a busy machine
+# A control as the browser tells it to a screen reader, and what Gradio calls one that was given no name.
+CONTROL = re.compile(
+    r"""- '?(button|checkbox|combobox|group|link|radio|radiogroup|slider|spinbutton|switch|tab|textbox)\b(?: "([^"]*))?"""
+)
+NO_NAMES = {"radio", "textbox", "dropdown", "checkbox", "checkbox group", "number", "slider", "file", "html"}
+NO_NAMES |= {"单选框", "文本框", "下拉菜单", "复选框", "复选框组", "数字", "滑块", "文件"}
 # In the page: what it is sent, chunk by chunk, and what it still awaits: replies, and events in Gradio's queue until
 # they are completed. A stream may stay open with no event in it, and the heartbeat never ends.
 LISTEN = r"""
@@ -180,6 +187,12 @@ def open_page(browser: Any, url: str) -> Iterator[Callable[..., Any]]:
     for page in pages:
         page.context.close()
     assert not strangers and not errors
+
+
+def nameless(page: Any) -> list[str]:
+    """The controls in sight without a name of their own; a group may do without one."""
+    controls = CONTROL.findall(page.locator("body").aria_snapshot())
+    return [f"{role}: {name!r}" for role, name in controls if name.lower() in NO_NAMES or not (name or role == "group")]
 
 
 def go(page: Any, tab: str) -> None:

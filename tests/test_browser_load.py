@@ -1,4 +1,4 @@
-"""The page in Chromium as it loads: nothing jumps, every locale's Chinese is found, and axe-core finds nothing serious."""
+"""The page in Chromium: nothing jumps as it loads, every locale's Chinese is found, and no view shuts anybody out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import make_model
 
-from tests.browser import NEEDS_CHROMIUM, SLOW_MS, TABS, expect, go, new_page, open_settings, settled
+from sftdemo import files
+from sftdemo.model.calibration import curve
+from sftdemo.runs import Run
+from sftdemo.ui.report.document import document
+from tests import test_compare_runs
+from tests.browser import NEEDS_CHROMIUM, SLOW_MS, TABS, expect, go, nameless, new_page, open_settings, settled
+from tests.test_report import evaluated, trained
+from tests.test_sweep_page import swept
+from tests.test_systems_page import run_with_systems
 from tests.test_ui import add_evaluation, made_run
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python isn't installed")
@@ -24,8 +33,9 @@ SHIFT_JS = """() => new Promise((resolve) => {
 
 
 def serious(page: Any) -> list[str]:
+    """What axe-core finds that shuts people out, and controls without a name."""
     violations = axe.Axe().run(page).response["violations"]
-    return [
+    return nameless(page) + [
         f"{violation['id']}: {node['html'][:120]}"
         for violation in violations
         if violation["impact"] in ("serious", "critical") or violation["id"] == "page-has-heading-one"
@@ -62,6 +72,94 @@ def test_nothing_jumps_and_nobody_is_shut_out(
     page.goto(f"{url}rate?run=first")
     expect(page.locator("#vote-view")).to_be_visible(timeout=SLOW_MS)
     assert serious(page) == []
+
+
+def runs_of_all_kinds() -> list[Run]:
+    """What each view of a run shows: other systems, entities, probabilities of labels, a sweep, a student; nothing is trained."""
+    entities = ['[{"text": "May", "label": "PER"}]', "[]"]
+    rows = [test_compare_runs.row(k, right=True) for k in range(40)]
+    marked = [
+        row | {"label": None, "references": entities[:1], "base": entities[1], "tuned": entities[row["row"] % 2]}
+        for row in rows
+    ]
+    beside, tagged = run_with_systems("beside"), evaluated(trained("tagged", task="tokens"), marked, ())
+    labelled = evaluated(trained("labelled", task="classification"), rows)
+    sure = [0.3 + 0.017 * k for k in range(40)]
+    measured = {when: curve(sure, [value > 0.5 for value in sure]) for when in ("before", "after")}
+    path = labelled.path / "evaluations" / "E" / "scores.json"
+    files.write_json(path, {**labelled.scores("E"), "calibration": {"base": measured, "tuned": measured}})
+    searched, student = swept(name="searched"), trained("student")
+    searched.write_status("stopped", step=0, total=0)
+    taught = {
+        "teacher": "beside",
+        "teacher_sha256": "0" * 64,
+        "lineage": ["beside"],
+        "layers_kept": [0, 2],
+        "block_influence": [0.2, 0.1, 0.2],
+    }
+    files.write_json(student.path / "config.json", {**student.config(), "student": taught})
+    for run in (listed := [beside, tagged, labelled, searched, student]):
+        run.model_path.mkdir(exist_ok=True)
+        for split in run.config().get("data", {}).get("files", {}):
+            files.write_jsonl(run.path / "data" / f"{split}.jsonl", [{"messages": rows[0]["messages"]}])
+        assert run.damage() is None
+    return listed
+
+
+def unfold(page: Any) -> None:
+    """Open all that is folded, and what is folded in that."""
+    folded = page.locator("button.label-wrap:not(.open):visible")
+    while folded.count():
+        folded.first.click()
+    settled(page)
+
+
+def test_no_view_of_a_run_shuts_anybody_out(
+    app_home: Path,
+    url: str,
+    open_page: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tokenizer: Any,
+    tmp_path: Path,
+) -> None:
+    """On a phone, dark and in Chinese, where the least has been looked at by those who write it."""
+    monkeypatch.setenv("SFTDEMO_HOME", str(app_home))
+    for part in (tokenizer, make_model(tokenizer)):
+        part.save_pretrained(tmp_path)
+    listed = runs_of_all_kinds()
+    found: dict[str, list[str]] = {}
+    page = open_page(390, color_scheme="dark", locale="zh-CN")
+    page.locator("#data-model input").fill(str(tmp_path))
+    page.locator("#data-model input").press("Enter")
+    expect(page.locator("#xray .sup").first).to_be_visible(timeout=SLOW_MS)
+    unfold(page)
+    found["the X-ray"] = serious(page)
+    go(page, "train")
+    unfold(page)
+    found["all settings"] = serious(page)
+    for run in listed[:3]:
+        page.goto(f"{url}?tab=evaluate&run={run.name}")
+        page.locator("#outputs tr[data-pick]").first.click()
+        expect(page.locator("#opened-row")).to_be_visible(timeout=SLOW_MS)
+        unfold(page)
+        found[run.name] = serious(page)
+    go(page, "runs")
+    for run in listed[3:]:
+        page.locator("#runs-table tr[data-pick]", has_text=run.name).click()
+        expect(page.locator("#runs-info")).to_contain_text(run.name, timeout=SLOW_MS)
+        unfold(page)
+        found[run.name] = serious(page)
+    for run in (listed[0], listed[2]):
+        page.locator("#compare input").click()
+        page.locator("[role=option]", has_text=run.name).first.click()
+        settled(page)
+    expect(page.locator("#compare-measured")).not_to_be_empty(timeout=SLOW_MS)
+    found["the comparison"] = serious(page)
+    for reported in (listed[:1], listed[1:3]):
+        page.goto("about:blank")
+        page.set_content(document(reported, "zh"))
+        found[f"the report on {reported[0].name}"] = serious(page)
+    assert {view: problems for view, problems in found.items() if problems} == {}
 
 
 def test_the_plan_is_asked_for_once_of_all_that_changes_at_once(app_home: Path, url: str, browser: Any) -> None:
