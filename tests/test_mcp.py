@@ -38,9 +38,12 @@ def test_a_client_reads_runs_and_scores_and_is_told_what_is_wrong(home: Path) ->
                 ({"run": "none"}, "no run"),
                 ({"run": "../tickets"}, "a run's name"),
                 ({"run": "tickets", "evaluation": "x"}, "no evaluation 'x'"),
+                ({"run": 5}, "run: input should be a valid string"),
+                ({}, "run: field required"),
             ):
                 refused = await client.call_tool("scores", arguments)
-                assert refused.is_error and problem in refused.content[0].text.lower()
+                said = refused.content[0].text
+                assert refused.is_error and problem in said.lower() and "\n" not in said
 
     anyio.run(ask)
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before

@@ -53,6 +53,7 @@ def serve() -> None:
         from mcp.server import MCPServer
         from mcp.server.mcpserver.exceptions import ToolError
         from mcp_types import ToolAnnotations
+        from pydantic import ValidationError
     except ImportError:
         raise UserError("The MCP server needs the package mcp, version 2; `pip install 'mcp>=2.3,<3'`.") from None
 
@@ -66,7 +67,17 @@ def serve() -> None:
 
         return answer
 
-    server = MCPServer(
+    class Server(MCPServer):  # type: ignore[misc]
+        async def call_tool(self, *arguments: Any, **named: Any) -> Any:
+            try:
+                return await super().call_tool(*arguments, **named)
+            except ToolError as error:
+                if isinstance(error.__cause__, ValidationError):  # several lines of pydantic's, with a link
+                    wrong = (f"{each['loc'][-1]}: {each['msg']}" for each in error.__cause__.errors())
+                    raise ToolError(f"The arguments don't fit: {'; '.join(wrong)}.") from None
+                raise
+
+    server = Server(
         "sftdemo", version=__version__, instructions="Fine-tuned chat models, measured against their base."
     )
     for tool in TOOLS:
