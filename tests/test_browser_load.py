@@ -74,6 +74,25 @@ def test_nothing_jumps_and_nobody_is_shut_out(
     assert serious(page) == []
 
 
+def test_the_plan_is_asked_for_once_of_all_that_changes_at_once(app_home: Path, url: str, browser: Any) -> None:
+    """A page that opens puts a dozen settings in place; each typed one asks anew."""
+    page = new_page(browser)
+    asked: list[int] = []
+    page.on("request", lambda sent: asked.append(sent.post_data_json["fn_index"]) if "queue/join" in sent.url else None)
+    page.goto(url)
+    page.wait_for_selector("#verdict")
+    settled(page)
+    names = {each["id"]: each["api_name"] for each in page.evaluate("window.gradio_config.dependencies")}
+    assert [names[number] for number in asked].count("follow_form") <= 2, "the fields, and the data"
+    open_settings(page)
+    asked.clear()
+    page.locator("#TrainConfig-epochs input").fill("7")
+    expect(page.locator("#train-command")).to_contain_text("--epochs 7", timeout=SLOW_MS)
+    settled(page)
+    assert [names[number] for number in asked] == ["follow_form"]
+    page.context.close()
+
+
 def runs_of_all_kinds() -> list[Run]:
     """What each view of a run shows: other systems, entities, probabilities of labels, a sweep, a student; nothing is trained."""
     entities = ['[{"text": "May", "label": "PER"}]', "[]"]
@@ -160,22 +179,3 @@ def test_no_view_of_a_run_shuts_anybody_out(
         page.set_content(document(reported, "zh"))
         found[f"the report on {reported[0].name}"] = serious(page)
     assert {view: problems for view, problems in found.items() if problems} == {}
-
-
-def test_the_plan_is_asked_for_once_of_all_that_changes_at_once(app_home: Path, url: str, browser: Any) -> None:
-    """A page that opens puts a dozen settings in place; each typed one asks anew."""
-    page = new_page(browser)
-    asked: list[int] = []
-    page.on("request", lambda sent: asked.append(sent.post_data_json["fn_index"]) if "queue/join" in sent.url else None)
-    page.goto(url)
-    page.wait_for_selector("#verdict")
-    settled(page)
-    names = {each["id"]: each["api_name"] for each in page.evaluate("window.gradio_config.dependencies")}
-    assert [names[number] for number in asked].count("follow_form") <= 2, "the fields, and the data"
-    open_settings(page)
-    asked.clear()
-    page.locator("#TrainConfig-epochs input").fill("7")
-    expect(page.locator("#train-command")).to_contain_text("--epochs 7", timeout=SLOW_MS)
-    settled(page)
-    assert [names[number] for number in asked] == ["follow_form"]
-    page.context.close()

@@ -27,6 +27,7 @@ from tests.test_ui import made_run
 
 pytestmark = pytest.mark.slow
 
+ON_TRAIN = "?tab=train"  # what the page's address says
 SECRET = "secret"  # in the name of all that is the owner's alone
 
 
@@ -98,7 +99,7 @@ def hidden(run: Run) -> Run:
 def seen(tab: Tab) -> str:
     """All that a page is shown of work that it knows nothing of."""
     handlers = ("Header.refresh_bar", "TrainTab.tick", "TrainTab.open_page", "RunsTab.open_tab", "EvaluateTab.tick")
-    return "\n".join(tab.do(handler) for handler in (*handlers, "list_runs"))
+    return "\n".join(tab.do(handler, address=ON_TRAIN) for handler in (*handlers, "list_runs"))
 
 
 def asked(tab: Tab, run: str) -> str:
@@ -123,7 +124,7 @@ def test_trainings_of_both_kinds(tabs: tuple[Tab, Tab, Tab], kind: str) -> None:
     assert SECRET not in seen(visitor) + asked(visitor, run.name) and not run.stop_asked
     assert run.name in second.do("Header.refresh_bar") and run.name in second.do("RunsTab.open_tab")
     first.do("TrainTab.pick_queued", f"show/{run.name}")
-    assert run.name in first.do("TrainTab.tick") and not run.stop_asked
+    assert run.name in first.do("TrainTab.tick", address=ON_TRAIN) and not run.stop_asked
     second.do("TrainTab.pick_queued", f"show/{run.name}")
     second.do("TrainTab.stop_run")
     assert run.stop_asked or not run.path.exists()

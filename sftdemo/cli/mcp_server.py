@@ -77,9 +77,7 @@ def serve() -> None:
                     raise ToolError(f"The arguments don't fit: {'; '.join(wrong)}.") from None
                 raise
 
-    server = Server(
-        "sftdemo", version=__version__, instructions="Fine-tuned chat models, measured against their base."
-    )
+    server = Server("sftdemo", version=__version__, instructions="Fine-tuned chat models, measured against their base.")
     for tool in TOOLS:
         server.tool(annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False))(plainly(tool))
     server.run("stdio")

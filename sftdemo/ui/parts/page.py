@@ -208,7 +208,7 @@ class Header:
             self.work_bar = gr.HTML("", elem_id="work-bar")
             self.stop = gr.Button(label("stop_keep"), elem_id="work-stop", size="sm")
         self.fault = gr.HTML("", elem_id="work-fault")
-        page.address = gr.Textbox("", visible="hidden", label=label("step_runs"))
+        page.address = gr.Textbox("", visible="hidden", elem_id="address", label=label("step_runs"))
         self.travel = gr.Button("", visible="hidden", elem_id="travel")  # the browser clicks these, see style.HEAD
         self.look = gr.Button("", visible="hidden", elem_id="look-for-work")
         page.language_switched = language_switch()
