@@ -51,3 +51,12 @@ def test_a_perfect_model_has_macro_f1_of_1_without_some_class():
 def test_an_undeclared_label_is_named():
     with pytest.raises(UserError, match=r"Row 2: the label 'd' is not among: a, b"):
         metrics.classification(predictions=["a", "a"], references=["a", "d"], labels=["a", "b"])
+
+
+def test_thousands_of_labels_make_no_matrix():
+    """Its cells would be millions, and the run's file too large to be read."""
+    names = [f"code {number}" for number in range(3000)]
+    answers = [*names[:2990], *(["none of them"] * 10)]
+    found = metrics.classification(predictions=answers, references=names)
+    assert "confusion" not in found and found["unparsed"] == 10 and found["accuracy"] == 2990 / 3000
+    assert found["per_class"]["code 2989"]["f1"] == 1 and found["per_class"]["code 2990"]["recall"] == 0

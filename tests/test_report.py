@@ -22,6 +22,7 @@ from sftdemo.errors import Text, UserError
 from sftdemo.evaluation.scorecard import score_outputs
 from sftdemo.runs import Run
 from sftdemo.system import compute
+from sftdemo.ui.parts import scores as drawn
 from sftdemo.ui.report.document import MOST_RUNS, document
 from sftdemo.ui.report.rows import MOST_EACH
 from sftdemo.ui.tabs.report import ReportButton
@@ -238,6 +239,7 @@ def test_a_report_of_many_long_rows_and_labels_stays_small(home: Path) -> None:
     )
     text = document([run], "en")
     assert len(text.encode()) < 400_000
+    assert len(drawn.confusions(scores, "en")) < 100_000, "on the page, too"
     assert say("en", "report_many_labels", n=200) in text and "field 4999" in text and "field 12<" not in text
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sftdemo.errors import UsageError, UserError
@@ -32,6 +32,7 @@ ALL_ROUGE = (*ROUGE_KINDS, "rougeLsum")
 # sacrebleu's search for shifted words takes seconds a row where long texts have little order in common.
 TER_ROWS, TER_WORDS = 1000, 50
 
+MOST_CONFUSED = 1000  # labels of which a confusion matrix is made: it grows with their square
 ROUGE_SIGNATURE = "tok:ascii-words+chars-without-spaces|stem:no|refs:max-f|mean:plain"
 EXACT_SIGNATURE = "norm:nfkc|space:collapsed|case:mixed"
 LABEL_SIGNATURE = "match:whole-label|norm:nfkc|case:folded|unparsed:wrong|macro:labels-present"
@@ -315,7 +316,7 @@ def classification(
 
     {"accuracy", "macro_precision", "macro_recall", "macro_f1", "micro_precision", "micro_recall", "micro_f1", "labels",
     "confusion", "per_class", "unparsed", "lenient_accuracy", "lenient_unparsed", "signature"}; `confusion` has a row for
-    each true label and a column for each generated one, with the unparsed last. An unparsed answer is wrong; the
+    each true label and a column for each generated one, with the unparsed last (up to 1,000 labels). An unparsed answer is wrong; the
     lenient figures are of labels as a reader would take them (`labels.parse_lenient`).
     `labels` is the declared set (default: those in `references`); a macro mean is over those of them that occur
     in `references`, so that a perfect model has 1 on a sample without some class.
@@ -329,22 +330,25 @@ def classification(
     return label_scores(names, true, predicted, parse_lenient(predictions, names)) | {"signature": LABEL_SIGNATURE}
 
 
+def _matrix(pairs: Mapping[tuple[int, int], int], count: int) -> list[list[int]]:
+    """[count, count + 1]: how often each true label was taken for each, the unparsed last."""
+    return [[pairs.get((i, j), 0) for j in range(count + 1)] for i in range(count)]
+
+
 def label_scores(names: Sequence[str], true: Sequence[int], predicted: Sequence[int], lenient: Sequence[int]) -> Scores:
     """What `classification` gives, but for its signature, of labels by their place among the names (len(names): none)."""
-    confusion = [[0] * (len(names) + 1) for _ in names]
-    for i, j in zip(true, predicted, strict=True):
-        confusion[i][j] += 1
+    pairs, wanted, given = Counter(zip(true, predicted, strict=True)), Counter(true), Counter(predicted)
     per_class = {}
     for k, name in enumerate(names):
-        overlap = _overlap(confusion[k][k], sum(row[k] for row in confusion), sum(confusion[k]))
+        overlap = _overlap(pairs[k, k], given[k], wanted[k])
         per_class[name] = {
             "precision": overlap.precision / 100,
             "recall": overlap.recall / 100,
             "f1": overlap.f / 100,
-            "support": sum(confusion[k]),
+            "support": wanted[k],
         }
     present = [scores for scores in per_class.values() if scores["support"]]
-    right, unparsed = sum(confusion[k][k] for k in range(len(names))), sum(row[-1] for row in confusion)
+    right, unparsed = sum(pairs[k, k] for k in range(len(names))), given[len(names)]
     micro = [value / 100 for value in _overlap(right, len(true) - unparsed, len(true))]
     return {
         "accuracy": right / len(true),
@@ -352,7 +356,7 @@ def label_scores(names: Sequence[str], true: Sequence[int], predicted: Sequence[
         "macro_f1": mean([class_scores["f1"] for class_scores in present]),
         **dict(zip(("micro_precision", "micro_recall", "micro_f1"), micro, strict=True)),
         "labels": list(names),
-        "confusion": confusion,
+        **({"confusion": _matrix(pairs, len(names))} if len(names) <= MOST_CONFUSED else {}),
         "per_class": per_class,
         "unparsed": unparsed,
         "lenient_accuracy": mean([float(i == j) for i, j in zip(true, lenient, strict=True)]),

@@ -96,12 +96,12 @@ def _column(outputs: Sequence[Row], key: str) -> list[Any] | None:
 
 
 def _classes(sides: Mapping[str, Side]) -> dict[str, Any]:
-    """{"confusion", "classes"} of both sides, where there are labels; what is a metric of its own aside."""
+    """{"confusion", "classes"} of both sides, where there are labels, not too many for the former; what is a metric of its own aside."""
     tables = {name: dict(side.classes) for name, side in sides.items() if side.has_labels}
-    confusion = {name: table.pop("confusion") for name, table in tables.items()}
+    confusion = {name: table.pop("confusion") for name, table in tables.items() if "confusion" in table}
     aside = {"labels", *registry.METRICS}
     classes = {name: {key: value for key, value in table.items() if key not in aside} for name, table in tables.items()}
-    return {"confusion": confusion, "classes": classes} if tables else {}
+    return {**({"confusion": confusion} if confusion else {}), "classes": classes} if tables else {}
 
 
 def _by_part(scores: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

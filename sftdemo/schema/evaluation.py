@@ -127,7 +127,7 @@ class Scores(TypedDict):
     language: Doc[str, "what the words were counted as"]
     labels: Doc[list[str], "the labels scored by, or none"]
     signatures: Doc[dict[str, str], "how each score was made, with versions"]
-    confusion: NotRequired[Doc[Confusion, "by side, true labels down and answers across"]]
+    confusion: NotRequired[Doc[Confusion, "by side, true labels down and answers across; up to 1,000 labels"]]
     classes: NotRequired[Doc[dict[str, dict[str, Any]], "by side: precision, recall and F1 of each label"]]
     fields: NotRequired[Doc[FieldsBySide, "of JSON answers, by side: `f1` and `support` of each field"]]
     entities: NotRequired[Doc[FieldsBySide, "the same of each kind of entity"]]

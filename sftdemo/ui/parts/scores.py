@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.ui.parts import charts, html
 from sftdemo.ui.texts import TEXTS, duration, number, say
+
+MOST_LABELS = 30  # rows and columns of a confusion matrix
 
 
 def claim(scores: Mapping[str, Any], lang: str) -> str:
@@ -47,13 +49,31 @@ def under_scores(scores: Mapping[str, Any], lang: str) -> str:
 
 
 def confusions(scores: Mapping[str, Any], lang: str) -> str:
-    """Both confusion matrices side by side, where there are labels."""
+    """Both confusion matrices side by side, where there are labels; of many the mix-ups that happen most."""
     matrices = scores.get("confusion")
     if not matrices:
         return ""
+    if len(scores["labels"]) > MOST_LABELS:
+        return _mix_ups(scores["labels"], matrices["tuned"], lang)
     drawn = "".join(charts.confusion(scores["labels"], matrices[side], side, lang) for side in ("base", "tuned"))
     note = f'<p class="muted small">{say(lang, "confusion_note")}</p>'
     return html.sheet(f'{note}<div class="two">{drawn}</div>', say(lang, "confusion_title"))
+
+
+def _mix_ups(labels: Sequence[str], matrix: Sequence[Sequence[int]], lang: str) -> str:
+    """Which label was most often taken for which."""
+    names = [*labels, say(lang, "name_unparsed")]
+    mistakes = [
+        (count, labels[true], names[answered])
+        for true, counts in enumerate(matrix)
+        for answered, count in enumerate(counts)
+        if count and true != answered
+    ]
+    most = sorted(mistakes, key=lambda mistake: -mistake[0])[:MOST_LABELS]
+    table_rows = [(None, [html.esc(true), html.esc(answered), number(count)], False) for count, true, answered in most]
+    headers = [say(lang, f"report_column_{name}") for name in ("label", "answered", "rows")]
+    note = f'<p class="muted small">{say(lang, "report_many_labels", n=number(len(labels)))}</p>'
+    return html.sheet(note + html.table(headers, table_rows), say(lang, "confusion_title"))
 
 
 def fields(scores: Mapping[str, Any], lang: str) -> str:

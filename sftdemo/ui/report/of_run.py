@@ -29,7 +29,6 @@ from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import jobs
 from sftdemo.votes import Store
 
-MOST_LABELS = 30  # rows and columns of a confusion matrix
 MOST_FIELDS = 40
 ELSEWHERE = {"data", "model", "name", "resume"}  # settings that stand in other places of a report
 
@@ -112,22 +111,9 @@ def metrics_table(measured: Scores, lang: str) -> str:
 
 
 def confusions(measured: Scores, lang: str) -> str:
-    """Both confusion matrices, or where there are too many labels the mix-ups of the tuned model that happen most."""
+    """As the page has them, with long labels cut."""
     labels = [html.cut(label, 40) for label in measured.get("labels", [])]
-    if len(labels) <= MOST_LABELS or "confusion" not in measured:
-        return scores.confusions({**measured, "labels": labels}, lang)
-    names = [*labels, say(lang, "name_unparsed")]
-    mistakes = [
-        (count, labels[true], names[answered])
-        for true, counts in enumerate(measured["confusion"]["tuned"])
-        for answered, count in enumerate(counts)
-        if count and true != answered
-    ]
-    most = sorted(mistakes, key=lambda mistake: -mistake[0])[:MOST_LABELS]
-    table_rows = [(None, [html.esc(true), html.esc(answered), number(count)], False) for count, true, answered in most]
-    headers = [say(lang, f"report_column_{name}") for name in ("label", "answered", "rows")]
-    note = f'<p class="muted small">{say(lang, "report_many_labels", n=number(len(labels)))}</p>'
-    return html.sheet(note + html.table(headers, table_rows), say(lang, "confusion_title"))
+    return scores.confusions({**measured, "labels": labels}, lang)
 
 
 def with_fewer_fields(measured: Scores) -> dict[str, Any]:
@@ -184,7 +170,7 @@ def data(run: Run, lang: str) -> str:
         if facts.get(key):
             pairs.append((say(lang, f"report_data_{key}"), number(len(facts[key]))))
     labels = facts.get("labels") or {}
-    bars = f"<h3>{say(lang, 'data_labels')}</h3>{charts.label_bars(labels, most=MOST_LABELS)}" if labels else ""
+    bars = f"<h3>{say(lang, 'data_labels')}</h3>{charts.label_bars(labels, most=scores.MOST_LABELS)}" if labels else ""
     headers = [say(lang, f"report_column_{name}") for name in ("split", "rows", "hash")]
     origin = config.get("from")
     before = f'<p class="small">{lineage.line(origin, lang)}</p>' if origin and rights.current().owner else ""
