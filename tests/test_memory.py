@@ -258,6 +258,25 @@ def test_the_limit_of_a_control_group_counts(tmp_path, line, files):
         assert resources.cgroup_headroom(tmp_path / "cgroup", tmp_path) == float("inf")
 
 
+def test_a_peak_is_the_process_s_own_and_not_that_of_who_started_it():
+    """Linux lets a new process's ru_maxrss begin at the peak of the one that started it, and an app starts its trainings."""
+    script = """
+import subprocess, sys
+from sftdemo.system import resources
+if sys.argv[1:]:
+    print(resources.resident_peak())
+else:
+    bytearray(2**29)
+    child = subprocess.run([sys.executable, "-c", SCRIPT, "child"], capture_output=True, text=True, check=True)
+    print(resources.resident_peak(), child.stdout)
+"""
+    command = [sys.executable, "-c", f"SCRIPT = {script!r}\n{script}"]
+    own, started = map(
+        int, subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout.split()
+    )
+    assert own > 2**29 > 2**28 > started > 2**22
+
+
 def test_two_full_models_that_do_not_fit_are_refused(babbler, monkeypatch):
     monkeypatch.setattr(resources, "free", lambda: 1000)
     with pytest.raises(UserError, match=r"The 2 full models need about .* are free; use method lora"):

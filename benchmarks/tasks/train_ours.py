@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from typing import Any
 
@@ -15,7 +14,7 @@ from benchmarks.tasks.neighbours import neighbours
 from sftdemo import runs
 from sftdemo.encoding import encode
 from sftdemo.model import download, loading
-from sftdemo.system import compute
+from sftdemo.system import compute, resources
 
 
 def needed_flops(config: sftdemo.TrainConfig, train: list[Any]) -> dict[str, Any]:
@@ -52,9 +51,10 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     config = sftdemo.TrainConfig(**spec["settings"])
     with neighbours(spec.get("neighbours", 0)):
         summary = sftdemo.train(config)
-    # In bytes; macOS counts bytes, Linux kibibytes.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    found = summary | {"peak_bytes": peak, "precision": str(compute.training_precision(config.precision)[0])}
+    found = summary | {
+        "peak_bytes": resources.resident_peak(),
+        "precision": str(compute.training_precision(config.precision)[0]),
+    }
     if spec.get("count"):
         found |= needed_flops(config, runs.find(summary["run"]).examples("train"))
     return found

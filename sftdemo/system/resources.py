@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -78,10 +79,18 @@ def used_peak() -> int:
         import torch
 
         return int(torch.cuda.max_memory_allocated())
+    return resident_peak()
+
+
+def resident_peak() -> int:
+    """The most bytes of this process that have lain in memory at once."""
     if sys.platform == "win32":
         import psutil
 
         return int(psutil.Process().memory_info().peak_wset)
+    status = Path("/proc/self/status")
+    if own := re.search(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8") if status.exists() else ""):
+        return 1024 * int(own[1])  # Linux lets ru_maxrss begin at the peak of the process that started this one
     import resource
 
     # Linux counts in KiB, macOS in bytes.
