@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +16,10 @@ from listener import Listener
 from sftdemo import runs
 from sftdemo.config import TrainConfig
 from sftdemo.log import Reporter
-from sftdemo.training import budget, callback, signals
+from sftdemo.training import budget, callback, signals, trainer
 from sftdemo.training.prepare import Prepared
 from sftdemo.training.train import train
+from tests.interrupting import at_step, curve, forked, signal_self
 
 
 class Clock:
@@ -35,7 +37,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (budget, callback, signals):
+    for module in (budget, callback, signals, trainer):
         monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(time), "monotonic": clock.monotonic, "perf_counter": clock.monotonic}))  # fmt: skip
     before = callback.RunCallback.on_step_end
 
@@ -91,6 +93,36 @@ def test_a_resumed_run_goes_on_with_what_is_left_of_its_budget(settings, clock):
     assert abs(clock.now - began - 5000 - 180) <= 10
     falling = rates(run)[2:]
     assert falling == sorted(falling, reverse=True) and falling[-1] < 0.1 * falling[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_that_was_killed_goes_on_in_its_schedule_as_if_it_had_not_been(settings, clock, number):
+    """The first step counts as much as any: the rate doesn't stand still for it, and it has its point of the curve."""
+    asked = {**settings, "max_minutes": 3, "warmup_ratio": 0.2, "checkpoint_every": 4}
+    train(TrainConfig(**asked | {"name": "whole"}))
+    cut_off = forked(lambda: train(TrainConfig(**asked), reporter=at_step(10, signal_self(number))))
+    assert cut_off == (-number if number == signal.SIGKILL else 0)
+    clock.now += 5000
+    summary = train(TrainConfig(resume="r"))
+    assert summary["resumed"] == [8 if number == signal.SIGKILL else 10] and summary["status"] == "finished"
+    assert curve(runs.find("r")) == curve(runs.find("whole"))
+
+
+@pytest.mark.slow
+def test_a_budget_that_loading_used_up_leaves_the_model_of_its_last_step(settings, clock, monkeypatch):
+    stop = at_step(17, lambda: runs.find("r").ask_to_stop())
+    assert train(TrainConfig(**settings, max_minutes=3), reporter=stop)["status"] == "stopped"
+    load = trainer._trainer
+
+    def slowly(*arguments: Any) -> Any:
+        clock.now += 300
+        return load(*arguments)
+
+    monkeypatch.setattr(trainer, "_trainer", slowly)
+    summary = train(TrainConfig(resume="r"))
+    assert (summary["status"], summary["steps"], summary["resumed"]) == ("finished", 17, [17])
+    assert list(runs.find("r").model_path.glob("*.safetensors"))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import pytest
 import torch
 from conftest import label_rows
 from safetensors.torch import load_file
-from test_resume import at_step
 
 from sftdemo import ExportConfig, export, files, runs
 from sftdemo.config import EvaluateConfig, TrainConfig
@@ -22,6 +21,7 @@ from sftdemo.model import loading
 from sftdemo.training import continual
 from sftdemo.training.train import train
 from sftdemo.verbs.evaluate import evaluate
+from tests.interrupting import at_step
 
 QUESTION = [{"role": "user", "content": "the soup 3 was fine and good"}]
 # A step over all rows, without momentum: what a training does then depends on its weights alone.

@@ -31,6 +31,7 @@ from sftdemo.ui.access import rights, uploads
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import export_check
 from tests.conftest import home_at, label_rows
+from tests.interrupting import forked
 from tests.listener import Impatient
 
 pytestmark = pytest.mark.slow
@@ -172,6 +173,22 @@ def test_a_signal_ends_an_export_and_leaves_nothing(home, tmp_path, number):
     assert not list(tmp_path.iterdir())
     assert exporting.returncode == (130 if number == signal.SIGINT else -number)
     assert "sftdemo: stopped." in said and "Traceback" not in said
+
+
+def test_what_a_killed_export_left_goes_with_the_next_one_to_that_place(home, tmp_path):
+    class Killed(Reporter):
+        def info(self, text: str) -> None:
+            if text == "Opening the export in a new process …":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    place, merged_too = tmp_path / "out [1]", ExportConfig(format="merged", verify=False)
+    assert forked(lambda: export("lora", place, merge=True, reporter=Killed())) == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".out [1].") and (left / "model.safetensors").is_file()
+    mine = tmp_path / f".out [1].{os.getpid()}.0.part"
+    mine.mkdir()  # of a process that lives
+    export("lora", place, config=merged_too)
+    assert sorted(tmp_path.iterdir()) == [mine, place]
 
 
 def test_a_changed_weight_is_found_and_nothing_is_left(home, tmp_path, monkeypatch):

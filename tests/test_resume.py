@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 import random
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from sftdemo.training import chat_learner, checkpoints, trainer
 from sftdemo.training import resume as resumption
 from sftdemo.training.train import train
 from sftdemo.verbs import jobs
+from tests.interrupting import at_step, curve, forked, signal_self
 
 # Dropout draws random numbers, and two batches make a step, so that every state there is has to be the same.
 LORA = {"lora_dropout": 0.2, "gradient_accumulation": 2, "batch_size": 4}
@@ -75,32 +75,6 @@ def whole(moods: str, tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Ca
 @pytest.fixture
 def run(home: Path) -> Run:
     return Run(home / "runs" / "r")
-
-
-def forked(work: Callable[[], object]) -> int:
-    """Do it in a process of its own, which has torch already; returns its exit code."""
-    process = multiprocessing.get_context("fork").Process(target=work)
-    process.start()
-    process.join(120)
-    assert process.exitcode is not None
-    return process.exitcode
-
-
-def at_step(step: int, act: Callable[[], object]) -> Listener:
-    def trained(row: Mapping[str, Any]) -> None:
-        if row["step"] == step and "loss" in row:
-            act()
-
-    return Listener(trained)
-
-
-def signal_self(number: int) -> Callable[[], None]:
-    return lambda: os.kill(os.getpid(), number)
-
-
-def curve(run: Run) -> list[tuple[Any, ...]]:
-    names = ("step", "epoch", "loss", "learning_rate", "grad_norm", "eval_loss")
-    return [tuple(row.get(name) for name in names) for row in run.metrics()]
 
 
 def assert_same(run: Run, whole: Run) -> None:

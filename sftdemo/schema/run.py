@@ -144,6 +144,8 @@ class BudgetState(TypedDict):
     spent: Doc[float, "seconds of it, with loading"]
     share: Doc[float, "of the training's own time, from 0 to 1; decides the learning rate"]
     evaluation: Doc[float, "seconds that the validation loss takes"]
+    step: NotRequired[Doc[float, "seconds that the last step took"]]
+    saving: NotRequired[Doc[float, "seconds that the last checkpoint took"]]
 
 
 class Checkpoint(TypedDict):

@@ -34,8 +34,9 @@ class Budget:
         kept = state or {"spent": 0.0, "share": 0.0, "evaluation": 0.0}
         return cls(60 * minutes, kept["spent"], began, kept["share"], kept["evaluation"])
 
-    def state(self) -> BudgetState:
-        return {"spent": self.spent, "share": self.share, "evaluation": self.evaluation}
+    def state(self, step: float, saving: float) -> BudgetState:
+        """With the seconds that the last step and the last saving took."""
+        return {"spent": self.spent, "share": self.share, "evaluation": self.evaluation, "step": step, "saving": saving}
 
     @property
     def spent(self) -> float:

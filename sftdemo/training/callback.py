@@ -71,16 +71,16 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         """`checkpoint` is what the training goes on from."""
         self.run, self.interruption, self.progress, self.checkpoint = run, interruption, progress, checkpoint
         self.config, self.every = config, config.checkpoint_every  # steps between two checkpoints at most
-        self.budget = Budget.of(
-            config.max_minutes, interruption.began, checkpoint.get("budget") if checkpoint else None
-        )
+        kept = checkpoint.get("budget") if checkpoint else None
+        self.budget = Budget.of(config.max_minutes, interruption.began, kept)
         self.tally = Tally.of(checkpoint) if checkpoint else Tally()
         self.trainer: Any = None
         self.is_over: Callable[[int], bool] = lambda step: False  # asked before each step, with the steps done
         self.began = 0.0
         self.ended = self.tally.training_seconds
         self.saved_at, self.saved_step = time.monotonic(), checkpoint["step"] if checkpoint else 0
-        self.step_seconds = self.save_seconds = 0.0
+        # Known from before, else the first step would count as none in the budget's schedule.
+        self.step_seconds, self.save_seconds = (kept.get("step", 0.0), kept.get("saving", 0.0)) if kept else (0.0, 0.0)
         metrics = run.metrics() if checkpoint else []
         self.best = BestStep.of(config, metrics)
         measured = [(row["step"], row["eval_loss"], row.get("eval_score")) for row in metrics if "eval_loss" in row]

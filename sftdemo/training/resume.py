@@ -50,7 +50,8 @@ def start(run: Run) -> Start:
     saved, damaged = checkpoints.newest(run)
     dataset = stored_dataset(run, needed=saved is not None)
     if saved is None:
-        begun = (dataset is not None or bool(run.metrics())) and not sweep_record.is_open(run)
+        # A sweep goes on with its trials.
+        begun = (dataset is not None or bool(run.metrics())) and not (run.path / sweep_record.NAME).exists()
         note = Text("Run {name} has no checkpoint to go on from; it begins at step 0.", name=run.name)
         return Start(dataset, None, (note,) if begun else ())
     manifest = saved.manifest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import glob
 import json
 import os
 import secrets
@@ -28,6 +29,7 @@ from sftdemo.inference.load_run import base_folder
 from sftdemo.log import TO_LOG, Reporter
 from sftdemo.model import gguf_export, loading
 from sftdemo.model.frozen_head import FILE as FROZEN_HEAD
+from sftdemo.runs.process import process_start
 from sftdemo.system import resources
 from sftdemo.training.model_card import base_name, write_card
 from sftdemo.verbs import encoder_export, export_check
@@ -207,7 +209,8 @@ def _whole(to: Path) -> Iterator[Path]:
     """A hidden folder beside the target that becomes it, or whose export.zip does, when all is written; else it goes."""
     with files.disk_faults():
         to.parent.mkdir(parents=True, exist_ok=True)
-        part = to.parent / f".{to.name}.{secrets.token_hex(4)}.part"
+        _remove_unfinished(to)
+        part = to.parent / f".{to.name}.{os.getpid()}.{secrets.token_hex(4)}.part"
         try:
             part.mkdir()
             yield part
@@ -222,6 +225,14 @@ def _whole(to: Path) -> Iterator[Path]:
                     raise
                 raise UserError("{path} is not an empty folder; give a new one.", path=to) from error
         finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _remove_unfinished(to: Path) -> None:
+    """Remove what killed processes left of exports to this place; it may be gigabytes."""
+    for part in to.parent.glob(f".{glob.escape(to.name)}.*.*.part"):
+        pid = part.name.split(".")[-3]
+        if pid.isdecimal() and process_start(int(pid)) is None:
             shutil.rmtree(part, ignore_errors=True)
 
 
