@@ -57,6 +57,10 @@ READ: dict[str, tuple[Any, str, str, str]] = {
     "history of turns": (each(lambda i: {"prompt": f"And {i}?", "completion": "c", "history": [{"role": "user", "content": "First?"}, {"role": "assistant", "content": "b"}]}), "prompt_completion", "First\\?\nb\nAnd 0", "^c$"),
     "thoughts": (each(lambda i: {"Question": f"Q {i}", "Complex_CoT": "hm", "Response": f"R {i}"}), "prompt_completion", "^Q 0$", "^R 0$"),
     "title": (each(lambda i: {"title": f"T{i}", "text": f"body {i}", "label": AB[i % 2]}), "text_label", "T0\n\nbody 0", "^a$"),
+    "half stars": (each(lambda i: {"rating": [4.5, 1.0][i % 2], "text": f"body {i}"}), "text_label", "body 0", "^4.5$"),
+    "moods below 0": (each(lambda i: {"text": f"t {i}", "label": [-1, 0, 1][i % 3]}), "text_label", "t 0", "^-1$"),
+    "asked twice": (each(lambda i: {"question1": f"t {i}", "question2": f"u {i}", "is_duplicate": i % 2}), "text_label", "t 0\nQuestion 2: u 0", "^0$"),
+    "Bard": (each(lambda i: {"conversations": [{"from": "user", "value": f"Hi {i}"}, {"from": "bard", "value": "Ho"}]}), "sharegpt", "^Hi 0$", "^Ho$"),
     "mail": (each(lambda i: {"subject": f"T{i}", "body": f"body {i}", "queue": AB[i % 2]}), "text_label", "T0\n\nbody 0", "^a$"),
     "summary": (each(lambda i: {"dialogue": f"A: hi {i}\nB: yo", "summary": f"They greet {i}"}), "summary", "^Summarize this text.\n\nA: hi 0", "They greet 0"),
     "text and summary": (each(lambda i: {"text": f"Long {i}", "summary": f"Short {i}"}), "summary", "Long 0", "Short 0"),
@@ -149,6 +153,7 @@ LEFT_OUT: dict[str, tuple[list[Any], int, str, str]] = {
     "cancelled": (each(lambda i: {"data": {"text": f"t {i}"}, "annotations": [{"was_cancelled": i % 2 == 1, "result": [{"from_name": "k", "type": "choices", "value": {"choices": [AB[i % 2]]}}]}]}), 4, "b", "4 rows were left out: their annotation was cancelled."),
     "discarded": (each(lambda i: {"fields": {"text": f"t {i}"}, "responses": {"k": [{"value": AB[i % 2], "status": ["submitted", "discarded"][i % 2]}]}}), 4, "b", "4 rows were left out: their answers were discarded."),
     "only suggested": (each(lambda i: {"fields": {"text": f"t {i}"}, "responses": {} if i % 2 else {"k": [{"value": "a"}]}, "suggestions": {"k": {"value": "b"}}}), 4, "b", "4 rows were left out: nobody has annotated them."),
+    "hidden": (each(lambda i: {"premise": f"t {i}", "hypothesis": f"u {i}", "label": [0, 1, 2, -1][i % 4]}), 6, "-1", "2 rows were left out: they have no label."),
     "not labelled": (each(lambda i: {"id": i, "text": f"t {i}", "label": ["a"][: (i + 1) % 2]}), 4, "b", "4 rows were left out: they have no label."),
 }  # fmt: skip
 
@@ -212,6 +217,9 @@ GUESSES = [
     (each(lambda i: {"Grund": AB[i % 2], "Nachricht": f"das ist Nachricht {i} hier"}), "text=Nachricht,label=Grund"),
     (each(lambda i: {"Anfrage": f"was ist mit {i} los", "Reaktion": f"das ist {i} dazu"}), "prompt=Anfrage,completion=Reaktion"),
     (each(lambda i: {"data": {"body text": f"hi there you {i}"}, "meta": {"kind": AB[i % 2]}}), "'text=data.body text,label=meta.kind'"),
+    (each(lambda i: {"inputs": {"question": f"was ist mit {i} los"}, "outputs": {"answer": f"das ist {i} dazu"}}), "prompt=inputs.question,completion=outputs.answer"),
+    (each(lambda i: {"locale": AB[i // 2 % 2], "utt": f"wake me up at {i}", "intent": AB[i % 2]}), "text=utt,label=intent"),
+    (each(lambda i: {"text": f"wake me up at {i}", "language": "en", "mood": AB[i % 2]}), "text=text,label=mood"),
     (each(lambda i: {"en": f"the cat {i}", "fr": f"le chat {i}", "de": f"die Katze {i}"}), "source=en,target=fr"),
 ]  # fmt: skip
 

@@ -48,6 +48,39 @@ def test_three_columns_of_switches_are_several_labels_or_none(tmp_path: Path) ->
     assert dataset.faults and not dataset.splits
 
 
+FACTS = {  # columns of 0 and 1 in public sets that say something of a row, with what its column is to be asked for
+    "Steam": "recommendationid,language,review,voted_up,votes_up,steam_purchase,received_for_free,in_early_access\n"
+    + "\n".join(
+        f"{n},english,{text},{n % 2},{n % 5},{n % 3 % 2},{n % 4 // 3},{n % 7 // 6}" for n, text in enumerate(TEXTS)
+    ),
+    "tweets": "text,is_reply,is_retweet,has_media\n"
+    + "\n".join(f"{text},{n % 2},{n % 3 % 2},{n % 4 // 3}" for n, text in enumerate(TEXTS)),
+    "GoEmotions": "text,subreddit,rater_id,unclear,joy,anger,neutral\n"
+    + "\n".join(
+        f"{text},r{n % 3},{n % 5},{n % 7 // 6},{n % 2},{n % 3 % 2},{n % 4 // 3}" for n, text in enumerate(TEXTS)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_what_may_be_facts_of_a_row_is_asked(tmp_path: Path, name: str) -> None:
+    dataset = written(tmp_path / "rows.csv", FACTS[name])
+    text = "review" if name == "Steam" else "text"
+    assert dataset.faults and not dataset.splits and dataset.suggested == {"text": text, "label": "label"}
+    assert any("choose 'label'" in note for note in dataset.notes)
+    dataset = written(tmp_path / "rows.csv", FACTS[name], columns=f"text={text},label=label")
+    assert not dataset.faults and all(isinstance(labels, list) for labels in labels_of(dataset))
+    own = FACTS[name].split(",")[3]
+    dataset = written(tmp_path / "rows.csv", FACTS[name], columns=f"text={text},label={own.splitlines()[0]}")
+    assert not dataset.faults and set(labels_of(dataset)) == {"0", "1"}
+
+
+def test_columns_that_never_change_are_no_labels(tmp_path: Path) -> None:
+    lines = [f"1,{text},{(-1, 1)[number % 2]},0" for number, text in enumerate(TEXTS)]
+    dataset = written(tmp_path / "rows.csv", "\n".join(["app_id,review_text,review_score,review_votes", *lines]))
+    assert dataset.faults and dataset.suggested == {"text": "review_text", "label": "review_score"}
+
+
 def test_a_label_column_beside_switches_stays_the_label(tmp_path: Path) -> None:
     lines = [f"{text},{'good' if number % 2 else 'bad'},1,0,{number % 2}" for number, text in enumerate(TEXTS)]
     dataset = written(tmp_path / "moods.csv", "\n".join(["text,label,is_reply,is_retweet,is_new", *lines]))

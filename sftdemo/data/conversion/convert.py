@@ -165,7 +165,9 @@ def _layout(rows: list[Row], config: ReadConfig, notes: list[Text]) -> _Recogniz
         recognized = _recognized(rows if named else read, config)
         if named or recognized[2]:
             return recognized if named or len(read) == len(rows) else _recognized(rows, config)
-    return _recognized(gathering.gathered(rows, notes) or rows, config)
+    whole, sure = gathering.gathered(rows, notes, asked=bool(named)) or (rows, True)
+    rows, search, mapping = _recognized(whole, config)
+    return rows, search, mapping if sure else None
 
 
 def _recognized(rows: list[Row], config: ReadConfig) -> _Recognized:

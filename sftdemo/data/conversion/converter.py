@@ -234,7 +234,7 @@ class Converter(LabelFields):
         value = row.values[column]
         if self.mapping.layout.answer == "label":
             labels = self.labels(row)
-            if not labels and isinstance(value, list):
+            if not labels and (isinstance(value, list) or targets.labels(value)):
                 raise LeftOut(UNLABELLED)
             return (_assistant(", ".join(labels)), []) if labels else (self.plain(row, column), [])
         if self.tools(row) and (calls := _calls(value)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from sftdemo.data.text import repairs
 from sftdemo.data.values import targets
 from sftdemo.errors import Text
 
+HIDDEN = "-1"
 _DIVIDERS = (";", "|", ",", "、", "，")
 
 
@@ -23,6 +24,7 @@ class LabelFields(EntityFields):
     spellings: dict[str, str] = field(default_factory=dict)
     several: bool = False  # whether a row may have more than one label
     divider: str = ""  # what stands between them, where they are one text
+    hidden: str = ""  # the label that stands for none
 
     def spell_labels(self, rows: list[Row]) -> None:
         """Find labels that are spelt in several ways; a warning for each row of a rarer spelling, or its repair."""
@@ -38,6 +40,7 @@ class LabelFields(EntityFields):
         each = [self._listed(value) for value in values]
         self.several = any(len(labels) > 1 for labels in each)
         counts = Counter(label for labels in each for label in labels)
+        self.hidden = HIDDEN if hides(counts) else ""
         spellings = repairs.variants(counts)
         for row, labels in zip(rows, each, strict=True) if spellings else ():
             for label in labels:
@@ -57,7 +60,7 @@ class LabelFields(EntityFields):
 
     def labels(self, row: Row) -> list[str]:
         labels = [self.spellings.get(label, label) for label in self._listed(self.value(row, "label"))]
-        return list(dict.fromkeys(labels))
+        return [label for label in dict.fromkeys(labels) if not self.hidden or label != self.hidden]
 
     def saved_labels(self, row: Row, answer: str) -> list[str]:
         """The labels that a run's saved row lists beside its answer, if it has several."""
@@ -70,6 +73,12 @@ class LabelFields(EntityFields):
         if not self.divider or not isinstance(value, str):
             return labels
         return [part.strip() for label in labels for part in label.split(self.divider) if part.strip()]
+
+
+def hides(labels: Collection[str]) -> bool:
+    """Whether -1 stands for no label, as in public sets: beside classes counted from 0, and more than the two of a mood."""
+    classes = set(labels) - {HIDDEN}
+    return HIDDEN in labels and len(classes) > 2 and classes <= {str(number) for number in range(len(classes))}
 
 
 def divider(values: Sequence[Any]) -> str:

@@ -7,13 +7,14 @@ from typing import Any
 
 from sftdemo.data.files.table import Row
 from sftdemo.data.layouts.roles import switch
-from sftdemo.data.values.columns import key
+from sftdemo.data.values.columns import Columns, key
 from sftdemo.data.values.conversations import ROLES, SAID, SPEAKER
 from sftdemo.data.values.targets import scalar
 from sftdemo.errors import Text
 
 MADE = LABEL, MESSAGES = "label", "messages"  # the columns that come of it
 NO_LABEL = "none"
+_FACTS = ("is_", "has_", "was_")
 _WORDS = {"yes": True, "no": False}  # beside what any switch may hold
 _THREADS = [
     f"{of}{end}"
@@ -23,33 +24,55 @@ _THREADS = [
 _ORDER = ("turn", "turn_id", "turn_number", "message_number", "message_index", "position", "step", "seq", "sequence")
 
 
-def gathered(rows: list[Row], notes: list[Text]) -> list[Row] | None:
-    """The rows with what was spread in one place, and a note on it; None where nothing was. Added rows stay as they are."""
+def gathered(rows: list[Row], notes: list[Text], asked: bool = False) -> tuple[list[Row], bool] | None:
+    """The rows with what was spread in one place, a note on it, and whether that is sure, as it is where somebody `asked` for it;
+    None where nothing was spread. Added rows stay as they are."""
     read = [row for row in rows if row.edited != "add"]
-    whole = _conversations(read, notes) or _labels(read, notes)
-    return whole and whole + [row for row in rows if row.edited == "add"]
+    conversations = _conversations(read, notes)
+    found = (conversations, True) if conversations else _labels(read, notes, asked)
+    return found and (found[0] + [row for row in rows if row.edited == "add"], found[1])
 
 
-def _labels(rows: list[Row], notes: list[Text]) -> list[Row] | None:
-    """The rows with their labels in one column: a name where no row has two, else lists.
+def _labels(rows: list[Row], notes: list[Text], asked: bool) -> tuple[list[Row], bool] | None:
+    """The rows with their labels in one column: a name where no row has two, else lists. Where that isn't sure, the columns that
+    it is made of stay beside it.
 
-    Two columns must exclude each other in every row; that three or more hold nothing but 0 and 1 is no chance.
+    Columns that exclude each other in every row are one label. Others may be several labels or facts of a row (`is_reply`,
+    `verified`): labels are three or more with nothing beside them but texts and ids.
     """
     columns = _columns(rows)
     switches = [column for column in columns if _is_switch(rows, column)]
     each = [[name for name in switches if _is_on(row.values.get(name))] for row in rows]
     counts = set(map(len, each))
-    if len(switches) < 2 or LABEL in columns or counts == {0} or (len(switches) == 2 and counts != {1}):
+    varied = sum(len({bool(_is_on(row.values.get(name))) for row in rows}) == 2 for name in switches)
+    if LABEL in columns or varied < 2 or (len(switches) == 2 and counts != {1}):
         return None
-    notes.append(Text("Labels are the names of the columns that hold 1: {names}.", names=list(map(repr, switches))))
-    if without := sum(not labels for labels in each):
-        notes.append(Text("{n} rows have none of the labels; theirs is 'none'.", n=without))
+    sure = asked or counts == {1} or (varied > 2 and _are_alone(rows, columns, switches))
+    names = list(map(repr, switches))
+    if sure:
+        notes.append(Text("Labels are the names of the columns that hold 1: {names}.", names=names))
+        if without := sum(not labels for labels in each):
+            notes.append(Text("{n} rows have none of the labels; theirs is 'none'.", n=without))
+    else:
+        notes.append(
+            Text("If these columns are labels, choose 'label', which is made of their names: {names}.", names=names)
+        )
     labelled = []
     for row, labels in zip(rows, each, strict=True):
-        rest = {column: value for column, value in row.values.items() if column not in switches}
+        rest = {column: value for column, value in row.values.items() if not sure or column not in switches}
         own = labels or [NO_LABEL]
         labelled.append(row._replace(values={**rest, LABEL: own if max(counts) > 1 else own[0]}))
-    return labelled
+    return labelled, sure
+
+
+def _are_alone(rows: list[Row], every: list[str], switches: list[str]) -> bool:
+    """Whether all columns beside these are texts, number the rows, or say nothing, and none of these is named as a fact."""
+    columns = Columns(rows)
+    return not any(key(name).startswith(_FACTS) for name in switches) and all(
+        columns.texts(column) or columns.numbering(column) or columns.constant(column)
+        for column in every
+        if column not in switches
+    )
 
 
 def _conversations(rows: list[Row], notes: list[Text]) -> list[Row] | None:

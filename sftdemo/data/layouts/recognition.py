@@ -14,6 +14,7 @@ from sftdemo.data.files.table import Row
 from sftdemo.data.layouts import roles
 from sftdemo.data.text.languages import language
 from sftdemo.data.values.columns import Columns, flag, guess, key
+from sftdemo.data.values.conversations import SPEAKER
 from sftdemo.errors import Fault, Text, UsageError, UserError
 
 
@@ -264,6 +265,9 @@ def _match(shape: tuple[str, ...], search: Search, named: Names[str, str], loose
         column_of = {role: column for role, column in columns.items() if column in present}
         if len(column_of) != len(set(column_of.values())) or len(column_of) < len(layout.roles):
             continue
+        question, _ = PAIRS.get(layout.name, ("", ""))
+        if not named and search.columns.opened(column_of.get(question) or ""):
+            continue
         if loose and not named and _unlikely(layout, column_of, search.columns, "options" in present):
             continue
         return Mapping(layout, {role: str(column) for role, column in column_of.items()})
@@ -274,7 +278,8 @@ def _unlikely(layout: Layout, column_of: Names[str, str | None], columns: Column
     """Whether the values speak against loose names: a label that is none, or an answer that is one and no option's letter."""
     label, prompt, answer = (column_of.get(role) or "" for role in ("label", "prompt", "completion"))
     if label:
-        return key(label) in (*layout.loose["label"], "v1") and not columns.few(label)
+        loosely = key(label) in (*layout.loose["label"], "v1")
+        return loosely and (columns.constant(label) or not columns.few(label))
     doubtful = key(prompt) in roles.LOOSE_PROMPT and key(answer) in roles.LOOSE_LABEL and not optioned
     return layout.name == "prompt_completion" and doubtful and columns.few(answer)
 
@@ -286,7 +291,9 @@ def suggestion(search: Search, flat: Search) -> dict[str, str]:
     languages = [column for column in search.every if language(column) and search.columns.texts(column)]
     if len(languages) > 1:
         return {"source": languages[0], "target": languages[1]}
-    return guess(flat.columns, flat.every)
+    candidates = [column for column in flat.every if key(column) not in SPEAKER]
+    named = [column for column in candidates if key(column) in roles.LABEL]
+    return guess(flat.columns, [*named, *(column for column in candidates if column not in named)])
 
 
 def no_layout(search: Search, suggested: dict[str, str]) -> Fault:

@@ -108,6 +108,7 @@ LABEL = (
         "classes",
         "class_index",
         "class_label",
+        "gold_label",
         "topic",
         "emotion",
         "tag",
@@ -117,7 +118,20 @@ LABEL = (
     ),
 )
 LOOSE_LABEL = (
-    *("target", "y", "rating", "star", "score", "polarity", "type", "genre", "department", "priority", "is_spam"),
+    *(
+        "target",
+        "y",
+        "rating",
+        "star",
+        "score",
+        "polarity",
+        "type",
+        "genre",
+        "department",
+        "priority",
+        "is_spam",
+        "is_duplicate",
+    ),
     *("stance", "language", "lang", "queue", "answer", "output", "response"),
 )
 PAIR = (

@@ -63,8 +63,9 @@ class Columns:
 
     def few(self, column: str) -> bool:
         """Whether the values are short, few and repeated, as labels are."""
-        values = self.values(column)
-        plain = [str(value) for value in values if isinstance(value, str | int | bool)]
+        lists = [value if isinstance(value, list) and value else [value] for value in self.values(column)]
+        values = [part for parts in lists for part in parts]
+        plain = [str(value) for value in values if isinstance(value, str | int) or _is_half(value)]
         distinct = len(set(plain))
         short = sum(map(len, plain)) <= _LONG_LABEL * len(plain)
         return len(plain) == len(values) > distinct and distinct <= min(_FEW, max(2, len(plain) // 2)) and short
@@ -78,6 +79,11 @@ class Columns:
         mean = sum(map(len, plain)) / len(plain)
         worded = sum(" " in value.strip() or not value.isascii() for value in plain)
         return 2 * len(set(plain)) >= len(plain) and mean >= _SHORT_TEXT / 2 and 2 * worded >= len(plain)
+
+    def opened(self, column: str) -> bool:
+        """Whether the values are objects, which hold columns of their own."""
+        values = self.values(column)
+        return bool(values) and all(isinstance(value, dict) for value in values)
 
     def objects(self, column: str) -> bool:
         """Whether the values are objects or lists."""
@@ -119,6 +125,11 @@ class Columns:
         return 2 * len(forwards) <= len(self.rows) or all(text == other_text for text, other_text in forwards.items())
 
 
+def _is_half(value: Any) -> bool:
+    """Whether the value counts whole or half stars, as a rating does."""
+    return isinstance(value, float) and (2 * value).is_integer()
+
+
 @dataclass(frozen=True)
 class Unused:
     """Columns that aren't read: those that may mean something, and those that number rows, never change, or repeat."""
@@ -149,7 +160,7 @@ def unused(columns: Columns, every: Sequence[str], used: set[str], labels: Seque
 def guess(columns: Columns, every: Sequence[str]) -> dict[str, str]:
     """{role: column} that the values suggest: text and label, or prompt and completion in their order; {} without a clue."""
     candidates = [column for column in every[:MOST_JUDGED] if not columns.numbering(column)]
-    few = [column for column in candidates if columns.few(column)]
+    few = [column for column in candidates if columns.few(column) and not columns.constant(column)]
     texts = [column for column in candidates if column not in few and columns.texts(column)]
     if texts and few:
         longest = max(texts, key=lambda column: sum(map(len, columns.values(column))) / len(columns.values(column)))

@@ -16,7 +16,9 @@ from sftdemo.errors import Text
 
 ROLES = {
     **dict.fromkeys(("user", "human", "prompter", "customer", "client"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "bot", "model", "chatgpt", "chatbot", "ai", "agent"), "assistant"),
+    **dict.fromkeys(
+        ("assistant", "gpt", "bot", "model", "chatgpt", "bing", "bard", "chatbot", "ai", "agent"), "assistant"
+    ),
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(
         ("tool", "function", "observation", "ipython", "tool_response", "function_response", "tool_result"), "tool"

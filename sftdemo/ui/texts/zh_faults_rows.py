@@ -20,6 +20,7 @@ ROWS = {
     "No row is in train ({counts}).": "训练集没有数据（{counts}）。",
     "Give train rows, or leave the split column out.": "请提供训练行，或去掉划分列。",
     "Labels are the names of the columns that hold 1: {names}.": "标签是取值为 1 的列的列名：{names}。",
+    "If these columns are labels, choose 'label', which is made of their names: {names}.": "如果这些列是标签，请选择由列名组成的 label 列：{names}。",
     "{n} rows have none of the labels; theirs is 'none'.": "有 {n} 行没有任何标签，其标签记为 none。",
     "{n} conversations are the rows that have one {column!r}.": "{column!r} 相同的各行合成一段对话，共 {n} 段。",
     "Columns not used, since {why}: {names}.": "未使用的列（{why}）：{names}。",
