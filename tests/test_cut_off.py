@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 from collections.abc import Callable
@@ -59,9 +60,7 @@ def assert_same(run: Run, whole: Run) -> None:
 
 
 @pytest.mark.parametrize(("method", "number"), [("lora", KILL), ("full", TERM)])
-def test_rehearsed_rows_are_the_same_where_the_earlier_run_and_the_file_are_gone(
-    moods, tiny, tmp_path, method, number
-):
+def test_rehearsed_rows_are_the_same_where_the_earlier_run_and_the_file_are_gone(moods, tiny, tmp_path, method, number):
     train(TrainConfig(data=moods, model=tiny, precision="float32", name="first", max_steps=3))
     rows = [row | {"text": f"well {row['text']} indeed"} for row in label_rows(100)[50:]]
     other = written(tmp_path / "other.jsonl", rows)
@@ -137,10 +136,8 @@ def test_a_sweep_comes_to_the_same_wherever_it_was_cut_off(moods, tiny, swept, m
     def work() -> None:
         MOMENTS[moment](number)
         heard = at_step(15, signal_self(number)) if moment == "in the last stretch" else Listener()
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             sweeping(moods, tiny, "r", heard)
-        except KeyboardInterrupt:
-            pass
 
     assert forked(work) == (-number if number == KILL else 0)
     assert runs.find("r").state in ("failed", "stopped") and runs.find("r").status().get("cut_off")

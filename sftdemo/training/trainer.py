@@ -154,7 +154,9 @@ class SftTrainer(Trainer):  # type: ignore[misc]
 
     def _manifest(self, pending_loss: float) -> Checkpoint:
         tally, budget = self.watch.tally, self.watch.budget
-        kept: dict[str, Any] = {"budget": budget.state(self.watch.step_seconds, self.watch.save_seconds)} if budget else {}
+        kept: dict[str, Any] = (
+            {"budget": budget.state(self.watch.step_seconds, self.watch.save_seconds)} if budget else {}
+        )
         if self.watch.best and self.watch.best.step is not None:
             kept["best_step"] = self.watch.best.step
         return {
