@@ -45,6 +45,27 @@ def first(dataset: Dataset) -> tuple[str, str]:
     return "\n".join(turn["content"] for turn in before), last["content"]
 
 
+def node(parent: str | None, role: str, *parts: Any, **changed: Any) -> dict[str, Any]:
+    """A turn of ChatGPT's export."""
+    content = {"content_type": "text", "parts": list(parts)}
+    return {"parent": parent, "message": {"author": {"role": role}, "content": content, "recipient": "all"} | changed}
+
+
+def exported(number: int) -> dict[str, Any]:
+    """A conversation of it: asked twice, the second time with a tool."""
+    code = {"content_type": "code", "text": "1 + 1"}
+    branches = {
+        "root": {"parent": None, "message": None},
+        "rules": node("root", "system", ""),
+        "ask": node("rules", "user", f"Hi {number}"),
+        "old": node("ask", "assistant", "The first answer"),
+        "call": node("ask", "assistant", content=code, recipient="python"),
+        "result": node("call", "tool", "2"),
+        "new": node("result", "assistant", "Ho"),
+    }
+    return {"mapping": branches, "current_node": "new", "id": f"c{number}"}
+
+
 # (content, its layout, a pattern in what is read, one in what is learned)
 READ: dict[str, tuple[Any, str, str, str]] = {
     # Parts of a question.
@@ -131,6 +152,8 @@ READ: dict[str, tuple[Any, str, str, str]] = {
     "User and Bot": (each(lambda i: {"text": f"User: Hi {i} Bot: Ho"}), "messages", "^Hi 0$", "^Ho$"),
     "in Chinese": (each(lambda i: {"text": f"用户：你好{i}\n助手：好"}), "messages", "^你好0$", "^好$"),
     "Alpaca": (each(lambda i: {"text": f"Below is an instruction that describes a task.\n\n### Instruction:\nAdd.\n\n### Input:\n{i} 1\n\n### Response:\n{i + 1}"}), "messages", "^Add.\n\n0 1$", "^1$"),
+    "ChatGPT's export": (each(exported), "messages", "^Hi 0$", "^Ho$"),
+    "Claude's export": (each(lambda i: {"uuid": f"c{i}", "chat_messages": [{"sender": "human", "text": f"Hi {i}"}, {"sender": "assistant", "text": "Ho"}]}), "messages", "^Hi 0$", "^Ho$"),
     "Vicuna": (each(lambda i: {"conversations": f"A chat. USER: Hi {i} ASSISTANT: Ho"}), "messages", "^A chat.\nHi 0$", "^Ho$"),
 }  # fmt: skip
 
@@ -230,6 +253,18 @@ def test_a_guess_is_a_question_that_one_flag_answers(load, rows, pairs):
     assert fault.whole and fault.remedy.startswith(f"If so, read them with --columns {pairs}; ")
     dataset = load(rows, columns=pairs.strip("'"))
     assert dataset.faults == [] and dataset.examples == len(rows)
+
+
+def test_a_spoilt_export_of_chatgpt_gives_faults(load):
+    def spoilt(**nodes: Any) -> dict[str, Any]:
+        whole = exported(0)
+        return whole | {"mapping": whole["mapping"] | nodes}
+
+    picture = {"content_type": "image_asset_pointer"}
+    circle, seen = spoilt(ask=node("new", "user", "Hi")), spoilt(ask=node("root", "user", "Look", picture))
+    odd = [spoilt(ask=value) for value in ([], {"message": 1}, {"message": {"author": "x"}}, node("root", "user", 1))]
+    dataset = load([circle, seen, *odd, exported(1)])
+    assert dataset.examples == 2 and {fault.line for fault in dataset.faults} == {2, 3, 4, 5, 6}
 
 
 def test_dotted_paths(load):

@@ -1,4 +1,5 @@
-"""Rows that APIs and public sets nest (SQuAD, WMT, OpenAI's preference form, Gemini, UltraChat), and files that are one object."""
+"""Rows that APIs and public sets nest (SQuAD, WMT, OpenAI's preference form, Gemini, UltraChat, ChatGPT's export), and files that
+are one object."""
 
 from __future__ import annotations
 
@@ -124,6 +125,27 @@ def is_ultrachat(values: Values) -> bool:
 
 def ultrachat(values: Values) -> Iterator[Values]:
     yield {**_rest(values, "data"), "messages": values["data"]}
+
+
+def is_chatgpt(values: Values) -> bool:
+    nodes = values["mapping"]
+    return isinstance(nodes, dict) and isinstance(nodes.get(values["current_node"]), dict)
+
+
+def chatgpt(values: Values) -> Iterator[Values]:
+    """A conversation of ChatGPT's export: of its tree, the branch that was shown last. Hidden turns and tools' work stay aside."""
+    nodes, at, turns = dict(values["mapping"]), values["current_node"], []
+    while isinstance(node := nodes.pop(at, None), dict):  # each once, also where a damaged file leads in a circle
+        message = node.get("message") or {}
+        role, content = (message.get("author") or {}).get("role"), message.get("content") or {}
+        shown = role in ("user", "assistant") and message.get("recipient", "all") == "all"
+        if shown and content.get("content_type") in ("text", "multimodal_text"):
+            texts = [part if isinstance(part, str) else _unread(part) for part in content.get("parts") or ()]
+            written = all(isinstance(part, str) for part in texts)
+            turns.append({"role": role, "content": "".join(map(str, texts)) if written else texts})
+        at = node.get("parent")
+    said = [turn for turn in reversed(turns) if turn["content"]]
+    yield {**_rest(values, "mapping", "current_node"), "messages": said}
 
 
 def opened(values: Values) -> list[tuple[Values, str | None]] | None:

@@ -58,6 +58,7 @@ READERS = (
     _reader("Prodigy", "answer", tools.is_prodigy, tools.prodigy),
     _reader("spaCy", "text annotations", nested.is_spacy, nested.spacy),
     _reader("UltraChat", "data", nested.is_ultrachat, nested.ultrachat),
+    _reader("ChatGPT", "mapping current_node", nested.is_chatgpt, nested.chatgpt),
 )
 
 

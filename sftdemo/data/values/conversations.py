@@ -25,7 +25,7 @@ ROLES = {
     ),
 }
 CALLS = ("function_call", "tool_call")  # speakers of ShareGPT's turns that are nothing but a call
-SPEAKER, SAID = ("role", "from", "speaker"), ("content", "value", "text", "utterance", "message")
+SPEAKER, SAID = ("role", "from", "speaker", "sender"), ("content", "value", "text", "utterance", "message")
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts", "thought")
 _LEARNED = ("weight", "train", "loss")  # OpenAI, and the switches of other trainers
 _ASKED_AND_SAID = (("user", "assistant"), ("human", "assistant"), ("prompt", "response"), ("question", "answer"))
