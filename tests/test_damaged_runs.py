@@ -337,6 +337,27 @@ def test_a_file_that_would_hold_the_page_up_is_not_read(bad: runs.Run, tab: Runs
     assert "has more than 33,554,432 bytes" in check_all(tab, capsys, True)["error"]
 
 
+@pytest.mark.parametrize("place", ["", "model", "evaluations", "checkpoints", "data"])
+def test_a_folder_that_may_not_be_looked_into(bad: runs.Run, tab: RunsTab, capsys: Any, place: str) -> None:
+    """As one of another user, or out of an archive; the list was an error for everybody."""
+    folder = bad.path / place
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0)
+    try:
+        if os.access(folder, os.R_OK):
+            pytest.skip("whoever runs this may read everything")
+        line = check_all(tab, capsys, place != "checkpoints")
+        assert place == "checkpoints" or (line["error"] and "Permission denied" in line["error"])
+    finally:
+        folder.chmod(0o755)
+
+
+def test_a_setting_that_this_version_does_not_have_is_compared_by_its_key(bad: runs.Run) -> None:
+    config = files.read_json(bad.path / "config.json")
+    files.write_json(bad.path / "config.json", config | {"settings": config["settings"] | {"later_<b>": 5}})
+    assert "later_&lt;b&gt;" in run_comparison.settings([bad, runs.named("good")], "zh")
+
+
 def test_what_a_killed_delete_left_goes_with_the_next(home: Path, bad: runs.Run) -> None:
     (home / "runs" / ".deleted-1" / "model").mkdir(parents=True)
     bad.delete()

@@ -186,6 +186,9 @@ class Run:
             # A training that has just begun, or ended at once, has written no data yet.
             for split in data.get("files", {}) if status["state"] in ("finished", "stopped") else ():
                 self._begins(f"data/{split}.jsonl", ExampleRow, data.get("sizes", {}).get(split))
+            if os.path.lexists(self.model_path):
+                with self.reading("model"):
+                    os.listdir(self.model_path)
             for name in self.evaluations():
                 self._begins(f"evaluations/{name}/outputs.jsonl", OutputRow, self.scores(name)["n"])
         except DamagedRun as damaged:
@@ -266,7 +269,11 @@ class Run:
         if not os.path.lexists(self.path / "metrics.jsonl"):
             return []
         with self.reading("metrics.jsonl"):
-            rows = [parsed(line.decode()) for line in _log_lines(self.path / "metrics.jsonl")]
+            if regular(self.path / "metrics.jsonl").st_size > MOST_LOG:
+                raise ValueError(Text("has more than {most:,} bytes", most=MOST_LOG))
+            log = (self.path / "metrics.jsonl").read_bytes()
+            lines = log[: log.rfind(b"\n") + 1].splitlines()  # a line still being written is left for the next read
+            rows = [parsed(line.decode()) for line in lines]
             _check_rows(rows, MetricsRow)
         return rows
 
@@ -389,12 +396,3 @@ def _check_rows(rows: Iterable[Any], kind: type) -> None:
     for number, row in enumerate(rows, 1):
         if problem := problem_in(row, kind) or (Text("it has no messages") if row.get("messages") == [] else None):
             raise ValueError(Text("is damaged in row {number}: {problem}", number=number, problem=problem))
-
-
-def _log_lines(path: Path) -> list[bytes]:
-    """The complete lines of metrics.jsonl."""
-    if regular(path).st_size > MOST_LOG:
-        raise ValueError(Text("has more than {most:,} bytes", most=MOST_LOG))
-    log = path.read_bytes()
-    log = log[: log.rfind(b"\n") + 1]  # a line still being written is left for the next read
-    return log.splitlines()

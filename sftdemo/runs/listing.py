@@ -208,7 +208,12 @@ def list_runs() -> list[Run]:
 
 
 def _holds_something(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir() and (os.path.exists(os.path.join(entry.path, "config.json")) or bool(os.listdir(entry.path)))
+    if not entry.is_dir():
+        return False
+    try:
+        return os.path.exists(os.path.join(entry.path, "config.json")) or bool(os.listdir(entry.path))
+    except PermissionError:  # nobody can say; the run's line will
+        return True
 
 
 def created(folder: Path) -> float:

@@ -107,6 +107,7 @@ def disk_bytes(run: Run) -> int:
 def _version(folder: Path) -> Version:
     """What differs whenever a file that the list tells of has changed."""
     names = ["config.json", "status.json", "notes.json", "metrics.jsonl", *(f"data/{split}.jsonl" for split in SPLITS)]
+    names.append("model")
     stamps: list[Any] = [_stamp(f"{folder}/{name}") for name in names]
     with contextlib.suppress(OSError), os.scandir(folder / "evaluations") as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):

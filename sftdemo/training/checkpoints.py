@@ -137,7 +137,7 @@ def exists(run: Run) -> bool:
 
 def _by_step(run: Run) -> list[Path]:
     """The folders of checkpoints, the newest first."""
-    paths = folder(run).glob("checkpoint-*")
+    paths = folder(run).glob("checkpoint-*") if os.path.isdir(folder(run)) else ()  # also one that can't be looked into
     numbered = [path for path in paths if path.name.rpartition("-")[2].isdecimal() and path.is_dir()]
     return sorted(numbered, key=_step, reverse=True)
 

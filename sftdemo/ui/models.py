@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import gc
 import importlib
+import os
 import sys
 import threading
 import time
@@ -160,8 +161,9 @@ def newest_ready() -> str:
 
 
 def is_ready(run: Run) -> bool:
-    """Whether a run has a model to talk to, and a config that can be read."""
+    """Whether a run has a model to talk to, whose folder can be looked into, and a config that can be read."""
     try:
-        return run.config() is not None and run.state in ("finished", "stopped") and run.model_path.is_dir()
+        ended = run.config() is not None and run.state in ("finished", "stopped")
+        return ended and run.model_path.is_dir() and os.access(run.model_path, os.R_OK | os.X_OK)
     except DamagedRun:
         return False

@@ -24,7 +24,7 @@ from sftdemo.ui.parts.line_chart import Line, downloads, key, letter, line_chart
 from sftdemo.ui.parts.page import Page, find_ready, runs_named
 from sftdemo.ui.parts.redraw import redraw_where
 from sftdemo.ui.tabs.report import ReportButton
-from sftdemo.ui.texts import choices, label, language, number, say
+from sftdemo.ui.texts import TEXTS, choices, label, language, number, say
 from sftdemo.verbs.compare_runs import pair_of, shared_rows
 from sftdemo.votes.pairing import open_contest
 
@@ -81,10 +81,14 @@ def curves(chosen: Sequence[Run], curve: str, lang: str) -> str:
 
 def settings(chosen: Sequence[Run], lang: str) -> str:
     """The settings in which the runs differ, with each run's value."""
+    words = TEXTS[lang]  # without those of another version's settings
     rows = [
         (
             None,
-            [say(lang, f"set_{name}"), *(html.esc(shown_value(name, value, lang)) for value in by_run.values())],
+            [
+                html.esc(words.get(f"set_{name}", name)),
+                *(html.esc(shown_value(name, value, lang)) for value in by_run.values()),
+            ],
             False,
         )
         for name, by_run in runs.differences(list(chosen))["settings"].items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -75,7 +76,7 @@ def all_tags() -> list[str]:
     """Every tag that a run has, the most frequent first."""
     counts: Counter[str] = Counter()
     for run in runs.list_runs():
-        if (run.path / "notes.json").exists():
+        if os.path.lexists(run.path / "notes.json"):  # of a folder that can't be read nothing is
             counts.update(runs.outline(run)["tags"] or [])
     return sorted(counts, key=lambda tag: (-counts[tag], tag.casefold()))
 
