@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.browser import NEEDS_CHROMIUM, SLOW_MS, TABS, expect, fine_tune, go, open_settings, settled, vote
+from tests.test_ui import made_run
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -110,7 +111,7 @@ def test_a_broken_bound_is_said_and_a_preset_counts_at_once(open_page: Callable[
     open_settings(page)
     epochs = page.locator("#TrainConfig-epochs input")
     epochs.fill("-1")
-    expect(page.locator("#train-fault")).to_contain_text("epochs is -1", timeout=SLOW_MS)
+    expect(page.locator("#train-fault")).to_contain_text("“Epochs” is -1", timeout=SLOW_MS)
     epochs.fill("2")
     expect(page.locator("#train-fault .fault")).to_have_count(0)
     rows = page.locator("#TrainConfig-max_examples textarea, #TrainConfig-max_examples input").first
@@ -186,3 +187,29 @@ def test_the_whole_walk(open_page: Callable[..., Any], tiny: str, labelled: str,
     page.click("#runs-delete")
     expect(page.locator("#runs-table")).to_contain_text("No runs here", timeout=SLOW_MS)
     assert not list((app_home / "runs").iterdir())
+
+
+def test_on_a_phone_what_was_chosen_stands_first_and_so_does_a_run(
+    open_page: Callable[..., Any], app_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = open_page(390)
+
+    def in_order(*places: str) -> bool:
+        tops = [page.locator(place).bounding_box()["y"] for place in places]
+        return tops == sorted(tops)
+
+    assert in_order("#upload", "#verdict", "#to-train", "#samples", "#data-preview")
+    rows = "".join(f"The room was fine {i},{('praise', 'complaint', 'praise ')[i % 3]}\n" for i in range(60))
+    (tmp_path / "guests.csv").write_text(f"comment,verdict\n{rows}No verdict,\n")
+    page.locator("#upload input[type=file]").set_input_files(tmp_path / "guests.csv")
+    expect(page.locator("#leave-out-rows")).to_be_visible(timeout=SLOW_MS)
+    settled(page)
+    assert in_order("#upload", "#verdict", "#repair-rows", "#leave-out-rows", "#data-preview", "#samples")
+    assert page.locator("#repair-rows").bounding_box()["height"] < 60, "its words are in one line"
+    monkeypatch.setenv("SFTDEMO_HOME", str(app_home))
+    made_run("busy", "running")
+    page.reload()
+    settled(page)
+    go(page, "train")
+    expect(page.locator("#train-view")).to_contain_text("busy", timeout=SLOW_MS)
+    assert in_order("#train-view", "#plan", "#presets")

@@ -101,7 +101,7 @@ def test_check_lists_all_faults_and_fails(capsys, tmp_path, tiny):
     [
         (["evaluate", "nope"], 1, "There is no run 'nope'"),
         (["check", "nope.jsonl"], 1, "There is no file, folder or sample 'nope.jsonl'"),
-        (["train", "--data", "support_tickets", "--epochs", "0"], 2, "epochs is 0.0; the least is 0.001."),
+        (["train", "--data", "support_tickets", "--epochs", "0"], 2, "epochs is 0; the least is 0.001."),
         (["runs", "show"], 2, "runs show needs the name of a run."),
         (["score", "nope.jsonl"], 1, "nope.jsonl"),
         (["compare", "nope", "--prompt", "x", "--temperature", "9"], 2, "temperature is 9.0; the most is 2."),

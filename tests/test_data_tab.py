@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ pytest.importorskip("gradio")
 
 from sftdemo.config import TrainConfig
 from sftdemo.data.layouts.recognition import parse_columns
+from sftdemo.data.types import Preview
 from sftdemo.errors import UserError
 from sftdemo.ui import chosen_data
 from sftdemo.ui.parts import charts
@@ -217,6 +219,15 @@ def test_own_data_are_shown_guessed_confirmed_and_repaired_in_a_click_each(tab, 
     settings = {**unset(tab), "on_fault": "fix"}
     held, *_ = tab.hold_more_out(None, fixed[tab.looked], 1, **settings)
     assert held[tab.few] == "" and not held[tab.hold_out]["visible"] and held[tab.page.data]["test_size"] == "30"
+
+
+def test_prompt_and_answer_stand_first_among_the_columns_of_the_first_rows():
+    preview = Preview(["when", "verdict", "comment"], [(2, ["May", "good", "Nice."])], {})
+    drawn = data_columns.table(preview, ("comment", "verdict"), "en")
+    assert re.findall(r"<t[hd][^>]*>([^<]+)", drawn) == [
+        *("Line", "comment · Prompt", "verdict · Answer", "when"),
+        *("2", "Nice.", "good", "May"),
+    ]
 
 
 def test_columns_inside_objects_are_guessed_and_offered(tab, tmp_path):

@@ -63,7 +63,7 @@ def test_train_says_what_is_wrong_instead_of_the_plan_and_shows_no_other_run(pag
     drawn: dict[Any, Any] = {}
     for update in tab.describe_again(chinese(), chosen, **settings | {"epochs": -1}):
         drawn |= update
-    assert "-1" in drawn[tab.plan] and "epochs" in drawn[tab.plan] and drawn[tab.fault] == ""
+    assert "-1" in drawn[tab.plan] and "Epochs" in drawn[tab.plan] and drawn[tab.command] == drawn[tab.fault] == ""
     kinds = dict(drawn[tab.fields["task"]]["choices"])
     assert kinds[say("zh", "choice_task_chat")] == "chat"
     made_run("busy", "running")

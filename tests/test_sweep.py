@@ -298,7 +298,7 @@ def test_combinations_begin_with_the_usual_one_and_keep_the_scale() -> None:
         ({"rank": "8"}, {"method": "full"}, "rank is for method lora"),
         ({}, {"max_minutes": 3.0}, "leave out max_minutes"),
         ({}, {"checkpoint_every": 0}, "checkpoint_every is 0"),
-        ({"minutes": 0.0}, {}, "minutes is 0.0"),
+        ({"minutes": 0.0}, {}, "minutes is 0"),
         ({}, {"teacher": "t"}, "A sweep has no teacher"),
         ({}, {"report_to": "tensorboard"}, "leave out report_to"),
     ],

@@ -149,11 +149,6 @@ FIELD = "The row has no such field; it has: {names}."
             "This isn't JSON: Extra data at character 3.",
             "这不是正确的 JSON：第 3 个字符处有多余的内容。",
         ),
-        (
-            Text("{name} is {value!r}; the most is {high:.12g}.", name=Text("learning_rate"), value=2, high=1),
-            "learning_rate is 2; the most is 1.",
-            "“学习率”的值是 2，不能大于 1。",
-        ),
         # Values that look like a template, a placeholder or one of our own sentences stay as they are.
         (Text("{value!r} is no split.", value="{0}{x}"), "'{0}{x}' is no split.", "'{0}{x}' 不是划分名称。"),
         (
@@ -181,6 +176,13 @@ FIELD = "The row has no such field; it has: {names}."
 def test_texts_with_parts_and_values(text, english, chinese):
     assert in_words(text, "en") == text == english
     assert in_words(text, "zh") == chinese
+
+
+def test_the_page_calls_a_setting_as_its_form_does():
+    text = Text("{name} is {value!r}; the most is {high:.12g}.", name=Text("learning_rate"), value=2, high=1)
+    assert text == "learning_rate is 2; the most is 1."
+    assert in_words(text, "en") == "“Learning rate” is 2; the most is 1."
+    assert in_words(text, "zh") == "“学习率”的值是 2，不能大于 1。"
 
 
 @pytest.mark.parametrize(

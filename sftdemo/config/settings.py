@@ -64,6 +64,8 @@ def _problem(spec: dataclasses.Field[Any], value: Any, owner: type) -> Text | No
     kind, optional = value_type(spec, owner)
     low, high, choices = (spec.metadata[key] for key in ("low", "high", "choices"))
     name, number = Text(spec.name), kind in (int, float)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as most write it
     if value is None and optional:
         return None
     if _is_mistyped(kind, value):

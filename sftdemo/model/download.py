@@ -97,7 +97,7 @@ def _not_given(model: str, error: Exception) -> UserError:
     return UserError(
         "The Hub did not give {model!r} ({reason}); check the name and the network, or give a local folder.",
         model=model,
-        reason=_short(error),
+        reason=Text("HF_HUB_OFFLINE is set") if hub.is_offline() else _short(error),
     )
 
 

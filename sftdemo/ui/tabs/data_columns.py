@@ -80,12 +80,13 @@ def choices(summary: Mapping[str, Any], preview: Preview, pair: tuple[str, str],
 
 
 def table(preview: Preview | None, pair: tuple[str, str] | None, lang: str) -> str:
-    """The first rows as they stand in the file; the columns of prompt and answer are marked."""
+    """The first rows as they stand in the file; the columns of prompt and answer are marked and stand first."""
     if preview is None or not preview.rows:
         return ""
     names = dict(zip(pair, ("column_prompt", "column_answer"), strict=True)) if pair else {}
-    headers = [say(lang, "fault_line")]
-    for column in preview.columns:
-        headers.append(f"{column} · {say(lang, names[column])}" if column in names else column)
-    rows = [(None, [str(line), *map(html.esc, cells)], False) for line, cells in preview.rows]
+    order = sorted(range(len(preview.columns)), key=lambda i: [*names, preview.columns[i]].index(preview.columns[i]))
+    columns = [preview.columns[i] for i in order]
+    marked = [f"{column} · {say(lang, names[column])}" if column in names else column for column in columns]
+    headers = [say(lang, "fault_line"), *marked]
+    rows = [(None, [str(line), *(html.esc(cells[i]) for i in order)], False) for line, cells in preview.rows]
     return html.sheet(html.table(headers, rows), say(lang, "column_preview"))

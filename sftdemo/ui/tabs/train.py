@@ -139,7 +139,8 @@ class TrainTab:
         try:
             download.check_name(config.model)
         except UserError as error:  # while it is being typed, without a toast
-            return {self.plan: html.fault(in_words(error, lang)), self.start: gr.update(interactive=False)}
+            wrong = html.fault(in_words(error, lang))
+            return {self.plan: wrong, self.command: "", self.start: gr.update(interactive=False)}
         data = chosen_data.read(chosen)
         rows = data.splits.get("train", [])
         return {
@@ -154,7 +155,7 @@ class TrainTab:
         try:
             yield self.describe(request, chosen, **settings)
         except UserError:
-            yield {self.plan: html.block(html.esc(say(language(request), "plan_none")), "muted")}
+            yield {self.plan: html.block(html.esc(say(language(request), "plan_none")), "muted"), self.command: ""}
             raise
 
     def describe_again(self, request: gr.Request, chosen: dict[str, Any], **settings: Any) -> Iterator[dict[Any, Any]]:
@@ -162,7 +163,7 @@ class TrainTab:
         try:
             yield self.describe(request, chosen, **settings)
         except UserError as error:
-            yield {self.plan: html.fault(forms.explained(error)), self.fault: ""}
+            yield {self.plan: html.fault(forms.explained(error)), self.command: "", self.fault: ""}
             data = chosen_data.read(chosen)
             yield {self.fields["task"]: task_choice.update(data, settings["task"], language(request))}
 

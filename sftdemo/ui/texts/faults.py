@@ -6,6 +6,7 @@ from typing import Any
 
 from sftdemo.errors import Text, UserError, fill
 from sftdemo.ui.texts import (
+    TEXTS,
     en_faults,
     zh_access,
     zh_continual,
@@ -23,7 +24,6 @@ from sftdemo.ui.texts.zh_faults_files import FILES, LIBRARIES
 from sftdemo.ui.texts.zh_faults_rows import ROWS
 from sftdemo.ui.texts.zh_faults_work import WORK
 from sftdemo.ui.texts.zh_limits import LIMITS
-from sftdemo.ui.texts.zh_settings import SETTINGS
 
 TABLES = (
     *(WORK, FILES, LIMITS, ROWS, zh_access.FAULTS, zh_continual.FAULTS),
@@ -40,10 +40,13 @@ TABLES = (
 )
 TEMPLATES = {english: chinese for table in TABLES for english, chinese in table.items()}
 TRANSLATIONS = {"en": en_faults.PAGE, "zh": TEMPLATES}
-# Single words that the core passes as they are: names of settings, states of a run, what other libraries say.
-WORDS = {name.removeprefix("set_"): f"“{text}”" for name, text in SETTINGS.items() if name.startswith("set_")}
-WORDS |= {name.removeprefix("state_"): text for name, text in ZH.items() if name.startswith("state_")}
-WORDS |= LIBRARIES
+# Single words that the core passes as they are: names of settings (as the form has them), states of a run, what other
+# libraries say.
+WORDS = {
+    lang: {name.removeprefix("set_"): f"“{text}”" for name, text in texts.items() if name.startswith("set_")}
+    for lang, texts in TEXTS.items()
+}
+WORDS["zh"] |= {name.removeprefix("state_"): text for name, text in ZH.items() if name.startswith("state_")} | LIBRARIES
 
 
 def in_words(fault: str | UserError, lang: str) -> str:
@@ -53,12 +56,12 @@ def in_words(fault: str | UserError, lang: str) -> str:
 
 
 def _translated(text: Text, lang: str) -> str:
-    template = TRANSLATIONS[lang].get(text.key) or (WORDS.get(text.key) if lang == "zh" else None)
-    if template is None:
+    template = TRANSLATIONS[lang].get(text.key) or WORDS[lang].get(text.key)
+    if template is None and not (lang == "en" and text.values):
         return str(text)
     try:
         return fill(
-            template,
+            template or text.key,
             {name: _value(value, lang) for name, value in text.values.items()},
             comma="、" if lang == "zh" else ", ",
         )

@@ -95,7 +95,7 @@ ZH = {
     "queue_leaving": "正在退出队列……",
     "queue_interrupted": "已中断",
     "queue_show": "查看",
-    "queue_cancel": "取消排队",
+    "queue_cancel": "取消",
     "train_resume": "继续训练",
     "train_evaluate": "评测",
     "train_log": "日志",

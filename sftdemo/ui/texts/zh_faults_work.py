@@ -87,6 +87,7 @@ WORK = {
     "{model!r} has no safetensors weights, and only those are loaded; choose another model.": "{model!r} 没有 safetensors 权重，而这里只加载这种格式；请换一个模型。",
     "The default model isn't here and neither the Hub nor the Python package index answers; connect once, or give --model a folder with a chat model.": "本机没有默认模型，Hub 和 Python 软件包索引也都没有响应；请联网一次，或在“模型”中指定存放对话模型的文件夹。",
     "The Hub did not give {model!r} ({reason}); check the name and the network, or give a local folder.": "无法从 Hub 获取 {model!r}（{reason}）；请检查名称和网络，或改用本地文件夹。",
+    "HF_HUB_OFFLINE is set": "设置了 HF_HUB_OFFLINE",
     "The default model needs {needed} MB under {folder}, and {free} MB are free; make room, or set SFTDEMO_HOME to a larger disk.": "默认模型需要在 {folder} 占用 {needed} MB，现在只剩 {free} MB；请清理磁盘，或把 SFTDEMO_HOME 设到更大的磁盘。",
     "{model!r} is an adapter, not a model; give the model that it was trained on.": "{model!r} 是适配器，不是模型；请使用训练它时的基础模型。",
     "The Hub doesn't say how large {model!r} is; choose another model.": "Hub 没有说明 {model!r} 的大小；请换一个模型。",
