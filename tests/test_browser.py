@@ -148,6 +148,7 @@ def test_no_screen_scrolls_sideways(open_page: Callable[..., Any], width: int) -
     for tab in TABS:
         go(page, tab)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
+        assert not re.search(r"\d\.\ds", page.locator(f"#tab-{tab}").aria_snapshot()), "Gradio's own seconds"
 
 
 def test_the_whole_walk(open_page: Callable[..., Any], tiny: str, labelled: str, app_home: Path) -> None:
