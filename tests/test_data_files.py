@@ -156,7 +156,7 @@ TABLES: list[tuple[str, str, list[dict[str, str]], str]] = [
     ("a.csv", "text,label,,\na b,x,,\nc d,y,,\n", MOODS, "without a name or a value, which were skipped: 2."),
     ("a.csv", "text,label\na b,x,\nc d,y,,\n", MOODS, "surplus empty cells, which were skipped: 2."),
     ("a.csv", ",text,label\n0,a b,x\n1,c d,y\n", MOODS, "the first column only counts the rows"),
-    ("a.csv", 'text,label\n"1",a b,x\n"2",c d,y\n', MOODS, ""),  # as R writes
+    ("a.csv", 'text,label\n"1",a b,x\n"2",c d,y\n', MOODS, "the first column only counts the rows"),  # as R writes
     ("a.csv", "text,label\na b,x\ntext,label\nc d,y\n", MOODS, "repeat the header, which were skipped: 1."),
     ("a.csv", "Unnamed: 0,text,label\n0,a b,x\n1,c d,y\n", MOODS, "the first column only counts the rows"),
     ("a.csv", 'text, label\n"a b", "x"\n"c d", "y"\n', MOODS, ""),
@@ -235,6 +235,11 @@ def test_the_header_row_can_be_named():
     assert "No row begins in line 9" in said(table("a.csv", content, header="9"))
     with pytest.raises(UsageError, match="header is 'maybe'; give auto, yes, no"):
         ReadConfig(header="maybe").check()
+
+
+def test_a_text_that_a_comma_cuts_in_every_row_is_no_name_of_it():
+    found = table("a.csv", "text,label\nHello one, my friend,x\nHello two, my friend,y\n")
+    assert not found.rows and [fault.problem for fault in found.faults] == 2 * ["The row has 3 cells, the header 2."]
 
 
 SWALLOWED = 'text,label\ngood film,1\n" a tale,1\nbad film,0\nwhat is it ",0\nok film,1\nnot ok,0\n'

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
+import math
 import time
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from sftdemo.config import TrainConfig
 from sftdemo.config.read import ReadConfig
 from sftdemo.data import Dataset, read, split
+from sftdemo.data.files.readers import read_table
 from sftdemo.errors import DataError, UsageError, UserError
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
@@ -119,6 +123,30 @@ def test_lines_are_counted_in_every_type(load):
         ("a.csv", 'text,label\n"two\nlines",x\n,x\n', 4),
     ]:
         assert [(fault.line, fault.field) for fault in load(content, name).faults] == [(line, "text")]
+
+
+def test_what_json_lacks_is_read_from_parquet_as_text_and_numbers(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    days = [datetime.datetime(2024, 1, 1 + number, 9, 30) for number in range(3)]
+    columns = {
+        "text": pyarrow.array([f"row {number}".encode() for number in range(3)], pyarrow.binary()),
+        "label": [Decimal("4.5"), Decimal(1), Decimal(1)],
+        "at": days,
+        "took": [datetime.timedelta(seconds=number) for number in range(3)],
+        "tags": pyarrow.array([[("k", 1)], [], None], pyarrow.map_(pyarrow.string(), pyarrow.int64())),
+        "share": [0.5, math.nan, None],
+        "image": [{"bytes": b"\xff\x00"}] * 3,
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), path := tmp_path / "rows.parquet")
+    dataset = read(path, instruction="{text}, {at}, {took}")
+    assert not dataset.faults and dataset.labels == {"1": 2, "4.5": 1}
+    assert "rows.parquet: columns of bytes that are no text are not read: 'image'." in dataset.notes
+    asked = {row["meta"]["line"]: row["messages"][0]["content"] for part in dataset.splits.values() for row in part}
+    assert asked == {number: f"row {number - 1}, 2024-01-0{number} 09:30, 0:00:0{number - 1}" for number in (1, 2, 3)}
+    rows = read_table(path.name, path.read_bytes()).rows
+    assert [(row.values["tags"], row.values["share"]) for row in rows] == [({"k": 1}, 0.5), ([], None), (None, None)]
 
 
 def test_parquet(tmp_path, load):

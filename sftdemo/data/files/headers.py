@@ -42,7 +42,7 @@ def fill(table: Table, records: Sequence[Record], header: str) -> None:
         return
     if len(names) > table.limits.columns:
         raise OverLimit(table.limits, "columns", len(names))
-    body = _without_row_names(names, body)
+    body = _without_row_numbers(table, names, body)
     keep = _columns(table, names, body, start)
     if keep is None:
         return
@@ -196,13 +196,15 @@ def _is_prose(values: list[str]) -> bool:
     return sum(" " in value.strip() or len(value) > 20 for value in values) > len(values) / 2
 
 
-def _without_row_names(names: list[str], body: list[Record]) -> list[Record]:
-    """R names its rows in a first column that the header doesn't count."""
+def _without_row_numbers(table: Table, names: list[str], body: list[Record]) -> list[Record]:
+    """R numbers its rows in a first column that the header doesn't count. Anything else there may be text that a comma cuts."""
     longer = sum(len(record.cells) == len(names) + 1 for record in body)
     if not body or longer < len(body) or not any(record.cells[-1].strip() for record in body):
         return body
-    if len({record.cells[0] for record in body}) < len(body):
+    numbers = {record.cells[0].strip() for record in body}
+    if len(numbers) < len(body) or not all(map(str.isdecimal, numbers)):
         return body
+    table.note(Text("the first column only counts the rows, and is not read."))
     return [Record(record.line, record.last, record.cells[1:]) for record in body]
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
 
 from sftdemo.config.read import ReadConfig
-from sftdemo.data.files import class_names, conll, delimited, fasttext, headers, json_rows, workbooks
+from sftdemo.data.files import arrow, conll, delimited, fasttext, headers, json_rows, workbooks
 from sftdemo.data.files.decoding import Undecodable, decode
-from sftdemo.data.files.table import Row, Table, kind, reason
+from sftdemo.data.files.table import Row, Table, kind
 from sftdemo.data.limits import OWNER, Limits, OverLimit
 from sftdemo.errors import Fault, Text
 
@@ -19,8 +16,7 @@ __all__ = ["PACKED", "SUFFIXES", "Row", "Table", "kind", "read_table", "suffix_o
 _JSON = (".jsonl", ".ndjson", ".json")
 _DELIMITED = (".csv", ".tsv", ".txt")
 _TAGGED = (".conll", ".iob", ".bio")
-_ARROW = (".parquet", ".arrow", ".feather")
-SUFFIXES = (*_JSON, *_DELIMITED, *_TAGGED, *workbooks.SUFFIXES, *_ARROW)
+SUFFIXES = (*_JSON, *_DELIMITED, *_TAGGED, *workbooks.SUFFIXES, *arrow.SUFFIXES)
 PACKED = (".zip", ".gz")
 _STARTS = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"\xff\xff\xff\xff": ".arrow"}
 _FOREIGN = {
@@ -47,7 +43,6 @@ _FOREIGN = {
     b"ORC": Text("an ORC file"),
 }
 _NAMES = {"iso2022_jp_2": "ISO-2022-JP"}
-_BATCH = 128  # rows of Parquet and Arrow at a time
 _MOST = 3  # faults of a file without a single row; more would say the same
 
 
@@ -101,15 +96,15 @@ def _by_content(table: Table, data: bytes, suffix: str, config: ReadConfig) -> N
     if actual and suffix != actual and not {suffix, actual} <= {".arrow", ".feather"}:
         table.note(Text("it is {kind} by its content, and was read as such.", kind=actual[1:]))
         suffix = actual
-    elif not actual and suffix in (*workbooks.SUFFIXES, *_ARROW) and _is_text(data[:4096]):
+    elif not actual and suffix in (*workbooks.SUFFIXES, *arrow.SUFFIXES) and _is_text(data[:4096]):
         table.note(Text("it is text by its content, and was read as such."))
         suffix = ""
     if what := _no_data(data[:200].decode("latin-1")):
         table.fault(0, Text("The file is {what}, not data.", what=what), Text("Download the file itself."))
     elif suffix in workbooks.SUFFIXES:
         workbooks.read(table, data, config)
-    elif suffix in _ARROW:
-        _arrow(table, data, suffix)
+    elif suffix in arrow.SUFFIXES:
+        arrow.read(table, data, suffix)
     elif foreign := next((what for start, what in _FOREIGN.items() if data.startswith(start)), None):
         table.fault(
             0,
@@ -195,63 +190,3 @@ def _is_delimited(lines: list[str]) -> bool:
     """Whether most lines have the same columns, and there are two lines or more."""
     filled = [line for line in lines[:2000] if line.strip()]
     return len(filled) > 1 and delimited.delimiter(filled)[1] > 0.8
-
-
-def _arrow(table: Table, data: bytes, suffix: str) -> None:
-    """Parquet, and Arrow as file (Feather) or stream: batch by batch, as few bytes may unpack to many."""
-    import pyarrow
-
-    unpacked = 0
-    try:
-        for batch in _batches(table, pyarrow.BufferReader(data), suffix):
-            unpacked += batch.nbytes
-            if unpacked > table.limits.unpacked_bytes:
-                raise OverLimit(table.limits, "unpacked_bytes")
-            classes = table.classes[table.file] = class_names.of_schema(batch.schema.metadata)
-            for row in batch.to_pylist():
-                row |= {name: class_names.named(row[name], names) for name, names in classes.items() if name in row}
-                table.add(len(table.rows) + len(table.faults) + 1, row)
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        table.rows, table.faults = [], []
-        problem = (
-            Text("This isn't a Parquet file that can be read: {reason}.", reason=reason(error))
-            if suffix == ".parquet"
-            else Text("This isn't an Arrow file that can be read: {reason}.", reason=reason(error))
-        )
-        table.fault(0, problem, Text("Write it anew."))
-
-
-def _batches(table: Table, source: Any, suffix: str) -> Iterator[Any]:
-    import pyarrow
-    import pyarrow.ipc
-    import pyarrow.parquet
-
-    if suffix == ".parquet":
-        file = pyarrow.parquet.ParquetFile(source)
-        _check_shape(table, file.schema_arrow.names, file.metadata.num_rows)
-        yield from file.iter_batches(batch_size=_BATCH)
-        return
-    try:
-        reader = pyarrow.ipc.open_file(source)
-        batches = (reader.get_batch(place) for place in range(reader.num_record_batches))
-    except pyarrow.ArrowInvalid:
-        source.seek(0)
-        try:
-            batches = reader = pyarrow.ipc.open_stream(source)
-        except pyarrow.ArrowInvalid:
-            raise ValueError("it is neither a file nor a stream of Arrow") from None
-    _check_shape(table, reader.schema.names, 0)
-    for batch in batches:
-        _check_shape(table, (), len(table.rows) + batch.num_rows)
-        batch.validate(full=True)  # its offsets are the file's, and may lead anywhere
-        for start in range(0, batch.num_rows, _BATCH):
-            yield batch.slice(start, _BATCH)
-
-
-def _check_shape(table: Table, names: Sequence[str], rows: int) -> None:
-    if len(names) > table.limits.columns:
-        raise OverLimit(table.limits, "columns", len(names))
-    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
-        raise ValueError(f"it has two columns {twice!r}")
-    if rows > table.limits.rows:
-        raise OverLimit(table.limits, "rows")

@@ -101,6 +101,7 @@ FILES = {
     "Write it anew.": "请重新生成文件。",
     "The file is {what}, not a table of rows.": "文件是{what}，不是数据表。",
     "Save its rows as .xlsx, .csv or .jsonl.": "请把数据存为 .xlsx、.csv 或 .jsonl。",
+    "columns of bytes that are no text are not read: {names}.": "内容不是文本的字节列没有读取：{names}。",
     "it is JSON by its content, and was read as such.": "内容是 JSON，已按 JSON 读取。",
     "The file is a tar archive.": "文件是 tar 包。",
     "Unpack it, and give the file inside.": "请解包后提供里面的文件。",
