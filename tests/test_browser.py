@@ -201,7 +201,7 @@ def test_on_a_phone_what_was_chosen_stands_first_and_so_does_a_run(
 
     assert in_order("#upload", "#verdict", "#to-train", "#samples", "#data-preview")
     rows = "".join(f"The room was fine {i},{('praise', 'complaint', 'praise ')[i % 3]}\n" for i in range(60))
-    (tmp_path / "guests.csv").write_text(f"comment,verdict\n{rows}No verdict,\n")
+    (tmp_path / "guests.csv").write_text(f"text,label\n{rows}No verdict,\n")
     page.locator("#upload input[type=file]").set_input_files(tmp_path / "guests.csv")
     expect(page.locator("#leave-out-rows")).to_be_visible(timeout=SLOW_MS)
     settled(page)

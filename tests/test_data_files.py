@@ -19,6 +19,7 @@ from sftdemo.data import read
 from sftdemo.data.files import encodings
 from sftdemo.data.files.readers import SUFFIXES, read_table
 from sftdemo.data.files.table import Table
+from sftdemo.data.values.columns import Columns, guess
 from sftdemo.errors import UsageError
 from tests.test_data_fuzz import PIECES
 
@@ -382,3 +383,31 @@ def test_reading_stays_linear():
     ):
         assert table(name, content)
     assert time.process_time() - start < 15
+
+
+@pytest.mark.parametrize(
+    "line", ["[12.10.26, 18:{:02}:07] Anna: When do you open?", "10/12/26, 18:{:02} - Shop: At nine, every day."]
+)
+def test_an_exported_chat_is_told_as_what_it_is(line):
+    found = table("chat.txt", "\n".join(line.format(minute) for minute in range(30)))
+    assert not found.rows and "as in an exported chat" in said(found) and "prompt and completion" in said(found)
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "warned"),
+    [
+        ("Timestamp,What did you like about your stay with us?", "2026/01/10 0:00:07 PM,The pool number {}", False),
+        ("Nr.,Frage", "{},Wo ist Paket {}?", False),
+        ("What a lovely stay that was with you.,fine", "The pool was cold in week {},so-so {}", True),
+    ],
+)
+def test_a_header_in_words_above_numbers_or_dates_is_none_that_may_be_data(head, row, warned):
+    found = table("form.csv", "\n".join([head, *(row.format(number, number) for number in range(20))]))
+    assert ("may be data" in said(found)) == warned and len(found.rows) == 20
+
+
+def test_dates_are_neither_prompt_nor_answer():
+    rows = [(f"1{i % 3}.10.2026", f"Die Tür von Gerät {i} schließt nicht", ("Lob", "Frage")[i % 2]) for i in range(40)]
+    written = "\n".join(["Datum;Kundentext;Kategorie", *map(";".join, rows)])
+    columns = Columns(table("kunden.csv", written.encode("cp1252"), encoding="cp1252").rows)
+    assert guess(columns, ["Datum", "Kundentext", "Kategorie"]) == {"text": "Kundentext", "label": "Kategorie"}

@@ -109,8 +109,9 @@ def _header(table: Table, filled: list[Record], header: str) -> tuple[list[str] 
                 )
             )
         return names, filled, 0
-    if header == "auto" and (cell := next((cell for cell in filled[0].cells if _PROSE.search(cell.strip())), None)):
-        shown = cell.strip() if len(cell) < 50 else cell.strip()[:50] + "…"
+    prose = next((cell for cell in filled[0].cells if _PROSE.search(cell.strip())), "")
+    if header == "auto" and prose and not _names_numbers(filled):
+        shown = prose.strip() if len(prose) < 50 else prose.strip()[:50] + "…"
         table.warn(
             filled[0].line,
             Text("The header has {cell!r}, which may be data.", cell=shown),
@@ -163,6 +164,16 @@ def _is_data(records: list[Record]) -> bool:
         if cell and repeated_values is not None and cell in repeated_values:
             return True
         if _NUMBER.fullmatch(cell) and below and all(_NUMBER.fullmatch(value.strip()) for value in below):
+            return True
+    return False
+
+
+def _names_numbers(records: list[Record]) -> bool:
+    """Whether the first row has words above a column of numbers, dates or times, as no row of data has."""
+    for place, cell in enumerate(records[0].cells):
+        below = [value for value in column(records[1 : _SAMPLE + 1], place) if value.strip()]
+        worded = cell.strip() and not re.search(r"\d", cell)
+        if worded and below and all(re.match(r"\s*[-+]?\d", value) for value in below):
             return True
     return False
 

@@ -52,9 +52,9 @@ def looks_like_json(lines: list[str]) -> bool:
     head = "\n".join(line for line in stripped if line and not line.startswith(_REMARK))[:2000]
     if re.match(r'"\{\s*\\"', head) and isinstance(parsed(head.split("\n")[0]), str):
         return True  # written as JSON twice
-    return bool(re.match(r"""\{\s*(["'}]|//|$)|\[\s*([\[{"'\]]|//|-?\d[\d.eE+-]*\s*[,\]]|$)""", head)) and not re.match(
-        r"\[\w+\]", head
-    )
+    return bool(
+        re.match(r"""\{\s*(["'}]|//|$)|\[\s*([\[{"'\]]|//|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?\s*[,\]]|$)""", head)
+    ) and not re.match(r"\[\w+\]", head)
 
 
 def read(table: Table, lines: list[str], bad: set[int], header: str) -> None:

@@ -42,6 +42,7 @@ _FOREIGN = {
     b"Obj\x01": Text("an Avro file"),
     b"ORC": Text("an ORC file"),
 }
+_MESSAGE = re.compile(r"\u200e?\[?\d{1,4}[./-]\d{1,2}[./-]\d{2,4},? \d{1,2}[:.]\d{2}\b")
 _NAMES = {"iso2022_jp_2": "ISO-2022-JP"}
 _MOST = 3  # faults of a file without a single row; more would say the same
 
@@ -152,6 +153,12 @@ def _text(table: Table, data: bytes, suffix: str, config: ReadConfig) -> None:
         for number, values in told:
             if number not in bad:
                 table.add(number, values)
+    elif suffix in (".txt", "") and _is_chat(lines):
+        table.fault(
+            0,
+            Text("Its lines are messages with their times, as in an exported chat."),
+            Text("Make a table of two columns of it, prompt and completion: a message, and its reply."),
+        )
     elif json_rows.looks_like_json(lines) and (suffix not in _DELIMITED or config.header == "auto"):
         if suffix in _DELIMITED:
             table.note(Text("it is JSON by its content, and was read as such."))
@@ -184,6 +191,12 @@ def _no_data(start: str) -> Text | None:
     if start.startswith("<?xml"):
         return Text("XML")
     return None
+
+
+def _is_chat(lines: list[str]) -> bool:
+    """Whether most lines begin with a date and a time, as messages do where WhatsApp and others export a chat."""
+    filled = [line for line in lines[:2000] if line.strip()]
+    return len(filled) > 1 and 2 * sum(bool(_MESSAGE.match(line)) for line in filled) > len(filled)
 
 
 def _is_delimited(lines: list[str]) -> bool:

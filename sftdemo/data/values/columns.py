@@ -23,6 +23,7 @@ _NUMBERING = re.compile(
     rf"_*(?:|ids?|idx|index|uuid|guid|uid|qid|pid|(?:{_OWNERS})_?(?:id|idx|index)s?|id_(?:{_OWNERS})|unnamed:?_?\d*|row|line|lineno|"
     r"(?:row|line)_(?:no|nr|num|number)|.*hash|md5|sha_?\d*|checksum|created_(?:at|time|on)|updated_(?:at|time|on)|timestamp)"
 )
+_DATE = re.compile(r"\s*(?:\d{4}([./-])\d{1,2}\1\d{1,2}|\d{1,2}([./-])\d{1,2}\2\d{2,4})(?!\d)")
 _LONG_LABEL, _FEW = 40, 50
 _SHORT_TEXT = 12
 
@@ -79,6 +80,11 @@ class Columns:
         mean = sum(map(len, plain)) / len(plain)
         worded = sum(" " in value.strip() or not value.isascii() for value in plain)
         return 2 * len(set(plain)) >= len(plain) and mean >= _SHORT_TEXT / 2 and 2 * worded >= len(plain)
+
+    def dated(self, column: str) -> bool:
+        """Whether every value begins with a date."""
+        values = self.values(column)
+        return bool(values) and all(_DATE.match(str(value)) for value in values)
 
     def opened(self, column: str) -> bool:
         """Whether the values are objects, which hold columns of their own."""
@@ -159,7 +165,8 @@ def unused(columns: Columns, every: Sequence[str], used: set[str], labels: Seque
 
 def guess(columns: Columns, every: Sequence[str]) -> dict[str, str]:
     """{role: column} that the values suggest: text and label, or prompt and completion in their order; {} without a clue."""
-    candidates = [column for column in every[:MOST_JUDGED] if not columns.numbering(column)]
+    judged = every[:MOST_JUDGED]
+    candidates = [column for column in judged if not (columns.numbering(column) or columns.dated(column))]
     few = [column for column in candidates if columns.few(column) and not columns.constant(column)]
     texts = [column for column in candidates if column not in few and columns.texts(column)]
     if texts and few:

@@ -199,7 +199,7 @@ class Header:
         self.page = page
         with gr.Row(elem_id="head"):
             self.brand = gr.HTML(brand("en"), elem_id="brand")
-            self.chip = page.chip = gr.Button(label("chip_none"), elem_id="run-chip", size="sm")
+            self.chip = page.chip = gr.Button("…", elem_id="run-chip", size="sm")
             if storage.on_space():
                 gr.DuplicateButton(size="sm", elem_id="duplicate")
             self.switches = gr.HTML(header("en"), elem_id="switches", js_on_load=HEADER_JS)

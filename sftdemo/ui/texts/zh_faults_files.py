@@ -40,6 +40,8 @@ FILES = {
     "Blank rows skipped: {n}.": "已跳过空行：{n} 行。",
     "Rows with surplus empty cells, which were skipped: {n}.": "有多余空单元格的行：{n} 行，多余部分已跳过。",
     "Rows that repeat the header, which were skipped: {n}.": "重复表头的行：{n} 行，已跳过。",
+    "Its lines are messages with their times, as in an exported chat.": "各行是带时间的消息，像是导出的聊天记录。",
+    "Make a table of two columns of it, prompt and completion: a message, and its reply.": "请整理成 prompt 和 completion 两列的表格：一条消息和对它的回复。",
     "The header has {cell!r}, which may be data.": "表头中有 {cell!r}，可能是数据。",
     "If there is no header, say --header no.": "如果没有表头，请把“表头”设为 no。",
     "Rows above the header, which are not read: {n} ({first!r}).": "表头上方有 {n} 行（{first!r}），未读取。",
