@@ -62,6 +62,45 @@ def test_the_same_answers_do_not_differ_and_other_questions_are_not_compared() -
     }  # fmt: skip
 
 
+def learning(run: Run, numbers: Sequence[int], **words: str) -> None:
+    """Have the run trained on these rows, in words of its own perhaps."""
+    examples = [
+        {"messages": [*row(k, right=True, **words)["messages"], {"role": "assistant", "content": LABELS[k % 2]}]}
+        for k in numbers
+    ]
+    files.write_jsonl(run.path / "data" / "train.jsonl", examples)
+
+
+def test_rows_that_one_of_both_alone_has_learned_are_left_out_and_told() -> None:
+    """Evaluated on other data than its own held-out rows, a run may have seen them."""
+    first = evaluated("first", [row(k, right=k % 2 == 0) for k in range(60)])
+    second = evaluated("second", [row(k, right=k < 25) for k in range(60)])
+    learning(first, [20, 21, 22, 23, 24, 100, 101])
+    learning(second, range(25))
+    (pair,) = compare_runs([first, second])["between"]
+    assert (pair["n"], pair["left_out"]) == (40, 20), "rows that both have learned favour neither"
+    assert pair["difference"]["accuracy"]["delta"] == pytest.approx(5 / 40 - 20 / 40)
+    learning(first, range(100, 110))
+    learning(second, range(60))
+    (pair,) = compare_runs([first, second])["between"]
+    assert (pair["n"], pair["left_out"], pair["difference"]) == (0, 60, {})
+    learning(first, range(60))
+    (pair,) = compare_runs([first, second])["between"]
+    assert pair["n"] == 60 and "left_out" not in pair
+
+
+def test_settings_and_data_that_differ_are_told_whichever_run_comes_first() -> None:
+    old = runs.create("old", "", {"settings": {"data": "d.csv", "seed": 1}, "data": {"sha256": "a" * 64}})
+    new = runs.create("new", "", {"settings": {"data": "d.csv", "seed": 1, "dora": True}, "data": {"sha256": "b" * 64}})
+    for both in ([old, new], [new, old]):
+        assert runs.differences(both)["settings"] == {
+            "data": {"old": "d.csv (aaaaaaaa)", "new": "d.csv (bbbbbbbb)"},
+            "dora": {"old": False, "new": True},
+        }
+    bare = runs.create("bare", "", {})
+    assert set(runs.differences([bare, old, new])["settings"]) == {"data", "dora"}
+
+
 @pytest.mark.parametrize(("tokens", "told"), [(4, True), (5, False)])
 def test_losses_are_compared_only_of_answers_cut_into_the_same_tokens(tokens: int, told: bool) -> None:
     def rows(count: int, nll: float) -> list[dict[str, Any]]:

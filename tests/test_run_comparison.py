@@ -22,7 +22,7 @@ from sftdemo.errors import UserError
 from sftdemo.runs import Run, voting
 from sftdemo.runs.voting import Contest
 from sftdemo.ui.access.allowance import HEAVY_QUEUES
-from sftdemo.ui.parts import charts, line_chart
+from sftdemo.ui.parts import between, charts, line_chart
 from sftdemo.ui.parts.line_chart import Line
 from sftdemo.ui.parts.page import Page
 from sftdemo.ui.report import of_run
@@ -96,6 +96,35 @@ def test_scores_are_paired_with_the_first_run() -> None:
     assert "<b>" in run_comparison.scores([poor, good], "zh") and "C" not in re.findall("<th>(.) ·", drawn)
     assert "evaluated" in run_comparison.scores([bare], "en")
     assert re.findall("<td>(.*?)</td>", run_comparison.settings([good, poor], "en"))[1:] == ["1", "2"]
+
+
+def test_what_too_few_rows_or_other_questions_and_losses_cannot_tell_is_said() -> None:
+    few, more = trained("few", 12, rows=12), trained("more", 0)
+    drawn = run_comparison.scores([few, more], "en")
+    assert "only 12 test rows in common" in drawn and not re.findall('class="(better|worse)"', drawn)
+    drawn = run_comparison.scores([trained("good", 40), more], "en")
+    assert 'class="worse"' in drawn and "comparison alone" not in drawn and "by chance" not in drawn
+    third = trained("third", 20)
+    scores = third.scores("E")
+    files.write_json(third.path / "evaluations" / "E" / "scores.json", {**scores, "settings": {"max_new_tokens": 1}})
+    drawn = run_comparison.scores([runs.find("good"), more, third], "en")
+    assert "of 2, about one in twenty may look clear by chance" in drawn and "answers of other lengths" in drawn
+    for run, task, sha in ((more, "chat", "a"), (third, "tokens", "b")):
+        config = {"settings": {"task": task, "model": "m"}, "data": {"files": {"train": sha, "validation": "same"}}}
+        files.write_json(run.path / "config.json", config)
+    both = [more, third]
+    assert len(between.losses_unlike(both, "loss", "en")) == 2
+    assert "different rows" in run_comparison.curves(both, "loss", "en")
+    assert "different kinds" in run_comparison.curves(both, "validation", "en")
+    assert "different rows" not in run_comparison.curves(both, "validation", "en")
+    assert between.losses_unlike(both, "learning_rate", "en") == []
+
+
+def test_rows_left_out_are_told_beside_the_verdict() -> None:
+    pair = {"first": "a", "second": "<b>", "n": 0, "left_out": 7, "leading": None, "difference": {}}
+    said = between.sentence(pair, "en")
+    assert said == "Only one of a and &lt;b&gt; has learned from 7 of the rows that both answered; these are left out."
+    assert "7" in between.sentence(pair, "zh")
 
 
 def test_a_value_is_called_as_in_its_menu() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from dataclasses import MISSING, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sftdemo.config.train import TrainConfig
 from sftdemo.errors import Text
 from sftdemo.files import stamp, tree_bytes
 from sftdemo.runs import sweep_record
@@ -147,12 +149,31 @@ def details(run: Run) -> dict[str, Any]:
     }
 
 
+def _settings(run: Run) -> dict[str, Any]:
+    """A run's settings; one that there wasn't yet when it was trained has its default."""
+    own = run.config().get("settings", {})
+    defaults = {spec.name: spec.default for spec in fields(TrainConfig) if spec.default is not MISSING}
+    return {**defaults, **own} if own else {}
+
+
+def _name_data(compared: list[Run], settings: dict[str, dict[str, Any]]) -> None:
+    """Put the beginning of their SHA-256 behind the names of data that are called alike and are others."""
+    known: dict[Any, set[str]] = {}
+    digests = {run.name: run.config().get("data", {}).get("sha256") for run in compared}
+    for name, digest in digests.items():
+        known.setdefault(settings[name].get("data"), set()).update([digest] if digest else [])
+    for name, digest in digests.items():
+        if digest and len(known[source := settings[name].get("data")]) > 1:
+            settings[name]["data"] = f"{source} ({digest[:8]})"
+
+
 def differences(compared: list[Run]) -> dict[str, Any]:
     """The settings in which runs differ, and the newest scores of each: {"settings": {name: {run: value}}, "scores": …}."""
-    settings = {run.name: run.config().get("settings", {}) for run in compared}
-    names = [
-        name for name in settings[compared[0].name] if len({str(values.get(name)) for values in settings.values()}) > 1
-    ]
+    settings = {run.name: _settings(run) for run in compared}
+    _name_data(compared, settings)
+    told = [values for values in settings.values() if values]
+    every = dict.fromkeys(name for values in told for name in values)
+    names = [name for name in every if len({str(values.get(name)) for values in told}) > 1]
     return {
         "settings": {name: {run: values.get(name) for run, values in settings.items()} for name in names},
         "scores": {

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sftdemo.config import kinds
-from sftdemo.data import rehearsal
-from sftdemo.data.cleaning.duplicates import leak_keys
 from sftdemo.data.conversion.wording import Wording, put_as, wordings_of
 from sftdemo.encoding.own_text import own_text
 from sftdemo.errors import UserError
 from sftdemo.inference import kinds as load_other
-from sftdemo.runs import Run, ancestry
+from sftdemo.runs import Run
+from sftdemo.systems.learned import learned_by, names_of, seen
 from sftdemo.systems.one_side import answer_alone
-from sftdemo.systems.system import Answers, Row, Task, asked
-
-if TYPE_CHECKING:
-    from sftdemo.data import Example, Message
+from sftdemo.systems.system import Answers, Task
 
 
 @dataclass(frozen=True)
@@ -35,22 +31,14 @@ class OtherRun:
     def check(self, task: Task) -> None:
         """A test row that both runs have learned from favours neither; those that this one alone has make it no rival."""
         self.run.trained_config()  # raises DamagedRun
-        own = ("train", "validation", "rehearsal")
-        before = ancestry.read(self.run)  # of the runs it came from and its teacher
-        learned = _asked_in(row["messages"][:-1] for split in own for row in self.run.examples(split))
-        learned |= {*before["trained"], *before["validation"]}
-        here: list[Example] = [{"messages": example["messages"]} for example in (*task.train, *task.validation)]
-        learned -= {*_asked_in(example["messages"][:-1] for example in here), *rehearsal.hashes(here)}
-        questions = _questions([row["messages"] for row in task.rows])
-        rows = zip(task.rows, questions, strict=True)
-        if seen := sum(
-            not learned.isdisjoint((question, asked(row["messages"]), *_hashes(row))) for row, question in rows
-        ):
+        here, there = names_of([*task.train, *task.validation]), learned_by(self.run)
+        by_both = zip(seen(task.rows, here), seen(task.rows, there), strict=True)
+        if n := sum(by_other and not by_this for by_this, by_other in by_both):
             raise UserError(
                 "Run {name} has learned from {seen} of these {n} test rows; compare it on rows that neither has seen, with "
                 "--data, or train both with one seed and, where rows repeat, --clean leaks.",
                 name=self.run.name,
-                seen=seen,
+                seen=n,
                 n=len(task.rows),
             )
 
@@ -115,23 +103,3 @@ def as_trained(messages: Sequence[Any], templates: Sequence[str], wordings: Sequ
         return list(messages)
     worded = put_as(wordings, own_text([last], templates))
     return [*before, last if worded is None else {**last, "content": worded}]
-
-
-def _hashes(row: Row) -> list[str]:
-    """A row as data/ancestry.json names it, with each of its right answers."""
-    answers: list[Message] = [{"role": "assistant", "content": reference} for reference in row["references"]]
-    if "answer" in row:
-        answers.append(row["answer"])
-    return rehearsal.hashes([{"messages": [*row["messages"], answer]} for answer in answers])
-
-
-def _asked_in(conversations: Iterable[Any]) -> set[str]:
-    """What conversations ask, as rows are compared with them."""
-    known = list(conversations)
-    return {*map(asked, known), *_questions(known)}
-
-
-def _questions(conversations: Sequence[Any]) -> list[str]:
-    """What is asked, whatever instruction a run puts around it."""
-    answer: Message = {"role": "assistant", "content": ""}
-    return leak_keys([{"messages": [*messages, answer], "label": ""} for messages in conversations])

@@ -13,7 +13,9 @@ from sftdemo import runs
 from sftdemo.config.evaluate import EvaluateConfig
 from sftdemo.evaluation.scorecard import score_outputs
 from sftdemo.evaluation.system_answers import by_question
-from sftdemo.runs import Run
+from sftdemo.files import stamp
+from sftdemo.runs import Run, ancestry
+from sftdemo.systems import learned
 
 MEASURED = ("nll", "likelihood", "likelihood_per_byte")
 
@@ -21,9 +23,10 @@ MEASURED = ("nll", "likelihood", "likelihood_per_byte")
 def compare_runs(compared: Sequence[Run]) -> dict[str, Any]:
     """What `runs.differences` says, and `between`: the paired differences of every two runs' newest evaluations.
 
-    Each of `between` is {"first", "second", "n", "groups" (where rows share some), "leading", "difference": {metric: {delta, low, high, p, p_holm}}}: second
-    minus first, on the n rows with the same prompt and the same right answers. `p_holm` is corrected for the metrics of
-    that pair. Without such rows n is 0 and there is no difference. Raises DamagedRun.
+    Each of `between` is {"first", "second", "n", "groups" (where rows share some), "left_out", "leading", "difference": {metric: {delta, low, high, p, p_holm}}}: second
+    minus first, on the n rows with the same prompt and the same right answers that not one of both alone has learned from;
+    of those there are `left_out`. `p_holm` is corrected for the metrics of that pair. Without rows n is 0 and there is no
+    difference. Raises DamagedRun.
     """
     evaluated = [run for run in compared if run.evaluations()]
     answers = {run.name: _answers(run) for run in evaluated}
@@ -71,14 +74,30 @@ def _paired(
     second_rows: Mapping[tuple[str, int], Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The second run's answers against the first's, as an evaluation has the tuned model's against the base's."""
-    outputs = [_row(row, second_rows[asked]) for asked, row in first_rows.items() if asked in second_rows]
-    pair = {"first": first.name, "second": second.name, "n": len(outputs)}
+    shared = [(row, second_rows[asked]) for asked, row in first_rows.items() if asked in second_rows]
+    asked_rows = [row for row, _ in shared]
+    seen = [learned.seen(asked_rows, _learned(str(run.path), _stamps(run))) for run in (first, second)]
+    outputs = [_row(*both) for both, by_first, by_second in zip(shared, *seen, strict=True) if by_first == by_second]
+    pair: dict[str, Any] = {"first": first.name, "second": second.name, "n": len(outputs)}
+    if left_out := len(shared) - len(outputs):
+        pair["left_out"] = left_out
     if not outputs:
         return pair | {"leading": None, "difference": {}}
     labels = [run.scores(run.evaluations()[0]).get("labels", []) for run in (first, second)]
     known = sorted({label for names in labels for label in names}) if all(labels) else []
     scores = score_outputs(outputs, known, EvaluateConfig.seed)
     return pair | {key: scores[key] for key in ("groups", "leading", "difference") if key in scores}
+
+
+@lru_cache(maxsize=4)
+def _learned(folder: str, stamps: Any) -> frozenset[str]:
+    return frozenset(learned.learned_by(Run(Path(folder))))
+
+
+def _stamps(run: Run) -> tuple[Any, ...]:
+    """What differs once a run's rows are others."""
+    paths = [run.path / "data" / f"{split}.jsonl" for split in learned.SPLITS]
+    return tuple(stamp(path.stat()) if path.is_file() else None for path in [*paths, run.path / ancestry.NAME])
 
 
 def _row(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

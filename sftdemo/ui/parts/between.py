@@ -1,13 +1,14 @@
-"""What two runs come to against each other: a sentence, and every metric's difference with its interval."""
+"""What two runs come to against each other: a sentence, every metric's difference with its interval, and what neither tells."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sftdemo.evaluation.registry import METRICS
 from sftdemo.evaluation.significance import Difference
 from sftdemo.evaluation.summary import FEW_ROWS, gained
+from sftdemo.runs import Run
 from sftdemo.ui.parts import charts, html
 from sftdemo.ui.texts import number, say
 
@@ -22,10 +23,20 @@ def sentence(pair: Mapping[str, Any], lang: str) -> str:
     `pair` is one of `between` of `compare_runs`. HTML.
     """
     names = {key: html.esc(pair[key]) for key in ("first", "second")}
+    left_out = say(lang, "between_left_out", n=number(n), **names) if (n := pair.get("left_out")) else ""
+    return " ".join(filter(None, (_verdict(pair, names, lang), left_out)))
+
+
+def is_few(pair: Mapping[str, Any]) -> bool:
+    """Whether the rows of both are too few to tell."""
+    return int(pair.get("groups", pair["n"])) < FEW_ROWS
+
+
+def _verdict(pair: Mapping[str, Any], names: Mapping[str, str], lang: str) -> str:
     gain = pair["difference"].get(pair["leading"])
     if not gain:
-        return say(lang, "between_none", **names)
-    if pair.get("groups", pair["n"]) < FEW_ROWS:
+        return "" if pair.get("left_out") else say(lang, "between_none", **names)
+    if is_few(pair):
         return say(lang, "between_few", n=pair["n"], most=FEW_ROWS, **names)
     metric, difference = pair["leading"], Difference(*(gain[key] for key in ("delta", "low", "high", "p")))
     figures = {
@@ -61,3 +72,27 @@ def table(pair: Mapping[str, Any], lang: str) -> str:
             table_rows.append((None, cells, False))
     headers = ("metric", "difference", "interval", "p_holm")
     return html.table([say(lang, f"report_column_{name}") for name in headers], table_rows) if table_rows else ""
+
+
+def notes(measured: Sequence[Any], first: str, lang: str) -> Iterator[str]:
+    """What the differences are, and what else may make one."""
+    yield say(lang, "compare_note", first=first)
+    if len(measured) > 2:
+        yield say(lang, "compare_several", n=number(len(measured) - 1))
+    settings = [each.get("settings", {}) for each in measured]
+    if len({(each.get("max_new_tokens"), each.get("beams", 1)) for each in settings}) > 1:
+        yield say(lang, "compare_asked_otherwise")
+
+
+def losses_unlike(chosen: Sequence[Run], curve: str, lang: str) -> list[str]:
+    """Why the heights of these runs' losses can't be compared, if they can't."""
+    split = {"loss": "train", "validation": "validation"}.get(curve)
+    if split is None:
+        return []
+    configs = [run.config() for run in chosen]
+    facts = {
+        "kind": [config.get("settings", {}).get("task") for config in configs],
+        "base": [config.get("settings", {}).get("model") for config in configs],
+        "rows": [config.get("data", {}).get("files", {}).get(split) for config in configs],
+    }
+    return [say(lang, f"losses_other_{name}") for name, of in facts.items() if len({*of} - {None}) > 1]

@@ -76,7 +76,8 @@ def curves(chosen: Sequence[Run], curve: str, lang: str) -> str:
         return f'<div class="legend">{legend}</div><p class="muted">{say(lang, "curve_none")}</p>'
     note = f"<span>{say(lang, 'chart_mean')}</span>" if kind in SMOOTHED else ""
     saving = downloads(svg, f"compared-{kind}", CURVES[kind], lines, lang)
-    return f'<div class="legend keys">{legend}</div>{svg}<div class="legend">{note}{saving}</div>'
+    unlike = "".join(f'<p class="muted small">{text}</p>' for text in between.losses_unlike(chosen, kind, lang))
+    return f'<div class="legend keys">{legend}</div>{svg}<div class="legend">{note}{saving}</div>{unlike}'
 
 
 def settings(chosen: Sequence[Run], lang: str) -> str:
@@ -126,15 +127,15 @@ def scores(chosen: Sequence[Run], lang: str) -> str:
     rows = [(None, [say(lang, "column_rows"), *_counts(measured, pairs, lang)], False)]
     for name in metrics:
         cells = [_score(name, each["tuned"].get(name)) for each in measured]
-        gains = ["", *(_gain(name, pair["difference"].get(name)) for pair in pairs)]
+        gains = ["", *(_gain(name, pair["difference"].get(name), between.is_few(pair)) for pair in pairs)]
         rows.append((None, [say(lang, f"metric_{name}"), *map("".join, zip(cells, gains, strict=True))], False))
     heads = [say(lang, "outputs_metric"), *lettered(evaluated)]
     more = ""
     if len(rows) > SCORES_SHOWN + 1:
         rest = html.table(heads, rows[SCORES_SHOWN + 1 :])
         more = html.folded(say(lang, "scores_more", n=len(rows) - SCORES_SHOWN - 1), rest)
-    note = say(lang, "compare_note", first=html.esc(names[first.name])) if pairs else ""
-    return f'{said}{html.table(heads, rows[: SCORES_SHOWN + 1])}{more}<p class="muted small">{note}</p>'
+    notes = " ".join(between.notes(measured, html.esc(names[first.name]), lang)) if pairs else ""
+    return f'{said}{html.table(heads, rows[: SCORES_SHOWN + 1])}{more}<p class="muted small">{notes}</p>'
 
 
 def _counts(measured: Sequence[Any], pairs: Sequence[Mapping[str, Any]], lang: str) -> list[str]:
@@ -150,12 +151,12 @@ def _score(metric: str, value: float | None) -> str:
     return "–" if value is None else charts.shown(metric, value)
 
 
-def _gain(metric: str, gain: Mapping[str, Any] | None) -> str:
-    """A difference with its interval; blue or amber where chance alone is unlikely to give it."""
+def _gain(metric: str, gain: Mapping[str, Any] | None, few: bool) -> str:
+    """A difference with its interval; blue or amber where chance alone is unlikely to give it, on more than a `few` rows."""
     if not gain:
         return ""
     difference = Difference(*(gain[part] for part in ("delta", "low", "high", "p")))
-    css = "same" if not difference.clear else "better" if gained(metric, difference.delta) > 0 else "worse"
+    css = "same" if few or not difference.clear else "better" if gained(metric, difference.delta) > 0 else "worse"
     low, high = (charts.gained(metric, gain[end]) for end in ("low", "high"))
     return f' <span class="{css}">{charts.gained(metric, gain["delta"])}</span> <span class="muted small">{low} … {high}</span>'
 
