@@ -241,6 +241,8 @@ GUESSES = [
     (each(lambda i: {"Anfrage": f"was ist mit {i} los", "Reaktion": f"das ist {i} dazu"}), "prompt=Anfrage,completion=Reaktion"),
     (each(lambda i: {"data": {"body text": f"hi there you {i}"}, "meta": {"kind": AB[i % 2]}}), "'text=data.body text,label=meta.kind'"),
     (each(lambda i: {"inputs": {"question": f"was ist mit {i} los"}, "outputs": {"answer": f"das ist {i} dazu"}}), "prompt=inputs.question,completion=outputs.answer"),
+    (each(lambda i: {"year": 1900 + i % 2, "title": f"Film {i}", "genre": AB[i % 2], "plot": f"they met {i} times and more often than that"}), "text=plot,label=genre"),
+    (each(lambda i: {"body": f"how do I sort {i} things", "tags": f"<sort><x{i}>", "y": AB[i % 2]}), "text=body,label=y"),
     (each(lambda i: {"locale": AB[i // 2 % 2], "utt": f"wake me up at {i}", "intent": AB[i % 2]}), "text=utt,label=intent"),
     (each(lambda i: {"text": f"wake me up at {i}", "language": "en", "mood": AB[i % 2]}), "text=text,label=mood"),
     (each(lambda i: {"en": f"the cat {i}", "fr": f"le chat {i}", "de": f"die Katze {i}"}), "source=en,target=fr"),

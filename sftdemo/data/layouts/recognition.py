@@ -208,10 +208,24 @@ def recognize(search: Search, loose: bool = False) -> tuple[Mapping, list[Fault]
         columns = {"prompt": mapping.columns["text"], "completion": mapping.columns["label"]}
         mapping = Mapping(next(layout for layout in LAYOUTS if layout.name == "prompt_completion"), columns)
     mapping = Mapping(mapping.layout, {**mapping.columns, **_extras(mapping, search, named)})
+    if mapping.layout.name == "text_label" and not search.named and _is_doubtful(mapping, search):
+        return None
     return mapping, _deviations(search.columns.rows, mapping, fits)
 
 
 _BY_VALUES = ("auto", "extraction", "source_target", "messages")
+
+
+def _is_doubtful(mapping: Mapping, search: Search) -> bool:
+    """Whether another column may be the text or the label: a far longer text, or labels where nearly every row has another."""
+    columns, used = search.columns, set(mapping.columns.values())
+    others = [column for column in search.every if column not in used and not columns.numbering(column)]
+    text, label = mapping.columns["text"], mapping.columns["label"]
+    if key(text) in roles.SHORT_TEXTS:
+        longest = 2 * columns.length(text)
+        if any(columns.texts(column) and columns.length(column) > longest for column in others):
+            return True
+    return columns.varied(label) and any(columns.few(column) and not columns.constant(column) for column in others)
 
 
 def _extras(mapping: Mapping, search: Search, named: Names[str, str]) -> dict[str, str]:
@@ -292,7 +306,7 @@ def suggestion(search: Search, flat: Search) -> dict[str, str]:
     if len(languages) > 1:
         return {"source": languages[0], "target": languages[1]}
     candidates = [column for column in flat.every if key(column) not in SPEAKER]
-    named = [column for column in candidates if key(column) in roles.LABEL]
+    named = [column for name in (*roles.LABEL, *roles.LOOSE_LABEL) for column in candidates if key(column) == name]
     return guess(flat.columns, [*named, *(column for column in candidates if column not in named)])
 
 

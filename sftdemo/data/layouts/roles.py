@@ -90,6 +90,7 @@ TEXT = (
     ),
     *("statement", "description", "headline", "title", "query", "question", "prompt", "input", "文本", "内容", "评论"),
 )
+SHORT_TEXTS = ("title", "headline", "query", "question", "prompt", "input")  # often beside a longer text
 LABEL = (
     *(
         "label_text",

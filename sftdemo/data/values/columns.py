@@ -86,6 +86,16 @@ class Columns:
         values = self.values(column)
         return bool(values) and all(_DATE.match(str(value)) for value in values)
 
+    def length(self, column: str) -> float:
+        """Characters of a value, on average."""
+        values = self.values(column)
+        return sum(map(len, map(str, values))) / max(1, len(values))
+
+    def varied(self, column: str) -> bool:
+        """Whether nearly every row has another value."""
+        values = self.values(column)
+        return len(values) > 4 and 10 * len(set(map(str, values))) >= 9 * len(values)
+
     def opened(self, column: str) -> bool:
         """Whether the values are objects, which hold columns of their own."""
         values = self.values(column)
@@ -170,7 +180,7 @@ def guess(columns: Columns, every: Sequence[str]) -> dict[str, str]:
     few = [column for column in candidates if columns.few(column) and not columns.constant(column)]
     texts = [column for column in candidates if column not in few and columns.texts(column)]
     if texts and few:
-        longest = max(texts, key=lambda column: sum(map(len, columns.values(column))) / len(columns.values(column)))
+        longest = max(texts, key=columns.length)
         return {"text": longest, "label": few[0]}
     objects = [column for column in candidates if columns.objects(column)]
     pair = [*texts, *objects][:2]
