@@ -129,6 +129,17 @@ def regular(path: Path) -> os.stat_result:
     return status
 
 
+def why(error: Exception) -> Text:
+    """What kept a file from being read, without its path, which the message of an OSError has in it."""
+    if isinstance(error, FileNotFoundError):
+        return Text("is missing")
+    if isinstance(error, UnicodeDecodeError):
+        return Text("is no UTF-8 text")
+    if isinstance(error, OSError):
+        return Text("can't be read: {problem}", problem=error.strerror)
+    return error.args[0] if error.args and isinstance(error.args[0], Text) else Text(str(error))
+
+
 def check_packing(member: zipfile.ZipInfo) -> None:
     """Raise NotImplementedError for what Python unpacks whole, however few bytes are asked for: of bzip2 and LZMA ten kilobytes
     can be gigabytes."""

@@ -98,6 +98,19 @@ def test_models_are_the_base_and_the_runs(client: httpx.Client) -> None:
     assert client.get("/v1/models/none").json()["error"]["code"] == "model_not_found"
 
 
+def test_each_run_is_looked_at_once_however_many_there_are(
+    client: httpx.Client, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three hundred took minutes: each name was looked up among all."""
+    for number in range(20):
+        shutil.copytree(home / "runs" / "moods", home / "runs" / f"copy{number}")
+    looked: list[str] = []
+    is_ready = models.is_ready
+    monkeypatch.setattr(models, "is_ready", lambda run: (looked.append(run.name), is_ready(run))[1])
+    listed = [model["id"] for model in client.get("/v1/models").json()["data"]]
+    assert len(listed) == len(set(listed)) == 43 and sorted(looked) == sorted(set(looked))
+
+
 def test_answers_are_those_of_python(client: httpx.Client) -> None:
     pair = load("moods")
     wanted = {"base": "", "tuned": ""}

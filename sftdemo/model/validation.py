@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sftdemo.errors import Text, UserError
-from sftdemo.files import regular
+from sftdemo.files import parsed, regular, why
 
 CONFIG_BYTES = 2**20
 INDEX_BYTES = 2**25
@@ -93,26 +92,29 @@ def header(file: Path) -> dict[str, dict[str, Any]]:
     """The tensors of a safetensors file by name, each with dtype, shape and data_offsets; UserError where it lies."""
     try:
         return _header(file)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError, struct.error) as error:
-        raise UserError(
-            "The weights in {file} are damaged: {reason}; fetch or save the model again.", file=file, reason=error
-        ) from error
+    except (OSError, ValueError) as error:
+        reason = why(error)
+    except (TypeError, KeyError, AttributeError):
+        reason = Text("the header doesn't describe tensors")
+    raise UserError(
+        "The weights in {file} are damaged: {reason}; fetch or save the model again.", file=file, reason=reason
+    )
 
 
 def _header(file: Path) -> dict[str, dict[str, Any]]:
     size = regular(file).st_size
     with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
+        length = int.from_bytes(stream.read(8), "little")
         if length > min(HEADER_BYTES, size - 8):
-            raise ValueError("the header is longer than the file")
-        tensors = json.loads(stream.read(length))
+            raise ValueError(Text("the header is longer than the file"))
+        tensors = parsed(stream.read(length).decode())
     tensors.pop("__metadata__", None)
     for name, tensor in tensors.items():
         shape, (begin, end) = tensor["shape"], tensor["data_offsets"]
         if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)) or end > size - 8 - length:
-            raise ValueError(f"the tensor {name[:100]!r} isn't in the file")
+            raise ValueError(Text("the tensor {name!r} isn't in the file", name=name[:100]))
         if (end - begin) * 8 != math.prod(shape) * _BITS[tensor["dtype"]]:
-            raise ValueError(f"the tensor {name[:100]!r} has another size than its shape says")
+            raise ValueError(Text("the tensor {name!r} has another size than its shape says", name=name[:100]))
     return tensors  # type: ignore[no-any-return]
 
 

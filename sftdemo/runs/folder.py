@@ -19,7 +19,7 @@ from sftdemo.config.kinds import CHAT
 from sftdemo.config.settings import value_hint
 from sftdemo.config.train import TrainConfig
 from sftdemo.errors import Text, UserError
-from sftdemo.files import FULL, overwrite_json, parsed, read_json, read_jsonl, regular, stamp, write_json
+from sftdemo.files import FULL, overwrite_json, parsed, read_json, read_jsonl, regular, stamp, why, write_json
 from sftdemo.runs.process import identity, is_alive, process_start
 from sftdemo.schema.evaluation import GeneralRow, OutputRow, Scores
 from sftdemo.schema.json_types import problem_in
@@ -68,17 +68,6 @@ class DamagedRun(UserError):
         super().__init__(template, name=run, reason=self.reason)
 
 
-def _why(error: Exception) -> Text:
-    """What kept a file from being read, without its path, which the message of an OSError has in it."""
-    if isinstance(error, FileNotFoundError):
-        return Text("is missing")
-    if isinstance(error, UnicodeDecodeError):
-        return Text("is no UTF-8 text")
-    if isinstance(error, OSError):
-        return Text("can't be read: {problem}", problem=error.strerror)
-    return error.args[0] if error.args and isinstance(error.args[0], Text) else Text(str(error))
-
-
 def error_keys(error: Text) -> dict[str, Any]:
     """What status.json says of an error: its text, and the template and values that other languages are made from."""
     text = Text(error).to_json()
@@ -124,7 +113,7 @@ class Run:
         try:
             yield
         except (OSError, ValueError, MemoryError) as error:
-            raise DamagedRun(self.name, file, _why(error)) from error
+            raise DamagedRun(self.name, file, why(error)) from error
 
     def _json(self, file: str, kind: type) -> Any:
         with self.reading(file):

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from sftdemo import files, runs
 from sftdemo.errors import UserError, unexpected
 from sftdemo.log import LOG
+from sftdemo.runs.listing import created
 from sftdemo.ui import models
 from sftdemo.ui.access import rights
 from sftdemo.ui.openai_request import ApiError, Wish, read_wish, stop_cut
@@ -44,37 +45,37 @@ def ready_runs() -> list[runs.Run]:
     return [run for run in runs.list_runs() if models.is_ready(run)]
 
 
-def model_names() -> list[str]:
-    """All that can be asked: each run, its base, and the newest run's base by its short name."""
-    names = [run.name for run in ready_runs()]
-    return [*([BASE] if names else []), *(name for run in names for name in (run, f"{BASE}:{run}"))]
+def all_models() -> dict[str, tuple[runs.Run, str]]:
+    """All that can be asked, with the run and which side of it: each run, its base, and the newest run's base by its short name."""
+    ready = ready_runs()
+    asked = {BASE: (ready[0], "base")} if ready else {}
+    for run in ready:
+        asked[run.name] = run, "tuned"
+        asked.setdefault(f"{BASE}:{run.name}", (run, "base"))
+    return asked
 
 
-def find_model(name: str) -> tuple[str, str]:
+def find_model(name: str) -> tuple[runs.Run, str]:
     """The run that a model's name stands for, and which side of it."""
-    ready = {run.name: run for run in ready_runs()}
-    if name in ready:
-        return name, "tuned"
-    run = next(iter(ready), "") if name == BASE else name.removeprefix(f"{BASE}:")
-    if run not in ready:
-        names = ", ".join(model_names()[:9]) or "none yet"
+    asked = all_models()
+    if name not in asked:
+        names = ", ".join([*asked][:9]) or "none yet"
         raise ApiError(404, f"There is no model {name[:80]!r}; there are: {names}.", "model", "model_not_found")
-    return run, "base"
+    return asked[name]
 
 
-def described(name: str) -> dict[str, Any]:
-    run, _ = find_model(name)
-    created = int((runs.named(run).path / "config.json").stat().st_mtime)
-    return {"id": name, "object": "model", "created": created, "owned_by": "sftdemo"}
+def described(name: str, run: runs.Run) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": int(created(run.path)), "owned_by": "sftdemo"}
 
 
 async def list_models(request: Request) -> Response:
-    data = await models.in_thread(lambda: [described(name) for name in model_names()])
+    data = await models.in_thread(lambda: [described(name, run) for name, (run, _) in all_models().items()])
     return JSONResponse({"object": "list", "data": data})
 
 
 async def show_model(request: Request) -> Response:
-    return JSONResponse(await models.in_thread(lambda: described(request.path_params["name"])))
+    name = request.path_params["name"]
+    return JSONResponse(await models.in_thread(lambda: described(name, find_model(name)[0])))
 
 
 async def body_of(request: Request) -> Any:
@@ -149,7 +150,7 @@ async def hung_up(request: Request) -> AsyncGenerator[asyncio.Event, None]:
 async def begun(wish: Wish, should_stop: Callable[[], bool]) -> Completion:
     """The question, in line; faults of the prompt and a line that is too long come now, and not in the middle of a stream."""
     run, side = await models.in_thread(lambda: find_model(wish.model))
-    served = await models.served(run)
+    served = await models.served(run.name)
     tokens, events = await served.begin(
         wish.messages, wish.config, ASKER, should_stop, sides=(side,), most=MOST_AT_ONCE
     )
