@@ -45,7 +45,10 @@ def read_json(path: Path, most: int, name: str) -> dict[str, Any]:
             raise ValueError("it holds no JSON object")
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            "The {file} of {model} can't be read: {reason}.", file=path.name, model=name, reason=error
+            "The {file} of {model} can't be read: {reason}.",
+            file=path.name,
+            model=name,
+            reason=getattr(error, "strerror", error),
         ) from error
     return value
 

@@ -199,4 +199,8 @@ LIBRARIES = {
     "';' expected after '\"'": "引号之后应为 ';'",
     "'\t' expected after '\"'": "引号之后应为 '\\t'",
     "'|' expected after '\"'": "引号之后应为 '|'",
+    "the header doesn't describe tensors": "文件头描述的不是张量",
+    "the header is longer than the file": "文件头比文件还长",
+    "the tensor {name!r} isn't in the file": "文件中没有张量 {name!r}",
+    "the tensor {name!r} has another size than its shape says": "张量 {name!r} 的大小与其形状不符",
 }
