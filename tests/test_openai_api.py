@@ -167,6 +167,7 @@ def test_what_may_become_a_stop_sequence_is_held_back() -> None:
         ({"messages": "hello"}, 400, "messages"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, 400, "messages[0]"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "text": "x"}]}]}, 400, "messages[0]"),
         ({"messages": [{"role": "user", "content": "bad " * 50_000}]}, 400, None),
         ({"messages": [{"role": "user", "content": "bad " * 900}]}, 400, None),
         ({"temperature": 3}, 400, "temperature"),

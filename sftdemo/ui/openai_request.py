@@ -106,7 +106,8 @@ def read_message(message: Any, where: str) -> dict[str, str]:
             raise ApiError(400, f"{where}.{str(name)[:80]} isn't served here.", where, "unsupported_parameter")
     content = message.get("content")
     if isinstance(content, list):  # parts of text
-        texts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
+        are_texts = all(isinstance(part, Mapping) and part.get("type", "text") == "text" for part in content)
+        texts = [part.get("text") for part in content] if are_texts else [None]
         if not all(isinstance(text, str) for text in texts):
             raise ApiError(400, f"{where}.content has parts that aren't text; only text is read here.", where)
         content = "".join(map(str, texts))
