@@ -327,6 +327,25 @@ def test_a_session_has_a_plain_name(public: str) -> None:
         assert httpx.post(f"{public}/gradio_api/call/runs", content=body, headers=JSON).status_code == 403, session
 
 
+def test_a_session_without_a_name_is_nobodys(public: str, faults: list[logging.LogRecord]) -> None:
+    """Gradio took the event into its queue and lost whose it was."""
+    body = {"fn_index": 0, "data": [], "session_hash": ""}
+    assert httpx.post(f"{public}/gradio_api/queue/join", json=body).status_code == 403
+    assert [record for record in faults if record.levelno >= logging.ERROR] == []
+
+
+def test_an_event_that_says_it_is_several_is_still_its_visitors(running_app: tuple[Any, str], public: str) -> None:
+    """Of a list of requests nobody could tell who sent them, and that was the owner."""
+    asked: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        require = rights.require
+        patch.setattr(rights, "require", lambda request, *of: (asked.append(rights.visitor(request).role), require(request, *of))[1])  # fmt: skip
+        body = {"fn_index": 0, "data": [], "session_hash": "several", "batched": True}
+        httpx.post(f"{public}/gradio_api/queue/join", json=body).raise_for_status()
+        told = httpx.get(f"{public}/gradio_api/queue/data", params={"session_hash": "several"}).text
+    assert "process_completed" in told and asked and set(asked) == {"visitor"}
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -44,6 +44,8 @@ class Blocks(gr.Blocks):  # type: ignore[misc]
     async def process_api(self, block_fn: Any, inputs: list[Any], *arguments: Any, **named: Any) -> Any:
         event = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
         request = named.get("request")
+        if isinstance(request, list):  # as Gradio makes it of an event that says it is several
+            named["request"] = request = request[0]
         try:
             rights.require(request, getattr(event.fn, "needs", "look"))  # what has none is a component's own
             if named.get("iterator") is None:  # at the first of an event's updates

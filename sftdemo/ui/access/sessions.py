@@ -41,7 +41,7 @@ def refusal(session: object, sender: Visitor) -> tuple[int, Text] | None:
     """
     if session is None:
         return None
-    if not isinstance(session, str) or len(session) > MOST_CHARACTERS or not session.isprintable():
+    if not isinstance(session, str) or not 0 < len(session) <= MOST_CHARACTERS or not session.isprintable():
         return 403, FOREIGN
     with _guard:
         if session not in _holders:

@@ -1,6 +1,11 @@
 """读取文件时的问题和说明的中文：左边是核心代码的英文模板，右边的占位符与左边相同。"""
 
 FILES = {
+    # 模型权重。
+    "the header doesn't describe tensors": "文件头描述的不是张量",
+    "the header is longer than the file": "文件头比文件还长",
+    "the tensor {name!r} isn't in the file": "文件中没有张量 {name!r}",
+    "the tensor {name!r} has another size than its shape says": "张量 {name!r} 的大小与其形状不符",
     # 压缩包。
     "Pack one of: {names}.": "请打包以下格式之一：{names}。",
     "This isn't a ZIP that can be read.": "这不是可读取的 ZIP 文件。",
@@ -199,8 +204,4 @@ LIBRARIES = {
     "';' expected after '\"'": "引号之后应为 ';'",
     "'\t' expected after '\"'": "引号之后应为 '\\t'",
     "'|' expected after '\"'": "引号之后应为 '|'",
-    "the header doesn't describe tensors": "文件头描述的不是张量",
-    "the header is longer than the file": "文件头比文件还长",
-    "the tensor {name!r} isn't in the file": "文件中没有张量 {name!r}",
-    "the tensor {name!r} has another size than its shape says": "张量 {name!r} 的大小与其形状不符",
 }
