@@ -213,4 +213,4 @@ def test_on_a_phone_what_was_chosen_stands_first_and_so_does_a_run(
     settled(page)
     go(page, "train")
     expect(page.locator("#train-view")).to_contain_text("busy", timeout=SLOW_MS)
-    assert in_order("#train-view", "#plan", "#presets")
+    assert in_order("#train-view", "#train-plan", "#presets")
