@@ -210,11 +210,16 @@ def test_own_data_are_shown_guessed_confirmed_and_repaired_in_a_click_each(tab, 
     assert (prompt, answer) == ("Kommentar vom Gast", "Urteil")
     assert ("Urteil · 3 labels", "Urteil") in before[tab.answer]["choices"]
     assert "Gastkommentar 0 zum Essen" in before[tab.preview] and "text_label" not in before[tab.verdict]
+    assert before[tab.page.unready] == "a.csv"
     read, *_ = tab.pick_pair(None, before[tab.looked], 1, prompt, answer, **unset(tab))
     assert read[tab.repair]["visible"] and read[tab.leave_out]["visible"] and not read[tab.confirm]["visible"]
     assert "Answer: <b>Urteil</b>, 3 labels" in read[tab.mapping] and not read[tab.to_train]["interactive"]
     fixed, *_ = tab.repair_rows(None, read[tab.looked], 1, **unset(tab))
-    assert fixed[tab.to_train]["interactive"] and "71 rows, 2 labels, ready" in fixed[tab.verdict]
+    assert (
+        fixed[tab.page.unready] == ""
+        and fixed[tab.to_train]["interactive"]
+        and "71 rows, 2 labels, ready" in fixed[tab.verdict]
+    )
     assert not fixed[tab.repair]["visible"] and fixed[tab.hold_out]["visible"] and "too few" in fixed[tab.few]
     settings = {**unset(tab), "on_fault": "fix"}
     held, *_ = tab.hold_more_out(None, fixed[tab.looked], 1, **settings)

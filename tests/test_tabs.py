@@ -178,6 +178,9 @@ def test_the_plan_follows_the_form_and_a_run_is_watched(page: Page) -> None:
         and "3 epochs" in shown[tab.plan]
         and "--epochs 3" in shown[tab.command]
     )
+    beside = tab.describe(request(), {"data": "support_tickets"}, "guests.csv", **settings)[tab.plan]
+    assert "guests.csv on Data can" in beside and "this plan is for support_tickets" in beside
+    assert "guests.csv" not in shown[tab.plan]
     saved = re.search(r'href="data:application/yaml;base64,([^"]+)" download', shown[tab.command])
     assert saved and "epochs: 3.0\n" in base64.b64decode(saved[1]).decode()
     with pytest.raises(UserError, match="epochs is -1"):

@@ -38,6 +38,9 @@ class Page:
     blocks: Any
     run: Any  # gr.State: the chosen run's name, "" without one, None until the page has loaded
     data: Any = None  # gr.State: the chosen data as ReadConfig's values, or {}
+    unready: Any = (
+        None  # gr.State: the name of what Data shows if that can't be trained on; what was chosen before stays so
+    )
     timer: Any = None
     chip: Any = None  # the button in the header with the chosen run's name
     tick: Any = None  # the last thing done on a tick; tabs hang theirs after it, so that they see the same or later

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from sftdemo import data
+from sftdemo import data, runs
 from sftdemo.config.read import CLEANING, ReadConfig
 from sftdemo.config.train import TrainConfig
 from sftdemo.errors import Superseded, UserError
@@ -52,6 +52,7 @@ class DataTab:
         # What is looked at, which may not be fit to be trained on: {"data", "columns", "edits", "layout", "mapping"}, and
         # "read", all settings that it was read with
         self.looked = gr.State({})
+        page.unready = gr.State("")
         self.kept = gr.Textbox("", visible="hidden", label=label("step_data"))  # what the browser keeps of it
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=4, min_width=280):
@@ -163,6 +164,7 @@ class DataTab:
         yield {
             self.kept: json.dumps(dict(chosen)),
             self.page.data: {name: value for name, value in chosen.items() if name in FROM_FILE} if good else gr.skip(),
+            self.page.unready: "" if good else runs.source_name(config.data),
             self.looked: looked,
             self.cards: data_views.sample_cards(lang, config.data),
             self.chosen_name: data_views.chosen_name(config.data, lang),
@@ -358,7 +360,16 @@ class DataTab:
         views += [self.repair, self.leave_out, self.few, self.hold_out, self.preview]
         views += [self.prompt, self.answer, self.confirm]
         views += [self.xray, self.show_tokens, self.to_train, self.columns_box, self.placeholders]
-        views += [*self.rows.views, page.data, self.looked, self.kept, self.chosen_name, self.cards, self.row]
+        views += [
+            *self.rows.views,
+            page.data,
+            page.unready,
+            self.looked,
+            self.kept,
+            self.chosen_name,
+            self.cards,
+            self.row,
+        ]
         views += [*self.settings.values(), *self.menus.values()]
         fields = [self.upload, self.elsewhere, *preparing.values()]
         kept, read = {"kept": self.kept}, browser_store.read_js("data")

@@ -128,7 +128,9 @@ class TrainTab:
                     fields[spec.name] = forms.field(TrainConfig, spec.name, min_width=240, **value)
         return fields
 
-    def describe(self, request: gr.Request, chosen: dict[str, Any], **settings: Any) -> dict[Any, Any]:
+    def describe(
+        self, request: gr.Request, chosen: dict[str, Any], unready: str = "", **settings: Any
+    ) -> dict[Any, Any]:
         """The plan and the command of the settings as they stand."""
         lang = language(request)
         if not rights.visitor(request).may("train"):
@@ -144,7 +146,7 @@ class TrainTab:
         data = chosen_data.read(chosen)
         rows = data.splits.get("train", [])
         return {
-            self.plan: plan(config, rows, lang),
+            self.plan: plan(config, rows, lang, unready),
             self.command: command(config, lang),
             self.fields["task"]: task_choice.update(data, config.task, lang),
             self.start: gr.update(interactive=bool(rows)),
@@ -286,13 +288,13 @@ class TrainTab:
 
     def wire(self) -> None:
         page, fields, fault = self.page, self.fields, self.fault
-        settings = {"chosen": page.data, **fields}
+        settings = {"chosen": page.data, "unready": page.unready, **fields}
         described = [self.plan, self.command, self.start, fields["task"]]
         # A page that opens gets a dozen values at once, and would ask a dozen times: the browser clicks this once (style.HEAD).
         # It is made outside the tab, whose parts aren't there before the tab is opened.
         ask = gr.Button("", visible="hidden", elem_id="train-changed")
         # A training that ends tells how fast the next one will be.
-        changes = partial(gr.on, [page.data.change, self.started.change, ask.click])
+        changes = partial(gr.on, [page.data.change, page.unready.change, self.started.change, ask.click])
         wire(changes, self.follow_form, settings, described, fault)
         changed = partial(gr.on, [field.change for field in fields.values()])
         wire(changed, None, None, None, js=ASK_ONCE_JS)

@@ -106,8 +106,8 @@ def lengths(config: TrainConfig, lang: str) -> list[str]:
     ]
 
 
-def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> str:
-    """The plan in one sentence: model, method, data, rows, epochs, time."""
+def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str, unready: str = "") -> str:
+    """The plan in one sentence: model, method, data, rows, epochs, time; and what Data shows if it isn't of that."""
     speed = measured_speed(config)
     n = min(len(rows), config.max_examples or len(rows))
     method = say(lang, f"choice_method_{config.method}")
@@ -129,6 +129,9 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str) -> s
     if not speed and config.model != DEFAULT_MODEL and download.here(config.model) is None:
         time, basis = "", say(lang, "plan_fetch")  # whatever it is, nothing is known of it yet
     note, warning = memory_said(config, rows, lang)
+    if unready:
+        of = {"name": html.cut_name(unready, 40), "data": html.cut_name(runs.source_name(config.data).strip(), 40)}
+        warning += html.block(html.esc(say(lang, "plan_unready", **of)), "small worse")
     ahead = f'<span class="next muted">{say(lang, "plan_next")} </span>'  # in sight beside a run (style.css)
     return html.block(
         f'<div class="big" id="plan">{ahead}{" · ".join(parts)} <span class="muted">{time}</span></div>'
