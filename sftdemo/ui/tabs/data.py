@@ -358,18 +358,9 @@ class DataTab:
         form = {"looked": self.looked, "row": self.row, **preparing, **self.settings}
         views = [self.verdict, self.mapping, self.faults, self.cleaning, self.examples, self.statistics, self.checks]
         views += [self.repair, self.leave_out, self.few, self.hold_out, self.preview]
-        views += [self.prompt, self.answer, self.confirm]
+        views += [self.prompt, self.answer, self.confirm, page.unready]
         views += [self.xray, self.show_tokens, self.to_train, self.columns_box, self.placeholders]
-        views += [
-            *self.rows.views,
-            page.data,
-            page.unready,
-            self.looked,
-            self.kept,
-            self.chosen_name,
-            self.cards,
-            self.row,
-        ]
+        views += [*self.rows.views, page.data, self.looked, self.kept, self.chosen_name, self.cards, self.row]
         views += [*self.settings.values(), *self.menus.values()]
         fields = [self.upload, self.elsewhere, *preparing.values()]
         kept, read = {"kept": self.kept}, browser_store.read_js("data")
