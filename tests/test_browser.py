@@ -207,6 +207,10 @@ def test_on_a_phone_what_was_chosen_stands_first_and_so_does_a_run(
     settled(page)
     assert in_order("#upload", "#verdict", "#repair-rows", "#leave-out-rows", "#data-preview", "#samples")
     assert page.locator("#repair-rows").bounding_box()["height"] < 60, "its words are in one line"
+    page.click("#repair-rows")
+    expect(page.locator("#hold-out")).to_be_visible(timeout=SLOW_MS)
+    assert in_order("#to-train", "#edit-rows", "#data-few", "#hold-out", "#data-preview")
+    assert page.locator("#data-few .s").evaluate("e => e.scrollWidth <= e.clientWidth"), "the sentence wraps"
     monkeypatch.setenv("SFTDEMO_HOME", str(app_home))
     made_run("busy", "running")
     page.reload()

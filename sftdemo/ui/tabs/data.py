@@ -112,7 +112,7 @@ class DataTab:
 
     def _build_remedies(self) -> None:
         """One click for each thing that keeps data from being trained on, or from telling anything."""
-        with gr.Row():
+        with gr.Row(elem_id="data-remedies"):
             self.repair = gr.Button(label("data_repair"), visible=False, elem_id="repair-rows")
             self.leave_out = gr.Button(label("data_leave_out"), visible=False, elem_id="leave-out-rows")
             self.edit = gr.Button(label("rows_open"), visible=False, elem_id="edit-rows")
@@ -120,7 +120,7 @@ class DataTab:
         self.hold_out = gr.Button(label("data_hold_out"), visible=False, elem_id="hold-out")
 
     def _build_pair(self) -> None:
-        with gr.Row():
+        with gr.Row(elem_id="data-pair"):
             options: dict[str, Any] = {"visible": False, "min_width": 150}
             self.prompt = gr.Dropdown([], label=label("column_prompt"), elem_id="prompt-column", **options)
             self.answer = gr.Dropdown([], label=label("column_answer"), elem_id="answer-column", **options)
