@@ -352,6 +352,15 @@ def test_a_folder_that_may_not_be_looked_into(bad: runs.Run, tab: RunsTab, capsy
         folder.chmod(0o755)
 
 
+@pytest.mark.parametrize("template", ["{a.b}", "{a!x}", "{", "{b}"])
+def test_why_a_run_failed_is_its_text_where_the_template_does_not_fit(
+    bad: runs.Run, tab: RunsTab, template: str
+) -> None:
+    status = files.read_json(bad.path / "status.json") | {"state": "failed", "error": "It broke."}
+    files.write_json(bad.path / "status.json", status | {"error_key": template, "error_values": {"a": [1]}})
+    assert "It broke." in tab.pick(SimpleNamespace(value="bad"), request(), run_name="good")[tab.info]
+
+
 def test_a_setting_that_this_version_does_not_have_is_compared_by_its_key(bad: runs.Run) -> None:
     config = files.read_json(bad.path / "config.json")
     files.write_json(bad.path / "config.json", config | {"settings": config["settings"] | {"later_<b>": 5}})

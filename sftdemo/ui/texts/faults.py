@@ -65,7 +65,7 @@ def _translated(text: Text, lang: str) -> str:
             {name: _value(value, lang) for name, value in text.values.items()},
             comma="、" if lang == "zh" else ", ",
         )
-    except (LookupError, ValueError, TypeError):  # values from a file that somebody else wrote
+    except (LookupError, ValueError, TypeError, AttributeError):  # values from a file that somebody else wrote
         return str(text)
 
 
