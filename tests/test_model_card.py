@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from sftdemo import files, runs
+from sftdemo.evaluation.summary import base_of_labels
 from sftdemo.model.label_facts import LabelFacts
 from sftdemo.training import card_pictures
 from sftdemo.training.model_card import Terms, write_card
@@ -94,6 +95,16 @@ def test_what_does_not_chat_is_used_otherwise(run, tmp_path, kind, tag, code):
     use = card.text.partition("## Use")[2]
     assert card.data.pipeline_tag == tag and code in use and not {"vllm", "ollama", "chat_template"} & set(use.split())
     compile(re.search(r"```python\n(.*?)\n```", use, re.DOTALL)[1], "card", "exec")
+    assert "assistant" not in card.text and ("greedily" in card.text) is (kind == "seq2seq")
+    write_card(run, tmp_path, "adapter", "")
+    assert "Its base is a folder `base` of the machine" in (tmp_path / "README.md").read_text()
+    if kind == "classification":  # as a newer evaluation's verdict says it
+        (evaluation, *_) = run.evaluations()
+        path, (said, _) = run.path / "evaluations" / evaluation / "scores.json", base_of_labels("lora", kind)
+        assert card.text.count(said) == 1
+        files.write_json(path, {**files.read_json(path), "summary": {"en": f"It is better. {said}", "zh": ""}})
+        write_card(run, tmp_path, "merged", "")
+        assert (tmp_path / "README.md").read_text().count(said) == 1
 
 
 def test_its_python_runs(run, tiny, tmp_path, monkeypatch):

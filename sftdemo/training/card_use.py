@@ -124,8 +124,9 @@ def messages(run: Run, settings: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def how_to_use(run: Run, form: str, base: str, settings: Mapping[str, Any], repository: str) -> str:
     """How it is talked to by transformers, vLLM and Ollama, a few lines each, and asked as in training."""
+    base_here = [_LOCAL_BASE.format(base=base)] if form == "adapter" and not is_hub_id(base) else []
     if run.kind != kinds.CHAT:
-        return _use_without_chat(run, form, settings, repository or ".")
+        return "\n\n".join([*base_here, _use_without_chat(run, form, settings, repository or ".")])
     name = (repository or run.name).rpartition("/")[2]
     library, kind = (
         ("peft", "AutoPeftModelForCausalLM") if form == "adapter" else ("transformers", "AutoModelForCausalLM")
@@ -167,9 +168,7 @@ def how_to_use(run: Run, form: str, base: str, settings: Mapping[str, Any], repo
         "Ollama:",
         _shell(ollama),
     ]
-    if form == "adapter" and not is_hub_id(base):
-        blocks.insert(0, _LOCAL_BASE.format(base=base))
-    return "\n\n".join([*_several(run), *blocks])
+    return "\n\n".join([*_several(run), *base_here, *blocks])
 
 
 def _several(run: Run) -> list[str]:

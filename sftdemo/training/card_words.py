@@ -30,13 +30,19 @@ _OF_TEXTS = Words(
     "Tasks like the rows it was trained on, asked in the same words.",
     "It keeps the limits of its base, may have forgotten some of what the base knew, and can be wrong with confidence.",
 )
+_OF_SEQ2SEQ = Words(
+    "fine-tuned",
+    "Loss: cross-entropy of the target's tokens and their end.",
+    "Texts like the sources it was trained on, with what stood before them there.",
+    _OF_TEXTS.limits,
+)
 
 
 def of(run: Run) -> Words:
     """The words for a run's model."""
-    return (
-        {"classification": _of_labels, "tokens": _of_tags}[run.kind](run) if run.kind in kinds.LABELLING else _OF_TEXTS
-    )
+    if run.kind in kinds.LABELLING:
+        return {"classification": _of_labels, "tokens": _of_tags}[run.kind](run)
+    return _OF_SEQ2SEQ if run.kind == kinds.SEQ2SEQ else _OF_TEXTS
 
 
 def _named(labels: Sequence[str]) -> str:
@@ -56,7 +62,7 @@ def _of_tags(run: Run) -> Words:
         f"Marks entities in texts like those it was trained on, of the kinds {_named(facts.entity_kinds)}",
         "It knows no other kinds, marks whole words, none of them twice, and can be wrong with confidence. A text is read "
         f"{facts.window} tokens at once; of a longer one's chunks each word is told by the one that has the most around it.",
-        f"\n\n{base_of_labels(method, run.kind)[0]}",
+        base_of_labels(method, run.kind)[0],
     )
 
 
@@ -70,5 +76,5 @@ def _of_labels(run: Run) -> Words:
         "It has no other label for a text that none of these fits, and can be wrong with confidence. A text is read "
         f"{facts.window} tokens at once; the probabilities of a longer one's chunks are averaged. Logits divided by "
         f"{facts.temperatures['tuned']:.3g}, a temperature fitted on the validation rows, give the probabilities measured here.",
-        f"\n\n{base_of_labels(method, several=facts.several)[0]}",
+        base_of_labels(method, several=facts.several)[0],
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sftdemo import files
+from sftdemo.config.kinds import LABELLING
 from sftdemo.config.start import DEFAULT_MODEL
 from sftdemo.config.train import SOURCES, TrainConfig
 from sftdemo.data.sources import card_path, front_matter
@@ -105,7 +106,7 @@ licence: {data_license or UNKNOWN}.
 
 ## Measured
 
-{pictures}{_measured(scores)}{words.base}
+{pictures}{_measured(scores, run.kind, words.base)}
 
 {votes}
 
@@ -195,9 +196,10 @@ def _newest_scores(run: Run) -> Scores | None:
     return None
 
 
-def _measured(scores: Scores | None) -> str:
+def _measured(scores: Scores | None, kind: str, about_base: str) -> str:
+    """The newest evaluation, and what its base is, which the verdict of a newer one says itself."""
     if scores is None:
-        return "Not evaluated yet."
+        return "\n\n".join(filter(None, ("Not evaluated yet.", about_base)))
     lines = ["| metric | base | tuned | difference, 95 % interval | p (Holm) |", "| --- | --- | --- | --- | --- |"]
     for metric, gain in scores["difference"].items():
         if metric in METRICS:
@@ -206,7 +208,11 @@ def _measured(scores: Scores | None) -> str:
                 for value in (scores["base"][metric], scores["tuned"][metric], gain["delta"], gain["low"], gain["high"])
             )
             lines.append(f"| {metric} | {base} | {tuned} | {delta} ({low} to {high}) | {gain['p_holm']:.4f} |")
-    return f"On {scores['n']} held-out rows, greedily:\n\n" + "\n".join(lines) + f"\n\n{scores['summary']['en']}"
+    beams = scores.get("settings", {}).get("beams", 1)
+    how = "" if kind in LABELLING else ", greedily" if beams == 1 else f", by {beams} beams"
+    said = scores["summary"]["en"]
+    told = said if not about_base or about_base in said else f"{said}\n\n{about_base}"
+    return f"On {scores['n']} held-out rows{how}:\n\n" + "\n".join(lines) + f"\n\n{told}"
 
 
 def _votes(run: Run) -> str:
