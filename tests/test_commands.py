@@ -104,7 +104,7 @@ def test_check_lists_all_faults_and_fails(capsys, tmp_path, tiny):
         (["train", "--data", "support_tickets", "--epochs", "0"], 2, "epochs is 0; the least is 0.001."),
         (["runs", "show"], 2, "runs show needs the name of a run."),
         (["score", "nope.jsonl"], 1, "nope.jsonl"),
-        (["compare", "nope", "--prompt", "x", "--temperature", "9"], 2, "temperature is 9.0; the most is 2."),
+        (["compare", "nope", "--prompt", "x", "--temperature", "9"], 2, "temperature is 9; the most is 2."),
     ],
 )
 def test_a_fault_is_one_line(capsys, home, words, status, said):

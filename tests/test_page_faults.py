@@ -50,8 +50,8 @@ def wrong_setting() -> None:
         (lambda: runs.named("gone"), "没有运行 'gone'；名称见运行列表。", "There is no run 'gone'"),
         (
             wrong_setting,
-            "“轮次”的值是 0.0，不能小于 0.001。“学习率”的值是 7，不能大于 1。",
-            "learning_rate is 7; the most is 1.",
+            "“轮次”的值是 0，不能小于 0.001。“学习率”的值是 7，不能大于 1。",
+            "“Learning rate” is 7; the most is 1.",
         ),
         (
             lambda: {}["/home/ann/secret"],

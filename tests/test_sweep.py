@@ -292,7 +292,7 @@ def test_combinations_begin_with_the_usual_one_and_keep_the_scale() -> None:
         ({"learning_rate": "fast"}, {}, "learning_rate is 'fast'; give numbers as a list"),
         ({"rank": "8.5,4"}, {}, "lora_r is 8.5; give a whole number"),
         ({"epochs": "1,nan"}, {}, "epochs is nan"),
-        ({"learning_rate": "1e-4,7"}, {}, "learning_rate is 7.0; the most is 1"),
+        ({"learning_rate": "1e-4,7"}, {}, "learning_rate is 7; the most is 1"),
         ({"learning_rate": "1e-4", "rank": "8", "epochs": "1,1.0"}, {}, "one combination"),
         ({"learning_rate": ",".join(f"{n}e-5" for n in range(1, MOST))}, {}, "combinations are too many"),
         ({"rank": "8"}, {"method": "full"}, "rank is for method lora"),
