@@ -108,7 +108,7 @@ def test_the_form_refuses_what_is_no_list_and_begins_nothing(page: Page, labelle
     tab = TrainTab(page)
     with pytest.raises(UsageError, match="learning_rate is 'fast'"):
         tab.try_settings(request(), {"data": labelled}, sweep_learning_rate="fast", sweep_minutes=3)
-    with pytest.raises(UsageError, match=r"minutes is 0\.0"):
+    with pytest.raises(UsageError, match=r"minutes is 0;"):
         tab.try_settings(request(), {"data": labelled}, sweep_minutes=0)
     assert runs.list_runs() == []
 
