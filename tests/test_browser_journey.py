@@ -133,13 +133,15 @@ def compare(page: Any, *compared: runs.Run) -> None:
     expect(page.locator("#compare-measured")).not_to_contain_text(say("en", "set_learning_rate"))
 
 
-def taken_home(page: Any, run: runs.Run, place: Path) -> Path:
+def taken_home(page: Any, run: runs.Run, place: Path, form: str = "adapter") -> Path:
     """The folder of the ZIP that was downloaded."""
     page.locator(f"#runs-table tr[data-pick='{run.name}']").click()
     settled(page)
-    page.locator("#export button").first.click()
+    if not page.locator("#export-go").is_visible():
+        page.locator("#export button").first.click()
+    page.locator(f"#export-format input[value='{form}']").check()
     page.click("#export-go")
-    link = page.locator("#export-view a")
+    link = page.locator(f"#export-view a[download='{run.name}-{form}.zip']")
     expect(link).to_be_visible(timeout=PROCESS_MS)
     with page.expect_download() as saved:
         link.click()
