@@ -227,6 +227,13 @@ def test_a_text_is_said_in_chinese_with_all_its_parts():
     assert in_words(DataError(found), "en") == str(DataError(found))
 
 
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_a_template_that_is_none_of_ours_is_its_text(lang):
+    """One in a run's status.json may ask for any width."""
+    said = Text.from_json({"text": "It failed.", "key": "{x:>99999999}", "values": {"x": "a"}})
+    assert in_words(said, lang) == "It failed."
+
+
 def test_an_error_in_one_of_several_sources_names_it_in_chinese(tmp_path):
     with pytest.raises(UserError) as error:
         read(f"support_tickets + {tmp_path}/none.csv")

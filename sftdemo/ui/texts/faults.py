@@ -57,11 +57,13 @@ def in_words(fault: str | UserError, lang: str) -> str:
 
 def _translated(text: Text, lang: str) -> str:
     template = TRANSLATIONS[lang].get(text.key) or WORDS[lang].get(text.key)
-    if template is None and not (lang == "en" and text.values):
+    if template is None and lang == "en" and text.values and text.key in TEMPLATES:
+        template = text.key
+    if template is None:  # without one, or one in a file that somebody else wrote, and may ask for any width
         return str(text)
     try:
         return fill(
-            template or text.key,
+            template,
             {name: _value(value, lang) for name, value in text.values.items()},
             comma="、" if lang == "zh" else ", ",
         )
