@@ -89,7 +89,8 @@ def test_the_plan_is_asked_for_once_of_all_that_changes_at_once(app_home: Path, 
     page.locator("#TrainConfig-epochs input").fill("7")
     expect(page.locator("#train-command")).to_contain_text("--epochs 7", timeout=SLOW_MS)
     settled(page)
-    assert [names[number] for number in asked] == ["follow_form"]
+    bars = {number for number, name in names.items() if name.startswith("refresh_bar")}  # a tick may come meanwhile
+    assert [names[number] for number in asked if number not in bars] == ["follow_form"]
     page.context.close()
 
 

@@ -57,6 +57,14 @@ def test_no_path_of_this_machine_is_published(run, tmp_path):
     assert "edits" not in card and "/home/me" not in card and "secret" not in card
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_settings_of_lora_are_told_of_lora_alone(run, tmp_path, method):
+    config = run.config()
+    files.write_json(run.path / "config.json", config | {"settings": config["settings"] | {"method": method}})
+    write_card(run, tmp_path, "adapter", "")
+    assert ("lora_r" in (tmp_path / "README.md").read_text()) is (method == "lora")
+
+
 def test_nothing_is_drawn_of_nothing(run, tmp_path):
     shutil.rmtree(run.path / "evaluations")
     (run.path / "metrics.jsonl").unlink()

@@ -118,7 +118,7 @@ def test_a_wrong_post_is_refused_in_words(client: Any, arguments: tuple[str, ...
     [
         (("gone", "ann"), "/vote_next", "没有运行 'gone'"),
         (("nobody's", "a", "ann", ""), "/vote", "选票 \"nobody's\" 不是发给 'ann' 的"),
-        (("gone", "Hi", 32, 9.0, 42), "/compare", "“温度”的值是 9.0，不能大于 2。"),
+        (("gone", "Hi", 32, 9.0, 42), "/compare", "“温度”的值是 9，不能大于 2。"),
         (("gone", 5), "/evaluate", "没有运行 'gone'"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,8 @@ def _lineage(config: Mapping[str, Any]) -> str:
 def _settings(settings: Mapping[str, Any]) -> str:
     of_this_home = {"name", "resume", "from_run", "teacher", "report_to"}
     hidden = {*SOURCES, *of_this_home, "columns", "instruction", "system"}
+    if settings["method"] != "lora":
+        hidden |= {spec.name for spec in fields(TrainConfig) if spec.metadata["group"] == "LoRA"}
     return ", ".join(f"{key} {value}" for key, value in settings.items() if key not in hidden and value is not None)
 
 
