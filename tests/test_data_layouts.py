@@ -257,6 +257,20 @@ def test_a_guess_is_a_question_that_one_flag_answers(load, rows, pairs):
     assert dataset.faults == [] and dataset.examples == len(rows)
 
 
+def test_who_names_the_layout_is_not_asked(load):
+    film = each(
+        lambda i: {"title": f"Film {i}", "category": AB[i % 2], "plot": f"they met {i} times and more often than that"}
+    )
+    assert load(film).faults and load(film).suggested == {"text": "plot", "label": "category"}
+    dataset = load(film, format="text_label")
+    assert not dataset.faults and dataset.mapping == {"text": "title", "label": "category"}
+    assert [fault.field for fault in dataset.warnings] == ["plot"]
+    facts = each(
+        lambda i: {"text": f"row {i} of all", "score": i % 5, "toxic": i % 2, "threat": i // 2 % 2, "insult": i // 4}
+    )
+    assert load(facts).faults and not load(facts, format="text_label").faults
+
+
 def test_a_spoilt_export_of_chatgpt_gives_faults(load):
     def spoilt(**nodes: Any) -> dict[str, Any]:
         whole = exported(0)

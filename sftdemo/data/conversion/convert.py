@@ -165,7 +165,7 @@ def _layout(rows: list[Row], config: ReadConfig, notes: list[Text]) -> _Recogniz
         recognized = _recognized(rows if named else read, config)
         if named or recognized[2]:
             return recognized if named or len(read) == len(rows) else _recognized(rows, config)
-    whole, sure = gathering.gathered(rows, notes, asked=bool(named)) or (rows, True)
+    whole, sure = gathering.gathered(rows, notes, asked=bool(named) or config.format != "auto") or (rows, True)
     rows, search, mapping = _recognized(whole, config)
     return rows, search, mapping if sure else None
 

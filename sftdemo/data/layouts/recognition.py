@@ -208,7 +208,8 @@ def recognize(search: Search, loose: bool = False) -> tuple[Mapping, list[Fault]
         columns = {"prompt": mapping.columns["text"], "completion": mapping.columns["label"]}
         mapping = Mapping(next(layout for layout in LAYOUTS if layout.name == "prompt_completion"), columns)
     mapping = Mapping(mapping.layout, {**mapping.columns, **_extras(mapping, search, named)})
-    if mapping.layout.name == "text_label" and not search.named and _is_doubtful(mapping, search):
+    asked = search.named or search.wanted != "auto"
+    if mapping.layout.name == "text_label" and not asked and _is_doubtful(mapping, search):
         return None
     return mapping, _deviations(search.columns.rows, mapping, fits)
 
