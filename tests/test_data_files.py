@@ -393,6 +393,13 @@ def test_an_exported_chat_is_told_as_what_it_is(line):
     assert not found.rows and "as in an exported chat" in said(found) and "prompt and completion" in said(found)
 
 
+@pytest.mark.parametrize("mark", ["\t", ";", ","])
+def test_a_table_that_begins_with_times_is_no_chat(mark):
+    lines = [mark.join([f"2026-01-10 10:{minute}", f"Great: the {minute}", "good"]) for minute in range(10, 40)]
+    found = table("form.txt", "\n".join([mark.join(["at", "text", "label"]), *lines]))
+    assert not found.faults and len(found.rows) == 30
+
+
 @pytest.mark.parametrize(
     ("head", "row", "warned"),
     [

@@ -42,7 +42,9 @@ _FOREIGN = {
     b"Obj\x01": Text("an Avro file"),
     b"ORC": Text("an ORC file"),
 }
-_MESSAGE = re.compile(r"\u200e?\[?\d{1,4}[./-]\d{1,2}[./-]\d{2,4},? \d{1,2}[:.]\d{2}\b")
+_MESSAGE = re.compile(  # date, time, sender, colon: a table's first column may be a time, too
+    r"\u200e?\[?\d{1,4}[./-]\d{1,2}[./-]\d{2,4},? \d{1,2}[:.]\d{2}([:.]\d{2})?([ \u202f]?[AaPp]\.?[Mm]\.?)?\]?[ -]+[^\t,;|:]{1,60}: "
+)
 _NAMES = {"iso2022_jp_2": "ISO-2022-JP"}
 _MOST = 3  # faults of a file without a single row; more would say the same
 
@@ -194,7 +196,7 @@ def _no_data(start: str) -> Text | None:
 
 
 def _is_chat(lines: list[str]) -> bool:
-    """Whether most lines begin with a date and a time, as messages do where WhatsApp and others export a chat."""
+    """Whether most lines begin with a date, a time and a name, as messages do where WhatsApp and others export a chat."""
     filled = [line for line in lines[:2000] if line.strip()]
     return len(filled) > 1 and 2 * sum(bool(_MESSAGE.match(line)) for line in filled) > len(filled)
 
