@@ -31,10 +31,11 @@ def names_of(examples: Sequence[Example]) -> set[str]:
     return {*map(asked, questions), *filter(None, _questions(questions)), *rehearsal.hashes(examples)}
 
 
-def seen(rows: Sequence[Row], learned: AbstractSet[str]) -> list[bool]:
-    """Of each row of an evaluation, whether it is among those learned."""
+def seen(rows: Sequence[Row], *learned: AbstractSet[str]) -> list[list[bool]]:
+    """Of each row of an evaluation, whether it is among those learned by one run, and by the next."""
     named = zip(rows, _questions([row["messages"] for row in rows]), strict=True)
-    return [not learned.isdisjoint((question, asked(row["messages"]), *_hashes(row))) for row, question in named]
+    names = [{question, asked(row["messages"]), *_hashes(row)} for row, question in named]
+    return [[not known.isdisjoint(own) for known in learned] for own in names]
 
 
 def _hashes(row: Row) -> list[str]:

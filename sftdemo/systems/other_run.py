@@ -32,8 +32,7 @@ class OtherRun:
         """A test row that both runs have learned from favours neither; those that this one alone has make it no rival."""
         self.run.trained_config()  # raises DamagedRun
         here, there = names_of([*task.train, *task.validation]), learned_by(self.run)
-        by_both = zip(seen(task.rows, here), seen(task.rows, there), strict=True)
-        if n := sum(by_other and not by_this for by_this, by_other in by_both):
+        if n := sum(by_other and not by_this for by_this, by_other in seen(task.rows, here, there)):
             raise UserError(
                 "Run {name} has learned from {seen} of these {n} test rows; compare it on rows that neither has seen, with "
                 "--data, or train both with one seed and, where rows repeat, --clean leaks.",

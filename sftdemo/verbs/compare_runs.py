@@ -76,8 +76,8 @@ def _paired(
     """The second run's answers against the first's, as an evaluation has the tuned model's against the base's."""
     shared = [(row, second_rows[asked]) for asked, row in first_rows.items() if asked in second_rows]
     asked_rows = [row for row, _ in shared]
-    seen = [learned.seen(asked_rows, _learned(str(run.path), _stamps(run))) for run in (first, second)]
-    outputs = [_row(*both) for both, by_first, by_second in zip(shared, *seen, strict=True) if by_first == by_second]
+    seen = learned.seen(asked_rows, *(_learned(str(run.path), _stamps(run)) for run in (first, second)))
+    outputs = [_row(*both) for both, (by_first, by_second) in zip(shared, seen, strict=True) if by_first == by_second]
     pair: dict[str, Any] = {"first": first.name, "second": second.name, "n": len(outputs)}
     if left_out := len(shared) - len(outputs):
         pair["left_out"] = left_out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 from sftdemo.data.files.table import Row
@@ -44,7 +44,7 @@ def _labels(rows: list[Row], notes: list[Text], asked: bool) -> tuple[list[Row],
     switches = [column for column in columns if _is_switch(rows, column)]
     each = [[name for name in switches if _is_on(row.values.get(name))] for row in rows]
     counts = set(map(len, each))
-    varied = sum(len({bool(_is_on(row.values.get(name))) for row in rows}) == 2 for name in switches)
+    varied = sum(count < len(rows) for count in Counter(name for labels in each for name in labels).values())
     if LABEL in columns or varied < 2 or (len(switches) == 2 and counts != {1}):
         return None
     sure = asked or counts == {1} or (varied > 2 and _are_alone(rows, columns, switches))

@@ -226,7 +226,7 @@ def _is_doubtful(mapping: Mapping, search: Search) -> bool:
         longest = 2 * columns.length(text)
         if any(columns.texts(column) and columns.length(column) > longest for column in others):
             return True
-    return columns.varied(label) and any(columns.few(column) and not columns.constant(column) for column in others)
+    return columns.varied(label) and any(map(columns.labels, others))
 
 
 def _extras(mapping: Mapping, search: Search, named: Names[str, str]) -> dict[str, str]:
@@ -293,8 +293,7 @@ def _unlikely(layout: Layout, column_of: Names[str, str | None], columns: Column
     """Whether the values speak against loose names: a label that is none, or an answer that is one and no option's letter."""
     label, prompt, answer = (column_of.get(role) or "" for role in ("label", "prompt", "completion"))
     if label:
-        loosely = key(label) in (*layout.loose["label"], "v1")
-        return loosely and (columns.constant(label) or not columns.few(label))
+        return key(label) in (*layout.loose["label"], "v1") and not columns.labels(label)
     doubtful = key(prompt) in roles.LOOSE_PROMPT and key(answer) in roles.LOOSE_LABEL and not optioned
     return layout.name == "prompt_completion" and doubtful and columns.few(answer)
 

@@ -71,15 +71,18 @@ class Columns:
         short = sum(map(len, plain)) <= _LONG_LABEL * len(plain)
         return len(plain) == len(values) > distinct and distinct <= min(_FEW, max(2, len(plain) // 2)) and short
 
+    def labels(self, column: str) -> bool:
+        """Whether the values are as labels are, and not all the same."""
+        return self.few(column) and not self.constant(column)
+
     def texts(self, column: str) -> bool:
         """Whether the values are varied text of more than a word or two."""
         values = self.values(column)
         plain = [value for value in values if isinstance(value, str)]
         if len(plain) < len(values) or not plain:
             return False
-        mean = sum(map(len, plain)) / len(plain)
         worded = sum(" " in value.strip() or not value.isascii() for value in plain)
-        return 2 * len(set(plain)) >= len(plain) and mean >= _SHORT_TEXT / 2 and 2 * worded >= len(plain)
+        return 2 * len(set(plain)) >= len(plain) and self.length(column) >= _SHORT_TEXT / 2 and 2 * worded >= len(plain)
 
     def dated(self, column: str) -> bool:
         """Whether every value begins with a date."""
@@ -177,7 +180,7 @@ def guess(columns: Columns, every: Sequence[str]) -> dict[str, str]:
     """{role: column} that the values suggest: text and label, or prompt and completion in their order; {} without a clue."""
     judged = every[:MOST_JUDGED]
     candidates = [column for column in judged if not (columns.numbering(column) or columns.dated(column))]
-    few = [column for column in candidates if columns.few(column) and not columns.constant(column)]
+    few = [column for column in candidates if columns.labels(column)]
     texts = [column for column in candidates if column not in few and columns.texts(column)]
     if texts and few:
         longest = max(texts, key=columns.length)
