@@ -116,11 +116,18 @@ def test_a_broken_bound_is_said_and_a_preset_counts_at_once(open_page: Callable[
     expect(page.locator("#train-fault .fault")).to_have_count(0)
     rows = page.locator("#TrainConfig-max_examples textarea, #TrainConfig-max_examples input").first
     expect(rows).to_have_value("600")
+    chosen = page.locator("#presets input:checked")
+    expect(chosen).to_have_value("balanced")
+    epochs.fill("7")
+    expect(chosen, "what was set by hand is none of them").to_have_count(0)
+    epochs.fill("2")
+    expect(chosen).to_have_value("balanced")
     for place, value in ((2, ""), (1, "600"), (0, "150")):
         settled(page)
         page.context.set_offline(place == 0)
         page.locator("#presets input").nth(place).click()
         expect(rows).to_have_value(value)
+        expect(page.locator("#presets input").nth(place)).to_be_checked()
 
 
 def test_language_follows_the_browser(open_page: Callable[..., Any]) -> None:

@@ -147,7 +147,7 @@ def test_a_clone_fills_the_forms_and_reads_the_runs_data(page: Page, tmp_path: A
     assert listed.show_run(runs.named("old"), request())[listed.clone]["visible"]
     shown = last(clone.clone("old", request()))
     form = {name: shown[field] for name, field in train.fields.items()} | {"task": shown[train.fields["task"]]["value"]}
-    assert form["name"] == "" and shown[page.tabs].selected == "train" and shown[train.preset] is None
+    assert form["name"] == "" and shown[page.tabs].selected == "train"
     assert (form["epochs"], form["learning_rate"], form["lora_r"]) == (3.0, 3e-4, 8)
     assert shown[data.looked] == {"data": "support_tickets", "columns": "", "edits": ""}
     assert shown[data.steps] == ["html", "leaks"] and shown[page.preparing["model"]] == config.model

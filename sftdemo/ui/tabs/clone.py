@@ -33,7 +33,7 @@ class Clone:
         values = {field: getattr(config, name.removeprefix("data ")) for name, field in shared.items()}
         filled = {field: "" if value is None else value for field, value in values.items()}
         filled[self.train.fields["task"]] = task_choice.take(config.task, lang)
-        return {**filled, self.train.fields["name"]: "", self.train.preset: None}
+        return {**filled, self.train.fields["name"]: ""}
 
     def clone(self, focus: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Settings and data of the run; where its data can't be read any more, Data says so and others can be chosen."""
@@ -57,7 +57,7 @@ class Clone:
 
     def wire(self) -> None:
         page, data, listed = self.page, self.data, self.listed
-        filled = [*self.train.fields.values(), *page.preparing.values(), self.train.preset, page.tabs]
+        filled = [*self.train.fields.values(), *page.preparing.values(), page.tabs]
         cloned = [*filled, *data.settings.values(), data.looked]
         options: dict[str, Any] = {"needs": "manage", "trigger_mode": "once"}
         done = wire(listed.clone.click, self.clone, [listed.focus], cloned, listed.fault, **options)

@@ -47,13 +47,15 @@ ASK_ONCE_JS = "() => { window.sftdemo.soon('train-changed'); return []; }"
 NO_FIELD = {spec.name for spec in fields(DistillationConfig)} - {"seed"} | {"resume", "report_to"}
 
 
-def choices_of_presets(fields: Mapping[str, Any]) -> str:
-    """What each preset puts into the fields, as a function of the browser's: {name: the fields' values}."""
+def choices_of_presets(fields: Mapping[str, Any]) -> tuple[str, str]:
+    """As functions of the browser's: what a preset puts into the fields, and which preset they hold, if any."""
     values = {
         name: ["" if value is None else fields[setting].postprocess(value) for setting, value in preset.items()]
         for name, preset in PRESETS.items()
     }
-    return f"(name) => ({json.dumps(values)})[name]"
+    same = "(value, i) => String(value ?? '') !== '' ? Number(value) === Number(held[i] || NaN) : !held[i]"
+    held = f"(...held) => [Object.entries({json.dumps(values)}).find(([, of]) => of.every({same}))?.[0] ?? null]"
+    return f"(name) => ({json.dumps(values)})[name]", held
 
 
 def config_of(chosen: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainConfig:
@@ -303,10 +305,12 @@ class TrainTab:
             pass_on(fields[name], twin)
         # In the browser: after a trip to the server, a quick click on the button would train with the preset before.
         preset_fields = {name: fields[name] for name in PRESETS[DEFAULT_PRESET]}
-        take_preset = choices_of_presets(preset_fields)
+        take_preset, held_preset = choices_of_presets(preset_fields)
         preset_taken = wire(self.preset.input, None, [self.preset], list(preset_fields.values()), js=take_preset)
         # The fields' own change events can come between two fields; this one sees them all.
         wire(preset_taken.then, self.follow_form, settings, described, fault)
+        set_otherwise = partial(gr.on, [field.change for field in preset_fields.values()])
+        wire(set_otherwise, None, list(preset_fields.values()), [self.preset], js=held_preset)
         buttons = [self.start, self.stop, self.resume, self.evaluate]
         views = [self.watched, self.kept, self.queue, self.view, *buttons, self.log_box, self.log]
         began = [*views, self.started, page.timer]
