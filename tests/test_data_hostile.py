@@ -143,7 +143,7 @@ HOSTILE: list[tuple[str, str | bytes, list[str], list[str]]] = [
     ("a.jsonl", chat(turn("user", "same"), turn("assistant", "same")), [], [", line 1, field 'messages': The answer is the same as the question. Check that the columns are the right ones."]),
     ("a.jsonl", lines({"prompt": "bell\u0007", "completion": "b"}), [], [f", line 1, field 'prompt': The field holds the control character U+0007. {REPAIR}"]),
     ("a.jsonl", lines({"prompt": "it\u00e2\u20ac\u2122s", "completion": "b"}), [], [f", line 1, field 'prompt': The field is wrongly decoded: 'â€™s' should be '’s'. {REPAIR}"]),
-    ("a.jsonl", lines({"prompt": "caf\ufffd", "completion": "b"}), [], [f", line 1, field 'prompt': The field holds U+FFFD, the sign for a lost character. {REPAIR}"]),
+    ("a.jsonl", lines({"prompt": "caf\ufffd", "completion": "b"}), [], [", line 1, field 'prompt': The field holds U+FFFD, the sign for a lost character. Write it out rightly."]),
     ("a.jsonl", chat(turn("user", "a\u0000"), turn("assistant", "b")), [], [f", line 1, field 'messages': Turn 1 holds the control character U+0000. {REPAIR}"]),
     ("a.jsonl", lines({"text": "x y", "label": "a"}, {"text": "X, y!", "label": "b"}), [], [", line 2, field 'label': Line 1 asks the same and has the label 'a'. Give both the right one, or remove one."]),
     ("a.jsonl", lines({"prompt": "a", "chosen": "b", "rejected": "b"}), [], [", line 1, field 'chosen': The chosen answer is the same as the rejected one. Check that the row is right."]),

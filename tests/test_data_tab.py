@@ -76,7 +76,8 @@ def test_what_is_drawn_is_what_check_says(tweets, babbler, lang):
 def test_rows_at_fault_wait_for_a_choice(tweets):
     value = told(tweets)
     shown = data_views.verdict(value, "en")
-    assert "rows with problems: 1" in shown and "choose below" in shown and value["split_sizes"] is None
+    assert "rows with problems: 1" in shown and "leave those rows out" in shown and value["split_sizes"] is None
+    assert "choose below" not in shown and "choose below" in data_views.verdict(value, "en", repairable=True)
     assert "<details open" in data_views.fault_lists(value, "en").replace(' class="fold faults"', "")
     assert "ready" in data_views.verdict(told(tweets, on_fault="drop"), "en")
 

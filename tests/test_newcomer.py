@@ -14,6 +14,7 @@ pytest.importorskip("gradio")
 import gradio as gr
 from openpyxl import Workbook
 
+from sftdemo import files
 from sftdemo.data import read
 from sftdemo.errors import UserError
 from sftdemo.ui import chosen_data
@@ -134,4 +135,40 @@ def test_buttons_are_offered_only_for_what_they_mend(tab: DataTab, tmp_path: Pat
     path = tmp_path / "spelt.csv"
     path.write_text("text,label\n" + "".join(f"the mail {n} is long,{('a', 'b', 'A')[n % 3]}\n" for n in range(60)))
     assert shown(tab, path)[tab.repair]["visible"]
+    rest = "".join(f"the mail {n} is long,{'ab'[n % 2]}\n" for n in range(60))
+    (tmp_path / "holes.csv").write_text(f"text,label\n{rest}nothing said,\n,a\n")
+    parts = shown(tab, tmp_path / "holes.csv")
+    assert not parts[tab.repair]["visible"] and parts[tab.leave_out]["visible"], "nobody knows what is missing"
+    assert parts[tab.leave_out]["variant"] == "primary" and "repair" not in parts[tab.verdict]
     assert chosen_data.dataset(chosen_data.chosen_config({"data": str(path)})).repairable == 20
+
+
+USER, BOT = {"role": "user", "content": "a question"}, {"role": "assistant", "content": "an answer"}
+
+
+@pytest.mark.parametrize(
+    ("row", "repairable"),
+    [
+        ({"prompt": "what is the answer", "completion": "fÃ¼r immer"}, 1),
+        ({"prompt": "the word \ufffd is lost", "completion": "yes"}, 0),
+        ({"prompt": 42, "completion": "yes"}, 1),
+        ({"prompt": "", "completion": "yes"}, 0),
+        ({"messages": [USER, BOT, USER]}, 1),
+        ({"messages": [USER, USER, BOT]}, 1),
+        ({"messages": [USER, USER]}, 0),
+        ({"messages": [USER, {"role": "system", "content": "be brief"}, BOT, USER]}, 0),
+    ],
+)
+def test_a_repair_is_offered_where_it_mends_the_row(
+    tab: DataTab, tmp_path: Path, row: dict[str, Any], repairable: int
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    good = {"messages": [USER, BOT]} if "messages" in row else {"prompt": "what is this", "completion": "a thing"}
+    files.write_jsonl(path, [*({**good, "n": n} for n in range(40)), row])
+    parts = shown(tab, path)
+    assert parts[tab.repair]["visible"] == bool(repairable)
+    read = [
+        chosen_data.dataset(chosen_data.chosen_config({"data": str(path), "on_fault": how})) for how in ("stop", "fix")
+    ]
+    assert read[0].repairable == repairable and read[1].repairable == 0
+    assert read[1].examples == (41 if repairable or "lost" in str(row) else 40)

@@ -174,7 +174,7 @@ class Dataset:
     balance: dict[str, Any] = field(default_factory=dict)
     sources: list[dict[str, Any]] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
-    repairable: int = 0  # warnings that on_fault fix would mend
+    repairable: int = 0  # warnings and faults that on_fault fix would mend
     duplicates: int = 0
     near_duplicates: int = 0  # the duplicates among them
     leaked: int = 0

@@ -9,7 +9,6 @@ from typing import Any
 
 from sftdemo.config.read import OWN_TEXTS
 from sftdemo.data.conversion import templates
-from sftdemo.data.conversion.fields import NOTHING
 from sftdemo.data.conversion.label_fields import LabelFields
 from sftdemo.data.files.table import Row, split_name
 from sftdemo.data.layouts.roles import switch
@@ -293,10 +292,8 @@ class Converter(LabelFields):
 
     def reader(self, row: Row, column: str) -> conversations.Chat:
         sound: Callable[[str, int], str] = partial(self.sound, row, column)
-        mend = (lambda problem, done: self.flaw(row, column, problem, NOTHING, done)) if self.fix else None
-        return conversations.Chat(
-            partial(self.fault, row, column), sound, mend, lambda what: self.tally.counts.update([what])
-        )
+        fault, mend = partial(self.fault, row, column), partial(self.mend, row, column)
+        return conversations.Chat(fault, sound, mend, self.fix, lambda what: self.tally.counts.update([what]))
 
     def chat(self, row: Row, column: str, turns: Any) -> tuple[list[Message], list[str]] | None:
         """A list of turns, {"role", "content"} or {"from", "value"}."""

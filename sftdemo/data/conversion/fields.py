@@ -17,10 +17,6 @@ FILL_IN = Text("Fill it in, or remove the row.")
 NOTHING = Text("")
 
 
-FILL_IN = Text("Fill it in, or remove the row.")
-NOTHING = Text("")
-
-
 @dataclass
 class Fields:
     """Reads the rows of one mapping field by field; faults, warnings and repairs go to the data set."""
@@ -49,37 +45,42 @@ class Fields:
         faults.append(Fault(row.line, column, problem, done if mended else remedy, row.file))
         self.dataset.repairable += bool(done and not mended)
 
+    def mend(self, row: Row, column: str, problem: Text, done: Text) -> None:
+        """What repairs mend of what is told as a fault else: told, where they are asked for, else counted."""
+        if self.fix:
+            self.dataset.fixed.append(Fault(row.line, column, problem, done, row.file))
+        else:
+            self.dataset.repairable += 1
+
     def sound(self, row: Row, column: str, text: str, turn: int = 0) -> str:
         """The text (of a turn, where it has a number), with a warning for what came through broken, or mended."""
         problems = repairs.flaws(text)
         if not problems:
             return text
-        mended = repairs.repair(text) if self.fix else text
+        mended = repairs.repair(text)
         unrepaired = repairs.flaws(mended)
         what = Text("Turn {n}", n=turn) if turn else Text("The field")
         what = Text("Turn {n}", n=turn) if turn else Text("The field")
         for problem in problems:
-            done = NOTHING if problem in unrepaired else Text("It was repaired.")
-            self.flaw(
-                row,
-                column,
-                Text("{what} {problem}.", what=what, problem=problem),
-                Text("Write it out rightly, or repair it with on_fault fix."),
-                done,
-            )
-        return mended
+            told = Text("{what} {problem}.", what=what, problem=problem)
+            if problem in unrepaired:
+                self.flaw(row, column, told, Text("Write it out rightly."))
+            else:
+                remedy = Text("Write it out rightly, or repair it with on_fault fix.")
+                self.flaw(row, column, told, remedy, Text("It was repaired."))
+        return mended if self.fix else text
 
     def take_as_text(self, row: Row, column: str, value: object) -> None:
         """Note that a number was read as the text that it is written as."""
         what = Text("The field is {kind}, not text.", kind=kind(value))
-        self.flaw(row, column, what, NOTHING, Text("It was taken as text."))
+        self.mend(row, column, what, Text("It was taken as text."))
 
     def text(self, row: Row, column: str) -> str | None:
         """The column's text, which must be there; None after a fault."""
         value = row.values.get(column)
-        if self.fix and isinstance(value, int | float):
+        if isinstance(value, int | float):
             self.take_as_text(row, column, value)
-            value = str(value)
+            value = str(value) if self.fix else value
         if isinstance(value, str) and value.strip():
             value = self.sound(row, column, value)
             if value.strip():

@@ -39,11 +39,13 @@ WHOSE = {"user": Text("the user's"), "assistant": Text("the assistant's"), "syst
 
 @dataclass
 class Chat:
-    """Turns the field of one row into messages. `fault` and `mend` take (problem, what to do or what was done)."""
+    """Turns the field of one row into messages. `fault` and `mend` take (problem, what to do or what was done); `mend` is
+    called with `fix` for what was mended, else for what could be."""
 
     fault: Callable[[Text, Text], None]
     sound: Callable[[str, int], str]  # (a turn's text, its number) to the text, mended or warned of
-    mend: Callable[[Text, Text], None] | None  # None where nothing may be mended
+    mend: Callable[[Text, Text], None]
+    fix: bool  # whether what can be mended is
     count: Callable[[Text], None]  # called with a note's template for what is worth one, once each time
 
     def messages(self, turns: Any) -> list[Message] | None:
@@ -152,31 +154,13 @@ class Chat:
 
     def ordered(self, messages: list[Message]) -> list[Message] | None:
         """The messages, if user and assistant alternate and the assistant has the last word; else None after faults."""
-        if self.mend:
-            messages = self.joined(messages, self.mend)
-        roles = [message["role"] for message in messages]
-        problems: list[tuple[Text, Text]] = []
-        for number, (role, following) in enumerate(pairwise(roles), 1):
-            if following == "system":
-                problems.append(
-                    (Text("Turn {n} is a system turn.", n=number + 1), Text("Only the first turn may be one."))
-                )
-            elif following == "tool" and role not in ("assistant", "tool"):
-                problem = Text("Turn {n} is a tool's answer, and the assistant didn't ask for it.", n=number + 1)
-                problems.append((problem, Text("Add the assistant's call before it, or remove the row.")))
-            elif role == following != "tool":
-                what = Text("Turns {n} and {m} are both {whose}.", n=number, m=number + 1, whose=WHOSE[role])
-                problems.append((what, Text("Join them, or add the turn between.")))
-        if roles[0] == "tool":
-            problems.append((Text("Turn 1 is a tool's answer."), Text("Add the question and the call before it.")))
-        if "assistant" not in roles:
-            problems.append((Text("There is no assistant turn."), Text("Add the answer, or remove the row.")))
-        elif roles[-1] not in ("assistant", "tool"):
-            problems.append(
-                (Text("The last turn is not the assistant's."), Text("Add the answer, or remove that turn."))
-            )
-        if "user" not in roles:
-            problems.append((Text("There is no user turn."), Text("Add the question, or remove the row.")))
+        problems = _disorder(messages)
+        mended, done = _joined_turns(messages) if problems else (messages, [])
+        left = _disorder(mended) if done else problems
+        for each in done if self.fix or not left else ():
+            self.mend(*each)
+        if self.fix:
+            messages, problems = mended, left
         for problem, remedy in problems:
             self.fault(problem, remedy)
         return None if problems else messages
@@ -199,24 +183,48 @@ class Chat:
                 self.count(NOT_LEARNED)
         return messages[: learned[-1] + 1]
 
-    def joined(self, messages: list[Message], mend: Callable[[Text, Text], None]) -> list[Message]:
-        """Neighbours of one speaker as one turn, and without a last question that nobody answers."""
-        joined_messages: list[Message] = []
-        for number, message in enumerate(messages, 1):
-            role, before = message["role"], joined_messages[-1] if joined_messages else None
-            joins = role in ("user", "assistant") or (role == "system" and len(joined_messages) == 1)
-            if before and joins and before["role"] == role and before.get("weight") == message.get("weight"):
-                mend(
-                    Text("Turns {n} and {m} are both {whose}.", n=number - 1, m=number, whose=WHOSE[role]),
-                    Text("They were joined."),
-                )
-                joined_messages[-1] = _joined(before, message)
-                continue
-            joined_messages.append(message)
-        if joined_messages[-1]["role"] == "user" and any(message["role"] == "assistant" for message in joined_messages):
-            mend(Text("The last turn is not the assistant's."), Text("It was cut off."))
-            joined_messages.pop()
-        return joined_messages
+
+def _disorder(messages: list[Message]) -> list[tuple[Text, Text]]:
+    """What keeps user and assistant from alternating until the assistant has the last word, each with its remedy."""
+    roles = [message["role"] for message in messages]
+    problems: list[tuple[Text, Text]] = []
+    for number, (role, following) in enumerate(pairwise(roles), 1):
+        if following == "system":
+            problems.append((Text("Turn {n} is a system turn.", n=number + 1), Text("Only the first turn may be one.")))
+        elif following == "tool" and role not in ("assistant", "tool"):
+            problem = Text("Turn {n} is a tool's answer, and the assistant didn't ask for it.", n=number + 1)
+            problems.append((problem, Text("Add the assistant's call before it, or remove the row.")))
+        elif role == following != "tool":
+            what = Text("Turns {n} and {m} are both {whose}.", n=number, m=number + 1, whose=WHOSE[role])
+            problems.append((what, Text("Join them, or add the turn between.")))
+    if roles[0] == "tool":
+        problems.append((Text("Turn 1 is a tool's answer."), Text("Add the question and the call before it.")))
+    if "assistant" not in roles:
+        problems.append((Text("There is no assistant turn."), Text("Add the answer, or remove the row.")))
+    elif roles[-1] not in ("assistant", "tool"):
+        problems.append((Text("The last turn is not the assistant's."), Text("Add the answer, or remove that turn.")))
+    if "user" not in roles:
+        problems.append((Text("There is no user turn."), Text("Add the question, or remove the row.")))
+    return problems
+
+
+def _joined_turns(messages: list[Message]) -> tuple[list[Message], list[tuple[Text, Text]]]:
+    """Neighbours of one speaker as one turn, and without a last question that nobody answers; and what was done so."""
+    joined_messages: list[Message] = []
+    done: list[tuple[Text, Text]] = []
+    for number, message in enumerate(messages, 1):
+        role, before = message["role"], joined_messages[-1] if joined_messages else None
+        joins = role in ("user", "assistant") or (role == "system" and len(joined_messages) == 1)
+        if before and joins and before["role"] == role and before.get("weight") == message.get("weight"):
+            both = Text("Turns {n} and {m} are both {whose}.", n=number - 1, m=number, whose=WHOSE[role])
+            done.append((both, Text("They were joined.")))
+            joined_messages[-1] = _joined(before, message)
+            continue
+        joined_messages.append(message)
+    if joined_messages[-1]["role"] == "user" and any(message["role"] == "assistant" for message in joined_messages):
+        done.append((Text("The last turn is not the assistant's."), Text("It was cut off.")))
+        joined_messages.pop()
+    return joined_messages, done
 
 
 def _joined(first: Message, second: Message) -> Message:

@@ -168,7 +168,7 @@ class DataTab:
             self.looked: looked,
             self.cards: data_views.sample_cards(lang, config.data),
             self.chosen_name: data_views.chosen_name(config.data, lang),
-            self.verdict: data_views.verdict(summary, lang),
+            self.verdict: data_views.verdict(summary, lang, dataset.repairable > 0),
             self.mapping: data_views.mapping(summary, lang),
             **self.show_pair(summary, dataset, lang),
             **self.show_remedies(summary, dataset.repairable if config.on_fault == "stop" else 0, config, lang),
@@ -201,8 +201,10 @@ class DataTab:
         open_faults = any(fault["line"] for fault in summary["faults"])
         few, mends = data_views.few_test_rows(summary, config.test_size, lang)
         return {
-            self.repair: gr.update(visible=open_faults or flaws > 0, variant="primary" if open_faults else "secondary"),
-            self.leave_out: gr.update(visible=open_faults and summary["examples"] > 0),
+            self.repair: gr.update(visible=flaws > 0, variant="primary" if open_faults else "secondary"),
+            self.leave_out: gr.update(
+                visible=open_faults and summary["examples"] > 0, variant="secondary" if flaws else "primary"
+            ),
             self.few: few,
             self.hold_out: gr.update(visible=mends),
         }

@@ -54,7 +54,7 @@ def sample_cards(lang: str, chosen: str) -> str:
     return html.block(f'<div class="cards">{"".join(cards)}</div>')
 
 
-def verdict(summary: Summary, lang: str) -> str:
+def verdict(summary: Summary, lang: str, repairable: bool = False) -> str:
     """One line: what was read and whether it can be trained on."""
     n = number(summary["examples"])
     size = (
@@ -74,7 +74,7 @@ def verdict(summary: Summary, lang: str) -> str:
             notes.insert(0, say(lang, "verdict_layout"))
     elif at_fault:
         kind, mark, text = "warn", "!", say(lang, "verdict_faults", size=size, n=number(at_fault))
-        notes.insert(0, say(lang, "verdict_faults_how"))
+        notes.insert(0, say(lang, "verdict_faults_repair" if repairable else "verdict_faults_how"))
     elif not summary["split_sizes"]:
         kind, mark, text = "bad", "✕", say(lang, "verdict_split", size=size)
         notes.insert(0, say(lang, "verdict_split_how"))

@@ -10,6 +10,7 @@ PAGE = {
     "Name them with columns, as text=tweet,label=mood; the layouts are: {names}.": "Choose above which column is the prompt and which the answer.",
     "Name them with columns, as text=tweet,label=mood; it is: {layout}.": "Say which column is what under “Columns and wording”; the format needs: {layout}.",
     "If so, read them with {flags}; else name the right ones.": "If so, confirm it above; else choose the right columns there.",
+    "Write it out rightly.": "Correct it in the file.",
     "Write it out rightly, or repair it with on_fault fix.": "Correct it in the file, or click “Repair what can be repaired”.",
     "Write train, validation or test, or split with --test-size.": "Write train, validation or test, or set the test size below.",
     "Show one with the instruction, as {name}, or give it a role with --columns.": "Show one with the instruction, as {name}, or give it a role under “Columns and wording”.",
