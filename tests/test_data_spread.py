@@ -68,6 +68,7 @@ def test_what_may_be_facts_of_a_row_is_asked(tmp_path: Path, name: str) -> None:
     text = "review" if name == "Steam" else "text"
     assert dataset.faults and not dataset.splits and dataset.suggested == {"text": text, "label": "label"}
     assert any("choose 'label'" in note for note in dataset.notes)
+    assert "'label'" not in dataset.faults[0].problem, "it isn't the file's"
     dataset = written(tmp_path / "rows.csv", FACTS[name], columns=f"text={text},label=label")
     assert not dataset.faults and all(isinstance(labels, list) for labels in labels_of(dataset))
     own = FACTS[name].split(",")[3]

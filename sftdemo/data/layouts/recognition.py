@@ -310,14 +310,14 @@ def suggestion(search: Search, flat: Search) -> dict[str, str]:
     return guess(flat.columns, [*named, *(column for column in candidates if column not in named)])
 
 
-def no_layout(search: Search, suggested: dict[str, str]) -> Fault:
-    """The fault of a file without a known layout, with what the values suggest."""
+def no_layout(search: Search, own: list[str], suggested: dict[str, str]) -> Fault:
+    """The fault of a file without a known layout, of its `own` columns, with what the values suggest."""
     file, wanted = search.columns.rows[0].file, search.wanted
     if suggested:
         pairs = write_columns(suggested)
         problem = Text(
             "No known layout has these columns: {names}. By their values they may be {pairs}.",
-            names=_names(search.every),
+            names=_names(own),
             pairs=pairs,
         )
         return Fault(
@@ -328,10 +328,10 @@ def no_layout(search: Search, suggested: dict[str, str]) -> Fault:
         return Fault(0, "", problem, Text("Give a file with a column for the prompt and another for the answer."), file)
     needs = [f"{layout.name} ({', '.join(layout.roles)})" for layout in LAYOUTS if wanted in ("auto", layout.name)]
     if wanted == "auto":
-        problem = Text("No known layout has these columns: {names}.", names=_names(search.every))
+        problem = Text("No known layout has these columns: {names}.", names=_names(own))
         remedy = Text("Name them with columns, as text=tweet,label=mood; the layouts are: {names}.", names=needs)
     else:
-        problem = Text("The layout {layout} needs other columns: {names}.", layout=wanted, names=_names(search.every))
+        problem = Text("The layout {layout} needs other columns: {names}.", layout=wanted, names=_names(own))
         remedy = Text("Name them with columns, as text=tweet,label=mood; it is: {layout}.", layout=needs[0])
     return Fault(0, "", problem, remedy, file)
 
