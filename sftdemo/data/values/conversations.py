@@ -6,12 +6,12 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from sftdemo.data.files.table import kind
 from sftdemo.data.text.literals import parsed, parsed_list
 from sftdemo.data.types import LeftOut, Message
+from sftdemo.data.values.turn_order import as_one, disorder, joined
 from sftdemo.errors import Text
 
 ROLES = {
@@ -34,7 +34,6 @@ _TURNS = Text('Write [{"role": "user", "content": "…"}, …].')
 OPENING = Text("{n} conversations open with the assistant: that turn is read, not learned.")
 TRIMMED = Text("{n} conversations go on after their last learned answer: what follows was left off.")
 NOT_LEARNED = Text("{n} assistant turns have the weight 0: they are read, not learned.")
-WHOSE = {"user": Text("the user's"), "assistant": Text("the assistant's"), "system": Text("the system's")}
 
 
 @dataclass
@@ -154,9 +153,9 @@ class Chat:
 
     def ordered(self, messages: list[Message]) -> list[Message] | None:
         """The messages, if user and assistant alternate and the assistant has the last word; else None after faults."""
-        problems = _disorder(messages)
-        mended, done = _joined_turns(messages) if problems else (messages, [])
-        left = _disorder(mended) if done else problems
+        problems = disorder(messages)
+        mended, done = joined(messages) if problems else (messages, [])
+        left = disorder(mended) if done else problems
         for each in done if self.fix or not left else ():
             self.mend(*each)
         if self.fix:
@@ -184,60 +183,6 @@ class Chat:
         return messages[: learned[-1] + 1]
 
 
-def _disorder(messages: list[Message]) -> list[tuple[Text, Text]]:
-    """What keeps user and assistant from alternating until the assistant has the last word, each with its remedy."""
-    roles = [message["role"] for message in messages]
-    problems: list[tuple[Text, Text]] = []
-    for number, (role, following) in enumerate(pairwise(roles), 1):
-        if following == "system":
-            problems.append((Text("Turn {n} is a system turn.", n=number + 1), Text("Only the first turn may be one.")))
-        elif following == "tool" and role not in ("assistant", "tool"):
-            problem = Text("Turn {n} is a tool's answer, and the assistant didn't ask for it.", n=number + 1)
-            problems.append((problem, Text("Add the assistant's call before it, or remove the row.")))
-        elif role == following != "tool":
-            what = Text("Turns {n} and {m} are both {whose}.", n=number, m=number + 1, whose=WHOSE[role])
-            problems.append((what, Text("Join them, or add the turn between.")))
-    if roles[0] == "tool":
-        problems.append((Text("Turn 1 is a tool's answer."), Text("Add the question and the call before it.")))
-    if "assistant" not in roles:
-        problems.append((Text("There is no assistant turn."), Text("Add the answer, or remove the row.")))
-    elif roles[-1] not in ("assistant", "tool"):
-        problems.append((Text("The last turn is not the assistant's."), Text("Add the answer, or remove that turn.")))
-    if "user" not in roles:
-        problems.append((Text("There is no user turn."), Text("Add the question, or remove the row.")))
-    return problems
-
-
-def _joined_turns(messages: list[Message]) -> tuple[list[Message], list[tuple[Text, Text]]]:
-    """Neighbours of one speaker as one turn, and without a last question that nobody answers; and what was done so."""
-    joined_messages: list[Message] = []
-    done: list[tuple[Text, Text]] = []
-    for number, message in enumerate(messages, 1):
-        role, before = message["role"], joined_messages[-1] if joined_messages else None
-        joins = role in ("user", "assistant") or (role == "system" and len(joined_messages) == 1)
-        if before and joins and before["role"] == role and before.get("weight") == message.get("weight"):
-            both = Text("Turns {n} and {m} are both {whose}.", n=number - 1, m=number, whose=WHOSE[role])
-            done.append((both, Text("They were joined.")))
-            joined_messages[-1] = _joined(before, message)
-            continue
-        joined_messages.append(message)
-    if joined_messages[-1]["role"] == "user" and any(message["role"] == "assistant" for message in joined_messages):
-        done.append((Text("The last turn is not the assistant's."), Text("It was cut off.")))
-        joined_messages.pop()
-    return joined_messages, done
-
-
-def _joined(first: Message, second: Message) -> Message:
-    """Two turns of one speaker as one."""
-    message: Message = {**first, **second}
-    for key, between in (("content", "\n\n"), ("reasoning_content", "\n\n")):
-        if parts := [turn[key] for turn in (first, second) if turn.get(key)]:  # type: ignore[literal-required]
-            message[key] = between.join(parts)  # type: ignore[literal-required]
-    if calls := [*first.get("tool_calls", ()), *second.get("tool_calls", ())]:
-        message["tool_calls"] = calls
-    return message
-
-
 def _called(messages: list[Message]) -> list[Message]:
     """The messages with each call that stands as a turn of its own joined to the assistant's turn before it."""
     joined_messages: list[Message] = []
@@ -249,7 +194,7 @@ def _called(messages: list[Message]) -> list[Message]:
             and joined_messages[-1]["role"] == "assistant"
             and joined_messages[-1].get("weight") == message.get("weight")
         ):
-            joined_messages[-1] = _joined(joined_messages[-1], message)
+            joined_messages[-1] = as_one(joined_messages[-1], message)
         else:
             joined_messages.append(message)
     return joined_messages

@@ -199,12 +199,11 @@ class DataTab:
 
     def show_remedies(self, summary: Mapping[str, Any], flaws: int, config: TrainConfig, lang: str) -> dict[Any, Any]:
         open_faults = any(fault["line"] for fault in summary["faults"])
+        leaves = open_faults and summary["examples"] > 0
         few, mends = data_views.few_test_rows(summary, config.test_size, lang)
         return {
             self.repair: gr.update(visible=flaws > 0, variant="primary" if open_faults else "secondary"),
-            self.leave_out: gr.update(
-                visible=open_faults and summary["examples"] > 0, variant="secondary" if flaws else "primary"
-            ),
+            self.leave_out: gr.update(visible=leaves, variant="secondary" if flaws else "primary"),
             self.few: few,
             self.hold_out: gr.update(visible=mends),
         }
