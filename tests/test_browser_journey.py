@@ -111,7 +111,7 @@ def stopped_and_resumed(page: Any, model: str, data: str) -> runs.Run:
 def stop(page: Any, after: int) -> int:
     """Stop the training that is shown once it is further; returns how far it came."""
     page.wait_for_function(IS_FURTHER, arg=after, timeout=PROCESS_MS)
-    page.click("#train-stop")
+    page.click("#stop-train")
     expect(page.locator("#train-done")).to_contain_text("what was learned is kept")
     run = runs.list_runs()[0]
     status = run.status()

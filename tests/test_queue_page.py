@@ -103,12 +103,11 @@ def test_fine_tune_while_another_trains_joins_the_queue_and_cancel_leaves_it(pag
     assert runs.waiting() == [mine] and mine.status()["expected_s"] is None
     shown = tab.pick_queued("busy", pick("show/mine"), request())
     assert shown[tab.watched] == shown[tab.started] == "mine"
-    assert "place 1, starts in about 3 min" in shown[tab.view] and shown[tab.stop]["value"].key == "queue_cancel"
-    shown = tab.stop_run("mine", request())
-    assert not shown[tab.stop]["interactive"] or not shown[tab.watched]
+    assert "place 1, starts in about 3 min" in shown[tab.view] and 'data-pick="cancel/mine"' in shown[tab.queue]
+    shown = tab.pick_queued("mine", pick("cancel/mine"), request())
     wait_for(lambda: not mine.path.exists(), "the wait to end")
     shown = tab.tick("mine", "mine", "", request())
-    assert shown[tab.watched] == "busy" and shown[tab.queue] == "" and shown[tab.stop]["value"].key == "stop_keep"
+    assert shown[tab.watched] == "busy" and shown[tab.queue] == ""
     busy.write_status("finished")
     assert tab.tick("", "", "", request())[tab.start]["value"].key == "train_go"
 

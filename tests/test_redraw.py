@@ -54,7 +54,7 @@ def test_every_tab_is_given_its_name_at_a_switch(blocks: Any) -> None:
 
 def test_every_button_is_given_its_name_at_a_switch_but_those_that_say_what_is_the_case(blocks: Any) -> None:
     given = {part.elem_id for event in redraws_of(blocks)[0] for part in event.outputs if event.name == "names"}
-    assert {"to-chat", "evaluate-stop", "row-close", "chat-send"} <= given and not given & set(redraw.STATED)
+    assert {"to-chat", "stop-evaluate", "row-close", "chat-send"} <= given and not given & set(redraw.STATED)
 
 
 def test_every_text_of_the_page_has_a_handler_that_draws_it_anew(blocks: Any) -> None:

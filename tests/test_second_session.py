@@ -119,14 +119,14 @@ def test_trainings_of_both_kinds(tabs: tuple[Tab, Tab, Tab], kind: str) -> None:
         settings = TrainConfig(data="d", teacher=f"{SECRET}-teacher").to_json()
         run = hidden(runs.create(f"{SECRET}-student", "", {"settings": settings}))
         turns.join(run, 60.0)
-    for stop in ("Header.stop_work", "TrainTab.stop_run", "TrainTab.pick_queued"):
-        visitor.do(stop, f"cancel/{run.name}")
+    visitor.do("Header.stop_training")
+    visitor.do("TrainTab.pick_queued", f"cancel/{run.name}")
     assert SECRET not in seen(visitor) + asked(visitor, run.name) and not run.stop_asked
     assert run.name in second.do("Header.refresh_bar") and run.name in second.do("RunsTab.open_tab")
     first.do("TrainTab.pick_queued", f"show/{run.name}")
     assert run.name in first.do("TrainTab.tick", address=ON_TRAIN) and not run.stop_asked
     second.do("TrainTab.pick_queued", f"show/{run.name}")
-    second.do("TrainTab.stop_run")
+    second.do("Header.stop_training")
     assert run.stop_asked or not run.path.exists()
 
 

@@ -93,10 +93,10 @@ def test_the_header_shows_the_chosen_run_and_what_runs(page: Page) -> None:
     header = Header(page)
     made_run("ready")
     shown = header.open_page(request())
-    assert shown[page.run] == "ready" and shown[header.work_row]["visible"] is False
+    assert shown[page.run] == "ready" and shown[header.work]["visible"] is False
     made_run("busy", "running")
     shown = header.refresh_bar(request())
-    assert "busy" in shown[header.work_bar] and shown[header.work_row]["visible"] is True
+    assert "busy" in shown[header.bars["train"][1]] and shown[header.work]["visible"] is True
 
 
 def test_the_address_names_tab_and_run(page: Page) -> None:
@@ -189,11 +189,16 @@ def test_the_plan_follows_the_form_and_a_run_is_watched(page: Page) -> None:
     assert idle[tab.view] == idle[tab.queue] == "" and page.run not in idle
     run = made_run("busy", "running")
     shown = tab.open_page(request())
-    assert shown[tab.watched] == "busy" and shown[tab.stop]["visible"] and not shown[tab.evaluate]["visible"]
+    assert shown[tab.watched] == "busy" and not shown[tab.evaluate]["visible"]
     assert page.run not in tab.tick("busy", "busy", "", request())
     assert tab.tick("busy", "busy", "", request(), "?tab=chat") == {}, "nothing is drawn out of sight"
-    shown = tab.stop_run("busy", request())
-    assert say("en", "train_stopping") in shown[tab.view] and not shown[tab.stop]["interactive"]
+    bar = Header(page)
+    row, lines, button = bar.bars["train"]
+    shown = bar.refresh_bar(request())
+    assert shown[row]["visible"] and shown[button]["visible"] and not shown[bar.bars["evaluate"][0]]["visible"]
+    shown = bar.stop_training(request())
+    assert say("en", "work_stopping") in shown[lines] and not shown[button]["visible"], "it is asked already"
+    assert say("en", "train_stopping") in tab.tick("busy", "busy", "", request())[tab.view]
     assert [item.state for item in work.running()] == ["stopping"] and run.status()["state"] == "running"
     run.write_status("finished", step=4, total=4)
     assert page.run not in tab.tick("busy", "", "chosen", request()), "it was started on another page"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import gradio as gr
@@ -47,6 +48,7 @@ class Page:
     tabs: Any = None
     # The chosen run's name for the browser's address; by an event's js, what stands in that address.
     address: Any = None
+    stopped: dict[str, Any] = field(default_factory=dict)  # by kind of work, that it was asked to stop
     travelled: Any = None  # follows the browser's Back and Forward, once tab and run are the address's
     redraw_chat: Any = None  # lets an event draw the chat of the chosen run anew
     language_switched: Any = None  # the event after which all texts are drawn anew, see redraw.py
@@ -172,9 +174,8 @@ def work_line(lang: str, items: Sequence[work.Work], visitor: rights.Visitor = r
             progress = f"{item.done}/{item.total}" + (
                 f" · {say(lang, 'work_left', t=duration(lang, item.eta_s))}" if item.eta_s else ""
             )
-        name = (
-            html.cut_name(title_of(item.name), 30) if rights.may_stop(item.key, visitor) else say(lang, "work_others")
-        )
+        own = rights.may_stop(item.key, visitor)
+        name = html.cut_name(title_of(item.name), 30) if own else say(lang, "work_others")
         title = say(lang, f"work_{item.kind}", name=html.esc(name))
         lines.append(
             f'<div class="s workline"><b>{title}</b>{html.track(stage_share(item.stage) if item.stage else item.share)}<span class="num">{progress}</span></div>'
@@ -182,21 +183,27 @@ def work_line(lang: str, items: Sequence[work.Work], visitor: rights.Visitor = r
     return "".join(lines)
 
 
-def stop_all(visitor: rights.Visitor) -> None:
-    """Ask all running work that the visitor may stop to stop and keep what it has."""
-    items = work.running()
-    stoppable = [item for item in items if rights.may_stop(item.key, visitor)]
-    if items and not stoppable:
+def may_stop(item: work.Work, visitor: rights.Visitor) -> bool:
+    """Whether there is something to stop, and it is the visitor's."""
+    return item.state != "stopping" and rights.may_stop(item.key, visitor)
+
+
+def stop(kind: str, visitor: rights.Visitor) -> None:
+    """Ask the running work of this kind that the visitor may stop to stop and keep what it has."""
+    items = [item for item in work.running() if item.kind == kind]
+    if items and not any(rights.may_stop(item.key, visitor) for item in items):
         raise UserError(rights.NOT_YOURS)
-    for item in stoppable:
-        if item.kind == "train":
+    for item in items:
+        if not may_stop(item, visitor):
+            continue
+        if kind == "train":
             jobs.stop(runs.named(item.name))
         elif current := work.evaluation():
             current.stop.set()
 
 
 class Header:
-    """What stands over the tabs: the brand, the chosen run, the switches, and the bar of running work with its Stop."""
+    """What stands over the tabs: the brand, the chosen run, the switches, and the bar of running work, where it is stopped."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -207,9 +214,11 @@ class Header:
                 gr.DuplicateButton(size="sm", elem_id="duplicate")
             self.switches = gr.HTML(header("en"), elem_id="switches", js_on_load=HEADER_JS)
         self.banner = gr.HTML("", elem_id="banner")
-        with gr.Row(elem_id="work", visible=False) as self.work_row:
-            self.work_bar = gr.HTML("", elem_id="work-bar")
-            self.stop = gr.Button(label("stop_keep"), elem_id="work-stop", size="sm")
+        self.bars: dict[str, tuple[Any, Any, Any]] = {}  # by the kind of work: its row, its lines, its Stop
+        with gr.Column(elem_id="work", visible=False) as self.work:
+            for kind, word in (("train", "stop_keep"), ("evaluate", "evaluate_stop")):
+                with gr.Row(visible=False) as row:
+                    self.bars[kind] = row, gr.HTML(""), gr.Button(label(word), elem_id=f"stop-{kind}", size="sm")
         self.fault = gr.HTML("", elem_id="work-fault")
         page.address = gr.Textbox("", visible="hidden", elem_id="address", label=label("step_runs"))
         self.travel = gr.Button("", visible="hidden", elem_id="travel")  # the browser clicks these, see style.HEAD
@@ -221,17 +230,21 @@ class Header:
 
     def refresh_bar(self, request: gr.Request) -> dict[Any, Any]:
         items, visitor = work.running(), rights.visitor(request)
-        return {
-            self.work_row: gr.update(visible=bool(items)),
-            self.work_bar: work_line(language(request), items, visitor),
-            self.stop: gr.update(visible=any(rights.may_stop(item.key, visitor) for item in items)),
-            self.page.timer: gr.update(active=bool(items)),
-        }
+        shown = {self.work: gr.update(visible=bool(items)), self.page.timer: gr.update(active=bool(items))}
+        for kind, (row, lines, button) in self.bars.items():
+            of_kind = [item for item in items if item.kind == kind]
+            shown[row] = gr.update(visible=bool(of_kind))
+            shown[lines] = work_line(language(request), of_kind, visitor)
+            shown[button] = gr.update(visible=any(may_stop(item, visitor) for item in of_kind))
+        return shown
 
-    def stop_work(self, request: gr.Request) -> dict[Any, Any]:
-        visitor = rights.visitor(request)
-        stop_all(visitor)
-        return {self.work_bar: work_line(language(request), work.running(), visitor)}
+    def stop_training(self, request: gr.Request) -> dict[Any, Any]:
+        stop("train", rights.visitor(request))
+        return self.refresh_bar(request)
+
+    def stop_evaluation(self, request: gr.Request) -> dict[Any, Any]:
+        stop("evaluate", rights.visitor(request))
+        return self.refresh_bar(request)
 
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
         lang, visitor, asked = language(request), rights.visitor(request), Address.of(request.query_params)
@@ -258,9 +271,10 @@ class Header:
         }
 
     def wire(self) -> None:
-        page, bar = self.page, [self.work_row, self.work_bar, self.stop, self.page.timer]
+        page, bar = self.page, [self.work, *chain(*self.bars.values()), self.page.timer]
         page.tick = wire(page.timer.tick, self.refresh_bar, None, bar)
-        wire(self.stop.click, self.stop_work, None, [self.work_bar], self.fault, queue=True)
+        for kind, handler in (("train", self.stop_training), ("evaluate", self.stop_evaluation)):
+            page.stopped[kind] = wire(self.bars[kind][2].click, handler, None, bar, self.fault)
         run_shown = wire(page.run.change, self.show_run, [page.run], [self.chip, page.address])
         wire(run_shown.then, None, [page.address], None, js=address.RUN_SHOWN_JS)
         where = [page.tabs, page.run, self.fault]
@@ -275,7 +289,7 @@ class Header:
         page.opens(self.chip.click, "runs")
         redraw(page, self.open_page, None, [self.brand, self.switches, self.banner])
         redraw(page, self.show_run, [page.run], [self.chip])
-        redraw(page, self.refresh_bar, None, [self.work_bar])
+        redraw(page, self.refresh_bar, None, [lines for _, lines, _ in self.bars.values()])
 
 
 def find_ready(name: str) -> runs.Run:

@@ -18,7 +18,7 @@ from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.texts import language, say
 
 TRANSLATED = "__i18n__"  # what Gradio keeps of a button's name begins with, and holds the name's key
-STATED = ("fine-tune", "train-stop", "vote-next")
+STATED = ("fine-tune", "vote-next")
 WRITTEN = (gr.HTML, gr.Markdown, gr.Button)  # their value is text of ours; that of all others is the user's
 
 

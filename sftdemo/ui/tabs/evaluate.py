@@ -178,7 +178,6 @@ class EvaluateTab:
             self.ask_general = forms.field(EvaluateConfig, "general", scale=1, min_width=150, **general)
             main = {"elem_classes": "main-button", "scale": 4, "min_width": 160}
             self.start = gr.Button(label("evaluate_go"), variant="primary", elem_id="evaluate", **main)
-            self.stop = gr.Button(label("evaluate_stop"), visible=False, elem_id="evaluate-stop", **main)
         with gr.Accordion(
             label("evaluate_rivals"), open=False, visible=False, elem_id="evaluate-rivals"
         ) as self.rivals:
@@ -225,12 +224,7 @@ class EvaluateTab:
         }
 
     def buttons(self, running: bool) -> dict[Any, Any]:
-        visitor, current = rights.current(), work.evaluation()
-        own = current is not None and is_own(current)
-        return {
-            self.start: gr.update(visible=not running and visitor.may("evaluate")),
-            self.stop: gr.update(visible=running and own, interactive=True),
-        }
+        return {self.start: gr.update(visible=not running and rights.current().may("evaluate"))}
 
     def refresh(self, run_name: str, request: gr.Request) -> dict[Any, Any]:
         lang = language(request)
@@ -311,12 +305,6 @@ class EvaluateTab:
         run, lang = runs.named(run_name), language(request)
         return self.show_scores(run, lang) | self.show_answers(run, lang)
 
-    def stop_evaluation(self) -> dict[Any, Any]:
-        if (current := work.evaluation()) and current.active:
-            rights.require_own(f"evaluate {current.run.name}", rights.current())
-            current.stop.set()
-        return {self.stop: gr.update(interactive=False)}
-
     def tick(self, run_name: str, watching: bool, request: gr.Request) -> dict[Any, Any]:
         """After a reload nobody follows the evaluation any more; the tick shows it on, and what it came to."""
         current, lang = work.evaluation(), language(request)
@@ -344,7 +332,6 @@ class EvaluateTab:
             self.rivals,
             self.against,
             self.progress,
-            self.stop,
             *results,
         ]
         refreshed = wire(page.run.change, self.refresh, [page.run], views, fault)
@@ -370,9 +357,9 @@ class EvaluateTab:
         )
         for ended in (started, followed):
             wire(ended.then, self.show_results, [page.run], results, fault)
-        wire(self.stop.click, self.stop_evaluation, None, [self.stop], needs="evaluate")
-        ticked = [self.progress, self.watching, self.stop, *results]
+        ticked = [self.progress, self.watching, *results]
         page.tick = wire(page.tick.then, self.tick, [page.run, self.watching], ticked)
+        wire(page.stopped["evaluate"].then, self.tick, [page.run, self.watching], ticked)
         page.opens(self.to_chat.click, "chat")
         page.opens(self.to_vote.click, "vote")
         texts = [self.gate, self.progress, self.claim, self.bars, self.general, self.confusions, self.small_print]

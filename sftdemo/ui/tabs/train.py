@@ -18,7 +18,7 @@ from sftdemo.config.distillation import DistillationConfig
 from sftdemo.config.train import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.model import download
-from sftdemo.ui import chosen_data, models, work
+from sftdemo.ui import chosen_data, models
 from sftdemo.ui.access import private, rights
 from sftdemo.ui.parts import browser_store, forms, html
 from sftdemo.ui.parts.address import Address
@@ -105,7 +105,6 @@ class TrainTab:
         main = {"elem_classes": "main-button"}
         with gr.Row():
             self.start = gr.Button(label("train_go"), variant="primary", elem_id="fine-tune", **main)
-            self.stop = gr.Button(label("stop_keep"), visible=False, elem_id="train-stop", **main)
             self.resume = gr.Button(label("train_resume"), visible=False, elem_id="train-resume", **main)
             self.evaluate = gr.Button(
                 label("train_evaluate"), variant="primary", visible=False, elem_id="to-evaluate", **main
@@ -179,15 +178,10 @@ class TrainTab:
             run = runs.named(name) if name else None
         except UserError:  # it left the queue, or was deleted
             run, listed[self.watched], listed[self.kept] = None, "", ""
-        state, ready = (work.state_of(run), models.is_ready(run)) if run else ("", False)
-        can_resume = run is not None and jobs.can_resume(run)
-        running = state in runs.ACTIVE
-        stop = label("queue_cancel" if state == "queued" else "stop_keep")
-        own = running and rights.may_stop(f"train {name}", visitor)
+        ready, can_resume = (models.is_ready(run), jobs.can_resume(run)) if run else (False, False)
         return listed | {
             self.view: live(run, lang) if run else "",
             self.start: gr.update(**queue.start_label(ready)),
-            self.stop: gr.update(visible=own, interactive=state != "stopping", value=stop),
             self.resume: gr.update(visible=visitor.owner and can_resume),
             self.evaluate: gr.update(visible=ready and visitor.may("evaluate")),
             self.log_box: gr.update(visible=bool(run) and visitor.owner),
@@ -227,11 +221,6 @@ class TrainTab:
         if watched in (other.name for other in runs.active()):
             return {**timer, **self.show_run(watched, lang)}
         return {self.started: run.name, **timer, **self.show_run(run.name, lang)}
-
-    def stop_run(self, watched: str, request: gr.Request) -> dict[Any, Any]:
-        rights.require_own(f"train {watched}", rights.visitor(request))
-        jobs.stop(runs.named(watched))
-        return self.show_run(watched, language(request))
 
     def resume_run(self, watched: str, request: gr.Request) -> dict[Any, Any]:
         """Go on with the run that is shown."""
@@ -311,7 +300,7 @@ class TrainTab:
         wire(preset_taken.then, self.follow_form, settings, described, fault)
         set_otherwise = partial(gr.on, [field.change for field in preset_fields.values()])
         wire(set_otherwise, None, list(preset_fields.values()), [self.preset], js=held_preset)
-        buttons = [self.start, self.stop, self.resume, self.evaluate]
+        buttons = [self.start, self.resume, self.evaluate]
         views = [self.watched, self.kept, self.queue, self.view, *buttons, self.log_box, self.log]
         began = [*views, self.started, page.timer]
         started = {**settings, "watched": self.watched}
@@ -325,11 +314,11 @@ class TrainTab:
             needs="manage",
             trigger_mode="once",
         )
-        wire(self.stop.click, self.stop_run, [self.watched], views, fault, needs="train")
         wire(self.resume.click, self.resume_run, [self.watched], began, fault, needs="manage")
         wire(self.queue.select, self.pick_queued, [self.watched], began, fault, needs="train", **EACH_PICK)
         ticked: Any = [self.watched, self.started, page.run, page.address], [*views, self.started, page.run], fault
         page.tick = wire(page.tick.then, self.tick, *ticked, js=TICK_JS)
+        wire(page.stopped["train"].then, self.tick, *ticked, js=TICK_JS)
         for tab in page.tabs.children:
             if tab.id == "train":
                 wire(tab.select, self.tick, *ticked, js=TICK_JS.replace("location.search", repr(HERE)))
