@@ -87,3 +87,14 @@ def test_another_row_is_looked_at_with_the_tokenizer_at_hand(page: Page, babbler
     *_, shown = tab.fetch_tokenizer(request(), {"data": "support_tickets"}, 2, **form)
     assert "X-ray of row 2" in shown[tab.xray] and not shown[tab.show_tokens]["visible"]
     assert "X-ray of row 3" in tab.look_at_row(request(), {"data": "support_tickets"}, 3, **form)[tab.xray]
+
+
+def test_a_text_that_a_reload_puts_back_undoes_no_other_choice(page: Page) -> None:  # noqa: F811
+    tab = DataTab(page)
+    kept = {"data": "support_tickets", "on_fault": "drop", "test_size": "30", "instruction": "What? {text}"}
+    looked = last(tab.show(kept, 1, "en"))[tab.looked]
+    before = form_of(tab, on_fault="stop", test_size=None)  # what the browser sends for fields that aren't drawn yet
+    for put_back in ({"system": "", "instruction": None}, {"system": "", "instruction": "What? {text}"}):
+        assert not last(tab.apply_wording(request(), looked, 1, **before | put_back))
+    shown = last(tab.apply_wording(request(), looked, 1, **before | {"system": "", "instruction": ""}))
+    assert shown[page.data]["data"] == "support_tickets"  # the instruction was taken out

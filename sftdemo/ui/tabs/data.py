@@ -35,6 +35,7 @@ from sftdemo.ui.tabs.data_form import (
     default_of,
     field_values,
     first_choice,
+    is_typed,
     xray,
 )
 from sftdemo.ui.tabs.rows_view import RowsView
@@ -305,7 +306,7 @@ class DataTab:
         """As `apply`, while it is still being typed: what isn't whole yet is said without a toast."""
         name = looked.get("data", "")
         try:
-            if name and description(ReadConfig(data=name))["examples"] <= LIVE_ROWS:
+            if name and is_typed(settings, looked) and description(ReadConfig(data=name))["examples"] <= LIVE_ROWS:
                 yield from self.apply(request, looked, row, **settings)
         except UserError as error:
             yield {self.fault: html.fault(in_words(error, language(request)))}
@@ -385,8 +386,7 @@ class DataTab:
         page.opens(held_out.success, "train")
         settled = forms.settled_any(self.form, self.steps, *self.reading.values(), *self.choices.values())
         wire(settled, self.apply, form, views, fault)
-        typed = partial(gr.on, [field.change for field in self.wording.values()])
-        wire(typed, self.apply_wording, form, views, fault)
+        wire(partial(gr.on, [each.change for each in self.wording.values()]), self.apply_wording, form, views, fault)
         wire(forms.settled_any(self.row, *preparing.values()), self.look_at_row, form, views, fault)
         wire(self.show_tokens.click, self.fetch_tokenizer, form, views, fault)
         self.views = views

@@ -60,3 +60,12 @@ def field_values(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """What the fields of the form hold where these values were chosen."""
     steps = [step for step in str(chosen.get("clean") or "").split(",") if step in CLEANING]
     return {**chosen, "clean": steps}
+
+
+def is_typed(settings: Mapping[str, Any], looked: Mapping[str, Any]) -> bool:
+    """Whether the wording was typed: what the page itself put into its fields, as after a reload, was read with already.
+
+    Such a text's event may come with what all other fields held before.
+    """
+    read = looked.get("read") or {}
+    return any(settings[name] is not None and settings[name] != (read.get(name) or "") for name in WORDING)
