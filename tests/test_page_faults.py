@@ -6,7 +6,8 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +19,11 @@ pytest.importorskip("gradio")
 import gradio as gr
 import httpx
 from gradio.context import LocalContext
+from gradio.state_holder import SessionState
 
 from sftdemo import runs
 from sftdemo.config import TrainConfig
-from sftdemo.errors import Text, UserError
+from sftdemo.errors import Superseded, Text, UserError
 from sftdemo.files import read_json, write_json
 from sftdemo.runs.folder import MOST_ERROR
 from sftdemo.ui.blocks import Blocks
@@ -170,3 +172,27 @@ def test_an_error_that_somebody_made_long_is_cut(home: Path) -> None:
     run = runs.create("r", "r", {})
     run.write_status("failed", error=Text("x" * 10**6))
     assert len(run.status()["error"]) == MOST_ERROR + 1
+
+
+def test_a_generator_that_has_nothing_to_say_empties_nothing() -> None:
+    import gradio as gr
+
+    async def nothing_async(text: str) -> AsyncIterator[dict[Any, Any]]:
+        for update in ():
+            yield update
+
+    def nothing(text: str) -> Iterator[dict[Any, Any]]:
+        yield from ()
+
+    def superseded(text: str) -> Iterator[dict[Any, Any]]:
+        raise Superseded("other data")
+        yield {}
+
+    with gr.Blocks() as blocks:
+        text, other, place = gr.Textbox("kept"), gr.Textbox("kept, too"), gr.HTML("")
+        for handler, at in product((nothing, nothing_async, superseded), (place, None)):
+            if handler is not superseded or at:
+                forms.wire(text.change, handler, [text], [text, other], at)
+    for event in blocks.fns.values():
+        reply = asyncio.run(blocks.process_api(event, ["kept"], state=SessionState(blocks)))
+        assert all(part and "value" not in part for part in reply["data"]), reply["data"]

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from typing import Any
 
 import gradio as gr
@@ -199,6 +199,34 @@ def as_error(handler: Callable[..., Any]) -> Callable[..., Any]:
     return handlers.inside(handler, gradio_errors)
 
 
+def never_silent(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """The handler; where a generator has nothing to say all stays as it is, while Gradio would empty all its outputs."""
+
+    @functools.wraps(handler)
+    def spoken(*arguments: Any, **named: Any) -> Iterator[Any]:
+        silent = True
+        with closing(handler(*arguments, **named)) as updates:
+            for update in updates:
+                silent = False
+                yield update
+        if silent:
+            yield gr.skip()
+
+    @functools.wraps(handler)
+    async def spoken_async(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
+        silent = True
+        async with aclosing(handler(*arguments, **named)) as updates:
+            async for update in updates:
+                silent = False
+                yield update
+        if silent:
+            yield gr.skip()
+
+    if inspect.isasyncgenfunction(handler):
+        return spoken_async
+    return spoken if inspect.isgeneratorfunction(handler) else handler
+
+
 def wire(
     trigger: Callable[..., Any],
     handler: Callable[..., Any] | None,
@@ -219,7 +247,7 @@ def wire(
     outputs = list(outputs or [])
     if handler:
         handler = rights.guarded(handler, needs)
-        handler = as_error(handler) if place is None else shown_errors(handler, place)
+        handler = never_silent(as_error(handler) if place is None else shown_errors(handler, place))
         outputs += [] if place is None else [place]
     if isinstance(inputs, Mapping):
         return trigger(handler, None, outputs, inputs_kwargs=dict(inputs), **options)

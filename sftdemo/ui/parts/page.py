@@ -144,7 +144,7 @@ def show_title(name: str | None, request: gr.Request) -> Any:
 
 
 # The tabs where that is got for which a screen waits.
-WAYS = {"wait_data": "data", "wait_run": "train", "runs_empty": "train", "vote_waits": "evaluate"}
+WAYS = {"wait_data": "data", "wait_mend": "data", "wait_run": "train", "runs_empty": "train", "vote_waits": "evaluate"}
 
 
 def waits(lang: str, key: str, then: str = "") -> str:

@@ -137,7 +137,8 @@ class TrainTab:
         if not rights.visitor(request).may("train"):
             return {}
         if not chosen:
-            return {self.plan: waits(lang, "wait_data"), self.start: gr.update(interactive=False)}
+            missing = "wait_mend" if unready else "wait_data"
+            return {self.plan: waits(lang, missing), self.start: gr.update(interactive=False)}
         config = config_of(chosen, settings)
         try:
             download.check_name(config.model)

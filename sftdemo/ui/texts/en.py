@@ -26,6 +26,8 @@ EN = {
     "space": " ",
     "wait_data": "No data yet",
     "wait_data_text": "Choose a sample or upload a file; then the plan of the training stands here.",
+    "wait_mend": "The data can't be trained on yet",
+    "wait_mend_text": "Data says what is missing or wrong, and mends it at a click; then the plan of the training stands here.",
     "wait_run": "No tuned model yet",
     "wait_run_text": "Train one first; the sample takes a few minutes.",
     "wait_run_closed": "The owner of this app hasn't trained one yet.",
