@@ -172,7 +172,7 @@ def test_the_plan_follows_the_form_and_a_run_is_watched(page: Page) -> None:
     settings = {name: field.value for name, field in tab.fields.items()}
     waiting = tab.describe(request(), {}, **settings)
     assert say("en", "wait_data") in waiting[tab.plan] and not waiting[tab.start]["interactive"]
-    assert say("en", "wait_mend") in tab.describe(request(), {}, "guests.csv", **settings)[tab.plan]
+    assert say("en", "wait_mend") in unescape(tab.describe(request(), {}, "guests.csv", **settings)[tab.plan])
     shown = tab.describe(request(), {"data": "support_tickets"}, **settings | {"epochs": 3})
     assert (
         "· support_tickets ·" in shown[tab.plan]
