@@ -196,6 +196,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 data or run at fault, 2 wrong usage, 130 stopped)."""
     options = parser("sftdemo" if Path(sys.argv[0]).stem == "sftdemo" else "python -m sftdemo").parse_args(arguments)
     log.show()
+    # To import bitsandbytes loads torch's compiler, seconds and 40 MB, for functions that its kernels here replace.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     # Whatever a library prints must not get between a machine and its JSON.
     output, sys.stdout = sys.stdout, sys.stderr if options.json else sys.stdout
     try:

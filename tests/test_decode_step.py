@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import queue
 import sys
 
 import numpy as np
@@ -20,12 +21,18 @@ from transformers import (
 )
 
 from sftdemo.decode import kernels
+from sftdemo.encoding.detokenizer import Answer
+from sftdemo.inference import engine as engines
 from sftdemo.inference import load_run, step_trial
 from sftdemo.inference.adapters import route_adapters
 from sftdemo.inference.batch import Batch
+from sftdemo.inference.engine import Engine
+from sftdemo.inference.fair_lock import FairLock
 from sftdemo.inference.grouped_attention import SharedPrefix
+from sftdemo.inference.line import Question
 from sftdemo.inference.request import Request
 from sftdemo.model.loading import load_base
+from tests.test_serving import wait_until
 
 pytestmark = pytest.mark.slow  # compiling takes longer than all else here
 
@@ -164,6 +171,30 @@ def test_rotary_embeddings_by_what_was_read_before_are_torchs():
     model = model_of("llama")
     model.get_decoder().rotary_emb.rope_type = "dynamic"
     assert load_run.answering(model, ("base",)).compiled.ready() is None
+
+
+@pytest.mark.parametrize("preloaded", [False, True])
+def test_no_first_answer_waits_for_the_step(tokenizer, monkeypatch, preloaded):
+    monkeypatch.setattr(engines, "IDLE_S", 0.1 if preloaded else 600)
+    side = load_run.answering(model_of("llama"), ("base",), deferred=True)
+    engine = Engine([side], FairLock())
+
+    def answer() -> tuple[list[int], list[bool]]:
+        row, heard = Request("base", 0, list(range(5, 15)), 6), queue.Queue()
+        texts, taken = {"base": Answer(tokenizer, row.prompt)}, []
+        with engine.asked(Question("me", "", [row], texts, {"base": "base"}, heard.put)):
+            while not getattr(heard.get(timeout=60), "finish_reason", None):
+                taken.append(side.compiled.ready() is not None)
+        return row.fed, taken
+
+    engine.prepare_step()
+    if preloaded:  # and nobody asks
+        wait_until(lambda: side.compiled._step is not None)
+    first, taken = answer()
+    assert preloaded == any(taken)
+    wait_until(lambda: side.compiled._step is not None)
+    assert answer()[0] == first
+    engine.retire()
 
 
 def test_dora_is_computed_too(tmp_path):

@@ -178,6 +178,13 @@ def test_light_doors_load_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
+def test_no_command_loads_torchs_compiler(home):
+    probe = "import sys; from sftdemo.__main__ import main; main(['runs']); import peft; print(sorted({'torch._inductor.compile_fx', 'bitsandbytes'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
+    assert done.stdout.splitlines()[-1] == "['bitsandbytes']"
+
+
 def test_functions_are_not_hidden_by_modules():
     import sftdemo
     import sftdemo.training.train

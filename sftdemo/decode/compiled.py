@@ -15,24 +15,30 @@ from sftdemo.system import resources
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    Trial = Callable[[Callable[[bool], None]], Iterator[tuple[Tensor, Tensor]]]
+
 
 class CompiledStep:
-    """`trial` gives a few logits of the model, decoded step by step: by torch where `ready` gives None."""
+    """`trial` gives a few steps' logits twice (compiled, torch); its argument is called with whether `ready` gives a step.
 
-    def __init__(self, model: PreTrainedModel, adapters: int) -> None:
-        self.model, self.adapters = model, adapters
-        self.trial: Callable[[], Iterator[Tensor]] | None = None
+    While it is `deferred`, nothing is compiled for it or tried.
+    """
+
+    def __init__(self, model: PreTrainedModel, adapters: int, deferred: bool = False) -> None:
+        self.model, self.adapters, self.deferred = model, adapters, deferred
+        self.trial: Trial | None = None
         self._step: Any = None
-        kernels.begin()
+        if not deferred:
+            kernels.begin()
 
     def ready(self) -> Any:
         """The DecodeStep, once there is one; whoever asks holds the model's lock."""
-        if self.trial and (module := kernels.ready()):
+        if self.trial and not self.deferred and (module := kernels.ready()):
             trial, self.trial = self.trial, None
             self._take(module, trial)
         return self._step
 
-    def _take(self, module: Any, trial: Callable[[], Iterator[Tensor]]) -> None:
+    def _take(self, module: Any, trial: Trial) -> None:
         if not _fits(self.model):
             LOG.info("Answers are decoded by torch: memory is short")
             return
@@ -42,17 +48,14 @@ class CompiledStep:
             LOG.info("Answers are decoded by torch: %s: %s", type(error).__name__, error)
             return
 
-        def pairs() -> Iterator[tuple[Tensor, Tensor]]:
-            plain = [logits.float() for logits in trial()]
-            self._step = step
-            yield from zip((logits.float() for logits in trial()), plain, strict=True)
+        def use(compiled: bool) -> None:
+            self._step = step if compiled else None
 
         with answering(self.model), short_spans(self.model.config):
-            if not accept(pairs, self._refuse, rounding(self.model)):
+            if accept(lambda: trial(use), lambda: use(False), rounding(self.model)):
+                use(True)
+            else:
                 LOG.info("Answers are decoded by torch: the compiled step gives other logits")
-
-    def _refuse(self) -> None:
-        self._step = None
 
 
 def _fits(model: PreTrainedModel) -> bool:

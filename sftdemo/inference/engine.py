@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sftdemo.decode import kernels
 from sftdemo.errors import UserError
 from sftdemo.inference.batch import Batch
 from sftdemo.inference.decoding import Chunk, Decoder, Step
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 MOST_ANSWERED = 16  # questions at once; more would make each slower, and none end sooner
 PREFILL_TOKENS = 256  # of prompts read between two steps, so that a long one doesn't hold up the others' answers
 SLICE_S = 0.2  # an evaluation beside the chat gets its turn after so long, for one step of its own
+IDLE_S = 2.0  # after loading without a question
 PREFIX_BYTES = 2**28  # keys and values kept for next turns of conversations, in all
 
 
@@ -80,6 +83,7 @@ class Engine:
         self._seconds: float | None = None  # that a question took lately, from its first token read to its last
         self._budget = 0  # tokens of all rows that there is memory for
         self._retired = False
+        self._answered = threading.Event()  # some question, to its end
         self._thread: threading.Thread | None = None
 
     @property
@@ -114,10 +118,18 @@ class Engine:
                 question.withdrawn = True
                 self._changed.notify()
 
+    def prepare_step(self) -> None:
+        """Load the decode step, or compile it, and try it once the first answer is out or nobody asks: none waits for it."""
+        if any(side.compiled and side.compiled.deferred for side in self.sides):
+            threading.Thread(
+                target=_prepare_step, args=(weakref.ref(self), self._answered), name="step", daemon=True
+            ).start()
+
     def retire(self) -> None:
         """Take no more questions and end the thread with the last answer, so that the models' memory can go."""
         with self._changed:
             self._retired = True
+            self._answered.set()
             self._changed.notify_all()
 
     def wait_end(self, seconds: float) -> bool:
@@ -274,6 +286,7 @@ class Engine:
             row.finish_reason = step.finish_reason
             question.open -= 1
             if not question.open:
+                self._answered.set()
                 took = time.monotonic() - question.began
                 self._seconds = took if self._seconds is None else 0.8 * self._seconds + 0.2 * took
                 with self._changed:
@@ -286,3 +299,17 @@ class Engine:
             self._reading, self._questions, self._decoder = deque(), {}, Decoder()
         for question in lost:
             question.put(error)
+
+
+def _prepare_step(engine: weakref.ref[Engine], answered: threading.Event) -> None:
+    """Models that are let go meanwhile aren't held by it."""
+    while not answered.wait(IDLE_S):
+        if (alive := engine()) is None or alive.idle:
+            break
+        del alive
+    if kernels.wait() and (alive := engine()):
+        with alive.lock:
+            for side in alive.sides:
+                if side.compiled:
+                    side.compiled.deferred = False
+                    side.compiled.ready()

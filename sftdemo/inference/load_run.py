@@ -48,10 +48,10 @@ def load(run: str | runs.Run | Sequence[str | runs.Run], reporter: Reporter = TO
     return side_by_side(load_sides(chosen, reporter), chosen)
 
 
-def load_sides(chosen: Sequence[runs.Run], reporter: Reporter = TO_LOG) -> list[Side]:
-    """The weights of runs of one base, as sides named "base" and by the runs' folders."""
+def load_sides(chosen: Sequence[runs.Run], reporter: Reporter = TO_LOG, deferred: bool = False) -> list[Side]:
+    """The weights of runs of one base, as sides named "base" and by the runs' folders; their compiled step may be deferred."""
     set_threads()
-    if device().type == "cpu":
+    if device().type == "cpu" and not deferred:
         kernels.begin()  # meanwhile the weights are loaded
     malloc.keep_freed_heap()
     first = chosen[0]
@@ -66,11 +66,11 @@ def load_sides(chosen: Sequence[runs.Run], reporter: Reporter = TO_LOG) -> list[
         model, rows = _with_adapters(base_path, chosen, dtype, settings.quantization)
         names = tuple(str(run.path) for run in chosen)
         if saved_modules.shares_base(first):
-            return [answering(model, ("base", *names), rows)]
+            return [answering(model, ("base", *names), rows, deferred)]
         base = load_base(base_path, dtype, settings.quantization)
-        return [answering(base, ("base",)), answering(model, names, rows)]
+        return [answering(base, ("base",), None, deferred), answering(model, names, rows, deferred)]
     paths = {"base": base_path, str(first.path): first.model_path}
-    return [answering(load_base(path, dtype), (name,)) for name, path in paths.items()]
+    return [answering(load_base(path, dtype), (name,), None, deferred) for name, path in paths.items()]
 
 
 def _pair_sides(base_path: Path, chosen: Sequence[runs.Run], dtype: torch.dtype, settings: TrainConfig) -> list[Side]:
@@ -165,7 +165,9 @@ def side_by_side(sides: Sequence[Side], chosen: Sequence[runs.Run], lock: FairLo
     return kind(words, named, stops, name, tuple(shown.values()), lock or FairLock())
 
 
-def answering(model: PreTrainedModel, names: tuple[str, ...], rows: AdapterRouting | None = None) -> Side:
+def answering(
+    model: PreTrainedModel, names: tuple[str, ...], rows: AdapterRouting | None = None, deferred: bool = False
+) -> Side:
     """A loaded model under these names, made fast at answering; with adapters by row under one for each and the base's."""
     model.eval()
     grouped_attention.group(model)
@@ -176,9 +178,9 @@ def answering(model: PreTrainedModel, names: tuple[str, ...], rows: AdapterRouti
     last = last_layer.enable(model, rows)
     if device().type != "cpu":
         return Side(model, names, rows, last)
-    compiled = CompiledStep(model, len(rows.chosen) if rows else 0)
+    compiled = CompiledStep(model, len(rows.chosen) if rows else 0, deferred)
     side = Side(model, names, rows, last, compiled)
-    compiled.trial = partial(step_trial.logits, side)
+    compiled.trial = partial(step_trial.pairs, side)
     compiled.ready()  # now rather than before the first answer
     return side
 

@@ -241,10 +241,12 @@ class ModelServer:
                 if len(members) < MOST_ADAPTERS and run.model_path.is_dir() and load_run.version(run) == name:
                     members.setdefault(name, run)
             self._make_room(list(members.values()))
-            loaded = LoadedModels(members, load_run.load_sides(list(members.values()), reporter))
+            sides = load_run.load_sides(list(members.values()), reporter, deferred=True)
+            loaded = LoadedModels(members, sides)
             served = loaded.serve(chosen)
             # The first pass costs more than the next; the first question shouldn't pay for it.
             served.pair.complete([WARM_UP], GenerateConfig(max_new_tokens=2))
+            loaded.engine.prepare_step()
             with self._guard:
                 before = self._loaded.pop(key, None)
                 self._loaded[key] = loaded

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 PROMPT, COMMON, STEPS = 12, 8, 3  # tokens
 
 
-def logits(side: Side) -> Iterator[Tensor]:
-    """Logits [rows, vocabulary] of a few steps after random prompts."""
+def pairs(side: Side, use: Callable[[bool], None]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits [rows, vocabulary] of a few steps after random prompts: with the compiled step in use, and without."""
     generator = torch.Generator().manual_seed(0)
     vocabulary = side.model.get_input_embeddings().num_embeddings  # type: ignore[union-attr]
     prompt, *fed = torch.randint(vocabulary, (1 + STEPS, PROMPT), generator=generator).tolist()
@@ -28,9 +29,15 @@ def logits(side: Side) -> Iterator[Tensor]:
         lengths = (PROMPT, PROMPT - 3)
         rows = [Request(name, 0, prompt[:length], 0) for name in side.names for length in lengths]
         batch = Batch(side, rows, common=prefix)
+        again = copy.copy(batch)
+        again.cache = copy.deepcopy(batch.cache)
         for tokens in fed:
-            batch.advance(tokens[: len(rows)], list(range(len(rows))))
-            yield batch.logits
+            logits = []
+            for compiled, each in ((True, batch), (False, again)):
+                use(compiled)
+                each.advance(tokens[: len(rows)], list(range(len(rows))))
+                logits.append(each.logits.float())
+            yield logits[0], logits[1]
 
 
 def _common(side: Side, ids: list[int]) -> SharedPrefix:
