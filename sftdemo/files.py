@@ -207,17 +207,17 @@ def sha256(rows: Iterable[Any]) -> str:
     return hashlib.sha256(jsonl(rows).encode()).hexdigest()
 
 
-def read_jsonl(path: Path) -> Iterator[Any]:
-    """The complete lines of a JSONL file; a line still being written is left for the next read.
+def read_jsonl(path: Path, most: int = MOST_JSON) -> Iterator[Any]:
+    """The complete lines of a JSONL file, of at most so many bytes; a line still being written is left for the next read.
 
     Raises OSError, or ValueError for what is no regular file or has a line that is too long or no JSON.
     """
     regular(path)
     with path.open("rb") as file:
-        while (line := file.readline(MOST_JSON)).endswith(b"\n"):
+        while (line := file.readline(most)).endswith(b"\n"):
             yield parsed(line.decode())
-        if len(line) == MOST_JSON:
-            raise ValueError(Text("has a line of more than {most:,} bytes", most=MOST_JSON))
+        if len(line) == most:
+            raise ValueError(Text("has a line of more than {most:,} bytes", most=most))
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -5,11 +5,28 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 from sftdemo.config import GenerateConfig
 from sftdemo.inference.decoding import Chunk
 from sftdemo.inference.server import ServedRuns, checked
+
+
+def owners_request(
+    session: str | None = None, headers: dict[str, str] | None = None, lang: str = "", **query: str
+) -> SimpleNamespace:
+    """A request that the door knows as the owner's, as handlers are given it; `lang` is the page's, where it was chosen."""
+    from sftdemo.ui.access import rights
+
+    return SimpleNamespace(
+        scope={rights.IN_SCOPE: rights.LOCAL},
+        headers=headers or {},
+        cookies={"sftdemo_lang": lang} if lang else {},
+        session_hash=session,
+        query_params=query,
+        username=None,
+    )
 
 
 @contextmanager

@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip("gradio")
 
+from gradio.context import LocalContext
+
 from sftdemo import runs
 from sftdemo.config import TrainConfig
 from sftdemo.errors import UsageError, UserError
@@ -59,6 +61,35 @@ def sent(client: str = "127.0.0.1", host: str = "127.0.0.1:7860", method: str = 
 def test_who_sent_it(bound: str, request_: Any, role: str) -> None:
     rights.use(AppConfig(), bound)
     assert rights.visitor(request_).role == role
+
+
+UNTOLD = [[sent()], SimpleNamespace(), SimpleNamespace(request=None), SimpleNamespace(request=[sent()]), "owner", {}]
+
+
+def test_what_does_not_tell_who_sent_it_is_nobodys() -> None:
+    """As the list that Gradio makes of an event which says that it is several: it was the owner's, wherever the app stands."""
+    handler = rights.guarded(rights.current, "look")
+    for bound, alone in (("127.0.0.1", "owner"), ("0.0.0.0", "stranger")):
+        rights.use(AppConfig(password="" if alone == "owner" else "a long one"), bound)
+        for request in (*UNTOLD, *([None] if alone == "stranger" else [])):
+            token = LocalContext.request.set(request)
+            assert rights.visitor(request).role == rights.current().role == "stranger", request
+            with pytest.raises(UserError, match="can't be used from here"):
+                handler()
+            LocalContext.request.reset(token)
+        assert rights.visitor(None).role == rights.current().role == alone, "as a call from Python"
+
+
+def test_what_the_app_does_by_itself_is_done_for_its_owner() -> None:
+    """And a request within it is still its sender's."""
+    rights.use(AppConfig(password="a long one"), "0.0.0.0")
+    hidden = runs.annotate(runs.create("hidden", "", {"settings": {}}), seen=False)
+    assert hidden["visitors"] == "hidden" and runs.list_runs() == []
+    assert [run.name for run in rights.for_owner()(runs.list_runs)()] == ["hidden"] and runs.list_runs() == []
+    for request in (sent(), *UNTOLD):
+        token = LocalContext.request.set(request)
+        assert rights.for_owner()(rights.current)().role == rights.visitor(request).role != "owner"
+        LocalContext.request.reset(token)
 
 
 @pytest.mark.parametrize("name", ["teacher", "from_run"])

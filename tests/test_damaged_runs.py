@@ -36,6 +36,7 @@ from sftdemo.ui.tabs import outputs as outputs_tab
 from sftdemo.ui.tabs.runs import RunsTab
 from sftdemo.ui.tabs.runs_table import ORDERS
 from sftdemo.votes import Store
+from tests.in_process import owners_request
 from tests.test_old_run import OLD
 
 pytestmark = pytest.mark.slow
@@ -50,7 +51,7 @@ STRANGE: tuple[Any, ...] = (
 
 
 def request() -> SimpleNamespace:
-    return SimpleNamespace(headers={}, cookies={}, session_hash="s", username=None, query_params={})
+    return owners_request("s")
 
 
 @pytest.fixture

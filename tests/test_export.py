@@ -31,6 +31,7 @@ from sftdemo.ui.access import rights, uploads
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import export_check
 from tests.conftest import home_at, label_rows
+from tests.in_process import owners_request
 from tests.interrupting import forked
 from tests.listener import Impatient
 
@@ -270,7 +271,7 @@ def panel():
 
 
 def browser(lang: str = "en") -> SimpleNamespace:
-    return SimpleNamespace(headers={"accept-language": lang}, cookies={})
+    return owners_request(headers={"accept-language": lang})
 
 
 def test_the_page_exports_a_zip_to_download_and_deletes_it_in_time(home, monkeypatch, panel):

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -24,6 +23,7 @@ from sftdemo.ui import models, server, work
 from sftdemo.ui.parts.page import Header, Page
 from sftdemo.ui.tabs import outputs as outputs_view
 from sftdemo.ui.tabs.train import TrainTab
+from tests.in_process import owners_request
 
 ROOT = Path(__file__).parents[1]
 _opened: list[str] | None = None
@@ -95,7 +95,7 @@ def test_a_tick_reads_only_what_has_changed(home: Path) -> None:
     for number in range(200):
         made_run(f"run{number:03}")
     training = made_run("training", "running")
-    request = SimpleNamespace(headers={}, cookies={})
+    request = owners_request()
     with gr.Blocks() as blocks:
         page = Page(blocks, run=gr.State(None), data=gr.State({}), timer=gr.Timer(active=False))
         bar, train = Header(page), TrainTab(page)

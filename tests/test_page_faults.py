@@ -9,7 +9,6 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +28,7 @@ from sftdemo.runs.folder import MOST_ERROR
 from sftdemo.ui.blocks import Blocks
 from sftdemo.ui.parts import forms
 from sftdemo.ui.texts.faults import in_words
-from tests.in_process import serving
+from tests.in_process import owners_request, serving
 
 HAN = re.compile("[\u4e00-\u9fff]")
 
@@ -37,7 +36,7 @@ HAN = re.compile("[\u4e00-\u9fff]")
 @pytest.fixture(params=["zh", "en"])
 def lang(request: pytest.FixtureRequest) -> Any:
     """The language of the page whose event is worked on."""
-    token = LocalContext.request.set(SimpleNamespace(cookies={"sftdemo_lang": request.param}, headers={}))
+    token = LocalContext.request.set(owners_request(lang=request.param))
     yield request.param
     LocalContext.request.reset(token)
 

@@ -22,6 +22,7 @@ from sftdemo.ui.tabs.importing import ImportPanel
 from sftdemo.ui.tabs.push import PushPanel
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import export as export_module
+from tests.in_process import owners_request
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,7 @@ VISITOR = rights.Visitor("visitor", "somebody")
 
 
 def browser(lang: str = "en") -> SimpleNamespace:
-    return SimpleNamespace(headers={"accept-language": lang}, cookies={})
+    return owners_request(headers={"accept-language": lang})
 
 
 @pytest.fixture

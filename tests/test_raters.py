@@ -21,6 +21,7 @@ from sftdemo.ui.access import rights
 from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.tabs.ballot import rater_of
 from sftdemo.votes import Store
+from tests.in_process import owners_request
 from tests.test_votes import EVALUATION, make_run
 
 
@@ -138,7 +139,7 @@ def test_a_name_of_megabytes_is_refused_before_its_usual_form_is_made(monkeypatc
 
 def test_the_owner_votes_under_any_name() -> None:
     make_run(6)
-    local = SimpleNamespace(request=None, session_hash="s")
+    local = owners_request("s")
     assert [rater_of(name, local) for name in ("ann", "bob")] == ["ann", "bob"]
 
 

@@ -8,7 +8,6 @@ import shlex
 import socket
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +27,7 @@ from sftdemo.ui.report.rows import MOST_EACH
 from sftdemo.ui.tabs.report import ReportButton
 from sftdemo.ui.texts import TEXTS, say
 from sftdemo.votes import Store
+from tests.in_process import owners_request
 
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>${1}{{2}}</style><svg onload=alert(3)>'
 LABELS = ("ham", "spam")
@@ -317,7 +317,7 @@ def test_the_page_gives_the_report_in_its_own_language() -> None:
     run, other = evaluated(trained("mails"), rows_of_each_kind()), trained("second")
     with gr.Blocks():
         button = ReportButton("report")
-    asked = SimpleNamespace(headers={}, cookies={"sftdemo_lang": "zh"})
+    asked = owners_request(lang="zh")
     made = button.make("mails", asked)  # type: ignore[arg-type]
     assert made == {button.name: "mails.html", button.text: document([run], "zh")}
     assert button.make(["mails", "second"], asked)[button.text] == document([run, other], "zh")  # type: ignore[arg-type]

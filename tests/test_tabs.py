@@ -35,12 +35,13 @@ from sftdemo.ui.tabs.runs import RunsTab
 from sftdemo.ui.tabs.train import TrainTab
 from sftdemo.ui.tabs.vote import VoteTab
 from sftdemo.ui.texts import say
+from tests.in_process import owners_request
 from tests.test_ui import add_evaluation, made_run
 from tests.test_votes import make_run
 
 
 def request(session: str = "s1", **query: str) -> SimpleNamespace:
-    return SimpleNamespace(headers={}, cookies={}, session_hash=session, query_params=query, username=None)
+    return owners_request(session, **query)
 
 
 def pick(value: object) -> SimpleNamespace:

@@ -41,6 +41,7 @@ from sftdemo.ui.tabs.conversation import Answer
 from sftdemo.ui.texts import TEXTS, duration, en_settings, language, say
 from sftdemo.votes import SCALES, TAGS, WINNERS, Store
 from sftdemo.votes.hints import BOTH
+from tests.in_process import owners_request
 
 UI = Path(forms.__file__).parents[1]
 
@@ -58,8 +59,8 @@ def test_the_page_takes_every_file_and_leaves_it_to_the_reader_what_can_be_read(
 
 
 def request(**headers: str) -> SimpleNamespace:
-    cookies = {"sftdemo_lang": headers.pop("cookie")} if "cookie" in headers else {}
-    return SimpleNamespace(headers={name.replace("_", "-"): value for name, value in headers.items()}, cookies=cookies)
+    lang = headers.pop("cookie", "")
+    return owners_request(headers={name.replace("_", "-"): value for name, value in headers.items()}, lang=lang)
 
 
 def made_run(name: str = "made", state: str = "finished", **settings: object) -> runs.Run:

@@ -206,6 +206,26 @@ def test_a_damaged_tokenizer_is_one_line(text, copy):
     assert "\n" not in str(fault.value)
 
 
+STRAY = {"SpecialToken": {"id": "[X]", "type_id": 0}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}, "Cannot parse precompiled_charsmap"),
+        ({"post_processor": {"type": "TemplateProcessing", "single": [STRAY], "pair": [], "special_tokens": {}}}, "no entry"),
+        ({"model": {"type": "WordPiece", "unk_token": "x", "continuing_subword_prefix": "#", "max_input_chars_per_word": 9, "vocab": {}}}, "Missing \\[UNK\\]"),
+        ({"added_tokens": "x"}, "its files hold other values than a tokenizer's"),
+    ],
+)  # fmt: skip
+def test_why_a_tokenizer_cannot_be_used_is_told(changed, reason, copy):
+    """The library ends in a panic, which is no Exception, or at the first text alone."""
+    whole = json.loads((copy / "tokenizer.json").read_text("utf-8"))
+    (copy / "tokenizer.json").write_text(json.dumps({**whole, **changed}))
+    with pytest.raises(UserError, match=f"can't be read: .*{reason}"):
+        loading.tokenizer(copy)
+
+
 def test_an_adapter_must_be_plain_lora_in_safetensors(tmp_path):
     folder = Path(shutil.copytree(ROOT / "tests" / "old" / "runs" / "old" / "model", tmp_path / "adapter"))
     validation.check_adapter(folder)

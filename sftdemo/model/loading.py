@@ -14,7 +14,7 @@ import torch
 
 from sftdemo.config.train import TrainConfig
 from sftdemo.encoding.chat_template import set_thinking
-from sftdemo.errors import UserError
+from sftdemo.errors import Text, UserError
 from sftdemo.log import TO_LOG, Reporter
 from sftdemo.model import download, saved_modules, seq2seq, validation
 from sftdemo.model.lora_targets import targets
@@ -185,8 +185,13 @@ def tokenizer(model: str | Path, reporter: Reporter = TO_LOG, thinking: str = "a
             from transformers import AutoTokenizer
 
             loaded = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises plain Exceptions
+        loaded("a")  # some damage is met by its use alone
+    except BaseException as error:  # tokenizers raises plain Exceptions, and panics that are none
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, LookupError | TypeError | AttributeError):  # transformers, of what it didn't expect
+            reason = Text("its files hold other values than a tokenizer's")
         raise UserError("The tokenizer in {path} can't be read: {reason}", path=path, reason=reason) from error
     set_thinking(loaded, thinking)
     return loaded  # type: ignore[no-any-return]

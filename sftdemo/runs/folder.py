@@ -19,7 +19,8 @@ from sftdemo.config.kinds import CHAT
 from sftdemo.config.settings import value_hint
 from sftdemo.config.train import TrainConfig
 from sftdemo.errors import Text, UserError
-from sftdemo.files import FULL, overwrite_json, parsed, read_json, read_jsonl, regular, stamp, why, write_json
+from sftdemo.files import FULL, overwrite_json, parsed, read_json, regular, stamp, why, write_json
+from sftdemo.runs import row_limits
 from sftdemo.runs.process import identity, is_alive, process_start
 from sftdemo.schema.evaluation import GeneralRow, OutputRow, Scores
 from sftdemo.schema.json_types import problem_in
@@ -127,7 +128,7 @@ class Run:
     def _jsonl(self, file: str, kind: type, most: int | None = None) -> list[Any]:
         """The rows of a file, or the first of them."""
         with self.reading(file):
-            rows = list(itertools.islice(read_jsonl(self.path / file), most))
+            rows = list(itertools.islice(row_limits.lines(self.path / file, kind), most))
             _check_rows(rows, kind)
         return rows
 
@@ -383,5 +384,6 @@ def _problem(path: str, version: tuple[int, int, int], kind: type) -> Text | Non
 
 def _check_rows(rows: Iterable[Any], kind: type) -> None:
     for number, row in enumerate(rows, 1):
-        if problem := problem_in(row, kind) or (Text("it has no messages") if row.get("messages") == [] else None):
+        problem = problem_in(row, kind) or (Text("it has no messages") if row.get("messages") == [] else None)
+        if problem := problem or (row_limits.too_long(row) if kind in row_limits.ANSWERED else None):
             raise ValueError(Text("is damaged in row {number}: {problem}", number=number, problem=problem))

@@ -141,14 +141,14 @@ def launch(host: str | None = None, port: int | None = None, config: AppConfig |
 
 def start_background_work(config: AppConfig) -> None:
     """What the app does beside serving, each in a thread of its own."""
-    from sftdemo.ui.access import uploads
+    from sftdemo.ui.access import rights, uploads
     from sftdemo.ui.tabs import chat_store
 
     work = {"warm": warm, "uploads": uploads.sweep_forever, "chats": chat_store.sweep_forever}
     if config.resume:
         work["resume"] = jobs.resume_cut_off
     for name, target in work.items():
-        threading.Thread(target=target, name=name, daemon=True).start()
+        threading.Thread(target=rights.for_owner()(target), name=name, daemon=True).start()
 
 
 def app_options(blocks: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, cast
 
-from sftdemo import data, runs
+from sftdemo import data, files, runs
 from sftdemo.config.evaluate import EvaluateConfig
 from sftdemo.config.kinds import CHAT
 from sftdemo.config.read import OWN_TEXTS
@@ -17,6 +17,7 @@ from sftdemo.encoding.thoughts import answer_of, scored_of
 from sftdemo.errors import DataError, Text, UserError
 from sftdemo.evaluation import label_sets
 from sftdemo.log import Reporter
+from sftdemo.runs import row_limits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -143,8 +144,8 @@ def all_labels(choices: dict[str, list[str]]) -> list[str]:
 
 
 def rows_of(examples: list[Example]) -> list[dict[str, Any]]:
-    """outputs.jsonl before it has answers: a row for each example, in their order."""
-    return [
+    """outputs.jsonl before it has answers: a row for each example, in their order; UserError for one that no page would read."""
+    rows = [
         {
             "row": number,
             "task": task_of(example),
@@ -159,6 +160,13 @@ def rows_of(examples: list[Example]) -> list[dict[str, Any]]:
         }
         for number, example in enumerate(examples)
     ]
+    for number, row in enumerate(rows, 1):
+        problem = row_limits.too_long(row)
+        if not problem and len(files.jsonl([row]).encode()) > row_limits.MOST_ASKED:
+            problem = Text("has more than {most:,} bytes", most=row_limits.MOST_ASKED)
+        if problem:
+            raise UserError("Held-out row {number} can't be evaluated: {problem}.", number=number, problem=problem)
+    return rows
 
 
 def _answer_text(message: Message) -> str:

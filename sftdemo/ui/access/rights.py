@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import contextvars
 import functools
 import hashlib
 import hmac
@@ -67,7 +68,9 @@ NOT_YOURS = Text("Only who started it, or the owner of this app, may stop it.")
 MOST_STARTERS = 1_000
 _starters: dict[str, str] = {}  # visitor keys by work
 
-LOCAL = Visitor("owner", "local")  # the caller of a handler from Python, without any request
+LOCAL = Visitor("owner", "local")  # the caller of a handler from Python, and the app itself
+UNTOLD = Visitor("stranger", "untold")  # who sent what doesn't tell from whom it is
+_for_owner = contextvars.ContextVar("the app works by itself", default=False)
 IN_SCOPE = "sftdemo.visitor"
 GUESSES, ALL_GUESSES = 10, 1_000  # wrong passwords an hour, from an address and in all
 
@@ -110,10 +113,13 @@ def ledger() -> Ledger:
 
 
 def visitor(request: Any) -> Visitor:
-    """Who sent a request (gr.Request or Starlette's). Without one, as in a call from Python, it is the owner."""
+    """Who sent a request (gr.Request or Starlette's). What doesn't tell is nobody's; without a request it is a call from Python,
+    which is the owner's as long as only this machine can reach the app."""
+    if request is None and _policy.at_home:
+        return LOCAL
     scope = getattr(getattr(request, "request", None) or request, "scope", None)
     if scope is None:
-        return LOCAL
+        return UNTOLD
     if IN_SCOPE not in scope:
         scope[IN_SCOPE] = classify(scope)
     sender: Visitor = scope[IN_SCOPE]
@@ -124,10 +130,21 @@ def visitor(request: Any) -> Visitor:
 
 
 def current() -> Visitor:
-    """Who sent the event that is being handled."""
+    """Who sent the event that is being handled; within `for_owner` and without an event, it is the owner."""
     from gradio.context import LocalContext
 
-    return visitor(LocalContext.request.get(None))
+    request = LocalContext.request.get(None)
+    return LOCAL if request is None and _for_owner.get() else visitor(request)
+
+
+@contextlib.contextmanager
+def for_owner() -> Iterator[None]:
+    """Within, and as a decorator: what the app does by itself, or for whom its owner has given a key, is done as its owner."""
+    before = _for_owner.set(True)
+    try:
+        yield
+    finally:
+        _for_owner.reset(before)
 
 
 def _sees() -> Callable[[runs.Run], bool] | None:

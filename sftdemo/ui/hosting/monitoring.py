@@ -63,7 +63,8 @@ def routes(blocks: Any) -> list[Route]:
     async def metrics(request: Request) -> Response:
         if not rights.visitor(request).owner:
             return PlainTextResponse("Only the owner of this app may read its metrics.\n", 403)
-        text = await run_in_threadpool(generate_latest, registry)
+        with rights.for_owner():
+            text = await run_in_threadpool(generate_latest, registry)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     return [Route("/healthz", healthz), Route("/metrics", metrics)]
