@@ -61,7 +61,7 @@ def resume_training(run: Run) -> None:
 
 def is_own(name: str, visitor: rights.Visitor) -> bool:
     """Whether the visitor started the run of this name, which may have ended since; not one that had the name before."""
-    return rights.may_stop(f"train {name}", visitor) or rights.may_stop(_ended(runs.named(name)), visitor)
+    return rights.may_stop(f"train {name}", visitor) or rights.may_stop(_ended(runs.known(name)), visitor)
 
 
 def _ended(run: Run) -> str:

@@ -338,7 +338,7 @@ def _kept_starter(work: str) -> str | None:
     """The key of the visitor who began a training, as the run's folder has it."""
     kind, _, name = work.partition(" ")
     with contextlib.suppress(UserError):  # gone, or damaged
-        return (runs.named(name).starter() or {"visitor": None})["visitor"] if kind == "train" else None
+        return (runs.known(name).starter() or {"visitor": None})["visitor"] if kind == "train" else None
     return None
 
 
