@@ -305,7 +305,7 @@ def test_rows_that_the_model_disagrees_on_most_come_first(tab, tmp_path):
             "references": [row["label"]],
             "label": row["label"],
             "base": "",
-            "tuned": answer,
+            "tuned": "no label" if number == 3 else answer,
             "tuned_likelihood": answer,
             "tuned_nll": nll,
             "answer_tokens": 1,
@@ -317,6 +317,9 @@ def test_rows_that_the_model_disagrees_on_most_come_first(tab, tmp_path):
     files.write_json(folder / "scores.json", {"n": 4, "base": {}, "tuned": {}, "difference": {}})
     listed = session.list(show="disagree", run_name="r")
     assert [int(line.split("<")[0]) for line in listed.split('muted num">')[1:]] == [5, 4]
+    first, second = listed.split('muted num">')[1:]
+    assert "most probable label: a" in first and "no label" not in first, "not as if it had answered so"
+    assert "The tuned model says: b" in second
     session.open(3)
     session.save(own_label="a")  # as the model says: no more to disagree on
     assert session.list(show="disagree", run_name="r").count("data-pick") == 1

@@ -63,21 +63,29 @@ class Listing:
 
 @dataclass(frozen=True)
 class Opinion:
-    """What a tuned model says of a held-out row that is labelled otherwise, and how unlikely it holds the label, in nats."""
+    """What a tuned model says of a held-out row that is labelled otherwise, how unlikely it holds the label, in nats, and
+    whether its most probable label isn't what it answered."""
 
     answer: str
     surprise: float
+    unsaid: bool = False
+
+    def told(self, lang: str, most: int = 0) -> str:
+        key = "rows_model_holds" if self.unsaid else "rows_model_says"
+        return html.esc(say(lang, key, answer=html.cut(self.answer, most) if most else self.answer))
 
 
 @functools.lru_cache(maxsize=4)
 def _opinions(run: runs.Run, evaluation: str, version: tuple[int, int, int]) -> dict[str, Opinion]:
     opinions = {}
     for row in run.outputs(evaluation):
-        said = row.get("tuned_likelihood") or answer_of(row["tuned"])
+        answer = answer_of(row["tuned"])
+        said = row.get("tuned_likelihood") or answer
         wanted = row["label"] or next(iter(row["references"]), "")
         if said and said.strip().casefold() != wanted.strip().casefold():
             surprise = row.get("tuned_nll", 0.0) / max(row.get("answer_tokens", 1), 1)
-            opinions[asked(row["messages"])] = Opinion(said, surprise)
+            unsaid = said.strip().casefold() != answer.strip().casefold()
+            opinions[asked(row["messages"])] = Opinion(said, surprise, unsaid)
     return opinions
 
 
@@ -172,7 +180,7 @@ def remarks(record: Record, said: Mapping[str, Opinion], lang: str) -> str:
         sentence = in_words(Text.from_json(problem["problem"]), lang)
         marks.append(f'<span class="{"worse" if problem["kind"] == "faults" else "muted"}">{html.esc(sentence)}</span>')
     if opinion := opinion_of(record, said):
-        marks.append(html.esc(say(lang, "rows_model_says", answer=html.cut(opinion.answer, 60))))
+        marks.append(opinion.told(lang, 60))
     if record["edited"]:
         marks.append(html.chip(say(lang, f"rows_{record['edited']}")))
     return " ".join(marks)
@@ -185,7 +193,7 @@ def opened(record: Record, said: Mapping[str, Opinion], field: int, lang: str) -
         sentences = (in_words(Text.from_json(problem[key]), lang) for key in ("problem", "remedy"))
         notes.append(f'<p class="small worse">{html.esc(" ".join(sentences))}</p>')
     if opinion := opinion_of(record, said):
-        notes.append(f'<p class="small">{html.esc(say(lang, "rows_model_says", answer=opinion.answer))}</p>')
+        notes.append(f'<p class="small">{opinion.told(lang)}</p>')
     rows = [
         (
             None if record["edited"] == "left_out" else str(at),

@@ -17,6 +17,7 @@ EDITS = {
     "rows_change": "edited",
     "rows_add": "added",
     "rows_model_says": "The tuned model says: {answer}",
+    "rows_model_holds": "The tuned model's most probable label: {answer}",
     "rows_label_help": "Choose one, or type a new one.",
     "rows_save": "Save",
     "rows_leave_out": "Leave the row out",

@@ -17,6 +17,7 @@ EDITS = {
     "rows_change": "已编辑",
     "rows_add": "新增",
     "rows_model_says": "微调模型的回答：{answer}",
+    "rows_model_holds": "微调模型认为概率最高的标签：{answer}",
     "rows_label_help": "选择一个，或输入新的标签。",
     "rows_save": "保存",
     "rows_leave_out": "略过这一行",
