@@ -6,7 +6,8 @@ import inspect
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,8 +54,15 @@ def test_every_tab_is_given_its_name_at_a_switch(blocks: Any) -> None:
 
 
 def test_every_button_is_given_its_name_at_a_switch_but_those_that_say_what_is_the_case(blocks: Any) -> None:
-    given = {part.elem_id for event in redraws_of(blocks)[0] for part in event.outputs if event.name == "names"}
+    given = {part.elem_id for part in redraw.named(blocks)}
+    assert given <= {part.elem_id for event in redraws_of(blocks)[0] for part in event.outputs}
     assert {"to-chat", "stop-evaluate", "row-close", "chat-send"} <= given and not given & set(redraw.STATED)
+
+
+def test_a_page_is_drawn_in_another_language_at_once(blocks: Any) -> None:
+    """By one event on each of the two pages: of a dozen, each comes when it comes."""
+    names = [event.name for event in redraws_of(blocks)[0]]
+    assert sorted(names) == ["count_switch", "count_switch", "draw_all", "draw_all"]
 
 
 def test_every_text_of_the_page_has_a_handler_that_draws_it_anew(blocks: Any) -> None:
@@ -140,11 +148,42 @@ def test_the_chosen_language_is_sent_from_a_frame_of_another_site(framed: bool, 
     assert ("SameSite=Lax" in ran.stdout) != (framed and protocol == "https:")
 
 
+def test_each_handler_gets_what_it_is_told_and_one_that_fails_takes_nothing_from_the_others() -> None:
+    with gr.Blocks() as blocks:
+        run, menu = gr.State("run"), gr.Dropdown(["x"], value="x")
+        first, second, third, fourth = (gr.HTML(elem_id=f"part {number}") for number in range(4))
+        page = SimpleNamespace(language_switched=redraw.language_switch(), redraws=[], blocks=blocks)
+
+    def by_place(run: str, request: gr.Request, chosen: str) -> dict[Any, Any]:
+        return {first: f"{run} {chosen} {request.cookies['sftdemo_lang']}"}
+
+    def by_name(request: gr.Request, of: str) -> Iterator[dict[Any, Any]]:
+        yield {second: of}
+
+    def broken(run: str) -> dict[Any, Any]:
+        raise ValueError(run)
+
+    with blocks:
+        redraw.redraw(page, by_place, [run, menu], [first])
+        redraw.redraw(page, broken, [run], [fourth])
+        redraw.redraw(page, by_name, {"of": menu}, [second])
+        redraw.redraw(page, lambda: {third: "always"}, None, [third])
+        redraw.redraw_all(page, {})
+    (event,) = [event for event in blocks.fns.values() if event.name == "draw_all"]
+    assert event.inputs == [run, menu]
+    asked = SimpleNamespace(headers={}, cookies={"sftdemo_lang": "zh"})
+    drawn = inspect.unwrap(event.fn)(asked, "run", "x")
+    assert {part: text["value"] for part, text in drawn.items() if text != gr.skip()} == {
+        first: "run x zh",
+        second: "x",
+        third: "always",
+    }
+
+
 def test_a_chat_is_drawn_anew_with_the_columns_that_are_chosen(blocks: Any) -> None:
-    drawn_by = [
+    (drawn_by,) = [
         event
         for event in redraws_of(blocks)[0]
         if "chat-now" in {getattr(part, "elem_id", "") for part in event.outputs}
     ]
-    assert [event.name for event in drawn_by] == ["change_columns"]
-    assert "chat-beside" in {getattr(part, "elem_id", "") for part in drawn_by[0].inputs}
+    assert "chat-beside" in {getattr(part, "elem_id", "") for part in drawn_by.inputs}

@@ -37,7 +37,7 @@ def build() -> Any:
     from sftdemo.ui import api
     from sftdemo.ui.blocks import Blocks
     from sftdemo.ui.parts.page import TICK_S, Header, Page
-    from sftdemo.ui.parts.redraw import redraw_names
+    from sftdemo.ui.parts.redraw import named, redraw_all
     from sftdemo.ui.tabs.chat import ChatTab
     from sftdemo.ui.tabs.clone import Clone
     from sftdemo.ui.tabs.data import DataTab
@@ -72,7 +72,7 @@ def build() -> Any:
         parts.append(RowLeads(page, data, judge.outputs, talk))
         for part in parts:
             part.wire()
-        redraw_names(page)
+        redraw_all(page, named(blocks))
     with blocks.route("Vote", RATE_PATH, show_in_navbar=False):
         RatePage(blocks).wire()
     return blocks

@@ -51,6 +51,7 @@ class Page:
     stopped: dict[str, Any] = field(default_factory=dict)  # by kind of work, that it was asked to stop
     travelled: Any = None  # follows the browser's Back and Forward, once tab and run are the address's
     redraw_chat: Any = None  # lets an event draw the chat of the chosen run anew
+    redraws: list[Any] = field(default_factory=list)  # what draws texts anew, see redraw.py
     language_switched: Any = None  # the event after which all texts are drawn anew, see redraw.py
     preparing: dict[str, Any] = field(default_factory=dict)  # settings on Data and on Train, by name: Data's fields
 

@@ -7,12 +7,14 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, get_type_hints
 
 import gradio as gr
 from gradio.i18n import I18nData
 
 from sftdemo.errors import UserError
+from sftdemo.log import LOG
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.texts import language, say
@@ -27,41 +29,82 @@ def language_switch() -> Any:
     return gr.Button("", visible="hidden", elem_id="language-switched").click
 
 
+@dataclass
+class Redraw:
+    """A handler that draws texts anew, what of the page it is told, and where its texts stand."""
+
+    handler: Callable[..., Any]
+    inputs: Sequence[Any] | Mapping[str, Any]
+    outputs: Sequence[Any]
+
+    @property
+    def parts(self) -> list[Any]:
+        return list(self.inputs.values() if isinstance(self.inputs, Mapping) else self.inputs)
+
+    def texts(self, held: Mapping[Any, Any], request: gr.Request) -> dict[Any, Any]:
+        """The texts, where the page's parts hold these values."""
+        kinds = get_type_hints(inspect.unwrap(self.handler))
+        asking = [name for name, kind in kinds.items() if kind is gr.Request]
+        names = [name for name in inspect.signature(self.handler).parameters if name not in asking]
+        parts = self.inputs if isinstance(self.inputs, Mapping) else dict(zip(names, self.inputs, strict=False))
+        values = {name: held[part] for name, part in parts.items()}
+        try:
+            return texts_alone(self.handler, self.outputs)(**values, **dict.fromkeys(asking, request))
+        except Exception as error:  # noqa: BLE001 (the other texts are drawn all the same)
+            LOG.error("A text couldn't be drawn in another language.", exc_info=error)
+            return {}
+
+
 def redraw(
     page: Any,
     handler: Callable[..., Any],
     inputs: Sequence[Any] | Mapping[str, Any] | None,
     outputs: Sequence[Any],
     needs: rights.Action = "look",
-    **options: Any,
 ) -> None:
     """When the language is switched, let a handler that draws these outputs give them its texts.
 
     What was typed, chosen, opened or hidden stays, whatever else the handler returns; for a visitor who may not what it
     `needs`, all does. Labels are Gradio's to translate.
     """
-    wire(page.language_switched, texts_alone(rights.guarded(handler, needs), outputs), inputs, outputs, **options)
+    page.redraws.append(Redraw(rights.guarded(handler, needs), inputs or [], outputs))
 
 
-def redraw_names(page: Any) -> None:
-    """Gradio translates the names of tabs that have been opened, and of buttons in sight; all have their names from here.
+def redraw_all(page: Any, keys: Mapping[Any, str]) -> None:
+    """Wire what is drawn anew as one event, whose texts all come at once, with the names of these keys; only then does Gradio
+    translate its labels.
 
-    Not buttons whose name says what is the case.
+    As an event each they came over seconds on a busy machine, in two languages meanwhile.
     """
-    parts = page.blocks.blocks.values()
+    redraws = page.redraws
+    inputs = list(dict.fromkeys(part for each in redraws for part in each.parts))
+    outputs = list(dict.fromkeys(part for each in redraws for part in each.outputs))
+
+    def draw_all(request: gr.Request, *values: Any) -> dict[Any, Any]:
+        held, lang = dict(zip(inputs, values, strict=True)), language(request)
+        drawn: dict[Any, Any] = {
+            part: gr.update(**{"label" if isinstance(part, gr.Tab) else "value": say(lang, key)})
+            for part, key in keys.items()
+        }
+        for each in redraws:
+            for part, text in each.texts(held, request).items():
+                if text != gr.skip() or part not in drawn:
+                    drawn[part] = text
+        return drawn
+
+    drawn = wire(page.language_switched, draw_all, inputs, list(dict.fromkeys([*outputs, *keys])))
+    wire(drawn.then, None, None, None, js="() => { window.sftdemo.spoken(); return []; }")
+
+
+def named(blocks: Any) -> dict[Any, str]:
+    """The keys of the names of tabs, of which Gradio translates those that have been opened, and of buttons, of which it
+    translates those in sight; not of buttons whose name says what is the case."""
+    parts = blocks.blocks.values()
     keys = {part: part.label.key for part in parts if isinstance(part, gr.Tab)}
     for part in parts:
         if isinstance(part, gr.Button) and part.value.startswith(TRANSLATED) and part.elem_id not in STATED:
             keys[part] = json.loads(part.value.removeprefix(TRANSLATED))["key"]
-
-    def names(request: gr.Request) -> dict[Any, Any]:
-        lang = language(request)
-        return {
-            part: gr.update(**{"label" if isinstance(part, gr.Tab) else "value": say(lang, key)})
-            for part, key in keys.items()
-        }
-
-    wire(page.language_switched, names, None, list(keys))
+    return keys
 
 
 def redraw_where(

@@ -40,15 +40,17 @@ html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointe
   if (chosen) choose(chosen);
   else if (locale.startsWith("zh")) locale = "zh-CN";  // there is one Chinese, for zh, zh-TW and all others
   document.documentElement.lang = locale.startsWith("zh") ? "zh-CN" : "en";
-  // Another language, on the page as it stands: Gradio translates its labels, the server draws its own texts anew (redraw.py).
+  // Another language, on the page as it stands: the server draws its own texts anew (redraw.py), Gradio translates its labels.
   const speak = async (lang) => {
     choose(lang);
-    document.documentElement.lang = locale;
     const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
     const core = loaded.find((name) => /\/assets\/core-[^/]*\.js$/.test(name));
     const {changeLocale} = core ? await import(core) : {}, button = document.getElementById("language-switched");
     if (!changeLocale || !button) { location.reload(); return; }
-    changeLocale(locale);
+    window.sftdemo.spoken = () => {  // once the server's texts are there, so that the page is never in two languages
+      document.documentElement.lang = locale;
+      changeLocale(locale);
+    };
     button.click();
   };
   addEventListener("storage", (event) => { if (event.key === "sftdemo-lang" && event.newValue) speak(event.newValue); });

@@ -14,7 +14,7 @@ from sftdemo.ui.parts import html
 from sftdemo.ui.parts.address import READY_JS
 from sftdemo.ui.parts.forms import wire
 from sftdemo.ui.parts.page import Page, brand, header
-from sftdemo.ui.parts.redraw import language_switch, redraw
+from sftdemo.ui.parts.redraw import language_switch, redraw, redraw_all
 from sftdemo.ui.parts.style import HEADER_JS
 from sftdemo.ui.tabs.invitation import instruction
 from sftdemo.ui.tabs.vote import VoteTab
@@ -55,3 +55,4 @@ class RatePage:
         arrived = wire(self.page.blocks.load, self.open_page, None, opened)
         wire(arrived.then, None, None, None, js=READY_JS)
         redraw(self.page, self.open_page, None, [self.brand, self.switches, self.instruction])
+        redraw_all(self.page, {})
