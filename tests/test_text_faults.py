@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
@@ -16,8 +17,8 @@ pytest.importorskip("gradio")
 import sftdemo
 from sftdemo.data import read
 from sftdemo.errors import DataError, Fault, Text, UserError
-from sftdemo.ui.texts import en_faults, faults, say
-from sftdemo.ui.texts.faults import in_words
+from sftdemo.ui.texts import OWNERS, en_faults, faults, say
+from sftdemo.ui.texts.faults import TEMPLATES, TRANSLATIONS, as_form, in_words
 
 HAN = re.compile("[\u4e00-\u9fff]")
 MAKERS = {"Text", "UserError", "UsageError", "TemplateError", "BusyError"}
@@ -238,3 +239,22 @@ def test_an_error_in_one_of_several_sources_names_it_in_chinese(tmp_path):
     with pytest.raises(UserError) as error:
         read(f"support_tickets + {tmp_path}/none.csv")
     assert in_words(error.value, "zh").startswith(f"{tmp_path}/none.csv 中：没有文件、文件夹或样例")
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_no_template_shows_the_key_of_a_setting(lang):
+    keys = {spec.name for owner in OWNERS for spec in fields(owner) if "_" in spec.name} | {"pissa", "dora", "rslora"}
+    for template in TEMPLATES:
+        shown = as_form(TRANSLATIONS[lang].get(template, template), lang)
+        words = re.split(r"[^\w-]+", re.sub(r"\{[^{}]*\}|--[\w-]+", "", shown), flags=re.ASCII)
+        assert not keys.intersection(words), shown
+        assert not re.search(r"\b(method|task|quantization) (full|lora|frozen|none|nf4|tokens|seq2seq)\b", shown), shown
+
+
+def test_settings_within_a_sentence_are_called_as_the_form_calls_them():
+    said = Text("The row has {n} tokens; max_length is {limit}.", n=9, limit=8)
+    assert in_words(said, "en") == "The row has 9 tokens; “Max length” is 8."
+    said = Text("method full can't train {kind} weights; use method lora, or quantization none.", kind="max_length")
+    assert in_words(said, "en").startswith("“Method: full weights” can't train max_length weights; use “Method: LoRA”")
+    assert str(said).startswith("method full")
+    assert in_words(Text("train_only is mine"), "en") == "train_only is mine", "none of ours"

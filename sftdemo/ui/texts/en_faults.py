@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 PAGE = {
+    "{name} is for method lora; leave it out, or choose lora.": "{name} is for method lora; leave it out, or choose that.",
+    "method frozen fits a head for labels; it is for task classification or tokens.": "method frozen fits a head for labels; it is for task classification or task tokens.",
+    "Run {name} is a linear head on a frozen encoder, and encoders of this family get more than a linear head from transformers; train with method lora or full to export it.": "Run {name} is a linear head on a frozen encoder, and encoders of this family get more than a linear head from transformers; train with method lora or method full to export it.",
     "Stopped while settings were tried; --resume goes on with what was measured.": "Stopped while settings were tried; what was measured is kept, and Resume goes on with it.",
     "{n} faults were repaired; each is listed.": "{n} problems were repaired; each is listed.",
     "{n} rows at fault were left out; each is listed.": "{n} rows with problems were left out; each is listed.",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from functools import cache
 from typing import Any
 
 from sftdemo.errors import Text, UserError, fill
 from sftdemo.ui.texts import (
+    OWNERS,
     TEXTS,
+    choices,
     en_faults,
     zh_access,
     zh_continual,
@@ -47,6 +52,34 @@ WORDS = {
     for lang, texts in TEXTS.items()
 }
 WORDS["zh"] |= {name.removeprefix("state_"): text for name, text in ZH.items() if name.startswith("state_")} | LIBRARIES
+# Settings that a template names are called as the form does: those whose keys are no words of a sentence, and others together
+# with one of their choices ("method full").
+_SPECS = {spec.name: spec for owner in OWNERS for spec in dataclasses.fields(owner)}
+_CHOSEN = "|".join(
+    f"{name} (?:{'|'.join(spec.metadata['choices'])})" for name, spec in _SPECS.items() if spec.metadata["choices"]
+)
+_KEYS = "|".join(name for name in _SPECS if "_" in name) + "|pissa|dora|rslora"
+_NAMED = re.compile(
+    rf"(?P<skip>\{{[^{{}}]*\}}|--[\w-]+|`[^`]*`)|(?<![\w-])(?:(?P<chosen>{_CHOSEN})|(?P<key>{_KEYS}))(?![\w=-])",
+    re.ASCII,
+)
+
+
+@cache
+def as_form(template: str, lang: str) -> str:
+    """A template of ours with the settings that it names as the form of the page calls them."""
+
+    def word(found: re.Match[str]) -> str:
+        if found["skip"]:
+            return found["skip"]
+        if found["key"]:
+            return WORDS[lang][found["key"]]
+        name, _, value = found["chosen"].partition(" ")
+        colon = "：" if lang == "zh" else ": "
+        return f"{WORDS[lang][name][:-1]}{colon}{choices.shown(name, value, lang)}”"
+
+    named = _NAMED.sub(word, template)
+    return re.sub("(?<=[一-鿿]) (?=“)|(?<=”) (?=[一-鿿])", "", named)
 
 
 def in_words(fault: str | UserError, lang: str) -> str:
@@ -57,8 +90,10 @@ def in_words(fault: str | UserError, lang: str) -> str:
 
 def _translated(text: Text, lang: str) -> str:
     template = TRANSLATIONS[lang].get(text.key) or WORDS[lang].get(text.key)
-    if template is None and lang == "en" and text.values and text.key in TEMPLATES:
+    if template is None and lang == "en" and text.key in TEMPLATES:
         template = text.key
+    if template is not None and text.key in TEMPLATES:
+        template = as_form(template, lang)
     if template is None:  # without one, or one in a file that somebody else wrote, and may ask for any width
         return str(text)
     try:

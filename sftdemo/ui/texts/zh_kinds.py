@@ -1,7 +1,7 @@
 """各类模型的提示。"""
 
 FAULTS = {
-    "method frozen fits a head for labels; it is for task classification or tokens.": "方法 frozen 训练的是标签分类头，只用于类别 classification 或 tokens。",
+    "method frozen fits a head for labels; it is for task classification or tokens.": "方法“编码器不变”训练的是标签分类头，只用于“给文本一个标签”或“标出文本中的实体”。",
     "{n} entities in {rows} rows begin with a tag for the inside of one (I-X without B-X before it), first here.": "{rows} 行中有 {n} 个实体以表示实体内部的标记开头（I-X 之前没有 B-X），首次出现在这里。",
     "Each was read as an entity of its own; write B- where one begins.": "每个都按单独的实体读取；请在实体开头写 B-。",
     "The tokenizer of {model} doesn't tell where its tokens stand in the text, which task {task} needs; choose another model.": "{model} 的分词器不能给出 token 在文本中的位置，而类别 {task} 需要它；请换用其他模型。",
@@ -22,9 +22,9 @@ FAULTS = {
     "best_by has validation rows answered in {most} tokens at most, and all their right answers are longer; leave it out.": "“以何为最佳”让模型最多用 {most} 个 token 回答验证行，而它们的正确答案都更长；请不要设它。",
     "best_by {metric} is for one process; leave it out, or start without accelerate launch.": "“以何为最佳”选 {metric} 时只能用一个进程；请不要选它，或不用 accelerate launch 启动。",
     "best_by is {metric}, which doesn't apply to the answers of these validation rows; choose another metric, such as exact_match or chrf.": "“以何为最佳”是 {metric}，不适用于这些验证行的答案；请选别的指标，如 exact_match 或 chrf。",
-    "method frozen has no {name}; leave it at {default}.": "方法 frozen 没有{name}；请保持 {default}。",
-    "Method frozen is for one process; start it without accelerate launch.": "方法 frozen 只用一个进程；请不要用 accelerate launch 启动。",
-    "A sweep tries learning rates, and method frozen has none; train with it.": "参数搜索会尝试学习率，而方法 frozen 没有学习率；请直接训练。",
+    "method frozen has no {name}; leave it at {default}.": "方法“编码器不变”没有{name}；请保持 {default}。",
+    "Method frozen is for one process; start it without accelerate launch.": "方法“编码器不变”只用一个进程；请不要用 accelerate launch 启动。",
+    "A sweep tries learning rates, and method frozen has none; train with it.": "参数搜索会尝试学习率，而方法“编码器不变”没有学习率；请直接训练。",
     "Trained: the head's {n:,} parameters; the encoder stays as it is.": "训练的参数：分类头的 {n:,} 个；编码器保持不变。",
     "The text has {n:,} characters; the most is {most:,}.": "文本有 {n:,} 个字符，最多 {most:,} 个。",
     "an encoder, such as a BERT or RoBERTa": "BERT、RoBERTa 之类的编码器",

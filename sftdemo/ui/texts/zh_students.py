@@ -4,7 +4,7 @@ FAULTS = {
     "{name} is for runs of the kind chat, and this one is {kind}; leave it out.": "{name} 只用于对话类别的运行，而这次是 {kind}；请去掉它。",
     "The model": "模型",
     "{name} is for a student; give its teacher, too.": "{name} 只用于学生模型；请同时给出它的教师（teacher）。",
-    "drop_layers changes the model itself, so all its weights are trained; use method full without train_only.": "去掉层会改变模型本身，因此要训练全部权重；请用方法 full，不设“只训练”。",
+    "drop_layers changes the model itself, so all its weights are trained; use method full without train_only.": "去掉层会改变模型本身，因此要训练全部权重；请用方法“全参数”，不设“只训练”。",
     "Run {name} has no model to learn from; finish its training first.": "运行 {name} 没有可学习的模型；请先完成它的训练。",
     "Run {name} is of the kind {kind}; only runs of the kind chat have students.": "运行 {name} 的类别是 {kind}；只有对话类别的运行有学生。",
     "{name} is {value!r}, and a student takes its teacher's; leave it out.": "{name} 是 {value!r}，而学生沿用教师的设置；请去掉它。",
@@ -19,6 +19,6 @@ FAULTS = {
     "Layers of this kind of model can't be left out: {reason}": "这种模型不能去掉层：{reason}",
     "Layers of this kind of model can't be left out: its config doesn't say what each of them is.": "这种模型不能去掉层：它的配置没有说明每一层是什么。",
     "Layers of a model of kind {kind} can't be left out.": "{kind} 类模型不能去掉层。",
-    "Nothing gets smaller; give drop_layers, or as model a smaller one with the same tokens.": "什么也没有变小；请给出 drop_layers，或把 model 设为 token 相同的较小模型。",
+    "Nothing gets smaller; give drop_layers, or as model a smaller one with the same tokens.": "什么也没有变小；请给出 drop_layers，或把“模型”设为 token 相同的较小模型。",
     "Which run is learned from is the owner's choice; leave out teacher.": "向哪次运行学习由所有者决定；请去掉 teacher。",
 }
