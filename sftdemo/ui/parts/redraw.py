@@ -37,19 +37,21 @@ class Redraw:
     inputs: Sequence[Any] | Mapping[str, Any]
     outputs: Sequence[Any]
 
-    @property
-    def parts(self) -> list[Any]:
-        return list(self.inputs.values() if isinstance(self.inputs, Mapping) else self.inputs)
+    def __post_init__(self) -> None:
+        """Raises TypeError unless the handler takes just what it is told."""
+        kinds = get_type_hints(inspect.unwrap(self.handler))
+        signature = inspect.signature(self.handler)
+        self.asking = [name for name, kind in kinds.items() if kind is gr.Request]
+        names = [name for name in signature.parameters if name not in self.asking]
+        told = self.inputs if isinstance(self.inputs, Mapping) else dict(zip(names, self.inputs, strict=False))
+        self.parts: dict[str, Any] = dict(told)
+        signature.bind(**dict.fromkeys([*self.parts, *self.asking]))
 
     def texts(self, held: Mapping[Any, Any], request: gr.Request) -> dict[Any, Any]:
         """The texts, where the page's parts hold these values."""
-        kinds = get_type_hints(inspect.unwrap(self.handler))
-        asking = [name for name, kind in kinds.items() if kind is gr.Request]
-        names = [name for name in inspect.signature(self.handler).parameters if name not in asking]
-        parts = self.inputs if isinstance(self.inputs, Mapping) else dict(zip(names, self.inputs, strict=False))
-        values = {name: held[part] for name, part in parts.items()}
+        values = {name: held[part] for name, part in self.parts.items()}
         try:
-            return texts_alone(self.handler, self.outputs)(**values, **dict.fromkeys(asking, request))
+            return texts_alone(self.handler, self.outputs)(**values, **dict.fromkeys(self.asking, request))
         except Exception as error:  # noqa: BLE001 (the other texts are drawn all the same)
             LOG.error("A text couldn't be drawn in another language.", exc_info=error)
             return {}
@@ -77,7 +79,7 @@ def redraw_all(page: Any, keys: Mapping[Any, str]) -> None:
     As an event each they came over seconds on a busy machine, in two languages meanwhile.
     """
     redraws = page.redraws
-    inputs = list(dict.fromkeys(part for each in redraws for part in each.parts))
+    inputs = list(dict.fromkeys(part for each in redraws for part in each.parts.values()))
     outputs = list(dict.fromkeys(part for each in redraws for part in each.outputs))
 
     def draw_all(request: gr.Request, *values: Any) -> dict[Any, Any]:
