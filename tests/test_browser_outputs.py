@@ -30,7 +30,7 @@ def page(
     rows = []
     for number in range(ROWS):
         label, lost = ("ham", "spam")[number % 2], number % 3 == 0
-        right, wrong = label, "no idea"
+        right, wrong = label, "no idea " + "nice" * 40
         sides = {"base": right, "tuned": wrong} if lost else {"base": wrong, "tuned": right}
         ask = [{"role": "user", "content": f"Mail number {number}."}]
         rows.append({"row": number, "task": None, "messages": ask, "references": [label], "label": label, **sides})
@@ -72,6 +72,9 @@ def test_rows_are_turned_over_sorted_filtered_searched_and_opened(page: Any) -> 
     first.click()
     expect(page.locator("#opened-row")).to_contain_text("Row 10", timeout=SLOW_MS)
     expect(page.locator("#opened-row")).to_contain_text("no idea")
+    page.set_viewport_size({"width": 390, "height": 844})
+    wide = "() => ['scrollWidth', 'clientWidth'].map(of => document.querySelector('#outputs .scroll')[of])"
+    assert len(set(page.evaluate(wide))) == 1, "a long word hides no answer on a phone"
 
 
 def test_the_report_is_saved_at_a_click_and_opens_from_disk(page: Any, browser: Any, tmp_path: Path) -> None:
