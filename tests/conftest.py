@@ -6,6 +6,9 @@ import gc
 import json
 import os
 import random
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,10 +84,44 @@ def home_at(path: Path) -> Iterator[Path]:
         yield path
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """A place that all workers have in common; its lock is the same with `.lock`."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+
+
 @pytest.fixture(scope="session")
-def shipped_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home that a file's tests with the shipped model share, so that it is fetched once."""
-    return tmp_path_factory.mktemp("shipped") / "home"
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home that had nothing until a command asked for the shipped model, and what that printed (`check.json`).
+
+    One worker fetches and converts it, the others take it from there.
+    """
+    from filelock import FileLock
+
+    folder = shared_folder(tmp_path_factory, "shipped")
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            home = tmp_path_factory.mktemp("fetched") / "home"
+            done = subprocess.run(
+                [sys.executable, "-m", "sftdemo", "check", "support_tickets", "--row", "1", "--json"],
+                cwd=Path(__file__).parents[1],
+                env={**os.environ, "SFTDEMO_HOME": str(home), "HF_HUB_OFFLINE": "1"},
+                capture_output=True,
+                text=True,
+                timeout=900,
+            )
+            assert done.returncode == 0, done.stderr
+            (home / "check.json").write_text(done.stdout, encoding="utf-8")
+            home.rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shipped_home(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the shipped model, which a worker's tests share."""
+    home = tmp_path_factory.mktemp("shipped") / "home"
+    shutil.copytree(shipped / "models", home / "models", copy_function=os.link)
+    return home
 
 
 @pytest.fixture(scope="session")
@@ -170,8 +207,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, tokenizer) -> str:
     """
     from filelock import FileLock
 
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny"
+    folder = shared_folder(tmp_path_factory, "tiny")
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             model = make_model(tokenizer)

@@ -46,11 +46,11 @@ def sftdemo(home: Path, *words: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_the_shipped_model_comes_from_its_package(home):
-    found = sftdemo(home, "check", "support_tickets", "--row", "1")
+def test_the_shipped_model_comes_from_its_package(shipped):
+    found = json.loads((shipped / "check.json").read_text(encoding="utf-8"))
     assert found["tokens"]["max"] < 200 and found["supervised_tokens"] >= 2 * found["examples"]
     assert "".join(token["text"] for token in found["xray"] if token["supervised"]).endswith("<|im_end|>")
-    assert {path.name for path in (home / "models").iterdir()} == {"smollm2-135m"}, (
+    assert {path.name for path in (shipped / "models").iterdir()} == {"smollm2-135m"}, (
         "nothing else is left of the download"
     )
 
