@@ -207,7 +207,7 @@ def test_on_a_phone_what_was_chosen_stands_first_and_so_does_a_run(
         return tops == sorted(tops)
 
     assert in_order("#upload", "#verdict", "#to-train", "#samples", "#data-preview")
-    rows = "".join(f"The room was fine {i},{('praise', 'complaint', 'praise ')[i % 3]}\n" for i in range(60))
+    rows = "".join(f"The room was fine {i},{('praise', 'complaint', 'Praise')[i % 3]}\n" for i in range(60))
     (tmp_path / "guests.csv").write_text(f"text,label\n{rows}No verdict,\n")
     page.locator("#upload input[type=file]").set_input_files(tmp_path / "guests.csv")
     expect(page.locator("#leave-out-rows")).to_be_visible(timeout=SLOW_MS)
@@ -220,8 +220,18 @@ def test_on_a_phone_what_was_chosen_stands_first_and_so_does_a_run(
     assert page.locator("#data-few .s").evaluate("e => e.scrollWidth <= e.clientWidth"), "the sentence wraps"
     monkeypatch.setenv("SFTDEMO_HOME", str(app_home))
     made_run("busy", "running")
+    made_run("next", "queued")
     page.reload()
     settled(page)
     go(page, "train")
     expect(page.locator("#train-view")).to_contain_text("busy", timeout=SLOW_MS)
     assert in_order("#train-view", "#train-plan", "#presets")
+    buttons = page.locator("#train-queue button")
+    expect(buttons).to_have_count(2)
+    show, cancel = buttons.nth(0).bounding_box(), buttons.nth(1).bounding_box()
+    assert (show["y"], show["height"]) == (cancel["y"], cancel["height"])
+    page.click("#stop-train")
+    expect(page.locator("#work")).to_contain_text("stopping after this step", timeout=SLOW_MS)
+    expect(page.locator("#train-view")).to_contain_text("what was learned is kept", timeout=SLOW_MS)
+    expect(page.locator("#stop-train")).to_have_count(0)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
