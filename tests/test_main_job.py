@@ -116,7 +116,7 @@ def test_base_is_the_base_token_for_token(home):
 
 @pytest.mark.parametrize("quantization", ["int8", "nf4"])
 def test_quantized_weights_learn_on_this_machine(home, quantization):
-    summary = train(TrainConfig(data="support_tickets", quantization=quantization, name=quantization, max_examples=64))
+    summary = train(TrainConfig(data="support_tickets", quantization=quantization, name=quantization, max_examples=32))
     assert summary["eval_loss"] < 0.6 * summary["first_eval_loss"]
 
 
