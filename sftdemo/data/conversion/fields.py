@@ -60,7 +60,6 @@ class Fields:
         mended = repairs.repair(text)
         unrepaired = repairs.flaws(mended)
         what = Text("Turn {n}", n=turn) if turn else Text("The field")
-        what = Text("Turn {n}", n=turn) if turn else Text("The field")
         for problem in problems:
             told = Text("{what} {problem}.", what=what, problem=problem)
             if problem in unrepaired:
