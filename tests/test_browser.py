@@ -147,6 +147,9 @@ def test_language_and_dark_can_be_chosen(open_page: Callable[..., Any]) -> None:
     page.click("[data-do=lang]")
     expect(page.locator("#to-train")).to_have_text("下一步：训练", timeout=SLOW_MS)
     expect(page.locator("#verdict")).to_contain_text("可以训练")
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<span class=\"toast-title error\">Error</span>')")
+    title = page.evaluate("getComputedStyle(document.querySelector('.toast-title'), '::before').content")
+    assert title == '"没有成功"', "Gradio says Error in every language"
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -291,6 +291,10 @@ def test_summary():
         assert (
             unclear["en"].startswith("No clear difference: right on 45 of 150 rows") and "没有明显差别" in unclear["zh"]
         )
+    assert told(0.0, 0.0, 0.0, 1.0)["en"].endswith(" (the same on each row)."), (
+        "no interval is known of rows that all tie"
+    )
+    assert told(0.0, 0.0, 0.0, 1.0)["zh"].endswith("（每行都相同）。")
 
 
 def test_how_many_rows_would_show_it():

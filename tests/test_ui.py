@@ -379,6 +379,13 @@ def test_many_blank_lines_take_one_and_stay_in_the_text() -> None:
 # The page
 
 
+def test_no_events_status_is_told_to_all_of_the_page(built_page: Any) -> None:
+    """Gradio tells each status to every output an event ever had, and looks through all components for each of them."""
+    hidden = [event for event in built_page.fns.values() if event.show_progress == "hidden" and event.outputs]
+    told = [event.api_name for event in hidden if event.show_progress_on != [] and event.api_visibility == "private"]
+    assert len(hidden) > 100 and told == []
+
+
 def test_the_public_endpoints_are_exactly_these(built_page: Any) -> None:
     public = {fn.api_name for fn in built_page.fns.values() if fn.api_visibility != "private"}
     assert public == {"compare", "evaluate", "runs", "vote_next", "vote"}

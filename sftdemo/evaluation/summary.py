@@ -137,7 +137,9 @@ def _counted(rows: int, none: str) -> str:
 
 
 def spread(metric: str, difference: Difference) -> tuple[str, str]:
-    """The difference and its interval, in both languages."""
+    """The difference and its interval, in both languages; of rows that are all the same no interval is known."""
+    if not (difference.low or difference.high):
+        return "the same on each row", "每行都相同"
     delta, low, high, unit, unit_zh = _in_words(metric, difference)
     return f"{delta}{unit}, 95 % interval {low} to {high}", f"{delta}{unit_zh}，95% 区间 {low} 至 {high}"
 
@@ -232,6 +234,6 @@ def _others(difference: Mapping[str, Mapping[str, float]], leading: str, of_form
     chinese = "；".join(f"{word}：{zh[side]}" for side, word in ((1, "更好"), (-1, "更差")) if zh[side])
     count = len(difference)
     return (
-        f" Other metrics disagree, corrected for all {count}: {english}.",
+        f" Other metrics disagree, even allowing for {count} being looked at: {english}.",
         f"经 {count} 项校正后，其他指标结论不同：{chinese}。",
     )

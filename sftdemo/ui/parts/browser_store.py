@@ -29,7 +29,7 @@ def write_values_js(name: str, names: Collection[str]) -> str:
 
 
 def read_values_js(name: str, names: Collection[str]) -> str:
-    """In the browser: the values kept by these names; of components for which none is kept, the one they have."""
+    """In the browser: the values kept by these names; components for which none is kept stay as they are."""
     return f"(...values) => window.sftdemo.keptValues('{name}', {list(names)}, values)"
 
 

@@ -98,7 +98,7 @@ def histogram(binned: Mapping[str, Any] | None, title: str, limit: str = "") -> 
             f'<text class="strong" x="{x + (-5 if anchor == "end" else 5):.1f}" y="-3" text-anchor="{anchor}">{esc(limit)}</text>'
         )
     elif limit:
-        right += f"   ({limit})"
+        right += f" · {limit}"
     axis = f'<text x="0" y="{height + 14}">{low}</text>'
     if not drawn or line <= last:
         axis += f'<text x="{width}" y="{height + 14}" text-anchor="end">{esc(right)}</text>'

@@ -244,6 +244,9 @@ def wire(
     options = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"} | options
     if "concurrency_id" not in options:
         options.setdefault("concurrency_limit", None)
+    if options["show_progress"] == "hidden":
+        # Else each event's status is told anew to every output that an event ever had, by a search of the whole page for each.
+        options["show_progress_on"] = []
     outputs = list(outputs or [])
     if handler:
         handler = rights.guarded(handler, needs)

@@ -42,7 +42,7 @@ def under_scores(scores: Mapping[str, Any], lang: str) -> str:
         metric = say(lang, f"metric_{leading}")
         lines.insert(0, say(lang, "holm_note", metric=metric, k=sum(corrected), n=len(corrected)))
     of_tasks = "".join(
-        f'<p class="said"><b>{html.esc(task)}</b>: {html.esc(task_scores["summary"].get(lang) or task_scores["summary"]["en"])}</p>'
+        f'<p class="said"><b>{html.esc(task)}</b>{say(lang, "colon")}{html.esc(task_scores["summary"].get(lang) or task_scores["summary"]["en"])}</p>'
         for task, task_scores in (scores.get("by_task") or {}).items()
     )
     return of_tasks + "".join(f'<p class="muted small">{html.esc(line)}</p>' for line in lines)

@@ -14,12 +14,18 @@ MONO = ["ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "Consolas", "monosp
 # Stands first in the page (see server.py). The language and the brightness are the browser's unless chosen; the choice is put in place before Gradio starts.
 # The cookie tells the server which language its own sentences are to have.
 # On a phone Gradio hides the footer's API link, but not its dot.
-# What stands in the field for files is said by the style sheet: Gradio would say it in the language of the page's beginning.
+# What stands in the field for files and over a toast is said by the style sheet: Gradio says the one in the language of the page's
+# beginning, the other in English.
 # Until the first data has been read nothing of the page is drawn but grey shapes, so that nothing on it ever jumps.
 HEAD = (
     "<style>"
-    + "".join(f"html[lang^={lang}] {{ --drop: '{texts['data_drop']}'; }} " for lang, texts in TEXTS.items())
+    + "".join(
+        f'html[lang^={lang}] {{ --drop: "{texts["data_drop"]}"; --failed: "{texts["toast_title"]}"; --note: "{texts["toast_note"]}"; }} '
+        for lang, texts in TEXTS.items()
+    )
     + """
+.toast-title { font-size: 0 !important; } .toast-title::before { content: var(--note); font-size: 14px; }
+.toast-title.error::before { content: var(--failed); } .toast-count { font-size: 12px; margin-left: 4px; }
 @media (max-width: 640px) { footer .divider { display: none !important; } }
 html:not(.arrived) .gradio-container, html:not(.ready) :is(#tab-data, footer) { visibility: hidden !important; }
 html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointer-events: none; inset: 180px 0 auto; margin: 0 auto;
@@ -112,8 +118,9 @@ html:not(.ready) body::before { content: ""; position: fixed; z-index: 1; pointe
       if (back.has(name)) this.keep(name, JSON.stringify(Object.fromEntries(names.map((name, i) => [name, values[i]]))));
     },
     keptValues(name, names, values) {
-      const kept = JSON.parse(this.kept(name) || "{}");
-      return names.map((name, i) => name in kept ? kept[name] : values[i]);
+      const kept = JSON.parse(this.kept(name) || "{}"), text = JSON.stringify;
+      // What stays as it is isn't sent: Gradio looks for each component anew in its whole tree, and tells each one's change.
+      return names.map((name, i) => name in kept && text(kept[name]) !== text(values[i]) ? kept[name] : undefined);
     },
   });
   // A fault is said once: where it stands on the page, if that can be seen; else in the toast.

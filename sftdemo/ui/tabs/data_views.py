@@ -92,7 +92,7 @@ def mapping(summary: Summary, lang: str) -> str:
     parts = []
     for role, column in summary["mapping"].items():
         name = say(lang, names.get(role, f"role_{role}"))
-        part = f"{html.esc(name)}: <b>{html.esc(column)}</b>"
+        part = f"{html.esc(name)}{say(lang, 'colon')}<b>{html.esc(column)}</b>"
         if role == "label" and summary["labels"]:
             part += html.esc(say(lang, "column_n_labels", n=number(total(summary, "labels"))))
         parts.append(part)

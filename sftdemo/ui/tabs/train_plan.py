@@ -132,7 +132,7 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str, unre
     if unready:
         of = {"name": html.cut_name(unready, 40), "data": html.cut_name(runs.source_name(config.data).strip(), 40)}
         warning += html.block(html.esc(say(lang, "plan_unready", **of)), "small worse")
-    ahead = f'<span class="next muted">{say(lang, "plan_next")} </span>'  # in sight beside a run (style.css)
+    ahead = f'<span class="next muted">{say(lang, "plan_next")}{say(lang, "space")}</span>'  # in sight beside a run (style.css)
     return html.block(
         f'<div class="big" id="plan">{ahead}{" · ".join(parts)} <span class="muted">{time}</span></div>'
         f'<div class="muted small">{basis}{say(lang, "space")}{note}</div>{warning}'

@@ -24,6 +24,7 @@ EN = {
     "work_stopping": "stopping after this step …",
     "stop_keep": "Stop and keep the model so far",
     "space": " ",
+    "colon": ": ",
     "wait_data": "No data yet",
     "wait_data_text": "Choose a sample or upload a file; then the plan of the training stands here.",
     "wait_mend": "The data can't be trained on yet",

@@ -24,6 +24,7 @@ ZH = {
     "work_stopping": "完成这一步后停止……",
     "stop_keep": "停止并保留当前模型",
     "space": "",
+    "colon": "：",
     "wait_data": "还没有数据",
     "wait_data_text": "请先选择样例或上传文件，之后这里会显示训练计划。",
     "wait_mend": "数据还不能用于训练",
