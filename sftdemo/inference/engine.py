@@ -303,11 +303,13 @@ class Engine:
 
 def _prepare_step(engine: weakref.ref[Engine], answered: threading.Event) -> None:
     """Models that are let go meanwhile aren't held by it."""
-    while not answered.wait(IDLE_S):
-        if (alive := engine()) is None or alive.idle:
-            break
-        del alive
-    if kernels.wait() and (alive := engine()):
+
+    def waits() -> bool:
+        return not ((here := engine()) is None or here.idle)
+
+    while not answered.wait(IDLE_S) and waits():
+        pass
+    if kernels.wait() and (alive := engine()) and not alive._retired:
         with alive.lock:
             for side in alive.sides:
                 if side.compiled:
