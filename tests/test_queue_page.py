@@ -29,6 +29,7 @@ from sftdemo.ui.tabs.train import TrainTab
 from sftdemo.ui.texts import say
 from tests.test_queue import wait_for
 from tests.test_tabs import last, pick, request
+from tests.test_ui import made_run
 
 pytestmark = pytest.mark.slow
 
@@ -110,6 +111,19 @@ def test_fine_tune_while_another_trains_joins_the_queue_and_cancel_leaves_it(pag
     assert shown[tab.watched] == "busy" and shown[tab.queue] == ""
     busy.write_status("finished")
     assert tab.tick("", "", "", request())[tab.start]["value"].key == "train_go"
+
+
+def test_a_run_that_has_ended_gives_way_to_other_data(page: Page) -> None:
+    tab, ended = TrainTab(page), made_run("ended")
+    assert tab.turn_to("ended", {"data": "support_tickets"}, request()) == {}, (
+        "another run of the same data may be meant"
+    )
+    shown = tab.turn_to("ended", {"data": "en_fr"}, request())
+    assert shown[tab.watched] == shown[tab.kept] == shown[tab.view] == ""
+    assert shown[tab.start]["value"].key == "train_go" and not shown[tab.evaluate]["visible"]
+    ended.write_status("stopping")
+    assert tab.turn_to("ended", {"data": "en_fr"}, request()) == {}, "it is still at work"
+    assert tab.turn_to("", {"data": "en_fr"}, request()) == tab.turn_to("gone", {"data": "en_fr"}, request()) == {}
 
 
 def test_what_a_visitor_queues_is_booked_at_once_and_given_back_where_it_is_cancelled(

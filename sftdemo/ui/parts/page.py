@@ -48,6 +48,7 @@ class Page:
     tabs: Any = None
     # The chosen run's name for the browser's address; by an event's js, what stands in that address.
     address: Any = None
+    continued: Any = None  # the event of going on from the data to a training
     stopped: dict[str, Any] = field(default_factory=dict)  # by kind of work, that it was asked to stop
     travelled: Any = None  # follows the browser's Back and Forward, once tab and run are the address's
     redraw_chat: Any = None  # lets an event draw the chat of the chosen run anew

@@ -396,5 +396,5 @@ class DataTab:
         listed = {*self.rows.listed, *self.rows.panel, self.rows.files}  # under filters, and with a row open
         prepared = {"looked": self.looked, "row": self.row, **preparing}
         redraw(page, self.draw_again, prepared, [part for part in views if part not in listed])
-        page.opens(self.to_train.click, "train")
+        page.continued = page.opens(self.to_train.click, "train")
         self.read_again = partial(wire, handler=self.apply, inputs=form, outputs=views, place=fault)

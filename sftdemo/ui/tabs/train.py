@@ -235,6 +235,15 @@ class TrainTab:
         timer = {self.page.timer: gr.update(active=True)}
         return {**({self.started: name} if name else {}), **timer, **self.show_run(name or watched, language(request))}
 
+    def turn_to(self, watched: str, chosen: Mapping[str, Any], request: gr.Request) -> dict[Any, Any]:
+        """A run that has ended gives way to the plan for other data than its own; Runs still has it."""
+        with contextlib.suppress(UserError):
+            run = runs.named(watched)
+            of = run.config().get("settings", {}).get("data")
+            if chosen and run.state not in runs.ACTIVE and of != chosen.get("data"):
+                return self.show_run("", language(request))
+        return {}
+
     def tick(
         self, watched: str, started: str, run_name: str, request: gr.Request, search: str = HERE
     ) -> dict[Any, Any]:
@@ -320,6 +329,7 @@ class TrainTab:
         ticked: Any = [self.watched, self.started, page.run, page.address], [*views, self.started, page.run], fault
         page.tick = wire(page.tick.then, self.tick, *ticked, js=TICK_JS)
         wire(page.stopped["train"].then, self.tick, *ticked, js=TICK_JS)
+        wire(page.continued.then, self.turn_to, [self.watched, page.data], views, fault)
         for tab in page.tabs.children:
             if tab.id == "train":
                 wire(tab.select, self.tick, *ticked, js=TICK_JS.replace("location.search", repr(HERE)))
