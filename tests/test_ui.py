@@ -292,6 +292,18 @@ def test_every_state_of_a_run_is_drawn(lang: str, state: str) -> None:
     assert ("why" in shown) == (state == "failed")
 
 
+@pytest.mark.parametrize(
+    ("lang", "of_these"), [("en", "Rows left out: 3. 2 of them: "), ("zh", "未使用的行：3。其中 2 行：")]
+)
+def test_a_run_tells_the_rows_that_it_hasnt_got(lang: str, of_these: str) -> None:
+    run = made_run()
+    config, tools = run.config(), "The model's chat template doesn't write tool calls; choose a model that knows tools."
+    config["data"]["dropped"] = [{"line": 3, "problem": problem} for problem in ("no JSON", tools, tools)]
+    files.write_json(run.path / "config.json", config)
+    shown = train_tab.live(run, lang)
+    assert of_these in shown and (html.esc(tools) in shown) == (lang == "en")
+
+
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_an_evaluation_is_drawn(lang: str) -> None:
     run = made_run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from sftdemo.ui import models, work
 from sftdemo.ui.parts import charts, html, progress
 from sftdemo.ui.tabs.queue import waiting_sentence
 from sftdemo.ui.tabs.sweep_view import tried
-from sftdemo.ui.texts import TEXTS, duration, say
+from sftdemo.ui.texts import TEXTS, duration, number, say
 from sftdemo.ui.texts.faults import in_words
 
 LOG_BYTES = 20_000
@@ -55,9 +56,18 @@ def live(run: runs.Run, lang: str) -> str:
         figures.append((f"{speed:,.0f}", say(lang, "figure_speed")))
     if state == "running" and (seconds_left := status.get("eta_s")) is not None:
         figures.append((duration(lang, seconds_left), say(lang, "figure_left")))
-    return html.block(f"<p>{name}</p>{head}{html.figures(figures)}{chart}{answers(run, lang)}", "sheet") + tried(
-        run, lang
-    )
+    shown = f"<p>{name}</p>{head}{left_out(run, lang)}{html.figures(figures)}{chart}{answers(run, lang)}"
+    return html.block(shown, "sheet") + tried(run, lang)
+
+
+def left_out(run: runs.Run, lang: str) -> str:
+    """How many rows the run doesn't have of its data, and what was wrong with most of them."""
+    problems = Counter(fault["problem"] for fault in run.config().get("data", {}).get("dropped", []))
+    if not problems:
+        return ""
+    problem, most = problems.most_common(1)[0]
+    told = say(lang, "train_left_out", n=number(problems.total()), m=number(most), problem=in_words(problem, lang))
+    return html.block(html.esc(told), "small worse")
 
 
 def answers(run: runs.Run, lang: str) -> str:

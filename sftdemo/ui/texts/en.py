@@ -132,6 +132,7 @@ EN = {
     "source_local_folder": "The model came from your folder.",
     "source_hub": "The model came from the Hub.",
     "source_python_package": "The model came from its Python package, as the Hub did not answer.",
+    "train_left_out": "Rows left out: {n}. {m} of them: {problem}",
     "train_losses": "Validation loss {first} → {last}.",
     "train_loss": "Validation loss {last}.",
     "train_early_stopped": "Stopped early: it got no better on the validation rows.",

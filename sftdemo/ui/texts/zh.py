@@ -114,6 +114,7 @@ ZH = {
     "source_local_folder": "模型来自你的文件夹。",
     "source_hub": "模型来自 Hub。",
     "source_python_package": "Hub 没有回应，模型取自 Python 包。",
+    "train_left_out": "未使用的行：{n}。其中 {m} 行：{problem}",
     "train_losses": "验证损失 {first} → {last}。",
     "train_loss": "验证损失 {last}。",
     "train_early_stopped": "在验证集上不再变好，已提前停止。",
