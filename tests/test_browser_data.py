@@ -35,4 +35,4 @@ def test_own_workbook_to_a_verdict_in_five_clicks(open_page: Callable[..., Any],
     for click in clicks:
         page.locator(click).and_(page.locator(":enabled")).click(timeout=SLOW_MS)
     expect(page.locator("#claim")).to_contain_text("interval", timeout=SLOW_MS)
-    expect(page.locator("#evaluate-claim")).to_contain_text("30 test rows")
+    expect(page.locator("#evaluate-claim")).to_contain_text("33 test rows")

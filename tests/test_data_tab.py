@@ -21,6 +21,8 @@ from sftdemo.ui.parts import charts
 from sftdemo.ui.parts.page import Page
 from sftdemo.ui.tabs import data as data_tab
 from sftdemo.ui.tabs import data_columns, data_views
+from sftdemo.ui.tabs.data_views import FEW_ROWS, HELD_OUT
+from sftdemo.ui.texts import say
 from sftdemo.verbs import check
 
 ROWS = [
@@ -224,7 +226,10 @@ def test_own_data_are_shown_guessed_confirmed_and_repaired_in_a_click_each(tab, 
     assert not fixed[tab.repair]["visible"] and fixed[tab.hold_out]["visible"] and "too few" in fixed[tab.few]
     settings = {**unset(tab), "on_fault": "fix"}
     held, *_ = tab.hold_more_out(None, fixed[tab.looked], 1, **settings)
-    assert held[tab.few] == "" and not held[tab.hold_out]["visible"] and held[tab.page.data]["test_size"] == "30"
+    assert (
+        held[tab.few] == "" and not held[tab.hold_out]["visible"] and held[tab.page.data]["test_size"] == str(HELD_OUT)
+    )
+    assert HELD_OUT > FEW_ROWS and all(str(HELD_OUT) in say(lang, "data_hold_out") for lang in ("en", "zh"))
 
 
 def test_prompt_and_answer_stand_first_among_the_columns_of_the_first_rows():

@@ -13,7 +13,6 @@ from sftdemo import data, runs
 from sftdemo.config.read import CLEANING, ReadConfig
 from sftdemo.config.train import TrainConfig
 from sftdemo.errors import Superseded, UserError
-from sftdemo.evaluation.summary import FEW_ROWS
 from sftdemo.model import download
 from sftdemo.ui import chosen_data, row_edits
 from sftdemo.ui.access import rights, uploads
@@ -333,7 +332,7 @@ class DataTab:
         yield from self._set(request, looked, row, {**settings, "on_fault": "drop"}, "on_fault")
 
     def hold_more_out(self, request: gr.Request, looked: Any, row: Any, **settings: Any) -> Iterator[dict[Any, Any]]:
-        yield from self._set(request, looked, row, {**settings, "test_size": str(FEW_ROWS)}, "test_size")
+        yield from self._set(request, looked, row, {**settings, "test_size": str(data_views.HELD_OUT)}, "test_size")
 
     def _set(
         self, request: gr.Request, looked: Any, row: Any, settings: dict[str, Any], name: str

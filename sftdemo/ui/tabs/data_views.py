@@ -13,6 +13,7 @@ from sftdemo.ui.texts import TEXTS, number, say
 from sftdemo.ui.texts.faults import in_words
 
 FIRST_SAMPLES = {"en": "support_tickets", "zh": "reviews_zh"}  # by the page's language
+HELD_OUT = FEW_ROWS + 3  # test rows, where enough are asked for: a few may be too long for the model
 SHOWN_EXAMPLES = 3
 SHOWN_FAULTS = 50
 SHOWN_TOKENS = 160  # of each neighbour in the pack

@@ -131,7 +131,7 @@ DATA = {
     "verdict_columns": "Tell us which columns to use",
     "data_repair": "Repair what can be repaired",
     "data_leave_out": "Leave them out",
-    "data_hold_out": "Hold out 30 test rows and continue",
+    "data_hold_out": "Hold out 33 test rows and continue",
     "few_mend": "{n} test rows are too few to show whether training helped; {few} are needed.",
     "few_rows": "{n} test rows are too few to show whether training helped; {few} are needed. Add rows, or compare the answers by vote.",
     "few_groups": "{n} test rows of {groups} groups are too few to show whether training helped: rows of one group count as one, and {few} groups are needed. Hold out more, or compare the answers by vote.",
