@@ -37,7 +37,7 @@ def chinese() -> Any:
     return asked
 
 
-def test_a_vote_speaks_of_no_pair_too_and_keeps_what_was_told(page: Page) -> None:  # noqa: F811
+def test_a_vote_speaks_of_no_pair_and_of_a_told_one_too(page: Page) -> None:  # noqa: F811
     tab, run = VoteTab(page, gr.Tab()), make_run(1)
     empty = made_run("empty").name
     state = tab.refresh(empty, "rows", "ann", request())[tab.state]
@@ -51,7 +51,9 @@ def test_a_vote_speaks_of_no_pair_too_and_keeps_what_was_told(page: Page) -> Non
     assert say("zh", "vote_place", n=1, total=1) in tab.speak(run.name, "rows", state, "ann", chinese())[tab.view]
     assert say("zh", "wait_run") in tab.speak("", "rows", state, "ann", chinese())[tab.gate], "the run was deleted"
     told = last(tab.vote("a", run.name, "rows", state, "ann", request(), [], "", **MARKS))[tab.state]
-    assert list(tab.speak(run.name, "rows", told, "ann", chinese())) == [tab.form.keys]
+    spoken = tab.speak(run.name, "rows", told, "ann", chinese())
+    assert set(spoken) == {tab.view, tab.form.outcome, tab.form.keys}
+    assert say("zh", "vote_place", n=1, total=1) in spoken[tab.view] and "你选的是" in spoken[tab.form.outcome]
     ended = last(tab.proceed(run.name, "rows", told, "ann", request()))[tab.state]
     assert say("zh", "vote_done") in tab.speak(run.name, "rows", ended, "ann", chinese())[tab.view]
     assert tab.view not in tab.speak(empty, "typed", {}, "ann", chinese()), "which may just be answered"

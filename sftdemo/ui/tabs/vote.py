@@ -204,8 +204,11 @@ class VoteTab:
     def speak(
         self, run_name: str, source: str, state: State, rater: str, request: gr.Request, tell_each: bool = True
     ) -> dict[Any, Any]:
-        """The pair that is open, or why there is none, in the page's language; what was told stays as it is."""
+        """The pair that is open, who was who in the last one, or why there is none, in the page's language."""
         lang = language(request)
+        if run_name and (told := state.get("told")):
+            names = self.names(find_ready(run_name), state["evaluation"], lang)
+            return {**self.tell(**told, names=names, lang=lang), self.form.keys: self.form.told(lang)[self.form.keys]}
         if run_name and (pair := state.get("pair")):
             return {self.view: cards(pair, state["hints"], lang), **self.form.open(lang, may_finish=False)}
         if run_name and state.get("evaluation") and not state.get("ended"):
@@ -256,12 +259,16 @@ class VoteTab:
             yield self.next_pair(run_name, source, rater, request, tell_each)
             return
         names = self.names(find_ready(run_name), state["evaluation"], lang)
-        yield {
-            self.view: cards(state["pair"], state.get("hints", {}), lang, revealed, names),
-            self.state: {"evaluation": state["evaluation"]},
-            self.form.outcome: verdict(revealed, lang, names),
-            **self.form.told(lang),
-        }
+        told = {"pair": state["pair"], "hints": state.get("hints", {}), "revealed": revealed}
+        kept = {self.state: {"evaluation": state["evaluation"], "told": told}}
+        yield {**self.tell(**told, names=names, lang=lang), **kept, **self.form.told(lang)}
+
+    def tell(
+        self, pair: Any, hints: Mapping[str, Any], revealed: Mapping[str, Any], names: Mapping[str, str], lang: str
+    ) -> dict[Any, Any]:
+        """Who was who in a pair that was voted on."""
+        shown = cards(pair, hints, lang, revealed, names)
+        return {self.view: shown, self.form.outcome: verdict(revealed, lang, names)}
 
     def vote(
         self,
@@ -351,7 +358,7 @@ class VoteTab:
         ]
         for click in clicks:
             wire(click.then, None, None, None, js=TO_THE_PAIR_JS)
-        redraw(self.page, self.speak, with_state, [self.gate, self.view, form.keys])
+        redraw(self.page, self.speak, with_state, [self.gate, self.view, form.outcome, form.keys])
         self.prompt.wire()
         if tab:
             self.page.blocks.unload(rights.guarded(self.prompt.stopping.leave, "look"))
