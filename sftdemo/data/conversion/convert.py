@@ -44,7 +44,7 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset, limits: Limit
     dataset.notes += tally.notes()
     if not rows:
         return
-    own = list(dict.fromkeys(column for row in rows for column in row.values))  # none that is made of others
+    read = rows  # none of whose columns is made of others
     rows, search, recognized = _layout(rows, config, dataset.notes)
     dataset.columns = search.every[: limits.columns]
     if len(search.every) > limits.columns:
@@ -57,7 +57,7 @@ def convert(rows: list[Row], config: ReadConfig, dataset: Dataset, limits: Limit
         pair = likely_pair(flat.columns, [c for c in flat.every if not _is_opened(c, flat)], dataset.suggested)
         dataset.preview = preview(flat.columns, flat.every, pair or ())
         dataset.preview.guess = pair
-        dataset.faults.append(recognition.no_layout(search, own, dataset.suggested))
+        dataset.faults.append(recognition.no_layout(search, gathering.columns_of(read), dataset.suggested))
         return
     mapping, faults = recognized
     dataset.preview = preview(search.columns, search.every, mapping.columns.values())

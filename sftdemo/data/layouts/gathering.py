@@ -40,7 +40,7 @@ def _labels(rows: list[Row], notes: list[Text], asked: bool) -> tuple[list[Row],
     Columns that exclude each other in every row are one label. Others may be several labels or facts of a row (`is_reply`,
     `verified`): labels are three or more with nothing beside them but texts and ids.
     """
-    columns = _columns(rows)
+    columns = columns_of(rows)
     switches = [column for column in columns if _is_switch(rows, column)]
     each = [[name for name in switches if _is_on(row.values.get(name))] for row in rows]
     counts = set(map(len, each))
@@ -77,7 +77,7 @@ def _are_alone(rows: list[Row], every: list[str], switches: list[str]) -> bool:
 
 def _conversations(rows: list[Row], notes: list[Text]) -> list[Row] | None:
     """One row for each conversation, at the place of its first turn; what else the turns have stays aside."""
-    by_key = {key(column): column for column in reversed(_columns(rows))}
+    by_key = {key(column): column for column in reversed(columns_of(rows))}
     thread, speaker, said, order = (
         next((by_key[name] for name in names if name in by_key), None) for names in (_THREADS, SPEAKER, SAID, _ORDER)
     )
@@ -99,7 +99,8 @@ def _conversations(rows: list[Row], notes: list[Text]) -> list[Row] | None:
     return whole
 
 
-def _columns(rows: list[Row]) -> list[str]:
+def columns_of(rows: list[Row]) -> list[str]:
+    """The columns that any of the rows has, in the order in which they come."""
     return list(dict.fromkeys(column for row in rows for column in row.values))
 
 

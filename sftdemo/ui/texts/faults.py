@@ -75,8 +75,7 @@ def as_form(template: str, lang: str) -> str:
         if found["key"]:
             return WORDS[lang][found["key"]]
         name, _, value = found["chosen"].partition(" ")
-        colon = "：" if lang == "zh" else ": "
-        return f"{WORDS[lang][name][:-1]}{colon}{choices.shown(name, value, lang)}”"
+        return f"{WORDS[lang][name][:-1]}{TEXTS[lang]['colon']}{choices.shown(name, value, lang)}”"
 
     named = _NAMED.sub(word, template)
     return re.sub("(?<=[一-鿿]) (?=“)|(?<=”) (?=[一-鿿])", "", named)
