@@ -125,3 +125,18 @@ def test_not_measured_yet_goes_while_it_is_measured(page: Page, monkeypatch: pyt
     made_run("other")
     assert say("en", "evaluate_empty") in tab.refresh("other", request())[tab.claim]
     assert tab.claim not in tab.tick("other", False, request())
+
+
+def test_work_that_ends_before_a_page_ticks_is_shown_to_its_end(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    tab, train = EvaluateTab(page, gr.Tab(), gr.Button(), gr.State("")), TrainTab(page)
+    run = made_run("r")
+    current = work.Evaluation(run, EvaluateConfig(), 2)
+    monkeypatch.setattr(work, "_evaluation", current)
+    monkeypatch.setattr(work.Evaluation, "active", property(lambda job: not job.error))
+    loaded = tab.refresh("r", request())
+    assert loaded[tab.progress] and loaded[page.timer]["active"], "the bar may have looked before it began"
+    current.error = "Stopped."
+    shown = tab.tick("r", loaded[tab.watching], request())
+    assert "Stopped." in shown[tab.progress] and shown[tab.start]["visible"]
+    made_run("busy", "running")
+    assert train.show_run("busy", "en")[page.timer]["active"] and page.timer not in train.show_run("r", "en")

@@ -223,6 +223,10 @@ class EvaluateTab:
             self.to_vote: gr.update(visible=visitor.may("vote") and not voting.refusal(run)),
         }
 
+    def followed(self) -> dict[Any, Any]:
+        """Whatever draws a running evaluation has ticks follow it to its end, which may come before the first of them."""
+        return {self.watching: True, self.page.timer: gr.update(active=True)}
+
     def buttons(self, running: bool) -> dict[Any, Any]:
         return {self.start: gr.update(visible=not running and rights.current().may("evaluate"))}
 
@@ -246,6 +250,7 @@ class EvaluateTab:
             self.progress: progress(current, lang) if current and running else "",
             **self.outputs.hide(),
             **merged(self.show_scores(run, lang), self.buttons(running)),
+            **(self.followed() if running else {}),
             **(self.without_waiting(run) if current and running and current.run.path == run.path else {}),
         }
 
@@ -285,7 +290,7 @@ class EvaluateTab:
             for update, current in enumerate(follow(run, config, total)):
                 # Only the first: after it the tick draws the progress, in the language of the page as it is by then.
                 drawn = {} if update else {self.progress: progress(current, lang)}
-                yield {**drawn, self.page.timer: gr.update(active=True), **self.buttons(True)}
+                yield {**drawn, **self.followed(), **self.buttons(True)}
         except UserError:
             yield {self.progress: "", **self.buttons(False)}
             raise
@@ -324,33 +329,22 @@ class EvaluateTab:
         page, fault, answers = self.page, self.fault, [self.csv_file, self.jsonl_file, *self.outputs.parts]
         results = [self.claim, self.bars, self.confusions, self.general, self.small_print, self.next_row]
         results += [*self.systems.parts, self.to_chat, self.to_vote, self.report.button, self.start, *answers]
-        views = [
-            self.gate,
-            self.body,
-            self.rows,
-            self.ask_general,
-            self.rivals,
-            self.against,
-            self.progress,
-            *results,
-        ]
+        views = [self.gate, self.body, self.rows, self.ask_general, self.rivals, self.against, self.progress, *results]
+        views += [self.watching, page.timer]
         refreshed = wire(page.run.change, self.refresh, [page.run], views, fault)
         addressed: Any = ([page.run, page.address], answers, fault)
         wire(self.tab.select, self.open_tab, *addressed, js=RUN_AND_SEARCH_JS)
         for moved in (refreshed, page.travelled):
             wire(moved.then, self.follow_address, *addressed, js=RUN_AND_SEARCH_JS)
         settings = [page.run, self.rows, self.ask_general, self.against]
-        evaluated = [*views, page.timer, self.watching]
-        started = wire(
-            self.start.click, self.evaluate, settings, evaluated, fault, needs="evaluate", **EVALUATION_CLICK
-        )
+        started = wire(self.start.click, self.evaluate, settings, views, fault, needs="evaluate", **EVALUATION_CLICK)
         opened = page.opens(self.start_on_train.click, "evaluate")
         trained = [self.trained, self.ask_general]
         followed = wire(
             opened.then,
             self.evaluate_trained,
             trained,
-            [*evaluated, page.run],
+            [*views, page.run],
             fault,
             needs="evaluate",
             **EVALUATION_CLICK,

@@ -179,6 +179,8 @@ class TrainTab:
             run = runs.named(name) if name else None
         except UserError:  # it left the queue, or was deleted
             run, listed[self.watched], listed[self.kept] = None, "", ""
+        if run and run.state in runs.ACTIVE:  # whatever draws it going on has ticks follow it to its end
+            listed[self.page.timer] = gr.update(active=True)
         ready, can_resume = (models.is_ready(run), jobs.can_resume(run)) if run else (False, False)
         return listed | {
             self.view: live(run, lang) if run else "",
@@ -218,22 +220,19 @@ class TrainTab:
 
     def _began(self, run: runs.Run, watched: str, lang: str) -> dict[Any, Any]:
         """What is shown once a run has been started: that one, unless another one is watched that still goes on."""
-        timer = {self.page.timer: gr.update(active=True)}
         if watched in (other.name for other in runs.active()):
-            return {**timer, **self.show_run(watched, lang)}
-        return {self.started: run.name, **timer, **self.show_run(run.name, lang)}
+            return self.show_run(watched, lang)
+        return {self.started: run.name, **self.show_run(run.name, lang)}
 
     def resume_run(self, watched: str, request: gr.Request) -> dict[Any, Any]:
         """Go on with the run that is shown."""
         resume_training(runs.named(watched))
-        timer = {self.page.timer: gr.update(active=True)}
-        return {self.started: watched, **timer, **self.show_run(watched, language(request))}
+        return {self.started: watched, **self.show_run(watched, language(request))}
 
     def pick_queued(self, watched: str, event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
         """A button in the queue: show a run, cancel one that waits, go on with one that was interrupted."""
         name = queue.act(picked(event), rights.visitor(request))
-        timer = {self.page.timer: gr.update(active=True)}
-        return {**({self.started: name} if name else {}), **timer, **self.show_run(name or watched, language(request))}
+        return {**({self.started: name} if name else {}), **self.show_run(name or watched, language(request))}
 
     def turn_to(self, watched: str, chosen: Mapping[str, Any], request: gr.Request) -> dict[Any, Any]:
         """A run that has ended gives way to the plan for other data than its own; Runs still has it."""
@@ -311,8 +310,8 @@ class TrainTab:
         set_otherwise = partial(gr.on, [field.change for field in preset_fields.values()])
         wire(set_otherwise, None, list(preset_fields.values()), [self.preset], js=held_preset)
         buttons = [self.start, self.resume, self.evaluate]
-        views = [self.watched, self.kept, self.queue, self.view, *buttons, self.log_box, self.log]
-        began = [*views, self.started, page.timer]
+        views = [self.watched, self.kept, self.queue, self.view, *buttons, self.log_box, self.log, page.timer]
+        began = [*views, self.started]
         started = {**settings, "watched": self.watched}
         wire(self.start.click, self.fine_tune, started, began, fault, needs="train", trigger_mode="once")
         wire(
