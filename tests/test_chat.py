@@ -137,7 +137,7 @@ def test_a_transcript_shows_what_was_typed_and_tells_what_was_asked() -> None:
         "Asked as in training",
         "A: hi",
         "Expected:",
-        "tokens: 3 · 1.2 s",
+        "tokens: 3 · 1.2\xa0s",
     ):
         assert text in past
     assert past.count("<mark>") == 2 and "<mark>red </mark>" in past and "✓" in past and ">cut<" in past

@@ -251,6 +251,7 @@ def test_the_page_draws_how_far_probabilities_can_be_believed(trained, monkeypat
     ]
     dots = [(float(dot.get("cx")), float(dot.get("cy"))) for dot in picture.iter("circle")]
     assert dots == [(round(44 + 716 * row["confidence"], 1), round(208 * (1 - row["accuracy"]), 1)) for row in bins]
+    assert [label.text for label in picture.iter("text")].count("0 %") == 1, "two lay over one another in the corner"
     for side in ("base", "tuned"):
         before, after = (f"{100 * measured[side][when]['ece']:.1f}\xa0%" for when in ("before", "after"))
         assert f"{before} before the temperature, {after} after it" in drawn

@@ -64,8 +64,8 @@ def test_the_queue_says_place_and_start_and_names_nobodys_runs_to_others(lang: s
     queued("fourth")
     shown = queue_list("first", rights.LOCAL, lang)
     for number, start in (
-        (1, "1 min 30 s" if lang == "en" else "1 分 30 秒"),
-        (2, "2 min" if lang == "en" else "2 分"),
+        (1, "1\xa0min\xa030\xa0s" if lang == "en" else "1\xa0分\xa030\xa0秒"),
+        (2, "2\xa0min" if lang == "en" else "2\xa0分"),
     ):
         assert f"{say(lang, 'queue_place', n=number)} · " in shown and start in shown, shown
     assert f"{say(lang, 'queue_place', n=3)} · {say(lang, 'queue_unknown')}" in shown
@@ -104,7 +104,7 @@ def test_fine_tune_while_another_trains_joins_the_queue_and_cancel_leaves_it(pag
     assert runs.waiting() == [mine] and mine.status()["expected_s"] is None
     shown = tab.pick_queued("busy", pick("show/mine"), request())
     assert shown[tab.watched] == shown[tab.started] == "mine"
-    assert "place 1, starts in about 3 min" in shown[tab.view] and 'data-pick="cancel/mine"' in shown[tab.queue]
+    assert "place 1, starts in about 3\xa0min" in shown[tab.view] and 'data-pick="cancel/mine"' in shown[tab.queue]
     shown = tab.pick_queued("mine", pick("cancel/mine"), request())
     wait_for(lambda: not mine.path.exists(), "the wait to end")
     shown = tab.tick("mine", "mine", "", request())

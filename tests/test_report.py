@@ -124,7 +124,14 @@ def test_a_report_says_what_came_out_of_what_and_how(tmp_path: Path) -> None:
     path = sftdemo.report("mails", tmp_path / "mails.html")
     text = path.read_text("utf-8")
     scores = run.scores("E")
-    for expected in (scores["summary"]["en"], "ab" * 32, "torch 2.13.0", "mails.csv", "2.31 → 0.42", "1 min 1 s"):
+    for expected in (
+        scores["summary"]["en"],
+        "ab" * 32,
+        "torch 2.13.0",
+        "mails.csv",
+        "2.31 → 0.42",
+        "1\xa0min\xa01\xa0s",
+    ):
         assert expected in text
     assert '<html lang="en">' in text and "<h1>mails</h1>" in text
     # What got worse stands first, and of each kind there are no more than so many.
@@ -263,7 +270,7 @@ def test_votes_are_told_with_their_interval_and_how_many_raters(home: Path) -> N
     assert (
         say("en", "report_votes") in text and say("en", "votes_raters", n=totals.raters) in text and "Anna" not in text
     )
-    assert f"{100 * (totals.win_rate or 0):.0f} % of the decided votes" in text
+    assert f"{100 * (totals.win_rate or 0):.0f}\xa0% of the decided votes" in text
 
 
 def test_runs_compared_are_told_apart_in_words_by_pictures_and_by_their_answers(home: Path) -> None:

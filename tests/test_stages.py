@@ -89,8 +89,9 @@ def test_a_stage_is_said_in_both_languages(stage: tuple[Stage, int, int], englis
     name, done, total = stage
     assert stages.sentence(*stage) == english
     state = {"name": name, "done": done, "total": total, "began": time.time()}
+    english, chinese = (text.replace(" MB", "\xa0MB") for text in (english, chinese))
     assert progress.line(state, "en") == english and progress.line(state, "zh") == chinese
-    assert progress.line({**state, "began": time.time() - 75}, "en") == f"{english} · 1 min 15 s"
+    assert progress.line({**state, "began": time.time() - 75}, "en") == f"{english} · 1\xa0min\xa015\xa0s"
 
 
 @pytest.mark.parametrize("state", ["running", "stopping"])
@@ -118,7 +119,7 @@ def test_an_evaluation_that_checks_for_forgetting_is_no_full_bar() -> None:
 
     current = work.Evaluation(runs.create("r", "", {"settings": {}}), EvaluateConfig(), 6)
     current.stage("loading", 0, 540 * 10**6)
-    assert "Loading the model (540 MB)" in evaluate.progress(current, "en")
+    assert "Loading the model (540\xa0MB)" in evaluate.progress(current, "en")
     current.answered(6, 6)
     current.stage("forgetting", 10, 40)
     shown = evaluate.progress(current, "en")

@@ -139,7 +139,7 @@ def test_the_raters_page_takes_the_run_of_its_link() -> None:
     made_run("asked")
     assert rate.open_page(request(run="asked"))[rate.page.run] == "asked"
     make_run(30, name="words")
-    assert "31 pairs, about 6 min" in rate.open_page(request(run="words"))[rate.instruction]
+    assert "31 pairs, about 6\xa0min" in rate.open_page(request(run="words"))[rate.instruction]
     chinese = request(run="nowhere")
     chinese.cookies = {"sftdemo_lang": "zh"}
     wrong = rate.open_page(chinese)

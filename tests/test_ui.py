@@ -38,7 +38,8 @@ from sftdemo.ui.tabs import evaluate as evaluate_tab
 from sftdemo.ui.tabs import outputs as outputs_view
 from sftdemo.ui.tabs import train as train_tab
 from sftdemo.ui.tabs.conversation import Answer
-from sftdemo.ui.texts import TEXTS, duration, en_settings, language, say
+from sftdemo.ui.texts import TEXTS, duration, en_settings, language, megabytes, say, unbroken
+from sftdemo.ui.texts.faults import TEMPLATES, as_form
 from sftdemo.votes import SCALES, TAGS, WINNERS, Store
 from sftdemo.votes.hints import BOTH
 from tests.in_process import owners_request
@@ -167,7 +168,19 @@ def test_language_is_the_chosen_one_or_the_browsers(asked: SimpleNamespace | Non
 
 
 def test_duration_is_no_finer_than_useful() -> None:
-    assert [duration("en", s) for s in (5.2, 108, 1724, 7300)] == ["5 s", "1 min 48 s", "28 min", "2 h 1 min"]
+    spans = [duration("en", s).split("\xa0") for s in (5.2, 108, 1724, 7300)]
+    assert spans == [["5", "s"], ["1", "min", "48", "s"], ["28", "min"], ["2", "h", "1", "min"]]
+
+
+def test_no_number_is_parted_from_its_unit() -> None:
+    """ "3 h 48" stood at the end of a line on a phone, "min" in the next."""
+    units = "(?:%|h|min|ms|s|[kMG]i?B|小时|分钟|分|秒|毫秒)(?![A-Za-z])"
+    of_faults = [
+        as_form(text, lang) for pair in TEMPLATES.items() for lang, text in zip(("en", "zh"), pair, strict=True)
+    ]
+    texts = [*TEXTS["en"].values(), *TEXTS["zh"].values(), *of_faults, duration("zh", 13680), megabytes(3e6)]
+    assert not [text for text in texts if re.search(rf"[\d}}] {units}", text)]
+    assert duration("zh", 13680) == "3\xa0小时\xa048\xa0分"
 
 
 # Forms
@@ -185,7 +198,7 @@ def test_every_setting_has_a_field_with_its_default_and_bounds(owner: type) -> N
         elif made.get_block_name() == "number":
             assert (made.minimum, made.maximum) == (meta["low"], meta["high"])
         assert made.label.key == f"set_{spec.name}"
-        assert TEXTS["en"][made.info.key] == en_settings.SETTINGS.get(made.info.key, meta["help"])
+        assert TEXTS["en"][made.info.key] == unbroken(en_settings.SETTINGS.get(made.info.key, meta["help"]))
 
 
 def test_form_values_become_the_config_they_describe() -> None:

@@ -69,7 +69,8 @@ def _axes() -> Iterator[str]:
         x, y = _place(share, share)
         yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>'
         yield f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{100 * share:.0f} %</text>'
-        yield f'<text x="{x:.1f}" y="{HEIGHT - 4}" text-anchor="middle">{100 * share:.0f} %</text>'
+        if share:  # where both begin, one label is for both
+            yield f'<text x="{x:.1f}" y="{HEIGHT - 4}" text-anchor="middle">{100 * share:.0f} %</text>'
     (left, bottom), (right, top) = _place(0, 0), _place(1, 1)
     yield f'<line class="whisker dashed" x1="{left:.1f}" y1="{bottom:.1f}" x2="{right:.1f}" y2="{top:.1f}"/>'
 

@@ -7,7 +7,7 @@ import time
 from sftdemo import stages
 from sftdemo.schema.run import StageState
 from sftdemo.ui.parts import html
-from sftdemo.ui.texts import duration
+from sftdemo.ui.texts import duration, unbroken
 from sftdemo.ui.texts.faults import in_words
 
 SOON_S = 3.0  # a stage that takes no longer needs no clock
@@ -15,7 +15,7 @@ SOON_S = 3.0  # a stage that takes no longer needs no clock
 
 def line(stage: StageState, lang: str) -> str:
     """ "Fetching the model, 43 of 98 MB · 12 s": the stage and how long it has taken so far."""
-    sentence = in_words(stages.sentence(stage["name"], stage["done"], stage["total"]), lang)
+    sentence = unbroken(in_words(stages.sentence(stage["name"], stage["done"], stage["total"]), lang))
     seconds = time.time() - stage["began"]
     return f"{sentence} · {duration(lang, seconds)}" if seconds > SOON_S else sentence
 

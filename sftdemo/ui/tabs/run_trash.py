@@ -11,8 +11,8 @@ from sftdemo.runs import trash
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.page import picker
-from sftdemo.ui.tabs.runs_table import MB, NAME_LENGTH, moment, trash_table
-from sftdemo.ui.texts import label, say
+from sftdemo.ui.tabs.runs_table import NAME_LENGTH, moment, trash_table
+from sftdemo.ui.texts import label, megabytes, say
 
 
 class TrashPanel:
@@ -36,7 +36,7 @@ class TrashPanel:
 
     def discard(self, run: runs.Run, lang: str) -> dict[Any, Any]:
         entry = trash.discard(run)
-        size = f"{entry.to_json()['bytes'] / MB:,.1f} MB"
+        size = megabytes(entry.to_json()["bytes"])
         name = html.esc(html.cut_name(runs.title(runs.Run(entry.path)), NAME_LENGTH))
         note = say(lang, "trash_note", name=name, size=size, until=moment(entry.until))
         shown = {self.undo_row: gr.update(visible=True), self.note: f'<p class="s" role="status">{note}</p>'}

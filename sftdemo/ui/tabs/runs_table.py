@@ -14,12 +14,11 @@ from sftdemo.evaluation.summary import gained
 from sftdemo.runs.trash import Deleted
 from sftdemo.ui.parts import charts, html
 from sftdemo.ui.parts.page import waits
-from sftdemo.ui.texts import duration, number, say
+from sftdemo.ui.texts import duration, megabytes, number, say
 
 PAGE_ROWS = 25
 NAME_LENGTH = 44
 SORT = "sort/"  # what begins with it is a column's head; no run's name has a slash
-MB = 10**6
 MOST_SEARCHED = 200  # characters: every word of it is looked for in every run
 
 
@@ -151,7 +150,7 @@ def cells(run: runs.Run, title: str, lang: str) -> dict[str, str]:
         "loss": "" if row["eval_loss"] is None else f"{row['eval_loss']:.3f}",
         "metric": gain(row, lang),
         "time": "" if row["seconds"] is None else duration(lang, row["seconds"]),
-        "size": f"{runs.disk_bytes(run) / MB:,.1f} MB",
+        "size": megabytes(runs.disk_bytes(run)),
     }
 
 
@@ -185,7 +184,7 @@ def trash_table(deleted: Sequence[Deleted], asking: str, lang: str) -> str:
     """What can be restored, each with its buttons; of the one that is asked about, whether it is to go for good."""
     rows = []
     for entry in deleted:
-        size = say(lang, "trash_size", size=f"{entry.to_json()['bytes'] / MB:,.1f} MB", until=moment(entry.until))
+        size = say(lang, "trash_size", size=megabytes(entry.to_json()["bytes"]), until=moment(entry.until))
         name = f'<b>{html.esc(html.cut_name(entry.name, NAME_LENGTH))}</b> <span class="muted small">{size}</span>'
         restore, remove = (say(lang, key) for key in ("trash_restore", "trash_remove"))
         restoring = html.pick_button(f"restore/{entry.id}", restore)

@@ -16,7 +16,7 @@ from sftdemo.model import download, encoder_memory, memory_estimate, validation
 from sftdemo.system import compute
 from sftdemo.ui import models
 from sftdemo.ui.parts import html
-from sftdemo.ui.texts import choices, duration, number, say
+from sftdemo.ui.texts import choices, duration, number, say, unbroken
 
 MODEL_NAMES = {DEFAULT_MODEL: "SmolLM2-135M"}
 BYTES_A_TOKEN, TEMPLATE_TOKENS = 3.5, 35  # rough, for the estimate before a tokenizer is at hand
@@ -77,8 +77,8 @@ def memory_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: st
     sentence = say(
         lang,
         key,
-        need=memory_estimate.gib(fit.estimate.peak),
-        room=memory_estimate.gib(fit.room),
+        need=unbroken(memory_estimate.gib(fit.estimate.peak)),
+        room=unbroken(memory_estimate.gib(fit.room)),
         ways=say(lang, "or").join(fit.ways),
     )
     return (html.esc(sentence), "") if fit.fits else ("", html.fault(sentence))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -39,6 +40,8 @@ from sftdemo.ui.texts import (
     zh_votes,
 )
 
+# A number and its unit stand in one line, in every text that has both.
+_UNIT = re.compile(r"(?<=[\d}]) (?=(?:%|h|min|ms|s|[kMG]i?B|小时|分钟|分|秒|毫秒)(?![A-Za-z]))")
 ON_SERVER = ("report_", "between_")  # keys of texts that the browser never fills in
 OWNERS = (ReadConfig, TrainConfig, GenerateConfig, EvaluateConfig, SweepConfig)
 
@@ -70,7 +73,12 @@ def _of_metrics(lang: int) -> dict[str, str]:
     return texts
 
 
-TEXTS: dict[str, dict[str, str]] = {
+def unbroken(text: str) -> str:
+    """The text with no line break between a number, or the place of one, and its unit."""
+    return _UNIT.sub("\xa0", text)
+
+
+_TEXTS: dict[str, dict[str, str]] = {
     "en": {
         **_of_settings(),
         **en_settings.SETTINGS,
@@ -101,6 +109,8 @@ TEXTS: dict[str, dict[str, str]] = {
         **zh_sweep.SWEEP,
     },
 }
+
+TEXTS = {lang: {key: unbroken(text) for key, text in texts.items()} for lang, texts in _TEXTS.items()}
 
 
 @cache
@@ -144,14 +154,20 @@ def number(value: float) -> str:
 
 
 def duration(lang: str, seconds: float) -> str:
-    """A time span in words, no finer than is useful."""
+    """A time span in words, no finer than is useful, and in one line."""
     if not math.isfinite(seconds):
         return "–"
     total = max(round(seconds), 0)
     if total < 60:
-        return say(lang, "time_s", s=total)
-    if 600 <= total < 3600:
-        return say(lang, "time_m0", m=total // 60)
-    if total < 600:
-        return say(lang, "time_m", m=total // 60, s=total % 60)
-    return say(lang, "time_h", h=total // 3600, m=total % 3600 // 60)
+        span = say(lang, "time_s", s=total)
+    elif total < 600:
+        span = say(lang, "time_m", m=total // 60, s=total % 60)
+    elif total < 3600:
+        span = say(lang, "time_m0", m=total // 60)
+    else:
+        span = say(lang, "time_h", h=total // 3600, m=total % 3600 // 60)
+    return span.replace(" ", "\xa0")
+
+
+def megabytes(count: float) -> str:
+    return unbroken(f"{count / 10**6:,.1f} MB")

@@ -13,6 +13,7 @@ from sftdemo.ui.texts import (
     TEXTS,
     choices,
     en_faults,
+    unbroken,
     zh_access,
     zh_continual,
     zh_edits,
@@ -78,7 +79,7 @@ def as_form(template: str, lang: str) -> str:
         return f"{WORDS[lang][name][:-1]}{TEXTS[lang]['colon']}{choices.shown(name, value, lang)}”"
 
     named = _NAMED.sub(word, template)
-    return re.sub("(?<=[一-鿿]) (?=“)|(?<=”) (?=[一-鿿])", "", named)
+    return unbroken(re.sub("(?<=[一-鿿]) (?=“)|(?<=”) (?=[一-鿿])", "", named))
 
 
 def in_words(fault: str | UserError, lang: str) -> str:
