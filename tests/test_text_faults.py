@@ -18,6 +18,7 @@ import sftdemo
 from sftdemo.data import read
 from sftdemo.errors import DataError, Fault, Text, UserError
 from sftdemo.ui.texts import OWNERS, en_faults, faults, say
+from sftdemo.ui.texts.choices import CHOICES
 from sftdemo.ui.texts.faults import TEMPLATES, TRANSLATIONS, as_form, in_words
 
 HAN = re.compile("[\u4e00-\u9fff]")
@@ -258,3 +259,35 @@ def test_settings_within_a_sentence_are_called_as_the_form_calls_them():
     assert in_words(said, "en").startswith("“Method: full weights” can't train max_length weights; use “Method: LoRA”")
     assert str(said).startswith("method full")
     assert in_words(Text("train_only is mine"), "en") == "train_only is mine", "none of ours"
+
+
+@pytest.mark.parametrize(
+    ("text", "english", "chinese"),
+    [
+        (
+            Text("balance is {value!r}, but the rows have no labels; leave it at none.", value="over"),
+            "balance is “repeat rows of small labels”, but the rows have no labels; leave it at none.",
+            "“类别平衡”设为“重复少数标签的行”，但数据没有标签；请保持“不调整”。",
+        ),
+        (
+            Text("task {task} learns labels, no tokens; leave row out.", task="classification"),
+            "task “a label for a text” learns labels, no tokens; leave row out.",
+            "类别“给文本一个标签”学的是标签而不是 token；请不要指定行号。",
+        ),
+        (
+            Text("The row is laid out as {layout}, most rows as {most}.", layout="sharegpt", most="text_label"),
+            "The row is laid out as “ShareGPT”, most rows as “text and label”.",
+            "这一行是“ShareGPT”格式，多数行是“文本与标签”格式。",
+        ),
+    ],
+)
+def test_values_of_settings_are_said_as_the_form_shows_them(text, english, chinese):
+    assert in_words(text, "en") == english and in_words(text, "zh") == chinese
+
+
+def test_no_chinese_text_has_a_choice_of_the_form_in_english():
+    named = ("on_fault", "on_long", "method", "thinking", "quantization", "precision", "format")
+    english = {value for name in named for value, words in CHOICES[name].items() if words[1] != value} - {"messages"}
+    for template, chinese in TEMPLATES.items():
+        words = re.sub(r"\{[^{}]*\}|--[\w-]+ \w+|`[^`]*`|应为 auto、|记为 none", "", chinese)  # a typed header; a label
+        assert not english.intersection(re.split(r"[^\w-]+", words, flags=re.ASCII)), (template, chinese)

@@ -32,11 +32,12 @@ CHOICES: dict[str, dict[str, tuple[str, str]]] = {
         "frozen": ("frozen, head alone", "编码器不变，只训练分类头"),
     },
     "best_by": {"loss": ("validation loss", "验证损失"), **{name: METRICS[name].names for name in ANSWER_METRICS}},
+    "pooling": {"mean": ("mean of all tokens", "各 token 的平均"), "cls": ("first token", "第一个 token")},
     "modules_to_save": {
         "none": ("none", "无"),
         "embeddings": ("embeddings", "词嵌入"),
-        "head": ("output head", "输出头"),
-        "both": ("embeddings and head", "词嵌入与输出头"),
+        "head": ("output head", "输出层"),
+        "both": ("embeddings and head", "词嵌入和输出层"),
     },
     "thinking": {
         "auto": ("as the template does", "按模板"),
@@ -58,7 +59,7 @@ CHOICES: dict[str, dict[str, tuple[str, str]]] = {
         "instruction": ("instruction, input, output", "指令、输入、输出"),
         "text_label": ("text and label", "文本与标签"),
         "source_target": ("source and translation", "原文与译文"),
-        "preference": ("chosen and rejected", "偏好与拒绝"),
+        "preference": ("chosen and rejected", "较好与较差的回答"),
         "summary": ("document and summary", "文档与摘要"),
         "extraction": ("text and what to extract", "文本与抽取内容"),
     },

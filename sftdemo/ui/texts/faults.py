@@ -65,6 +65,17 @@ _NAMED = re.compile(
     re.ASCII,
 )
 
+# Values that a template has of settings, as "balance is {value!r}", and those that are of one wherever they stand.
+_VALUE = re.compile(rf"(?<![\w-])({'|'.join(choices.CHOICES)})(?: is)? \{{(\w+)(?:!r)?\}}")
+_OF = {"task": "task", "kind": "task", "layout": "format", "most": "format"}
+
+
+class _Shown(str):
+    """A value in the form's words, which `!r` leaves as they are."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
 
 @cache
 def as_form(template: str, lang: str) -> str:
@@ -96,14 +107,27 @@ def _translated(text: Text, lang: str) -> str:
         template = as_form(template, lang)
     if template is None:  # without one, or one in a file that somebody else wrote, and may ask for any width
         return str(text)
+    shown = _chosen(text, lang)
+    for name in shown if lang == "zh" else ():
+        template = re.sub(rf" ?(\{{{name}(?:!r)?\}}) ?", r"\1", template)
     try:
         return fill(
             template,
-            {name: _value(value, lang) for name, value in text.values.items()},
+            {name: _value(value, lang) for name, value in text.values.items()} | shown,
             comma="、" if lang == "zh" else ", ",
         )
     except (LookupError, ValueError, TypeError, AttributeError):  # values from a file that somebody else wrote
         return str(text)
+
+
+def _chosen(text: Text, lang: str) -> dict[str, _Shown]:
+    """The values that are choices of the form, in its words."""
+    settings = _OF | {name: setting for setting, name in _VALUE.findall(text.key)}
+    return {
+        name: _Shown(f"“{choices.shown(settings[name], value, lang)}”")
+        for name, value in text.values.items()
+        if name in settings and type(value) is str and value in choices.CHOICES[settings[name]]
+    }
 
 
 def _value(value: Any, lang: str) -> Any:

@@ -27,7 +27,7 @@ FAULTS = {
     ),
     "What was sent came too slowly; try again.": "发送得太慢；请重试。",
     "This app doesn't answer under the host {host!r}; whoever runs it can allow the name by SFTDEMO_ALLOWED_HOSTS.": (
-        "此应用不接受主机名 {host!r}；运行者可用 SFTDEMO_ALLOWED_HOSTS 允许它。"
+        "此应用不接受主机名 {host!r}；此应用的运行者可用 SFTDEMO_ALLOWED_HOSTS 允许它。"
     ),
     "Pages of {origin!r} can't use this app; open it in a tab of its own.": "{origin!r} 的页面不能使用此应用；请在单独的标签页中打开。",
     "Pages of other sites can't use this app; open it in a tab of its own.": "其他网站的页面不能使用此应用；请在单独的标签页中打开。",
@@ -70,7 +70,7 @@ FAULTS = {
     "The upload has a part that is no file; send files alone.": "上传内容中有一部分不是文件；请只发送文件。",
     "There is nothing under this address.": "此地址下没有内容。",
     "another run": "另一个运行",
-    "That session isn't yours; reload the page.": "该会话不属于你；请重新加载页面。",
+    "That session isn't yours; reload the page.": "该会话不属于你；请刷新页面。",
     "Too many pages were opened from your address; try again in a few minutes.": "从你的地址打开的页面太多；请几分钟后重试。",
     "A text has more than {most} characters; send a shorter one.": "文本超过 {most} 个字符；请发送更短的文本。",
     "What was sent has more than {most}; send less at once.": "发送的内容超过 {most}；请减少一次发送的量。",

@@ -175,7 +175,7 @@ ROWS = {
     "{source} is named twice; give it a weight instead: '{source}*2'.": "{source} 出现了两次；请改为加权：'{source}*2'。",
     "No data is named; give a file, a folder, a sample or a Hub id.": "没有指定数据；请提供文件、文件夹、样例名称或 Hub 数据集 ID。",
     "{source} has the weight {weight}; give more than 0 and at most {most}.": "{source} 的权重是 {weight}，应大于 0 且不超过 {most}。",
-    "balance is {value!r}, but the rows have no labels; leave it at none.": "“类别平衡”设为 {value!r}，但数据没有标签；请保持 none。",
+    "balance is {value!r}, but the rows have no labels; leave it at none.": "“类别平衡”设为 {value!r}，但数据没有标签；请保持“不调整”。",
     "The sample docstrings is made from {names}; none is installed: install one.": "样例 docstrings 由 {names} 生成，而它们都没有安装；请至少安装一个。",
     "There is no file, folder or sample {source!r}; the samples are: {names}.": "没有文件、文件夹或样例 {source!r}；现有样例：{names}。",
     "No data file is in {path!r}; give a file in {names}.": "{path!r} 中没有数据文件；请提供以下格式的文件：{names}。",

@@ -45,10 +45,10 @@ FAULTS = {
     "Stopped after {done} of {n} rows; ask again for all of them.": "在 {n} 行中的第 {done} 行后停止；请重新评测全部。",
     "{name} needs a base that chats, and this run has none; leave it out.": "{name} 需要能对话的基础模型，而此运行没有；请去掉它。",
     "Run {name} gives labels, which are right or wrong: there is nothing to vote on. Evaluate it instead.": "运行 {name} 给出的标签只有对错之分，无需投票；请改为评测。",
-    "Run {name} is a linear head on a frozen encoder, and encoders of this family get more than a linear head from transformers; train with method lora or full to export it.": "运行 {name} 是不变的编码器上的线性分类头，而 transformers 给这一系列编码器的分类头不止一个线性层；请用 lora 或 full 训练后再导出。",
+    "Run {name} is a linear head on a frozen encoder, and encoders of this family get more than a linear head from transformers; train with method lora or full to export it.": "运行 {name} 是不变的编码器上的线性分类头，而 transformers 给这一系列编码器的分类头不止一个线性层；请用 LoRA 或全参数训练后再导出。",
     "Run {name} has no adapter; export it as {format}.": "运行 {name} 没有适配器；请导出为 {format}。",
     "Opened again by {runtime} in a new process, it labels {same_rows} of {rows} texts as the run does (float32); a label's probability is off by {difference:.2g} at most.": "由 {runtime} 在新进程中重新打开，{rows} 段文本中有 {same_rows} 段的标签与运行一致（float32）；标签概率最多相差 {difference:.2g}。",
-    "task {task} learns labels, no tokens; leave row out.": "类别 {task} 学的是标签而不是 token；请去掉 row。",
+    "task {task} learns labels, no tokens; leave row out.": "类别 {task} 学的是标签而不是 token；请不要指定行号。",
     "task {task} has no {name}; leave it at {default}.": "类别为 {task} 的模型没有{name}；请保持 {default}。",
     "Run {name} is of the kind {kind}, which isn't talked to in turns; evaluate it, or choose a run of the kind chat.": "运行 {name} 的类别是 {kind}，不能进行对话；请评测它，或选择对话类别的运行。",
 }

@@ -18,7 +18,7 @@ LIMITS = {
     "Shorten it, or remove the row.": "请缩短，或删除这一行。",
     "Flatten them, or remove the row.": "请减少嵌套，或删除这一行。",
     "The data has {value} different labels; the most is {limit}.": "数据有 {value} 种标签，上限是 {limit}。",
-    "If they are free text, read it with --format prompt_completion.": "如果标签其实是自由文本，请把“格式”设为 prompt_completion。",
+    "If they are free text, read it with --format prompt_completion.": "如果标签其实是自由文本，请把“格式”设为“提示与回答”。",
     "More than {limit} rows are at fault.": "有问题的行超过 {limit} 行。",
     "Look whether the file is what it should be.": "请检查文件是否正确。",
     "The data names {value} sources; the most is {limit}.": "数据由 {value} 个来源组成，上限是 {limit}。",

@@ -17,7 +17,7 @@ FAULTS = {
     "which reads one text and writes another; train it with --task seq2seq": "它读一段文本、写另一段；请把模型类别选为“改写文本”",
     "whose loss is of its own kind": "它的损失另有算法",
     "{model} is a model of the type {kind!r}, {reason}. Choose another model, such as a {examples}.": "{model} 是 {kind!r} 类型的模型，{reason}。请换用其他模型，例如 {examples}。",
-    "{model} is an encoder alone; the decoder made of it has cross-attention that LoRA can't teach. Choose method full.": "{model} 只是编码器；由它得到的解码器中交叉注意力是全新的，LoRA 教不会。请选择全量训练（full）。",
+    "{model} is an encoder alone; the decoder made of it has cross-attention that LoRA can't teach. Choose method full.": "{model} 只是编码器；由它得到的解码器中交叉注意力是全新的，LoRA 教不会。请改用全参数训练。",
     "{name} is {value!r}, and the model translates between languages of its own names; give one of: {names}.": "{name}是 {value!r}，而模型用自己的名称称呼各语言；可选：{names}。",
     "{name} is {value!r}, and the model's tokenizer marks no languages; leave it out, or name the language in source_prefix as the model wants it.": "{name}是 {value!r}，而模型的分词器不标记语言；请不要填写，或按模型的要求写进“源文前缀”。",
     "{name} shows examples as earlier turns, and a sequence-to-sequence model reads one text alone; leave it out.": "{name} 把示例当作前面的轮次，而序列到序列模型只读一段文本；请去掉它。",
