@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import pytest
 from sftdemo import load, runs, train
 from sftdemo.config import GenerateConfig, TrainConfig
 from sftdemo.runs import listing
-from tests.browser import NEEDS_CHROMIUM, go
-from tests.test_browser_journey import MORE, MOST, elsewhere, taken_home
+from tests.browser import NEEDS_CHROMIUM, expect, go, settled
+from tests.test_browser_journey import MORE, MOST, PROCESS_MS, elsewhere, taken_home
 
 pytestmark = NEEDS_CHROMIUM
 LONG, CHINESE = "a.B_c-" * 16 + "1234", "情感分类" * 16 + "甲乙"
@@ -51,3 +52,30 @@ def test_what_is_downloaded_answers_as_its_run(
         written = [own.tokenizer.decode(json.loads(line)) for line in lines[-len(questions) :]]
         answers = own.complete(questions, GenerateConfig(temperature=0.0, max_new_tokens=MOST))
         assert written == [answer["tuned"] for answer in answers] != [answer["base"] for answer in answers]
+
+
+def test_an_export_goes_on_through_a_reload_and_is_seen_on_other_pages(
+    open_page: Callable[..., Any], app_home: Path, tiny: str, labelled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFTDEMO_HOME", str(app_home))
+    train(TrainConfig.from_json({"data": labelled, "model": tiny, "name": "reloaded", "precision": "float32"}))
+    page = open_page()
+    go(page, "runs")
+    page.locator("#runs-table tr[data-pick='reloaded']").click()
+    settled(page)
+    page.locator("#export button").first.click()
+    page.locator("#export-format input[value='merged']").check()
+    page.click("#export-go")
+    expect(page.locator("#stop-export")).to_be_visible()
+    page.reload()
+    other = open_page()
+    for each in (page, other):
+        expect(each.locator("#work")).to_contain_text("Exporting")
+        expect(each.locator("#stop-export")).to_be_visible()
+    link = page.locator("#export-view a[download='reloaded-merged.zip']")
+    expect(link).to_be_visible(timeout=PROCESS_MS)
+    with page.expect_download() as saved:
+        link.click()
+    assert zipfile.is_zipfile(saved.value.path())
+    for each in (page, other):
+        expect(each.locator("#work")).not_to_be_visible()

@@ -28,7 +28,6 @@ from sftdemo.log import Reporter
 from sftdemo.model import fresh_answers, gguf_export, loading
 from sftdemo.ui import downloads, work
 from sftdemo.ui.access import rights, uploads
-from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import export_check
 from tests.conftest import home_at, label_rows
 from tests.in_process import owners_request
@@ -264,10 +263,17 @@ def test_zip_and_shards(home, tmp_path):
 @pytest.fixture
 def panel():
     gr = pytest.importorskip("gradio")
+    from sftdemo.ui.parts.page import Page
     from sftdemo.ui.tabs.export import ExportPanel
 
-    with gr.Blocks():
-        return ExportPanel(gr.State(""))
+    with gr.Blocks() as blocks:
+        return ExportPanel(Page(blocks, run=gr.State(""), timer=gr.Timer(active=False)), gr.State(""))
+
+
+def end_of(panel, name: str, lang: str = "en") -> str:
+    """What stands on the page once the export is over."""
+    work.export().thread.join()
+    return panel.progress.draw(runs.named(name), lang)[panel.progress.view]
 
 
 def browser(lang: str = "en") -> SimpleNamespace:
@@ -278,8 +284,9 @@ def test_the_page_exports_a_zip_to_download_and_deletes_it_in_time(home, monkeyp
     answered_here(monkeypatch)
     shown = panel.show(runs.named("lora"), "en")
     assert shown[panel.panel]["visible"] and [form for _, form in shown[panel.format]["choices"]] == list(FORMATS[1:])
-    *_, last = panel.export("lora", "merged", browser())
-    link = last[panel.progress.view]
+    begun = panel.export("lora", "merged", browser())
+    assert begun[panel.page.timer]["active"] and begun[panel.page.exporting] == work.export_told()
+    link = end_of(panel, "lora")
     assert "Opened again by transformers" in link and 'download="lora-merged.zip"' in link
     path = Path(unquote(re.search('file=([^"]+)"', link)[1]))
     with zipfile.ZipFile(path) as archive:
@@ -297,11 +304,11 @@ def test_the_page_exports_a_zip_to_download_and_deletes_it_in_time(home, monkeyp
 
 def test_full_weights_are_offered_no_adapter_and_get_one_line(home, panel):
     assert "adapter" not in [form for _, form in panel.show(runs.named("full"), "en")[panel.format]["choices"]]
-    with pytest.raises(UserError, match="has full weights and no adapter") as refused:
-        list(panel.export("full", "adapter", browser()))
-    assert "没有适配器" in in_words(refused.value, "zh")
     with pytest.raises(UserError, match="format"):
-        list(panel.export("full", "pickle", browser()))
+        panel.export("full", "pickle", browser())
+    for lang, words in (("en", "has full weights and no adapter"), ("zh", "没有适配器")):
+        panel.export("full", "adapter", browser())
+        assert words in end_of(panel, "full", lang)
     assert [*downloads.folder().glob("*/.*.part")] == []
 
 
@@ -312,13 +319,13 @@ def test_exports_trainings_and_evaluations_wait_for_each_other(home, panel, monk
     monkeypatch.setattr(work, "_evaluation", evaluation)
     evaluation.start()
     with pytest.raises(UserError, match="An evaluation of lora is running"):
-        list(panel.export("full", "merged", browser()))
+        panel.export("full", "merged", browser())
     ended.set()
     evaluation.thread.join()
     training = runs.create("busy", "busy", {})
     training.write_status("running")
-    with pytest.raises(UserError, match="Run busy is still training"):
-        list(panel.export("full", "merged", browser()))
+    panel.export("full", "merged", browser())
+    assert "Run busy is still training" in end_of(panel, "full")
     shutil.rmtree(training.path)
     ended.clear()
     monkeypatch.setattr(work.Export, "_work", lambda self: ended.wait())
@@ -326,7 +333,7 @@ def test_exports_trainings_and_evaluations_wait_for_each_other(home, panel, monk
     with pytest.raises(UserError, match="Run lora is being exported"):
         work.start_evaluation(runs.named("full"), EvaluateConfig(), 1, rights.LOCAL)
     with pytest.raises(UserError, match="Run lora is being exported"):
-        list(panel.export("full", "merged", browser()))
+        panel.export("full", "merged", browser())
     ended.set()
     running.thread.join()
 

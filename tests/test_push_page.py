@@ -16,10 +16,12 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.errors import UserError
 from sftdemo.system import hub_upload
-from sftdemo.ui import models
+from sftdemo.ui import models, work
 from sftdemo.ui.access import rights
+from sftdemo.ui.parts.page import Page, may_stop, stop, work_line
 from sftdemo.ui.tabs.importing import ImportPanel
 from sftdemo.ui.tabs.push import PushPanel
+from sftdemo.ui.texts import say
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import export as export_module
 from tests.in_process import owners_request
@@ -50,8 +52,16 @@ def panel(home, monkeypatch) -> PushPanel:
     monkeypatch.setattr(models, "load_libraries", lambda *_: None)  # all that chat needs, too
     monkeypatch.setattr("sftdemo.verbs.push.export", exported)
     monkeypatch.setattr(hub_upload, "in_child", taken)
-    with gr.Blocks():
-        return PushPanel(gr.State(""))
+    with gr.Blocks() as blocks:
+        return PushPanel(Page(blocks, run=gr.State(""), timer=gr.Timer(active=False)), gr.State(""))
+
+
+def ended(panel: PushPanel, lang: str = "en") -> str:
+    """What stands on the page once the push is over."""
+    job = work.export()
+    assert job and job.thread
+    job.thread.join()
+    return str(panel.progress.draw(runs.named("old"), lang)[panel.progress.view])
 
 
 @pytest.mark.parametrize(
@@ -65,18 +75,19 @@ def test_a_push_is_told_and_shown_after_a_reload(panel, lang, says):
         "merged",
         "gguf",
     ]
-    *_, last = panel.push(browser(lang), "old", " me/moods ", what="adapter", public=False, license="")
-    assert says in last[panel.progress.view] and "http://hub/me/moods" in last[panel.progress.view]
-    assert panel.show(run, lang)[panel.progress.view] == last[panel.progress.view]
-    with pytest.raises(UserError, match="can't be a repository's name"):
-        list(panel.push(browser(lang), "old", "<b>moods"))
+    begun = panel.push(browser(lang), "old", " me/moods ", what="adapter", public=False, license="")
+    assert begun[panel.page.timer]["active"] and begun[panel.page.exporting] is not None
+    last = ended(panel, lang)
+    assert says in last and "http://hub/me/moods" in last
+    assert panel.show(run, lang)[panel.progress.view] == last
+    panel.push(browser(lang), "old", "<b>moods")
+    assert "&lt;b&gt;moods" in ended(panel, lang)
 
 
 def test_a_refusal_is_said_by_the_fields_of_the_page(panel, monkeypatch):
     monkeypatch.setattr(hub_upload, "in_child", lambda asked, *_: {"fault": "public"})
-    with pytest.raises(UserError, match="--public") as refused:
-        list(panel.push(browser(), "old", "me/moods"))
-    assert "tick “Public”" in in_words(refused.value, "en") and "勾选“公开”" in in_words(refused.value, "zh")
+    panel.push(browser(), "old", "me/moods")
+    assert "tick “Public”" in ended(panel) and "勾选“公开”" in ended(panel, "zh")
     assert (runs.home() / "pushes" / "old-auto" / "model").is_dir()
 
 
@@ -84,32 +95,30 @@ def test_a_refusal_is_said_by_the_fields_of_the_page(panel, monkeypatch):
     ("lang", "says"),
     [("en", "On the Hub now: me/moods is there"), pytest.param("zh", "Hub 上现在：me/moods", marks=pytest.mark.slow)],
 )
-def test_a_push_is_stopped_by_its_button(panel, monkeypatch, lang, says):
-    progress, sending, ended = panel.progress, threading.Event(), threading.Event()
+def test_a_push_is_stopped_in_the_bar(panel, monkeypatch, lang, says):
+    sending, sent = threading.Event(), threading.Event()
 
     def child(asked, created, should_stop):
         if "look" in asked:
             return {"me/moods": {"commit": "1", "files": []}}
         sending.set()
-        ended.wait()
+        sent.wait()
         assert should_stop()
         raise hub_upload.Stopped("1")
 
     monkeypatch.setattr(hub_upload, "in_child", child)
-    updates = panel.push(browser(lang), "old", "me/moods", what="adapter")
-    first = next(updates)
-    assert first[progress.stop]["visible"] and first[progress.stop]["interactive"]
+    panel.push(browser(lang), "old", "me/moods", what="adapter")
     assert sending.wait(30)
-    told = progress.stop_job("old", browser(lang))
-    assert not next(told)[progress.stop]["interactive"]
-    assert progress.show(runs.named("old"), lang)[progress.stop]["visible"], "after a reload it is there, too"
-    ended.set()
-    for each in (updates, told):
-        with pytest.raises(UserError) as stopped:
-            list(each)
-        assert says in in_words(stopped.value, lang)
-    assert not progress.show(runs.named("old"), lang)[progress.stop]["visible"]
-    assert next(progress.stop_job("old", browser(lang)))[progress.stop] == gr.update(visible=False)
+    (item,) = work.running()
+    assert may_stop(item, rights.LOCAL) and say(lang, "work_push", name="old") in work_line(lang, [item])
+    told = work.export_told()
+    stop("export", rights.LOCAL)
+    (item,) = work.running()
+    assert not may_stop(item, rights.LOCAL) and work.export_told() != told, "pages draw it anew"
+    assert say(lang, "export_stopping") in panel.progress.draw(runs.named("old"), lang)[panel.progress.view]
+    sent.set()
+    assert says in ended(panel, lang)
+    assert work.running() == [] and work.export_told() is None
 
 
 def test_visitors_see_neither_panel(panel, monkeypatch):

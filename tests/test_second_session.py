@@ -22,6 +22,7 @@ from sftdemo.ui import models, work
 from sftdemo.ui.access import rights, sessions
 from sftdemo.ui.access.settings import AppConfig
 from sftdemo.ui.tabs.push import Push
+from sftdemo.ui.texts import say
 from tests.test_sweep_page import swept
 from tests.test_ui import made_run
 
@@ -150,23 +151,21 @@ def test_an_export_and_a_push(tabs: tuple[Tab, Tab, Tab], monkeypatch: pytest.Mo
     work.begin_export(job)
     assert begun.wait(30)
     try:
-        stops = [
-            number
-            for number, event in visitor.blocks.fns.items()
-            if event.fn and event.fn.__qualname__ == "ExportProgress.stop_job"
-        ]
         said = seen(visitor) + asked(visitor, run.name)
-        for number in stops:
-            holds = visitor.blocks.fns[number].outputs[0]
-            said += visitor.do("ExportProgress.stop_job", holds=holds)
-        said += visitor.do("ExportPanel.export") + visitor.do("PushPanel.push") + visitor.do("RunsTab.import_run")
-        assert SECRET not in said and said.count("Only the owner of this app may do that") == len(stops) + 3
+        refused = visitor.do("Header.stop_export")
+        assert rights.NOT_YOURS in refused
+        said += (
+            refused + visitor.do("ExportPanel.export") + visitor.do("PushPanel.push") + visitor.do("RunsTab.import_run")
+        )
+        assert SECRET not in said and said.count("Only the owner of this app may do that") == 3
+        assert say("en", f"work_{kind}", name=say("en", "work_others")) in said
         assert job.active and not job.stop.is_set()
         shown = second.do("RunsTab.pick", run.name)
         assert f"me/{SECRET} is on its way." in shown
-        first.do("RunsTab.pick", run.name)
-        for number in stops:
-            first.do("ExportProgress.stop_job", holds=first.blocks.fns[number].outputs[0])
+        assert f"me/{SECRET} is on its way." in first.do("RunsTab.open_tab"), "as after a reload"
+        bar = first.do("Header.refresh_bar")
+        assert run.name in bar and f"me/{SECRET} is on its way." in bar
+        first.do("Header.stop_export")
         assert job.stop.is_set()
     finally:
         job.stop.set()

@@ -1,4 +1,4 @@
-"""The evaluation and the export of this process, which run whoever watches, and what is said of all work that runs."""
+"""The evaluation and the export or push of this process, which run whoever watches, and what is said of all work that runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from sftdemo import runs
 from sftdemo.config import kinds
@@ -93,6 +94,7 @@ class Evaluation(Job):
 class Export(Job):
     """A run's model on its way into a ZIP; `sentence` says how its answers compare, once it is there."""
 
+    title: ClassVar[str] = "work_export"  # the key of what it is called
     config: ExportConfig
     to: Path
     notes: list[str] = field(default_factory=list)
@@ -105,6 +107,7 @@ class Export(Job):
 
     def info(self, text: str) -> None:
         self.notes.append(text)
+        self.at = None  # the stage told last is over
         super().info(text)
 
     def should_stop(self) -> bool:
@@ -132,9 +135,14 @@ def evaluation() -> Evaluation | None:
     return _evaluation
 
 
-def latest_export(run: Run) -> Export | None:
-    """The latest export of this process, if it is one of this run."""
-    return _export if _export and _export.run.path == run.path else None
+def export() -> Export | None:
+    """The latest export or push of this process."""
+    return _export
+
+
+def export_told() -> tuple[int, int, bool] | None:
+    """Another value whenever the running export has told something; None while there is none."""
+    return (id(_export), len(_export.notes), _export.should_stop()) if _export and _export.active else None
 
 
 def _require_idle() -> None:
@@ -181,10 +189,12 @@ class Work:
     name: str
     done: int
     total: int
-    share: float
+    share: float | None  # None where nothing is counted
     eta_s: float | None
     state: str
     stage: StageState | None = None  # what it is doing, where that isn't the steps or rows which are counted
+    title: str = ""  # the key of what it is called, where its kind doesn't say
+    note: str = ""  # what it has told last, for those alone who may stop it
 
     @property
     def key(self) -> str:
@@ -193,7 +203,7 @@ class Work:
 
 
 def running() -> list[Work]:
-    """All that runs now: training found in the run folders, or else what is next; evaluations of this process."""
+    """All that runs now: training found in the run folders, or else what is next; evaluation and export of this process."""
     items = []
     for run in runs.training() or runs.waiting()[:1]:
         try:
@@ -209,6 +219,10 @@ def running() -> list[Work]:
         current = _evaluation
         counts = current.done, current.total, current.share, current.eta_s
         items.append(Work("evaluate", current.run.name, *counts, state, current.at))
+    if _export and _export.active:
+        job, state = _export, "stopping" if _export.should_stop() else "running"
+        note = job.notes[-1] if job.notes else ""
+        items.append(Work("export", job.run.name, 0, 0, None, None, state, job.at, job.title, note))
     return items
 
 

@@ -13,7 +13,7 @@ import gradio as gr
 from sftdemo import runs
 from sftdemo.errors import UserError
 from sftdemo.ui import models, work
-from sftdemo.ui.access import rights
+from sftdemo.ui.access import private, rights
 from sftdemo.ui.hosting import storage
 from sftdemo.ui.parts import address, html
 from sftdemo.ui.parts.address import Address
@@ -49,6 +49,7 @@ class Page:
     # The chosen run's name for the browser's address; by an event's js, what stands in that address.
     address: Any = None
     continued: Any = None  # the event of going on from the data to a training
+    exporting: Any = field(default_factory=gr.State)  # what the running export has told, see work.export_told
     stopped: dict[str, Any] = field(default_factory=dict)  # by kind of work, that it was asked to stop
     travelled: Any = None  # follows the browser's Back and Forward, once tab and run are the address's
     redraw_chat: Any = None  # lets an event draw the chat of the chosen run anew
@@ -166,22 +167,24 @@ def work_line(lang: str, items: Sequence[work.Work], visitor: rights.Visitor = r
     """One line for each running work: what, how far, how long still; others' runs without their names."""
     lines = []
     for item in items:
+        own = rights.may_stop(item.key, visitor)
         if item.state == "stopping":
             progress = say(lang, "work_stopping")
         elif item.stage:
             progress = html.esc(stage_line(item.stage, lang))
+        elif item.note:
+            progress = html.esc(private.shown(in_words(item.note, lang))) if own else ""
         elif item.state == "queued" or not item.total:
             progress = say(lang, "work_queued")
         else:
             progress = f"{item.done}/{item.total}" + (
                 f" · {say(lang, 'work_left', t=duration(lang, item.eta_s))}" if item.eta_s else ""
             )
-        own = rights.may_stop(item.key, visitor)
         name = html.cut_name(title_of(item.name), 30) if own else say(lang, "work_others")
-        title = say(lang, f"work_{item.kind}", name=html.esc(name))
-        lines.append(
-            f'<div class="s workline"><b>{title}</b>{html.track(stage_share(item.stage) if item.stage else item.share)}<span class="num">{progress}</span></div>'
-        )
+        title = say(lang, item.title or f"work_{item.kind}", name=html.esc(name))
+        share = stage_share(item.stage) if item.stage else item.share
+        track = "" if share is None else html.track(share)
+        lines.append(f'<div class="s workline"><b>{title}</b>{track}<span class="num">{progress}</span></div>')
     return "".join(lines)
 
 
@@ -200,7 +203,7 @@ def stop(kind: str, visitor: rights.Visitor) -> None:
             continue
         if kind == "train":
             jobs.stop(runs.named(item.name))
-        elif current := work.evaluation():
+        elif current := work.evaluation() if kind == "evaluate" else work.export():
             current.stop.set()
 
 
@@ -218,7 +221,7 @@ class Header:
         self.banner = gr.HTML("", elem_id="banner")
         self.bars: dict[str, tuple[Any, Any, Any]] = {}  # by the kind of work: its row, its lines, its Stop
         with gr.Column(elem_id="work", visible=False) as self.work:
-            for kind, word in (("train", "stop_keep"), ("evaluate", "evaluate_stop")):
+            for kind, word in (("train", "stop_keep"), ("evaluate", "evaluate_stop"), ("export", "evaluate_stop")):
                 with gr.Row(visible=False) as row:
                     self.bars[kind] = row, gr.HTML(""), gr.Button(label(word), elem_id=f"stop-{kind}", size="sm")
         self.fault = gr.HTML("", elem_id="work-fault")
@@ -233,6 +236,7 @@ class Header:
     def refresh_bar(self, request: gr.Request) -> dict[Any, Any]:
         items, visitor = work.running(), rights.visitor(request)
         shown = {self.work: gr.update(visible=bool(items)), self.page.timer: gr.update(active=bool(items))}
+        shown[self.page.exporting] = work.export_told()
         for kind, (row, lines, button) in self.bars.items():
             of_kind = [item for item in items if item.kind == kind]
             shown[row] = gr.update(visible=bool(of_kind))
@@ -246,6 +250,10 @@ class Header:
 
     def stop_evaluation(self, request: gr.Request) -> dict[Any, Any]:
         stop("evaluate", rights.visitor(request))
+        return self.refresh_bar(request)
+
+    def stop_export(self, request: gr.Request) -> dict[Any, Any]:
+        stop("export", rights.visitor(request))
         return self.refresh_bar(request)
 
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
@@ -273,9 +281,10 @@ class Header:
         }
 
     def wire(self) -> None:
-        page, bar = self.page, [self.work, *chain(*self.bars.values()), self.page.timer]
+        page, bar = self.page, [self.work, *chain(*self.bars.values()), self.page.timer, self.page.exporting]
         page.tick = wire(page.timer.tick, self.refresh_bar, None, bar)
-        for kind, handler in (("train", self.stop_training), ("evaluate", self.stop_evaluation)):
+        stops = {"train": self.stop_training, "evaluate": self.stop_evaluation, "export": self.stop_export}
+        for kind, handler in stops.items():
             page.stopped[kind] = wire(self.bars[kind][2].click, handler, None, bar, self.fault)
         run_shown = wire(page.run.change, self.show_run, [page.run], [self.chip, page.address])
         wire(run_shown.then, None, [page.address], None, js=address.RUN_SHOWN_JS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -13,7 +12,8 @@ from sftdemo.config.kinds import CHAT
 from sftdemo.ui import downloads, models, work
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import html
-from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
+from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.parts.page import Page
 from sftdemo.ui.tabs.export_progress import ExportProgress
 from sftdemo.ui.texts import label, language, say
 from sftdemo.ui.texts.faults import in_words
@@ -39,22 +39,22 @@ def result(export: work.Export, lang: str) -> str:
 class ExportPanel:
     """Folded on the Runs tab: choose a format, have it written and compared with the run, download it."""
 
-    def __init__(self, run_name: Any) -> None:
+    def __init__(self, page: Page, run_name: Any) -> None:
         """`run_name` is the state with the run that was picked."""
-        self.run_name = run_name
+        self.page, self.run_name = page, run_name
         with gr.Accordion(label("export_title"), open=False, visible=False, elem_id="export") as self.panel:
             self.format = gr.Radio(list(FORMATS[1:]), label=label("export_format"), elem_id="export-format")
             self.start = gr.Button(label("export_go"), variant="primary", elem_id="export-go")
-            self.progress = ExportProgress(work.Export, result, "export")
+            self.progress = ExportProgress(page, work.Export, result, "export")
         self.parts = [self.panel, self.format, *self.progress.parts]
 
     def show(self, run: runs.Run, lang: str) -> dict[Any, Any]:
         """The panel for a run, if it has a model and the visitor is the owner."""
         if not (models.is_ready(run) and rights.current().owner):
             return {self.panel: gr.update(visible=False)}
-        offered = formats(run)
+        offered, latest = formats(run), self.progress.latest(run)
         return {
-            self.panel: gr.update(visible=True),
+            self.panel: gr.update(visible=True, **({"open": True} if latest and latest.active else {})),
             self.format: gr.update(
                 choices=[(format_name(run, form, lang), form) for form in offered], value=offered[0]
             ),
@@ -64,18 +64,17 @@ class ExportPanel:
     def hide(self) -> dict[Any, Any]:
         return {self.panel: gr.update(visible=False)}
 
-    def export(self, run_name: str, form: str | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        """Export and show how it goes; if the same export runs already, as after a reload, follow it."""
+    def export(self, run_name: str, form: str | None, request: gr.Request) -> dict[Any, Any]:
+        """Begin to export, unless the same export runs already; ticks show how it goes."""
         lang, run = language(request), runs.named(run_name)
         config = ExportConfig.from_json({"format": form or "auto", "zip": True}).check()
         current = self.progress.latest(run)
         if not (current and current.active and current.config == config):
             place = downloads.new_place(f"{run.name}-{form or 'model'}.zip")
-            current = work.start_export(run, config, place)
-        yield from self.progress.follow(current, lang)
+            work.start_export(run, config, place)
+        return self.progress.show(run, lang)
 
     def wire(self) -> None:
-        inputs, outputs = [self.run_name, self.format], [self.progress.view, self.progress.stop]
+        inputs, outputs = [self.run_name, self.format], [self.progress.view, self.page.timer, self.page.exporting]
         place = self.progress.fault
-        wire(self.start.click, self.export, inputs, outputs, place, needs="manage", **EVALUATION_CLICK)
-        self.progress.wire(self.run_name)
+        wire(self.start.click, self.export, inputs, outputs, place, needs="manage", trigger_mode="once")

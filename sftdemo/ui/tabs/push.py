@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gradio as gr
 
@@ -18,7 +18,8 @@ from sftdemo.training import lock
 from sftdemo.ui import models, work
 from sftdemo.ui.access import private, rights
 from sftdemo.ui.parts import forms, html
-from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
+from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.parts.page import Page
 from sftdemo.ui.tabs.export import format_name, formats
 from sftdemo.ui.tabs.export_progress import ExportProgress
 from sftdemo.ui.texts import label, language
@@ -31,6 +32,7 @@ MOST_NAME = 200  # characters of a repository's id
 class Push(work.Export):
     """A run's model on its way to the Hub."""
 
+    title: ClassVar[str] = "work_push"
     repository: str = ""
     settings: PushConfig = field(default_factory=PushConfig)
 
@@ -68,9 +70,9 @@ def result(push: Push, lang: str) -> str:
 class PushPanel:
     """Folded on the Runs tab: where to, who sees it, what goes along."""
 
-    def __init__(self, run_name: Any) -> None:
+    def __init__(self, page: Page, run_name: Any) -> None:
         """`run_name` is the state with the run that was picked."""
-        self.run_name = run_name
+        self.page, self.run_name = page, run_name
         with gr.Accordion(label("push_title"), open=False, visible=False, elem_id="push") as self.panel:
             gr.Markdown(label("push_note"), elem_classes="muted small")
             self.repository = gr.Textbox(
@@ -86,7 +88,7 @@ class PushPanel:
                 self.public = gr.Checkbox(False, label=label("push_public"), elem_id="push-public")
                 self.with_data = gr.Checkbox(False, label=label("push_with_data"), elem_id="push-with-data")
             self.start = gr.Button(label("push_go"), variant="primary", elem_id="push-go")
-            self.progress = ExportProgress(Push, result, "push")
+            self.progress = ExportProgress(page, Push, result, "push")
         self.parts = [self.panel, self.what, *self.progress.parts]
         self.settings = {
             "what": self.what,
@@ -102,8 +104,9 @@ class PushPanel:
             return self.hide()
         exported = {what: FORMATS.get(what, what) for what in WHAT[1:]}
         offered = [(format_name(run, form, lang), what) for what, form in exported.items() if form in formats(run)]
+        latest = self.progress.latest(run)
         return {
-            self.panel: gr.update(visible=True),
+            self.panel: gr.update(visible=True, **({"open": True} if latest and latest.active else {})),
             self.what: gr.update(choices=offered, value=offered[0][1]),
             **self.progress.show(run, lang),
         }
@@ -111,20 +114,17 @@ class PushPanel:
     def hide(self) -> dict[Any, Any]:
         return {self.panel: gr.update(visible=False)}
 
-    def push(self, request: gr.Request, run_name: str, repository: str, **settings: Any) -> Iterator[dict[Any, Any]]:
-        """Push and show how it goes; the same push that runs already, as after a reload, is followed."""
+    def push(self, request: gr.Request, run_name: str, repository: str, **settings: Any) -> dict[Any, Any]:
+        """Begin to push, unless the same push runs already; ticks show how it goes."""
         lang, run = language(request), runs.named(run_name)
         config = PushConfig.from_json(forms.values(PushConfig, settings)).check()
         job = Push(run, ExportConfig(), Path(), repository=repository.strip(), settings=config)
         current = self.progress.latest(run)
-        if current and current.active and current.asks_for(job):
-            job = current
-        else:
+        if not (current and current.active and current.asks_for(job)):
             work.begin_export(job)
-        yield from self.progress.follow(job, lang)
+        return self.progress.show(run, lang)
 
     def wire(self) -> None:
         inputs = {"run_name": self.run_name, "repository": self.repository, **self.settings}
-        outputs, place = [self.progress.view, self.progress.stop], self.progress.fault
-        wire(self.start.click, self.push, inputs, outputs, place, needs="manage", **EVALUATION_CLICK)
-        self.progress.wire(self.run_name)
+        outputs, place = [self.progress.view, self.page.timer, self.page.exporting], self.progress.fault
+        wire(self.start.click, self.push, inputs, outputs, place, needs="manage", trigger_mode="once")

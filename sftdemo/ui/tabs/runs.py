@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import gradio as gr
 
 from sftdemo import files, runs
-from sftdemo.ui import models
+from sftdemo.errors import UserError
+from sftdemo.ui import models, work
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import html, lineage
 from sftdemo.ui.parts.forms import EVALUATION_CLICK, wire
@@ -86,8 +88,8 @@ class RunsTab:
             self.again = gr.Button(label("runs_again"), size="sm", visible=False, elem_id="runs-again")
             self.delete = gr.Button(label("runs_delete"), size="sm", elem_id="runs-delete")
         self.notes = NotesPanel()
-        self.export = ExportPanel(self.focus)
-        self.push = PushPanel(self.focus)
+        self.export = ExportPanel(page, self.focus)
+        self.push = PushPanel(page, self.focus)
         self.comparison = ComparePanel()
         self.imports = ImportPanel()
         self.trash.build_list()
@@ -116,8 +118,20 @@ class RunsTab:
             self.order: gr.update(choices=order_choices(lang), value=order),
         }
 
-    def open_tab(self, request: gr.Request, **listing: Any) -> dict[Any, Any]:
-        return {**self.list_runs(request, **listing), **self.trash.show(language(request)), **self.imports.show()}
+    def open_tab(self, request: gr.Request, focus: str = "", **listing: Any) -> dict[Any, Any]:
+        """The list as it is now; if no run was picked, as after a reload, the one that is being exported is."""
+        shown, job = {**self.trash.show(language(request)), **self.imports.show()}, work.export()
+        if not focus and job and job.active and job.run.path.is_dir() and rights.visitor(request).owner:
+            focus, shown = job.run.name, {**shown, **self.show_run(job.run, request)}
+        return {**shown, **self.list_runs(request, focus=focus, **listing)}
+
+    def follow_export(self, focus: str, request: gr.Request) -> dict[Any, Any]:
+        """What the export of the run that was picked has told, or come to, wherever it was begun."""
+        with contextlib.suppress(UserError):  # it was deleted on another page
+            if focus and rights.visitor(request).owner:
+                run, lang = runs.named(focus), language(request)
+                return {**self.export.progress.draw(run, lang), **self.push.progress.draw(run, lang)}
+        return {}
 
     def list_again(self, request: gr.Request, focus: str = "", **listing: Any) -> dict[Any, Any]:
         """The list as it stands, and the run that was picked."""
@@ -232,10 +246,13 @@ class RunsTab:
         listing |= {"focus": self.focus, "run_name": page.run, "compared": self.comparison.runs}
         listed = [self.table, self.more, self.comparison.runs, self.tags, self.order]
         shown_run = [self.focus, self.info, self.actions, self.to_evaluate, self.resume, self.clone, self.again]
-        shown_run += [self.delete, *self.notes.parts, *self.export.parts, *self.push.parts]
+        shown_run += [self.delete, *self.notes.parts, *self.export.parts, *self.push.parts, page.timer, page.exporting]
         changes = [self.search.input, self.tags.input, self.order.input, page.run.change]
         wire(partial(gr.on, changes), self.list_runs, listing, listed, fault)
-        wire(self.tab.select, self.open_tab, listing, [*listed, *self.trash.parts, self.imports.panel], fault)
+        opened = [*shown_run, *listed, *self.trash.parts, self.imports.panel]
+        wire(self.tab.select, self.open_tab, listing, opened, fault)
+        progress = [self.export.progress.view, self.push.progress.view, page.timer, page.exporting]
+        wire(page.exporting.change, self.follow_export, [self.focus], progress)
         wire(self.more.click, self.list_more, listing, [self.shown, *listed], fault)
         wire(self.table.select, self.pick, listing, [page.run, *shown_run, *listed], fault, **EACH_PICK)
         resumed = [self.resume, page.timer, *listed]

@@ -19,6 +19,8 @@ EN = {
     "time_h": "{h} h {m} min",
     "work_train": "Training {name}",
     "work_evaluate": "Evaluating {name}",
+    "work_export": "Exporting {name}",
+    "work_push": "Pushing {name} to the Hub",
     "work_left": "{t} left",
     "work_queued": "preparing …",
     "work_stopping": "stopping after this step …",

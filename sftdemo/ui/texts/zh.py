@@ -19,6 +19,8 @@ ZH = {
     "time_h": "{h} 小时 {m} 分",
     "work_train": "正在训练 {name}",
     "work_evaluate": "正在评测 {name}",
+    "work_export": "正在导出 {name}",
+    "work_push": "正在将 {name} 推送到 Hub",
     "work_left": "还需 {t}",
     "work_queued": "准备中……",
     "work_stopping": "完成这一步后停止……",
