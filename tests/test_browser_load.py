@@ -74,6 +74,24 @@ def test_nothing_jumps_and_nobody_is_shut_out(
     assert serious(page) == []
 
 
+def test_the_page_is_made_once(app_home: Path, browser: Any, url: str) -> None:
+    """Gradio's own script would make it twice."""
+    page = new_page(browser)
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Profiler.enable")
+    devtools.send("Profiler.startPreciseCoverage", {"callCount": True, "detailed": False})
+    page.goto(url)
+    page.wait_for_selector("#verdict")
+    settled(page)
+    scripts = devtools.send("Profiler.takePreciseCoverage")["result"]
+    calls: dict[str, int] = {}
+    for each in (function for script in scripts if "/assets/" in script["url"] for function in script["functions"]):
+        calls[each["functionName"]] = calls.get(each["functionName"], 0) + each["ranges"][0]["count"]
+    parts = len(page.evaluate("window.gradio_config.components"))
+    assert 0 < calls["find_attached_events"] < 1.5 * parts
+    page.context.close()
+
+
 def test_the_plan_is_asked_for_once_of_all_that_changes_at_once(app_home: Path, url: str, browser: Any) -> None:
     """A page that opens changes no setting that was kept; each typed one asks anew."""
     page = new_page(browser)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -22,13 +23,19 @@ Reply = tuple[Message, bytes]  # its start, and its whole body
 MOST_KEPT = 16  # replies as they are sent; of hosts and ports there may be any number
 ANYWHERE = "http://address.invalid"  # stands for the app's own address in a page until it is sent
 CONFIG, INFO = "/config", guard.API + "info"
+# Gradio 6.31 puts a page together, and then a second time: its effect for reloads doesn't wait for one. It is half of the
+# script that runs until the page is there. Where the effect reads otherwise, in another Gradio, it stays as it is.
+SCRIPT = ("text/javascript", "application/javascript")  # the system's list of types says which
+BLOCKS = re.compile(r"/assets/Blocks-[\w-]+\.js")
+RELOADS = re.compile(rb"([\w$]+)\(\(\)=>\{([\w$]+)\(\),([\w$]+)\(\(\)=>\{(?=[\w$]+\.reload\()")
+RELOADS_WHEN_ASKED = rb"\1(()=>{if(!\2())return;\3(()=>{"
 
 
 class ServedPage:
     """ASGI middleware: the page, which Gradio would copy, write out and leave uncompressed for everybody anew, its config, and
     the description of its endpoints, in which Gradio would keep the address of who asks first for all.
 
-    HTML gets the script right after <head>. Everything else passes untouched.
+    HTML gets the script right after <head>, and Gradio's own doesn't make the page twice. Everything else passes untouched.
     """
 
     def __init__(self, app: Any, script: str) -> None:
@@ -44,7 +51,8 @@ class ServedPage:
             async with self.making:
                 await self.page(INFO, "", scope, receive)
         # Others than Gradio's pages, as that of a shared chat, have no script.
-        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or path not in (*guard.PAGES, INFO):
+        changed = path in (*guard.PAGES, INFO) or BLOCKS.fullmatch(path)
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or not changed:
             await self.app(scope, receive, send)
             return
         query = self.query(scope)
@@ -92,8 +100,12 @@ class ServedPage:
         start, body = made
         headers = MutableHeaders(raw=list(start["headers"]))
         body = body.replace(ANYWHERE.encode(), _origin(scope).encode())
-        if headers.get("content-type", "").startswith("text/html") and "content-encoding" not in headers:
-            body = body.replace(b"<head>", b"<head>" + self.script, 1)
+        kind = headers.get("content-type", "").partition(";")[0]
+        if kind in (*SCRIPT, "text/html") and "content-encoding" not in headers:
+            if kind in SCRIPT:
+                body = RELOADS.sub(RELOADS_WHEN_ASKED, body)
+            else:
+                body = body.replace(b"<head>", b"<head>" + self.script, 1)
             headers.add_vary_header("Accept-Encoding")
             if _is_compressed(scope):
                 body = gzip.compress(body, compresslevel=6)
