@@ -15,7 +15,7 @@ import gradio as gr
 
 from sftdemo.config import EvaluateConfig
 from sftdemo.errors import UserError
-from sftdemo.ui import work
+from sftdemo.ui import chosen_data, work
 from sftdemo.ui.parts import browser_store
 from sftdemo.ui.parts.page import Page
 from sftdemo.ui.tabs.data import DataTab
@@ -104,6 +104,23 @@ def test_another_kind_of_model_is_said_by_the_plan_or_no_plan_is_left(page: Page
     settings["model"] = encoders.make("bert", tmp_path / "bert")
     (shown,) = tab.follow_form(request(), {"data": "support_tickets"}, **settings)
     assert "· a label for a text ·" in shown[tab.plan]
+
+
+def test_the_plan_tells_the_rows_that_the_model_cannot_learn(page: Page, tiny: str, tmp_path: Path) -> None:
+    call = {"type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+    rows = [[{"role": "user", "content": f"hello {k}"}, {"role": "assistant", "content": "hi"}] for k in range(30)]
+    rows += [[{"role": "user", "content": f"find {k}"}, {"role": "assistant", "tool_calls": [call]}] for k in range(3)]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in rows), encoding="utf-8")
+    chosen = {"data": str(path), "on_fault": "drop"}
+    tab = TrainTab(page)
+    settings = {name: field.value for name, field in tab.fields.items()} | {"model": tiny}
+    assert "rows looked at" not in tab.describe(request(), chosen, **settings)[tab.plan], "no tokenizer is at hand"
+    assert chosen_data.have_tokenizer(tiny)
+    shown = tab.describe(request(), chosen, **settings)[tab.plan]
+    assert "This model can&#x27;t learn 3 of 33 rows looked at. 3 of them: The model&#x27;s chat template" in shown
+    with_fewer = tab.describe(request(), chosen, **settings | {"epochs": 1})[tab.plan]
+    assert "rows looked at" in with_fewer
 
 
 def test_an_unknown_model_is_said_with_the_data(page: Page) -> None:

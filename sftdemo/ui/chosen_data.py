@@ -8,7 +8,7 @@ from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
-from sftdemo.config.kinds import SEQ2SEQ
+from sftdemo.config.kinds import CHAT, SEQ2SEQ
 from sftdemo.config.read import ReadConfig
 from sftdemo.config.start import DEFAULT_MODEL
 from sftdemo.config.train import TrainConfig
@@ -25,8 +25,10 @@ TOKEN_ROWS = 500  # rows whose tokens are counted for the page; `check` counts m
 TOKEN_BYTES = 2_000_000  # that those rows may have together
 FROM_FILE = {spec.name for spec in fields(ReadConfig)}
 
+PREPARING = ("model", "thinking", "max_length", "on_long", "chunk_overlap")  # what Data sets beside how the file is read
 # The settings that decide how a tokenizer encodes rows.
 ENCODING = ("model", "thinking", "task", "source_prefix", "source_language", "target_language")
+MEASURED = {*FROM_FILE, *PREPARING, *ENCODING}
 _tokenizers: dict[str, Any] = {}
 
 
@@ -53,12 +55,24 @@ def summarize(config: TrainConfig) -> dict[str, Any]:
     """What `check --json` says of the chosen data; of tokens too, once the model's tokenizer is at hand."""
     reading = data_reader.read(of_file(config))
     summary = dict(reading.summary)
-    if config.model in _tokenizers and summary["examples"]:
-        measured = dict(_measured(reading, config))
+    if measured := dict(measure(reading, config)):
         for kind, faults in measured.pop("told").items():
             summary[kind] = [*summary[kind], *faults]
         summary |= measured
     return summary
+
+
+def unlearnable(config: TrainConfig) -> tuple[list[dict[str, Any]], int]:
+    """(what is wrong with rows that this model's template can't say, how many rows were looked at)."""
+    measured = measure(data_reader.read(of_file(config)), config) if config.task == CHAT else {}
+    return (measured["told"]["faults"] + measured["told"]["dropped"], measured["counted"]) if measured else ([], 0)
+
+
+def measure(reading: Reading, config: TrainConfig) -> dict[str, Any]:
+    """What `check.measure` says of the rows; {} as long as the model's tokenizer isn't at hand."""
+    if config.model not in _tokenizers or not reading.summary["examples"]:
+        return {}
+    return _measured(reading, TrainConfig(**{name: getattr(config, name) for name in sorted(MEASURED)}))
 
 
 @lru_cache(maxsize=8)

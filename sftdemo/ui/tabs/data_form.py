@@ -10,7 +10,7 @@ from sftdemo.config.read import CLEANING, ReadConfig
 from sftdemo.config.train import TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.ui import chosen_data
-from sftdemo.ui.chosen_data import FROM_FILE, of_file
+from sftdemo.ui.chosen_data import FROM_FILE, PREPARING, of_file
 from sftdemo.ui.parts import html
 from sftdemo.ui.tabs import data_views
 from sftdemo.ui.texts import say
@@ -19,7 +19,6 @@ from sftdemo.ui.texts.faults import in_words
 WORDING = ("instruction", "system")
 READING = ("encoding", "header", "sheet")
 CHOICES = ("on_fault", "balance", "min_characters", "max_characters", "validation_size", "test_size")
-PREPARING = ("model", "thinking", "max_length", "on_long", "chunk_overlap")
 KEPT = {*FROM_FILE, *PREPARING}  # by the browser
 
 

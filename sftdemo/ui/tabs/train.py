@@ -27,7 +27,7 @@ from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, waits
 from sftdemo.ui.parts.redraw import redraw
 from sftdemo.ui.tabs import queue, start_from, task_choice
 from sftdemo.ui.tabs.sweep_form import SweepForm
-from sftdemo.ui.tabs.train_plan import estimate, measured_speed, plan
+from sftdemo.ui.tabs.train_plan import estimate, measured_speed, plan, unlearnable_said
 from sftdemo.ui.tabs.train_view import live, log_tail
 from sftdemo.ui.texts import label, language, say
 from sftdemo.ui.texts.faults import in_words
@@ -148,7 +148,7 @@ class TrainTab:
         data = chosen_data.read(chosen)
         rows = data.splits.get("train", [])
         return {
-            self.plan: plan(config, rows, lang, unready),
+            self.plan: plan(config, rows, lang, unready) + unlearnable_said(config, lang),
             self.command: command(config, lang),
             self.fields["task"]: task_choice.update(data, config.task, lang),
             self.start: gr.update(interactive=bool(rows)),

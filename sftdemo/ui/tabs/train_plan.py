@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from os.path import commonprefix
 from pathlib import Path
@@ -14,9 +15,10 @@ from sftdemo.config.start import DEFAULT_MODEL
 from sftdemo.config.train import TrainConfig
 from sftdemo.model import download, encoder_memory, memory_estimate, validation
 from sftdemo.system import compute
-from sftdemo.ui import models
+from sftdemo.ui import chosen_data, models
 from sftdemo.ui.parts import html
 from sftdemo.ui.texts import choices, duration, number, say, unbroken
+from sftdemo.ui.texts.faults import in_words
 
 MODEL_NAMES = {DEFAULT_MODEL: "SmolLM2-135M"}
 BYTES_A_TOKEN, TEMPLATE_TOKENS = 3.5, 35  # rough, for the estimate before a tokenizer is at hand
@@ -137,3 +139,13 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str, unre
         f'<div class="big" id="plan">{ahead}{" · ".join(parts)} <span class="muted">{time}</span></div>'
         f'<div class="muted small">{basis}{say(lang, "space")}{note}</div>{warning}'
     )
+
+
+def unlearnable_said(config: TrainConfig, lang: str) -> str:
+    """How many rows the training won't have, as those with tool calls that the model's template doesn't write, and why most."""
+    faults, looked_at = chosen_data.unlearnable(config)
+    if not faults:
+        return ""
+    problem, most = Counter(fault["problem"] for fault in faults).most_common(1)[0]
+    counts = {"n": number(len(faults)), "m": number(looked_at), "most": number(most)}
+    return html.block(html.esc(say(lang, "plan_unlearnable", **counts, problem=in_words(problem, lang))), "small worse")
