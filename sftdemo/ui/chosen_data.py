@@ -25,7 +25,8 @@ TOKEN_ROWS = 500  # rows whose tokens are counted for the page; `check` counts m
 TOKEN_BYTES = 2_000_000  # that those rows may have together
 FROM_FILE = {spec.name for spec in fields(ReadConfig)}
 
-PREPARING = ("model", "thinking", "max_length", "on_long", "chunk_overlap")  # what Data sets beside how the file is read
+# What Data sets beside how the file is read.
+PREPARING = ("model", "thinking", "max_length", "on_long", "chunk_overlap")
 # The settings that decide how a tokenizer encodes rows.
 ENCODING = ("model", "thinking", "task", "source_prefix", "source_language", "target_language")
 MEASURED = {*FROM_FILE, *PREPARING, *ENCODING}
