@@ -16,7 +16,7 @@ from sftdemo.errors import Superseded, UserError
 from sftdemo.model import download
 from sftdemo.ui import chosen_data, row_edits
 from sftdemo.ui.access import rights, uploads
-from sftdemo.ui.chosen_data import FROM_FILE, chosen_config, description, have_tokenizer, of_file, summarize
+from sftdemo.ui.chosen_data import FROM_FILE, PREPARING, chosen_config, description, have_tokenizer, of_file, summarize
 from sftdemo.ui.parts import browser_store, forms, html
 from sftdemo.ui.parts.address import READY_JS
 from sftdemo.ui.parts.forms import wire
@@ -27,7 +27,6 @@ from sftdemo.ui.tabs.coming_from import ComingFromOpenAI
 from sftdemo.ui.tabs.data_form import (
     CHOICES,
     KEPT,
-    PREPARING,
     READING,
     WORDING,
     chosen_of,
