@@ -54,4 +54,12 @@ def test_the_address_leads_there_and_back(
     addressed(page, "tab=chat")
     addressed(page, "run=second")
     page.goto(f"{url}?run=nowhere")
-    expect(page.locator("#work-fault")).to_contain_text("nowhere", timeout=SLOW_MS)
+    fault = page.locator("#work-fault")
+    expect(fault).to_have_text("网址指定的运行 'nowhere' 不存在或还没有模型。", use_inner_text=True)
+    page.locator("[data-do=lang]").click()
+    english = "The address asks for run 'nowhere', and there is no model of that name."
+    expect(fault).to_have_text(english, use_inner_text=True)
+    (app_home / "runs" / "second" / "status.json").write_text('{"state": "failed", "error": "Out of luck."}')
+    page.goto(f"{url}?tab=runs&run=second")
+    expect(page.locator("#runs-info")).to_contain_text("Out of luck.", timeout=SLOW_MS)
+    expect(fault).to_be_empty()

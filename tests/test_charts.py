@@ -32,6 +32,17 @@ def test_differences_mark_only_the_words_that_differ() -> None:
     assert html.differences("same", "same") == ("same", "same")
 
 
+@pytest.mark.parametrize(("lang", "word"), [("en", "tied"), ("zh", "持平")])
+def test_bars_that_tie_have_a_word_for_their_interval_and_no_signs(lang: str, word: str) -> None:
+    tie, gain = {"delta": 0.0, "low": 0.0, "high": 0.0}, {"delta": 0.1, "low": 0.0, "high": 0.2}
+    scores = {"base": {"accuracy": 0.5}, "tuned": {"accuracy": 0.5}, "difference": {"accuracy": tie}}
+    drawn = charts.score_rows(scores, lang)
+    assert f'<div class="gain">0.0<span class="ci">{word}</span>' in drawn and '<span class="ci" ' not in drawn
+    drawn = charts.score_rows({**scores, "tuned": {"accuracy": 0.6}, "difference": {"accuracy": gain}}, lang)
+    assert '<div class="gain">+10.0<span class="ci">0.0 … +20.0</span>' in drawn and '<span class="ci" ' in drawn
+    assert [charts.gained("accuracy", value) for value in (-0.0001, 0.0001, -0.01)] == ["0.0", "0.0", "-1.0"]
+
+
 def test_curves_leave_out_what_is_no_number() -> None:
     made = charts.curve("r", [{"step": 1, "loss": float("nan")}, {"step": 2, "loss": 1.5, "eval_loss": 2.0}])
     assert (made.train, made.validation) == ([(2.0, 1.5)], [(2.0, 2.0)])

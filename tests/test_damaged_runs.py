@@ -68,7 +68,7 @@ def bad(home: Path) -> runs.Run:
 @pytest.fixture(scope="module")
 def tab() -> Iterator[RunsTab]:
     with gr.Blocks() as blocks:
-        page = Page(blocks, run=gr.State(""), data=gr.State({}), timer=gr.Timer(60, active=False))
+        page = Page(blocks, run=gr.State(""), picked=gr.State(""), data=gr.State({}), timer=gr.Timer(60, active=False))
         with gr.Tabs() as page.tabs, gr.Tab("x") as place:
             yield RunsTab(page, place)
 

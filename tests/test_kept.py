@@ -33,7 +33,14 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def page() -> Iterator[Page]:
     with gr.Blocks() as blocks:
-        yield Page(blocks, run=gr.State(None), data=gr.State({}), timer=gr.Timer(active=False), tabs=gr.Tabs())
+        yield Page(
+            blocks,
+            run=gr.State(None),
+            picked=gr.State(""),
+            data=gr.State({}),
+            timer=gr.Timer(active=False),
+            tabs=gr.Tabs(),
+        )
 
 
 def odd_file(folder: Path) -> Path:

@@ -231,7 +231,7 @@ def test_visitors_are_told_no_more_of_others_evaluations_than_how_far_they_are(
 
     def told(sender: rights.Visitor) -> tuple[str, str]:
         monkeypatch.setattr(rights, "current", lambda: sender)
-        return evaluate.progress(current, "en"), evaluate.fault_of(current, "en")
+        return evaluate.progress(current, "en"), evaluate.fault_of(current)
 
     rights.started("evaluate open", rights.Visitor("visitor", "ann"))
     for sender in (rights.Visitor("owner", "x"), rights.Visitor("visitor", "ann")):

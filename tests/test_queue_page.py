@@ -39,7 +39,14 @@ ANN = rights.Visitor("visitor", "ann", address="198.41.0.4")
 @pytest.fixture
 def page() -> Iterator[Page]:
     with gr.Blocks() as blocks:
-        yield Page(blocks, run=gr.State(None), data=gr.State({}), timer=gr.Timer(active=False), tabs=gr.Tabs())
+        yield Page(
+            blocks,
+            run=gr.State(None),
+            picked=gr.State(""),
+            data=gr.State({}),
+            timer=gr.Timer(active=False),
+            tabs=gr.Tabs(),
+        )
 
 
 def queued(name: str, expected_s: float | None = None) -> Run:

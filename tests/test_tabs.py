@@ -68,7 +68,14 @@ def last(updates: Iterator[dict[Any, Any]] | AsyncIterator[dict[Any, Any]]) -> d
 @pytest.fixture
 def page() -> Iterator[Page]:
     with gr.Blocks() as blocks:
-        yield Page(blocks, run=gr.State(None), data=gr.State({}), timer=gr.Timer(active=False), tabs=gr.Tabs())
+        yield Page(
+            blocks,
+            run=gr.State(None),
+            picked=gr.State(""),
+            data=gr.State({}),
+            timer=gr.Timer(active=False),
+            tabs=gr.Tabs(),
+        )
 
 
 def test_every_handler_takes_what_it_is_wired_to(built_page: Any) -> None:
@@ -98,6 +105,19 @@ def test_the_header_shows_the_chosen_run_and_what_runs(page: Page) -> None:
     made_run("busy", "running")
     shown = header.refresh_bar(request())
     assert "busy" in shown[header.bars["train"][1]] and shown[header.work]["visible"] is True
+
+
+def test_runs_shows_the_run_that_the_address_asks_for_whether_it_has_a_model_or_not(page: Page) -> None:
+    made_run("ready")
+    made_run("lost").write_status("failed", error="Out of luck.")
+    header, tab = Header(page), RunsTab(page, gr.Tab())
+    shown = header.open_page(request(tab="runs", run="lost"))
+    assert (shown[header.fault], shown[page.run], shown[page.picked]) == ("", "ready", "lost")
+    assert "Out of luck." in tab.open_tab(request(), "", focus="lost")[tab.info]
+    assert tab.info not in tab.open_tab(request(), "seen", focus="lost"), "what was typed of its notes stays"
+    for other in ({"tab": "chat", "run": "lost"}, {"tab": "runs", "run": "nowhere"}):
+        shown = header.open_page(request(**other))
+        assert "asks for run" in shown[header.fault] and "不存在" in shown[header.fault] and not shown[page.picked]
 
 
 def test_the_address_names_tab_and_run(page: Page) -> None:

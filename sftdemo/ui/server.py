@@ -53,7 +53,7 @@ def build() -> Any:
     with Blocks(title="sftdemo", analytics_enabled=False) as blocks:
         api.build()  # first, so that the public names are free
         timer = gr.Timer(TICK_S, active=False)
-        page = Page(blocks, run=gr.State(None), data=gr.State({}), timer=timer)
+        page = Page(blocks, run=gr.State(None), picked=gr.State(""), data=gr.State({}), timer=timer)
         parts: list[Any] = [Header(page)]
         with gr.Tabs(selected="data", elem_id="steps", overflow_behavior="wrap") as page.tabs:
             with gr.Tab(label("step_data"), id="data", elem_id="tab-data"):

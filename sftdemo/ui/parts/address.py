@@ -67,16 +67,24 @@ class Address:
         return cls.of(dict(parse_qsl((search or "")[:MOST_CHARACTERS].lstrip("?"))))
 
     def chosen_run(self, otherwise: str) -> tuple[str, Text | None]:
-        """The run to choose, and why it isn't the one asked for; no word tells an unknown run from one without a model."""
+        """The run to choose, and why it isn't the one asked for; no word tells an unknown run from one without a model, but
+        on Runs, which lists both kinds."""
         if not self.run:
             return otherwise, None
         with contextlib.suppress(UserError):  # its text names folders and other runs
             run = runs.named(self.run)
             if models.is_ready(run) and not run.damage():
                 return run.name, None
-        return otherwise, Text(
+        return otherwise, None if self.picked_run() else Text(
             "The address asks for run {name!r}, and there is no model of that name.", name=self.run[:80]
         )
+
+    def picked_run(self) -> str:
+        """The run that Runs is asked for, with a model or without; "" for none."""
+        if self.tab == "runs" and self.run:
+            with contextlib.suppress(UserError):
+                return runs.named(self.run).name
+        return ""
 
     def compared_runs(self) -> list[str]:
         """The names of the runs to compare, as far as there are such runs."""

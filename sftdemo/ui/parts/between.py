@@ -62,11 +62,10 @@ def table(pair: Mapping[str, Any], lang: str) -> str:
     table_rows = []
     for metric, gain in pair["difference"].items():
         if metric in METRICS:
-            spread = " … ".join(charts.gained(metric, gain[end]) for end in ("low", "high"))
             cells = [
                 say(lang, f"metric_{metric}"),
                 charts.gained(metric, gain["delta"]),
-                spread,
+                charts.spread(metric, gain, lang),
                 p_value(gain["p_holm"]),
             ]
             table_rows.append((None, cells, False))

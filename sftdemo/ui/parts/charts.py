@@ -139,9 +139,16 @@ def shown(metric: str, value: float) -> str:
 
 
 def gained(metric: str, delta: float) -> str:
-    """A difference of scores, with its sign, in the units of `shown`; rates in points of percent."""
+    """A difference of scores, with its sign where it has one, in the units of `shown`; rates in points of percent."""
     known = METRICS[metric]
-    return f"{100 * delta:+.1f}" if known.is_rate else f"{delta:+.{known.digits}f}"
+    text = f"{100 * delta:+.1f}" if known.is_rate else f"{delta:+.{known.digits}f}"
+    return text if float(text) else text[1:]
+
+
+def spread(metric: str, gain: Mapping[str, Any], lang: str) -> str:
+    """The interval of a difference; a word where both tie however the rows are drawn."""
+    low, high, nothing = (gained(metric, value) for value in (gain["low"], gain["high"], 0.0))
+    return say(lang, "gain_tied") if low == high == nothing else f"{low} … {high}"
 
 
 def lane(metric: str, value: float, side: str, name: str, interval: tuple[float, float] | None) -> str:
@@ -150,7 +157,7 @@ def lane(metric: str, value: float, side: str, name: str, interval: tuple[float,
     share = min(max(value * scale, 0.0), 100.0)
     text = f"{name} {shown(metric, value)}"
     whisker = ""
-    if interval:
+    if interval and interval[0] < interval[1]:
         low, high = (min(max(edge * scale, 0.0), 100.0) for edge in interval)
         whisker = f'<span class="ci" style="left:{low:.1f}%;width:{max(high - low, 0.3):.1f}%"></span>'
     return (
@@ -173,9 +180,8 @@ def score_figures(metric: str, scores: Mapping[str, Any], lang: str) -> str:
     else:
         pair = lane(metric, base, "base", say(lang, "name_base"), None)
         pair += lane(metric, tuned, "tuned", say(lang, "name_tuned"), interval)
-    spread = " … ".join(gained(metric, gain[end]) for end in ("low", "high")) if known else ""
-    spread = f'<span class="ci">{spread}</span>' if known else ""
-    return f'<div class="pair">{pair}</div><div class="gain">{gained(metric, tuned - base)}{spread}</div>'
+    edges = f'<span class="ci">{spread(metric, gain, lang)}</span>' if known else ""
+    return f'<div class="pair">{pair}</div><div class="gain">{gained(metric, tuned - base)}{edges}</div>'
 
 
 def score_rows(scores: Mapping[str, Any], lang: str) -> str:

@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.context import LocalContext
 
 from sftdemo.config.settings import Settings, value_type
-from sftdemo.errors import Superseded, UserError, unexpected
+from sftdemo.errors import Superseded, Text, UserError, unexpected
 from sftdemo.log import LOG
 from sftdemo.ui import handlers
 from sftdemo.ui.access import private, rights, sources
@@ -128,13 +128,26 @@ def _asked_language() -> str:
     return language(LocalContext.request.get(None))
 
 
-def explained(error: Exception) -> str:
-    """One line on an error in the visitor's language; one that nobody foresaw goes to the log with its traceback."""
-    lang = _asked_language()
+def foreseen(error: Exception) -> UserError | Text:
+    """What the page says of an error; one that nobody foresaw goes to the log with its traceback."""
     if isinstance(error, UserError):
-        return private.shown(in_words(error, lang))
+        return error
     LOG.error("An event of the page failed.", exc_info=error)
-    return in_words(unexpected(error, private=True), lang)
+    return unexpected(error, private=True)
+
+
+def explained(error: Exception) -> str:
+    """One line on an error in the visitor's language."""
+    return _sentence(foreseen(error))
+
+
+def _sentence(said: UserError | Text) -> str:
+    return private.shown(in_words(said, _asked_language()))
+
+
+def fault(said: UserError | str | None) -> str:
+    """What went wrong, in a box that can be read in either language; nothing for no fault."""
+    return html.fault_in({lang: in_words(said, lang) for lang in TEXTS}) if said else ""
 
 
 def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Any]:
@@ -156,9 +169,9 @@ def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Any]:
         except Superseded:
             return
         except Exception as error:  # noqa: BLE001 (said on the page, and what nobody foresaw in the log)
-            sentence = explained(error)
-            yield {place: html.fault(sentence)}
-            raise toast(sentence) from None
+            said = foreseen(error)
+            yield {place: fault(said)}
+            raise toast(_sentence(said)) from None
 
     @functools.wraps(handler)
     async def safe_async(*arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
@@ -168,9 +181,9 @@ def shown_errors(handler: Callable[..., Any], place: Any) -> Callable[..., Any]:
                 async for update in updates:
                     yield kind({place: "", **(update or {})})
         except Exception as error:  # noqa: BLE001 (as above)
-            sentence = explained(error)
-            yield {place: html.fault(sentence)}
-            raise toast(sentence) from None
+            said = foreseen(error)
+            yield {place: fault(said)}
+            raise toast(_sentence(said)) from None
 
     return safe_async if inspect.isasyncgenfunction(handler) or inspect.iscoroutinefunction(handler) else safe
 

@@ -46,6 +46,13 @@ def fault(text: str) -> str:
     return f'<div class="s state fault" role="alert">{esc(private.shown(text))}</div>' if text else ""
 
 
+def fault_in(texts: Mapping[str, str]) -> str:
+    """What went wrong in each of the page's languages, of which the style sheet shows the one that is spoken: a fault is no
+    state of the page that could be drawn anew when the language is switched."""
+    said = "".join(f'<span lang="{esc(lang)}">{esc(private.shown(text))}</span>' for lang, text in texts.items())
+    return f'<div class="s state fault" role="alert">{said}</div>'
+
+
 def chip(text: str, kind: str = "plain") -> str:
     return f'<span class="chip {kind}">{esc(text)}</span>'
 

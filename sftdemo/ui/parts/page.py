@@ -17,13 +17,12 @@ from sftdemo.ui.access import private, rights
 from sftdemo.ui.hosting import storage
 from sftdemo.ui.parts import address, html
 from sftdemo.ui.parts.address import Address
-from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.parts.forms import fault, wire
 from sftdemo.ui.parts.progress import line as stage_line
 from sftdemo.ui.parts.progress import share as stage_share
 from sftdemo.ui.parts.redraw import language_switch, redraw
 from sftdemo.ui.parts.style import HEADER_JS, PICK_JS
 from sftdemo.ui.texts import duration, label, language, say
-from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import jobs
 
 TICK_S = 2.5  # every tick costs the machine that trains
@@ -38,6 +37,7 @@ class Page:
 
     blocks: Any
     run: Any  # gr.State: the chosen run's name, "" without one, None until the page has loaded
+    picked: Any = None  # gr.State: the name of the run that Runs shows, "" for none
     data: Any = None  # gr.State: the chosen data as ReadConfig's values, or {}
     unready: Any = (
         None  # gr.State: the name of what Data shows if that can't be trained on; what was chosen before stays so
@@ -263,9 +263,10 @@ class Header:
             self.brand: brand(lang),
             self.switches: header(lang, visitor),
             self.banner: banner(lang),
-            self.fault: html.fault(in_words(missing, lang)) if missing else "",
+            self.fault: fault(missing),
             self.page.tabs: gr.Tabs(selected=tab_for(asked, visitor)),
             self.page.run: run_name,
+            self.page.picked: asked.picked_run(),
             **self.show_run(run_name, request),
             **self.refresh_bar(request),
         }
@@ -275,7 +276,7 @@ class Header:
         asked = Address.parse(search)
         chosen, missing = asked.chosen_run(run_name or models.newest_ready())
         return {
-            self.fault: html.fault(in_words(missing, language(request))) if missing else "",
+            self.fault: fault(missing),
             self.page.tabs: gr.Tabs(selected=tab_for(asked, rights.visitor(request))),
             self.page.run: chosen,
         }
@@ -289,7 +290,7 @@ class Header:
         run_shown = wire(page.run.change, self.show_run, [page.run], [self.chip, page.address])
         wire(run_shown.then, None, [page.address], None, js=address.RUN_SHOWN_JS)
         where = [page.tabs, page.run, self.fault]
-        opened = [self.brand, self.switches, self.banner, *where, self.chip, page.address, *bar]
+        opened = [self.brand, self.switches, self.banner, *where, page.picked, self.chip, page.address, *bar]
         arrived = wire(page.blocks.load, self.open_page, None, opened)
         wire(arrived.then, None, None, None, js=address.ARRIVED_JS)
         for tab in page.tabs.children:

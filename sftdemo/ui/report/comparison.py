@@ -92,9 +92,8 @@ def _leading(run: Run, lang: str) -> list[str]:
     gain = measured.get("difference", {}).get(metric)
     if metric not in METRICS or not gain:
         return [say(lang, "evaluate_empty"), "–", "–", "–", "–"]
-    low, high = (charts.gained(metric, gain[end]) for end in ("low", "high"))
     sides = [of_run.nowrap(charts.shown(metric, measured[side][metric])) for side in ("base", "tuned")]
-    difference = of_run.nowrap(f"{charts.gained(metric, gain['delta'])} ({low} … {high})")
+    difference = of_run.nowrap(f"{charts.gained(metric, gain['delta'])} ({charts.spread(metric, gain, lang)})")
     return [say(lang, f"metric_{metric}"), *sides, difference, number(measured["n"])]
 
 

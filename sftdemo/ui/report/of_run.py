@@ -101,7 +101,7 @@ def metrics_table(measured: Scores, lang: str) -> str:
     for metric, gain in measured["difference"].items():
         if metric not in METRICS:
             continue
-        spread = " … ".join(charts.gained(metric, gain[end]) for end in ("low", "high"))  # type: ignore[literal-required]
+        spread = charts.spread(metric, gain, lang)
         p_values = (p_value(gain.get("p")), p_value(gain.get("p_holm")))
         sides = (nowrap(charts.shown(metric, measured[side][metric])) for side in ("base", "tuned"))  # type: ignore[literal-required]
         cells = [say(lang, f"metric_{metric}"), *sides, charts.gained(metric, gain["delta"]), nowrap(spread), *p_values]

@@ -37,7 +37,7 @@ from sftdemo.ui.tabs.data_form import (
     xray,
 )
 from sftdemo.ui.tabs.rows_view import RowsView
-from sftdemo.ui.texts import label, language, say
+from sftdemo.ui.texts import TEXTS, label, language, say
 from sftdemo.ui.texts.faults import in_words
 
 LIVE_ROWS = 5000  # up to here every key typed into the instruction is worked on
@@ -256,7 +256,7 @@ class DataTab:
             except Superseded:
                 raise
             except UserError as error:
-                gone = html.fault(say(lang, "data_gone", reason=in_words(error, lang)))
+                gone = html.fault_in({lang: say(lang, "data_gone", reason=in_words(error, lang)) for lang in TEXTS})
         for update in self.show(first_choice(lang), 1, lang):
             yield {**update, **({self.fault: gone} if chosen else {})}
 
@@ -307,7 +307,7 @@ class DataTab:
             if name and is_typed(settings, looked) and description(ReadConfig(data=name))["examples"] <= LIVE_ROWS:
                 yield from self.apply(request, looked, row, **settings)
         except UserError as error:
-            yield {self.fault: html.fault(in_words(error, language(request)))}
+            yield {self.fault: forms.fault(error)}
 
     def map_columns(self, request: gr.Request, looked: Any, row: Any, **values: Any) -> Iterator[dict[Any, Any]]:
         """A menu changed: the column plays another role."""

@@ -85,9 +85,9 @@ def progress(current: work.Evaluation, lang: str) -> str:
     return html.block(f'<div class="big">{state}</div>{count}{html.track(current.share)}', "sheet")
 
 
-def fault_of(current: work.Evaluation, lang: str) -> str:
+def fault_of(current: work.Evaluation) -> str:
     """What ended an evaluation early, as those who may know are told."""
-    return html.fault(in_words(current.error, lang)) if is_own(current) else ""
+    return forms.fault(current.error) if is_own(current) else ""
 
 
 def chats(run: runs.Run) -> bool:
@@ -319,7 +319,7 @@ class EvaluateTab:
             waited = self.without_waiting(current.run) if current.run.name == run_name else {}
             return {self.progress: progress(current, lang), self.watching: True, **waited, **self.buttons(True)}
         ended = {
-            self.progress: fault_of(current, lang),
+            self.progress: fault_of(current),
             self.watching: False,
             **self.buttons(False),
         }

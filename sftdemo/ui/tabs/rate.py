@@ -12,14 +12,13 @@ from sftdemo.ui import models
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts import html
 from sftdemo.ui.parts.address import READY_JS
-from sftdemo.ui.parts.forms import wire
+from sftdemo.ui.parts.forms import fault, wire
 from sftdemo.ui.parts.page import Page, brand, header
 from sftdemo.ui.parts.redraw import language_switch, redraw, redraw_all
 from sftdemo.ui.parts.style import HEADER_JS
 from sftdemo.ui.tabs.invitation import instruction
 from sftdemo.ui.tabs.vote import VoteTab
 from sftdemo.ui.texts import language
-from sftdemo.ui.texts.faults import in_words
 
 
 class RatePage:
@@ -46,7 +45,7 @@ class RatePage:
                 "There is no run {name!r} to rate. Ask whoever gave you the link for the right one.",
                 name=str(run_name)[:60],
             )
-            return head | {self.fault: html.fault(in_words(missing, lang))}
+            return head | {self.fault: fault(missing)}
         return head | {self.instruction: html.block(told), self.page.run: name}
 
     def wire(self) -> None:

@@ -127,7 +127,7 @@ def scores(chosen: Sequence[Run], lang: str) -> str:
     rows = [(None, [say(lang, "column_rows"), *_counts(measured, pairs, lang)], False)]
     for name in metrics:
         cells = [_score(name, each["tuned"].get(name)) for each in measured]
-        gains = ["", *(_gain(name, pair["difference"].get(name), between.is_few(pair)) for pair in pairs)]
+        gains = ["", *(_gain(name, pair["difference"].get(name), between.is_few(pair), lang) for pair in pairs)]
         rows.append((None, [say(lang, f"metric_{name}"), *map("".join, zip(cells, gains, strict=True))], False))
     heads = [say(lang, "outputs_metric"), *lettered(evaluated)]
     more = ""
@@ -151,14 +151,16 @@ def _score(metric: str, value: float | None) -> str:
     return "–" if value is None else charts.shown(metric, value)
 
 
-def _gain(metric: str, gain: Mapping[str, Any] | None, few: bool) -> str:
+def _gain(metric: str, gain: Mapping[str, Any] | None, few: bool, lang: str) -> str:
     """A difference with its interval; blue or amber where chance alone is unlikely to give it, on more than a `few` rows."""
     if not gain:
         return ""
     difference = Difference(*(gain[part] for part in ("delta", "low", "high", "p")))
     css = "same" if few or not difference.clear else "better" if gained(metric, difference.delta) > 0 else "worse"
-    low, high = (charts.gained(metric, gain[end]) for end in ("low", "high"))
-    return f' <span class="{css}">{charts.gained(metric, gain["delta"])}</span> <span class="muted small">{low} … {high}</span>'
+    edges = charts.spread(metric, gain, lang)
+    return (
+        f' <span class="{css}">{charts.gained(metric, gain["delta"])}</span> <span class="muted small">{edges}</span>'
+    )
 
 
 def answers(chosen: Sequence[Run], differing: bool, shown: int, lang: str, best: str = "") -> tuple[str, int]:

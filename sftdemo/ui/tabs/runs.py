@@ -71,7 +71,7 @@ class RunsTab:
 
     def __init__(self, page: Page, tab: Any) -> None:
         self.page, self.tab = page, tab
-        self.shown, self.focus = gr.State(PAGE_ROWS), gr.State("")  # rows listed; the run picked
+        self.shown, self.focus = gr.State(PAGE_ROWS), page.picked  # rows listed; the run picked
         with gr.Row(elem_id="runs-filters"):
             self.search = gr.Textbox("", label=label("runs_search"), placeholder=label("runs_search_help"), elem_id="runs-search", max_lines=1, max_length=MOST_SEARCHED)  # fmt: skip
             self.tags = gr.Dropdown([], value=[], multiselect=True, label=label("notes_tags"), visible=False, elem_id="runs-tags")  # fmt: skip
@@ -118,12 +118,15 @@ class RunsTab:
             self.order: gr.update(choices=order_choices(lang), value=order),
         }
 
-    def open_tab(self, request: gr.Request, focus: str = "", **listing: Any) -> dict[Any, Any]:
-        """The list as it is now; if no run was picked, as after a reload, the one that is being exported is."""
-        shown, job = {**self.trash.show(language(request)), **self.imports.show()}, work.export()
+    def open_tab(self, request: gr.Request, seen: str = "", focus: str = "", **listing: Any) -> dict[Any, Any]:
+        """The list as it is now, and all of the run that was picked where that isn't shown yet: the one that the page's address
+        asks for or, if none was picked, as after a reload, the one that is being exported."""
+        job = work.export()
         if not focus and job and job.active and job.run.path.is_dir() and rights.visitor(request).owner:
-            focus, shown = job.run.name, {**shown, **self.show_run(job.run, request)}
-        return {**shown, **self.list_runs(request, focus=focus, **listing)}
+            focus, seen = job.run.name, ""
+        picked = self.show_run(runs.named(focus), request) if focus and not seen else {}
+        listed = self.list_runs(request, focus=focus, **listing)
+        return {**listed, **picked, **self.trash.show(language(request)), **self.imports.show()}
 
     def follow_export(self, focus: str, request: gr.Request) -> dict[Any, Any]:
         """What the export of the run that was picked has told, or come to, wherever it was begun."""
@@ -250,7 +253,7 @@ class RunsTab:
         changes = [self.search.input, self.tags.input, self.order.input, page.run.change]
         wire(partial(gr.on, changes), self.list_runs, listing, listed, fault)
         opened = [*shown_run, *listed, *self.trash.parts, self.imports.panel]
-        wire(self.tab.select, self.open_tab, listing, opened, fault)
+        wire(self.tab.select, self.open_tab, {"seen": self.info, **listing}, opened, fault)
         progress = [self.export.progress.view, self.push.progress.view, page.timer, page.exporting]
         wire(page.exporting.change, self.follow_export, [self.focus], progress)
         wire(self.more.click, self.list_more, listing, [self.shown, *listed], fault)

@@ -165,6 +165,7 @@ EN = {
     "claim_basis": "{n} test rows, same prompts for both, no randomness · {t}",
     "scores_title": "Scores",
     "whisker_note": "Error bars: 95 % interval of the difference, drawn from the base's score.",
+    "gain_tied": "tied",
     "gain_note": "Rates are in percent and their differences in percentage points; BLEU, chrF, TER and ROUGE run from 0 to 100.",
     "measured_note": "Intervals resample the test rows in pairs; both models answer greedily.",
     "measured_title": "How this was measured",

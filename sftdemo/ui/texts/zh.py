@@ -147,6 +147,7 @@ ZH = {
     "claim_basis": "{n} 行测试数据，两个模型提示相同，无随机性 · 用时 {t}",
     "scores_title": "分数",
     "whisker_note": "误差线：差值的 95% 区间，从基础模型的得分算起。",
+    "gain_tied": "持平",
     "gain_note": "比率以百分数表示，其差值以百分点表示；BLEU、chrF、TER 和 ROUGE 的范围是 0 到 100。",
     "measured_note": "区间由测试行成对重抽样得到；两个模型都以贪心解码作答。",
     "measured_title": "测量方法",
