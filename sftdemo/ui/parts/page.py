@@ -23,6 +23,7 @@ from sftdemo.ui.parts.progress import share as stage_share
 from sftdemo.ui.parts.redraw import language_switch, redraw
 from sftdemo.ui.parts.style import HEADER_JS, PICK_JS
 from sftdemo.ui.texts import duration, label, language, say
+from sftdemo.ui.texts.faults import in_words
 from sftdemo.verbs import jobs
 
 TICK_S = 2.5  # every tick costs the machine that trains
