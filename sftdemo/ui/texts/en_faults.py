@@ -9,6 +9,7 @@ PAGE = {
     "Stopped while settings were tried; --resume goes on with what was measured.": "Stopped while settings were tried; what was measured is kept, and Resume goes on with it.",
     "{n} faults were repaired; each is listed.": "{n} problems were repaired; each is listed.",
     "{n} rows at fault were left out; each is listed.": "{n} rows with problems were left out; each is listed.",
+    "… and {n} more; `python -m sftdemo check` lists them all.": "… and {n} more; Data lists them all.",
     "If they are free text, read it with --format prompt_completion.": "If they are free text, choose the format prompt_completion.",
     "Name them with columns, as text=tweet,label=mood; the layouts are: {names}.": "Choose above which column is the prompt and which the answer.",
     "Name them with columns, as text=tweet,label=mood; it is: {layout}.": "Say which column is what under “Columns and wording”; the format needs: {layout}.",

@@ -7,7 +7,7 @@ WORK = {
     "{place}: {what}": "{place}：{what}",
     "{place}, field {field!r}: {what}": "{place}，字段 {field!r}：{what}",
     "{file}, line {line}": "{file} 第 {line} 行",
-    "… and {n} more; `python -m sftdemo check` lists them all.": "……另有 {n} 处；运行 `python -m sftdemo check` 可全部列出。",
+    "… and {n} more; `python -m sftdemo check` lists them all.": "……另有 {n} 处；“数据”页会全部列出。",
     "Something unexpected went wrong ({kind}: {reason}); the log says more.": "出现意外错误（{kind}：{reason}），详情见日志。",
     "Something unexpected went wrong ({kind}); the log says more.": "出现意外错误（{kind}），详情见日志。",
     "none yet": "还没有",

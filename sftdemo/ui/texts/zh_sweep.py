@@ -49,7 +49,7 @@ FAULTS = {
     "Trial {number} ({settings}): validation loss {loss:.4f} after {step} of {steps} steps.": "试验 {number}（{settings}）：{step} / {steps} 步后验证损失 {loss:.4f}。",
     "The {minutes:g} min are over; the run can be resumed.": "{minutes:g} 分钟已用完；这次运行可以继续。",
     "A sweep is for one process; start it without accelerate launch.": "参数搜索只用一个进程；请不要用 accelerate launch 启动。",
-    "Stopped while settings were tried; --resume goes on with what was measured.": "在试验设置时停止；用 --resume 可从已测得的结果继续。",
+    "Stopped while settings were tried; --resume goes on with what was measured.": "在试验设置时停止；已测得的结果已保留，点“继续训练”可从那里继续。",
     "rank": "秩",
     "Settings aren't tried in GPU calls; do it on another machine.": "GPU 调用中不做参数搜索；请在别的机器上进行。",
 }
