@@ -224,8 +224,9 @@ def test_a_text_is_said_in_chinese_with_all_its_parts():
     assert in_words(DataError(found, shown=2), "zh").splitlines() == [
         "a.csv，字段 'label'：字段是空的。请提供文本。",
         "a.csv 第 1 行，字段 'label'：字段是空的。请提供文本。",
-        "……另有 1 处；运行 `python -m sftdemo check` 可全部列出。",
+        "……另有 1 处；“数据”页会全部列出。",
     ]
+    assert in_words(DataError(found, shown=2), "en").endswith("… and 1 more; Data lists them all.")
     assert in_words(DataError(found), "en") == str(DataError(found))
 
 
