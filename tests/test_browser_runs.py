@@ -45,10 +45,12 @@ def test_runs_are_sorted_named_deleted_restored_and_compared(
     expect(page.locator("#run-chip")).to_contain_text("Best <b>", timeout=SLOW_MS)
     expect(page.locator("#runs-info")).to_contain_text("中文")
 
+    page.set_viewport_size({"width": 390, "height": 500})
     page.dblclick("#runs-delete")
-    expect(page.locator("#runs-undo")).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#runs-undo")).to_be_in_viewport(timeout=SLOW_MS)
     expect(rows).to_have_count(1)
     page.click("#runs-undo")
+    page.set_viewport_size({"width": 1280, "height": 900})
     expect(rows).to_have_count(2, timeout=SLOW_MS)
     assert runs.title(runs.named("alpha")) == "Best <b>"
 

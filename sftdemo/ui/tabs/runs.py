@@ -42,6 +42,10 @@ from sftdemo.ui.trainings import resume_training
 from sftdemo.verbs import jobs
 
 OFFERED = 200  # runs in the menu of the comparison
+UNDO_IN_SIGHT_JS = """() => {
+  setTimeout(() => document.getElementById("runs-undo-row")?.scrollIntoView({block: "center"}), 100);
+  return [];
+}"""
 
 
 def details(run: runs.Run, lang: str, owner: bool = True) -> str:
@@ -267,7 +271,8 @@ class RunsTab:
         )
         wire(saved.then, self.show_title, [page.run], [page.chip])
         changed = [*self.trash.parts, page.run, *shown_run, *listed]
-        wire(self.delete.click, self.delete_run, listing, changed, fault, needs="manage", trigger_mode="once")
+        deleted = wire(self.delete.click, self.delete_run, listing, changed, fault, needs="manage", trigger_mode="once")
+        wire(deleted.success, None, None, None, js=UNDO_IN_SIGHT_JS)
         undoing = {"deleted": self.trash.deleted, **listing}
         wire(self.trash.undo.click, self.undo_delete, undoing, changed, fault, needs="manage", trigger_mode="once")
         wire(self.trash.list.select, self.pick_deleted, undoing, changed, fault, needs="manage", **EACH_PICK)

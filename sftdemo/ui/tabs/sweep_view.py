@@ -101,6 +101,6 @@ def _curves(trials: list[Trial], lang: str) -> str:
         measured = [(float(row["step"]), loss) for row in trial["measured"] if (loss := row["eval_loss"]) is not None]
         points = [(point[0], point[1]) for point in trial["curve"]]
         if points:
-            title = f"{say(lang, 'sweep_trial')} {trial['number']}: {_settings(trial, lang)}"
+            title = f"{say(lang, 'sweep_trial')} {trial['number']}{say(lang, 'colon')}{_settings(trial, lang)}"
             curves.append(charts.Curve(title, points, measured))
     return charts.loss_chart(curves, lang)

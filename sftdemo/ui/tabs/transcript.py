@@ -48,7 +48,7 @@ def turn_drawn(turn: Turn, number: int, conversation: Conversation, view: View) 
     shown = [name for name in view.names if name in turn.answers]
     tools = "" if view.read_only or view.streaming else action("edit", number, say(lang, "chat_edit"))
     expected = (
-        f'<span class="expected">{say(lang, "chat_expected")} <span class="strong">{html.esc(turn.expected)}</span></span>'
+        f'<span class="expected">{say(lang, "chat_expected")}{say(lang, "space")}<span class="strong">{html.esc(turn.expected)}</span></span>'
         if turn.expected
         else ""
     )
