@@ -281,6 +281,11 @@ def test_runs_compared_are_told_apart_in_words_by_pictures_and_by_their_answers(
     assert '<td><span class="ask">64</span></td>' in text and "16 tell them apart" in text
     assert "<b>better is worse than first</b>" not in text
     assert "<b>first is worse than better</b>" in document([better, first], "en")
+    tied = document([first, evaluated(trained("again"), rows_of_each_kind())], "en")
+    assert (
+        "<b>No difference between first and again</b>" in tied
+        and "95\xa0% interval" not in tied.split("No difference")[1][:200]
+    )
     few = evaluated(trained("few"), rows_of_each_kind()[:5])
     other = evaluated(trained("other"), [row(k, "ham", "ham", ask=f"else {k}") for k in range(5)])
     text = document([few, other, first], "en")

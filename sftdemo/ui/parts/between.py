@@ -47,7 +47,8 @@ def _verdict(pair: Mapping[str, Any], names: Mapping[str, str], lang: str) -> st
         "n": number(pair["n"]),
     }
     if not difference.clear:
-        return say(lang, "between_even", **names, **figures)
+        tied = not (difference.low or difference.high)  # of rows that are all the same no interval is known
+        return say(lang, "between_tied" if tied else "between_even", **names, **figures)
     worse = gained(metric, difference.delta) < 0
     return say(lang, "between_worse" if worse else "between_better", **names, **figures)
 

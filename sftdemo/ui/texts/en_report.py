@@ -59,6 +59,7 @@ REPORT = {
     "between_better": "<b>{second} is better than {first}</b>: {metric} {gain} (95 % interval {low} to {high}) on {n} rows that both answered.",
     "between_worse": "<b>{second} is worse than {first}</b>: {metric} {gain} (95 % interval {low} to {high}) on {n} rows that both answered.",
     "between_even": "<b>No clear difference between {first} and {second}</b>: {metric} {gain} (95 % interval {low} to {high}) on {n} rows that both answered.",
+    "between_tied": "<b>No difference between {first} and {second}</b>: {metric} is the same on each of the {n} rows that both answered.",
     "between_few": "{first} and {second} have only {n} test rows in common; {most} or more are needed to tell them apart.",
     "between_left_out": "Only one of {first} and {second} has learned from {n} of the rows that both answered; these are left out.",
     "between_none": "{first} and {second} have no test row in common.",

@@ -59,6 +59,7 @@ REPORT = {
     "between_better": "<b>{second} 优于 {first}</b>：在双方都回答的 {n} 行上，{metric} {gain}（95% 区间 {low} 至 {high}）。",
     "between_worse": "<b>{second} 不如 {first}</b>：在双方都回答的 {n} 行上，{metric} {gain}（95% 区间 {low} 至 {high}）。",
     "between_even": "<b>{first} 与 {second} 没有明显差别</b>：在双方都回答的 {n} 行上，{metric} {gain}（95% 区间 {low} 至 {high}）。",
+    "between_tied": "<b>{first} 与 {second} 没有差别</b>：在双方都回答的 {n} 行上，每行的{metric}都相同。",
     "between_few": "{first} 和 {second} 只有 {n} 行共同的测试数据；至少需要 {most} 行才能比较。",
     "between_left_out": "双方都回答的行中，有 {n} 行只被 {first} 与 {second} 中的一方学过，已排除。",
     "between_none": "{first} 和 {second} 没有共同的测试数据。",
