@@ -298,8 +298,11 @@ def test_estimate_uses_the_speed_that_was_measured() -> None:
 @pytest.mark.parametrize("state", ["queued", "running", "stopping", "finished", "stopped", "failed"])
 def test_every_state_of_a_run_is_drawn(lang: str, state: str) -> None:
     run = made_run(state=state)
-    run.write_status(state, step=2, total=4, eta_s=30, seconds=61.0, eval_loss=0.42, first_eval_loss=2.31, error="why")
-    shown = train_tab.live(run, lang)
+    told = {"eval_loss": 0.42, "first_eval_loss": 2.31, "error": "why", "model_source": "local folder"}
+    run.write_status(state, step=2, total=4, eta_s=30, seconds=61.0, **told)
+    shown, source = train_tab.live(run, lang), say(lang, "source_local_folder")
+    assert source not in shown.split("</div>")[0], "the headline is for what came out"
+    assert (f'small">{source}<' in shown) == (state in ("finished", "stopped"))
     assert run.name in shown and "svg" in shown
     assert ("2.31 → 0.42" in shown) == (state in ("finished", "stopped"))
     assert ("why" in shown) == (state == "failed")

@@ -34,7 +34,7 @@ def live(run: runs.Run, lang: str) -> str:
         trying = sweep_record.is_open(run) and status.get("error")
         head = html.fault(in_words(trying, lang) if trying else say(lang, "train_stopped_empty"))
     elif state in ("finished", "stopped"):
-        head = f'<div class="big" id="train-done">{done_sentence(status, curve, lang)}</div>'
+        head = f'<div class="big" id="train-done">{done_sentence(status, curve, lang)}</div>{source_line(status, lang)}'
     elif run.state == "queued" and (sentence := waiting_sentence(run, lang)):
         head = f'<div class="big" id="train-waits">{html.esc(sentence)}</div>'
     else:
@@ -97,7 +97,7 @@ def doing(state: str, status: Status, lang: str) -> str:
 
 
 def done_sentence(status: Mapping[str, Any], curve: charts.Curve, lang: str) -> str:
-    """How long it took, what became of the validation loss, and which source served the model."""
+    """How long it took, and what became of the validation loss."""
     spent = duration(lang, status["seconds"]) if status.get("seconds") else ""
     sentences = [say(lang, "train_done_" + status["state"], t=spent)]
     first = status.get("first_eval_loss")
@@ -112,10 +112,13 @@ def done_sentence(status: Mapping[str, Any], curve: charts.Curve, lang: str) -> 
         sentences.append(say(lang, "train_early_stopped"))
     if status.get("best_step") is not None:
         sentences.append(say(lang, "train_kept", step=status["best_step"], steps=status.get("steps", "?")))
-    source = f"source_{status.get('model_source', '').lower().replace(' ', '_')}"
-    if source in TEXTS[lang]:
-        sentences.append(say(lang, source))
     return say(lang, "space").join(sentences)
+
+
+def source_line(status: Mapping[str, Any], lang: str) -> str:
+    """Which source served the model, in small below the headline; "" where it was here already."""
+    key = f"source_{status.get('model_source', '').lower().replace(' ', '_')}"
+    return f'<p class="muted small">{say(lang, key)}</p>' if key in TEXTS[lang] else ""
 
 
 def log_tail(run: runs.Run) -> str:
