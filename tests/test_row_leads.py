@@ -102,7 +102,10 @@ def test_an_answer_of_the_chat_becomes_a_training_row(tab, tmp_path):  # noqa: F
     talks = talks_with({}, name, Talk(Conversation(turns=[turn])))
     session.take(lead.teach(None, session.looked, name, talks))
     assert session.values[tab.page.tabs].selected == "data"
-    session.save(prompt=session.value(tab.rows.prompt), own_label=session.value(tab.rows.label))
+    assert not session.value(tab.rows.label), "what a model makes up isn't put among the labels"
+    with pytest.raises(UserError, match="needs a prompt and an answer"):
+        session.save(prompt=session.value(tab.rows.prompt), own_label=session.value(tab.rows.label))
+    session.save(prompt=session.value(tab.rows.prompt), own_label="c")
     new = next(row for row in session.dataset().splits["train"] if row["meta"].get("edited") == "add")
     assert new["label"] == "c" and new["messages"][-2]["content"].endswith("what I typed")
     with pytest.raises(UserError, match="ask something first"):

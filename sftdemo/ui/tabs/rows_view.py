@@ -188,8 +188,9 @@ class RowsView:
         }
 
     def open_new(self, reading: Reading, lang: str, prompt: str = "", answer: str = "") -> Update:
-        """An empty row, or one that was begun elsewhere."""
+        """An empty row, or one that was begun elsewhere; what a model answered is no label because of that."""
         classes = bool(reading.summary["labels"]) and reading.summary["format"] == "text_label"
+        answer = answer if not classes or answer in reading.summary["labels"] else ""
         return {
             self.beside: gr.update(visible=True),
             self.opened: row_list.new_title(lang),
