@@ -293,6 +293,7 @@ def test_the_page_exports_a_zip_to_download_and_deletes_it_in_time(home, monkeyp
         assert {"lora-merged/README.md", "lora-merged/model.safetensors"} <= set(archive.namelist())
     assert path.is_relative_to(downloads.folder()) and [*path.parent.iterdir()] == [path]
     assert panel.show(runs.named("lora"), "en")[panel.progress.view] == link, "after a reload it is still there"
+    assert panel.show(runs.named("lora"), "en")[panel.format]["value"] == "merged", "what stands below it"
     assert "由 transformers 在新进程中重新打开" in panel.show(runs.named("lora"), "zh")[panel.progress.view]
     assert panel.show(runs.named("full"), "en")[panel.progress.view] == ""
     uploads.sweep(time.time() + 3600)

@@ -53,10 +53,12 @@ class ExportPanel:
         if not (models.is_ready(run) and rights.current().owner):
             return {self.panel: gr.update(visible=False)}
         offered, latest = formats(run), self.progress.latest(run)
+        asked = latest.config.format if latest else ""
         return {
             self.panel: gr.update(visible=True, **({"open": True} if latest and latest.active else {})),
             self.format: gr.update(
-                choices=[(format_name(run, form, lang), form) for form in offered], value=offered[0]
+                choices=[(format_name(run, form, lang), form) for form in offered],
+                value=asked if asked in offered else offered[0],
             ),
             **self.progress.show(run, lang),
         }

@@ -5,7 +5,7 @@ ZH = {
     "switch_lang": "EN",
     "switch_lang_help": "Switch to English",
     "switch_theme": "浅色或深色",
-    "chip_run": "当前模型：{name}",
+    "chip_run": "模型：{name}",
     "chip_none": "还没有模型",
     "step_data": "1 数据",
     "step_train": "2 训练",
