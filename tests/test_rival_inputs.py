@@ -151,13 +151,18 @@ def test_a_name_stands_in_chinese_as_it_should() -> None:
     def chinese(to: str, other: str, n: int = 100) -> str:
         return sentence(Named.of(to, 400.0), Named.of(other, 1.0), values, "accuracy", n, None)["zh"]
 
-    assert chinese("tuned", "linear").startswith("在 100 行上，微调模型胜过线性模型：+20 个百分点 [10, 30]；")
+    assert chinese("tuned", "linear").startswith("在 100 行上，微调后的模型胜过线性模型：+20 个百分点 [10, 30]；")
     assert chinese("tuned", "linear").endswith("；每个回答的用时是后者的 400 倍。")
     assert chinese("run:a", "run:b").startswith("在 100 行上，运行 a 胜过运行 b：")
     assert chinese("run:a", "base+8", 20).startswith("20 行太少，无法区分运行 a 与带 8 个示例的基础模型：")
-    assert chinese("int8", "majority").startswith("在 100 行上，int8 精度的微调模型胜过始终回答最常见标签的做法：")
-    assert chinese("tuned", "file:/a/b.csv").startswith("在 100 行上，微调模型胜过 b.csv 中的回答：")
+    assert chinese("int8", "majority").startswith("在 100 行上，微调后的模型（int8）胜过始终回答最常见标签的做法：")
+    assert chinese("tuned", "file:/a/b.csv").startswith("在 100 行上，微调后的模型胜过 b.csv 中的回答：")
     assert chinese("api:m@https://host/v1", "copy").startswith("在 100 行上，host 上的 m 胜过照抄提示的做法：")
+    tied = {"delta": 0.0, "low": 0.0, "high": 0.0, "p": 1.0, "p_holm": 1.0}
+    told = sentence(Named.of("tuned"), Named.of("linear"), tied, "accuracy", 60, None)
+    assert (
+        told["zh"].startswith("在 60 行上，微调后的模型与线性模型没有明显差别：每行都相同。") and "[0" not in told["en"]
+    )
     one = sentence(Named.of("tuned"), Named.of("base+1"), values, "accuracy", 1, 1)["en"]
     assert one.startswith("1 row of 1 group is too few to tell the tuned model from the base with 1 example: ")
 

@@ -136,16 +136,21 @@ def _counted(rows: int, none: str) -> str:
     return str(rows) if rows else none
 
 
+TIED = "the same on each row", "每行都相同"
+
+
 def spread(metric: str, difference: Difference) -> tuple[str, str]:
     """The difference and its interval, in both languages; of rows that are all the same no interval is known."""
     if not (difference.low or difference.high):
-        return "the same on each row", "每行都相同"
+        return TIED
     delta, low, high, unit, unit_zh = _in_words(metric, difference)
     return f"{delta}{unit}, 95 % interval {low} to {high}", f"{delta}{unit_zh}，95% 区间 {low} 至 {high}"
 
 
 def bracketed(metric: str, difference: Difference) -> tuple[str, str]:
     """The same in short, the interval in brackets."""
+    if not (difference.low or difference.high):
+        return TIED
     delta, low, high, unit, unit_zh = _in_words(metric, difference)
     return f"{delta}{unit} [{low}, {high}]", f"{delta}{unit_zh} [{low}, {high}]"
 

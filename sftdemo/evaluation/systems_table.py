@@ -89,11 +89,11 @@ def sides_as_systems(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 KNOWN = {
     "base": ("the base", "基础模型"),
-    "tuned": ("the tuned model", "微调模型"),
+    "tuned": ("the tuned model", "微调后的模型"),
     "linear": ("the linear model", "线性模型"),
     "majority": ("always answering the most frequent label", "始终回答最常见标签的做法"),
     "copy": ("copying the prompt", "照抄提示的做法"),
-    "merged": ("the tuned model asked alone", "单独作答的微调模型"),
+    "merged": ("the tuned model asked alone", "微调后的模型（单独作答）"),
 }
 # The run itself as it is stored: all its bits, or fewer.
 QUANTIZED = {"merged": "", "int8": "int8", "nf4": "NF4", "gguf-q8_0": "GGUF Q8_0", "gguf-q4_0": "GGUF Q4_0"}
@@ -125,7 +125,7 @@ class Named(NamedTuple):
             host = urlsplit(url).netloc
             return cls(f"{model} at {host}", f"{host} 上的 {model}", ms)
         if QUANTIZED.get(name):
-            return cls(f"the tuned model in {QUANTIZED[name]}", f"{QUANTIZED[name]} 精度的微调模型", ms)
+            return cls(f"the tuned model in {QUANTIZED[name]}", f"微调后的模型（{QUANTIZED[name]}）", ms)
         return cls(*KNOWN.get(name, (name, name)), ms)
 
 

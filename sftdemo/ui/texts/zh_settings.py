@@ -11,7 +11,7 @@ SETTINGS = {
     "set_general": "检查遗忘",
     "set_against": "其他系统",
     "help_EvaluateConfig_general": "同时向两个模型提通用问题，看微调后忘了什么；多用约一分钟。",
-    "help_EvaluateConfig_against": "在相同的行上再比较其他系统，用逗号分隔：majority、copy、linear（词的线性模型）、base+8（给基础模型看 8 行训练数据；base+8:nearest 取最近的）、run:名称、merged、int8、nf4、gguf-q8_0 和 gguf-q4_0（以这些位数存放的运行本身）、file:路径（已有的回答）、api:模型@网址（兼容 OpenAI 的接口，密钥用 SFTDEMO_ENDPOINT_KEY）。",
+    "help_EvaluateConfig_against": "在相同的行上再比较其他系统，用逗号分隔：majority、copy、linear（词袋线性模型）、base+8（给基础模型看 8 行训练数据；base+8:nearest 取最近的）、run:名称、merged、int8、nf4、gguf-q8_0 和 gguf-q4_0（以这些位数存放的运行本身）、file:路径（已有的回答）、api:模型@网址（兼容 OpenAI 的接口，密钥用 SFTDEMO_ENDPOINT_KEY）。",
     "set_to": "比较基准",
     "help_EvaluateConfig_to": "其他系统与哪个系统相比：base 或 --against 中的一个；默认 tuned。",
     "set_again": "重新询问",

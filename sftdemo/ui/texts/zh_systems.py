@@ -23,7 +23,7 @@ FAULTS = {
     "Run {name} has learned from {seen} of these {n} test rows; compare it on rows that neither has seen, with --data, or train both with one seed and, where rows repeat, --clean leaks.": "运行 {name} 已学过这 {n} 行测试数据中的 {seen} 行；请在两者都没见过的行上比较，或用同一种子训练两者（有重复行时清洗掉与测试行重复的训练行）。",
     "Answers of {name} that end at the limit of {limit} tokens: {n}; raise --max-new-tokens.": "{name} 有 {n} 个回答在 {limit} 个 token 的上限处被截断；请用命令行以更长的回答评测。",
     "Stopped while {name} answered; the evaluation itself is saved.": "在 {name} 作答时停止；评测本身已保存。",
-    "Choose a system other than the tuned model itself.": "请选择微调模型以外的系统。",
+    "Choose a system other than the tuned model itself.": "请选择微调后的模型以外的系统。",
     "Other systems are the owner's to ask.": "只有所有者可以让其他系统作答。",
     "names a file outside of the run: {path}": "引用了运行文件夹之外的文件：{path}",
     "{name!r} is no system to compare with; there are: {forms}.": "没有可比较的系统 {name!r}；可用的有：{forms}。",
