@@ -15,8 +15,10 @@ pytest.importorskip("gradio")
 import gradio as gr
 
 from sftdemo import files, runs
+from sftdemo.config.export import ExportConfig
 from sftdemo.errors import UserError
 from sftdemo.runs import Run, trash
+from sftdemo.ui import work
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts.page import Page, chip_text
 from sftdemo.ui.tabs.runs import RunsTab, details
@@ -170,3 +172,25 @@ def test_visitors_see_no_panel_of_the_owners(tab: RunsTab, monkeypatch: pytest.M
     shown = tab.pick(SimpleNamespace(value="one"), request()) | tab.open_tab(request())
     assert not shown[tab.delete]["visible"] and not shown[tab.notes.panel]["visible"]
     assert not shown[tab.trash.panel]["visible"] and "gone" not in shown[tab.trash.list] and "secret" not in str(shown)
+
+
+def test_a_page_that_is_loaded_again_shows_the_run_that_it_exports(
+    tab: RunsTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, other = made("exported", 1), made("other", 2)
+    for each in (run, other):
+        each.model_path.mkdir()
+    job = work.Export(run, ExportConfig(), run.path / "x.zip")
+    job.notes.append("Half of it is written.")
+    monkeypatch.setattr(work, "_export", job)
+    assert tab.focus not in tab.open_tab(request(), run_name=run.name), "it has ended"
+    monkeypatch.setattr(work.Export, "active", True)
+    shown = tab.open_tab(request(), run_name=run.name)
+    assert shown[tab.focus] == run.name and "Half of it" in shown[tab.export.progress.view]
+    assert shown[tab.page.timer]["active"], "ticks follow it to its end"
+    assert tab.open_tab(request(), focus=other.name, run_name=run.name)[tab.focus] == other.name
+    for chosen in (other.name, ""):
+        assert tab.focus not in tab.open_tab(request(), run_name=chosen), "a page isn't moved to another run"
+    assert "Half of it" in tab.follow_export(run.name, request())[tab.export.progress.view]
+    assert tab.follow_export(other.name, request())[tab.export.progress.view] == ""
+    assert tab.follow_export("gone", request()) == tab.follow_export("", request()) == {}

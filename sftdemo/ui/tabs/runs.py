@@ -124,10 +124,11 @@ class RunsTab:
 
     def open_tab(self, request: gr.Request, seen: str = "", focus: str = "", **listing: Any) -> dict[Any, Any]:
         """The list as it is now, and all of the run that was picked where that isn't shown yet: the one that the page's address
-        asks for or, if none was picked, as after a reload, the one that is being exported."""
-        job = work.export()
-        if not focus and job and job.active and job.run.path.is_dir() and rights.visitor(request).owner:
-            focus, seen = job.run.name, ""
+        asks for or, if none was picked, as after a reload, the chosen one while it is being exported."""
+        job, chosen = work.export(), listing.get("run_name")
+        exported = job and job.active and job.run.name == chosen and job.run.path.is_dir()
+        if exported and not focus and rights.visitor(request).owner:
+            focus, seen = str(chosen), ""
         picked = self.show_run(runs.named(focus), request) if focus and not seen else {}
         listed = self.list_runs(request, focus=focus, **listing)
         return {**listed, **picked, **self.trash.show(language(request)), **self.imports.show()}
