@@ -106,6 +106,14 @@ def table(folder: Path) -> str:
     return str(path)
 
 
+def test_of_a_file_that_cannot_be_read_no_rows_are_offered(tab, tmp_path):
+    path = tmp_path / "brochure.pdf"
+    path.write_bytes(b"%PDF-1.4 nothing")
+    session = Session(tab, str(path))
+    shown = [session.values[part] for part in (tab.rows.box, tab.rows.lead)]
+    assert [part["visible"] for part in shown] == [False, False] and not session.values[tab.rows.why]
+
+
 def test_a_row_is_relabelled_changed_left_out_added_and_all_taken_back(tab, tmp_path):
     session = Session(tab, table(tmp_path))
     before = session.dataset()

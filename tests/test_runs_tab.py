@@ -22,8 +22,19 @@ from sftdemo.ui import work
 from sftdemo.ui.access import rights
 from sftdemo.ui.parts.page import Page, chip_text
 from sftdemo.ui.tabs.runs import RunsTab, details
-from sftdemo.ui.tabs.runs_table import NEWEST, PAGE_ROWS, all_tags, filtered, ordered, runs_table, trash_table, turned
+from sftdemo.ui.tabs.runs_table import (
+    NEWEST,
+    PAGE_ROWS,
+    all_tags,
+    cells,
+    filtered,
+    ordered,
+    runs_table,
+    trash_table,
+    turned,
+)
 from tests.test_tabs import pick, request
+from tests.test_ui import made_run
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +79,12 @@ def test_every_column_sorts_both_ways_and_what_is_missing_comes_last() -> None:
     )
     assert [turned(NEWEST, "when"), turned("when-up", "when"), turned(NEWEST, "loss")] == ["when-up", NEWEST, "loss-up"]
     assert turned(NEWEST, "<b>") == NEWEST
+
+
+def test_a_run_that_has_nothing_is_not_listed_as_kept() -> None:
+    kept, early = made_run("kept", "stopped"), made_run("early", "stopped")
+    early.model_path.rmdir()
+    assert [cells(run, run.name, "en")["state"] for run in (kept, early)] == ["stopped, kept", "stopped"]
 
 
 def test_the_list_is_filtered_by_text_and_tags() -> None:

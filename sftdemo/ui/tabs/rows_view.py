@@ -114,12 +114,13 @@ class RowsView:
         """The rows of data that was just read, from the first on, with no filter and no row open."""
         reading = data_reader.read(chosen_data.of_file(config))
         summary = reading.summary
-        may = row_edits.may_edit(config.data, rights.current()) and reading.listed is not None
-        why = {self.why: "" if may else html.block(why_unlisted(reading, config.data, lang), "muted small")}
-        if not may:
+        listed = reading.listed if row_edits.may_edit(config.data, rights.current()) else None
+        entries = histories.effective(row_edits.history(config.edits or ""))
+        unlisted = html.block(why_unlisted(reading, config.data, lang), "muted small") if listed is None else ""
+        why = {self.why: unlisted}
+        if listed is None or not (len(listed) or entries):  # of a file that can't be read there is no row
             hidden = dict.fromkeys((self.box, self.lead), gr.update(visible=False))
             return {**hidden, **why, self.table: "", **self.closed()}
-        entries = histories.effective(row_edits.history(config.edits or ""))
         return {
             **why,
             self.box: gr.update(visible=True),

@@ -139,7 +139,8 @@ def cells(run: runs.Run, title: str, lang: str) -> dict[str, str]:
         method += f" {html.esc(row['quantization'])}"
     data = html.esc(html.cut(str(row["data"] or "").rsplit("/", 1)[-1], 28))
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
-    state = say(lang, f"state_{row['state']}")
+    kept_nothing = row["state"] == "stopped" and not run.model_path.is_dir()
+    state = say(lang, "state_stopped_empty" if kept_nothing else f"state_{row['state']}")
     beneath = " · ".join(filter(None, (data, method, when, state)))
     return {
         "run": f'{called(row, title)}<span class="beneath muted small">{beneath}</span>',

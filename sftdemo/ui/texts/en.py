@@ -306,6 +306,7 @@ EN = {
     "state_stopping": "stopping",
     "state_finished": "finished",
     "state_stopped": "stopped, kept",
+    "state_stopped_empty": "stopped",
     "state_failed": "failed",
     "state_damaged": "damaged",
 }

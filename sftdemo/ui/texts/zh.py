@@ -287,6 +287,7 @@ ZH = {
     "state_stopping": "停止中",
     "state_finished": "已完成",
     "state_stopped": "已停止并保留",
+    "state_stopped_empty": "已停止",
     "state_failed": "失败",
     "state_damaged": "已损坏",
 }
