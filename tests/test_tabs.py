@@ -78,6 +78,15 @@ def page() -> Iterator[Page]:
         )
 
 
+def test_no_handler_waits_for_the_input_of_a_text(built_page: Any) -> None:
+    """That event carries the text before it: what is pasted at once would never be heard of."""
+    texts = {number for number, part in built_page.blocks.items() if isinstance(part, gr.Textbox)}
+    asked = {
+        fn.name for fn in built_page.fns.values() for part, event in fn.targets if part in texts and event == "input"
+    }
+    assert texts and not asked
+
+
 def test_every_handler_takes_what_it_is_wired_to(built_page: Any) -> None:
     """Names of inputs are parameters of the handler, and Gradio finds the request and the event by their hints."""
     checked = 0

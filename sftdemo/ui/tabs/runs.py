@@ -255,7 +255,8 @@ class RunsTab:
         listed = [self.table, self.more, self.comparison.runs, self.tags, self.order]
         shown_run = [self.focus, self.info, self.actions, self.to_evaluate, self.resume, self.clone, self.again]
         shown_run += [self.delete, *self.notes.parts, *self.export.parts, *self.push.parts, page.timer, page.exporting]
-        changes = [self.search.input, self.tags.input, self.order.input, page.run.change]
+        # The input event of a text carries the text before it.
+        changes = [self.search.change, self.tags.input, self.order.input, page.run.change]
         wire(partial(gr.on, changes), self.list_runs, listing, listed, fault)
         opened = [*shown_run, *listed, *self.trash.parts, self.imports.panel]
         wire(self.tab.select, self.open_tab, {"seen": self.info, **listing}, opened, fault)
