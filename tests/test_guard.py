@@ -237,7 +237,7 @@ def test_a_session_is_its_first_visitors_alone(public: str) -> None:
         assert any("process_completed" in line for line in stream.iter_lines())
     assert bob.post("/gradio_api/queue/join", json={**body, "session_hash": "x" * 200}).status_code == 403
     refused = bob.post("/gradio_api/queue/join", json=body, headers={"accept-language": "zh"})
-    assert refused.json()["detail"] == "该会话不属于你；请重新加载页面。"
+    assert refused.json()["detail"] == "该会话不属于你；请刷新页面。"
     filler = {**body, "event_id": "1" * guard.MOST_TO_CANCEL}
     assert "4 kB" in ann.post("/gradio_api/cancel", json=filler).json()["error"]
     assert ann.post("/gradio_api/cancel", json={**body, "event_id": "1"}).json() == {"success": True}
