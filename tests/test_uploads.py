@@ -98,7 +98,7 @@ def test_what_a_visitor_keeps_has_a_limit(url: str) -> None:
     ann = browser(url)
     assert send(ann, ("a.jsonl", CONTENT)).status_code == 200
     reply = send(ann, ("b.jsonl", b"x" * 1_100_000))
-    assert reply.status_code == 413 and "1 MB" in reply.json()["detail"]
+    assert reply.status_code == 413 and "1\xa0MB" in reply.json()["detail"]
     reply = send(ann, *((f"{number}.jsonl", CONTENT) for number in range(3)))
     assert reply.status_code == 413 and "2 uploads" in reply.json()["detail"]
     assert send(ann, ("c.jsonl", CONTENT + b"\n")).status_code == 200
