@@ -226,7 +226,7 @@ EN = {
     "evaluate_general": "Check for forgetting too",
     "evaluate_rivals": "Better than what?",
     "evaluate_against": "Compare with other systems on the same rows",
-    "evaluate_against_help": "They are asked after base and tuned. More of them on the command line: evaluate --against.",
+    "evaluate_against_help": "They are asked after base and tuned. The command line offers more.",
     "system_shots": "Base with {n} examples",
     "system_nearest": "Base with the {n} nearest examples",
     "system_linear": "Linear model of words",

@@ -207,7 +207,7 @@ ZH = {
     "evaluate_general": "同时检查遗忘",
     "evaluate_rivals": "与其他系统比较",
     "evaluate_against": "在相同的测试行上比较哪些系统",
-    "evaluate_against_help": "它们在基础模型和微调后的模型之后作答。命令行 evaluate --against 可选的更多。",
+    "evaluate_against_help": "它们在基础模型和微调后的模型之后作答。命令行提供更多选择。",
     "system_shots": "带 {n} 个示例的基础模型",
     "system_nearest": "带最近的 {n} 个示例的基础模型",
     "system_linear": "词袋线性模型",
