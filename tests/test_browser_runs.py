@@ -38,6 +38,7 @@ def test_runs_are_sorted_named_deleted_restored_and_compared(
     rows.first.click()
     settled(page)
     page.locator("#runs-notes button").first.click()
+    settled(page)  # a field that opens takes what it was told while it was folded
     page.locator("#runs-name").locator("input, textarea").fill("Best <b>")
     page.locator("#runs-tags-text").locator("input, textarea").fill("good, 中文")
     page.click("#runs-save")
