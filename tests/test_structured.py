@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 from typing import Any
 
 import numpy as np
@@ -237,6 +238,9 @@ def test_the_table_of_outputs_names_the_slots() -> None:
     assert [one.kind for one in judged[0]["slots"]["base"]] == ["missing", "wrong", "invented"]
     table = outputs_view.outputs_table(outputs_table.outputs_page(judged), "en", None)
     assert "missing: order · wrong: for · invented: vat" in table
+    lists = {"references": ['[{"text": "May"}]'], "base": "[]", "tuned": '[{"text": "May"}]'}
+    of_lists = outputs_table.outputs_page(outputs_table.judged([row | lists], "field_f1"))
+    assert 'missing: {"text": "May"}' in unescape(outputs_view.outputs_table(of_lists, "en", None))
     opened = outputs_view.opened(judged[0], "zh")
     assert "缺少：" in opened and "Kim → &lt;Kim&gt;" in opened
     text = outputs_table.as_csv(judged)

@@ -70,7 +70,9 @@ def test_the_table_and_the_picture_of_systems() -> None:
         and "the other costs 18 times the time per answer" in shown
     )
     assert shown.count("<circle") == 4 and shown.count('class="whisker"') == 4, "the file has no time"
-    assert "Without a time: file:/home/me/answers.jsonl" in shown and "70 prompt tokens, 9 answer tokens" in shown
+    assert "Without a time: answers.jsonl" in shown and ">m at 10.0.0.9:8000</span>" in shown
+    assert ">10.0.0.9:8000 上的 m</span>" in systems.systems(scores, "zh", owner=True)
+    assert f'title="{ENDPOINT}"' in shown and "70 prompt tokens, 9 answer tokens" in shown
     svg, figures = (unquote(text) for text in re.findall('href="data:[^,]*,([^"]*)"', shown))
     assert ElementTree.fromstring(svg).tag.endswith("svg")
     ticks = re.findall('<text x="([0-9.]+)" y="226"[^>]*>([^<]*)<', svg)
@@ -152,19 +154,20 @@ def test_rows_that_one_system_alone_has_right_and_its_regressions() -> None:
     scores = other_systems.compared(run, evaluation, run.scores(evaluation), {name: {"key": "k", "answers": path}})  # type: ignore[arg-type, typeddict-item]
     files.write_json(run.path / "evaluations" / evaluation / "scores.json", scores)
     view, shown, asked = outputs_view(run)
-    assert shown[view.beside]["choices"] == [("base", "0"), (name, "2")] and shown[view.beside]["visible"]
+    shown_name = "answers.jsonl"
+    assert shown[view.beside]["choices"] == [("base", "0"), (shown_name, "2")] and shown[view.beside]["visible"]
     only = [choice for choice in shown[view.filter]["choices"] if choice[1].startswith("only")]
     assert only == [("Only base is right", "only_base"), ("Only tuned is right", "only_tuned")]
     listed = view.list_rows(request(), **asked | {"filter": "only_tuned"})
     assert numbers(listed, view) == list(range(20)), "the rows that the file has right, too, are left out"
     assert numbers(view.list_rows(request(), **asked | {"filter": "only_base"}), view) == []
     listed = view.list_rows(request(), **asked | {"filter": "only_base", "beside": "2"})
-    assert numbers(listed, view) == list(range(30, 40)) and f"<th>{name}</th>" in listed[view.table]
-    assert (f"Only {name} is right", "only_base") in listed[view.filter]["choices"]
+    assert numbers(listed, view) == list(range(30, 40)) and f"<th>{shown_name}</th>" in listed[view.table]
+    assert (f"Only {shown_name} is right", "only_base") in listed[view.filter]["choices"]
     lost = numbers(view.list_rows(request(), **asked | {"sort": "lost", "beside": "2"}), view)
     assert lost == [*range(30, 40), *range(20, 30), *range(20)], "lost to the file, the same, won"
     opened = view.open_row(request(), pick("35"), **asked | {"beside": "2"}, at=0)
-    assert "Other systems" in opened[view.opened] and name in opened[view.opened]
+    assert "Other systems" in opened[view.opened] and shown_name in opened[view.opened]
     assert not opened[view.why["base"]]["visible"], "a file says nothing of why"
     for place in ("1", "3", "x", None):
         with pytest.raises(

@@ -128,7 +128,7 @@ def _figures(metric: str, difference: Difference, n: int, base: float, tuned: fl
     shown, shown_base = (f"{100 * x:.1f} %" if about.is_rate else f"{x:.{about.digits}f}" for x in (tuned, base))
     return (
         f"{about.names[0]} {shown} on {n} rows, the base {shown_base} ({points})",
-        f"{n} 行上{about.names[1]}为 {shown}，基础模型为 {shown_base}（{points_zh}）",
+        f"{n} 行上“{about.names[1]}”为 {shown}，基础模型为 {shown_base}（{points_zh}）",
     )
 
 

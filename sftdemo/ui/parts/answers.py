@@ -79,7 +79,8 @@ def slots_named(row: Mapping[str, Any], side: str, lang: str) -> str:
     """The fields of a JSON answer that are missing, wrong or invented, by name; "" where there are none."""
     paths_by_kind: dict[str, dict[str, None]] = {}
     for slot in row.get("slots", {}).get(side, ()):
-        paths_by_kind.setdefault(slot.kind, {})[slot.path] = None
+        # What a list lacks or has too much of has no path, and is named by itself.
+        paths_by_kind.setdefault(slot.kind, {})[slot.path or html.cut(slot.wanted or slot.actual, 40)] = None
     parts = [say(lang, f"slot_{kind}") + " " + ", ".join(filter(None, paths)) for kind, paths in paths_by_kind.items()]
     return html.block(html.esc(" · ".join(part.strip() for part in parts)), "muted small slots") if parts else ""
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from sftdemo import files
@@ -28,6 +29,7 @@ class Entry:
 
     name: str
     title: str
+    exact: str  # the same, of a file or an endpoint with its address, where that is for whoever looks to know
     score: float
     interval: Sequence[float] | None
     ms: float | None
@@ -47,7 +49,12 @@ def system_name(name: str, lang: str, owner: bool = True) -> str:
         return say(lang, f"name_{name}")
     if is_named(name) and not owner:
         return say(lang, f"system_{name.partition(':')[0]}")
-    return title_of(name) if name.startswith("run:") else name
+    if name.startswith("run:"):
+        return title_of(name)
+    if name.startswith("file:"):
+        return PurePath(name).name
+    known = Named.of(name)
+    return known.zh if lang == "zh" else known.en.removeprefix("the ")
 
 
 def is_named(name: str) -> bool:
@@ -67,6 +74,7 @@ def entries(scores: Mapping[str, Any], lang: str, owner: bool) -> list[Entry]:
         Entry(
             name,
             system_name(name, lang, owner),
+            name if owner and name.startswith(("file:", "api:")) else system_name(name, lang, owner),
             facts["scores"][metric],
             intervals.get(name, {}).get(metric),
             facts.get("ms_per_answer"),
@@ -100,7 +108,8 @@ def systems(
             score += f' <span class="muted small num">{low} … {high}</span>'
         size = None if entry.size is None else entry.size / 10**6
         costs = (_figure(entry.training_seconds, 1), _figure(entry.ms, 2), _figure(size, 1))
-        rows.append((None, [html.esc(entry.title), score, html.esc(more), *costs], False))
+        called = f'<span title="{html.esc(entry.exact)}">{html.esc(entry.title)}</span>'
+        rows.append((None, [called, score, html.esc(more), *costs], False))
     headers = [say(lang, "system_head"), say(lang, f"metric_{metric}")]
     headers.append(say(lang, "system_more", name=system_name(to, lang, owner)))
     headers += [say(lang, key) for key in ("system_training", "system_ms", "system_size")]
@@ -247,7 +256,7 @@ def _csv(listed: Sequence[Entry], metric: str) -> str:
     """The figures of the picture, and what has no place in it."""
     header = ("system", metric, "low", "high", "ms_per_answer", "training_seconds", "bytes")
     rows = [
-        (entry.title, entry.score, *(entry.interval or ("", "")), entry.ms, entry.training_seconds, entry.size)
+        (entry.exact, entry.score, *(entry.interval or ("", "")), entry.ms, entry.training_seconds, entry.size)
         for entry in listed
     ]
     return files.csv_text(header, [tuple("" if cell is None else cell for cell in row) for row in rows])

@@ -362,8 +362,8 @@ class OutputsView:
         wire(self.close.click, self.close_row, {**filters, "at": self.at}, row, self.fault)
         wire(self.table.select, self.open_row, {**filters, "at": self.at}, row, self.fault, **EACH_PICK)
         again = {**filters, "drawn": self.counts, "number": self.open_number, "at": self.at}
-        texts = [self.counts, self.table, self.pager.place, self.opened, self.metric, self.label, self.filter]
-        redraw(self.page, self.list_again, again, texts)
+        menus = [self.metric, self.label, self.filter, self.beside]
+        redraw(self.page, self.list_again, again, [self.counts, self.table, self.pager.place, self.opened, *menus])
         options = {**MODEL_CLICK, "show_progress": "minimal"}
         for side, button in self.why.items():
             row_and_side = [self.page.run, self.metric, self.open_number, gr.State(side)]

@@ -46,7 +46,7 @@ def _sentence(sweep: Sweep, lang: str) -> str:
     best = next((trial for trial in sweep["trials"] if trial["number"] == sweep["chosen"]), None)
     if best is None:
         return plan
-    return f"{say(lang, 'sweep_best', number=best['number'], settings=_settings(best, lang))} {plan}"
+    return f"{say(lang, 'sweep_best', number=best['number'], settings=_settings(best, lang))}{say(lang, 'space')}{plan}"
 
 
 def _settings(trial: Trial, lang: str) -> str:
