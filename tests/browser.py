@@ -205,6 +205,7 @@ def go(page: Any, tab: str) -> None:
 
 def open_settings(page: Any) -> None:
     """From the chosen data to the settings, once nothing that they get from it is still to come."""
+    expect(page.locator("#to-train")).to_be_enabled(timeout=SLOW_MS)  # where it isn't, the failure shows the page
     page.click("#to-train")
     page.locator("#train-settings button").first.click()
     settled(page)

@@ -40,6 +40,7 @@ def test_a_reload_at_every_step_loses_nothing(browser: Any, tiny: str, tmp_path:
         settled(page)
         page.locator("#upload input[type=file]").set_input_files(str(file))
         expect(page.locator("#data-preview")).to_contain_text("remark", timeout=SLOW_MS)
+        settled(page)  # what the upload hides and shows is drawn before the next click changes it
         page.click("#confirm-columns")
         expect(page.locator("#verdict")).to_contain_text("60 rows", timeout=SLOW_MS)
         page.locator("#data-model input").fill(tiny)
