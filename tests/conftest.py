@@ -132,6 +132,24 @@ def built_page() -> Any:
     return build()
 
 
+@pytest.fixture
+def page() -> Iterator[Any]:
+    """What the tabs share, with nothing around it."""
+    import gradio as gr
+
+    from sftdemo.ui.parts.page import Page
+
+    with gr.Blocks() as blocks:
+        yield Page(
+            blocks,
+            run=gr.State(None),
+            picked=gr.State(""),
+            data=gr.State({}),
+            timer=gr.Timer(active=False),
+            tabs=gr.Tabs(),
+        )
+
+
 @pytest.fixture(scope="session")
 def running_app(built_page: Any) -> Iterator[tuple[Any, str]]:
     """The app that serves the page to whole files of tests, and its address; each test says who may do what."""

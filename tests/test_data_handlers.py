@@ -16,7 +16,7 @@ from sftdemo.ui.tabs.data import DataTab
 from sftdemo.ui.tabs.data_columns import EVERY_ROLE
 from sftdemo.ui.tabs.train import PRESETS
 from sftdemo.ui.texts import say
-from tests.test_tabs import last, page, pick, request  # noqa: F401 (fixtures)
+from tests.test_tabs import last, pick, request
 
 
 def form_of(tab: DataTab, **settings: Any) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def form_of(tab: DataTab, **settings: Any) -> dict[str, Any]:
     return values | {"clean": []} | settings
 
 
-def test_the_first_sample_is_in_the_language_of_the_page(page: Page) -> None:  # noqa: F811
+def test_the_first_sample_is_in_the_language_of_the_page(page: Page) -> None:
     chinese = request()
     chinese.cookies = {"sftdemo_lang": "zh"}
     tab = DataTab(page)
@@ -47,7 +47,7 @@ def test_presets_say_what_they_do() -> None:
             assert say(lang, "epochs_n", n=f"{preset['epochs']:g}") in text
 
 
-def test_a_sample_is_picked_and_handed_to_the_other_tabs(page: Page) -> None:  # noqa: F811
+def test_a_sample_is_picked_and_handed_to_the_other_tabs(page: Page) -> None:
     tab = DataTab(page)
     preparing = {name: field.value for name, field in page.preparing.items()}
     shown = last(tab.pick_sample(pick("support_tickets"), request(), **preparing))
@@ -58,7 +58,7 @@ def test_a_sample_is_picked_and_handed_to_the_other_tabs(page: Page) -> None:  #
     assert last(tab.take_source(request(), None, **preparing)) == {}
 
 
-def test_data_that_cannot_be_trained_on_leaves_the_choice_before(page: Page, tmp_path: Path) -> None:  # noqa: F811
+def test_data_that_cannot_be_trained_on_leaves_the_choice_before(page: Page, tmp_path: Path) -> None:
     (tmp_path / "odd.jsonl").write_text(
         "".join(f'{{"utt": "number {i}", "mood": "{"ab"[i % 2]}"}}\n' for i in range(30))
     )
@@ -72,7 +72,7 @@ def test_data_that_cannot_be_trained_on_leaves_the_choice_before(page: Page, tmp
     assert shown[page.data]["columns"] == "text=utt,label=mood" and shown[tab.to_train]["interactive"]
 
 
-def test_half_a_placeholder_is_said_without_a_toast(page: Page) -> None:  # noqa: F811
+def test_half_a_placeholder_is_said_without_a_toast(page: Page) -> None:
     tab = DataTab(page)
     looked = {"data": "support_tickets"}
     shown = last(tab.apply_wording(request(), looked, 1, **form_of(tab, instruction="What? {tex}")))
@@ -81,7 +81,7 @@ def test_half_a_placeholder_is_said_without_a_toast(page: Page) -> None:  # noqa
     assert "What? " in shown[tab.examples] and tab.fault not in shown
 
 
-def test_another_row_is_looked_at_with_the_tokenizer_at_hand(page: Page, babbler: str) -> None:  # noqa: F811
+def test_another_row_is_looked_at_with_the_tokenizer_at_hand(page: Page, babbler: str) -> None:
     tab = DataTab(page)
     form = form_of(tab, model=babbler)
     *_, shown = tab.fetch_tokenizer(request(), {"data": "support_tickets"}, 2, **form)
@@ -89,7 +89,7 @@ def test_another_row_is_looked_at_with_the_tokenizer_at_hand(page: Page, babbler
     assert "X-ray of row 3" in tab.look_at_row(request(), {"data": "support_tickets"}, 3, **form)[tab.xray]
 
 
-def test_a_text_that_a_reload_puts_back_undoes_no_other_choice(page: Page) -> None:  # noqa: F811
+def test_a_text_that_a_reload_puts_back_undoes_no_other_choice(page: Page) -> None:
     tab = DataTab(page)
     kept = {"data": "support_tickets", "on_fault": "drop", "test_size": "30", "instruction": "What? {text}"}
     looked = last(tab.show(kept, 1, "en"))[tab.looked]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +27,6 @@ from tests.test_tabs import last, request
 from tests.test_ui import made_run
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    with gr.Blocks() as blocks:
-        yield Page(
-            blocks,
-            run=gr.State(None),
-            picked=gr.State(""),
-            data=gr.State({}),
-            timer=gr.Timer(active=False),
-            tabs=gr.Tabs(),
-        )
 
 
 def odd_file(folder: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -34,19 +33,6 @@ from tests.test_ui import made_run
 pytestmark = pytest.mark.slow
 
 ANN = rights.Visitor("visitor", "ann", address="198.41.0.4")
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    with gr.Blocks() as blocks:
-        yield Page(
-            blocks,
-            run=gr.State(None),
-            picked=gr.State(""),
-            data=gr.State({}),
-            timer=gr.Timer(active=False),
-            tabs=gr.Tabs(),
-        )
 
 
 def queued(name: str, expected_s: float | None = None) -> Run:

@@ -23,7 +23,7 @@ from sftdemo.ui.tabs.train import TrainTab
 from sftdemo.ui.tabs.vote import VoteTab
 from sftdemo.ui.texts import say
 from tests.test_data_handlers import form_of
-from tests.test_tabs import last, page, request  # noqa: F401 (fixtures)
+from tests.test_tabs import last, request
 from tests.test_ui import made_run
 from tests.test_votes import make_run
 from tests.test_voting_tab import MARKS
@@ -37,7 +37,7 @@ def chinese() -> Any:
     return asked
 
 
-def test_a_vote_speaks_of_no_pair_and_of_a_told_one_too(page: Page) -> None:  # noqa: F811
+def test_a_vote_speaks_of_no_pair_and_of_a_told_one_too(page: Page) -> None:
     tab, run = VoteTab(page, gr.Tab()), make_run(1)
     empty = made_run("empty").name
     state = tab.refresh(empty, "rows", "ann", request())[tab.state]
@@ -59,7 +59,7 @@ def test_a_vote_speaks_of_no_pair_and_of_a_told_one_too(page: Page) -> None:  # 
     assert tab.view not in tab.speak(empty, "typed", {}, "ann", chinese()), "which may just be answered"
 
 
-def test_train_says_what_is_wrong_instead_of_the_plan_and_shows_no_other_run(page: Page) -> None:  # noqa: F811
+def test_train_says_what_is_wrong_instead_of_the_plan_and_shows_no_other_run(page: Page) -> None:
     tab, chosen = TrainTab(page), {"data": "support_tickets"}
     settings = {name: field.value for name, field in tab.fields.items()}
     drawn: dict[Any, Any] = {}
@@ -75,7 +75,7 @@ def test_train_says_what_is_wrong_instead_of_the_plan_and_shows_no_other_run(pag
 
 
 def test_data_is_drawn_as_it_was_read_whatever_the_fields_hold(
-    page: Page,  # noqa: F811
+    page: Page,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tab = DataTab(page)
@@ -95,7 +95,7 @@ def test_data_is_drawn_as_it_was_read_whatever_the_fields_hold(
     assert not dropped, "an upload that is being read meanwhile is read on"
 
 
-def test_a_new_row_is_labelled_in_the_language_of_the_page(page: Page) -> None:  # noqa: F811
+def test_a_new_row_is_labelled_in_the_language_of_the_page(page: Page) -> None:
     tab = DataTab(page)
     looked = next(tab.apply(request(), {"data": "support_tickets"}, 1, **form_of(tab)))[tab.looked]
     asked = {"show": "all", "of_label": "", "search": "", "run_name": None}
@@ -104,7 +104,7 @@ def test_a_new_row_is_labelled_in_the_language_of_the_page(page: Page) -> None: 
 
 
 def test_the_progress_of_an_evaluation_is_drawn_by_the_tick_alone(
-    page: Page,  # noqa: F811
+    page: Page,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tab = EvaluateTab(page, gr.Tab(), gr.Button(), gr.State(""))

@@ -65,19 +65,6 @@ def last(updates: Iterator[dict[Any, Any]] | AsyncIterator[dict[Any, Any]]) -> d
     return merged
 
 
-@pytest.fixture
-def page() -> Iterator[Page]:
-    with gr.Blocks() as blocks:
-        yield Page(
-            blocks,
-            run=gr.State(None),
-            picked=gr.State(""),
-            data=gr.State({}),
-            timer=gr.Timer(active=False),
-            tabs=gr.Tabs(),
-        )
-
-
 def test_no_handler_waits_for_the_input_of_a_text(built_page: Any) -> None:
     """That event carries the text before it: what is pasted at once would never be heard of."""
     texts = {number for number, part in built_page.blocks.items() if isinstance(part, gr.Textbox)}

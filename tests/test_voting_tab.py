@@ -21,7 +21,7 @@ from sftdemo.ui.tabs.vote import VoteTab
 from sftdemo.ui.tabs.vote_results import VoteResults
 from sftdemo.ui.texts import say
 from sftdemo.votes import Store
-from tests.test_tabs import last, page, pick, request  # noqa: F401 (fixtures)
+from tests.test_tabs import last, pick, request
 from tests.test_votes import EVALUATION, make_run
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 MARKS = {f"{side}_{scale}": None for side in "ab" for scale in ("correct", "helpful", "fluent")}
 
 
-def test_a_vote_is_stored_then_told_then_undone(page: Page) -> None:  # noqa: F811
+def test_a_vote_is_stored_then_told_then_undone(page: Page) -> None:
     tab, run = VoteTab(page, gr.Tab()), make_run(3)
     assert say("en", "wait_run") in tab.refresh("", "rows", "", request())[tab.gate]
     opened = tab.refresh(run.name, "rows", "", request())
@@ -56,7 +56,7 @@ def test_a_vote_is_stored_then_told_then_undone(page: Page) -> None:  # noqa: F8
     assert Store().totals(run, EVALUATION).skip == 1
 
 
-def test_where_all_answers_are_alike_there_is_nothing_to_vote_on(page: Page) -> None:  # noqa: F811
+def test_where_all_answers_are_alike_there_is_nothing_to_vote_on(page: Page) -> None:
     run = make_run(0, same=3)
     for tab, key in ((VoteTab(page, gr.Tab()), "vote_none"), (VoteTab(page), "vote_none_rater")):
         view = tab.refresh(run.name, "rows", "ann", request())[tab.view]
@@ -65,7 +65,7 @@ def test_where_all_answers_are_alike_there_is_nothing_to_vote_on(page: Page) -> 
         )
 
 
-def test_raters_are_told_at_the_end_and_by_one_click_each_pair(page: Page) -> None:  # noqa: F811
+def test_raters_are_told_at_the_end_and_by_one_click_each_pair(page: Page) -> None:
     tab, run = VoteTab(page), make_run(4)
     shown = tab.refresh(run.name, "rows", "ann", request())
     assert not shown[tab.form.finish]["visible"]
@@ -84,7 +84,7 @@ def test_raters_are_told_at_the_end_and_by_one_click_each_pair(page: Page) -> No
         tab.finish_early(run.name, "rows", {}, "bob", request())
 
 
-def test_the_owner_decides_when_names_are_told(page: Page) -> None:  # noqa: F811
+def test_the_owner_decides_when_names_are_told(page: Page) -> None:
     tab, rate, run = VoteTab(page, gr.Tab()), VoteTab(page), make_run(6)
     results = VoteResults(page, gr.Tab())
     voting.tell_each_vote(run, False)
@@ -108,7 +108,7 @@ def test_the_owner_decides_when_names_are_told(page: Page) -> None:  # noqa: F81
     assert say("en", "invite_told_each") in shown[results.share]
 
 
-def test_a_vote_that_could_not_be_stored_is_kept_to_be_stored_again(page: Page) -> None:  # noqa: F811
+def test_a_vote_that_could_not_be_stored_is_kept_to_be_stored_again(page: Page) -> None:
     tab, run = VoteTab(page, gr.Tab()), make_run(2)
     state = tab.refresh(run.name, "rows", "ann", request())[tab.state]
     broken = {**state, "pair": {**state["pair"], "ballot": "made-up"}}
@@ -121,7 +121,7 @@ def test_a_vote_that_could_not_be_stored_is_kept_to_be_stored_again(page: Page) 
     assert "revealed" in told[tab.form.outcome] and Store().totals(run, EVALUATION).tie == 1
 
 
-def test_a_new_name_votes_on_its_own_pairs(page: Page) -> None:  # noqa: F811
+def test_a_new_name_votes_on_its_own_pairs(page: Page) -> None:
     tab, run = VoteTab(page, gr.Tab()), make_run(2)
     assert tab.rename(run.name, "rows", "", "guest-1", request()) == {}
     named = tab.rename(run.name, "rows", " ann ", "guest-1", request())
@@ -131,7 +131,7 @@ def test_a_new_name_votes_on_its_own_pairs(page: Page) -> None:  # noqa: F811
     assert typed[tab.prompt.ask_row]["visible"] and say("en", "typed_empty") in typed[tab.view]
 
 
-def test_a_visitors_new_name_stands_in_the_field_as_it_was_typed(page: Page) -> None:  # noqa: F811
+def test_a_visitors_new_name_stands_in_the_field_as_it_was_typed(page: Page) -> None:
     tab, run = VoteTab(page, gr.Tab()), make_run(2)
     rights.use(AppConfig(), "0.0.0.0")
     try:
@@ -146,7 +146,7 @@ def test_a_visitors_new_name_stands_in_the_field_as_it_was_typed(page: Page) -> 
         rights.use(AppConfig(), "127.0.0.1")
 
 
-def test_a_raters_votes_are_left_out_and_taken_in_again(page: Page) -> None:  # noqa: F811
+def test_a_raters_votes_are_left_out_and_taken_in_again(page: Page) -> None:
     results, run, store = VoteResults(page, gr.Tab()), make_run(2), Store()
     assert say("en", "votes_empty") in results.show(run.name, "all", request())[results.head]
     pair = store.next_pair(run, EVALUATION, "ann")

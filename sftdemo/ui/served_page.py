@@ -23,9 +23,9 @@ Reply = tuple[Message, bytes]  # its start, and its whole body
 MOST_KEPT = 16  # replies as they are sent; of hosts and ports there may be any number
 ANYWHERE = "http://address.invalid"  # stands for the app's own address in a page until it is sent
 CONFIG, INFO = "/config", guard.API + "info"
+SCRIPT = ("text/javascript", "application/javascript")  # the system's list of types says which
 # Gradio 6.31 puts a page together, and then a second time: its effect for reloads doesn't wait for one. It is half of the
 # script that runs until the page is there. Where the effect reads otherwise, in another Gradio, it stays as it is.
-SCRIPT = ("text/javascript", "application/javascript")  # the system's list of types says which
 BLOCKS = re.compile(r"/assets/Blocks-[\w-]+\.js")
 RELOADS = re.compile(rb"([\w$]+)\(\(\)=>\{([\w$]+)\(\),([\w$]+)\(\(\)=>\{(?=[\w$]+\.reload\()")
 RELOADS_WHEN_ASKED = rb"\1(()=>{if(!\2())return;\3(()=>{"

@@ -144,8 +144,14 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str, unre
 def unlearnable_said(config: TrainConfig, lang: str) -> str:
     """How many rows the training won't have, as those with tool calls that the model's template doesn't write, and why most."""
     faults, looked_at = chosen_data.unlearnable(config)
-    if not faults:
+    return not_learned("plan_unlearnable", faults, lang, of=number(looked_at))
+
+
+def not_learned(key: str, faults: Sequence[Mapping[str, Any]], lang: str, **counts: str) -> str:
+    """The text of `key` on rows that aren't learned: how many, and what is wrong with most of them; "" for none."""
+    problems = Counter(fault["problem"] for fault in faults)
+    if not problems:
         return ""
-    problem, most = Counter(fault["problem"] for fault in faults).most_common(1)[0]
-    counts = {"n": number(len(faults)), "m": number(looked_at), "most": number(most)}
-    return html.block(html.esc(say(lang, "plan_unlearnable", **counts, problem=in_words(problem, lang))), "small worse")
+    problem, most = problems.most_common(1)[0]
+    told = say(lang, key, n=number(problems.total()), m=number(most), problem=in_words(problem, lang), **counts)
+    return html.block(html.esc(told), "small worse")

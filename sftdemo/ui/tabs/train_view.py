@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,8 @@ from sftdemo.ui import models, work
 from sftdemo.ui.parts import charts, html, progress
 from sftdemo.ui.tabs.queue import waiting_sentence
 from sftdemo.ui.tabs.sweep_view import tried
-from sftdemo.ui.texts import TEXTS, duration, number, say
+from sftdemo.ui.tabs.train_plan import not_learned
+from sftdemo.ui.texts import TEXTS, duration, say
 from sftdemo.ui.texts.faults import in_words
 
 LOG_BYTES = 20_000
@@ -62,12 +62,7 @@ def live(run: runs.Run, lang: str) -> str:
 
 def left_out(run: runs.Run, lang: str) -> str:
     """How many rows the run doesn't have of its data, and what was wrong with most of them."""
-    problems = Counter(fault["problem"] for fault in run.config().get("data", {}).get("dropped", []))
-    if not problems:
-        return ""
-    problem, most = problems.most_common(1)[0]
-    told = say(lang, "train_left_out", n=number(problems.total()), m=number(most), problem=in_words(problem, lang))
-    return html.block(html.esc(told), "small worse")
+    return not_learned("train_left_out", run.config().get("data", {}).get("dropped", []), lang)
 
 
 def answers(run: runs.Run, lang: str) -> str:

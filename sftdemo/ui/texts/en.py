@@ -71,7 +71,7 @@ EN = {
     "preset_thorough": "Thorough · all rows, 3 epochs",
     "plan_none": "No plan yet: a setting below has to be changed first.",
     "plan_unready": "{name} on Data can't be trained on yet; this plan is for {data}.",
-    "plan_unlearnable": "This model can't learn {n} of {m} rows looked at. {most} of them: {problem}",
+    "plan_unlearnable": "This model can't learn {n} of {of} rows looked at. {m} of them: {problem}",
     "plan_next": "Next:",
     "plan_time": "about {t}",
     "plan_measured": "Estimated from the speed of your last runs.",

@@ -76,7 +76,7 @@ ZH = {
     "preset_thorough": "充分 · 全部行，3 轮",
     "plan_unready": "“数据”中的 {name} 还不能训练；此方案用的是 {data}。",
     "plan_none": "还没有方案：请先修改下面的设置。",
-    "plan_unlearnable": "查看的 {m} 行中有 {n} 行无法用这个模型训练。其中 {most} 行：{problem}",
+    "plan_unlearnable": "查看的 {of} 行中有 {n} 行无法用这个模型训练。其中 {m} 行：{problem}",
     "plan_next": "下次训练：",
     "plan_time": "约 {t}",
     "plan_measured": "按最近几次训练的速度估算。",
