@@ -348,6 +348,24 @@ def test_an_evaluation_that_runs_says_what_it_does(lang: str) -> None:
     assert say(lang, "work_stopping") in evaluate_tab.progress(one, lang)
 
 
+def test_the_progress_of_an_evaluation_is_told_while_its_thread_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read of it may be over at the next reading: the time left runs out, a stage ends."""
+    stages = [{"name": "loading", "done": 1, "total": 2, "began": 0.0}]
+
+    class Hasty(work.Evaluation):
+        at = property(lambda self: stages.pop() if stages else None, lambda self, value: None)
+
+    one, clock = Hasty(made_run(), EvaluateConfig(), 40), [0.0]
+    assert "Loading the model" in evaluate_tab.progress(one, "en")
+    monkeypatch.setattr(work.time, "monotonic", lambda: clock[0])
+    one.answered(0, 40)
+    clock[0] = 10.0
+    one.answered(20, 40)
+    later = iter([19.0])
+    monkeypatch.setattr(work.time, "monotonic", lambda: next(later, 60.0))
+    assert say("en", "work_left", t=duration("en", 1)) in evaluate_tab.progress(one, "en")
+
+
 def test_the_time_left_of_an_evaluation_counts_reading_and_not_what_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(work.time, "monotonic", lambda: clock[0])

@@ -69,7 +69,7 @@ class Evaluation(Job):
         self.done, self.total, self.read = rows, total, max(self.read, rows)  # some systems tell only of answers
 
     def asking(self, system: str) -> None:
-        self.asked, self.at, self.resumed, self.started, self.done, self.read = system, None, None, 0.0, 0, 0
+        self.done, self.read, self.resumed, self.started, self.asked, self.at = 0, 0, None, 0.0, system, None
 
     def prefilled(self, prompts: int) -> None:
         self.read, self.updated = prompts, time.monotonic()

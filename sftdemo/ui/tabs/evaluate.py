@@ -68,11 +68,12 @@ def is_own(current: work.Evaluation) -> bool:
 def progress(current: work.Evaluation, lang: str) -> str:
     """What the running evaluation is doing; of one that isn't theirs, visitors see how far it is."""
     own, seen = is_own(current), rights.sees(current.run.name)
-    if (seen or own) and current.at and not current.stop.is_set():
-        return html.block(stage_head(current.at, lang), "sheet")
+    at, asked, eta_s = current.at, current.asked, current.eta_s  # read once: they change and end while this is written
+    if (seen or own) and at and not current.stop.is_set():
+        return html.block(stage_head(at, lang), "sheet")
     note = private.shown(in_words(current.note, lang)) if own else ""
-    if own and current.asked:  # as the menu that it was chosen from calls it
-        note = say(lang, "evaluate_asking", name=system_name(current.asked, lang, rights.current().owner))
+    if own and asked:  # as the menu that it was chosen from calls it
+        note = say(lang, "evaluate_asking", name=system_name(asked, lang, rights.current().owner))
     state = html.esc(note) or say(lang, "evaluate_running")
     if not (seen or own):
         state = say(lang, "work_others")
@@ -80,7 +81,7 @@ def progress(current: work.Evaluation, lang: str) -> str:
         state = say(lang, "work_stopping")
     elif current.read and not current.done:
         state = say(lang, "evaluate_reading", n=current.read)
-    remaining = f" · {say(lang, 'work_left', t=duration(lang, current.eta_s))}" if current.eta_s else ""
+    remaining = f" · {say(lang, 'work_left', t=duration(lang, eta_s))}" if eta_s else ""
     count = f'<p class="muted num">{current.done} / {current.total}{remaining}</p>' if current.read else ""
     return html.block(f'<div class="big">{state}</div>{count}{html.track(current.share)}', "sheet")
 
