@@ -14,7 +14,7 @@ from sftdemo.errors import UserError
 from sftdemo.ui.parts.page import Page
 from sftdemo.ui.tabs.data import DataTab
 from sftdemo.ui.tabs.data_columns import EVERY_ROLE
-from sftdemo.ui.tabs.train import PRESETS
+from sftdemo.ui.tabs.train_plan import PRESETS
 from sftdemo.ui.texts import say
 from tests.test_tabs import last, pick, request
 

@@ -196,6 +196,9 @@ def test_the_plan_follows_the_form_and_a_run_is_watched(page: Page) -> None:
         and "3 epochs" in shown[tab.plan]
         and "--epochs 3" in shown[tab.command]
     )
+    assert re.search(r"each takes: Quick look \d[^·.]+ · Balanced \d[^·.]+ · Thorough \d[^·.]+\.", shown[tab.plan])
+    ended = tab.describe(request(), {"data": "support_tickets"}, **settings | {"max_steps": 5})[tab.plan]
+    assert "Quick look" not in ended, "they all take as long"
     beside = tab.describe(request(), {"data": "support_tickets"}, "guests.csv", **settings)[tab.plan]
     assert "guests.csv on Data can" in beside and "this plan is for support_tickets" in beside
     assert "guests.csv" not in shown[tab.plan]

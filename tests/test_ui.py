@@ -33,7 +33,16 @@ from sftdemo.inference.line import MOST_WAITING
 from sftdemo.ui import models, server, work
 from sftdemo.ui.parts import charts, forms, html
 from sftdemo.ui.parts.page import chip_text
-from sftdemo.ui.tabs import ballot, ballot_form, data_columns, data_views, exchange, runs_table, vote_results
+from sftdemo.ui.tabs import (
+    ballot,
+    ballot_form,
+    data_columns,
+    data_views,
+    exchange,
+    runs_table,
+    train_plan,
+    vote_results,
+)
 from sftdemo.ui.tabs import evaluate as evaluate_tab
 from sftdemo.ui.tabs import outputs as outputs_view
 from sftdemo.ui.tabs import train as train_tab
@@ -135,7 +144,7 @@ def test_every_key_in_the_code_exists() -> None:
 
 def test_keys_put_together_from_parts_exist() -> None:
     keys = {f"state_{state}" for state in (*runs.ACTIVE, "finished", "stopped", "failed")}
-    keys |= {f"train_{state}" for state in runs.ACTIVE} | {f"preset_{name}" for name in train_tab.PRESETS}
+    keys |= {f"train_{state}" for state in runs.ACTIVE} | {f"preset_{name}" for name in train_plan.PRESETS}
     keys |= {f"metric_{m}" for m in METRICS} | {f"why_{m}" for m in METRICS}
     keys |= {f"role_{role}" for role in data_columns.EVERY_ROLE} | {f"clean_{step}" for step in CLEANING}
     keys |= {f"check_{name}" for name in encode.CHECKS} | {f"list_{kind}" for kind in data_views.LISTS}
@@ -181,6 +190,11 @@ def test_no_number_is_parted_from_its_unit() -> None:
     texts = [*TEXTS["en"].values(), *TEXTS["zh"].values(), *of_faults, duration("zh", 13680), megabytes(3e6)]
     assert not [text for text in texts if re.search(rf"[\d}}] {units}", text)]
     assert duration("zh", 13680) == "3\xa0小时\xa048\xa0分"
+    assert (duration("en", 7190), duration("en", 7200), duration("zh", 7200)) == (
+        "1\xa0h\xa059\xa0min",
+        "2\xa0h",
+        "2\xa0小时",
+    )
 
 
 # Forms
@@ -221,7 +235,7 @@ def test_every_wrong_setting_is_named() -> None:
 
 def test_presets_hold_settings_only() -> None:
     names = {spec.name for spec in fields(TrainConfig)}
-    for values in train_tab.PRESETS.values():
+    for values in train_plan.PRESETS.values():
         assert values.keys() <= names
         forms.config(TrainConfig, values)
 

@@ -103,6 +103,16 @@ def voter(rater: str, choice: str = "a", **settings: object) -> subprocess.Popen
     )
 
 
+@pytest.mark.parametrize("total", [1, 12, 13, 20, 32, 33, 40, 600])
+def test_as_many_pairs_come_again_for_each_rater(total: int) -> None:
+    """So that an invitation can say how many pairs there are."""
+    for rater in map(str, range(40)):
+        places = pairing.repeats(rater, EVALUATION, total)
+        assert len(places) == len(pairing.repeated(total)) == (total + 7) // 20
+        for start, place in zip(pairing.repeated(total), places, strict=True):
+            assert start + pairing.APART < place < min(start + 20, total)
+
+
 def test_nothing_in_a_pair_tells_the_sides(store: Store) -> None:
     pair = next_pair(store, make_run(10))
     shown = (repr(pair) + json.dumps(dataclasses.asdict(pair))).casefold()

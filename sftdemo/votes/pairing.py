@@ -20,6 +20,7 @@ from sftdemo.runs.voting import Contest
 TYPED = "typed"  # stands for an evaluation's name where the prompts were typed
 REPEAT_EVERY = 20  # of so many pairs one comes again,
 APART = 10  # after at least so many others
+EARLIEST = APART + 2  # in a part, after so many pairs of it
 OTHER = {"base": "tuned", "tuned": "base"}
 Row = dict[str, Any]
 
@@ -160,15 +161,18 @@ def _order(*seed: str) -> bytes:
     return hashlib.blake2b("\0".join(seed).encode(), digest_size=8).digest()
 
 
+def repeated(total: int) -> range:
+    """Where the parts of `total` pairs begin in which one comes again; the last is one where it is long enough."""
+    return range(0, total - EARLIEST, REPEAT_EVERY)
+
+
 def repeats(rater: str, evaluation: str, total: int) -> list[int]:
-    """After how many pairs of `total` one comes again: once in each REPEAT_EVERY, at a place that differs by rater."""
-    first = APART + 2
-    room = REPEAT_EVERY - first
-    places = (
-        start + first + int.from_bytes(_order(rater, evaluation, str(start))) % room
-        for start in range(0, total, REPEAT_EVERY)
-    )
-    return [place for place in places if place <= total]
+    """After how many pairs of `total` one comes again: once in each part, at a place that differs by rater."""
+    places = []
+    for start in repeated(total):
+        room = min(REPEAT_EVERY, total - start) - EARLIEST
+        places.append(start + EARLIEST + int.from_bytes(_order(rater, evaluation, str(start))) % room)
+    return places
 
 
 @dataclass(frozen=True)

@@ -27,19 +27,13 @@ from sftdemo.ui.parts.page import EACH_PICK, Page, picked, picker, waits
 from sftdemo.ui.parts.redraw import redraw
 from sftdemo.ui.tabs import queue, start_from, task_choice
 from sftdemo.ui.tabs.sweep_form import SweepForm
-from sftdemo.ui.tabs.train_plan import estimate, measured_speed, plan, unlearnable_said
+from sftdemo.ui.tabs.train_plan import DEFAULT_PRESET, PRESETS, estimate, measured_speed, plan, unlearnable_said
 from sftdemo.ui.tabs.train_view import live, log_tail
 from sftdemo.ui.texts import label, language, say
 from sftdemo.ui.texts.faults import in_words
 from sftdemo.ui.trainings import is_own, resume_training, start_sweep, start_training
 from sftdemo.verbs import jobs
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"max_examples": 150, "epochs": 1.0},
-    "balanced": {"max_examples": 600, "epochs": 2.0},
-    "thorough": {"max_examples": None, "epochs": 3.0},
-}
-DEFAULT_PRESET = "balanced"
 HERE = "?tab=train"
 TICK_JS = "(watched, started, run) => [watched, started, run, location.search]"
 ASK_ONCE_JS = "() => { window.sftdemo.soon('train-changed'); return []; }"

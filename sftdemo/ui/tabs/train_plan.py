@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os.path import commonprefix
 from pathlib import Path
 from statistics import median
@@ -23,6 +24,12 @@ from sftdemo.ui.texts.faults import in_words
 MODEL_NAMES = {DEFAULT_MODEL: "SmolLM2-135M"}
 BYTES_A_TOKEN, TEMPLATE_TOKENS = 3.5, 35  # rough, for the estimate before a tokenizer is at hand
 USUAL_SPEED = 300.0  # tokens/s of the default model on two cores; a finished run's own speed takes its place
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"max_examples": 150, "epochs": 1.0},
+    "balanced": {"max_examples": 600, "epochs": 2.0},
+    "thorough": {"max_examples": None, "epochs": 3.0},
+}
+DEFAULT_PRESET = "balanced"
 STEPS_TO_TELL = 4  # the first ones hold what is set up once
 RUNS_TO_TELL = 5  # of several the median: one may have been trained while the machine was busy with something else
 MOST_WEIGHED = 2_000  # rows that the memory estimate looks at
@@ -108,6 +115,18 @@ def lengths(config: TrainConfig, lang: str) -> list[str]:
     ]
 
 
+def presets_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], speed: float | None, lang: str) -> str:
+    """How long each preset would take; not where a head is fitted in one go, or minutes or steps end all alike."""
+    if config.method == "frozen" or config.max_minutes is not None or config.max_steps is not None:
+        return ""
+    times = []
+    for name, preset in PRESETS.items():
+        seconds = estimate(replace(config, **preset), rows, speed)
+        short = say(lang, f"preset_{name}").partition(" · ")[0]
+        times.append(f"{short} {duration(lang, seconds)}")
+    return say(lang, "plan_presets", times=" · ".join(times))
+
+
 def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str, unready: str = "") -> str:
     """The plan in one sentence: model, method, data, rows, epochs, time; and what Data shows if it isn't of that."""
     speed = measured_speed(config)
@@ -130,6 +149,8 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str, unre
     basis = say(lang, "plan_measured" if speed else "plan_guess")
     if not speed and config.model != DEFAULT_MODEL and download.here(config.model) is None:
         time, basis = "", say(lang, "plan_fetch")  # whatever it is, nothing is known of it yet
+    if time:
+        basis += say(lang, "space") + presets_said(config, rows, speed, lang)
     note, warning = memory_said(config, rows, lang)
     if unready:
         of = {"name": html.cut_name(unready, 40), "data": html.cut_name(runs.source_name(config.data).strip(), 40)}

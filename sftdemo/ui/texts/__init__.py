@@ -165,7 +165,8 @@ def duration(lang: str, seconds: float) -> str:
     elif total < 3600:
         span = say(lang, "time_m0", m=total // 60)
     else:
-        span = say(lang, "time_h", h=total // 3600, m=total % 3600 // 60)
+        h, m = total // 3600, total % 3600 // 60
+        span = say(lang, "time_h", h=h, m=m) if m else say(lang, "time_h0", h=h)
     return span.replace(" ", "\xa0")
 
 

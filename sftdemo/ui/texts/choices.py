@@ -78,4 +78,6 @@ def key(name: str, value: str) -> str:
 def shown(name: str, value: object, lang: str) -> str:
     """A setting's value as its form shows it."""
     words = CHOICES.get(name, {}).get(str(value))
-    return words[lang == "zh"] if words else str(value)
+    if words:
+        return words[lang == "zh"]
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
