@@ -123,12 +123,11 @@ class ChatTab:
         return {self.past: past, self.now: now or empty}
 
     def buttons(self, streaming: bool, talk: Talk) -> dict[Any, Any]:
-        idle = not streaming
+        idle, asked = not streaming, not streaming and bool(talk.now.turns)
         return {
             self.send: gr.update(visible=idle),
             self.stop: gr.update(visible=streaming, interactive=True),
-            self.again: gr.update(interactive=idle and bool(talk.now.turns)),
-            self.clear: gr.update(interactive=idle and bool(talk.now.turns)),
+            **{button: gr.update(interactive=asked) for button in (self.again, self.clear, self.teach)},
             self.undo: gr.update(interactive=idle and talk.before is not None),
         }
 
@@ -335,7 +334,6 @@ class ChatTab:
             self.system: run.system_message if talk.now.system is None else talk.now.system,
             self.as_trained: gr.update(visible=has_instruction(run)),
             self.marks: gr.update(visible=run.kind not in LABELLING),
-            self.teach: gr.update(visible=rights.visitor(request).may("own_data")),
             self.wording: gr.update(
                 choices=choices, value=choices[0][1] if choices else None, visible=len(choices) > 1
             ),
@@ -344,6 +342,7 @@ class ChatTab:
             ),
             **self.draw(talk.now, View(columns_of([run_name, *beside]), lang)),
             **self.buttons(False, talk),
+            self.teach: gr.update(visible=rights.visitor(request).may("own_data"), interactive=bool(talk.now.turns)),
             **self.quiet(),
         }
 
@@ -363,7 +362,7 @@ class ChatTab:
         state = {"run_name": page.run, "beside": self.beside, "system": self.system, "talks": self.talks}
         state |= {"as_trained": self.as_trained, "wording": self.wording, **self.settings}
         noted = [self.note, self.warmer, self.leave_edit, self.editing, self.pending]
-        drawn = [*self.parts, self.send, self.stop, self.again, self.clear, self.undo, *noted]
+        drawn = [*self.parts, self.send, self.stop, self.again, self.clear, self.undo, self.teach, *noted]
         answered = [*drawn, self.text, self.offer, self.settings["seed"], self.settings["temperature"]]
         sent = partial(gr.on, [self.send.click, self.text.submit])
         typed = {"text": self.text, "editing": self.editing}
@@ -383,7 +382,7 @@ class ChatTab:
         chip = wire(self.chips.select, self.take_prompt, [self.prompts], [self.offer, self.system], fault, **EACH_PICK)
         for pick in (turn, chip):
             wire(pick.success, None, [self.text, self.offer], [self.text, self.offer], js=style.FILL_JS)
-        refreshed = [self.gate, self.body, self.prompts, self.chips, self.system, self.as_trained, self.teach]
+        refreshed = [self.gate, self.body, self.prompts, self.chips, self.system, self.as_trained]
         refreshed += [self.marks, self.settings["beams"]]
         state_and_search = {"run_name": page.run, "talks": self.talks, "search": page.address}
         redrawn = [*refreshed, self.wording, self.beside, *drawn]
