@@ -220,6 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(interruption, _Terminated):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.raise_signal(signal.SIGTERM)
+        eval("0")  # else, after an interruption amid an `exec`, Python would end by SIGINT and not with this status
         return 130
     finally:
         sys.stdout = output

@@ -163,6 +163,27 @@ def wait_for_steps(run: runs.Run, count: int) -> None:
         time.sleep(0.1)
 
 
+def test_the_status_is_130_wherever_control_c_comes(tmp_path):
+    """Amid an `exec`, as dataclasses are made by, Python would end by the signal itself."""
+    (tmp_path / "stopped.py").write_text(
+        """
+import sys
+from types import SimpleNamespace
+from sftdemo import __main__ as command
+
+def act(options):
+    exec("raise KeyboardInterrupt")
+
+options = SimpleNamespace(json=False, act=act)
+command.parser = lambda name: SimpleNamespace(parse_args=lambda words: options)
+sys.exit(command.main())
+"""
+    )
+    asked, env = [sys.executable, "-m", "stopped"], {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(asked, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "sftdemo: stopped.\n")
+
+
 @pytest.mark.slow
 def test_control_c_stops_and_keeps(home, labelled, tiny):
     child = start(home, "train", "--data", labelled, "--model", tiny, "--name", "r", "--epochs", "100", "--json")
