@@ -329,7 +329,8 @@ def test_threads_vote_at_once_and_each_ballot_counts_once(store: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(vote_all, ["ann", "bob", "eve", "dan"] * 2))
     totals = store.totals(run)
-    assert (totals.tie, totals.raters, len(events(store))) == (60, 4, 60)
+    assert (totals.tie, totals.raters) == (60, 4)
+    assert len(events(store)) == 60 + 4 * len(pairing.repeated(15)), "what comes again isn't counted"
 
 
 def test_the_first_of_two_posts_at_once_wins_for_both(store: Store) -> None:
