@@ -23,6 +23,7 @@ from sftdemo import files, runs, train
 from sftdemo.config import GenerateConfig, TrainConfig
 from sftdemo.errors import UserError
 from sftdemo.ui import models, work
+from sftdemo.ui.access import rights
 from sftdemo.ui.parts.page import Header, Page, brand
 from sftdemo.ui.parts.stopping import SessionStop
 from sftdemo.ui.tabs import chat_prompts
@@ -228,6 +229,21 @@ def test_the_plan_follows_the_form_and_a_run_is_watched(page: Page) -> None:
     shown = tab.tick("busy", "", "", request())
     assert shown[page.run] == "busy" and shown[tab.evaluate]["visible"]
     assert shown[tab.start]["value"].key == "train_again"
+
+
+def test_a_link_to_train_shows_the_run_that_it_names(page: Page) -> None:
+    tab, visitor = TrainTab(page), request(tab="train", run="first")
+    visitor.scope = {rights.IN_SCOPE: rights.Visitor("visitor", "ann", address="198.41.0.4")}
+    made_run("first")
+    made_run("last", "failed")
+    assert tab.open_page(request(tab="train", run="first"))[tab.watched] == "first"
+    assert tab.open_page(request(tab="train", run="last"))[tab.watched] == "last", "why it failed is what a link is for"
+    assert tab.open_page(request(tab="chat", run="first"))[tab.watched] == ""
+    assert tab.open_page(request(tab="train", run="../first"))[tab.watched] == ""
+    assert tab.open_page(request(tab="train", run="first"), "last")[tab.watched] == "last", (
+        "what this page showed before"
+    )
+    assert tab.open_page(visitor)[tab.watched] == "", "another's training"
 
 
 # Evaluate

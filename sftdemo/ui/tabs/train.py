@@ -259,13 +259,12 @@ class TrainTab:
         return False
 
     def open_page(self, request: gr.Request, kept: str | None = None) -> dict[Any, Any]:
-        """The run that this page showed before it was loaded again; else one that is training, and to the owner one that was
-        cut off, to go on with."""
-        visitor = rights.visitor(request)
-        own = queue.own_work(visitor) or next((run.name for run in runs.cut_off() if visitor.owner), "")
-        with contextlib.suppress(UserError):  # deleted meanwhile, or no run's name at all
-            if kept and is_own(kept, visitor) and not runs.named(kept).damage():
-                own = kept
+        """The run that this page showed before it was loaded again; else one that is training, the one that a link to this
+        tab names, and to the owner one that was cut off, to go on with."""
+        visitor, asked = rights.visitor(request), Address.of(request.query_params)
+        linked = asked.run if asked.tab == "train" else ""
+        cut_off = (run.name for run in runs.cut_off() if visitor.owner)
+        own = may_show(kept, visitor) or queue.own_work(visitor) or may_show(linked, visitor) or next(cut_off, "")
         owned = {
             self.fields["model"]: gr.update(interactive=visitor.owner),
             self.sweep.box: gr.update(visible=visitor.owner),
@@ -341,6 +340,14 @@ class TrainTab:
         wire(self.page.blocks.load, None, parts, parts, js=browser_store.read_values_js("train", form))
         changed = partial(gr.on, [part.change for part in parts])
         wire(changed, None, parts, None, js=browser_store.write_values_js("train", form))
+
+
+def may_show(name: str | None, visitor: rights.Visitor) -> str:
+    """The name of a run that this visitor has trained or may see whole; "" where it isn't, was deleted, or can't be read."""
+    with contextlib.suppress(UserError):
+        if name and is_own(name, visitor) and not runs.named(name).damage():
+            return name
+    return ""
 
 
 def pass_on(field: Any, twin: Any) -> None:
