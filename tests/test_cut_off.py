@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from sftdemo.config import EvaluateConfig, TrainConfig
 from sftdemo.config.sweep import SweepConfig
 from sftdemo.runs import Run, sweep_record
 from sftdemo.training import halving, sweep_trials
+from sftdemo.training.callback import RunCallback
+from sftdemo.training.signals import Interruption
 from sftdemo.training.train import train
 from sftdemo.verbs.evaluate import evaluate
 from sftdemo.verbs.sweep import sweep
@@ -57,6 +60,24 @@ def assert_same(run: Run, whole: Run) -> None:
     weights, expected = (load_file(next(each.model_path.glob("*.safetensors"))) for each in (run, whole))
     assert weights.keys() == expected.keys() and all(torch.equal(weights[key], expected[key]) for key in weights)
     assert {path.name for path in run.path.iterdir()} == {path.name for path in whole.path.iterdir()}
+
+
+def test_a_signal_between_two_looks_cuts_off(home: Path) -> None:
+    """Whatever is asked for before a step when SIGTERM comes: a training that stops for it goes on by itself later."""
+    interruption, run = Interruption(), runs.create("told", "unused", {"settings": {}})
+    config = TrainConfig(data="support_tickets")
+
+    def told(*_: object) -> bool:
+        interruption.handle(signal.SIGTERM, None)
+        return False
+
+    for asked in ("is_over", "should_stop"):
+        interruption.signals, interruption.terminated, interruption.phase = 0, False, "training"
+        callback = RunCallback(run, interruption, SimpleNamespace(should_stop=lambda: False), None, config)
+        callback.trainer = SimpleNamespace(state=SimpleNamespace(global_step=3))
+        setattr(callback if asked == "is_over" else callback.progress, asked, told)
+        stop, hurry, _ = callback.words()
+        assert stop and hurry, asked
 
 
 @pytest.mark.parametrize(("method", "number"), [("lora", KILL), ("full", TERM)])

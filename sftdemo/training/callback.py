@@ -101,11 +101,11 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         hear of each other's before the next step."""
         needed = 2 * self.step_seconds + self.save_seconds
         out_of_time = self.began > 0 and self.interruption.out_of_time(needed)  # a step at least, or it never ends
-        hurry = self.interruption.terminated or out_of_time
         late = time.monotonic() - self.saved_at >= max(LOST_SECONDS, LOST_SHARE * self.tally.elapsed)
         due = self.every > 0 and (late or self.run.save_asked)
         over = self.is_over(self.trainer.state.global_step)
         asked = over or self.interruption.asked or self.run.stop_asked or self.progress.should_stop()
+        hurry = self.interruption.terminated or out_of_time  # read last: a SIGTERM that counts as asked is known here
         return hurry or asked, hurry, due
 
     def pace(self, state: Any) -> tuple[float, bool, bool, bool]:
