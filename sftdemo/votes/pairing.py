@@ -166,6 +166,11 @@ def repeated(total: int) -> range:
     return range(0, total - EARLIEST, REPEAT_EVERY)
 
 
+def looks(total: int) -> int:
+    """How often a rater is asked about `total` pairs, those that come again included."""
+    return total + len(repeated(total))
+
+
 def repeats(rater: str, evaluation: str, total: int) -> list[int]:
     """After how many pairs of `total` one comes again: once in each part, at a place that differs by rater."""
     places = []

@@ -92,7 +92,7 @@ class Store:
         row, side_a = sheet.rows[ballot["pair"]], ballot["side_a"]
         # Stripped, as a stray blank or line break at one end would give a model away.
         left, right = (row[side].strip() for side in (side_a, OTHER[side_a]))
-        total = len(asked) + (0 if typed else len(pairing.repeated(len(asked))))
+        total = len(asked) if typed else pairing.looks(len(asked))
         return Pair(ballot["token"], len(own) + 1, total, row["messages"], left, right)
 
     def add_typed(
@@ -178,8 +178,7 @@ class Store:
 
     def pairs(self, run: Run, evaluation: str) -> int:
         """How many pairs a new rater is asked about, those that come again included."""
-        asked = len(pairing.sheet(run, evaluation).asked)
-        return asked + len(pairing.repeated(asked))
+        return pairing.looks(len(pairing.sheet(run, evaluation).asked))
 
     def seconds_a_vote(self, run: Run) -> float | None:
         """The median time of the latest votes on the run, or where it has too few, on all runs; None where too few are timed."""

@@ -263,13 +263,13 @@ class TrainTab:
         tab names, and to the owner one that was cut off, to go on with."""
         visitor, asked = rights.visitor(request), Address.of(request.query_params)
         linked = asked.run if asked.tab == "train" else ""
-        cut_off = (run.name for run in runs.cut_off() if visitor.owner)
-        own = may_show(kept, visitor) or queue.own_work(visitor) or may_show(linked, visitor) or next(cut_off, "")
+        name = may_show(kept, visitor) or queue.own_work(visitor) or may_show(linked, visitor)
+        name = name or next((run.name for run in runs.cut_off() if visitor.owner), "")
         owned = {
             self.fields["model"]: gr.update(interactive=visitor.owner),
             self.sweep.box: gr.update(visible=visitor.owner),
         }
-        return owned | self.offer_runs(request) | self.show_run(own, language(request))
+        return owned | self.offer_runs(request) | self.show_run(name, language(request))
 
     def show_again(self, watched: str, request: gr.Request) -> dict[Any, Any]:
         """The run that is shown, if any, in another language."""

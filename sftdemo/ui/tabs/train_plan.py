@@ -57,8 +57,13 @@ def measured_speed(config: TrainConfig) -> float | None:
 
 def estimate(config: TrainConfig, rows: Sequence[Mapping[str, Any]], speed: float | None) -> float:
     """About how many seconds the training takes."""
-    n = min(len(rows), config.max_examples or len(rows))
-    seconds = config.rows_seen(n) * tokens_of(rows) / (speed or USUAL_SPEED) + 12 if n else 12.0
+    return _seconds(config, len(rows), tokens_of(rows), speed)
+
+
+def _seconds(config: TrainConfig, count: int, tokens: float, speed: float | None) -> float:
+    """The same of so many rows with so many tokens each."""
+    n = min(count, config.max_examples or count)
+    seconds = config.rows_seen(n) * tokens / (speed or USUAL_SPEED) + 12 if n else 12.0
     return min(seconds, 60 * config.max_minutes) if config.max_minutes is not None else seconds
 
 
@@ -115,13 +120,13 @@ def lengths(config: TrainConfig, lang: str) -> list[str]:
     ]
 
 
-def presets_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], speed: float | None, lang: str) -> str:
+def presets_said(config: TrainConfig, count: int, tokens: float, speed: float | None, lang: str) -> str:
     """How long each preset would take; not where a head is fitted in one go, or minutes or steps end all alike."""
     if config.method == "frozen" or config.max_minutes is not None or config.max_steps is not None:
         return ""
     times = []
     for name, preset in PRESETS.items():
-        seconds = estimate(replace(config, **preset), rows, speed)
+        seconds = _seconds(replace(config, **preset), count, tokens, speed)
         short = say(lang, f"preset_{name}").partition(" · ")[0]
         times.append(f"{short} {duration(lang, seconds)}")
     return say(lang, "plan_presets", times=" · ".join(times))
@@ -129,7 +134,7 @@ def presets_said(config: TrainConfig, rows: Sequence[Mapping[str, Any]], speed: 
 
 def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str, unready: str = "") -> str:
     """The plan in one sentence: model, method, data, rows, epochs, time; and what Data shows if it isn't of that."""
-    speed = measured_speed(config)
+    speed, tokens = measured_speed(config), tokens_of(rows)
     n = min(len(rows), config.max_examples or len(rows))
     method = say(lang, f"choice_method_{config.method}")
     if config.quantization != "none":
@@ -145,12 +150,12 @@ def plan(config: TrainConfig, rows: Sequence[Mapping[str, Any]], lang: str, unre
         *([say(lang, "plan_from", run=html.esc(html.cut_name(config.from_run, 40)))] if config.from_run else []),
         *lengths(config, lang),
     ]
-    time = f"— {say(lang, 'plan_time', t=duration(lang, estimate(config, rows, speed)))}"
+    time = f"— {say(lang, 'plan_time', t=duration(lang, _seconds(config, len(rows), tokens, speed)))}"
     basis = say(lang, "plan_measured" if speed else "plan_guess")
     if not speed and config.model != DEFAULT_MODEL and download.here(config.model) is None:
         time, basis = "", say(lang, "plan_fetch")  # whatever it is, nothing is known of it yet
     if time:
-        basis += say(lang, "space") + presets_said(config, rows, speed, lang)
+        basis += say(lang, "space") + presets_said(config, len(rows), tokens, speed, lang)
     note, warning = memory_said(config, rows, lang)
     if unready:
         of = {"name": html.cut_name(unready, 40), "data": html.cut_name(runs.source_name(config.data).strip(), 40)}
